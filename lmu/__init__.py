@@ -1,0 +1,1 @@
+"""The Legendre Memory Unit, trained in parallel and run step by step."""
