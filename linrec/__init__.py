@@ -1,1 +1,33 @@
 """Say what a linear recurrence is once; run it any way; get the same answer."""
+
+from linrec.composition import parallel as parallel
+from linrec.composition import series as series
+from linrec.discretize import discretize as discretize
+from linrec.executors import AssociativeScan as AssociativeScan
+from linrec.executors import Chunked as Chunked
+from linrec.executors import Cost as Cost
+from linrec.executors import Executor as Executor
+from linrec.executors import FFTConvolution as FFTConvolution
+from linrec.executors import Plan as Plan
+from linrec.executors import Recurrent as Recurrent
+from linrec.executors import Result as Result
+from linrec.executors import Toeplitz as Toeplitz
+from linrec.planner import Auto as Auto
+from linrec.planner import explain as explain
+from linrec.response import adjoint as adjoint
+from linrec.response import frequency_response as frequency_response
+from linrec.response import impulse_response as impulse_response
+from linrec.response import poles as poles
+from linrec.response import step_response as step_response
+from linrec.run import final as final
+from linrec.run import run as run
+from linrec.run import step as step
+from linrec.scan import linear_scan as linear_scan
+from linrec.structures import BlockDiagonal as BlockDiagonal
+from linrec.structures import Dense as Dense
+from linrec.structures import Diagonal as Diagonal
+from linrec.structures import DiagonalPlusLowRank as DiagonalPlusLowRank
+from linrec.structures import Structure as Structure
+from linrec.structures import Varying as Varying
+from linrec.systems import LinearRecurrence as LinearRecurrence
+from linrec.systems import StateSpace as StateSpace

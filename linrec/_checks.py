@@ -1,0 +1,83 @@
+"""What is asked of tensors at the public door, and the words in which a refusal is said."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def as_tensor(name: str, value: object) -> Tensor:
+    """Take a tensor, a numpy array, a number or nested lists; refuse what is not numeric."""
+    if isinstance(value, Tensor):
+        tensor = value
+    else:
+        try:
+            tensor = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor, a numpy "
+                f"array or nested lists of numbers ({error})."
+            ) from None
+    if tensor.is_floating_point() or tensor.is_complex():
+        return tensor
+    if isinstance(value, Tensor):
+        raise TypeError(
+            f"`{name}` has dtype {tensor.dtype}: expected a floating-point or complex dtype. "
+            f"Pass `{name}.float()`."
+        )
+    return tensor.to(torch.get_default_dtype())
+
+
+def check_tensor(name: str, value: object) -> Tensor:
+    """Take a floating-point or complex tensor and nothing else (data, as opposed to a system)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor. "
+            f"Pass `torch.as_tensor({name})`."
+        )
+    return as_tensor(name, value)
+
+
+def check_axes(name: str, tensor: Tensor, least: int, shape: str) -> None:
+    """Refuse a tensor with fewer axes than its core needs."""
+    if tensor.ndim < least:
+        raise ValueError(f"`{name}` has shape {show(tensor.shape)}: expected {shape}.")
+
+
+def show(shape: Sequence[int]) -> str:
+    """Write a shape as Python would."""
+    return str(tuple(shape))
+
+
+def broadcast(**shapes: Sequence[int]) -> torch.Size:
+    """Broadcast batch shapes, naming each when they do not fit together."""
+    distinct = {tuple(shape) for shape in shapes.values()} - {()}
+    if len(distinct) < 2:  # torch.broadcast_shapes costs more than the rest of a value together
+        return torch.Size(distinct.pop() if distinct else ())
+    try:
+        return torch.broadcast_shapes(*distinct)
+    except RuntimeError:
+        listed = ", ".join(f"{name} {show(shape)}" for name, shape in shapes.items())
+        raise ValueError(
+            f"The batch axes do not broadcast: {listed}. Expected equal sizes or 1 on each "
+            "axis, counted from the right; add axes with `.unsqueeze`."
+        ) from None
+
+
+def common_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """Find the dtype that holds all of these."""
+    present = [tensor.dtype for tensor in tensors if tensor is not None]
+    dtype = present[0]
+    for other in present[1:]:
+        dtype = torch.promote_types(dtype, other)
+    return dtype
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Sums of half-precision numbers are kept in float32; everything else stands as it is."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def double_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Kernels and powers are computed in double precision and cast last."""
+    return torch.complex128 if dtype.is_complex else torch.float64

@@ -1,0 +1,323 @@
+"""One call arranged for executors: checked, cast, copies as a batch axis, padding taken away."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linrec._checks import (
+    accumulation_dtype,
+    broadcast,
+    check_tensor,
+    common_dtype,
+    double_dtype,
+)
+from linrec.executors import Executor, Plan, Result
+from linrec.planner import Auto
+from linrec.structures import Structure, Varying
+from linrec.systems import LinearRecurrence
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What `run`, `final` and `step` hand to an executor, and how its answer is handed back.
+
+    Attributes:
+        given: the recurrence as the caller gave it.
+        cast: the same in the dtype of the computation.
+        system: one copy of it, with a batch axis for the copies.
+        inputs (*batch, [copies,] time, m): u, zero past the lengths.
+        state (*batch, [copies,] n): the state before the first step, or None.
+        lengths (*batch, [1]): the steps of each sequence, or None.
+        result_dtype: what outputs are given back in.
+    """
+
+    given: LinearRecurrence
+    cast: LinearRecurrence
+    system: LinearRecurrence
+    inputs: Tensor
+    state: Tensor | None
+    lengths: Tensor | None
+    result_dtype: torch.dtype
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.inputs.shape[-2]
+
+    def start(self) -> Tensor:
+        """The state before the first step."""
+        if self.state is not None:
+            return self.state
+        return self.inputs.new_zeros(*self.inputs.shape[:-2], self.system.A.state_size)
+
+    def all_steps(self, executor: Executor, plan: Plan | None) -> Result:
+        """Run all steps, each sequence to its own end."""
+        executor, plan = self.choose(executor, plan, last_only=False)
+        if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
+            states = self.start().unsqueeze(-2).expand(*self.inputs.shape[:-1], -1)
+            return Result(self.system.over_time().read(states, self.inputs), self.start())
+        if self.lengths is None:
+            return executor.execute(self.system, plan, self.inputs, self.state)
+        if self.system.varying:
+            states = LinearRecurrence(self.system.A, self.system.B)
+            passed = executor.execute(states, plan, self.inputs, self.state).outputs
+            outputs = self.system.over_time().read(passed, self.inputs)
+            return Result(self.own(outputs), self.at_end(passed, self.start()))
+        outputs = executor.execute(self.system, plan, self.inputs, self.state).outputs
+        if self.system.C is None and self.system.D is None:
+            state = self.at_end(outputs, self.start())
+        else:
+            state = self.own_final_state(executor, plan)
+        return Result(self.own(outputs), state)
+
+    def last_step(self, executor: Executor, plan: Plan | None) -> Result:
+        """Run to each sequence's own end, for the last outputs and state."""
+        if self.lengths is not None and self.system.varying:
+            outputs, state = self.all_steps(executor, plan)
+            return Result(
+                self.at_end(outputs, torch.zeros_like(outputs[..., :1, :]).sum(-2)), state
+            )
+        executor, plan = self.choose(executor, plan, last_only=True)
+        if self.steps == 0:
+            outputs = self.system.at(0).read(self.start(), self.no_input().squeeze(-2))
+            return Result(torch.zeros_like(outputs), self.start())
+        if self.lengths is None:
+            state = executor.final_state(self.system, plan, self.inputs, self.state)
+            return Result(
+                self.system.at(self.steps - 1).read(state, self.inputs[..., -1, :]), state
+            )
+        state = self.own_final_state(executor, plan)
+        last_input = self.at_end(self.inputs, self.no_input().squeeze(-2))
+        outputs = self.system.read(state, last_input)
+        return Result(torch.where(self.lengths.unsqueeze(-1) > 0, outputs, 0), state)
+
+    def choose(
+        self, executor: Executor, plan: Plan | None, *, last_only: bool
+    ) -> tuple[Executor, Plan]:
+        """Find the executor and its plan, and refuse one that cannot do this call."""
+        if plan is not None:
+            return plan.executor, check_plan(plan, executor, self)
+        if not isinstance(executor, Executor):
+            raise TypeError(
+                f"`executor` is {executor!r}: expected an executor such as `linrec.Auto()`, "
+                "`linrec.Recurrent()` or `linrec.FFTConvolution()`."
+            )
+        if self.steps == 0:
+            return executor, Plan(executor, self.cast, 0)
+        if isinstance(executor, Auto):
+            batch = self.inputs.shape[:-2] if self.given.copies == 1 else self.inputs.shape[:-3]
+            executor = executor.select(self.cast, self.steps, batch, last_only=last_only)
+        reason = executor.why_not(self.cast, self.steps)
+        if reason is not None:
+            raise ValueError(
+                f"{executor} cannot run this recurrence: {reason}. Pass `executor=Auto()` to "
+                "choose one that can."
+            )
+        return executor, executor.prepare(self.cast, self.steps)
+
+    def no_input(self) -> Tensor:
+        """One step of zeros."""
+        return self.inputs.new_zeros(*self.inputs.shape[:-2], 1, self.inputs.shape[-1])
+
+    def own(self, outputs: Tensor) -> Tensor:
+        """Put zeros past the end of each sequence."""
+        assert self.lengths is not None
+        return torch.where(inside(self.lengths, self.steps).unsqueeze(-1), outputs, 0)
+
+    def at_end(self, sequence: Tensor, otherwise: Tensor) -> Tensor:
+        """Take each sequence's last own step of `(*batch, time, feature)`; `otherwise` if none."""
+        assert self.lengths is not None
+        if self.steps == 0:
+            return otherwise
+        index = (self.lengths - 1).clamp(min=0)[..., None, None]
+        index = index.expand(*sequence.shape[:-2], 1, sequence.shape[-1])
+        last = sequence.gather(-2, index).squeeze(-2)
+        return torch.where(self.lengths.unsqueeze(-1) > 0, last, otherwise)
+
+    def own_final_state(self, executor: Executor, plan: Plan) -> Tensor:
+        """Compute the state at each sequence's own end without all states.
+
+        Moved to the right, every sequence ends at the last step, and the zeros before it leave a
+        zero state as it is; the initial state moves on its own, by A to the power of the length.
+        """
+        assert self.lengths is not None
+        shift = self.steps - self.lengths.unsqueeze(-1)
+        index = torch.arange(self.steps, device=self.inputs.device) - shift
+        moved = self.inputs.gather(-2, index.clamp(min=0).unsqueeze(-1).expand_as(self.inputs))
+        moved = torch.where((index >= 0).unsqueeze(-1), moved, 0)
+        driven = executor.final_state(self.system, plan, moved, None)
+        if self.state is None:
+            return driven
+        return driven + power_each(self.system.A, self.state, self.lengths, self.steps)
+
+    def finish(self, outputs: Tensor, state: Tensor) -> Result:
+        """Put copies side by side again, and cast the outputs."""
+        if self.given.copies > 1:
+            state = state.flatten(-2)
+            axes = outputs.ndim - (self.inputs.ndim - 1)  # 1 with an axis of time, else 0
+            outputs = (outputs.movedim(-3, -2) if axes else outputs).flatten(-2)
+        return Result(outputs.to(self.result_dtype), state)
+
+
+def arrange(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    state: Tensor | None,
+    lengths: Tensor | None,
+) -> Call:
+    """Check a call and bring it into the form that executors take."""
+    if not isinstance(recurrence, LinearRecurrence):
+        raise TypeError(
+            f"`recurrence` is of type {type(recurrence).__name__}: expected a LinearRecurrence. "
+            "Of a StateSpace, pass `discretize(system, dt)`; of a module, call the module."
+        )
+    inputs = check_inputs(recurrence, inputs)
+    batches = {"recurrence": recurrence.batch_shape, "inputs": inputs.shape[:-2]}
+    if state is not None:
+        state = check_state(recurrence, state)
+        batches["initial_state"] = state.shape[:-1]
+    if lengths is not None:
+        lengths = check_lengths(lengths, inputs)
+        batches["lengths"] = lengths.shape
+    batch = broadcast(**batches)
+
+    common = common_dtype(*recurrence.leaves().values(), inputs)
+    dtype = common_dtype(inputs.new_empty(0, dtype=accumulation_dtype(common)), state)
+    result = common if accumulation_dtype(common) == dtype else dtype
+    cast = recurrence
+    if any(leaf.dtype != dtype for leaf in recurrence.leaves().values()):
+        cast = recurrence.to(dtype)
+    inputs = inputs.to(dtype).expand(*batch, -1, -1)
+    state = None if state is None else state.to(dtype).expand(*batch, -1)
+    system = cast.per_copy()
+    if recurrence.copies > 1:
+        groups = (recurrence.copies, -1)
+        inputs = inputs.unflatten(-1, groups).movedim(-2, -3)
+        state = None if state is None else state.unflatten(-1, groups)
+    if lengths is not None:
+        lengths = lengths.expand(batch)
+        lengths = lengths.unsqueeze(-1) if recurrence.copies > 1 else lengths
+        lengths = lengths.expand(inputs.shape[:-2])
+        mask = inside(lengths, inputs.shape[-2])
+        inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
+        system = without_padding(system, mask)
+    return Call(recurrence, cast, system, inputs, state, lengths, result)
+
+
+def check_inputs(recurrence: LinearRecurrence, inputs: Tensor) -> Tensor:
+    """See that inputs fit the recurrence."""
+    inputs = check_tensor("inputs", inputs)
+    size, steps = recurrence.input_size, recurrence.steps
+    if inputs.ndim < 2 or inputs.shape[-1] != size:
+        hint = ""
+        if size == 1:
+            hint = " For a single input pass `inputs.unsqueeze(-1)`."
+        elif inputs.ndim >= 2 and inputs.shape[-2] == size:
+            hint = " If time is the last axis then pass `inputs.mT`."
+        raise ValueError(
+            f"`inputs` has shape {tuple(inputs.shape)}, but the recurrence has {size} inputs: "
+            f"expected (*batch, time, {size}).{hint}"
+        )
+    if steps is not None and inputs.shape[-2] != steps:
+        raise ValueError(
+            f"`inputs` has {inputs.shape[-2]} steps, but the Varying recurrence has matrices for "
+            f"{steps}: expected as many."
+        )
+    if inputs.device != recurrence.device:
+        raise ValueError(
+            f"`inputs` is on {inputs.device} and the recurrence on {recurrence.device}: expected "
+            f"one device. Pass `recurrence.to(inputs.device)`."
+        )
+    return inputs
+
+
+def check_state(recurrence: LinearRecurrence, state: Tensor) -> Tensor:
+    """See that an initial state fits the recurrence."""
+    state = check_tensor("initial_state", state)
+    if state.ndim < 1 or state.shape[-1] != recurrence.state_size:
+        raise ValueError(
+            f"`initial_state` has shape {tuple(state.shape)}, but the recurrence has "
+            f"{recurrence.state_size} states: expected (*batch, {recurrence.state_size})."
+        )
+    return state
+
+
+def check_lengths(lengths: Tensor, inputs: Tensor) -> Tensor:
+    """See that lengths are whole numbers between 0 and the number of steps."""
+    if not isinstance(lengths, Tensor):
+        lengths = torch.as_tensor(lengths)
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(
+            f"`lengths` has dtype {lengths.dtype}: expected whole numbers (*batch). Pass "
+            "`lengths.long()`, or of a mask (*batch, time) `mask.sum(-1)`."
+        )
+    lengths = lengths.to(inputs.device, torch.int64)
+    if torch.compiler.is_compiling() or lengths.numel() == 0:
+        return lengths
+    try:
+        least, most = int(lengths.min()), int(lengths.max())
+    except RuntimeError:  # inside vmap no value can be looked at
+        return lengths
+    if least < 0 or most > inputs.shape[-2]:
+        raise ValueError(
+            f"`lengths` are between {least} and {most}: expected 0 to {inputs.shape[-2]}, the "
+            "number of steps of `inputs`."
+        )
+    return lengths
+
+
+def check_plan(plan: Plan, executor: Executor, call: Call) -> Plan:
+    """Refuse a plan that was made for something else."""
+    reason = plan.why_not(call.given, call.steps)
+    if reason is None and not isinstance(executor, Auto) and executor != plan.executor:
+        reason = f"it was prepared by {plan.executor} and the call asks for {executor}"
+    if reason is None and accumulation_dtype(plan.recurrence.dtype) != call.cast.dtype:
+        reason = (
+            f"it was prepared in {accumulation_dtype(plan.recurrence.dtype)} and inputs and state "
+            f"ask for {call.cast.dtype}"
+        )
+    if reason is None:
+        return plan
+    raise ValueError(
+        f"`plan` does not fit this call: {reason}. Pass `plan=None`, or make another with "
+        "`executor.prepare(recurrence, length)`."
+    )
+
+
+def inside(lengths: Tensor, steps: int) -> Tensor:
+    """Which steps are a sequence's own, `(*batch, time)`."""
+    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(-1)
+
+
+def without_padding(system: LinearRecurrence, mask: Tensor) -> LinearRecurrence:
+    """Put zeros where a varying system's matrices belong to no sequence's own steps.
+
+    They could be NaN there, and 0 · NaN is NaN in the gradient.
+    """
+    if not system.varying:
+        return system
+
+    def clean(leaf: Tensor, core: int) -> Tensor:
+        batch = leaf.shape[: leaf.ndim - core]
+        used = mask
+        while used.ndim > len(batch):
+            used = used.any(0)
+        for axis, size in enumerate(batch[-used.ndim :]):
+            used = used.any(axis, keepdim=True) if size == 1 else used
+        return torch.where(used[(..., *[None] * core)], leaf, 0)
+
+    assert isinstance(system.A, Varying)
+    return system._map_batched(clean)
+
+
+def power_each(A: Structure, state: Tensor, exponents: Tensor, most: int) -> Tensor:
+    """Multiply each state by A to a power of its own, through the binary digits of the powers."""
+    power = A.to(double_dtype(A.dtype))
+    for digit in range(most.bit_length()):
+        moved = power.to(state.dtype).apply(state)
+        chosen = (exponents >> digit) & 1 == 1
+        state = torch.where(chosen.unsqueeze(-1), moved, state)
+        if digit + 1 < most.bit_length():
+            power = power.compose(power)
+    return state

@@ -1,0 +1,109 @@
+"""The recurrence as one matrix: outputs are a Toeplitz matrix times inputs."""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from linrec.executors.base import (
+    Cost,
+    Executor,
+    Plan,
+    Result,
+    has_copies_inside,
+    invariant_only,
+    join,
+    preparation_cost,
+)
+from linrec.executors.kernel import add_free_motion, kernels, last_state, states_of
+from linrec.structures import matvec
+from linrec.systems import LinearRecurrence
+
+# Toeplitz matrices are written out in pieces of about this many numbers.
+PIECE = 1 << 22
+
+
+@final
+@dataclass(frozen=True)
+class Toeplitz(Executor):
+    """Multiply by the lower triangular Toeplitz matrix of the impulse response.
+
+        y_t = Σ_{s≤t} h_{t-s} u_s
+
+    T² m p operations for each sequence: for short sequences, and, as its last row alone, the
+    cheapest way to the last state (one product of T·m by n). Time-invariant systems.
+
+    Numerical error: at step t at most about (t+1) m·eps·Σ_s |h_{t-s}| |u_s|, as of a direct sum.
+
+    Example:
+        >>> import torch, linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> linrec.final(average, torch.ones(3, 1), executor=linrec.Toeplitz()).outputs
+        tensor([0.8750])
+
+    References:
+        Chilkuri and Eliasmith 2021, eqs 24 and 25.
+    """
+
+    def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
+        """Only time-invariant systems have an impulse response."""
+        return invariant_only(recurrence)
+
+    def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
+        """Compute the impulse response, and the last row of the matrix for the states."""
+        return Plan(self, recurrence, length, kernels(recurrence, length))
+
+    def execute(
+        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
+    ) -> Result:
+        """Write the matrix out a few columns of time at a time, above the diagonal nothing."""
+        kernel = plan["outputs"] if "outputs" in plan.tensors else states_of(plan)
+        steps, (m, p) = inputs.shape[-2], kernel.shape[-2:]
+        width = min(max(PIECE // (steps * m * p), 1), steps)
+        parts = []
+        for start in range(0, steps, width):
+            stop = min(start + width, steps)
+            matrix = toeplitz_columns(kernel, start, stop).flatten(-4, -3).flatten(-2)
+            piece = matvec(matrix.mT, inputs[..., :stop, :].flatten(-2))
+            parts.append(piece.unflatten(-1, (stop - start, p)))
+        outputs = join(parts, has_copies_inside(inputs))
+        return add_free_motion(recurrence, plan, outputs, inputs, state)
+
+    def final_state(
+        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
+    ) -> Tensor:
+        """Multiply by the last row of the matrix: x_{T-1} = [A^(T-1) B … B] [u_0 … u_{T-1}]."""
+        return last_state(recurrence, plan, inputs, state)
+
+    def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+        """T² m p / 2 for each sequence, and the matrix written out."""
+        m = recurrence.input_size // recurrence.copies
+        p = recurrence.output_size // recurrence.copies
+        entries = length * (length + 1) / 2 * m * p
+        bytes_ = recurrence.dtype.itemsize * (2 * entries + 2 * batch * length * p)
+        pieces = math.ceil(length * length * m * p / PIECE)
+        own = Cost(2.0 * batch * entries, bytes_, 5 * pieces)
+        return own + self.final_cost(recurrence, length, batch)
+
+    def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+        """One product of T·m by n for each sequence."""
+        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
+        kernel = recurrence.dtype.itemsize * length * m * n
+        own = Cost(2.0 * batch * length * m * n, kernel, 3)
+        return own + preparation_cost(recurrence, length)
+
+
+def toeplitz_columns(kernel: Tensor, start: int, stop: int) -> Tensor:
+    """Write out the outputs' columns `start … stop-1` of the matrix whose rows are inputs.
+
+    Entry (s, t) is h_{t-s}, and nothing where s > t: windows of a padded kernel, the one of row s
+    beginning s earlier than that of row 0.
+
+    Returns:
+        `(*batch, stop, m, stop - start, p)`, inputs `0 … stop-1` first.
+    """
+    padded = torch.nn.functional.pad(kernel[..., :stop, :, :], (0, 0, 0, 0, stop - start - 1, 0))
+    windows = padded.unfold(-3, stop - start, 1)  # (*batch, stop, m, p, columns)
+    return windows.flip(-4).movedim(-1, -2)

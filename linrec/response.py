@@ -1,0 +1,282 @@
+"""What a system does, in closed form: its responses, its poles, its adjoint, its compositions."""
+
+import torch
+from torch import Tensor
+
+from linrec._checks import as_tensor, double_dtype
+from linrec.structures import Diagonal, Structure, Varying
+from linrec.systems import LinearRecurrence, StateSpace
+
+
+def krylov(A: Structure, columns: Tensor, length: int) -> Tensor:
+    """Compute B, A B, A² B, … by doubling: log2(length) products of matrices.
+
+    From the first k blocks and A^k, one product gives the next k: A^k [B … A^(k-1) B]. The result
+    is transposed, time first, which is how executors multiply by it.
+
+    Args:
+        A: a time-invariant structure of n states.
+        columns (*batch, n, m): B.
+        length: how many blocks.
+
+    Returns:
+        The blocks, transposed: `(*batch, length, m, n)`.
+
+    The powers are computed in the dtype of A, and cast to that of the columns to multiply them.
+
+    Numerical error: block k differs by at most about (n log2 k + 1)·eps·|A|^k |B|.
+    """
+    m = columns.shape[-1]
+    rows = columns.mT  # (*batch, blocks·m, n): the blocks so far, each column a row
+    power = A[..., None] if A.batch_shape else A
+    blocks = 1
+    while blocks < length:
+        more = min(blocks, length - blocks)
+        rows = torch.cat([rows, power.to(rows.dtype).apply(rows[..., : more * m, :])], -2)
+        blocks += more
+        if blocks < length:
+            power = power.compose(power)
+    return rows[..., : length * m, :].unflatten(-2, (length, m))
+
+
+def matrix_power(A: Structure, exponent: int) -> Structure:
+    """Compute A^exponent by squaring, for exponents of 1 or more."""
+    power, result = A, None
+    while exponent:
+        if exponent & 1:
+            result = power if result is None else result.compose(power)
+        exponent >>= 1
+        if exponent:
+            power = power.compose(power)
+    assert result is not None, "an exponent of 0 has no structure to stand for the identity"
+    return result
+
+
+def state_kernel(recurrence: LinearRecurrence, length: int) -> Tensor:
+    """Compute the states that an impulse leaves, A^k B, of one copy, in double precision.
+
+    Returns:
+        The kernel, `(*batch, length, m, n)`.
+    """
+    one = recurrence.per_copy()
+    dtype = double_dtype(one.dtype)
+    if one.B is None:
+        columns = torch.eye(one.A.state_size, dtype=dtype, device=one.device)
+    else:
+        columns = one.B.to(dtype)
+    batch = torch.broadcast_shapes(one.A.batch_shape, columns.shape[:-2])
+    return krylov(one.A.to(dtype), columns.expand(*batch, -1, -1), length)
+
+
+def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
+    """Read the impulse response off the state kernel: C A^k B, and D added at k = 0.
+
+    Args:
+        recurrence: the recurrence that the kernel belongs to.
+        states (*batch, length, m, n): its state kernel.
+
+    Returns:
+        The kernel, `(*batch, length, m, p)`.
+    """
+    one = recurrence.per_copy()
+    kernel = states
+    if one.C is not None:
+        kernel = states @ one.C.to(states.dtype).mT.unsqueeze(-3)
+    if one.D is None:
+        return kernel
+    through = one.D.to(states.dtype).mT.unsqueeze(-3)
+    batch = torch.broadcast_shapes(kernel.shape[:-3], through.shape[:-3])
+    kernel, through = kernel.expand(*batch, -1, -1, -1), through.expand(*batch, -1, -1, -1)
+    return torch.cat([kernel[..., :1, :, :] + through, kernel[..., 1:, :, :]], -3)
+
+
+def free_response(A: Structure, state: Tensor, length: int) -> Tensor:
+    """Compute the states that an initial state passes through without inputs, A x, A² x, ….
+
+    Args:
+        A: a time-invariant structure of n states.
+        state (*batch, n): x, the state before the first step.
+        length: how many steps.
+
+    Returns:
+        The states, `(*batch, length, n)`.
+    """
+    first = A.apply(state)
+    return krylov(A.to(double_dtype(state.dtype)), first.unsqueeze(-1), length).squeeze(-2)
+
+
+def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
+    """Compute what an impulse on each input gives on each output, step by step.
+
+        h_0 = C B + D        h_k = C A^k B
+
+    Args:
+        recurrence: a time-invariant recurrence; of one with copies, the response of one copy.
+        length: how many steps.
+
+    Returns:
+        The response, `(*batch, length, p, m)`, computed in double precision and cast last.
+
+    Raises:
+        ValueError: the recurrence is varying, or the length negative.
+
+    Example:
+        >>> import linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> linrec.impulse_response(average, 3).squeeze()
+        tensor([0.5000, 0.2500, 0.1250])
+
+    References:
+        Chilkuri and Eliasmith 2021, eq. 23 (there H, for C = I and D = 0).
+    """
+    check_invariant(recurrence, "impulse_response")
+    if length < 0:
+        raise ValueError(f"`length` is {length}: expected 0 or more steps.")
+    kernel = output_kernel(recurrence, state_kernel(recurrence, max(length, 1)))
+    return kernel[..., :length, :, :].mT.to(recurrence.dtype)
+
+
+def step_response(recurrence: LinearRecurrence, length: int) -> Tensor:
+    """Compute what an input of ones, beginning at step 0, gives: the sums of `impulse_response`.
+
+    Args:
+        recurrence: a time-invariant recurrence; of one with copies, the response of one copy.
+        length: how many steps.
+
+    Returns:
+        The response, `(*batch, length, p, m)`.
+
+    Raises:
+        ValueError: the recurrence is varying, or the length negative.
+
+    Example:
+        >>> import linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> linrec.step_response(average, 3).squeeze()
+        tensor([0.5000, 0.7500, 0.8750])
+    """
+    return impulse_response(recurrence, length).cumsum(-3)
+
+
+def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tensor) -> Tensor:
+    """Compute how a system answers sinusoids: gain and phase as one complex number.
+
+        discrete    H(ω) = C (I - A e^(-iω))^(-1) B + D
+        continuous  H(ω) = C (iω I - A)^(-1) B + D
+
+    Args:
+        system: a time-invariant recurrence (of one with copies, one copy) or a StateSpace.
+        frequencies (frequency,): ω, in radians per step, or per unit of time of a StateSpace.
+
+    Returns:
+        The response, complex, `(*batch, frequency, p, m)`.
+
+    Raises:
+        ValueError: the recurrence is varying, or frequencies are not a vector.
+
+    Example:
+        >>> import torch, linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> linrec.frequency_response(average, torch.tensor([0.0])).real.squeeze()
+        tensor(1.)
+
+    References:
+        Oppenheim and Schafer 2010, Discrete-Time Signal Processing, chapter 5.
+    """
+    check_invariant(system, "frequency_response")
+    frequencies = as_tensor("frequencies", frequencies)
+    if frequencies.ndim != 1 or frequencies.is_complex():
+        raise ValueError(
+            f"`frequencies` has shape {tuple(frequencies.shape)} and dtype {frequencies.dtype}: "
+            "expected a vector of real angular frequencies. Pass `torch.linspace(0, 3.14, 100)`."
+        )
+    A = system.A.to_dense().to(torch.complex128).unsqueeze(-3)
+    identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    B = (identity if system.B is None else system.B.to(A.dtype)).unsqueeze(-3)
+    omega = frequencies.to(A.device, torch.float64)[:, None, None]
+    if isinstance(system, StateSpace):
+        states = torch.linalg.solve(1j * omega * identity - A, B)
+    else:
+        states = torch.linalg.solve(identity - A * torch.exp(-1j * omega), B)
+    response = states if system.C is None else system.C.to(A.dtype).unsqueeze(-3) @ states
+    if system.D is not None:
+        response = response + system.D.to(A.dtype).unsqueeze(-3)
+    single = system.dtype in (torch.float64, torch.complex128)
+    return response if single else response.to(torch.complex64)
+
+
+def poles(system: LinearRecurrence | StateSpace) -> Tensor:
+    """Compute the poles, the eigenvalues of A, largest first.
+
+    A recurrence is stable where all of them are inside the unit circle, a StateSpace where all
+    have a negative real part. (Eigenvalues of badly conditioned matrices, such as the Legendre
+    memory's of high order, are far less accurate than the matrices.)
+
+    Args:
+        system: a time-invariant recurrence (of one with copies, one copy) or a StateSpace.
+
+    Returns:
+        The poles, complex, `(*batch, n)`, by falling modulus.
+
+    Raises:
+        ValueError: the recurrence is varying.
+
+    Example:
+        >>> import torch, linrec
+        >>> linrec.poles(linrec.LinearRecurrence(linrec.Diagonal(torch.tensor([0.5, -0.9]))))
+        tensor([-0.9000+0.j,  0.5000+0.j])
+    """
+    check_invariant(system, "poles")
+    if isinstance(system.A, Diagonal):
+        values = system.A.diagonal.to(torch.complex128)
+    else:
+        values = torch.linalg.eigvals(system.A.to_dense().to(double_dtype(system.dtype)))
+    order = values.abs().argsort(dim=-1, descending=True)
+    values = values.take_along_dim(order, -1)
+    double = system.dtype in (torch.float64, torch.complex128)
+    return values if double else values.to(torch.complex64)
+
+
+def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
+    """Make the recurrence whose run, backwards in time, is the adjoint of this one's.
+
+        ⟨S u, v⟩ = ⟨u, S* v⟩        S* v = flip(run(adjoint(recurrence), flip(v)))
+
+    for runs from a zero initial state: A, B, C, D become A*, C*, B*, D*. It is what the gradient
+    of a recurrence is made of.
+
+    Args:
+        recurrence: the recurrence; a varying one is reversed in time as well, so that
+            its adjoint is fed flipped sequences just the same.
+
+    Returns:
+        The adjoint recurrence, of p inputs and m outputs.
+
+    Example:
+        >>> import linrec
+        >>> linrec.adjoint(linrec.LinearRecurrence(A=[[0.5]], B=[[2.0]])).C
+        tensor([[2.]])
+    """
+    structure: Structure = recurrence.A.adjoint()
+    B, C, D = (
+        None if matrix is None else matrix.mH
+        for matrix in (recurrence.C, recurrence.B, recurrence.D)
+    )
+    if isinstance(structure, Varying):
+        # λ_t = A*_{t+1} λ_{t+1} + C*_t v_t: in reversed time the transitions come one step later
+        # than the rest. The one that wraps around meets the zero initial state.
+        structure = structure.map(lambda leaf, core: leaf.flip(-core - 1).roll(1, dims=-core - 1))
+        B, C, D = (
+            matrix if matrix is None or matrix.ndim == 2 else matrix.flip(-3)
+            for matrix in (B, C, D)
+        )
+    return LinearRecurrence(structure, B, C, D, copies=recurrence.copies)
+
+
+def check_invariant(system: LinearRecurrence | StateSpace, what: str) -> None:
+    """Refuse a varying recurrence."""
+    if isinstance(system.A, Varying):
+        raise ValueError(
+            f"`{what}` got a Varying recurrence, which answers differently at every step: "
+            "expected a time-invariant one. Pass one step of it, `recurrence.at(step)`."
+        )

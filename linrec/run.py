@@ -1,0 +1,135 @@
+"""The verbs: all steps, the last step, one step."""
+
+import torch
+from torch import Tensor
+
+from linrec._checks import check_axes, check_tensor
+from linrec.call import arrange
+from linrec.executors import Executor, Plan, Result
+from linrec.planner import Auto
+from linrec.systems import LinearRecurrence
+
+
+def run(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    initial_state: Tensor | None = None,
+    *,
+    lengths: Tensor | None = None,
+    executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+    plan: Plan | None = None,
+) -> Result:
+    """Run a recurrence over all steps.
+
+        x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t        t = 0 … T-1
+
+    Every executor gives the same outputs, final state and gradients (in everything), within its
+    error bound. Half-precision inputs are accumulated in float32.
+
+    Args:
+        recurrence: the system.
+        inputs (*batch, time, m): u, of any length, 0 included.
+        initial_state (*batch, n): the state before the first step. None: zeros.
+        lengths (*batch): how many steps of each right-padded sequence are its own. What stands
+            past them may be anything, NaN included: it reaches no output, state or gradient.
+        executor: how it is run; `Auto` chooses by estimated time.
+        plan: what `executor.prepare(recurrence, time)` made of the same recurrence, to save making
+            it again. `Auto` follows the executor that made it.
+
+    Returns:
+        `outputs (*batch, time, p)`, zero past a sequence's length, and `final_state (*batch, n)`,
+        the state at each sequence's own end.
+
+    Raises:
+        ValueError: shapes do not fit, the executor cannot run the recurrence, or the plan is not
+            for this call.
+        TypeError: an argument is not a floating-point or complex tensor.
+
+    Example:
+        >>> import torch, linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> linrec.run(average, torch.ones(2, 1))
+        Result(outputs=tensor([[0.5000],
+                [0.7500]]), final_state=tensor([0.7500]))
+
+    References:
+        Chilkuri and Eliasmith 2021, eqs 19, 24 and 26.
+    """
+    call = arrange(recurrence, inputs, initial_state, lengths)
+    with torch.autocast(inputs.device.type, enabled=False):
+        return call.finish(*call.all_steps(executor, plan))
+
+
+def final(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    initial_state: Tensor | None = None,
+    *,
+    lengths: Tensor | None = None,
+    executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+    plan: Plan | None = None,
+) -> Result:
+    """Run a recurrence for its last step only, without all its states where that can be avoided.
+
+        x_{T-1} = A^T x_{-1} + Σ_s A^(T-1-s) B u_s        y_{T-1} = C x_{T-1} + D u_{T-1}
+
+    Args:
+        recurrence: the system.
+        inputs (*batch, time, m): u.
+        initial_state (*batch, n): the state before the first step. None: zeros.
+        lengths (*batch): how many steps of each right-padded sequence are its own; the last of
+            them is its last step.
+        executor: how it is run; `Auto` chooses by estimated time.
+        plan: what `executor.prepare(recurrence, time)` made, to save making it again.
+
+    Returns:
+        `outputs (*batch, p)`, those of the last step (zero where there is none), and
+        `final_state (*batch, n)`.
+
+    Raises:
+        ValueError, TypeError: as `run` does.
+
+    Example:
+        >>> import torch, linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> linrec.final(average, torch.ones(2, 1)).outputs
+        tensor([0.7500])
+
+    References:
+        Chilkuri and Eliasmith 2021, eq. 25.
+    """
+    call = arrange(recurrence, inputs, initial_state, lengths)
+    with torch.autocast(inputs.device.type, enabled=False):
+        return call.finish(*call.last_step(executor, plan))
+
+
+def step(recurrence: LinearRecurrence, input: Tensor, state: Tensor | None = None) -> Result:
+    """Run one step, for streaming; equal to `run` on one step.
+
+    Args:
+        recurrence: the system; a varying one of one step (`Varying` of that step's matrices).
+        input (*batch, m): u_t.
+        state (*batch, n): x_{t-1}, the `final_state` of the step before. None: zeros.
+
+    Returns:
+        `outputs (*batch, p)` and `final_state (*batch, n)`.
+
+    Raises:
+        ValueError, TypeError: as `run` does.
+
+    Example:
+        >>> import torch, linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> first = linrec.step(average, torch.ones(1))
+        >>> linrec.step(average, torch.ones(1), first.final_state).outputs
+        tensor([0.7500])
+    """
+    input = check_tensor("input", input)
+    check_axes("input", input, 1, "(*batch, m), one step without an axis of time")
+    call = arrange(recurrence, input.unsqueeze(-2), state, None)
+    with torch.autocast(input.device.type, enabled=False):
+        now = call.system.at(0)
+        vector = call.inputs.squeeze(-2)
+        before = call.start()
+        after = now.A.apply(before) + now.drive(vector)
+        return call.finish(now.read(after, vector), after)

@@ -1,0 +1,109 @@
+"""What every structure of the transition matrix A can do: five operations, on stacks too."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from linrec._checks import broadcast, common_dtype
+
+
+def same_dtype(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Cast both to their common dtype: torch's products do not promote."""
+    if matrix.dtype == vectors.dtype:
+        return matrix, vectors
+    dtype = torch.promote_types(matrix.dtype, vectors.dtype)
+    return matrix.to(dtype), vectors.to(dtype)
+
+
+def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply matrices by vectors, batch axes broadcasting.
+
+    Where the last batch axis of the matrices is 1, its vectors share a matrix: they are
+    multiplied in one matrix product instead of in one matrix-vector product each.
+
+    Args:
+        matrix (*batch, p, n): the matrices.
+        vectors (*batch, n): the vectors.
+
+    Returns:
+        The products, `(*batch, p)`.
+    """
+    matrix, vectors = same_dtype(matrix, vectors)
+    if matrix.ndim == 2:
+        return vectors @ matrix.mT
+    if matrix.shape[-3] == 1 and vectors.ndim > 1:
+        return vectors @ matrix.squeeze(-3).mT
+    return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
+
+
+class Structure(ABC):
+    """How the transition matrix A is stored and multiplied.
+
+    An executor calls five things only: `state_size`, `apply`, `compose`, `adjoint` and
+    `to_dense`. A subclass is a frozen dataclass (`eq=False`) of tensors that implements these
+    five and declares in `core_axes` how many of each tensor's last axes belong to the matrix.
+    The axes before them are batch axes, so that a stack of matrices is one structure; the rest
+    of this class (slicing, casting) follows from that declaration alone.
+    """
+
+    core_axes: ClassVar[Mapping[str, int]]
+
+    @property
+    @abstractmethod
+    def state_size(self) -> int:
+        """The number of states, n."""
+
+    @abstractmethod
+    def apply(self, states: Tensor) -> Tensor:
+        """Multiply: A x for `states (*batch, n)`."""
+
+    @abstractmethod
+    def compose(self, earlier: "Structure") -> "Structure":
+        """Multiply the matrices: this one after `earlier`, A·A_earlier."""
+
+    @abstractmethod
+    def adjoint(self) -> "Structure":
+        """Transpose and conjugate: A*."""
+
+    @abstractmethod
+    def to_dense(self) -> Tensor:
+        """Write the matrix out, `(*batch, n, n)`."""
+
+    def leaves(self) -> dict[str, Tensor]:
+        """List the tensors that it is made of, by the names of its fields."""
+        return {name: getattr(self, name) for name in self.core_axes}
+
+    def map(self, function: Callable[[Tensor, int], Tensor]) -> Self:
+        """Make a new structure from `function(tensor, core_axes)` of each tensor."""
+        changed: dict[str, Any] = {
+            name: function(getattr(self, name), axes) for name, axes in self.core_axes.items()
+        }
+        return type(self)(**changed)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The axes before the matrix's own."""
+        shapes = {name: getattr(self, name).shape[:-axes] for name, axes in self.core_axes.items()}
+        return broadcast(**shapes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the matrix."""
+        return common_dtype(*self.leaves().values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return next(iter(self.leaves().values())).device
+
+    def to(self, target: torch.dtype | torch.device | str) -> Self:
+        """Cast or move every tensor."""
+        return self.map(lambda tensor, _: tensor.to(target))
+
+    def __getitem__(self, index: Any) -> Self:
+        """Index the batch axes, as a tensor's: `A[..., None]`, `A[..., 3]`."""
+        axes = index if isinstance(index, tuple) else (index,)
+        return self.map(lambda tensor, core: tensor[(*axes, *[slice(None)] * core)])
