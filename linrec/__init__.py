@@ -1,5 +1,6 @@
 """Say what a linear recurrence is once; run it any way; get the same answer."""
 
+from linrec import nn as nn
 from linrec.composition import parallel as parallel
 from linrec.composition import series as series
 from linrec.discretize import discretize as discretize

@@ -1,0 +1,213 @@
+"""Modules that own tensors, and build a fresh recurrence of them in every call."""
+
+from collections.abc import Collection
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from linrec._checks import accumulation_dtype
+from linrec.executors import Executor, Plan, Result
+from linrec.planner import Auto
+from linrec.run import final as run_final
+from linrec.run import run, step
+from linrec.systems import LinearRecurrence
+
+
+@final
+class PlanKeeper:
+    """Run recurrences, and keep the plans of those that are not being trained.
+
+    A plan says itself whether it still stands for a recurrence; one that does not is made anew.
+    The plans of the last few lengths are kept. They are no part of a copy, a pickle or a state
+    dict.
+
+    Args:
+        executor: how recurrences are run.
+    """
+
+    capacity = 8
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.plans: dict[tuple[Any, ...], Plan] = {}
+
+    def run(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """As `linrec.run`."""
+        plan = self.plan(recurrence, inputs, initial_state, last_only=False)
+        keywords: dict[str, Any] = {"lengths": lengths, "executor": self.executor, "plan": plan}
+        return run(recurrence, inputs, initial_state, **keywords)
+
+    def final(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """As `linrec.final`."""
+        plan = self.plan(recurrence, inputs, initial_state, last_only=True)
+        keywords: dict[str, Any] = {"lengths": lengths, "executor": self.executor, "plan": plan}
+        return run_final(recurrence, inputs, initial_state, **keywords)
+
+    def plan(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        state: Tensor | None,
+        *,
+        last_only: bool,
+    ) -> Plan | None:
+        """Find or make the plan of a call; None where it has to be made in the call itself."""
+        if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not inputs.shape[-2]:
+            return None
+        dtype = accumulation_dtype(torch.promote_types(recurrence.dtype, inputs.dtype))
+        others = () if state is None else (state.dtype,)
+        if {dtype, *others} != {accumulation_dtype(recurrence.dtype)}:
+            return None
+        if any(leaf.requires_grad for leaf in recurrence.leaves().values()):
+            return None
+        length = inputs.shape[-2]
+        key = (length, last_only, *inputs.shape[:-2])
+        kept = self.plans.get(key)
+        if kept is not None and kept.why_not(recurrence, length) is None:
+            return kept
+        if torch.compiler.is_compiling():  # a side effect that a compiled graph should not have
+            return None
+        executor = self.executor
+        if isinstance(executor, Auto):
+            executor = executor.select(recurrence, length, key[2:], last_only=last_only)
+        if executor.why_not(recurrence, length) is not None:
+            return None
+        plan = self.same(executor, recurrence, length)
+        if plan is None:
+            # Tensors made in inference mode could not be used in training afterwards.
+            with torch.inference_mode(False), torch.no_grad():
+                plan = executor.prepare(recurrence, length)
+        self.plans.pop(key, None)
+        while len(self.plans) >= self.capacity:
+            del self.plans[next(iter(self.plans))]
+        self.plans[key] = plan
+        return plan
+
+    def same(self, executor: Executor, recurrence: LinearRecurrence, length: int) -> Plan | None:
+        """Find the plan of a call that differs in nothing but its batch."""
+        for plan in self.plans.values():
+            if plan.executor == executor and plan.why_not(recurrence, length) is None:
+                return plan
+        return None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PlanKeeper":
+        return PlanKeeper(self.executor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"executor": self.executor, "plans": {}}
+
+
+class Recurrence(nn.Module):
+    """A linear recurrence as a module: its matrices are buffers, or parameters where trained.
+
+        x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t
+
+    A frozen recurrence keeps its plan (kernels, powers) from call to call; a trained one prepares
+    anew in each. Works with `.to`, `state_dict`, `torch.func.functional_call`, `torch.compile` and
+    autocast (under which it computes in the dtype of its matrices).
+
+    Args:
+        recurrence: the system; its tensors are copied.
+        trainable: which of "A", "B", "C", "D" are parameters. (Of a structure of several
+            tensors, one alone is named as in the state dict: "A_diagonal".)
+        executor: how it is run.
+
+    Raises:
+        ValueError: a trainable name that the recurrence does not have.
+
+    Example:
+        >>> import torch, linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> module = linrec.nn.Recurrence(average, trainable=["A"])
+        >>> outputs, final_state = module(torch.ones(2, 3, 1))
+        >>> outputs.shape, [name for name, _ in module.named_parameters()]
+        (torch.Size([2, 3, 1]), ['A'])
+    """
+
+    def __init__(
+        self,
+        recurrence: LinearRecurrence,
+        *,
+        trainable: Collection[str] = (),
+        executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+    ) -> None:
+        super().__init__()
+        if not isinstance(recurrence, LinearRecurrence):
+            raise TypeError(
+                f"`recurrence` is of type {type(recurrence).__name__}: expected a "
+                "LinearRecurrence. Of a StateSpace, pass `discretize(system, dt)`."
+            )
+        leaves = recurrence.leaves()
+        trainable = [trainable] if isinstance(trainable, str) else list(trainable)
+        unknown = [name for name in trainable if not any(matches(name, leaf) for leaf in leaves)]
+        if unknown:
+            raise ValueError(
+                f"`trainable` names {unknown}, which the recurrence does not have: expected some "
+                f"of {sorted(leaves)}."
+            )
+        for name, leaf in leaves.items():
+            copy = leaf.detach().clone(memory_format=torch.contiguous_format)
+            if any(matches(wanted, name) for wanted in trainable):
+                self.register_parameter(name, nn.Parameter(copy))
+            else:
+                self.register_buffer(name, copy)
+        self.shape = recurrence.to("meta")  # what the tensors are put into; holds no numbers
+        self.plans = PlanKeeper(executor)
+
+    @property
+    def recurrence(self) -> LinearRecurrence:
+        """The recurrence of the present tensors, a fresh value."""
+        return self.shape.with_leaves({name: getattr(self, name) for name in self.shape.leaves()})
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `linrec.run`."""
+        return self.plans.run(self.recurrence, inputs, initial_state, lengths)
+
+    def final(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run for the last step only; arguments and result as of `linrec.final`."""
+        return self.plans.final(self.recurrence, inputs, initial_state, lengths)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `linrec.step`."""
+        return step(self.recurrence, input, state)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Recurrence":
+        self.plans.plans.clear()  # they refuse moved tensors, and would only hold on to memory
+        return super()._apply(fn, recurse)
+
+    def extra_repr(self) -> str:
+        """Say its sizes."""
+        shape = self.shape
+        copies = f", copies={shape.copies}" if shape.copies > 1 else ""
+        return (
+            f"{type(shape.A).__name__}, states={shape.state_size}, inputs={shape.input_size}, "
+            f"outputs={shape.output_size}{copies}"
+        )
+
+
+def matches(wanted: str, name: str) -> bool:
+    """Whether a name asked for means this tensor: the name itself, or its matrix."""
+    return wanted in (name, name.partition("_")[0])

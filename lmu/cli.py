@@ -1,0 +1,20 @@
+"""The command `lmu`."""
+
+import sys
+from importlib.util import find_spec
+
+# What the extra `experiments` brings, by the names under which it is imported.
+NEEDED = ("ignite", "matplotlib", "pooch", "rich", "tqdm", "typer")
+
+
+def main() -> None:
+    """Run the command, or say what has to be installed for it."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"lmu needs {', '.join(missing)}, which came not with the library: type\n"
+            "  pip install 'linrec[experiments]'"
+        )
+    from lmu.commands import app
+
+    app()

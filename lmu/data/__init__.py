@@ -1,0 +1,8 @@
+"""The data sets of the experiments, one file each."""
+
+from lmu.data.files import DataFile as DataFile
+from lmu.data.files import read as read
+from lmu.data.mackey_glass import mackey_glass as mackey_glass
+from lmu.data.mnist import permuted_mnist as permuted_mnist
+from lmu.data.splits import Dataset as Dataset
+from lmu.data.splits import Split as Split

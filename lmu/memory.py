@@ -1,0 +1,143 @@
+"""The linear memory of the LMU as a module."""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+import linrec
+from linrec import Auto, Executor, LinearRecurrence, Result
+from linrec.nn import PlanKeeper
+from lmu.legendre import delay_system
+
+
+class LegendreMemory(nn.Module):
+    """Remember the last `theta` steps of every input channel in `order` Legendre polynomials.
+
+        m_t = Ā m_{t-1} + B̄ u_t        for each channel by itself
+
+    Frozen unless the window is trained; then Ā and B̄ are computed anew in every call, and the
+    gradient reaches `log_theta` through the matrix exponential.
+
+    Args:
+        channels: how many input channels.
+        order: how many polynomials, d, for each.
+        theta: the length of the window, in steps.
+        method: how the delay system is discretised, as in `linrec.discretize`. "euler" is stable
+            for theta > 4·order or so only.
+        trainable_theta: whether `theta` is trained, by its logarithm, which keeps it positive.
+        executor: how it is run.
+
+    Raises:
+        ValueError: a number of channels or an order below 1, or a window that is not positive.
+
+    Example:
+        >>> import torch, lmu
+        >>> memory = lmu.LegendreMemory(channels=2, order=6, theta=100)
+        >>> memory(torch.randn(8, 500, 2)).outputs.shape
+        torch.Size([8, 500, 12])
+
+    References:
+        Chilkuri and Eliasmith 2021, eq. 19. Voelker, Kajić and Eliasmith 2019, eqs 1-4.
+    """
+
+    A: Tensor
+    B: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        order: int,
+        theta: float,
+        method: str = "zoh",
+        trainable_theta: bool = False,
+        *,
+        executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+    ) -> None:
+        super().__init__()
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"`channels` is {channels!r}: expected a whole number of 1 or more.")
+        self.channels, self.order, self.method = channels, order, method
+        discrete = linrec.discretize(delay_system(order, float(theta)), method=method)
+        if method == "euler" and theta <= 4 * order:
+            warnings.warn(
+                f"theta = {theta:g} with order = {order}: Euler's method needs about "
+                f"theta > {4 * order} to be stable. Pass method='zoh'.",
+                stacklevel=2,
+            )
+        self.log_theta: nn.Parameter | None = None
+        if trainable_theta:
+            self.log_theta = nn.Parameter(torch.tensor(float(theta)).log())
+        else:
+            self.fixed_theta = float(theta)
+            self.register_buffer("A", discrete.A.to_dense().to(torch.get_default_dtype()))
+            assert discrete.B is not None
+            self.register_buffer("B", discrete.B.to(torch.get_default_dtype()))
+        self.plans = PlanKeeper(executor)
+
+    @property
+    def theta(self) -> Tensor | float:
+        """The length of the window, in steps."""
+        return self.fixed_theta if self.log_theta is None else self.log_theta.exp()
+
+    @property
+    def recurrence(self) -> LinearRecurrence:
+        """The recurrence of the present window, a fresh value."""
+        if self.log_theta is None:
+            return LinearRecurrence(self.A, self.B, copies=self.channels)
+        system = delay_system(self.order, self.log_theta.double().exp())
+        discrete = linrec.discretize(system, method=self.method)
+        memory = LinearRecurrence(discrete.A, discrete.B, copies=self.channels)
+        return memory.to(self.log_theta.dtype)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps.
+
+        Args:
+            inputs (*batch, time, channels): u.
+            initial_state (*batch, channels·order): the memory before the first step.
+            lengths (*batch): the steps of each right-padded sequence.
+
+        Returns:
+            `outputs (*batch, time, channels·order)`, the memory at every step, channel by channel,
+            and `final_state (*batch, channels·order)`.
+        """
+        return self.plans.run(self.recurrence, inputs, initial_state, lengths)
+
+    def final(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Compute the memory after the last step only; arguments as of `forward`.
+
+        Returns:
+            `outputs` and `final_state`, both `(*batch, channels·order)`.
+        """
+        return self.plans.final(self.recurrence, inputs, initial_state, lengths)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step, for streaming.
+
+        Args:
+            input (*batch, channels): u_t.
+            state (*batch, channels·order): the memory before. None: zeros.
+
+        Returns:
+            `outputs` and `final_state`, both `(*batch, channels·order)`.
+        """
+        return linrec.step(self.recurrence, input, state)
+
+    def extra_repr(self) -> str:
+        """Say its sizes."""
+        trained = ", trainable_theta=True" if self.log_theta is not None else ""
+        return (
+            f"channels={self.channels}, order={self.order}, theta={float(torch.as_tensor(self.theta).detach()):g}, "
+            f"method={self.method!r}{trained}"
+        )

@@ -1,0 +1,88 @@
+"""What every network of the papers can do: be trained on features, run in parallel, or stream."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from linrec import Result
+
+
+class Network(nn.Module, ABC):
+    """A frozen memory first, then what is trained.
+
+        forward = head ∘ features
+
+    A frozen memory gives the same states for the same input in every epoch. They are the input's
+    features: `features` computes them once, and training repeats the `head` alone.
+    """
+
+    @abstractmethod
+    def features(self, inputs: Tensor) -> Tensor:
+        """Compute what the frozen memory makes of the inputs.
+
+        Args:
+            inputs (*batch, time, input_size): the sequences.
+
+        Returns:
+            Features, `(*batch, features)` of whole sequences or `(*batch, time, features)`.
+        """
+
+    @abstractmethod
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the outputs from the features: the part with parameters.
+
+        Args:
+            features (*batch, ..., features): what `features` returned.
+
+        Returns:
+            The outputs, one for each row of features.
+        """
+
+    @abstractmethod
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Read one time step.
+
+        Args:
+            input (*batch, input_size): the step's input.
+            state (*batch, state_size): what the step before returned; None before the first.
+
+        Returns:
+            The outputs after this step and the state to pass to the next.
+        """
+
+    @abstractmethod
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute what `forward` computes, reading one time step at a time.
+
+        Args:
+            inputs (*batch, time, input_size): the sequences.
+
+        Returns:
+            The outputs of `forward`, up to rounding.
+        """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the outputs of whole sequences, in parallel over time.
+
+        Args:
+            inputs (*batch, time, input_size): the sequences.
+
+        Returns:
+            The outputs, one for each row of features.
+        """
+        return self.head(self.features(inputs))
+
+    def steps(self, inputs: Tensor) -> Iterator[Tensor]:
+        """Yield the outputs after each time step, read one at a time.
+
+        Args:
+            inputs (*batch, time, input_size): the sequences.
+
+        Yields:
+            The outputs `(*batch, outputs)` after each step.
+        """
+        state = None
+        for input in inputs.unbind(-2):
+            outputs, state = self.step(input, state)
+            yield outputs

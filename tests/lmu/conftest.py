@@ -1,0 +1,52 @@
+"""What the tests of the experiments share: a task that is learned in a second."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from lmu.data import Dataset, Split
+from lmu.experiments import Experiment, Figure, Source
+from lmu.models import SequenceClassifier
+from lmu.training import ACCURACY, Recipe
+
+
+def slow_or_fast(seed: int, folder: object) -> Dataset:
+    """Tell slow waves from fast ones, in 24 noisy samples."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(120) % 2
+    phases = 6.3 * torch.rand(120, 1, generator=generator)
+    frequencies = torch.tensor([0.3, 0.9])[targets].unsqueeze(-1)
+    waves = torch.sin(frequencies * torch.arange(24) + phases)
+    inputs = (waves + 0.3 * torch.randn(120, 24, generator=generator)).unsqueeze(-1)
+    return Dataset(
+        *(Split(inputs[part], targets[part]) for part in torch.arange(120).split([60, 30, 30]))
+    )
+
+
+TINY = Experiment(
+    name="tiny",
+    title="slow or fast",
+    paper="nobody 2000, nothing",
+    table="waves, test accuracy in percent",
+    target=Figure("guessing", 50.0, Source.CONFIRMED),
+    baselines=(Figure("hoping", 51.0, Source.UNCONFIRMED),),
+    data=slow_or_fast,
+    network=partial(
+        SequenceClassifier, classes=2, hidden_size=12, order=8, theta=24.0, memory_dropout=0.2
+    ),
+    recipe=Recipe(
+        loss=torch.nn.functional.cross_entropy,
+        metric=ACCURACY,
+        optimizer=partial(torch.optim.Adam, lr=1e-2),
+        batch_size=8,
+        epochs=6,
+    ),
+    decide=lambda scores: scores.argmax(-1),
+)
+
+
+@pytest.fixture
+def tiny() -> Experiment:
+    """An experiment of the size of a test."""
+    return TINY

@@ -1,0 +1,144 @@
+"""The command: what can be typed, what it prints, and what it says when it cannot."""
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lmu import cli
+from lmu.commands import app
+from lmu.experiments import EXPERIMENTS, Experiment
+
+
+@pytest.fixture(autouse=True)
+def tiny_is_known(tiny: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Experiment:
+    """Add the tiny experiment, in an empty folder and a terminal that is wide enough."""
+    monkeypatch.setitem(EXPERIMENTS, "tiny", tiny)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tiny
+
+
+def lmu(*words: str, fails: bool = False) -> str:
+    """Run the command and return all that it printed."""
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code != 0) == fails, result.output
+    return result.output
+
+
+def test_list_names_every_experiment_and_its_figure() -> None:
+    output = lmu("list")
+    for experiment in EXPERIMENTS.values():
+        assert experiment.name in output
+        assert f"{experiment.target.value:g}" in output
+
+
+def test_train_prints_the_score_beside_the_published_ones() -> None:
+    output = lmu("train", "tiny", "--epochs", "2")
+    for words in ("this run, epoch", "of 2", "guessing", "50", "hoping", "unconfirmed", "an epoch"):
+        assert words in output
+    assert Path("runs/tiny-seed0/best.pt").is_file()
+
+
+def test_train_shows_no_progress_bar_where_there_is_no_terminal() -> None:
+    assert "%|" not in lmu("train", "tiny", "--epochs", "2")
+
+
+def test_train_refuses_a_second_run_and_resumes_the_first() -> None:
+    first = lmu("train", "tiny", "--epochs", "2", "--out", "here")
+    refusal = lmu("train", "tiny", "--epochs", "2", "--out", "here", fails=True)
+    assert refusal.startswith("error: `here` holds a run already")
+    assert "Traceback" not in refusal
+    assert lmu("train", "tiny", "--epochs", "2", "--out", "here", "--resume") == first
+
+
+def test_train_refuses_to_resume_another_run() -> None:
+    lmu("train", "tiny", "--epochs", "2", "--out", "here")
+    refusal = lmu("train", "tiny", "--epochs", "3", "--out", "here", "--resume", fails=True)
+    assert "`epochs` is 2 there and 3 here" in refusal
+
+
+def test_train_takes_a_seed_a_device_and_threads() -> None:
+    threads = torch.get_num_threads()
+    lmu("train", "tiny", "--epochs", "1", "--seed", "4", "--device", "cpu", "--threads", "1")
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(threads)
+    assert Path("runs/tiny-seed4").is_dir()
+
+
+def test_an_interrupted_training_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lmu.training.loop.Training.finish_epoch", interrupt)
+        assert "--resume" in lmu("train", "tiny", "--epochs", "1", fails=True)
+    assert "this run" in lmu("train", "tiny", "--epochs", "1", "--resume")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "nothing"), "expected one of psmnist"),
+        (("train", "tiny", "--epochs", "0"), "--epochs"),
+        (("train", "tiny", "--device", "abacus"), "expected `cpu`"),
+        (("train", "psmnist", "--data-dir", "nowhere"), "data folder `nowhere` does not exist"),
+        (("evaluate", "tiny", "--checkpoint", "nowhere.pt"), "is no file"),
+    ],
+)
+def test_a_mistake_is_answered_by_what_to_type(words: tuple[str, ...], said: str) -> None:
+    output = lmu(*words, fails=True)
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_evaluate_scores_and_compares_the_two_forms() -> None:
+    lmu("train", "tiny", "--out", "here")
+    words = ("evaluate", "tiny", "--checkpoint", "here/best.pt", "--limit", "25")
+    plain = lmu(*words)
+    assert "25 test examples" in plain
+    assert "recurrent form" not in plain
+    compared = lmu(*words, "--streaming")
+    for said in ("parallel form", "recurrent form", "predictions that differ: 0 of 25", "largest"):
+        assert said in compared
+
+
+def test_evaluate_finds_the_data_of_the_checkpoints_seed() -> None:
+    trained = lmu("train", "tiny", "--seed", "2", "--out", "here")
+    evaluated = lmu("evaluate", "tiny", "--checkpoint", "here/best.pt")
+
+    def score(output: str) -> str:
+        row = next(line for line in output.splitlines() if "this " in line)
+        return row.split("│")[2].strip()
+
+    assert score(trained) == score(evaluated)
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    try:
+        expected = version("linrec")
+    except PackageNotFoundError:
+        pytest.skip("linrec is not installed: it has no version to say")
+    assert lmu("--version").strip() == expected
+
+
+def test_without_the_extra_the_command_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "ignite" else object())
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert "lmu needs ignite" in str(stopped.value)
+    assert "pip install 'linrec[experiments]'" in str(stopped.value)
+
+
+def test_importing_lmu_imports_nothing_of_the_extra() -> None:
+    code = f"import sys, lmu, lmu.cli;print(sorted(set({cli.NEEDED!r}) & set(sys.modules)))"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"

@@ -1,0 +1,205 @@
+"""Experiments: the records say what the papers did, and running one does what it says."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmu.data import mackey_glass
+from lmu.experiments import EXPERIMENTS, Experiment, Run, Source, evaluate
+from lmu.experiments.running import parameter_count
+from lmu.models import Network, SequenceClassifier, SeriesPredictor
+
+REAL = os.environ.get("LMU_DATA")
+FULL = "LINREC_FULL" in os.environ
+NETWORKS: dict[str, Network] = {
+    "classifier": SequenceClassifier(
+        classes=3, hidden_size=10, order=7, theta=30.0, memory_dropout=0.5
+    ),
+    "predictor": SeriesPredictor(hidden_size=10, dense_size=6, order=7, theta=30.0),
+}
+BOUND = 1e-4  # float32, a few hundred additions of numbers of size 1
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> Network:
+    return NETWORKS[request.param].eval()
+
+
+def test_a_name_finds_its_experiment() -> None:
+    assert {name: experiment.name for name, experiment in EXPERIMENTS.items()} == {
+        "psmnist": "psmnist",
+        "mackey-glass": "mackey-glass",
+    }
+
+
+@pytest.mark.parametrize(("name", "count"), [("psmnist", 166_090), ("mackey-glass", 17_241)])
+def test_the_networks_have_the_published_size(name: str, count: int) -> None:
+    assert parameter_count(EXPERIMENTS[name].network()) == count
+
+
+def test_the_published_figures() -> None:
+    psmnist, series = EXPERIMENTS["psmnist"], EXPERIMENTS["mackey-glass"]
+    assert (psmnist.target.value, psmnist.target.source) == (98.49, Source.CONFIRMED)
+    assert (series.target.value, series.target.source) == (0.044, Source.UNCONFIRMED)
+    assert {figure.who: figure.value for figure in series.baselines}["LSTM"] == 0.059
+
+
+def test_the_memory_is_frozen_and_the_rest_is_trained(network: Network) -> None:
+    inputs = torch.randn(3, 30, 1)
+    features = network.features(inputs)
+    assert not features.requires_grad
+    network.head(features).square().sum().backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert gradients and all(gradient is not None for gradient in gradients)
+
+
+def test_features_and_head_make_the_network(network: Network) -> None:
+    inputs = torch.randn(3, 40, 1)
+    assert torch.equal(network.head(network.features(inputs)), network(inputs))
+
+
+def test_streaming_gives_what_the_parallel_form_gives(network: Network) -> None:
+    inputs = torch.randn(3, 75, 1)
+    streamed = network.stream(inputs)
+    assert streamed.shape == network(inputs).shape
+    assert (streamed - network(inputs)).abs().max() < BOUND
+
+
+def test_a_stream_may_be_interrupted(network: Network) -> None:
+    inputs = torch.randn(3, 20, 1)
+    state, outputs = None, torch.empty(0)
+    for input in inputs.unbind(-2):
+        outputs, state = network.step(input, None if state is None else state.clone())
+    expected = network(inputs)
+    last = expected if expected.ndim == outputs.ndim else expected[..., -1, :]
+    assert (outputs - last).abs().max() < BOUND
+
+
+def test_the_memory_dropout_acts_in_training_only() -> None:
+    network = NETWORKS["classifier"]
+    inputs = torch.randn(3, 30, 1)
+    network.train()
+    assert not torch.equal(network(inputs), network(inputs))
+    network.eval()
+    assert torch.equal(network(inputs), network(inputs))
+
+
+def test_running_trains_and_scores_the_test_examples(tiny: Experiment, tmp_path: Path) -> None:
+    score, outcome = Run(tiny, tmp_path / "run").train()
+    assert score > 75.0
+    assert len(outcome.history) == 6
+    assert evaluate(tiny, tmp_path / "run" / "best.pt").score == score
+
+
+def test_a_run_leaves_the_random_numbers_of_others_alone(tiny: Experiment, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    Run(tiny, tmp_path / "run", epochs=1).train()
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_run_does_not_depend_on_the_random_numbers_of_others(
+    tiny: Experiment, tmp_path: Path
+) -> None:
+    losses = []
+    for name in ("one", "other"):
+        torch.rand(7)
+        _, outcome = Run(tiny, tmp_path / name, epochs=2).train()
+        losses.append([entry["training_loss"] for entry in outcome.history])
+    assert losses[0] == losses[1]
+
+
+def test_another_seed_is_another_run(tiny: Experiment, tmp_path: Path) -> None:
+    Run(tiny, tmp_path / "run", seed=0, epochs=1).train()
+    with pytest.raises(ValueError, match="`seed` is 0 there and 1 here"):
+        Run(tiny, tmp_path / "run", seed=1, epochs=1, resume=True)
+
+
+def test_evaluation_compares_the_two_forms(tiny: Experiment, tmp_path: Path) -> None:
+    Run(tiny, tmp_path / "run", epochs=2).train()
+    result = evaluate(tiny, tmp_path / "run" / "best.pt", streaming=True, limit=20)
+    assert result.examples == 20
+    assert result.streaming_score == result.score
+    assert result.differing == 0
+    assert result.largest_difference is not None and result.largest_difference < BOUND
+
+
+def test_evaluation_sees_a_recurrent_form_that_is_wrong(
+    tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(tiny, tmp_path / "run", epochs=2).train()
+
+    def late(self: Network, inputs: Tensor) -> Tensor:
+        *_, before_the_last, _ = self.steps(inputs)
+        return -before_the_last
+
+    monkeypatch.setattr(SequenceClassifier, "stream", late)
+    result = evaluate(tiny, tmp_path / "run" / "best.pt", streaming=True)
+    assert result.differing is not None and result.differing > 0
+    assert result.largest_difference is not None and result.largest_difference > 0.1
+    assert result.streaming_score != result.score
+
+
+def test_evaluation_refuses_what_is_no_checkpoint(tiny: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    with pytest.raises(FileNotFoundError, match="is no file"):
+        evaluate(tiny, path)
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        evaluate(tiny, path)
+    torch.save({"network": {}}, path)
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        evaluate(tiny, path)
+    torch.save(nn.Linear(1, 1), path)
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        evaluate(tiny, path)
+
+
+def test_evaluation_refuses_the_checkpoint_of_another_experiment(
+    tiny: Experiment, tmp_path: Path
+) -> None:
+    Run(tiny, tmp_path / "run", epochs=1).train()
+    with pytest.raises(ValueError, match="trained for `tiny`"):
+        evaluate(EXPERIMENTS["mackey-glass"], tmp_path / "run" / "best.pt")
+    larger = replace(tiny, network=lambda: NETWORKS["classifier"])
+    with pytest.raises(ValueError, match="do not fit"):
+        evaluate(larger, tmp_path / "run" / "best.pt")
+
+
+def test_mackey_glass_learns_to_predict(tmp_path: Path) -> None:
+    """Short series, few epochs: far from the goal, but far better than saying zero."""
+    experiment = replace(
+        EXPERIMENTS["mackey-glass"],
+        data=lambda seed, folder: mackey_glass(seed, series=32, length=600),
+    )
+    score, _ = Run(experiment, tmp_path / "run", epochs=25).train()
+    assert score < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="half a minute: run with LINREC_FULL=1")
+def test_mackey_glass_reaches_the_published_error(tmp_path: Path) -> None:
+    score, _ = Run(EXPERIMENTS["mackey-glass"], tmp_path / "run").train()
+    assert score <= 0.044
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="ten seconds and MNIST: run with LINREC_FULL=1")
+@pytest.mark.skipif(REAL is None, reason="LMU_DATA names no folder with MNIST")
+def test_psmnist_passes_96_percent_in_three_epochs(tmp_path: Path) -> None:
+    run = Run(EXPERIMENTS["psmnist"], tmp_path / "run", epochs=3, data_folder=REAL)
+    score, _ = run.train()
+    assert score > 96.0
+    result = evaluate(
+        EXPERIMENTS["psmnist"],
+        tmp_path / "run" / "best.pt",
+        data_folder=REAL,
+        streaming=True,
+        limit=200,
+    )
+    assert result.differing == 0

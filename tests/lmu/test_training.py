@@ -1,0 +1,278 @@
+"""Training: it learns, it survives being killed, and it refuses to lose a run."""
+
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmu.training import ACCURACY, BEST, NRMSE, Metric, Outcome, Recipe, RunFolder, predict, train
+from lmu.training.loop import Batches
+from lmu.training.recipe import accuracy, nrmse
+from lmu.training.run_folder import LAST
+
+
+def mean_square_error(predictions: Tensor, targets: Tensor) -> float:
+    return (predictions - targets).square().mean().item()
+
+
+RECIPE = Recipe(
+    loss=nn.functional.mse_loss,
+    metric=Metric("mean square error", mean_square_error, higher_is_better=False, digits=4),
+    optimizer=partial(torch.optim.Adam, lr=1e-2),
+    batch_size=7,
+    epochs=6,
+)
+CONFIGURATION = {"seed": 3, "epochs": 6}
+
+
+def examples(seed: int, count: int = 40) -> tuple[Tensor, Tensor]:
+    inputs = torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
+    return inputs, inputs.square().sum(-1, keepdim=True)
+
+
+def run(
+    path: Path,
+    *,
+    resume: bool = False,
+    recipe: Recipe = RECIPE,
+    seed: int = 3,
+    progress: bool = False,
+) -> tuple[nn.Module, Outcome]:
+    """Train a small network with dropout on 40 examples: six steps an epoch."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
+    folder = RunFolder(path, CONFIGURATION, resume=resume)
+    return network, train(
+        network, examples(1), examples(2), recipe, folder, seed=seed, progress=progress
+    )
+
+
+def without_time(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: entry[key] for key in entry.keys() - {"seconds"}} for entry in history]
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def logged(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_learns_and_leaves_its_files(tmp_path: Path) -> None:
+    _, outcome = run(tmp_path)
+    losses = [entry["training_loss"] for entry in outcome.history]
+    assert losses[-1] < 0.9 * losses[0]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", BEST, LAST, "curve.png"}
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert logged(tmp_path) == outcome.history
+
+
+def test_progress_is_shown_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path / "quiet")
+    assert capsys.readouterr().err == ""
+    run(tmp_path / "loud", progress=True)
+    shown = capsys.readouterr().err
+    assert "Epoch [2/6]" in shown
+    assert "validation mean square error" in shown
+
+
+def test_a_seed_decides_the_result(tmp_path: Path) -> None:
+    one, first = run(tmp_path / "one")
+    other, second = run(tmp_path / "other")
+    different, _ = run(tmp_path / "different", seed=4)
+    assert without_time(first.history) == without_time(second.history)
+    assert same_weights(one, other)
+    assert not same_weights(one, different)
+
+
+def test_the_network_is_left_with_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
+    def from_ten(predictions: Tensor, targets: Tensor) -> float:
+        return abs(mean_square_error(predictions, targets) - 10.0)
+
+    # The error falls from above 20 to below 10: this score is best on the way.
+    metric = Metric("distance", from_ten, higher_is_better=False, digits=4)
+    network, outcome = run(tmp_path, recipe=replace(RECIPE, metric=metric, epochs=12))
+    scores = [entry["validation_score"] for entry in outcome.history]
+    assert 1 < outcome.best_epoch == 1 + scores.index(min(scores)) < 12
+    assert outcome.best_score == min(scores)
+    inputs, targets = examples(2)
+    assert from_ten(predict(network, network, inputs), targets) == min(scores)
+    assert torch.load(tmp_path / BEST, weights_only=True)["epoch"] == outcome.best_epoch
+
+
+def test_of_a_metric_where_higher_is_better_the_highest_is_best(tmp_path: Path) -> None:
+    upside_down = Metric("score", lambda p, t: -mean_square_error(p, t), True, 4)
+    _, outcome = run(tmp_path, recipe=replace(RECIPE, metric=upside_down))
+    assert outcome.best_score == max(entry["validation_score"] for entry in outcome.history)
+
+
+KILLS = {
+    "before its configuration is in place": ("fsync", 1),
+    "before its first epoch has ended": ("step", 3),
+    "in the middle of an epoch": ("step", 15),
+    "in the middle of a line of metrics": ("log", 3),
+    "with a new best and an old last checkpoint": ("fsync", 8),
+    "after the last step": ("log", 6),
+}
+
+
+def run_until_killed(path: Path, kind: str, count: int) -> None:
+    """Train, and kill this process at the count-th step, flush to disk or logged line."""
+    calls = 0
+
+    def killing(function: Any, watched: str) -> Any:
+        def wrapped(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += kind == watched
+            if kind == watched and calls == count:
+                if kind == "log":
+                    with (path / "metrics.jsonl").open("a") as file:
+                        file.write('{"epoch": ')
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments)
+
+        return wrapped
+
+    os.fsync = killing(os.fsync, "fsync")
+    RunFolder.log = killing(RunFolder.log, "log")
+    run(path, recipe=replace(RECIPE, loss=killing(nn.functional.mse_loss, "step")))
+
+
+def kill_in_each_way(folder: Path) -> None:
+    """Train in a process of its own for each way, until it is killed."""
+    torch.set_num_threads(1)  # a process with worker threads cannot be forked
+    for way, (kind, count) in KILLS.items():
+        child = os.fork()
+        if child == 0:
+            run_until_killed(folder / way, kind, count)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL, way
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Run folders of processes that were killed, one for each way."""
+    folder = tmp_path_factory.mktemp("killed")
+    code = f"import pathlib, test_training as t; t.kill_in_each_way(pathlib.Path({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
+    folders = {way: folder / way for way in KILLS}
+    # A kill that came too early or too late would make the test below an easy one.
+    mixed = folders["with a new best and an old last checkpoint"]
+    best, last = (torch.load(mixed / name, weights_only=True) for name in (BEST, LAST))
+    assert (best["epoch"], len(last["history"])) == (3, 2)
+    assert not list(folders["before its configuration is in place"].glob("*.json"))
+    assert not list(folders["before its first epoch has ended"].glob("*.pt"))
+    return folders
+
+
+@pytest.mark.parametrize("way", KILLS)
+def test_a_killed_run_goes_on_to_the_same_result(
+    way: str, killed: dict[str, Path], tmp_path: Path
+) -> None:
+    expected_network, expected = run(tmp_path)
+    network, outcome = run(killed[way], resume=True)
+    assert without_time(outcome.history) == without_time(expected.history)
+    assert without_time(logged(killed[way])) == without_time(expected.history)
+    assert (outcome.best_epoch, outcome.best_score) == (expected.best_epoch, expected.best_score)
+    assert same_weights(network, expected_network)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    network, outcome = run(tmp_path)
+    written = (tmp_path / LAST).stat().st_mtime_ns
+    again, same = run(tmp_path, resume=True)
+    assert (tmp_path / LAST).stat().st_mtime_ns == written
+    assert same == outcome
+    assert same_weights(network, again)
+
+
+def test_a_folder_with_a_run_is_not_written_over(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError, match="--resume"):
+        run(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="no run"):
+            RunFolder(tmp_path, CONFIGURATION, resume=resume)
+
+
+def test_a_run_does_not_go_on_with_another_configuration(tmp_path: Path) -> None:
+    RunFolder(tmp_path, CONFIGURATION)
+    with pytest.raises(ValueError, match="`epochs` is 6 there and 7 here"):
+        RunFolder(tmp_path, {**CONFIGURATION, "epochs": 7}, resume=True)
+
+
+def test_a_checkpoint_is_not_unpickled(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, CONFIGURATION)
+    torch.save({"network": print}, tmp_path / LAST)
+    with pytest.raises(pickle.UnpicklingError):
+        folder.load(LAST)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, loss=lambda p, t: nn.functional.mse_loss(p, t) * math.nan)
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        run(tmp_path, recipe=recipe)
+
+
+def test_batches_hold_each_example_once_in_another_order_each_time() -> None:
+    inputs = torch.arange(20)
+    batches = Batches((inputs, inputs), 6, torch.Generator().manual_seed(0))
+    assert len(batches) == 4
+    orders = [torch.cat([batch for batch, _ in batches]) for _ in range(2)]
+    assert not torch.equal(*orders)
+    assert all(torch.equal(order.sort().values, inputs) for order in orders)
+
+
+def test_batches_keep_inputs_and_targets_together() -> None:
+    inputs, targets = examples(1)
+    for some, answers in Batches((inputs, targets), 7, torch.Generator()):
+        assert torch.equal(some.square().sum(-1, keepdim=True), answers)
+
+
+def test_predict_does_not_depend_on_its_batches_and_drops_nothing_out() -> None:
+    network = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5))
+    inputs, _ = examples(1)
+    whole = predict(network, network, inputs)
+    assert network.training
+    assert torch.allclose(predict(network, network, inputs, entries=12), whole, atol=1e-6)
+    assert torch.equal(whole, predict(network, network, inputs))
+    assert not whole.requires_grad
+
+
+def test_accuracy_is_a_percentage() -> None:
+    scores = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
+    assert accuracy(scores, torch.tensor([1, 0, 0])) == pytest.approx(200 / 3)
+    assert ACCURACY.show(98.4949) == "98.49"
+
+
+def test_nrmse_is_one_for_zero_and_grows_with_the_error() -> None:
+    targets = torch.tensor([[3.0], [-4.0]])
+    assert nrmse(torch.zeros(2, 1), targets) == pytest.approx(1.0)
+    assert nrmse(targets, targets) == 0.0
+    assert nrmse(targets + 1.0, targets) == pytest.approx(1.0 / math.sqrt(12.5))
+    assert NRMSE.show(0.04449) == "0.0445"
+
+
+def test_no_epochs_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected 1 or more"):
+        RECIPE.with_epochs(0)
