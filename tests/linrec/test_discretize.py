@@ -1,0 +1,207 @@
+"""Discretisation against scipy, in closed form, with gradients, and with steps of any length."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+from torch import Tensor
+
+import linrec
+from linrec import StateSpace, discretize
+from tests.cases import normal
+
+METHODS = {
+    "zoh": None,
+    "foh": None,
+    "bilinear": None,
+    "tustin": None,
+    "euler": None,
+    "forward_diff": None,
+    "backward_diff": None,
+    "impulse": None,
+    "gbt": 0.3,
+}
+TRANSITIONS = {
+    "dense": normal(4, 4, seed=1),
+    "singular": torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 0, 0]]).double(),
+    "zero": torch.zeros(2, 2).double(),
+    "stiff": torch.diag(torch.tensor([-1e-6, -1.0, -40.0]).double()),
+    "unstable": normal(3, 3, seed=2) + 2 * torch.eye(3).double(),
+    "oscillating": torch.tensor([[0.0, -5.0], [5.0, 0.0]]).double(),
+    "one": torch.tensor([[-0.7]]).double(),
+}
+STEPS = [1e-4, 0.3, 1.0]
+
+
+def around(A: Tensor, through: bool) -> StateSpace:
+    n = A.shape[-1]
+    D = normal(2, 3, seed=5) if through else None
+    return StateSpace(A, normal(n, 3, seed=3), normal(2, n, seed=4), D)
+
+
+def close(got: Tensor, expected: np.ndarray, condition: float) -> None:
+    """Both are products with exponentials or inverses: eps times what those amplify."""
+    limit = 1e3 * np.finfo(float).eps * condition * max(np.abs(expected).max(), 1.0)
+    assert np.abs(got.numpy() - expected).max() <= limit
+
+
+@pytest.mark.parametrize("dt", STEPS)
+@pytest.mark.parametrize("name", TRANSITIONS)
+@pytest.mark.parametrize("method", METHODS)
+def test_against_scipy(method: str, name: str, dt: float) -> None:
+    A, alpha = TRANSITIONS[name], METHODS[method]
+    system = around(A, through=method != "impulse")
+    D = torch.zeros(2, 3).double() if system.D is None else system.D
+    arrays = [matrix.numpy() for matrix in (A, system.B, system.C, D)]
+    scipys = "euler" if method == "forward_diff" else method
+    expected = scipy.signal.cont2discrete(arrays, dt, scipys, alpha=alpha)[:4]
+    condition = math.exp(float(torch.linalg.matrix_norm(A, 2)) * dt / 4)
+    diagonal = bool((A == torch.diag(A.diagonal())).all())
+    structures = [linrec.Dense(A)] + ([linrec.Diagonal(A.diagonal())] if diagonal else [])
+    for structure in structures:
+        made = discretize(StateSpace(structure, *system.matrices()), dt, method, alpha=alpha)
+        assert type(made.A) is type(structure)
+        got = (made.A.to_dense(), made.B, made.C, D if made.D is None else made.D)
+        for mine, theirs in zip(got, expected, strict=True):
+            close(mine, theirs, condition)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients(method: str, diagonal: bool) -> None:
+    A = normal(3, seed=1) if diagonal else normal(3, 3, seed=1)
+    B, C, D = normal(3, 2, seed=3), normal(2, 3, seed=4), normal(2, 2, seed=5)
+
+    def call(A: Tensor, B: Tensor, C: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
+        structure = linrec.Diagonal(A) if diagonal else linrec.Dense(A)
+        system = StateSpace(structure, B, C, None if method == "impulse" else D)
+        made = discretize(system, dt, method, alpha=METHODS[method])
+        return tuple(made.leaves().values())
+
+    arguments = [tensor.requires_grad_() for tensor in (A, B, C, torch.tensor(0.3).double())]
+    assert torch.autograd.gradcheck(call, arguments)
+
+
+@pytest.mark.parametrize("at", [0.0, 1e-9, 0.2499, 0.2501, -3.0])
+def test_diagonal_gradients_where_the_series_takes_over(at: float) -> None:
+    pole = torch.tensor([at], dtype=torch.float64, requires_grad=True)
+    for method in ("zoh", "foh"):
+        assert torch.autograd.gradcheck(
+            lambda a, m=method: tuple(
+                discretize(StateSpace(linrec.Diagonal(a), torch.ones(1, 1)), 1.0, m)
+                .leaves()
+                .values()
+            ),
+            pole,
+        )
+
+
+def test_zero_order_hold_is_exact_for_held_inputs() -> None:
+    """A lag driven by 1: x(t) = 1 - exp(-t) at the end of every step."""
+    lag = StateSpace([[-1.0]], [[1.0]])
+    states = linrec.run(discretize(lag, 0.25), torch.ones(8, 1)).outputs.squeeze()
+    time = 0.25 * torch.arange(1, 9)
+    torch.testing.assert_close(states, 1 - (-time).exp(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_outputs_are_scipys_one_step_later(method: str) -> None:
+    """y_t here is scipy's y[t+1], its feedthrough being that of the input held, u_t."""
+    system = around(TRANSITIONS["dense"], through=method != "impulse")
+    made = discretize(system, 0.1, method, alpha=METHODS[method])
+    D = np.zeros((2, 3)) if made.D is None else made.D.numpy()
+    matrices = [m.numpy() for m in (made.A.to_dense(), made.B, made.C)]
+    inputs = normal(20, 3, seed=6)
+    _, outputs, _ = scipy.signal.dlsim((*matrices, D, 1.0), inputs.numpy())
+    held = inputs.numpy()[:-1] - inputs.numpy()[1:]
+    expected = outputs[1:] + held @ D.T
+    got = linrec.run(made, inputs).outputs[:-1].numpy()
+    assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("structure", [linrec.Dense, linrec.Diagonal])
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_of_their_own_length(method: str, structure: type) -> None:
+    A = normal(3, 3, seed=1) if structure is linrec.Dense else normal(3, seed=1)
+    matrices = (normal(3, 2, seed=3), normal(1, 3, seed=4))
+    system, alpha = StateSpace(structure(A), *matrices), METHODS[method]
+    dt = torch.rand(2, 5, dtype=torch.float64) + 0.1
+    varying = discretize(system, dt, method, alpha=alpha)
+    assert isinstance(varying.A, linrec.Varying)
+    assert varying.steps == 5 and varying.batch_shape == (2,)
+    for row in range(2):
+        for step in range(5):
+            single = discretize(system, dt[row, step], method, alpha=alpha)
+            torch.testing.assert_close(varying.A.to_dense()[row, step], single.A.to_dense())
+            for mine, theirs in ((varying.B, single.B), (varying.C, single.C)):
+                assert mine is not None and theirs is not None
+                expanded = mine.expand(2, 5, *mine.shape[-2:]) if mine.ndim > 2 else mine
+                torch.testing.assert_close(
+                    expanded[row, step] if mine.ndim > 2 else expanded, theirs
+                )
+    inputs = normal(2, 5, 2, seed=6)
+    assert linrec.run(varying, inputs).outputs.shape == (2, 5, 1)
+
+
+def test_equal_steps_give_the_same_as_one_step() -> None:
+    system = around(TRANSITIONS["dense"], through=True)
+    inputs = normal(7, 3, seed=6)
+    same = linrec.run(discretize(system, torch.full((7,), 0.2, dtype=torch.float64)), inputs)
+    once = linrec.run(discretize(system, 0.2), inputs)
+    torch.testing.assert_close(same.outputs, once.outputs, rtol=1e-13, atol=1e-13)
+
+
+def test_batches_of_systems() -> None:
+    A, B = normal(2, 3, 3, seed=1), normal(3, 1, seed=2)
+    both = discretize(StateSpace(A, B), 0.1)
+    for row in range(2):
+        one = discretize(StateSpace(A[row], B), 0.1)
+        torch.testing.assert_close(both.A.to_dense()[row], one.A.to_dense())
+    assert discretize(StateSpace(A, B), torch.rand(5)).batch_shape == (2,)
+
+
+def test_prewarping_keeps_the_response_at_its_frequency() -> None:
+    system = StateSpace([[0.0, 1.0], [-4.0, -0.5]], [[0.0], [1.0]], [[1.0, 0.0]], [[0.0]])
+    system = StateSpace(*(m.double() for m in (system.A.to_dense(), *system.matrices())))
+    dt, omega = 0.4, 2.0
+    made = discretize(system, dt, "bilinear", prewarp_frequency=omega)
+    # As scipy reads the matrices: H(z) = C (z I - A)^-1 B + D.
+    z = torch.exp(torch.tensor(1j * omega * dt, dtype=torch.complex128))
+    A, B, C, D = (m.to(torch.complex128) for m in (made.A.to_dense(), made.B, made.C, made.D))
+    got = C @ torch.linalg.solve(z * torch.eye(2, dtype=A.dtype) - A, B) + D
+    expected = linrec.frequency_response(system, torch.tensor([omega]).double())[0]
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    unwarped = discretize(system, dt, "bilinear")
+    assert not torch.allclose(unwarped.A.to_dense(), made.A.to_dense())
+
+
+def test_float32_is_computed_in_float64() -> None:
+    A = normal(6, 6, seed=1)
+    single = discretize(StateSpace(A.float(), torch.ones(6, 1)), 0.7)
+    double = discretize(StateSpace(A.float().double(), torch.ones(6, 1).double()), 0.7)
+    assert single.A.dtype == torch.float32
+    torch.testing.assert_close(single.A.to_dense(), double.A.to_dense().float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "arguments, error",
+    [
+        ({"method": "zho"}, r"`method` is 'zho': expected one of zoh, foh"),
+        ({"dt": -1.0}, "`dt` is -1.0: expected a positive step"),
+        ({"method": "gbt"}, "`alpha` is None and `method` 'gbt'"),
+        ({"method": "zoh", "alpha": 0.5}, "None for every other method"),
+        ({"method": "gbt", "alpha": 1.5}, "`alpha` is 1.5: expected a number from 0 to 1"),
+        ({"prewarp_frequency": 1.0}, 'only "bilinear" warps'),
+        ({"method": "impulse"}, "the system has a D"),
+    ],
+)
+def test_bad_arguments(arguments: dict, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        discretize(StateSpace([[-1.0]], [[1.0]], [[1.0]], [[1.0]]), **arguments)
+
+
+def test_only_continuous_systems() -> None:
+    with pytest.raises(TypeError, match="in discrete time already"):
+        discretize(linrec.LinearRecurrence([[0.5]]))  # type: ignore[arg-type]  # tested

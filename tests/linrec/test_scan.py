@@ -1,0 +1,117 @@
+"""The elementwise scan against a loop, in values, gradients and transformations."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import linrec
+from linrec import linear_scan
+from tests.cases import normal
+
+DTYPES = [torch.float64, torch.complex128, torch.float32, torch.bfloat16, torch.float16]
+SHAPES = [(1, 1), (2, 3), (3, 1), (16, 4), (17, 4), (50, 2), (101, 1)]
+
+
+def loop(decay: Tensor, drive: Tensor, state: Tensor | None = None) -> Tensor:
+    state = torch.zeros_like((decay * drive)[..., 0, :]) if state is None else state
+    states = []
+    for t in range(max(decay.shape[-2], drive.shape[-2])):
+        state = decay[..., t % decay.shape[-2], :] * state + drive[..., t % drive.shape[-2], :]
+        states.append(state)
+    return torch.stack(states, -2)
+
+
+def bound(decay: Tensor, drive: Tensor, state: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """(2t + 2)·eps·Σ |a…a||b|, with a second factor of two for complex products."""
+    magnitude = loop(decay.abs(), drive.abs(), None if state is None else state.abs())
+    wide = torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+    steps = torch.arange(1, magnitude.shape[-2] + 1)[:, None]
+    limit = 4 * (steps + 1) * torch.finfo(wide).eps * magnitude
+    return limit + (torch.finfo(dtype).eps * magnitude if wide != dtype else 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [(), (3,), (2, 1, 2)])
+@pytest.mark.parametrize("steps, features", SHAPES)
+def test_against_the_loop(
+    steps: int, features: int, batch: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    decay, drive = (normal(*batch, steps, features, seed=s, dtype=wide).to(dtype) for s in (1, 2))
+    state = normal(*batch, features, seed=3, dtype=wide).to(dtype)
+    for initial in (state, None):
+        got = linear_scan(decay, drive, initial)
+        start = None if initial is None else initial.to(wide)
+        expected = loop(decay.to(wide), drive.to(wide), start)
+        assert got.dtype == dtype
+        limit = bound(decay.to(wide), drive.to(wide), start, dtype)
+        assert bool(((got.to(wide) - expected).abs() <= limit).all())
+
+
+@pytest.mark.parametrize("width", [1, 1 << 14])
+def test_narrow_and_wide_steps_agree(width: int) -> None:
+    decay, drive = normal(37, width, seed=1).tanh(), normal(37, width, seed=2)
+    expected = loop(decay, drive)
+    limit = bound(decay, drive, None, torch.float64)
+    assert bool(((linear_scan(decay, drive) - expected).abs() <= limit).all())
+
+
+def test_broadcasting() -> None:
+    decay, drive = normal(1, 4, seed=1), normal(3, 9, 4, seed=2)
+    torch.testing.assert_close(linear_scan(decay, drive), loop(decay, drive))
+    torch.testing.assert_close(
+        linear_scan(drive, decay), loop(drive, decay.expand(3, 9, 4)), rtol=1e-10, atol=1e-10
+    )
+
+
+def test_no_steps_and_no_sequences() -> None:
+    assert linear_scan(torch.ones(2, 0, 3), torch.ones(2, 0, 3)).shape == (2, 0, 3)
+    assert linear_scan(torch.ones(0, 5, 3), torch.ones(0, 5, 3)).shape == (0, 5, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("steps", [1, 2, 6, 10])
+def test_derivatives(steps: int, dtype: torch.dtype) -> None:
+    arguments = tuple(
+        normal(*shape, seed=s, dtype=dtype).requires_grad_()
+        for s, shape in enumerate([(2, steps, 2), (2, steps, 2), (2, 2)])
+    )
+    assert torch.autograd.gradcheck(linear_scan, arguments)
+    assert torch.autograd.gradgradcheck(linear_scan, arguments)
+
+
+def test_gradient_of_some_arguments_only() -> None:
+    decay, drive = normal(8, 2, seed=1), normal(8, 2, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda b: linear_scan(decay, b), drive)
+    decay.requires_grad_()
+    assert torch.autograd.gradcheck(lambda a: linear_scan(a, drive.detach()), decay)
+
+
+def test_vmap_over_any_argument() -> None:
+    decay, drive, state = normal(3, 9, 2, seed=1), normal(9, 2, seed=2), normal(2, 3, seed=3)
+    mapped = torch.vmap(linear_scan, in_dims=(0, None, 1))(decay, drive, state)
+    expected = torch.stack([linear_scan(decay[i], drive, state[:, i]) for i in range(3)])
+    torch.testing.assert_close(mapped, expected, rtol=0, atol=0)
+    gradient = torch.vmap(torch.func.grad(lambda a: linear_scan(a, drive).sum()))(decay)
+    rows = [torch.func.grad(lambda a: linear_scan(a, drive).sum())(row) for row in decay]
+    torch.testing.assert_close(gradient, torch.stack(rows), rtol=0, atol=0)
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`decay` is of type list.*torch.as_tensor"):
+        linear_scan([[1.0]], torch.ones(1, 1))  # type: ignore[arg-type]  # the refusal is tested
+    with pytest.raises(TypeError, match=r"dtype torch.int64.*drive.float"):
+        linear_scan(torch.ones(2, 1), torch.ones(2, 1).long())
+    with pytest.raises(ValueError, match=r"decay \(3, 1\), drive \(2, 1\)"):
+        linear_scan(torch.ones(3, 1), torch.ones(2, 1))
+    with pytest.raises(ValueError, match=r"`initial_state` has shape \(4, 2\): expected \(2,\)"):
+        linear_scan(torch.ones(3, 2), torch.ones(3, 2), torch.ones(4, 2))
+    with pytest.raises(ValueError, match=r"`drive` has shape \(3,\): expected \(\*batch, time"):
+        linear_scan(torch.ones(3, 2), torch.ones(3))
+
+
+def test_as_the_scan_under_a_varying_diagonal() -> None:
+    gates, drive = normal(20, 3, seed=1).tanh(), normal(20, 3, seed=2)
+    recurrence = linrec.LinearRecurrence(linrec.Varying(linrec.Diagonal(gates)))
+    outputs = linrec.run(recurrence, drive, executor=linrec.AssociativeScan()).outputs
+    torch.testing.assert_close(outputs, linear_scan(gates, drive), rtol=0, atol=0)

@@ -1,0 +1,122 @@
+"""Five operations of every structure, against the dense matrix that it stands for."""
+
+import pytest
+import torch
+
+import linrec
+from linrec.testing.bounds import largest_row_sum
+from tests.cases import TRANSITIONS, VARYING, normal
+
+ALL = {name: make for name, make in TRANSITIONS.items()} | {
+    name: (lambda make=make: make(4)) for name, make in VARYING.items()
+}
+PAIRS = [
+    ("dense", "diagonal"),
+    ("diagonal", "dense"),
+    ("diagonal", "diagonal"),
+    ("blocks", "blocks"),
+    ("low rank", "low rank"),
+    ("low rank complex", "low rank complex"),
+    ("low rank batch", "low rank batch"),
+    ("diagonal", "low rank complex"),
+    ("low rank complex", "diagonal"),
+    ("varying dense", "varying dense batch"),
+    ("varying diagonal", "varying diagonal"),
+    ("varying diagonal", "varying dense"),
+    ("varying low rank", "varying low rank"),
+]
+
+
+def close(got: torch.Tensor, expected: torch.Tensor, scale: float) -> None:
+    """Within n roundings of products of this scale."""
+    assert got.shape == expected.shape
+    assert (got - expected).abs().max() <= 64 * torch.finfo(torch.float64).eps * scale
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_apply(name: str) -> None:
+    A = ALL[name]()
+    dense = A.to_dense()
+    assert dense.shape == (*A.batch_shape, A.state_size, A.state_size)
+    states = normal(*A.batch_shape, A.state_size, dtype=dense.dtype)
+    expected = torch.einsum("...ij,...j->...i", dense, states)
+    close(A.apply(states), expected, largest_row_sum(dense) * float(states.abs().max()))
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_one_matrix_for_an_axis_of_states(name: str) -> None:
+    A = TRANSITIONS[name]()
+    states = normal(*A.batch_shape, 5, A.state_size, dtype=A.dtype)
+    shared = A[..., None] if A.batch_shape else A
+    expected = torch.einsum("...ij,...kj->...ki", A.to_dense(), states)
+    close(shared.apply(states), expected, largest_row_sum(A.to_dense()) * float(states.abs().max()))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_adjoint(name: str) -> None:
+    A = ALL[name]()
+    close(A.adjoint().to_dense(), A.to_dense().mH, largest_row_sum(A.to_dense()))
+    close(A.adjoint().adjoint().to_dense(), A.to_dense(), largest_row_sum(A.to_dense()))
+
+
+@pytest.mark.parametrize("later, earlier", PAIRS + [(name, name) for name in ALL])
+def test_compose(later: str, earlier: str) -> None:
+    A, E = ALL[later](), ALL[earlier]()
+    if A.state_size != E.state_size:
+        E = linrec.Dense(normal(*A.batch_shape, A.state_size, A.state_size, dtype=A.dtype))
+    dtype = torch.promote_types(A.dtype, E.dtype)
+    A, E = A.to(dtype), E.to(dtype)
+    got = A.compose(E).to_dense()
+    scale = largest_row_sum(A.to_dense()) * largest_row_sum(E.to_dense())
+    close(got, A.to_dense() @ E.to_dense(), scale)
+
+
+def test_low_rank_stays_low_rank_until_dense_is_smaller() -> None:
+    A = TRANSITIONS["low rank"]()
+    twice = A.compose(A)
+    assert isinstance(twice, linrec.DiagonalPlusLowRank) and twice.left.shape[-1] == 2
+    assert isinstance(twice.compose(twice).compose(twice), linrec.Dense)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_stacks(name: str) -> None:
+    """A structure is indexed, cast and rebuilt as the stack of matrices that it is."""
+    A = ALL[name]()
+    dense = A.to_dense()
+    if A.batch_shape:
+        torch.testing.assert_close(A[..., None].to_dense(), dense.unsqueeze(-3), rtol=0, atol=0)
+        if not isinstance(A, linrec.Varying):
+            torch.testing.assert_close(A[0].to_dense(), dense[0], rtol=0, atol=0)
+    again = A.map(lambda leaf, _: leaf.clone())
+    assert type(again) is type(A)
+    torch.testing.assert_close(again.to_dense(), dense, rtol=0, atol=0)
+    single = torch.complex64 if dense.is_complex() else torch.float32
+    assert A.to(single).dtype == single
+
+
+def test_one_step_of_varying() -> None:
+    A = VARYING["varying dense batch"](4)
+    assert isinstance(A, linrec.Varying) and A.steps == 4
+    torch.testing.assert_close(A.at(2).to_dense(), A.to_dense()[:, 2], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "make, error",
+    [
+        (lambda: linrec.Dense(torch.ones(2, 3)), r"\(2, 3\): expected a square matrix"),
+        (lambda: linrec.Dense(torch.ones(3)), r"\(3,\): expected a square matrix"),
+        (lambda: linrec.Dense(torch.ones(0, 0)), "0 states: expected one or more"),
+        (lambda: linrec.Diagonal(torch.tensor(1.0)), r"expected a vector \(\*batch, n\)"),
+        (lambda: linrec.BlockDiagonal(torch.ones(2, 2)), r"\(2, 2\): expected square blocks"),
+        (lambda: linrec.BlockDiagonal(torch.ones(2, 2, 3)), r"\(2, 2, 3\): expected square"),
+        (
+            lambda: linrec.DiagonalPlusLowRank(torch.ones(3), torch.ones(1, 3), torch.ones(1, 3)),
+            "`left.mT`",
+        ),
+        (lambda: linrec.Varying(torch.eye(3)), r"expected one a step, \(\*batch, time, n, n\)"),
+        (lambda: linrec.Varying(linrec.Varying(torch.ones(2, 1, 1))), "one axis of time"),
+    ],
+)
+def test_bad_structures_are_refused(make, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        make()

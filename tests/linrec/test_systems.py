@@ -1,0 +1,143 @@
+"""Writing systems down: what is taken, what is refused, and with which words."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import linrec
+from linrec import LinearRecurrence, StateSpace
+from tests.cases import EXECUTORS, TRANSITIONS
+
+
+def test_lists_and_arrays_are_taken() -> None:
+    recurrence = LinearRecurrence([[0, 1], [-1, -1]], np.ones((2, 1)), [[1.0, 0.0]])
+    assert isinstance(recurrence.A, linrec.Dense)
+    assert recurrence.A.dtype == torch.get_default_dtype()
+    assert recurrence.B is not None and recurrence.B.dtype == torch.float64
+    assert recurrence.dtype == torch.float64
+    assert (recurrence.state_size, recurrence.input_size, recurrence.output_size) == (2, 1, 1)
+
+
+def test_sizes_with_copies() -> None:
+    recurrence = LinearRecurrence(torch.eye(4), torch.ones(4, 2), torch.ones(3, 4), copies=5)
+    assert (recurrence.state_size, recurrence.input_size, recurrence.output_size) == (20, 10, 15)
+
+
+def test_values_are_frozen_and_copyable() -> None:
+    recurrence = LinearRecurrence(torch.eye(2))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recurrence.copies = 2  # type: ignore[misc]  # the refusal is tested
+    assert recurrence != LinearRecurrence(torch.eye(2))  # by identity, not by comparing tensors
+    assert copy.deepcopy(recurrence).A.to_dense().equal(torch.eye(2))
+
+
+def test_executors_are_values() -> None:
+    for executor in EXECUTORS.values():
+        again = dataclasses.replace(executor)
+        assert again == executor and hash(again) == hash(executor)
+
+
+@pytest.mark.parametrize(
+    "make, error",
+    [
+        (
+            lambda: LinearRecurrence(torch.eye(6), torch.ones(2, 6)),
+            r"`B` has shape \(2, 6\), but `A` has 6 states: expected one row per state, "
+            r"\(\*batch, 6, m\). If the axes are swapped then pass `B.mT`.",
+        ),
+        (lambda: LinearRecurrence(torch.eye(3), torch.ones(3)), r"Pass `B\[:, None\]` for one"),
+        (
+            lambda: LinearRecurrence(torch.eye(3), C=torch.ones(3, 2)),
+            r"`C` has shape \(3, 2\).*\(\*batch, p, 3\). If the axes are swapped",
+        ),
+        (lambda: LinearRecurrence(torch.eye(3), C=torch.ones(3)), r"Pass `C\[None, :\]`"),
+        (
+            lambda: LinearRecurrence(
+                torch.eye(3), torch.ones(3, 2), torch.ones(1, 3), torch.ones(2, 1)
+            ),
+            r"`D` has shape \(2, 1\): .*\(\*batch, 1, 2\). Pass `D.mT`.",
+        ),
+        (lambda: LinearRecurrence(torch.eye(3), copies=0), "`copies` is 0: expected a whole"),
+        (
+            lambda: LinearRecurrence(torch.ones(2, 3, 3), torch.ones(4, 3, 1)),
+            r"A \(2,\), B \(4,\)",
+        ),
+        (lambda: LinearRecurrence(torch.ones(3)), r"a square matrix \(\*batch, n, n\)"),
+    ],
+)
+def test_shapes_that_do_not_fit(make, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make, error",
+    [
+        (lambda: LinearRecurrence("abc"), "`A` is of type str: expected a torch.Tensor"),
+        (lambda: LinearRecurrence(torch.eye(2).long()), r"dtype torch.int64.*`A.float\(\)`"),
+        (lambda: StateSpace(linrec.Varying(torch.ones(2, 1, 1)), [[1.0]]), "time-invariant"),
+        (lambda: linrec.run(StateSpace([[1.0]], [[1.0]]), torch.ones(1, 1)), "discretize"),
+        (lambda: linrec.run(LinearRecurrence([[1.0]]), [[1.0]]), "torch.as_tensor"),
+        (lambda: linrec.run(LinearRecurrence([[1.0]]), torch.ones(2, 1).int()), "inputs.float"),
+        (
+            lambda: linrec.run(LinearRecurrence([[1.0]]), torch.ones(2, 1), executor="fft"),
+            "expected an executor such as",
+        ),
+    ],
+)
+def test_types_that_do_not_fit(make, error: str) -> None:
+    with pytest.raises(TypeError, match=error):
+        make()
+
+
+@pytest.mark.parametrize(
+    "shape, error",
+    [
+        ((5,), r"\(5,\), but the recurrence has 2 inputs: expected \(\*batch, time, 2\)"),
+        ((2, 5), "If time is the last axis then pass `inputs.mT`"),
+        ((5, 3), r"expected \(\*batch, time, 2\)"),
+    ],
+)
+def test_inputs_that_do_not_fit(shape: tuple[int, ...], error: str) -> None:
+    recurrence = LinearRecurrence(torch.eye(4), torch.ones(4, 2))
+    with pytest.raises(ValueError, match=error):
+        linrec.run(recurrence, torch.ones(shape))
+
+
+def test_a_single_input_without_its_axis() -> None:
+    with pytest.raises(ValueError, match=r"inputs.unsqueeze\(-1\)"):
+        linrec.run(LinearRecurrence([[0.5]], [[1.0]]), torch.ones(10))
+
+
+def test_states_and_batches_that_do_not_fit() -> None:
+    recurrence = LinearRecurrence(torch.eye(4), torch.ones(4, 1))
+    with pytest.raises(ValueError, match=r"`initial_state` has shape \(3,\).*\(\*batch, 4\)"):
+        linrec.run(recurrence, torch.ones(5, 1), torch.ones(3))
+    with pytest.raises(ValueError, match=r"inputs \(2,\), initial_state \(3,\)"):
+        linrec.run(recurrence, torch.ones(2, 5, 1), torch.ones(3, 4))
+
+
+def test_varying_needs_as_many_matrices_as_steps() -> None:
+    recurrence = LinearRecurrence(linrec.Varying(torch.ones(5, 1, 1)))
+    with pytest.raises(ValueError, match="has 4 steps.*matrices for 5"):
+        linrec.run(recurrence, torch.ones(4, 1))
+    with pytest.raises(ValueError, match="has 1 steps.*matrices for 5"):
+        linrec.step(recurrence, torch.ones(1))
+
+
+@pytest.mark.parametrize("name", ["toeplitz", "fft", "chunked"])
+def test_executors_that_cannot(name: str) -> None:
+    recurrence = LinearRecurrence(linrec.Varying(torch.ones(5, 1, 1)))
+    with pytest.raises(ValueError, match="its matrices change from step to step.*executor=Auto"):
+        linrec.run(recurrence, torch.ones(5, 1), executor=EXECUTORS[name])
+
+
+def test_leaves_rebuild_every_recurrence() -> None:
+    for make in TRANSITIONS.values():
+        recurrence = LinearRecurrence(make(), copies=2)
+        again = recurrence.with_leaves(recurrence.leaves())
+        assert again.copies == 2
+        assert again.A.to_dense().equal(recurrence.A.to_dense())
