@@ -39,7 +39,7 @@ def series(first: System, second: System) -> System:
         >>> linrec.series(half, half).state_size
         2
     """
-    check_pair(first, second)
+    first, second = aligned(first, second)
     if first.output_size != second.input_size:
         raise ValueError(
             f"`first` has {first.output_size} outputs and `second` {second.input_size} inputs: "
@@ -78,7 +78,7 @@ def parallel(first: System, second: System) -> System:
         >>> linrec.parallel(half, half).C
         tensor([[1., 1.]])
     """
-    check_pair(first, second)
+    first, second = aligned(first, second)
     sizes = [(system.input_size, system.output_size) for system in (first, second)]
     if sizes[0] != sizes[1]:
         raise ValueError(
@@ -93,8 +93,8 @@ def parallel(first: System, second: System) -> System:
     return rebuild(first, second, A, blocks([[B_1], [B_2]]), blocks([[C_1, C_2]]), D_1 + D_2)
 
 
-def check_pair(first: LinearRecurrence | StateSpace, second: LinearRecurrence | StateSpace) -> None:
-    """Refuse two systems that cannot be joined."""
+def aligned(first: System, second: System) -> tuple[System, System]:
+    """Give two systems one dtype and, if one varies, both an axis of time; refuse other pairs."""
     if type(first) is not type(second):
         raise TypeError(
             f"`first` is a {type(first).__name__} and `second` a {type(second).__name__}: expected "
@@ -105,6 +105,13 @@ def check_pair(first: LinearRecurrence | StateSpace, second: LinearRecurrence | 
         raise ValueError(
             f"`first` has {copies[0]} copies and `second` {copies[1]}: expected as many of both."
         )
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    first, second = first.to(dtype), second.to(dtype)
+    if isinstance(first, LinearRecurrence) and isinstance(second, LinearRecurrence):
+        varying = first.varying or second.varying
+        if varying:
+            first, second = first.over_time(), second.over_time()
+    return first, second
 
 
 def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Tensor, Tensor]:

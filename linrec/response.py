@@ -132,7 +132,8 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
     check_invariant(recurrence, "impulse_response")
     if length < 0:
         raise ValueError(f"`length` is {length}: expected 0 or more steps.")
-    kernel = output_kernel(recurrence, state_kernel(recurrence, max(length, 1)))
+    one = LinearRecurrence(recurrence.A, recurrence.B, recurrence.C, recurrence.D)
+    kernel = output_kernel(one, state_kernel(one, max(length, 1)))
     return kernel[..., :length, :, :].mT.to(recurrence.dtype)
 
 

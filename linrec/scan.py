@@ -153,11 +153,8 @@ def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -
         if part.stop == part.start:
             continue
         count = blocks if part is main else 1
-        state = fill_blocks(
-            *(tensor[..., part, :].unflatten(-2, (count, -1)) for tensor in (decay, drive, states)),
-            state,
-            reverse,
-        )
+        a, b, x = (t[..., part, :].unflatten(-2, (count, -1)) for t in (decay, drive, states))
+        state = fill_blocks(a, b, x, state, reverse)
     return states
 
 

@@ -141,10 +141,10 @@ class LinearRecurrence:
         return self._map_batched(lambda leaf, core: leaf.unsqueeze(-core - before))
 
     def over_time(self) -> "LinearRecurrence":
-        """The system of one copy with time as the last batch axis, to take all steps at once."""
+        """The same system with time as the last batch axis, to take all steps at once."""
         if self.varying:
             return self
-        return self._map_batched(lambda leaf, core: leaf.unsqueeze(-core - 1))
+        return self._map_batched(lambda leaf, core: leaf.unsqueeze(-core - 1), self.copies)
 
     def at(self, step: int) -> "LinearRecurrence":
         """The system of one copy at one step: itself, unless it is varying."""
@@ -157,8 +157,10 @@ class LinearRecurrence:
         rest = (m if m is None or m.ndim == 2 else m.squeeze(-3) for m in (now.B, now.C, now.D))
         return LinearRecurrence(structure, *rest)
 
-    def _map_batched(self, function: Callable[[Tensor, int], Tensor]) -> "LinearRecurrence":
-        """Change every tensor that has batch axes, `function(tensor, core_axes)`; one copy."""
+    def _map_batched(
+        self, function: Callable[[Tensor, int], Tensor], copies: int = 1
+    ) -> "LinearRecurrence":
+        """Change every tensor that has batch axes, `function(tensor, core_axes)`."""
         structure = self.A.map(
             lambda leaf, core: function(leaf, core) if leaf.ndim > core else leaf
         )
@@ -166,7 +168,7 @@ class LinearRecurrence:
             matrix if matrix is None or matrix.ndim == 2 else function(matrix, 2)
             for matrix in (self.B, self.C, self.D)
         )
-        return LinearRecurrence(structure, *rest)
+        return LinearRecurrence(structure, *rest, copies=copies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +254,11 @@ class StateSpace:
     def matrices(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """List B, C and D."""
         return self.B, self.C, self.D
+
+    def to(self, target: torch.dtype | torch.device | str) -> "StateSpace":
+        """Cast or move every tensor."""
+        rest = (None if matrix is None else matrix.to(target) for matrix in self.matrices())
+        return StateSpace(self.A.to(target), *rest)
 
 
 def as_structure(A: Structure | Tensor | object) -> Structure:

@@ -18,6 +18,7 @@ from linrec.executors.base import (
     join,
     stored_size,
 )
+from linrec.executors.ordered import ordered_product
 from linrec.executors.scan import scan_states
 from linrec.executors.toeplitz import toeplitz_columns
 from linrec.response import krylov, matrix_power, output_kernel, state_kernel
@@ -87,10 +88,9 @@ class Chunked(Executor):
         """Carry the state from chunk to chunk, then compute all chunks in one product."""
         rows, chunk = chunk_rows(plan, inputs)
         before, state = carry_states(plan, rows, state)
-        block, steps = plan["block"].unsqueeze(-3), inputs.shape[-2]
-        p = block.shape[-1] // chunk
-        outputs = matvec(block.mT, torch.cat([rows, before], -1))
-        parts = [outputs.unflatten(-1, (chunk, p)).flatten(-3, -2)]
+        steps, p = inputs.shape[-2], plan["block"].shape[-1] // chunk
+        inside = has_copies_inside(inputs)
+        parts = [whole_chunks(plan["block"], torch.cat([rows, before], -1), chunk, inside)]
         rest = steps % chunk
         if rest:
             tail = inputs[..., steps - rest :, :].flatten(-2)
@@ -98,7 +98,7 @@ class Chunked(Executor):
             taken = torch.cat([kept[..., : tail.shape[-1]], kept[..., -state.shape[-1] :]], -1)
             parts.append(matvec(taken, torch.cat([tail, state], -1)).unflatten(-1, (rest, p)))
             state = state_after(plan, tail, state)
-        return Result(join(parts, has_copies_inside(inputs)), state)
+        return Result(join(parts, inside), state)
 
     def final_state(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
@@ -195,6 +195,19 @@ def chunk_rows(plan: Plan, inputs: Tensor) -> tuple[Tensor, int]:
     whole = inputs.shape[-2] // chunk
     rows = inputs[..., : whole * chunk, :].unflatten(-2, (whole, chunk)).flatten(-2)
     return rows, chunk
+
+
+def whole_chunks(block: Tensor, rows: Tensor, chunk: int, copies_inside: bool) -> Tensor:
+    """Multiply the rows of all chunks by the block, `(*batch, chunks·L, p)`."""
+    p = block.shape[-1] // chunk
+    if not copies_inside or block.ndim > 2:
+        outputs = matvec(block.unsqueeze(-3).mT, rows)
+        return outputs.unflatten(-1, (chunk, p)).flatten(-3, -2)
+    by_chunk = rows.transpose(-2, -3)  # (*batch, chunks, copies, L·m + n)
+    by_step = block.unflatten(-1, (chunk, p)).movedim(-2, 0)
+    flat = by_chunk.reshape(-1, *by_chunk.shape[-2:])
+    ordered = ordered_product(flat, by_step).unflatten(0, by_chunk.shape[:-2])
+    return ordered.flatten(-4, -3).transpose(-2, -3)
 
 
 def carry_states(plan: Plan, rows: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:

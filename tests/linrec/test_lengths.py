@@ -142,7 +142,7 @@ def test_bad_lengths_are_refused() -> None:
     inputs, _ = data(recurrence, 5, 2)
     with pytest.raises(ValueError, match="between 1 and 6: expected 0 to 5"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([1, 6]))
-    with pytest.raises(ValueError, match="between -1 and 2"):
+    with pytest.raises(ValueError, match="between -1 and"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([-1, 2]))
     with pytest.raises(TypeError, match="lengths.long"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([1.0, 2.0]))

@@ -122,16 +122,16 @@ def test_states_and_batches_that_do_not_fit() -> None:
 
 def test_varying_needs_as_many_matrices_as_steps() -> None:
     recurrence = LinearRecurrence(linrec.Varying(torch.ones(5, 1, 1)))
-    with pytest.raises(ValueError, match="has 4 steps.*matrices for 5"):
+    with pytest.raises(ValueError, match=r"has 4 steps.*matrices for 5"):
         linrec.run(recurrence, torch.ones(4, 1))
-    with pytest.raises(ValueError, match="has 1 steps.*matrices for 5"):
+    with pytest.raises(ValueError, match=r"has 1 steps.*matrices for 5"):
         linrec.step(recurrence, torch.ones(1))
 
 
 @pytest.mark.parametrize("name", ["toeplitz", "fft", "chunked"])
 def test_executors_that_cannot(name: str) -> None:
     recurrence = LinearRecurrence(linrec.Varying(torch.ones(5, 1, 1)))
-    with pytest.raises(ValueError, match="its matrices change from step to step.*executor=Auto"):
+    with pytest.raises(ValueError, match=r"its matrices change from step.*executor=Auto"):
         linrec.run(recurrence, torch.ones(5, 1), executor=EXECUTORS[name])
 
 

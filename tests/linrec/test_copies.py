@@ -1,0 +1,81 @@
+"""Copies: one kernel for all of them, and outputs written where they belong."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import linrec
+from linrec.executors.ordered import ordered_product
+from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data, legendre, normal
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("transition", ["dense", "dense batch", "diagonal", "low rank complex"])
+def test_copies_are_the_block_diagonal_system(transition: str, executor: str) -> None:
+    """I ⊗ A, I ⊗ B, I ⊗ C, I ⊗ D, copy by copy."""
+    A = TRANSITIONS[transition]()
+    one = SYSTEMS["ABCD"](A)
+    copied = linrec.LinearRecurrence(A, one.B, one.C, one.D, copies=3)
+    inputs, state = data(copied, 12, 2)
+    got = linrec.run(copied, inputs, state, executor=EXECUTORS[executor])
+    parts = [
+        linrec.run(one, u, x, executor=EXECUTORS[executor])
+        for u, x in zip(inputs.chunk(3, -1), state.chunk(3, -1), strict=True)
+    ]
+    scale = got.outputs.abs().max() * 1e3 * torch.finfo(torch.float64).eps
+    assert (got.outputs - torch.cat([part.outputs for part in parts], -1)).abs().max() <= scale
+    states = torch.cat([part.final_state for part in parts], -1)
+    assert (got.final_state - states).abs().max() <= scale
+
+
+class Largest(TorchDispatchMode):
+    """Count the operations that make a tensor of at least so many numbers."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least = least
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        written = isinstance(result, Tensor) and not result._is_view()
+        if written and result.numel() >= self.least:
+            self.seen.append(func._schema.name)
+        return result
+
+
+@pytest.mark.parametrize("executor", ["recurrent", "fft", "chunked"])
+def test_outputs_are_not_transposed_afterwards(executor: str) -> None:
+    """What an executor returns is a view of time-first memory, so that joining copies is free."""
+    recurrence = linrec.LinearRecurrence(legendre(4, 16.0), normal(4, 1), copies=5)
+    inputs, _ = data(recurrence, 64, 3)
+    plan = EXECUTORS[executor].prepare(recurrence, 64)
+    counter = Largest(3 * 64 * 5 * 4)
+    with counter:
+        outputs = linrec.run(recurrence, inputs, executor=EXECUTORS[executor], plan=plan).outputs
+    assert outputs.is_contiguous()
+    assert "aten::clone" not in counter.seen and "aten::copy_" not in counter.seen
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_one_kernel_serves_all_copies(executor: str) -> None:
+    sizes = []
+    for copies in (1, 8):
+        recurrence = linrec.LinearRecurrence(legendre(4, 16.0), normal(4, 1), copies=copies)
+        plan = EXECUTORS[executor].prepare(recurrence, 48)
+        sizes.append(sum(tensor.numel() for tensor in plan.tensors.values()))
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_ordered_product(dtype: torch.dtype) -> None:
+    rows, block = normal(3, 2, 4, seed=1, dtype=dtype), normal(5, 4, 3, seed=2, dtype=dtype)
+    got = ordered_product(rows, block)
+    assert got.is_contiguous()
+    torch.testing.assert_close(got, rows.unsqueeze(1) @ block)
+    arguments = (rows.requires_grad_(), block.requires_grad_())
+    assert torch.autograd.gradcheck(ordered_product, arguments)
+    assert torch.autograd.gradgradcheck(ordered_product, arguments)
+    mapped = torch.vmap(ordered_product, in_dims=(None, -1))(rows, torch.stack([block] * 2, -1))
+    torch.testing.assert_close(mapped[1], got)

@@ -1,0 +1,198 @@
+"""The module: what it owns, what it trains, and how it lives with the rest of torch."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+import linrec
+from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
+
+MODULES = ["dense", "diagonal complex", "blocks", "low rank", "dense batch"]
+
+
+@pytest.mark.parametrize("system", ["A", "AB", "ABCD, 2 copies"])
+@pytest.mark.parametrize("transition", MODULES)
+def test_runs_as_the_functions_do(transition: str, system: str) -> None:
+    recurrence = SYSTEMS[system](TRANSITIONS[transition]())
+    module = linrec.nn.Recurrence(recurrence)
+    inputs, state = data(recurrence, 9, 2)
+    lengths = torch.tensor([[3], [9]]) if recurrence.batch_shape else torch.tensor([3, 9])
+    for _ in range(2):  # prepared, then kept
+        for mine, theirs in (
+            (module(inputs, state), linrec.run(recurrence, inputs, state)),
+            (module.final(inputs, state), linrec.final(recurrence, inputs, state)),
+            (
+                module(inputs, state, lengths),
+                linrec.run(recurrence, inputs, state, lengths=lengths),
+            ),
+            (
+                module.step(inputs[..., 0, :], state),
+                linrec.step(recurrence, inputs[..., 0, :], state),
+            ),
+        ):
+            assert mine.outputs.equal(theirs.outputs)
+            assert mine.final_state.equal(theirs.final_state)
+
+
+@pytest.mark.parametrize(
+    "trainable, names",
+    [
+        ([], []),
+        (["A"], ["A_diagonal", "A_left", "A_right"]),
+        (["A_diagonal", "B"], ["A_diagonal", "B"]),
+        ("C", ["C"]),
+        (["A", "B", "C", "D"], ["A_diagonal", "A_left", "A_right", "B", "C", "D"]),
+    ],
+)
+def test_trains_what_is_chosen(trainable, names: list[str]) -> None:
+    recurrence = SYSTEMS["ABCD"](TRANSITIONS["low rank"]())
+    module = linrec.nn.Recurrence(recurrence, trainable=trainable)
+    assert sorted(name for name, _ in module.named_parameters()) == names
+    assert sorted(module.state_dict()) == sorted(recurrence.leaves())
+    inputs, _ = data(recurrence, 6)
+    before = {name: leaf.clone() for name, leaf in module.state_dict().items()}
+    if names:
+        optimizer = torch.optim.SGD(module.parameters(), lr=1e-2)
+        for _ in range(2):  # no plan outlives a step
+            optimizer.zero_grad()
+            module(inputs).outputs.square().sum().backward()
+            optimizer.step()
+    for name, leaf in module.state_dict().items():
+        assert leaf.equal(before[name]) == (name not in names)
+    fresh = linrec.run(module.recurrence, inputs).outputs
+    assert module(inputs).outputs.equal(fresh)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\['E'\].*expected some of \['A', 'B'\]"):
+        linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[1.0]]), trainable=["E"])
+    with pytest.raises(TypeError, match="discretize"):
+        linrec.nn.Recurrence(linrec.StateSpace([[0.5]], [[1.0]]))  # type: ignore[arg-type]  # tested
+
+
+def test_loading_and_casting_drop_plans() -> None:
+    one = linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[1.0]]))
+    other = linrec.nn.Recurrence(linrec.LinearRecurrence([[0.25]], [[1.0]]))
+    inputs = torch.ones(6, 1)
+    one(inputs), other(inputs)
+    one.load_state_dict(other.state_dict())
+    assert one(inputs).outputs.equal(other(inputs).outputs)
+    one.double()
+    assert not one.plans.plans
+    assert one(inputs.double()).outputs.dtype == torch.float64
+    assert set(one.state_dict()) == {"A", "B"}
+
+
+def test_copies_and_pickles_without_plans() -> None:
+    module = linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[1.0]]), trainable=["A"])
+    inputs = torch.ones(6, 1)
+    expected = module(inputs).outputs
+    for again in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert again(inputs).outputs.equal(expected)
+
+
+def test_plans_made_in_inference_mode_serve_training() -> None:
+    module = linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[1.0]]))
+    inputs = torch.ones(6, 1, requires_grad=True)
+    with torch.inference_mode():
+        module(inputs)
+    module(inputs).outputs.sum().backward()
+    assert inputs.grad is not None and bool(inputs.grad.all())
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_functional_call_and_vmap_over_systems(executor: str) -> None:
+    recurrence = linrec.LinearRecurrence(torch.eye(2) * 0.5, torch.ones(2, 1))
+    module = linrec.nn.Recurrence(recurrence, trainable=["A"], executor=EXECUTORS[executor])
+    inputs = torch.randn(7, 1)
+    module(inputs)
+    matrices = torch.randn(3, 2, 2) / 3
+    one_by_one = [
+        torch.func.functional_call(module, {"A": matrix}, (inputs,)).outputs for matrix in matrices
+    ]
+    for matrix, got in zip(matrices, one_by_one, strict=True):
+        expected = linrec.run(
+            linrec.LinearRecurrence(matrix, recurrence.B), inputs, executor=EXECUTORS[executor]
+        )
+        assert got.equal(expected.outputs)
+    mapped = torch.vmap(lambda A: torch.func.functional_call(module, {"A": A}, (inputs,)).outputs)
+    torch.testing.assert_close(mapped(matrices), torch.stack(one_by_one))
+    frozen = linrec.nn.Recurrence(recurrence, executor=EXECUTORS[executor])
+    frozen(inputs)
+    batched = torch.randn(4, 7, 1)
+    torch.testing.assert_close(
+        torch.vmap(lambda u: frozen(u).outputs)(batched), frozen(batched).outputs
+    )
+    assert frozen(inputs).outputs.equal(
+        linrec.run(recurrence, inputs, executor=EXECUTORS[executor]).outputs
+    )
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_gradients_per_sample(executor: str) -> None:
+    recurrence = linrec.LinearRecurrence(torch.eye(2) * 0.5, torch.ones(2, 1))
+    module = linrec.nn.Recurrence(recurrence, trainable=["A"], executor=EXECUTORS[executor])
+    inputs = torch.randn(5, 6, 1)
+
+    def loss(parameters, sample):
+        return torch.func.functional_call(module, parameters, (sample,)).outputs.square().sum()
+
+    parameters = {"A": module.A.detach()}
+    got = torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, inputs)["A"]
+    rows = [torch.func.grad(loss)(parameters, sample)["A"] for sample in inputs]
+    torch.testing.assert_close(got, torch.stack(rows))
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_autocast_accumulates_in_float32(executor: str) -> None:
+    recurrence = SYSTEMS["AB"](TRANSITIONS["legendre"]()).to(torch.float32)
+    module = linrec.nn.Recurrence(recurrence, executor=EXECUTORS[executor])
+    inputs, _ = data(recurrence, 40, 2)
+    expected = module(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = module(inputs)
+        half = module(inputs.bfloat16())
+    assert got.outputs.equal(expected.outputs)
+    assert half.outputs.equal(module(inputs.bfloat16().float()).outputs)
+
+
+@pytest.mark.parametrize("trainable", [[], ["A", "B"]])
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_compiles_in_one_graph(executor: str, trainable: list[str]) -> None:
+    torch._dynamo.reset()
+    recurrence = SYSTEMS["AB"](TRANSITIONS["dense"]()).to(torch.float32)
+    module = linrec.nn.Recurrence(recurrence, trainable=trainable, executor=EXECUTORS[executor])
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    inputs, state = data(recurrence, 13, 2)
+    inputs.requires_grad_()
+    results = []
+    for call in (module, compiled):
+        outputs, last = call(inputs, state)
+        gradient = torch.autograd.grad(outputs.square().sum() + last.sum(), inputs)[0]
+        results.append((outputs, last, gradient))
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("transition", ["diagonal", "blocks", "low rank"])
+def test_other_structures_compile(transition: str) -> None:
+    torch._dynamo.reset()
+    recurrence = SYSTEMS["ABCD, 2 copies"](TRANSITIONS[transition]()).to(torch.float32)
+    module = linrec.nn.Recurrence(recurrence, trainable=["A"])
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    inputs, state = data(recurrence, 12, 2)
+    lengths = torch.tensor([5, 12])
+    torch.testing.assert_close(
+        compiled(inputs, state, lengths).outputs, module(inputs, state, lengths).outputs
+    )
+
+
+def test_inductor_compiles_the_default() -> None:
+    torch._dynamo.reset()
+    recurrence = SYSTEMS["AB"](TRANSITIONS["legendre"]()).to(torch.float32)
+    module = linrec.nn.Recurrence(recurrence)
+    inputs, _ = data(recurrence, 32, 2)
+    compiled = torch.compile(module, fullgraph=True)
+    torch.testing.assert_close(compiled(inputs).outputs, module(inputs).outputs)

@@ -1,0 +1,92 @@
+"""Plans: kept by callers, followed by Auto, refused where they do not fit."""
+
+import pytest
+import torch
+
+import linrec
+from linrec.nn import PlanKeeper
+from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
+
+KINDS = ["recurrent", "toeplitz", "fft", "scan", "chunked", "chunked-3"]
+
+
+@pytest.mark.parametrize("executor", [*KINDS, "auto"])
+@pytest.mark.parametrize("system", ["AB", "ABCD, 2 copies"])
+@pytest.mark.parametrize("transition", ["dense", "diagonal complex", "dense batch"])
+def test_a_kept_plan_gives_the_same(transition: str, system: str, executor: str) -> None:
+    recurrence = SYSTEMS[system](TRANSITIONS[transition]())
+    run = EXECUTORS[executor]
+    plan = run.prepare(recurrence, 14)
+    for seed in (0, 1):
+        inputs, state = data(recurrence, 14, seed + 1)
+        for verb in (linrec.run, linrec.final):
+            fresh = verb(recurrence, inputs, state, executor=plan.executor)
+            for given in (run, linrec.Auto()):
+                kept = verb(recurrence, inputs, state, executor=given, plan=plan)
+                assert kept.outputs.equal(fresh.outputs)
+                assert kept.final_state.equal(fresh.final_state)
+
+
+def test_plans_that_do_not_fit_are_refused() -> None:
+    recurrence = linrec.LinearRecurrence(torch.eye(2), torch.ones(2, 1))
+    plan = linrec.Toeplitz().prepare(recurrence, 5)
+
+    def refused(match: str, other=recurrence, inputs=None, **keywords) -> None:
+        inputs = torch.ones(5, 1) if inputs is None else inputs
+        with pytest.raises(ValueError, match=rf"`plan` does not fit this call: {match}"):
+            linrec.run(other, inputs, plan=plan, **keywords)
+
+    refused("it was prepared for 5 steps and the inputs have 6", inputs=torch.ones(6, 1))
+    refused("it was prepared in torch.float32", inputs=torch.ones(5, 1).double())
+    refused("it was prepared by Toeplitz", executor=linrec.FFTConvolution())
+    refused(
+        "it was prepared for a recurrence of other tensors",
+        other=linrec.LinearRecurrence(torch.eye(2), torch.ones(2, 1)),
+    )
+    refused(
+        "it was prepared for another kind",
+        other=linrec.LinearRecurrence(recurrence.A, recurrence.B, torch.eye(2)),
+    )
+    refused(
+        "it was prepared for another kind",
+        other=linrec.LinearRecurrence(recurrence.A, recurrence.B, copies=2),
+        inputs=torch.ones(5, 2),
+    )
+
+
+def test_a_stale_plan_is_refused() -> None:
+    A = torch.eye(2)
+    recurrence = linrec.LinearRecurrence(A, torch.ones(2, 1))
+    plan = linrec.Toeplitz().prepare(recurrence, 5)
+    A.mul_(0.5)
+    with pytest.raises(ValueError, match="changed in place since"):
+        linrec.run(recurrence, torch.ones(5, 1), plan=plan)
+
+
+def test_a_plan_without_gradients_is_refused_where_they_are_asked_for() -> None:
+    A = torch.eye(2).requires_grad_()
+    recurrence = linrec.LinearRecurrence(A, torch.ones(2, 1))
+    with torch.no_grad():
+        plan = linrec.Toeplitz().prepare(recurrence, 5)
+        linrec.run(recurrence, torch.ones(5, 1), plan=plan)
+    with pytest.raises(ValueError, match="prepared without gradients"):
+        linrec.run(recurrence, torch.ones(5, 1), plan=plan)
+    trained = linrec.Toeplitz().prepare(recurrence, 5)
+    linrec.run(recurrence, torch.ones(5, 1), plan=trained).outputs.sum().backward()
+    assert A.grad is not None and bool(A.grad.any())
+
+
+def test_the_keeper_keeps_few_plans_and_makes_stale_ones_anew() -> None:
+    A = torch.tensor([[0.5]])
+    recurrence = linrec.LinearRecurrence(A, [[1.0]])
+    keeper = PlanKeeper(linrec.Toeplitz())
+    for length in range(1, 20):
+        keeper.run(recurrence, torch.ones(length, 1))
+    assert len(keeper.plans) == PlanKeeper.capacity
+    first = keeper.plan(recurrence, torch.ones(19, 1), None, last_only=False)
+    assert first is keeper.plan(recurrence, torch.ones(19, 1), None, last_only=False)
+    assert first is keeper.plan(recurrence, torch.ones(3, 19, 1), None, last_only=False)
+    A.mul_(0.5)
+    assert first is not keeper.plan(recurrence, torch.ones(19, 1), None, last_only=False)
+    got = keeper.run(recurrence, torch.ones(19, 1)).outputs
+    assert got.equal(linrec.run(recurrence, torch.ones(19, 1), executor=linrec.Toeplitz()).outputs)
