@@ -43,13 +43,14 @@ def from_scipy(system: object) -> LinearRecurrence | StateSpace:
 
     Args:
         system: a `StateSpace`, `TransferFunction` or `ZerosPolesGain` of scipy.signal; the last
-            two are converted by scipy's own `to_ss`. The length of its step, `dt`, is dropped:
-            recurrences count steps.
+            two are converted by scipy's own `to_ss`. (Beware that a `TransferFunction` reads
+            b and a in powers of z, and `lfilter` in powers of 1/z: they agree if b and a are of
+            one length.) The length of its step, `dt`, is dropped: recurrences count steps.
 
     Returns:
         A `LinearRecurrence` of a discrete system (`dlti`), a `StateSpace` of a continuous one
-        (`lti`), in float64 or complex128; D = None where scipy's D is zero. Without states
-        (a mere gain), one state that stays zero.
+        (`lti`), in float64 or complex128; D = None where scipy's D is zero. A mere gain, without
+        states, counts as a system of one state, which stays zero.
 
     Raises:
         TypeError: it is not a system of scipy.signal, but for example a tuple of coefficients.
@@ -70,18 +71,18 @@ def from_scipy(system: object) -> LinearRecurrence | StateSpace:
     if not isinstance(system, signal.lti | signal.dlti):
         raise TypeError(
             f"`system` is of type {type(system).__name__}: expected a StateSpace, TransferFunction "
-            "or ZerosPolesGain of scipy.signal. Pass coefficients as "
-            "`signal.TransferFunction(b, a, dt=1)` (without dt: continuous), matrices as "
-            "`signal.StateSpace(A, B, C, D, dt=1)`, and a system of python-control to "
-            "`from_control`."
+            "or ZerosPolesGain of scipy.signal. Pass matrices as `signal.StateSpace(A, B, C, D, "
+            "dt=1)` (without dt: continuous), a filter as `signal.TransferFunction(b, a, dt=1)` "
+            "with b and a zero-padded at the end to one length, and a system of python-control "
+            "to `from_control`."
         )
     try:
         states: Any = system.to_ss()  # type: ignore[attr-defined]  # every subclass has it
     except ValueError as error:
         raise ValueError(
-            f"scipy cannot write `system` in state space: {error} Expected a proper system, with "
-            "no more zeros than poles: a discrete one that looks ahead can be delayed, by as many "
-            "poles at zero as it has too few."
+            f"scipy cannot write `system` in state space: {error} Expected a proper system, of no "
+            "more zeros than poles. If b and a are a filter's, in powers of 1/z, then pad the "
+            "shorter with zeros at the end; a discrete system that looks ahead must be delayed."
         ) from error
     return read(states, discrete=isinstance(system, signal.dlti))
 
@@ -142,8 +143,8 @@ def from_control(system: object) -> LinearRecurrence | StateSpace:
 
     Returns:
         A `LinearRecurrence` of a discrete system, a `StateSpace` of a continuous one, in float64
-        or complex128; D = None where it is zero. Without states (a mere gain), one that stays
-        zero.
+        or complex128; D = None where it is zero. A mere gain, without states, counts as a system
+        of one state, which stays zero.
 
     Raises:
         TypeError: it has no such attributes, as transfer functions have not.

@@ -82,7 +82,9 @@ class PlanKeeper:
             return None
         executor = self.executor
         if isinstance(executor, Auto):
-            executor = executor.select(recurrence, length, key[2:], last_only=last_only)
+            executor = executor.select(
+                recurrence, length, key[2:], last_only=last_only, prepared=True
+            )
         if executor.why_not(recurrence, length) is not None:
             return None
         plan = self.same(executor, recurrence, length)

@@ -58,6 +58,7 @@ class Auto(Executor):
         batch_shape: Sequence[int] = (),
         *,
         last_only: bool = False,
+        prepared: bool = False,
     ) -> Executor:
         """Choose an executor.
 
@@ -66,6 +67,7 @@ class Auto(Executor):
             length: how many steps.
             batch_shape: the batch axes of the inputs.
             last_only: whether only the last step is asked for, as by `final`.
+            prepared: whether plans are kept, so that preparing them costs nothing.
 
         Returns:
             The executor with the least estimated time.
@@ -76,7 +78,8 @@ class Auto(Executor):
         for executor in CANDIDATES:  # a plain loop: Dynamo does not trace min(key=…)
             if executor.why_not(recurrence, length) is not None:
                 continue
-            estimate = seconds(cost_of(executor, recurrence, length, batch, last_only))
+            cost = cost_of(executor, recurrence, length, batch, last_only, prepared)
+            estimate = seconds(cost)
             if estimate < least:
                 best, least = executor, estimate
         return best
@@ -88,9 +91,10 @@ class Auto(Executor):
         batch_shape: Sequence[int] = (),
         *,
         last_only: bool = False,
+        prepared: bool = False,
     ) -> "Explanation":
         """Say which executor would be chosen and why: see `linrec.explain`."""
-        return explain(recurrence, length, batch_shape, last_only=last_only)
+        return explain(recurrence, length, batch_shape, last_only=last_only, prepared=prepared)
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Prepare the executor that is best for one sequence; the plan knows which it is."""
@@ -114,11 +118,17 @@ class Auto(Executor):
 
 
 def cost_of(
-    executor: Executor, recurrence: LinearRecurrence, length: int, batch: int, last_only: bool
+    executor: Executor,
+    recurrence: LinearRecurrence,
+    length: int,
+    batch: int,
+    last_only: bool,
+    prepared: bool,
 ) -> Cost:
-    """Ask an executor for what all steps cost, or the last one alone."""
+    """Ask an executor for what all steps cost, or the last one alone, with or without a plan."""
     ask = executor.final_cost if last_only else executor.cost
-    return ask(recurrence, length, batch)
+    cost = ask(recurrence, length, batch)
+    return cost if prepared else cost + executor.preparation_cost(recurrence, length)
 
 
 def seconds(cost: Cost) -> float:
@@ -181,6 +191,7 @@ def explain(
     batch_shape: Sequence[int] = (),
     *,
     last_only: bool = False,
+    prepared: bool = False,
 ) -> Explanation:
     """Say which executor `Auto` chooses, what each would cost, and why the others cannot.
 
@@ -189,6 +200,7 @@ def explain(
         length: how many steps.
         batch_shape: the batch axes of the inputs.
         last_only: whether only the last step is asked for, as by `final`.
+        prepared: whether plans are kept, as `linrec.nn.Recurrence` keeps those of frozen systems.
 
     Returns:
         The table, to print or to read. Times are estimates of a cost model, for comparison.
@@ -203,10 +215,12 @@ def explain(
     rows = []
     for executor in CANDIDATES:
         reason = executor.why_not(recurrence, length)
-        cost = None if reason else cost_of(executor, recurrence, length, batch, last_only)
+        cost = None
+        if reason is None:
+            cost = cost_of(executor, recurrence, length, batch, last_only, prepared)
         rows.append(Row(executor, reason, cost, math.inf if cost is None else seconds(cost)))
     rows.sort(key=lambda row: row.seconds)
-    chosen = Auto().select(recurrence, length, batch_shape, last_only=last_only)
+    chosen = Auto().select(recurrence, length, batch_shape, last_only=last_only, prepared=prepared)
     return Explanation(chosen, tuple(rows), instability(recurrence))
 
 

@@ -136,8 +136,9 @@ class LegendreMemory(nn.Module):
 
     def extra_repr(self) -> str:
         """Say its sizes."""
-        trained = ", trainable_theta=True" if self.log_theta is not None else ""
+        theta = float(torch.as_tensor(self.theta).detach())
+        trained = "" if self.log_theta is None else ", trainable_theta=True"
         return (
-            f"channels={self.channels}, order={self.order}, theta={float(torch.as_tensor(self.theta).detach()):g}, "
+            f"channels={self.channels}, order={self.order}, theta={theta:g}, "
             f"method={self.method!r}{trained}"
         )

@@ -141,11 +141,15 @@ class Executor(ABC):
 
     @abstractmethod
     def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
-        """Estimate what `execute` spends on `batch` sequences, the preparation included."""
+        """Estimate what `execute` spends on `batch` sequences with a plan at hand."""
 
     def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
-        """Estimate what `final_state` spends."""
+        """Estimate what `final_state` spends with a plan at hand."""
         return self.cost(recurrence, length, batch)
+
+    def preparation_cost(self, recurrence: LinearRecurrence, length: int) -> Cost:
+        """Estimate what `prepare` spends."""
+        return Cost(0, 0, 0)
 
 
 def invariant_only(recurrence: LinearRecurrence) -> str | None:
@@ -175,7 +179,7 @@ def stored_size(recurrence: LinearRecurrence) -> int:
     return sum(leaf.numel() for leaf in recurrence.A.leaves().values()) // max(stack, 1)
 
 
-def preparation_cost(recurrence: LinearRecurrence, length: int) -> Cost:
+def kernel_cost(recurrence: LinearRecurrence, length: int) -> Cost:
     """Estimate a state kernel by doubling: log2(T) squarings of A, and A^k B for every k.
 
     In double precision, at half the rate.

@@ -141,18 +141,26 @@ class Chunked(Executor):
         return Cost(block, written, 8) + self.final_cost(recurrence, length, batch)
 
     def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
-        """The products that carry the state, and the preparation in double precision."""
+        """The products that carry the state."""
+        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
+        chunk = self.chunk(recurrence, length)
+        chunks = math.ceil(length / chunk)
+        scanned = chunks > FEW_CHUNKS
+        carried = 2.0 * batch * chunks * (chunk * m * n + (2 if scanned else 1) * n * n)
+        rounds = 12 * math.ceil(math.log2(chunks)) if scanned else 2 * chunks
+        elements = recurrence.dtype.itemsize * batch * chunks * n
+        return Cost(carried, 8.0 * elements, rounds)
+
+    def preparation_cost(self, recurrence: LinearRecurrence, length: int) -> Cost:
+        """The block and the powers, in double precision."""
         n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
         p = recurrence.output_size // recurrence.copies
         chunk = self.chunk(recurrence, length)
-        chunks = math.ceil(length / chunk)
         systems = max(math.prod(recurrence.batch_shape), 1)
-        carried = 2.0 * batch * chunks * (chunk * m * n + 2 * n * n)
         doublings = math.ceil(math.log2(chunk + 1))
-        prepared = 4.0 * systems * (stored_size(recurrence) * (chunk * (m + p) + 2 * doublings * n))
-        rounds = 2 * chunks if chunks <= FEW_CHUNKS else 12 * math.ceil(math.log2(chunks))
-        elements = recurrence.dtype.itemsize * batch * chunks * n
-        return Cost(carried + prepared, 8.0 * elements, rounds + 8 * doublings)
+        products = stored_size(recurrence) * (chunk * (m + p) + 3 * doublings * n)
+        block = 16.0 * systems * (chunk * m + n) * chunk * p
+        return Cost(4.0 * systems * products, block, 40 + 12 * doublings)
 
 
 def reach(recurrence: LinearRecurrence, chunk: int) -> Tensor:

@@ -1,7 +1,9 @@
 """The recurrence as a convolution, by the fast Fourier transform."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import final
 
 import torch
@@ -14,7 +16,7 @@ from linrec.executors.base import (
     Result,
     has_copies_inside,
     invariant_only,
-    preparation_cost,
+    kernel_cost,
 )
 from linrec.executors.kernel import add_free_motion, kernels, last_state, states_of
 from linrec.systems import LinearRecurrence
@@ -22,6 +24,9 @@ from linrec.systems import LinearRecurrence
 # The transforms are limited by memory, not arithmetic: as many sequences at a time as keep their
 # products and transforms, of about this many numbers, within the caches.
 BLOCK = 1 << 18
+
+# An operation of a transform takes as long as so many of a matrix product.
+SLOWNESS = 12
 
 
 @final
@@ -83,23 +88,27 @@ class FFTConvolution(Executor):
         m = recurrence.input_size // recurrence.copies
         p = recurrence.output_size // recurrence.copies
         size = fast_length(2 * length - 1)
-        # A transform reaches about a twentieth of the rate of a matrix product.
-        transforms = 20 * 2.5 * size * math.log2(max(size, 2)) * (m + p)
-        products = 20 * 4.0 * size * m * p
+        transforms = SLOWNESS * 2.5 * size * math.log2(max(size, 2)) * (m + p)
+        products = SLOWNESS * 4.0 * size * m * p
         bytes_ = recurrence.dtype.itemsize * length * (4 * p + 2 * m)
         blocks = math.ceil(batch * p * size / BLOCK)
         own = Cost(batch * (transforms + products), batch * bytes_, 6 * blocks)
         return own + self.final_cost(recurrence, length, batch)
 
     def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
-        """One product of T·m by n for each sequence, and the spectrum that it does not need."""
+        """One product of T·m by n for each sequence."""
         n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
+        kernel = recurrence.dtype.itemsize * length * m * n
+        return Cost(2.0 * batch * length * m * n, kernel, 3)
+
+    def preparation_cost(self, recurrence: LinearRecurrence, length: int) -> Cost:
+        """The state kernel by doubling, and the transforms of the impulse response."""
+        m = recurrence.input_size // recurrence.copies
         p = recurrence.output_size // recurrence.copies
         size = fast_length(2 * length - 1)
-        kernel = 2 * recurrence.dtype.itemsize * length * m * (n + 2 * p)
-        spectrum = 20 * 2.5 * size * math.log2(max(size, 2)) * m * p
-        own = Cost(2.0 * batch * length * m * n + spectrum, kernel, 6)
-        return own + preparation_cost(recurrence, length)
+        spectrum = SLOWNESS * 2.5 * size * math.log2(max(size, 2)) * m * p
+        traffic = 6 * recurrence.dtype.itemsize * size * m * p
+        return Cost(spectrum, traffic, 6) + kernel_cost(recurrence, length)
 
 
 def fast_length(least: int) -> int:
@@ -146,6 +155,22 @@ def convolve_in_blocks(inputs: Tensor, spectrum: Tensor) -> Tensor:
     copies = inputs.shape[-3] if has_copies_inside(inputs) else 1
     units = inputs.reshape(-1, copies, steps, m)
     at_a_time = max(BLOCK // (copies * p * fast_length(2 * steps - 1)), 1)
-    parts = [convolve(part, spectrum).flatten(1, 2).mT for part in units.split(at_a_time)]
-    outputs = torch.cat(parts).unflatten(-1, (copies, p)).transpose(1, 2)
+    parts = (convolve(part, spectrum).flatten(1, 2).mT for part in units.split(at_a_time))
+    trained = torch.is_grad_enabled() and (units.requires_grad or spectrum.requires_grad)
+    outputs = torch.cat(list(parts)) if trained else write_each(parts, units.shape[0])
+    outputs = outputs.unflatten(-1, (copies, p)).transpose(1, 2)
     return outputs.reshape(*batch, steps, p)
+
+
+def write_each(parts: Iterator[Tensor], rows: int) -> Tensor:
+    """Put rows together as they come, so that each part's memory serves the next.
+
+    (Autograd would walk through all rows once for each part written.)
+    """
+    first = next(parts)
+    together = first.new_empty(rows, *first.shape[1:])
+    at = 0
+    for part in chain((first,), parts):
+        together[at : at + len(part)] = part
+        at += len(part)
+    return together

@@ -15,7 +15,7 @@ from linrec.executors.base import (
     has_copies_inside,
     invariant_only,
     join,
-    preparation_cost,
+    kernel_cost,
 )
 from linrec.executors.kernel import add_free_motion, kernels, last_state, states_of
 from linrec.structures import matvec
@@ -91,8 +91,11 @@ class Toeplitz(Executor):
         """One product of T·m by n for each sequence."""
         n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
         kernel = recurrence.dtype.itemsize * length * m * n
-        own = Cost(2.0 * batch * length * m * n, kernel, 3)
-        return own + preparation_cost(recurrence, length)
+        return Cost(2.0 * batch * length * m * n, kernel, 3)
+
+    def preparation_cost(self, recurrence: LinearRecurrence, length: int) -> Cost:
+        """The state kernel by doubling."""
+        return kernel_cost(recurrence, length)
 
 
 def toeplitz_columns(kernel: Tensor, start: int, stop: int) -> Tensor:

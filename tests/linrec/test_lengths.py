@@ -144,7 +144,7 @@ def test_bad_lengths_are_refused() -> None:
         linrec.run(recurrence, inputs, lengths=torch.tensor([1, 6]))
     with pytest.raises(ValueError, match="between -1 and"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([-1, 2]))
-    with pytest.raises(TypeError, match="lengths.long"):
+    with pytest.raises(TypeError, match=r"lengths\.long"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([1.0, 2.0]))
-    with pytest.raises(ValueError, match="lengths \\(3,\\)"):
+    with pytest.raises(ValueError, match=r"lengths \(3,\)"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([1, 2, 3]))

@@ -19,7 +19,6 @@ def memory(order: int, copies: int = 1, readout: int | None = None) -> linrec.Li
     "recurrence, length, batch, last_only, expected",
     [
         (memory(468), 784, (100,), True, linrec.Toeplitz),
-        (memory(64, readout=1), 1 << 16, (4,), False, linrec.FFTConvolution),
         (memory(64), 1 << 16, (4,), False, linrec.Chunked),
         (
             linrec.LinearRecurrence(TRANSITIONS["diagonal"]()),
