@@ -273,7 +273,7 @@ def write(system: LinearRecurrence | StateSpace, verb: str) -> list[np.ndarray]:
     if not isinstance(system, LinearRecurrence | StateSpace):
         raise TypeError(
             f"`system` is of type {type(system).__name__}: expected a LinearRecurrence or a "
-            f"StateSpace of linrec. Of a module pass its value, `{verb}(module.recurrence())`."
+            f"StateSpace of linrec. Of a module pass its value, `{verb}(module.recurrence)`."
         )
     check_invariant(system, verb)
     if system.batch_shape:

@@ -28,6 +28,9 @@ from linrec.systems import LinearRecurrence
 # Up to this many chunks the loop that carries the state is shorter than a scan's rounds.
 FEW_CHUNKS = 48
 
+# Matrices of fewer columns than this waste a processor's matrix product.
+NARROW = 32
+
 
 @final
 @dataclass(frozen=True)
@@ -137,8 +140,10 @@ class Chunked(Executor):
         chunk = self.chunk(recurrence, length)
         elements = recurrence.dtype.itemsize * batch * length
         written = elements * (p * (1 if length % chunk == 0 else 3) + 3 * m + 4 * n / chunk)
-        block = 2.0 * batch * length * (chunk * m + n) * p
-        return Cost(block, written, 8) + self.final_cost(recurrence, length, batch)
+        if recurrence.copies > 1 and p < NARROW:
+            written += 3 * elements * p
+        block = 3.0 * batch * length * (chunk * m + n) * p  # at two thirds of the full rate
+        return Cost(block, written, 12) + self.final_cost(recurrence, length, batch)
 
     def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
         """The products that carry the state."""
@@ -206,9 +211,12 @@ def chunk_rows(plan: Plan, inputs: Tensor) -> tuple[Tensor, int]:
 
 
 def whole_chunks(block: Tensor, rows: Tensor, chunk: int, copies_inside: bool) -> Tensor:
-    """Multiply the rows of all chunks by the block, `(*batch, chunks·L, p)`."""
+    """Multiply the rows of all chunks by the block, `(*batch, chunks·L, p)`.
+
+    Many products of narrow matrices would cost more than to put one product's result in order.
+    """
     p = block.shape[-1] // chunk
-    if not copies_inside or block.ndim > 2:
+    if not copies_inside or block.ndim > 2 or p < NARROW:
         outputs = matvec(block.unsqueeze(-3).mT, rows)
         return outputs.unflatten(-1, (chunk, p)).flatten(-3, -2)
     by_chunk = rows.transpose(-2, -3)  # (*batch, chunks, copies, L·m + n)

@@ -64,7 +64,7 @@ class AssociativeScan(Executor):
         rounds = math.ceil(math.log2(max(length, 2)))
         products = systems * n * stored * (length if recurrence.varying else rounds)
         applied = 2 * batch * length * stored
-        return Cost(around + 2.0 * (products + applied), elements * (12 * n + p), 12 * rounds)
+        return Cost(around + 2.0 * (products + applied), elements * (24 * n + p), 12 * rounds)
 
 
 def is_elementwise(A: Structure) -> bool:

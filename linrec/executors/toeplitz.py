@@ -84,7 +84,7 @@ class Toeplitz(Executor):
         entries = length * (length + 1) / 2 * m * p
         bytes_ = recurrence.dtype.itemsize * (2 * entries + 2 * batch * length * p)
         pieces = math.ceil(length * length * m * p / PIECE)
-        own = Cost(2.0 * batch * entries, bytes_, 5 * pieces)
+        own = Cost(3.0 * batch * entries, bytes_, 5 * pieces)
         return own + self.final_cost(recurrence, length, batch)
 
     def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:

@@ -269,8 +269,8 @@ def test_integers_and_mixed_numbers_become_double(one: complex, dtype: torch.dty
 
 
 def test_nothing_is_shared_and_gradients_stay_behind() -> None:
-    theirs = signal.StateSpace(np.eye(2), np.eye(2)[:, ::-1], np.eye(2), np.ones((2, 2)))
-    ours: Any = from_scipy(theirs)
+    theirs = SimpleNamespace(A=np.eye(2), B=np.eye(2)[:, ::-1], C=np.eye(2), D=np.eye(2), dt=0)
+    ours: Any = from_control(theirs)  # of scipy's systems, to_ss makes copies already
     for name in "ABCD":
         getattr(theirs, name)[:] = 7
     assert not any((m == 7).any() for m in (ours.A.to_dense(), ours.B, ours.C, ours.D))
@@ -374,8 +374,8 @@ REFUSED: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] 
     (from_control, (NO_MATRICES,), TypeError, r"`A`, `B`, `C`, `D`: .*`control.ss\(system\)`"),
     (from_control, (LAG,), TypeError, "StateSpace, without `dt`"),
     (from_control, (changed(dt=None),), ValueError, "Set `system.dt = True`"),
-    (to_scipy, (MODULE,), TypeError, r"`to_scipy\(module.recurrence\(\)\)`"),
-    (to_control, (MODULE,), TypeError, r"`to_control\(module.recurrence\(\)\)`"),
+    (to_scipy, (MODULE,), TypeError, r"`to_scipy\(module.recurrence\)`"),
+    (to_control, (MODULE,), TypeError, r"`to_control\(module.recurrence\)`"),
     (to_scipy, (torch.eye(2),), TypeError, "is of type Tensor"),
     (to_scipy, (CHANGING,), ValueError, r"`to_scipy` got a Varying.*`recurrence.at\(step\)`"),
     (to_scipy, (MANY,), ValueError, r"axes \(3,\): .*`to_scipy\(LinearRecurrence\(system.A\[0"),
