@@ -7,25 +7,29 @@ import pytest
 import torch
 
 import linrec
+from linrec.testing import error_bound, reference
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
+from tests.linrec.test_agreement import assert_within
 
 MODULES = ["dense", "diagonal complex", "blocks", "low rank", "dense batch"]
 
 
+@pytest.mark.parametrize("executor", ["recurrent", "toeplitz", "fft", "scan", "chunked-3"])
 @pytest.mark.parametrize("system", ["A", "AB", "ABCD, 2 copies"])
 @pytest.mark.parametrize("transition", MODULES)
-def test_runs_as_the_functions_do(transition: str, system: str) -> None:
+def test_runs_as_the_functions_do(transition: str, system: str, executor: str) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[transition]())
-    module = linrec.nn.Recurrence(recurrence)
+    way = EXECUTORS[executor]
+    module = linrec.nn.Recurrence(recurrence, executor=way)
     inputs, state = data(recurrence, 9, 2)
     lengths = torch.tensor([[3], [9]]) if recurrence.batch_shape else torch.tensor([3, 9])
     for _ in range(2):  # prepared, then kept
         for mine, theirs in (
-            (module(inputs, state), linrec.run(recurrence, inputs, state)),
-            (module.final(inputs, state), linrec.final(recurrence, inputs, state)),
+            (module(inputs, state), linrec.run(recurrence, inputs, state, executor=way)),
+            (module.final(inputs, state), linrec.final(recurrence, inputs, state, executor=way)),
             (
                 module(inputs, state, lengths),
-                linrec.run(recurrence, inputs, state, lengths=lengths),
+                linrec.run(recurrence, inputs, state, lengths=lengths, executor=way),
             ),
             (
                 module.step(inputs[..., 0, :], state),
@@ -34,6 +38,18 @@ def test_runs_as_the_functions_do(transition: str, system: str) -> None:
         ):
             assert mine.outputs.equal(theirs.outputs)
             assert mine.final_state.equal(theirs.final_state)
+
+
+@pytest.mark.parametrize("transition", MODULES)
+def test_chooses_for_itself(transition: str) -> None:
+    """Whatever it chooses, knowing that it keeps its plans, is within the bound."""
+    recurrence = SYSTEMS["ABCD"](TRANSITIONS[transition]())
+    inputs, state = data(recurrence, 50, 2)
+    bound = error_bound(recurrence, inputs, linrec.FFTConvolution(), state)
+    got = linrec.nn.Recurrence(recurrence)(inputs, state)
+    expected = reference(recurrence, inputs, state)
+    assert_within(got.outputs, expected.outputs, bound.outputs)
+    assert_within(got.final_state, expected.final_state, bound.final_state)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +64,7 @@ def test_runs_as_the_functions_do(transition: str, system: str) -> None:
 )
 def test_trains_what_is_chosen(trainable, names: list[str]) -> None:
     recurrence = SYSTEMS["ABCD"](TRANSITIONS["low rank"]())
-    module = linrec.nn.Recurrence(recurrence, trainable=trainable)
+    module = linrec.nn.Recurrence(recurrence, trainable=trainable, executor=linrec.Chunked())
     assert sorted(name for name, _ in module.named_parameters()) == names
     assert sorted(module.state_dict()) == sorted(recurrence.leaves())
     inputs, _ = data(recurrence, 6)
@@ -61,7 +77,7 @@ def test_trains_what_is_chosen(trainable, names: list[str]) -> None:
             optimizer.step()
     for name, leaf in module.state_dict().items():
         assert leaf.equal(before[name]) == (name not in names)
-    fresh = linrec.run(module.recurrence, inputs).outputs
+    fresh = linrec.run(module.recurrence, inputs, executor=linrec.Chunked()).outputs
     assert module(inputs).outputs.equal(fresh)
 
 
@@ -125,8 +141,9 @@ def test_functional_call_and_vmap_over_systems(executor: str) -> None:
     torch.testing.assert_close(
         torch.vmap(lambda u: frozen(u).outputs)(batched), frozen(batched).outputs
     )
-    assert frozen(inputs).outputs.equal(
-        linrec.run(recurrence, inputs, executor=EXECUTORS[executor]).outputs
+    torch.testing.assert_close(
+        frozen(inputs).outputs,
+        linrec.run(recurrence, inputs, executor=EXECUTORS[executor]).outputs,
     )
 
 
