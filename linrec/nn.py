@@ -80,6 +80,8 @@ class PlanKeeper:
             return kept
         if torch.compiler.is_compiling():  # a side effect that a compiled graph should not have
             return None
+        if not all(has_memory(leaf) for leaf in recurrence.leaves().values()):
+            return None
         executor = self.executor
         if isinstance(executor, Auto):
             executor = executor.select(
@@ -213,3 +215,12 @@ class Recurrence(nn.Module):
 def matches(wanted: str, name: str) -> bool:
     """Whether a name asked for means this tensor: the name itself, or its matrix."""
     return wanted in (name, name.partition("_")[0])
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor outlives the call: inside vmap and torch.func.grad it is a wrapper."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True
