@@ -32,3 +32,12 @@ from linrec.structures import Structure as Structure
 from linrec.structures import Varying as Varying
 from linrec.systems import LinearRecurrence as LinearRecurrence
 from linrec.systems import StateSpace as StateSpace
+
+
+def __getattr__(name: str) -> object:
+    """Import what few programs need when it is first asked for."""
+    import importlib
+
+    if name in ("interop", "testing"):
+        return importlib.import_module(f"linrec.{name}")
+    raise AttributeError(f"module 'linrec' has no attribute {name!r}")

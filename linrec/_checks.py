@@ -10,6 +10,11 @@ def as_tensor(name: str, value: object) -> Tensor:
     """Take a tensor, a numpy array, a number or nested lists; refuse what is not numeric."""
     if isinstance(value, Tensor):
         tensor = value
+    elif isinstance(value, list | tuple) and holds_tensor(value):
+        # torch.as_tensor would cut the gradients of tensors inside lists.
+        parts = [as_tensor(name, part) for part in value]
+        dtype = common_dtype(*parts)
+        tensor = torch.stack([part.to(dtype) for part in parts])
     else:
         try:
             tensor = torch.as_tensor(value)
@@ -26,6 +31,13 @@ def as_tensor(name: str, value: object) -> Tensor:
             f"Pass `{name}.float()`."
         )
     return tensor.to(torch.get_default_dtype())
+
+
+def holds_tensor(value: object) -> bool:
+    """Whether there is a tensor somewhere in nested lists."""
+    if isinstance(value, list | tuple):
+        return any(holds_tensor(part) for part in value)
+    return isinstance(value, Tensor)
 
 
 def check_tensor(name: str, value: object) -> Tensor:

@@ -53,10 +53,10 @@ class Call:
 
     def all_steps(self, executor: Executor, plan: Plan | None) -> Result:
         """Run all steps, each sequence to its own end."""
-        executor, plan = self.choose(executor, plan, last_only=False)
         if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
             states = self.start().unsqueeze(-2).expand(*self.inputs.shape[:-1], -1)
             return Result(self.system.over_time().read(states, self.inputs), self.start())
+        executor, plan = self.choose(executor, plan, last_only=False)
         if self.lengths is None:
             return executor.execute(self.system, plan, self.inputs, self.state)
         if self.system.varying:
@@ -73,15 +73,13 @@ class Call:
 
     def last_step(self, executor: Executor, plan: Plan | None) -> Result:
         """Run to each sequence's own end, for the last outputs and state."""
+        if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
+            size = self.given.output_size // self.given.copies
+            return Result(self.inputs.new_zeros(*self.inputs.shape[:-2], size), self.start())
         if self.lengths is not None and self.system.varying:
             outputs, state = self.all_steps(executor, plan)
-            return Result(
-                self.at_end(outputs, torch.zeros_like(outputs[..., :1, :]).sum(-2)), state
-            )
+            return Result(self.at_end(outputs, torch.zeros_like(outputs[..., 0, :])), state)
         executor, plan = self.choose(executor, plan, last_only=True)
-        if self.steps == 0:
-            outputs = self.system.at(0).read(self.start(), self.no_input().squeeze(-2))
-            return Result(torch.zeros_like(outputs), self.start())
         if self.lengths is None:
             state = executor.final_state(self.system, plan, self.inputs, self.state)
             return Result(
@@ -97,14 +95,13 @@ class Call:
     ) -> tuple[Executor, Plan]:
         """Find the executor and its plan, and refuse one that cannot do this call."""
         if plan is not None:
-            return plan.executor, check_plan(plan, executor, self)
+            plan = check_plan(plan, executor, self)
+            return plan.executor, plan
         if not isinstance(executor, Executor):
             raise TypeError(
                 f"`executor` is {executor!r}: expected an executor such as `linrec.Auto()`, "
                 "`linrec.Recurrent()` or `linrec.FFTConvolution()`."
             )
-        if self.steps == 0:
-            return executor, Plan(executor, self.cast, 0)
         if isinstance(executor, Auto):
             batch = self.inputs.shape[:-2] if self.given.copies == 1 else self.inputs.shape[:-3]
             executor = executor.select(self.cast, self.steps, batch, last_only=last_only)
@@ -128,8 +125,6 @@ class Call:
     def at_end(self, sequence: Tensor, otherwise: Tensor) -> Tensor:
         """Take each sequence's last own step of `(*batch, time, feature)`; `otherwise` if none."""
         assert self.lengths is not None
-        if self.steps == 0:
-            return otherwise
         index = (self.lengths - 1).clamp(min=0)[..., None, None]
         index = index.expand(*sequence.shape[:-2], 1, sequence.shape[-1])
         last = sequence.gather(-2, index).squeeze(-2)
@@ -149,7 +144,8 @@ class Call:
         driven = executor.final_state(self.system, plan, moved, None)
         if self.state is None:
             return driven
-        return driven + power_each(self.system.A, self.state, self.lengths, self.steps)
+        most = largest(self.lengths, self.steps)
+        return driven + power_each(self.system.A, self.state, self.lengths, most)
 
     def finish(self, outputs: Tensor, state: Tensor) -> Result:
         """Put copies side by side again, and cast the outputs."""
@@ -269,6 +265,11 @@ def check_lengths(lengths: Tensor, inputs: Tensor) -> Tensor:
 
 def check_plan(plan: Plan, executor: Executor, call: Call) -> Plan:
     """Refuse a plan that was made for something else."""
+    if not isinstance(plan, Plan):
+        raise TypeError(
+            f"`plan` is of type {type(plan).__name__}: expected what "
+            "`executor.prepare(recurrence, length)` gives, or None."
+        )
     reason = plan.why_not(call.given, call.steps)
     if reason is None and not isinstance(executor, Auto) and executor != plan.executor:
         reason = f"it was prepared by {plan.executor} and the call asks for {executor}"
@@ -311,13 +312,23 @@ def without_padding(system: LinearRecurrence, mask: Tensor) -> LinearRecurrence:
     return system._map_batched(clean)
 
 
+def largest(lengths: Tensor, steps: int) -> int:
+    """The longest length, if it can be seen: powers beyond it could overflow for nothing."""
+    if torch.compiler.is_compiling():
+        return steps
+    try:
+        return int(lengths.max())
+    except RuntimeError:  # inside vmap no value can be looked at
+        return steps
+
+
 def power_each(A: Structure, state: Tensor, exponents: Tensor, most: int) -> Tensor:
     """Multiply each state by A to a power of its own, through the binary digits of the powers."""
     power = A.to(double_dtype(A.dtype))
     for digit in range(most.bit_length()):
-        moved = power.to(state.dtype).apply(state)
-        chosen = (exponents >> digit) & 1 == 1
-        state = torch.where(chosen.unsqueeze(-1), moved, state)
+        chosen = ((exponents >> digit) & 1 == 1).unsqueeze(-1)
+        moved = power.to(state.dtype).apply(torch.where(chosen, state, 0))
+        state = torch.where(chosen, moved, state)
         if digit + 1 < most.bit_length():
             power = power.compose(power)
     return state

@@ -105,7 +105,19 @@ def check_step(dt: float | Tensor, system: StateSpace) -> Tensor:
         raise ValueError(f"`dt` is {dt}: expected a positive step.")
     if isinstance(dt, int | float):
         steps = torch.tensor(dt, dtype=torch.float64)
+    elif not torch.compiler.is_compiling() and known_negative(steps):
+        raise ValueError(
+            f"`dt` has a smallest entry of {float(steps.min())}: expected positive steps."
+        )
     return steps.to(system.device, torch.float64)
+
+
+def known_negative(steps: Tensor) -> bool:
+    """Whether a step is seen to be negative or zero (NaN may stand where no step is)."""
+    try:
+        return bool((steps <= 0).any())
+    except RuntimeError:  # inside vmap no value can be looked at
+        return False
 
 
 def implicitness(method: str, alpha: float | None, prewarp: float | None) -> float | None:

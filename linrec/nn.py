@@ -74,14 +74,14 @@ class PlanKeeper:
         if any(leaf.requires_grad for leaf in recurrence.leaves().values()):
             return None
         length = inputs.shape[-2]
-        key = (length, last_only, *inputs.shape[:-2])
-        kept = self.plans.get(key)
-        if kept is not None and kept.why_not(recurrence, length) is None:
-            return kept
         if torch.compiler.is_compiling():  # a side effect that a compiled graph should not have
             return None
         if not all(has_memory(leaf) for leaf in recurrence.leaves().values()):
             return None
+        key = (length, last_only, *inputs.shape[:-2])
+        kept = self.plans.get(key)
+        if kept is not None and kept.why_not(recurrence, length) is None:
+            return kept
         executor = self.executor
         if isinstance(executor, Auto):
             executor = executor.select(
@@ -95,14 +95,14 @@ class PlanKeeper:
             with torch.inference_mode(False), torch.no_grad():
                 plan = executor.prepare(recurrence, length)
         self.plans.pop(key, None)
-        while len(self.plans) >= self.capacity:
-            del self.plans[next(iter(self.plans))]
+        for oldest in list(self.plans)[: -self.capacity + 1]:
+            self.plans.pop(oldest, None)
         self.plans[key] = plan
         return plan
 
     def same(self, executor: Executor, recurrence: LinearRecurrence, length: int) -> Plan | None:
         """Find the plan of a call that differs in nothing but its batch."""
-        for plan in self.plans.values():
+        for plan in list(self.plans.values()):  # another thread may be keeping one
             if plan.executor == executor and plan.why_not(recurrence, length) is None:
                 return plan
         return None

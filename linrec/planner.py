@@ -72,6 +72,7 @@ class Auto(Executor):
         Returns:
             The executor with the least estimated time.
         """
+        check_length(recurrence, length)
         batch = math.prod(batch_shape) * recurrence.copies
         best: Executor = CANDIDATES[0]
         least = math.inf
@@ -115,6 +116,15 @@ class Auto(Executor):
     def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
         """The cost of the executor it would choose."""
         return self.select(recurrence, length, (batch,)).cost(recurrence, length, batch)
+
+
+def check_length(recurrence: LinearRecurrence, length: int) -> None:
+    """Refuse to plan for steps that a varying recurrence has no matrices for."""
+    if recurrence.steps not in (None, length):
+        raise ValueError(
+            f"`length` is {length}, but the Varying recurrence has matrices for "
+            f"{recurrence.steps} steps: expected as many. Pass `length={recurrence.steps}`."
+        )
 
 
 def cost_of(
@@ -208,9 +218,10 @@ def explain(
     Example:
         >>> import linrec
         >>> average = linrec.LinearRecurrence(A=[[0.9]], B=[[0.1]])
-        >>> print(linrec.explain(average, 1000).chosen)
-        Chunked(size=None)
+        >>> linrec.explain(average, 1000, last_only=True, prepared=True).chosen
+        Toeplitz()
     """
+    check_length(recurrence, length)
     batch = math.prod(batch_shape) * recurrence.copies
     rows = []
     for executor in CANDIDATES:
@@ -228,7 +239,10 @@ def instability(recurrence: LinearRecurrence) -> str | None:
     """Warn of a spectral radius over 1, with which states grow without bound."""
     if recurrence.varying:
         return None
-    radius = float(poles(recurrence).abs().max())
+    if not all(bool(leaf.isfinite().all()) for leaf in recurrence.leaves().values()):
+        return "A, B, C or D hold numbers that are not finite."
+    moduli = poles(recurrence).abs()
+    radius = float(moduli.max()) if moduli.numel() else 0.0
     if radius <= 1 + 1e-9:
         return None
     return (

@@ -1,5 +1,7 @@
 """The verbs: all steps, the last step, one step."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,8 @@ def run(
         initial_state (*batch, n): the state before the first step. None: zeros.
         lengths (*batch): how many steps of each right-padded sequence are its own. What stands
             past them may be anything, NaN included: it reaches no output, state or gradient.
+            (Of an unstable system, powers of A up to the padded length may overflow, and do harm
+            in every executor but `Recurrent`.)
         executor: how it is run; `Auto` chooses by estimated time.
         plan: what `executor.prepare(recurrence, time)` made of the same recurrence, to save making
             it again. `Auto` follows the executor that made it.
@@ -56,7 +60,7 @@ def run(
         Chilkuri and Eliasmith 2021, eqs 19, 24 and 26.
     """
     call = arrange(recurrence, inputs, initial_state, lengths)
-    with torch.autocast(inputs.device.type, enabled=False):
+    with full_precision(inputs):
         return call.finish(*call.all_steps(executor, plan))
 
 
@@ -99,7 +103,7 @@ def final(
         Chilkuri and Eliasmith 2021, eq. 25.
     """
     call = arrange(recurrence, inputs, initial_state, lengths)
-    with torch.autocast(inputs.device.type, enabled=False):
+    with full_precision(inputs):
         return call.finish(*call.last_step(executor, plan))
 
 
@@ -127,9 +131,17 @@ def step(recurrence: LinearRecurrence, input: Tensor, state: Tensor | None = Non
     input = check_tensor("input", input)
     check_axes("input", input, 1, "(*batch, m), one step without an axis of time")
     call = arrange(recurrence, input.unsqueeze(-2), state, None)
-    with torch.autocast(input.device.type, enabled=False):
+    with full_precision(input):
         now = call.system.at(0)
         vector = call.inputs.squeeze(-2)
         before = call.start()
         after = now.A.apply(before) + now.drive(vector)
         return call.finish(now.read(after, vector), after)
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Switch autocast off: it would multiply in half precision what is to be accumulated."""
+    device = tensor.device.type
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()

@@ -66,7 +66,7 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
     state = state.to(dtype).expand(state_shape)
     if drive.numel() == 0:
         return (decay + drive).to(result_dtype)
-    states: Tensor = Scan.apply(decay, drive, state, False)  # type: ignore[assignment]  # untyped
+    states = scan(decay, drive, state, False)
     return states.to(result_dtype) if result_dtype != dtype and not dtype.is_complex else states
 
 
@@ -89,7 +89,8 @@ class Scan(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep what the gradient needs."""
         decay, _, state, ctx.reverse = inputs
-        ctx.save_for_backward(decay, state, output)
+        ctx.save_for_backward(decay, state, output if ctx.needs_input_grad[0] else None)
+        ctx.save_for_forward(decay, state, output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -103,7 +104,7 @@ class Scan(torch.autograd.Function):
         but_first = slice(None, -1) if ctx.reverse else slice(1, None)
         end = gradient[..., last, :]
         if steps > 1:
-            rest = Scan.apply(
+            rest = scan(
                 decay[..., but_first, :].conj(), gradient[..., but_last, :], end, not ctx.reverse
             )
             parts = (end.unsqueeze(-2), rest) if ctx.reverse else (rest, end.unsqueeze(-2))
@@ -113,12 +114,8 @@ class Scan(torch.autograd.Function):
         to_state = decay[..., first, :].conj() * sensitivity[..., first, :]
         if not ctx.needs_input_grad[0]:
             return None, sensitivity, to_state, None
-        before = (
-            (states[..., 1:, :], state.unsqueeze(-2))
-            if ctx.reverse
-            else (state.unsqueeze(-2), states[..., :-1, :])
-        )
-        return torch.cat(before, -2).conj() * sensitivity, sensitivity, to_state, None
+        before = previous_states(states, state, ctx.reverse)
+        return before.conj() * sensitivity, sensitivity, to_state, None
 
     @staticmethod
     def vmap(
@@ -138,7 +135,35 @@ class Scan(torch.autograd.Function):
         decay, drive, state = (
             tensor.expand(info.batch_size, *tensor.shape[1:]) for tensor in tensors
         )
-        return Scan.apply(decay, drive, state, reverse), 0  # type: ignore[return-value]  # untyped
+        return scan(decay, drive, state, reverse), 0
+
+
+class ScanWithTangents(Scan):
+    """The scan with its forward derivative too, which Dynamo refuses to trace."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        """Scan the tangents: x'_t = a_t x'_{t-1} + (a'_t x_{t-1} + b'_t)."""
+        decay, state, states = ctx.saved_tensors
+        to_decay, to_drive, to_state, _ = tangents
+        drive = torch.zeros_like(states) if to_drive is None else to_drive
+        if to_decay is not None:
+            drive = drive + to_decay * previous_states(states, state, ctx.reverse)
+        start = torch.zeros_like(state) if to_state is None else to_state
+        return scan(decay, drive, start, ctx.reverse)
+
+
+def scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
+    """Scan in the direction of time or against it, differentiably."""
+    function = Scan if torch.compiler.is_compiling() else ScanWithTangents
+    return function.apply(decay, drive, state, reverse)  # type: ignore[return-value]  # untyped
+
+
+def previous_states(states: Tensor, state: Tensor, reverse: bool) -> Tensor:
+    """Give the state before each step, in the direction of the scan."""
+    if reverse:
+        return torch.cat([states[..., 1:, :], state.unsqueeze(-2)], -2)
+    return torch.cat([state.unsqueeze(-2), states[..., :-1, :]], -2)
 
 
 def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:

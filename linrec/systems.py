@@ -73,7 +73,7 @@ class LinearRecurrence:
     @property
     def steps(self) -> int | None:
         """The number of steps that there are matrices for; None if they never change."""
-        return self.A.steps if isinstance(self.A, Varying) else None
+        return batch_shape(self)[-1] if self.varying else None
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -282,6 +282,12 @@ def check_matrices(A: Structure, B: object, C: object, D: object) -> list[Tensor
         for name, value in (("B", B), ("C", C), ("D", D))
     )
     n = A.state_size
+    for name, matrix in (("B", B), ("C", C), ("D", D)):
+        if matrix is not None and 0 in matrix.shape[-2:]:
+            raise ValueError(
+                f"`{name}` has shape {show(matrix.shape)}: expected one or more rows and columns. "
+                f"Pass `{name}=None` to leave it out."
+            )
     if B is not None and B.shape[-2] != n:
         raise ValueError(
             f"`B` has shape {show(B.shape)}, but `A` has {n} states: expected one row per state, "
@@ -308,6 +314,7 @@ def as_matrix(name: str, value: object) -> Tensor:
     matrix = as_tensor(name, value)
     if matrix.ndim < 2:
         axis = {"B": f"{name}[:, None]", "C": f"{name}[None, :]"}.get(name, "[[d]]")
+        axis = axis if matrix.ndim else f"[[{name.lower()}]]"
         raise ValueError(
             f"`{name}` has shape {show(matrix.shape)}: expected a matrix. Pass `{axis}` for one "
             f"{'input' if name == 'B' else 'output'}."

@@ -118,6 +118,7 @@ class ParallelLMU(nn.Module):
             `outputs (*batch, time, hidden_size)` and the memory at each sequence's own end,
             `final_state (*batch, channels·order)`.
         """
+        lengths = None if lengths is None else torch.as_tensor(lengths, device=inputs.device)
         mask = None if lengths is None else own_steps(inputs, lengths)
         if mask is not None:
             inputs = torch.where(mask, inputs, 0)
@@ -137,15 +138,21 @@ class ParallelLMU(nn.Module):
             `outputs (*batch, hidden_size)`, those of each sequence's last own step (zero where it
             has none), and `final_state (*batch, channels·order)`.
         """
+        if lengths is None and inputs.shape[-2] == 0:
+            lengths = torch.zeros(inputs.shape[:-2], dtype=torch.int64, device=inputs.device)
         if lengths is None:
             memory, state = self.memory.final(self.encode(inputs), initial_state)
             last = inputs[..., -1, :]
             return Result(self.read(memory, last), state)
+        lengths = torch.as_tensor(lengths, device=inputs.device)
         inputs = torch.where(own_steps(inputs, lengths), inputs, 0)
         memory, state = self.memory.final(self.encode(inputs), initial_state, lengths)
-        last_step = (lengths - 1).clamp(min=0)[..., None, None]
-        last = inputs.gather(-2, last_step.expand(*inputs.shape[:-2], 1, inputs.shape[-1]))
-        outputs = self.read(memory, last.squeeze(-2))
+        if inputs.shape[-2]:
+            last_step = (lengths - 1).clamp(min=0)[..., None, None]
+            last = inputs.gather(-2, last_step.expand(*inputs.shape[:-2], 1, inputs.shape[-1]))
+            outputs = self.read(memory, last.squeeze(-2))
+        else:
+            outputs = self.read(memory, inputs.sum(-2))
         return Result(torch.where(lengths.unsqueeze(-1) > 0, outputs, 0), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:

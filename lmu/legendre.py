@@ -42,6 +42,11 @@ def delay_system(order: int, theta: float | Tensor) -> StateSpace:
         if not theta > 0:
             raise ValueError(f"`theta` is {theta}: expected a positive length of the window.")
         theta = torch.tensor(theta, dtype=torch.float64)
+    if theta.ndim:
+        raise ValueError(
+            f"`theta` has shape {tuple(theta.shape)}: expected one number. For "
+            "several windows map over them with `torch.vmap`."
+        )
     i = torch.arange(order, dtype=torch.float64, device=theta.device)
     odd = 2 * i[:, None] + 1
     alternating = 1 - 2 * (i % 2)

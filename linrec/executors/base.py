@@ -65,10 +65,17 @@ class Plan:
     recurrence: LinearRecurrence
     length: int
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    versions: tuple[int, ...] = field(init=False)
+    values: Mapping[str, Tensor] = field(init=False, repr=False)
+    differentiable: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "versions", versions(self.recurrence))
+        leaves = self.recurrence.leaves()
+        copies = {} if torch.compiler.is_compiling() else leaves
+        values = {name: leaf.detach().clone() for name, leaf in copies.items()}
+        trained = {name for name, leaf in leaves.items() if leaf.requires_grad}
+        object.__setattr__(self, "values", values)
+        recorded = frozenset(trained if torch.is_grad_enabled() else ())
+        object.__setattr__(self, "differentiable", recorded)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -78,25 +85,32 @@ class Plan:
         if length != self.length:
             return f"it was prepared for {self.length} steps and the inputs have {length}"
         mine, given = self.recurrence.leaves(), recurrence.leaves()
-        if recurrence.copies != self.recurrence.copies or mine.keys() != given.keys():
+        same_kind = type(recurrence.A) is type(self.recurrence.A) and mine.keys() == given.keys()
+        if recurrence.copies != self.recurrence.copies or not same_kind:
             return "it was prepared for another kind of recurrence"
-        if any(given[name] is not leaf for name, leaf in mine.items()):
-            return "it was prepared for a recurrence of other tensors"
-        if versions(recurrence) != self.versions:
-            return "the tensors of the recurrence have been changed in place since"
-        trained = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in given.values())
-        if trained and self.tensors and not any(t.requires_grad for t in self.tensors.values()):
-            return "it was prepared without gradients and the recurrence asks for them"
+        if torch.compiler.is_compiling():  # no value can be looked at
+            unchanged = all(given[name] is leaf for name, leaf in mine.items())
+        else:
+            unchanged = all(same_values(leaf, given[name]) for name, leaf in self.values.items())
+        if not unchanged:
+            return "it was prepared for a recurrence of other values"
+        if not torch.is_grad_enabled() or not self.tensors:
+            return None
+        missing = [name for name, leaf in given.items() if leaf.requires_grad]
+        missing = [name for name in missing if name not in self.differentiable]
+        if missing:
+            return f"it was prepared without gradients in {', '.join(missing)}"
         return None
 
 
-def versions(recurrence: LinearRecurrence) -> tuple[int, ...]:
-    """How often each tensor has been written to (nothing to ask while Dynamo is tracing)."""
-    if torch.compiler.is_compiling():
-        return ()
-    return tuple(
-        0 if leaf.is_inference() else leaf._version for leaf in recurrence.leaves().values()
-    )
+def same_values(mine: Tensor, given: Tensor) -> bool:
+    """Whether two tensors are equal in everything.
+
+    Their values are compared, not their identities and versions: a write through `.data` changes
+    neither.
+    """
+    same = mine.dtype == given.dtype and mine.device == given.device
+    return same and mine.shape == given.shape and torch.equal(mine, given)
 
 
 class Executor(ABC):

@@ -46,7 +46,8 @@ class Chunked(Executor):
         size: L, the steps in a chunk. None: chosen from the sizes of the system.
 
     Numerical error: at step t at most about (n + m L)(t/L + 2)·eps·Σ_s |C||A^L|…|B||u_s|, as of
-    the loop over chunks, which is T / L steps long instead of T.
+    the loop over chunks, which is T / L steps long instead of T. Inputs that are not finite reach
+    earlier steps of their chunk too (NaN times the zeros above the diagonal).
 
     Example:
         >>> import torch, linrec
@@ -121,6 +122,7 @@ class Chunked(Executor):
         The block costs L m p a step and the carry m n + n² / L: least at L = n / √(m p). Below 16
         steps the states before the chunks weigh on memory. A divisor of the length saves a copy.
         """
+        length = max(length, 1)
         if self.size is not None:
             return min(self.size, length)
         n = recurrence.A.state_size

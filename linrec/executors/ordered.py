@@ -42,6 +42,7 @@ class OrderedProduct(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         """Keep the factors."""
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -57,6 +58,15 @@ class OrderedProduct(torch.autograd.Function):
             flat = rows.flatten(0, 1).mH
             to_block = torch.stack([flat @ step.flatten(0, 1) for step in gradient.unbind(1)])
         return to_rows, to_block  # type: ignore[return-value]  # the sum begins with a tensor
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        """Move one factor at a time."""
+        rows, block = ctx.saved_tensors
+        to_rows, to_block = tangents
+        parts = [] if to_rows is None else [ordered_product(to_rows, block)]
+        parts += [] if to_block is None else [ordered_product(rows, to_block)]
+        return torch.stack(parts).sum(0)
 
     @staticmethod
     def vmap(

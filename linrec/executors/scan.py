@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from linrec._checks import double_dtype
 from linrec.executors.base import Cost, Executor, Plan, Result, stored_size
 from linrec.scan import linear_scan
 from linrec.structures import Diagonal, Structure, Varying
@@ -87,9 +88,12 @@ def scan_states(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:
     if isinstance(A, Diagonal):  # the one structure whose scan needs no products of matrices
         decay = A.diagonal if A.batch_shape else A.diagonal.unsqueeze(0)
         return linear_scan(decay, drive, state)
+    changing = bool(A.batch_shape) and A.batch_shape[-1] > 1
+    if not changing:  # few matrices, of many powers: squared in double precision, cast last
+        A = A.to(double_dtype(A.dtype))
     if state is not None:
         first_A = A[..., :1] if A.batch_shape else A
-        first = drive[..., :1, :] + first_A.apply(state.unsqueeze(-2))
+        first = drive[..., :1, :] + first_A.to(drive.dtype).apply(state.unsqueeze(-2))
         drive = torch.cat([first, drive[..., 1:, :]], -2)
     return combine(A, drive)
 
@@ -105,13 +109,16 @@ def combine(A: Structure, drive: Tensor) -> Tensor:
         return drive
     pairs, between = steps // 2, (steps - 1) // 2
     changing = bool(A.batch_shape) and A.batch_shape[-1] > 1
+    narrow = A if changing else A.to(drive.dtype)
     early = A[..., 0 : 2 * pairs : 2] if changing else A
     late = A[..., 1::2] if changing else A
     even, odd = drive[..., 0::2, :], drive[..., 1::2, :]
-    paired = late.apply(even[..., :pairs, :]) + odd
+    paired = (late if changing else narrow).apply(even[..., :pairs, :]) + odd
     after_odd = combine(late.compose(early), paired) if pairs > 1 else paired
-    follow = A[..., 2::2] if changing else A
-    after_even = even[..., 1:, :] + follow.apply(after_odd[..., :between, :])
-    after_even = torch.cat([even[..., :1, :], after_even], -2)
+    after_even = even[..., :1, :]
+    if between:
+        follow = A[..., 2::2] if changing else narrow
+        later = even[..., 1:, :] + follow.apply(after_odd[..., :between, :])
+        after_even = torch.cat([after_even, later], -2)
     woven = torch.stack([after_even[..., :pairs, :], after_odd], -2).flatten(-3, -2)
     return woven if steps == 2 * pairs else torch.cat([woven, after_even[..., pairs:, :]], -2)

@@ -36,6 +36,7 @@ class Toeplitz(Executor):
     cheapest way to the last state (one product of T·m by n). Time-invariant systems.
 
     Numerical error: at step t at most about (t+1) m·eps·Σ_s |h_{t-s}| |u_s|, as of a direct sum.
+    Inputs that are not finite reach earlier steps too (NaN times the zeros above the diagonal).
 
     Example:
         >>> import torch, linrec

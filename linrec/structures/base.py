@@ -86,7 +86,10 @@ class Structure(ABC):
     @property
     def batch_shape(self) -> torch.Size:
         """The axes before the matrix's own."""
-        shapes = {name: getattr(self, name).shape[:-axes] for name, axes in self.core_axes.items()}
+        shapes = {}
+        for name, axes in self.core_axes.items():
+            shape = getattr(self, name).shape
+            shapes[name] = shape[: len(shape) - axes]
         return broadcast(**shapes)
 
     @property
@@ -106,4 +109,10 @@ class Structure(ABC):
     def __getitem__(self, index: Any) -> Self:
         """Index the batch axes, as a tensor's: `A[..., None]`, `A[..., 3]`."""
         axes = index if isinstance(index, tuple) else (index,)
-        return self.map(lambda tensor, core: tensor[(*axes, *[slice(None)] * core)])
+        batch = self.batch_shape
+
+        def take(tensor: Tensor, core: int) -> Tensor:
+            whole = tensor.expand(*batch, *tensor.shape[tensor.ndim - core :])
+            return whole[(*axes, *[slice(None)] * core)]
+
+        return self.map(take)

@@ -60,8 +60,9 @@ class BlockDiagonal(Structure):
             isinstance(earlier, BlockDiagonal)
             and earlier.blocks.shape[-3:] == self.blocks.shape[-3:]
         ):
-            return BlockDiagonal(self.blocks @ earlier.blocks)
-        return Dense(self.to_dense() @ earlier.to_dense())
+            later, earlier_blocks = same_dtype(self.blocks, earlier.blocks)
+            return BlockDiagonal(later @ earlier_blocks)
+        return Dense(self.to_dense()).compose(earlier)
 
     def adjoint(self) -> "BlockDiagonal":
         """Transpose and conjugate each block."""

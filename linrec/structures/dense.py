@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from linrec._checks import as_tensor, check_axes, show
-from linrec.structures.base import Structure, matvec
+from linrec.structures.base import Structure, matvec, same_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,8 @@ class Dense(Structure):
 
     def compose(self, earlier: Structure) -> "Dense":
         """Multiply the matrices: this one after `earlier`."""
-        return Dense(self.matrix @ earlier.to_dense())
+        later, earlier_matrix = same_dtype(self.matrix, earlier.to_dense())
+        return Dense(later @ earlier_matrix)
 
     def adjoint(self) -> "Dense":
         """Transpose and conjugate."""

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes, show
-from linrec.structures.base import Structure, matvec
+from linrec._checks import as_tensor, broadcast, check_axes, show
+from linrec.structures.base import Structure, matvec, same_dtype
 from linrec.structures.dense import Dense
 
 
@@ -55,7 +55,9 @@ class DiagonalPlusLowRank(Structure):
                 "If the axes are swapped then pass `left.mT`, `right.mT`."
             )
         # Equal batch axes, so that one index serves all three.
-        batch = torch.broadcast_shapes(diagonal.shape[:-1], left.shape[:-2], right.shape[:-2])
+        batch = broadcast(
+            diagonal=diagonal.shape[:-1], left=left.shape[:-2], right=right.shape[:-2]
+        )
         object.__setattr__(self, "diagonal", diagonal.expand(*batch, -1))
         object.__setattr__(self, "left", left.expand(*batch, -1, -1))
         object.__setattr__(self, "right", right.expand(*batch, -1, -1))
@@ -79,7 +81,7 @@ class DiagonalPlusLowRank(Structure):
         if not isinstance(earlier, DiagonalPlusLowRank) or (
             rank + earlier.left.shape[-1] >= self.state_size
         ):
-            return Dense(self.to_dense() @ earlier.to_dense())
+            return Dense(self.to_dense()).compose(earlier)
         after = self.diagonal.unsqueeze(-1) * earlier.left
         after = after + self.left @ (self.right.mH @ earlier.left)
         before = earlier.diagonal.conj().unsqueeze(-1) * self.right
@@ -96,4 +98,5 @@ class DiagonalPlusLowRank(Structure):
 
     def to_dense(self) -> Tensor:
         """Write the matrix out, `(*batch, n, n)`."""
-        return torch.diag_embed(self.diagonal) + self.left @ self.right.mH
+        left, right = same_dtype(self.left, self.right.mH)
+        return torch.diag_embed(self.diagonal) + left @ right

@@ -34,8 +34,8 @@ class Varying(Structure):
     A: Structure
     core_axes: ClassVar[Mapping[str, int]] = {}
 
-    def __post_init__(self) -> None:
-        inner = self.A if isinstance(self.A, Structure) else Dense(self.A)
+    def __init__(self, A: Structure | Tensor) -> None:
+        inner = A if isinstance(A, Structure) else Dense(A)
         if isinstance(inner, Varying):
             raise ValueError("`Varying(Varying(A))`: expected one axis of time. Pass `Varying(A)`.")
         if not inner.batch_shape:

@@ -38,6 +38,13 @@ def error_bound(
         Bounds for the outputs `(time, 1)` and for the final state `(1,)`, of all sequences and
         components together, to broadcast against them.
 
+    Example:
+        >>> import torch, linrec, linrec.testing
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> bound = linrec.testing.error_bound(average, torch.ones(3, 1), linrec.Recurrent())
+        >>> bool((bound.outputs < 1e-4).all())
+        True
+
     References:
         Higham 2002, Accuracy and Stability of Numerical Algorithms, sections 3.1, 3.5 and 24.1.
     """

@@ -1,5 +1,9 @@
 """Discretisation against scipy, in closed form, with gradients, and with steps of any length."""
 
+# Wrong arguments are passed on purpose, and matrices known to be there are used as such.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+
 import math
 
 import numpy as np
@@ -114,7 +118,7 @@ def test_outputs_are_scipys_one_step_later(method: str) -> None:
     D = np.zeros((2, 3)) if made.D is None else made.D.numpy()
     matrices = [m.numpy() for m in (made.A.to_dense(), made.B, made.C)]
     inputs = normal(20, 3, seed=6)
-    _, outputs, _ = scipy.signal.dlsim((*matrices, D, 1.0), inputs.numpy())
+    outputs = scipy.signal.dlsim((*matrices, D, 1.0), inputs.numpy())[1]
     held = inputs.numpy()[:-1] - inputs.numpy()[1:]
     expected = outputs[1:] + held @ D.T
     got = linrec.run(made, inputs).outputs[:-1].numpy()
@@ -190,6 +194,7 @@ def test_float32_is_computed_in_float64() -> None:
     [
         ({"method": "zho"}, r"`method` is 'zho': expected one of zoh, foh"),
         ({"dt": -1.0}, "`dt` is -1.0: expected a positive step"),
+        ({"dt": torch.tensor([0.5, 0.0])}, "`dt` has a smallest entry of 0.0"),
         ({"method": "gbt"}, "`alpha` is None and `method` 'gbt'"),
         ({"method": "zoh", "alpha": 0.5}, "None for every other method"),
         ({"method": "gbt", "alpha": 1.5}, "`alpha` is 1.5: expected a number from 0 to 1"),

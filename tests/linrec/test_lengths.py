@@ -1,5 +1,9 @@
 """Padded sequences: what stands past a sequence's end reaches nothing."""
 
+# Wrong arguments are passed on purpose, and matrices known to be there are used as such.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+
 import pytest
 import torch
 from torch import Tensor

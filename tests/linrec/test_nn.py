@@ -1,5 +1,9 @@
 """The module: what it owns, what it trains, and how it lives with the rest of torch."""
 
+# Wrong arguments are passed on purpose, and matrices known to be there are used as such.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+
 import copy
 import pickle
 

@@ -68,6 +68,13 @@ def test_explain_says_why_not() -> None:
     assert "cannot: its matrices change" in str(explained)
 
 
+def test_plans_for_steps_without_matrices_are_refused() -> None:
+    recurrence = linrec.LinearRecurrence(VARYING["varying dense"](5))
+    for ask in (linrec.explain, linrec.Auto().select):
+        with pytest.raises(ValueError, match=r"`length` is 6, but .* matrices for 5 steps"):
+            ask(recurrence, 6)
+
+
 def test_explain_warns_of_unstable_systems() -> None:
     explained = linrec.explain(linrec.LinearRecurrence([[1.1]]), 100)
     assert explained.warning is not None and "spectral radius of A is 1.1" in explained.warning

@@ -40,8 +40,8 @@ def test_plans_that_do_not_fit_are_refused() -> None:
     refused("it was prepared in torch.float32", inputs=torch.ones(5, 1).double())
     refused("it was prepared by Toeplitz", executor=linrec.FFTConvolution())
     refused(
-        "it was prepared for a recurrence of other tensors",
-        other=linrec.LinearRecurrence(torch.eye(2), torch.ones(2, 1)),
+        "it was prepared for a recurrence of other values",
+        other=linrec.LinearRecurrence(torch.eye(2), 2 * torch.ones(2, 1)),
     )
     refused(
         "it was prepared for another kind",
@@ -54,13 +54,21 @@ def test_plans_that_do_not_fit_are_refused() -> None:
     )
 
 
-def test_a_stale_plan_is_refused() -> None:
+@pytest.mark.parametrize("write", [lambda A: A.mul_(0.5), lambda A: A.data.mul_(0.5)])
+def test_a_stale_plan_is_refused(write) -> None:
     A = torch.eye(2)
     recurrence = linrec.LinearRecurrence(A, torch.ones(2, 1))
     plan = linrec.Toeplitz().prepare(recurrence, 5)
-    A.mul_(0.5)
-    with pytest.raises(ValueError, match="changed in place since"):
+    equal = linrec.LinearRecurrence(torch.eye(2), torch.ones(2, 1))
+    linrec.run(equal, torch.ones(5, 1), plan=plan)
+    write(A)
+    with pytest.raises(ValueError, match="a recurrence of other values"):
         linrec.run(recurrence, torch.ones(5, 1), plan=plan)
+
+
+def test_what_is_no_plan_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`plan` is of type str.*executor.prepare"):
+        linrec.run(linrec.LinearRecurrence([[0.5]]), torch.ones(2, 1), plan="kept")  # type: ignore[arg-type]  # tested
 
 
 def test_a_plan_without_gradients_is_refused_where_they_are_asked_for() -> None:
@@ -71,6 +79,14 @@ def test_a_plan_without_gradients_is_refused_where_they_are_asked_for() -> None:
         linrec.run(recurrence, torch.ones(5, 1), plan=plan)
     with pytest.raises(ValueError, match="prepared without gradients"):
         linrec.run(recurrence, torch.ones(5, 1), plan=plan)
+    partly = linrec.Toeplitz().prepare(recurrence, 5)
+    read = linrec.LinearRecurrence(A, recurrence.B, torch.eye(2))
+    plan = linrec.Toeplitz().prepare(read, 5)
+    assert read.C is not None
+    read.C.requires_grad_()
+    with pytest.raises(ValueError, match="prepared without gradients in C"):
+        linrec.run(read, torch.ones(5, 1), plan=plan)
+    assert partly.differentiable == {"A"}
     trained = linrec.Toeplitz().prepare(recurrence, 5)
     linrec.run(recurrence, torch.ones(5, 1), plan=trained).outputs.sum().backward()
     assert A.grad is not None and bool(A.grad.any())

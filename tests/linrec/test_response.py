@@ -1,5 +1,9 @@
 """Responses, poles and compositions, against scipy, numpy and runs of the parts."""
 
+# Wrong arguments are passed on purpose, and matrices known to be there are used as such.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+
 import math
 
 import numpy as np

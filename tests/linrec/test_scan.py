@@ -76,7 +76,7 @@ def test_derivatives(steps: int, dtype: torch.dtype) -> None:
         normal(*shape, seed=s, dtype=dtype).requires_grad_()
         for s, shape in enumerate([(2, steps, 2), (2, steps, 2), (2, 2)])
     )
-    assert torch.autograd.gradcheck(linear_scan, arguments)
+    assert torch.autograd.gradcheck(linear_scan, arguments, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(linear_scan, arguments)
 
 

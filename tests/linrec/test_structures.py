@@ -1,5 +1,9 @@
 """Five operations of every structure, against the dense matrix that it stands for."""
 
+# Wrong arguments are passed on purpose, and matrices known to be there are used as such.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+
 import pytest
 import torch
 
@@ -112,6 +116,12 @@ def test_one_step_of_varying() -> None:
         (
             lambda: linrec.DiagonalPlusLowRank(torch.ones(3), torch.ones(1, 3), torch.ones(1, 3)),
             "`left.mT`",
+        ),
+        (
+            lambda: linrec.DiagonalPlusLowRank(
+                torch.ones(2, 3), torch.ones(4, 3, 1), torch.ones(3, 1)
+            ),
+            r"diagonal \(2,\), left \(4,\)",
         ),
         (lambda: linrec.Varying(torch.eye(3)), r"expected one a step, \(\*batch, time, n, n\)"),
         (lambda: linrec.Varying(linrec.Varying(torch.ones(2, 1, 1))), "one axis of time"),

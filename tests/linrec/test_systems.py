@@ -1,5 +1,9 @@
 """Writing systems down: what is taken, what is refused, and with which words."""
 
+# Wrong arguments are passed on purpose, and matrices known to be there are used as such.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+
 import copy
 import dataclasses
 
@@ -49,6 +53,7 @@ def test_executors_are_values() -> None:
             r"\(\*batch, 6, m\). If the axes are swapped then pass `B.mT`.",
         ),
         (lambda: LinearRecurrence(torch.eye(3), torch.ones(3)), r"Pass `B\[:, None\]` for one"),
+        (lambda: LinearRecurrence([[0.5]], 2.0), r"Pass `\[\[b\]\]` for one input"),
         (
             lambda: LinearRecurrence(torch.eye(3), C=torch.ones(3, 2)),
             r"`C` has shape \(3, 2\).*\(\*batch, p, 3\). If the axes are swapped",

@@ -1,5 +1,9 @@
 """The memory and the layer: parallel, last step only, and one step at a time are one function."""
 
+# Wrong arguments are passed on purpose, and matrices known to be there are used as such.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -115,6 +119,11 @@ def test_any_batch_axes_and_lengths_of_time() -> None:
             outputs, state = made(x)
             assert outputs.shape == (*batch, steps, 5) and state.shape == (*batch, 8)
             assert made.final(x).outputs.shape == (*batch, 5)
+    assert not made.final(inputs(2, steps=0)).outputs.any()
+    assert made(inputs(2, steps=0)).outputs.shape == (2, 0, 5)
+    assert made(inputs(2), lengths=[3, 40]).outputs.equal(
+        made(inputs(2), lengths=torch.tensor([3, 40])).outputs
+    )
 
 
 def test_a_trained_window_is_trained() -> None:

@@ -1,5 +1,9 @@
 """The delay system and its read-out, against scipy's polynomials, Padé's approximant and delays."""
 
+# Wrong arguments are passed on purpose, and matrices known to be there are used as such.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+
 import math
 
 import numpy as np

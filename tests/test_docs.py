@@ -1,0 +1,278 @@
+"""The documentation is true: its code runs and prints what it says, and no name is left out."""
+
+import ast
+import contextlib
+import doctest
+import importlib
+import inspect
+import io
+import itertools
+import pkgutil
+import re
+import shlex
+import sys
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import typer.main
+
+from lmu.commands import app
+from lmu.experiments import EXPERIMENTS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+COMMANDS = [
+    "pip install -e '.[experiments]' && lmu train mackey-glass",
+    "pip install -e '.[test]' && pytest",
+]
+
+# The libraries, whose every name is documented in full, and what the experiments are made of.
+LIBRARIES = ("linrec", "linrec.nn", "linrec.testing", "linrec.interop", "lmu")
+LISTED = (*LIBRARIES, "lmu.experiments", "lmu.models", "lmu.data", "lmu.training")
+
+# Examples that need what linrec does not depend on, and that are skipped.
+SKIPPED = ["linrec.interop.to_control"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the line of the page that it begins on."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """Find the fenced blocks of a page."""
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        yield Block(match[1], match[2], page.count("\n", 0, match.start()) + 2)
+
+
+def executed(page: str, name: str) -> Iterator[tuple[Block, Block | None, str]]:
+    """Run the Python blocks in order, in one namespace.
+
+    Yields each block, the `text` block right after it, if there is one, and what was printed.
+    """
+    namespace: dict[str, object] = {"__name__": "page"}
+    found = [*blocks(page), Block("", "", 0)]
+    for block, following in itertools.pairwise(found):
+        if block.language != "python":
+            continue
+        # Blank lines before, so that a traceback names the line of the page.
+        code = compile("\n" * (block.line - 1) + block.text, name, "exec")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(code, namespace)
+        yield block, following if following.language == "text" else None, printed.getvalue()
+
+
+def run_page(page: str, name: str) -> None:
+    """Run a page; what a block prints stands after it, and is compared as a doctest's."""
+    for block, following, printed in executed(page, name):
+        expected = following.text if following else ""
+        if not doctest.OutputChecker().check_output(expected, printed, FLAGS):
+            raise AssertionError(
+                f"{name}, line {block.line}: the block prints\n{printed}\nand the page says\n"
+                f"{expected}\n`python -m tests.test_docs docs/{name}` writes what is printed."
+            )
+
+
+def rewritten(page: str, name: str) -> str:
+    """Write what the blocks of a page print into the `text` blocks after them."""
+    lines = page.splitlines(keepends=True)
+    for _, following, printed in reversed(list(executed(page, name))):
+        if following:
+            start = following.line - 1
+            lines[start : start + following.text.count("\n")] = printed.rstrip("\n") + "\n"
+    return "".join(lines)
+
+
+@pytest.fixture(autouse=True)
+def reproducible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in an empty folder, seeded, and leave torch's settings as they were."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_printoptions(profile="default")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_the_code_of_a_page_runs(path: Path) -> None:
+    run_page(path.read_text(), path.name)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "```python\nassert 1 == 2\n```\n",
+        "```python\nprint(1)\n```\n",
+        "```python\nprint(1)\n```\n\n```text\n2\n```\n",
+        "```python\nx = 1\n```\n\nand\n\n```python\ny\n```\n",
+    ],
+)
+def test_a_page_that_is_wrong_fails(page: str) -> None:
+    with pytest.raises((AssertionError, NameError)):
+        run_page(page, "page")
+
+
+def test_what_a_page_prints_can_be_written_into_it() -> None:
+    page = "```python\nprint(1)\nprint(2)\n```\n\n```text\nold\n```\n\nthe end\n"
+    assert rewritten(page, "page") == page.replace("old", "1\n2")
+
+
+def module_names(*packages: str) -> list[str]:
+    """List all modules of the packages."""
+    names = []
+    for package in packages:
+        module = importlib.import_module(package)
+        below = pkgutil.walk_packages(module.__path__, f"{package}.")
+        names += [package, *(info.name for info in below)]
+    return names
+
+
+@pytest.mark.parametrize("name", module_names("linrec", "lmu"))
+def test_the_examples_of_a_module_are_right(name: str) -> None:
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    report = io.StringIO()
+    for test in doctest.DocTestFinder().find(importlib.import_module(name)):
+        tolerated = {doctest.SKIP} if test.name in SKIPPED else {doctest.ELLIPSIS}
+        for example in test.examples:
+            assert set(example.options) <= tolerated, f"{test.name} has an option it should not"
+        runner.run(test, out=report.write)
+    assert not runner.failures, report.getvalue()
+
+
+def test_the_readme_has_two_commands_and_fits_a_screen() -> None:
+    readme = (ROOT / "README.md").read_text()
+    given = [block.text.strip() for block in blocks(readme) if block.language == "bash"]
+    assert given == COMMANDS
+    assert len(readme.splitlines()) <= 80
+
+
+def typed() -> list[str]:
+    """List the lines that begin with `lmu` in what the pages tell to type."""
+    told = [block.text for page in PAGES for block in blocks(page.read_text())]
+    lines = [
+        part.strip() for text in told for line in text.splitlines() for part in line.split("&&")
+    ]
+    return sorted({line for line in lines if line.startswith("lmu ")})
+
+
+@pytest.mark.parametrize("line", typed())
+def test_what_the_pages_tell_to_type_can_be_typed(line: str) -> None:
+    _, name, *words = shlex.split(line)
+    command = getattr(typer.main.get_command(app), "commands")[name]  # noqa: B009  # of a group
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+    assert name == "list" or words[0] in EXPERIMENTS
+
+
+def anchors(page: str) -> set[str]:
+    """List what `#...` can point to: headings, in lower case, spaces as hyphens."""
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if link.startswith(("http://", "https://")):
+            continue
+        target, _, anchor = link.partition("#")
+        file = path.parent / target if target else path
+        assert file.exists(), f"{path.name} links to `{link}`, which does not exist"
+        if anchor:
+            assert anchor in anchors(file.read_text()), f"{path.name}: no heading for `{link}`"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+        waiting += [(page.parent / link).resolve() for link in links if "://" not in link]
+    assert set(PAGES) <= reached
+
+
+def names(module: types.ModuleType) -> list[str]:
+    """List what a module makes public: what its `__init__` re-exports, or else what it defines.
+
+    A plain module's functions that are there for its own use are told by their having no example.
+    """
+    path = inspect.getsourcefile(module)
+    assert path is not None
+    if Path(path).name == "__init__.py":
+        tree = ast.parse(Path(path).read_text())
+        imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+        return [alias.asname for node in imports for alias in node.names if alias.asname]
+    return [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__
+        and not name.startswith("_")
+        and (inspect.isclass(value) or "Example:" in (inspect.getdoc(value) or ""))
+    ]
+
+
+def public(modules: Iterable[str]) -> list[str]:
+    """List all public names of some modules, whole."""
+    return [f"{name}.{item}" for name in modules for item in names(importlib.import_module(name))]
+
+
+def resolve(name: str) -> object:
+    """Find the object of a whole name."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(name)
+    module, _, attribute = name.rpartition(".")
+    return getattr(resolve(module), attribute)
+
+
+def listed() -> list[str]:
+    """List the names that docs/api.md has an entry for."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    return re.findall(r"^- `([\w.]+)[^`]*`: .+", text, re.MULTILINE)
+
+
+def test_the_list_of_names_is_complete() -> None:
+    missing = set(public(LISTED)) - set(listed())
+    assert not missing, f"docs/api.md lacks {sorted(missing)}"
+
+
+def test_the_list_of_names_has_no_name_twice_and_none_that_is_not_there() -> None:
+    entries = listed()
+    assert len(entries) == len(set(entries))
+    for name in entries:
+        resolve(name)
+
+
+@pytest.mark.parametrize("name", public(LIBRARIES))
+def test_a_public_name_is_documented(name: str) -> None:
+    value = resolve(name)
+    text = inspect.getdoc(value) or ""
+    summary = text.partition("\n\n")[0]
+    assert summary.endswith("."), f"`{name}` needs a summary sentence"
+    if not inspect.isfunction(value):
+        return
+    for parameter in inspect.signature(value).parameters:
+        entry = rf"Args:\n(?:.*\n)*?    {parameter}(?: \([^)]*\))?: "
+        assert re.search(entry, text), f"`{name}`: `{parameter}` is not described in Args"
+    assert "Returns:" in text, f"`{name}` does not say what it returns"
+    assert "Example:" in text and ">>> " in text, f"`{name}` has no example"
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        Path(argument).write_text(rewritten(Path(argument).read_text(), Path(argument).name))

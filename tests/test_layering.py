@@ -1,0 +1,217 @@
+"""Imports point down, every file has a place, and no file is long."""
+
+import ast
+import fnmatch
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What a module may import, from the bottom to the top. A row is a layer: a module may import those
+# of the layers below and, within its own, those to the left of a `<` before it, which order what
+# would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
+LAYERS = {
+    "linrec": """
+        0  _checks < scan
+        1  structures.base < structures.dense
+           < structures.block structures.diagonal structures.low_rank structures.varying
+           < structures
+        2  systems < discretize composition
+        3  response
+        4  executors.base < executors.kernel executors.ordered
+           < executors.toeplitz executors.fft executors.recurrent executors.scan
+           < executors.chunked < executors
+        5  planner
+        6  call < run
+        7  nn interop testing.reference testing.bounds < testing
+        8  .
+    """,
+    "lmu": """
+        0  legendre
+        1  memory
+        2  layers
+        3  models.network < models.classifier models.predictor < models
+        4  data.files data.splits < data.mackey_glass data.mnist < data
+        5  training.recipe training.run_folder < training.learning_curve < training.loop < training
+        6  experiments.experiment < experiments.mackey_glass experiments.psmnist
+           experiments.running < experiments
+        7  commands < cli
+        8  .
+    """,
+}
+
+# These know nothing of the layers below them, so that they serve any network and any task.
+ALONE = {("lmu", 4), ("lmu", 5)}
+
+# What a package may import of the other: lmu is built on linrec's public names.
+ACROSS = {"linrec": (), "lmu": ("linrec", "linrec.nn")}
+
+LONGEST = 400  # lines of a file
+VAGUE = {"utils", "util", "misc", "helpers", "helper", "common", "tools"}
+TOP_LEVEL = {
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "README.md",
+    "docs",
+    "linrec",
+    "lmu",
+    "pyproject.toml",
+    "tests",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module stands: its layer, and how far right in it."""
+
+    layer: int
+    row: int
+
+
+def places(table: str, package: str) -> dict[str, Place]:
+    """Read a table of layers; the names are whole, the package itself is `.`."""
+    found: dict[str, Place] = {}
+    layer = row = -1
+    for word in table.split():
+        if word.isdigit():
+            layer, row = int(word), 0
+        elif word == "<":
+            row += 1
+        else:
+            name = package if word == "." else f"{package}.{word}"
+            assert name not in found, f"{name} is in the table twice"
+            found[name] = Place(layer, row)
+    return found
+
+
+PLACES = {package: places(table, package) for package, table in LAYERS.items()}
+
+
+def module_name(path: Path, root: Path = ROOT) -> str:
+    """Turn `linrec/run.py` into `linrec.run`, an `__init__.py` into its package."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(source: str, name: str, is_package: bool, known: Iterable[str]) -> Iterator[str]:
+    """Find the modules that a source imports, inside functions too.
+
+    `from package import x` means the module `package.x` where there is one, else the package.
+    """
+    known = set(known)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = name.split(".")
+                above = above[: len(above) - node.level + is_package]
+                base = ".".join([*above, *([base] if base else [])])
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield whole if whole in known else base
+
+
+def complaints(source: str, name: str, *, is_package: bool = False) -> list[str]:
+    """Say what is wrong with where a module stands and with what it imports."""
+    package = name.partition(".")[0]
+    own = PLACES[package]
+    if name not in own:
+        return [f"{name} has no place: expected one in LAYERS of tests/test_layering.py"]
+    here = own[name]
+    wrong = []
+    for target in imported(source, name, is_package, [n for ps in PLACES.values() for n in ps]):
+        other = target.partition(".")[0]
+        if other not in PLACES:
+            continue
+        if other != package:
+            if target not in ACROSS[package]:
+                wrong.append(f"{name} imports {target}: {package} may import {ACROSS[package]}")
+            continue
+        if target not in own:
+            wrong.append(f"{name} imports {target}, which has no place in LAYERS")
+            continue
+        there = own[target]
+        left = there.layer == here.layer and there.row < here.row
+        below = there.layer < here.layer and (package, here.layer) not in ALONE
+        if not (left or below):
+            wrong.append(f"{name} {here} imports {target} {there}: imports point down")
+    return wrong
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources("linrec", "lmu"), ids=module_name)
+def test_imports_point_down(path: Path) -> None:
+    found = complaints(path.read_text(), module_name(path), is_package=path.stem == "__init__")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("package", PLACES)
+def test_the_table_names_no_file_that_is_gone(package: str) -> None:
+    assert set(PLACES[package]) <= {module_name(path) for path in sources(package)}
+
+
+@pytest.mark.parametrize("path", sources("linrec", "lmu", "tests"), ids=module_name)
+def test_no_file_is_long_or_vague(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= LONGEST, f"{path} has {lines} lines: expected {LONGEST} at most. Split it."
+    assert path.stem not in VAGUE, f"{path}: expected a name that says what is in it"
+
+
+def test_the_top_level_holds_what_it_should_and_nothing_else() -> None:
+    lines = (ROOT / ".gitignore").read_text().split()
+    ignored = [line.rstrip("/") for line in lines]
+    held = {
+        path.name
+        for path in ROOT.iterdir()
+        if not path.name.startswith(".")
+        and not any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
+    }
+    assert held == TOP_LEVEL
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("linrec.structures.dense", "from linrec.systems import LinearRecurrence"),
+        ("linrec.structures.dense", "import linrec.systems"),
+        ("linrec.structures.dense", "from linrec import systems"),
+        ("linrec.structures.dense", "from ..systems import LinearRecurrence"),
+        ("linrec.structures.dense", "def late():\n    from linrec.run import run"),
+        ("linrec.structures.dense", "from linrec import Auto"),
+        ("linrec.structures.dense", "from linrec.structures.diagonal import Diagonal"),
+        ("linrec.executors.fft", "from linrec.executors.scan import scan_states"),
+        ("linrec.executors.fft", "from linrec.executors import Plan"),
+        ("linrec.run", "import lmu"),
+        ("linrec.nowhere", ""),
+        ("linrec.run", "from linrec.nowhere import x"),
+        ("lmu.training.loop", "from lmu.experiments import Experiment"),
+        ("lmu.training.loop", "from lmu.data import Split"),
+        ("lmu.layers", "from linrec._checks import as_tensor"),
+    ],
+)
+def test_the_checker_sees_what_it_should(name: str, source: str) -> None:
+    assert complaints(source, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("linrec.run", "import torch\nfrom linrec.call import arrange"),
+        ("linrec.executors.chunked", "from linrec.executors.scan import scan_states"),
+        ("linrec.executors.chunked", "from .base import Cost"),
+        ("lmu.layers", "import linrec\nfrom linrec.nn import PlanKeeper"),
+        ("lmu.experiments.running", "from lmu.data import Dataset"),
+        ("lmu.training.loop", "from lmu.training.recipe import Recipe"),
+    ],
+)
+def test_the_checker_lets_pass_what_it_should(name: str, source: str) -> None:
+    assert not complaints(source, name)
