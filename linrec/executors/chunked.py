@@ -28,8 +28,8 @@ from linrec.systems import LinearRecurrence
 # Up to this many chunks the loop that carries the state is shorter than a scan's rounds.
 FEW_CHUNKS = 48
 
-# Matrices of fewer columns than this waste a processor's matrix product.
-NARROW = 32
+# Products of fewer rows or columns than this waste a processor.
+FEW_ROWS, FEW_COLUMNS = 16, 32
 
 
 @final
@@ -142,8 +142,8 @@ class Chunked(Executor):
         chunk = self.chunk(recurrence, length)
         elements = recurrence.dtype.itemsize * batch * length
         written = elements * (p * (1 if length % chunk == 0 else 3) + 3 * m + 4 * n / chunk)
-        if recurrence.copies > 1 and p < NARROW:
-            written += 3 * elements * p
+        if recurrence.copies > 1 and (recurrence.copies < FEW_ROWS or p < FEW_COLUMNS):
+            written += 2 * elements * p  # put in order afterwards
         block = 3.0 * batch * length * (chunk * m + n) * p  # at two thirds of the full rate
         return Cost(block, written, 12) + self.final_cost(recurrence, length, batch)
 
@@ -218,7 +218,8 @@ def whole_chunks(block: Tensor, rows: Tensor, chunk: int, copies_inside: bool) -
     Many products of narrow matrices would cost more than to put one product's result in order.
     """
     p = block.shape[-1] // chunk
-    if not copies_inside or block.ndim > 2 or p < NARROW:
+    narrow = not copies_inside or rows.shape[-3] < FEW_ROWS or p < FEW_COLUMNS
+    if narrow or block.ndim > 2:
         outputs = matvec(block.unsqueeze(-3).mT, rows)
         return outputs.unflatten(-1, (chunk, p)).flatten(-3, -2)
     by_chunk = rows.transpose(-2, -3)  # (*batch, chunks, copies, L·m + n)

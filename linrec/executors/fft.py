@@ -26,7 +26,7 @@ from linrec.systems import LinearRecurrence
 BLOCK = 1 << 18
 
 # An operation of a transform takes as long as so many of a matrix product.
-SLOWNESS = 9
+SLOWNESS = 6
 
 
 @final

@@ -62,7 +62,7 @@ class Recurrent(Executor):
         width = recurrence.dtype.itemsize * batch * length
         n, p = recurrence.A.state_size, recurrence.output_size // recurrence.copies
         reading = 2 * n * p * batch * length if recurrence.C is not None else 0
-        written = width * (3 * n + (p if recurrence.C is not None else 0))
+        written = width * (5 * n + (p if recurrence.C is not None else 0))
         return Cost(final.operations + reading, final.bytes + written, final.rounds)
 
     def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
@@ -70,7 +70,7 @@ class Recurrent(Executor):
         n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
         products = stored_size(recurrence) + (0 if recurrence.B is None else n * m)
         matrices = recurrence.dtype.itemsize * length * products
-        rounds = 8 * length if recurrence.varying else 2 * length  # slicing costs as much again
+        rounds = 8 * length if recurrence.varying else 3 * length  # slicing costs as much again
         return Cost(2.0 * batch * length * products, matrices, rounds)
 
 

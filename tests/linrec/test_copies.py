@@ -30,12 +30,12 @@ def test_copies_are_the_block_diagonal_system(transition: str, executor: str) ->
 @pytest.mark.parametrize("executor", ["recurrent", "fft", "chunked", "chunked-3"])
 def test_outputs_are_written_in_their_order(executor: str) -> None:
     """What an executor returns is a view of time-first memory, so that joining copies is free."""
-    recurrence = linrec.LinearRecurrence(legendre(32, 64.0), normal(32, 1), copies=5)
+    recurrence = linrec.LinearRecurrence(legendre(32, 64.0), normal(32, 1), copies=16)
     inputs, _ = data(recurrence, 64, 3)
     plan = EXECUTORS[executor].prepare(recurrence, 64)
-    by_copy = inputs.unflatten(-1, (5, 1)).movedim(-2, -3)
+    by_copy = inputs.unflatten(-1, (16, 1)).movedim(-2, -3)
     outputs = plan.executor.execute(recurrence.per_copy(), plan, by_copy, None).outputs
-    assert outputs.shape == (3, 5, 64, 32)
+    assert outputs.shape == (3, 16, 64, 32)
     assert outputs.transpose(-2, -3).is_contiguous()
     joined = linrec.run(recurrence, inputs, executor=EXECUTORS[executor], plan=plan).outputs
     assert joined.is_contiguous()

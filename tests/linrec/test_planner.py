@@ -5,7 +5,7 @@ import torch
 
 import linrec
 from linrec.planner import CANDIDATES
-from tests.cases import TRANSITIONS, VARYING, legendre, normal
+from tests.cases import VARYING, legendre, normal
 
 
 def memory(order: int, copies: int = 1, readout: int | None = None) -> linrec.LinearRecurrence:
@@ -21,9 +21,9 @@ def memory(order: int, copies: int = 1, readout: int | None = None) -> linrec.Li
         (memory(468), 784, (100,), True, linrec.Toeplitz),
         (memory(64), 1 << 16, (4,), False, linrec.Chunked),
         (
-            linrec.LinearRecurrence(TRANSITIONS["diagonal"]()),
-            512,
-            (8,),
+            linrec.LinearRecurrence(linrec.Diagonal(torch.linspace(0, 1, 256))),
+            4096,
+            (16,),
             False,
             linrec.AssociativeScan,
         ),
