@@ -146,7 +146,7 @@ class Recurrence(nn.Module):
         recurrence: LinearRecurrence,
         *,
         trainable: Collection[str] = (),
-        executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+        executor: Executor = Auto(),
     ) -> None:
         super().__init__()
         if not isinstance(recurrence, LinearRecurrence):

@@ -18,7 +18,7 @@ def run(
     initial_state: Tensor | None = None,
     *,
     lengths: Tensor | None = None,
-    executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+    executor: Executor = Auto(),
     plan: Plan | None = None,
 ) -> Result:
     """Run a recurrence over all steps.
@@ -70,7 +70,7 @@ def final(
     initial_state: Tensor | None = None,
     *,
     lengths: Tensor | None = None,
-    executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+    executor: Executor = Auto(),
     plan: Plan | None = None,
 ) -> Result:
     """Run a recurrence for its last step only, without all its states where that can be avoided.

@@ -67,7 +67,7 @@ class ParallelLMU(nn.Module):
         memory_dropout: float = 0.0,
         method: str = "zoh",
         trainable_theta: bool = False,
-        executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+        executor: Executor = Auto(),
     ) -> None:
         super().__init__()
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):

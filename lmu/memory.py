@@ -52,7 +52,7 @@ class LegendreMemory(nn.Module):
         method: str = "zoh",
         trainable_theta: bool = False,
         *,
-        executor: Executor = Auto(),  # noqa: B008  # frozen and without state
+        executor: Executor = Auto(),
     ) -> None:
         super().__init__()
         if not isinstance(channels, int) or channels < 1:
