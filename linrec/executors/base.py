@@ -2,8 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -203,3 +204,17 @@ def kernel_cost(recurrence: LinearRecurrence, length: int) -> Cost:
     squarings = math.ceil(math.log2(max(length, 2)))
     products = squarings * n * stored_size(recurrence) + length * m * stored_size(recurrence)
     return Cost(4.0 * systems * products, 16.0 * systems * length * m * n, 3 * squarings)
+
+
+def write_each(parts: Iterator[Tensor], rows: int) -> Tensor:
+    """Put rows together as they come, so that each part's memory serves the next.
+
+    (Autograd would walk through all rows once for each part written.)
+    """
+    first = next(parts)
+    together = first.new_empty(rows, *first.shape[1:])
+    at = 0
+    for part in chain((first,), parts):
+        together[at : at + len(part)] = part
+        at += len(part)
+    return together

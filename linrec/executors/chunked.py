@@ -17,6 +17,7 @@ from linrec.executors.base import (
     invariant_only,
     join,
     stored_size,
+    write_each,
 )
 from linrec.executors.ordered import ordered_product
 from linrec.executors.scan import scan_states
@@ -30,6 +31,9 @@ FEW_CHUNKS = 48
 
 # Products of fewer rows or columns than this waste a processor.
 FEW_ROWS, FEW_COLUMNS = 16, 32
+
+# So many numbers stay in the caches between being computed and being put in order.
+CACHE = 1 << 18
 
 
 @final
@@ -93,9 +97,9 @@ class Chunked(Executor):
         rows, chunk = chunk_rows(plan, inputs)
         before, state = carry_states(plan, rows, state)
         steps, p = inputs.shape[-2], plan["block"].shape[-1] // chunk
-        inside = has_copies_inside(inputs)
-        parts = [whole_chunks(plan["block"], torch.cat([rows, before], -1), chunk, inside)]
-        rest = steps % chunk
+        inside, rest = has_copies_inside(inputs), steps % chunk
+        in_order = inside and not rest  # to join the rest puts everything in order anyway
+        parts = [whole_chunks(plan["block"], torch.cat([rows, before], -1), chunk, in_order)]
         if rest:
             tail = inputs[..., steps - rest :, :].flatten(-2)
             kept = plan["block"].mT[..., : rest * p, :]
@@ -212,14 +216,15 @@ def chunk_rows(plan: Plan, inputs: Tensor) -> tuple[Tensor, int]:
     return rows, chunk
 
 
-def whole_chunks(block: Tensor, rows: Tensor, chunk: int, copies_inside: bool) -> Tensor:
+def whole_chunks(block: Tensor, rows: Tensor, chunk: int, in_order: bool) -> Tensor:
     """Multiply the rows of all chunks by the block, `(*batch, chunks·L, p)`.
 
     Many products of narrow matrices would cost more than to put one product's result in order.
     """
     p = block.shape[-1] // chunk
-    narrow = not copies_inside or rows.shape[-3] < FEW_ROWS or p < FEW_COLUMNS
-    if narrow or block.ndim > 2:
+    if in_order and block.ndim == 2 and (rows.shape[-3] < FEW_ROWS or p < FEW_COLUMNS):
+        return few_copies(block, rows, chunk)
+    if not in_order or block.ndim > 2:
         outputs = matvec(block.unsqueeze(-3).mT, rows)
         return outputs.unflatten(-1, (chunk, p)).flatten(-3, -2)
     by_chunk = rows.transpose(-2, -3)  # (*batch, chunks, copies, L·m + n)
@@ -227,6 +232,21 @@ def whole_chunks(block: Tensor, rows: Tensor, chunk: int, copies_inside: bool) -
     flat = by_chunk.reshape(-1, *by_chunk.shape[-2:])
     ordered = ordered_product(flat, by_step).unflatten(0, by_chunk.shape[:-2])
     return ordered.flatten(-4, -3).transpose(-2, -3)
+
+
+def few_copies(block: Tensor, rows: Tensor, chunk: int) -> Tensor:
+    """Multiply a cacheful of sequences at a time, and write their copies side by side."""
+    copies, chunks = rows.shape[-3:-1]
+    p = block.shape[-1] // chunk
+    units = rows.reshape(-1, *rows.shape[-3:])
+    at_a_time = max(CACHE // (copies * chunks * chunk * p), 1)
+    parts = (
+        matvec(block.mT, part).unflatten(-1, (chunk, p)).flatten(-3, -2).transpose(-2, -3)
+        for part in units.split(at_a_time)
+    )
+    trained = torch.is_grad_enabled() and (rows.requires_grad or block.requires_grad)
+    together = torch.cat(list(parts)) if trained else write_each(parts, units.shape[0])
+    return together.transpose(-2, -3).reshape(*rows.shape[:-2], chunks * chunk, p)
 
 
 def carry_states(plan: Plan, rows: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,7 @@
 """The recurrence as a convolution, by the fast Fourier transform."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import final
 
 import torch
@@ -17,6 +15,7 @@ from linrec.executors.base import (
     has_copies_inside,
     invariant_only,
     kernel_cost,
+    write_each,
 )
 from linrec.executors.kernel import add_free_motion, kernels, last_state, states_of
 from linrec.systems import LinearRecurrence
@@ -160,17 +159,3 @@ def convolve_in_blocks(inputs: Tensor, spectrum: Tensor) -> Tensor:
     outputs = torch.cat(list(parts)) if trained else write_each(parts, units.shape[0])
     outputs = outputs.unflatten(-1, (copies, p)).transpose(1, 2)
     return outputs.reshape(*batch, steps, p)
-
-
-def write_each(parts: Iterator[Tensor], rows: int) -> Tensor:
-    """Put rows together as they come, so that each part's memory serves the next.
-
-    (Autograd would walk through all rows once for each part written.)
-    """
-    first = next(parts)
-    together = first.new_empty(rows, *first.shape[1:])
-    at = 0
-    for part in chain((first,), parts):
-        together[at : at + len(part)] = part
-        at += len(part)
-    return together

@@ -27,15 +27,16 @@ def test_copies_are_the_block_diagonal_system(transition: str, executor: str) ->
     assert (got.final_state - states).abs().max() <= scale
 
 
+@pytest.mark.parametrize("copies, order", [(16, 32), (5, 4)])
 @pytest.mark.parametrize("executor", ["recurrent", "fft", "chunked", "chunked-3"])
-def test_outputs_are_written_in_their_order(executor: str) -> None:
+def test_outputs_are_written_in_their_order(executor: str, copies: int, order: int) -> None:
     """What an executor returns is a view of time-first memory, so that joining copies is free."""
-    recurrence = linrec.LinearRecurrence(legendre(32, 64.0), normal(32, 1), copies=16)
+    recurrence = linrec.LinearRecurrence(legendre(order, 64.0), normal(order, 1), copies=copies)
     inputs, _ = data(recurrence, 64, 3)
     plan = EXECUTORS[executor].prepare(recurrence, 64)
-    by_copy = inputs.unflatten(-1, (16, 1)).movedim(-2, -3)
+    by_copy = inputs.unflatten(-1, (copies, 1)).movedim(-2, -3)
     outputs = plan.executor.execute(recurrence.per_copy(), plan, by_copy, None).outputs
-    assert outputs.shape == (3, 16, 64, 32)
+    assert outputs.shape == (3, copies, 64, order)
     assert outputs.transpose(-2, -3).is_contiguous()
     joined = linrec.run(recurrence, inputs, executor=EXECUTORS[executor], plan=plan).outputs
     assert joined.is_contiguous()
