@@ -207,10 +207,10 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor) -> Tensor:
     size, steps = recurrence.input_size, recurrence.steps
     if inputs.ndim < 2 or inputs.shape[-1] != size:
         hint = ""
-        if size == 1:
-            hint = " For a single input pass `inputs.unsqueeze(-1)`."
-        elif inputs.ndim >= 2 and inputs.shape[-2] == size:
+        if inputs.ndim >= 2 and inputs.shape[-2] == size:
             hint = " If time is the last axis then pass `inputs.mT`."
+        elif size == 1:
+            hint = " For a single input pass `inputs.unsqueeze(-1)`."
         raise ValueError(
             f"`inputs` has shape {tuple(inputs.shape)}, but the recurrence has {size} inputs: "
             f"expected (*batch, time, {size}).{hint}"

@@ -115,6 +115,8 @@ def test_inputs_that_do_not_fit(shape: tuple[int, ...], error: str) -> None:
 def test_a_single_input_without_its_axis() -> None:
     with pytest.raises(ValueError, match=r"inputs.unsqueeze\(-1\)"):
         linrec.run(LinearRecurrence([[0.5]], [[1.0]]), torch.ones(10))
+    with pytest.raises(ValueError, match=r"If time is the last axis then pass `inputs.mT`"):
+        linrec.run(LinearRecurrence([[0.5]], [[1.0]]), torch.ones(3, 1, 10))
 
 
 def test_states_and_batches_that_do_not_fit() -> None:
