@@ -27,7 +27,8 @@ LAYERS = {
         5  planner
         6  call < run
         7  nn interop testing.reference testing.bounds < testing
-        8  .
+        8  commands.target < commands < cli
+        9  .
     """,
     "lmu": """
         0  legendre

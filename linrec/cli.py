@@ -1,0 +1,20 @@
+"""The command `linrec`."""
+
+import sys
+from importlib.util import find_spec
+
+# What the extra `cli` brings, by the names under which it is imported.
+NEEDED = ("matplotlib", "rich", "typer")
+
+
+def main() -> None:
+    """Run the command, or say what has to be installed for it."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"The command `linrec` needs {', '.join(missing)}, which came not with the library: "
+            "type\n  pip install 'linrec[cli]'"
+        )
+    from linrec.commands import app
+
+    app()

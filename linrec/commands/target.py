@@ -1,0 +1,87 @@
+"""`MODULE:NAME` in a command line: the user's object of that name."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import typer
+from torch import nn
+
+from linrec.discretize import discretize
+from linrec.executors import Executor
+from linrec.systems import LinearRecurrence, StateSpace
+
+
+def load(target: str) -> object:
+    """Import the object that `MODULE:NAME` or `FILE.py:NAME` names.
+
+    The module is the user's own and is run as `python` would run it, with the current folder on
+    the path. NAME may have dots.
+    """
+    source, colon, name = target.rpartition(":")
+    if not (colon and source and name):
+        raise typer.BadParameter(
+            f"`{target}` names nothing: expected MODULE:NAME or FILE.py:NAME, as in "
+            "`my_package.memories:memory` or `memories.py:memory`."
+        )
+    found: object = _module(source)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = [each for each in vars(found) if not each.startswith("_")]
+            raise typer.BadParameter(
+                f"`{source}` has no `{name}`: it has {', '.join(known) or 'no public names'}."
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _module(source: str) -> ModuleType:
+    if source.endswith(".py"):
+        path = Path(source)
+        if not path.is_file():
+            raise typer.BadParameter(f"there is no file `{path}` in `{Path.cwd()}`.")
+        sys.path.insert(0, str(path.parent))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        return module
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(source)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{source}.".startswith(f"{error.name}."):
+            raise  # the user's module was found; something that it imports was not
+        raise typer.BadParameter(
+            f"there is no module `{source}` (looked in `{Path.cwd()}` and where Python looks): "
+            "a file is given as FILE.py:NAME."
+        ) from None
+
+
+def made(found: object) -> object:
+    """Call what was named if it is a function or a class that takes no arguments."""
+    known = (LinearRecurrence, StateSpace, Executor, nn.Module)
+    return found() if callable(found) and not isinstance(found, known) else found
+
+
+def recurrence(target: str, dt: float | None = None) -> LinearRecurrence:
+    """Load a recurrence: one as it stands, one that a module holds, or a system in steps of dt."""
+    found = made(load(target))
+    if isinstance(found, nn.Module) and hasattr(found, "recurrence"):
+        found = found.recurrence
+        found = found() if callable(found) else found
+    if isinstance(found, StateSpace):
+        found = discretize(found, 1.0 if dt is None else dt)
+    elif dt is not None:
+        raise typer.BadParameter(
+            f"--dt is the time step of a `StateSpace`, and `{target}` is no such: leave it out."
+        )
+    if not isinstance(found, LinearRecurrence):
+        raise typer.BadParameter(
+            f"`{target}` is a {type(found).__name__}: expected a `LinearRecurrence`, a "
+            "`StateSpace`, an `nn.Module` with a `recurrence`, or a function that makes one."
+        )
+    return found
