@@ -1,11 +1,16 @@
 """How far an executor may be from the truth: a bound from the system and its inputs alone."""
 
+import math
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from linrec._checks import accumulation_dtype, common_dtype, double_dtype
-from linrec.executors import Executor, FFTConvolution, Result
+from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toeplitz
+from linrec.planner import Auto
 from linrec.systems import LinearRecurrence
+from linrec.testing.products import magnitudes, reached, split, summed
 
 
 def error_bound(
@@ -13,90 +18,280 @@ def error_bound(
     inputs: Tensor,
     executor: Executor,
     initial_state: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> Result:
-    """Bound the error of outputs and final state, step by step, in the largest component.
+    """Bound the error of every output and of the final state.
 
-    Whatever the order in which an executor multiplies, the input of step s reaches step t through
-    a product of the matrices between them, cut into parts that are rounded: with ‖·‖ the largest
-    absolute row sum and
+    With |·| taken entry by entry, u the unit roundoff and x_s the exact states:
 
-        P(t, s) = max over s ≤ i ≤ j ≤ k ≤ t of ‖A_t…‖ ‖A_k…‖ ‖A_j…‖ ‖A_i…‖
+        step by step          u (n + m + 3) Σ_s |A^{t-s}| (|A||x_{s-1}| + |B||u_s|)
+        in any other order    u Σ_s c_{t-s} G_{t-s} |u_s|
+        with transforms       u log2(N) ‖h‖ ‖u‖, for every step, and the error of the kernel
 
-    its error is at most γ P(t, s) ‖B‖ |u_s|, where γ = c·eps and c counts the roundings along the
-    longest path: (n + m + 2) for each step of the loop, 4 times as many for complex numbers.
-    A Fourier transform spreads errors over all steps: its own are bounded by
-    16 log2(4T)·eps·‖h‖₂ ‖u‖₂ in addition. Valid to first order in eps, and loose: worst cases
-    of all roundings, of the norms, and of the four parts do not happen together.
+    where G_k is the largest product of four parts |A^a||A^b||A^c||A^d||B| with a + b + c + d = k,
+    and c_k counts roundings. Kernels that are computed in double precision and then cast count
+    with its unit roundoff. docs/numerics.md derives all of it. Valid to first order in u.
 
     Args:
         recurrence: the system.
         inputs (*batch, time, m): u.
-        executor: the executor whose error is bounded.
+        executor: the executor whose error is bounded. One that is not linrec's is taken to
+            multiply and add in some order, without transforms.
         initial_state (*batch, n): the state before the first step. None: zeros.
+        lengths (*batch): the steps of each sequence; None: all.
 
     Returns:
-        Bounds for the outputs `(time, 1)` and for the final state `(1,)`, of all sequences and
-        components together, to broadcast against them.
+        Bounds for outputs `(*batch, time, p)` and final state `(*batch, n)`, in float64; infinite
+        where intermediate products overflow. It takes T² n² multiplications.
 
     Example:
         >>> import torch, linrec, linrec.testing
         >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
         >>> bound = linrec.testing.error_bound(average, torch.ones(3, 1), linrec.Recurrent())
-        >>> bool((bound.outputs < 1e-4).all())
+        >>> bool((bound.outputs < 1e-6).all())
         True
 
     References:
-        Higham 2002, Accuracy and Stability of Numerical Algorithms, sections 3.1, 3.5 and 24.1.
+        Higham 2002, Accuracy and Stability of Numerical Algorithms, sections 3.1, 3.6, 3.7 and
+        theorem 24.2.
     """
-    steps = inputs.shape[-2]
-    norms = product_norms(recurrence, steps)
-    parts = maximal_products(maximal_products(norms))
-    u = inputs.detach().abs().double().movedim(-2, 0).reshape(steps, -1).amax(1)
-    n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-    B, C, D = (largest_row_sum(matrix) for matrix in (recurrence.B, recurrence.C, recurrence.D))
-    D = 0.0 if recurrence.D is None else D
-
-    dtype = accumulation_dtype(common_dtype(*recurrence.leaves().values(), inputs))
-    eps = torch.finfo(dtype).eps
-    count = (n + m + 2) * (steps + 2) * (4 if dtype.is_complex else 1)
-    reached = parts[1:, 1:] @ (B * m * u).double()  # (time,): largest possible states
-    if initial_state is not None:
-        reached = reached + parts[1:, 0] * float(initial_state.abs().max()) * n
-    states = count * eps * reached
-    outputs = C * n * states * 2 + count * eps * D * m * u
-    if isinstance(executor, FFTConvolution):
-        spread = 16 * (2 + torch.tensor(float(max(steps, 1))).log2()) * eps
-        gain = (C * norms[-1] * B).square().sum().sqrt() + D
-        outputs = outputs + spread * gain * u.square().sum().sqrt() * max(n, m)
-    narrow = common_dtype(*recurrence.leaves().values(), inputs)
-    if narrow != dtype:  # outputs of half precision are rounded once more
-        outputs = outputs + torch.finfo(narrow).eps * (C * n * reached + D * m * u)
-    last = states[-1:] if steps else torch.zeros(1, dtype=torch.float64)
-    return Result(outputs.unsqueeze(-1), last)
+    return ErrorBounds(recurrence, inputs, initial_state, lengths).of(executor)
 
 
-def product_norms(recurrence: LinearRecurrence, steps: int) -> Tensor:
-    """Compute ‖A_{t-1} … A_s‖ for 0 ≤ s ≤ t ≤ T, the largest of all batches, `(T + 1, T + 1)`."""
-    A = recurrence.A.to(double_dtype(recurrence.A.dtype)).to_dense().detach()
-    n = A.shape[-1]
-    A = A.expand(*A.shape[:-3], steps, n, n) if recurrence.varying else A.unsqueeze(-3)
-    A = A.flatten(0, -4) if A.ndim > 3 else A.unsqueeze(0)
-    norms = torch.zeros(steps + 1, steps + 1, dtype=torch.float64)
-    products = torch.zeros(A.shape[0], steps + 1, n, n, dtype=A.dtype)
-    for t in range(steps + 1):
-        if t:
-            products = A[:, min(t - 1, A.shape[1] - 1), None] @ products
-        products[:, t] = torch.eye(n, dtype=A.dtype)
-        norms[t] = products.abs().sum(-1).amax((0, -1))
-    return norms
+class ErrorBounds:
+    """The bounds of one call for any executor; arguments as of `error_bound`.
+
+    What they are made of is kept, in double precision: sequences of states are
+    `(*batch, time + 1, n, 1)`, columns, the initial state first. Copies are a batch axis.
+    """
+
+    def __init__(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> None:
+        narrow = common_dtype(*recurrence.leaves().values(), inputs)
+        dtype = common_dtype(inputs.new_empty(0, dtype=accumulation_dtype(narrow)), initial_state)
+        self.dtype, self.rounded_to = (
+            dtype,
+            narrow if accumulation_dtype(narrow) == dtype else dtype,
+        )
+        self.steps, self.copies, self.lengths = inputs.shape[-2], recurrence.copies, lengths
+        self.n, self.m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
+        inputs = inputs.detach().to(double_dtype(dtype))
+        if lengths is not None:
+            own = torch.arange(self.steps) < lengths.unsqueeze(-1)
+            inputs = torch.where(own.unsqueeze(-1), inputs, 0)
+        start = inputs.new_zeros(recurrence.state_size) if initial_state is None else initial_state
+        shapes = [recurrence.batch_shape, inputs.shape[:-2], start.shape[:-1]]
+        batch = torch.broadcast_shapes(*shapes, () if lengths is None else lengths.shape)
+        inputs = inputs.expand(*batch, -1, -1)
+        start = start.detach().to(inputs.dtype).expand(*batch, -1)
+        if self.copies > 1:
+            inputs = inputs.unflatten(-1, (self.copies, -1)).movedim(-2, -3)
+            start = start.unflatten(-1, (self.copies, -1))
+        self.inputs, self.start = inputs.abs().unsqueeze(-1), start.abs()[..., None, :, None]
+        self.recurrence, self.batch = recurrence, batch
+        self.system = magnitudes(recurrence, self.steps)
+        self.states = exact_states(recurrence, inputs, start).abs().unsqueeze(-1)
+
+    @property
+    def unit(self) -> float:
+        """The unit roundoff of the run; a complex product errs by 2√2 u (Higham, lemma 3.5)."""
+        return torch.finfo(self.dtype).eps / 2 * (2**1.5 if self.dtype.is_complex else 1)
+
+    @property
+    def double_unit(self) -> float:
+        """The unit roundoff of what is computed in double precision."""
+        return self.unit * torch.finfo(torch.float64).eps / torch.finfo(self.dtype).eps
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings one step, or one product of matrices, takes."""
+        return self.n + self.m + 3
+
+    def of(self, executor: Executor) -> Result:
+        """Bound outputs and final state; of `Auto`, of whatever it may choose."""
+        choices = [executor]
+        if isinstance(executor, Auto):
+            call = self.recurrence, self.steps, self.batch
+            choices = [executor.select(*call, last_only=last) for last in (False, True)]
+        bounds = [self.of_one(choice) for choice in dict.fromkeys(choices)]
+        outputs, states = (torch.stack(each).amax(0) for each in zip(*bounds, strict=True))
+        return self.finish(outputs, states)
+
+    def of_one(self, executor: Executor) -> tuple[Tensor, Tensor]:
+        """Bound outputs `(*batch, time, p)` and states `(*batch, time + 1, n)`."""
+        if isinstance(executor, Recurrent):
+            states = self.step_by_step()
+        elif self.system.varying:
+            states = self.any_order_varying()
+        elif isinstance(executor, Toeplitz | FFTConvolution):
+            states = self.one_product() + self.free_motion
+        else:
+            states = self.any_order() + self.free_motion
+        states = states + self.underflow
+        outputs = self.read(states)
+        fourier = isinstance(executor, FFTConvolution) and self.steps > 0
+        if fourier:
+            outputs = outputs + self.transforms(self.system.C, self.system.D)
+        if self.lengths is not None and not self.system.varying:
+            # A sequence's own end is found by powers of A, or is read off all states.
+            states = torch.maximum(states, self.any_order() + self.free_motion + self.underflow)
+            if fourier:
+                states = states + self.transforms(None, None).unsqueeze(-1)
+        return outputs, states.squeeze(-1)
+
+    def step_by_step(self) -> Tensor:
+        """One rounding error in each step, carried on by the exact system."""
+        local = self.system.A @ self.states[..., :-1, :, :] + self.drive
+        local = torch.cat([torch.zeros_like(self.start), local], -3)
+        return self.unit * self.roundings * reached(self.system, local)
+
+    def any_order(self) -> Tensor:
+        """Products of A, and sums of up to T m terms, in any order."""
+        each = self.convolved(2 * self.counts()[1:] * self.roundings * self.unit)
+        terms = (self.counts() * (self.n + self.m) + 3) * self.unit
+        return each + terms[:, None, None] * self.convolved(torch.ones(self.steps).double())
+
+    def one_product(self) -> Tensor:
+        """A kernel from double precision, and one sum of up to T m products."""
+        kernel = self.convolved(2 * self.counts()[1:] * self.roundings * self.double_unit)
+        terms = (self.counts() * self.m + 3) * self.unit
+        return kernel + terms[:, None, None] * self.convolved(None)
+
+    @cached_property
+    def free_motion(self) -> Tensor:
+        """What becomes of the initial state, through powers of A."""
+        if not self.start.any():
+            return self.start
+        sources = torch.cat([self.start, torch.zeros_like(self.drive)], -3)
+        most = split(self.system, reached(self.system, sources))
+        return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * most
+
+    def any_order_varying(self) -> Tensor:
+        """As `any_order`; where there are no kernels, all sources share their products."""
+        return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * self.most
+
+    def counts(self) -> Tensor:
+        """0 … T."""
+        return torch.arange(self.steps + 1, dtype=torch.float64)
+
+    def convolved(self, weights: Tensor | None) -> Tensor:
+        """Σ_s w_{t-s} G_{t-s} |u_s|; without weights, Σ_s |A^{t-s} B| |u_s|."""
+        kernel = self.kernel
+        if weights is not None and self.steps:
+            kernel = split(self.system, kernel) * weights[:, None, None]
+        rows = [torch.zeros_like(self.start.squeeze(-3))]
+        for t in range(self.steps):
+            latest_first = kernel[..., : t + 1, :, :].flip(-3)
+            rows.append(summed(latest_first, self.inputs[..., : t + 1, :, :]))
+        return torch.stack(rows, -3)
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """|A^k| |B| for k < T, `(*batch, time, n, m)`."""
+        powers = self.system.products(self.steps).flip(-3)[..., : self.steps, :, :]
+        return powers if self.system.B is None else powers @ self.system.B
+
+    def transforms(self, C: Tensor | None, D: Tensor | None) -> Tensor:
+        """The error of transforming kernel and inputs there and their product back.
+
+        Each transform of N < 4T numbers errs by 7 u log2(N) in the 2-norm, the product by 3 u.
+        """
+        h = self.kernel if C is None else C @ self.kernel
+        h = h if D is None else torch.cat([h[..., :1, :, :] + D, h[..., 1:, :, :]], -3)
+        u = self.inputs.mT  # (*batch, time, 1, m)
+        h1, h2 = h.sum(-3), h.square().sum(-3).sqrt()
+        u1, u2 = u.sum(-3), u.square().sum(-3).sqrt()
+        sizes = 2 * h2 * u2 + torch.minimum(h1 * u2, h2 * u1)
+        return (self.unit * (7 * math.log2(4 * self.steps) + 3) * sizes).sum(-1).unsqueeze(-2)
+
+    @cached_property
+    def sources(self) -> Tensor:
+        """The initial state, and what inputs add in every step."""
+        return torch.cat([self.start, self.drive], -3)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Σ_s |A^{t-s}| |B| |u_s| and the initial state's share: no exact state is larger."""
+        return reached(self.system, self.sources)
+
+    @cached_property
+    def most(self) -> Tensor:
+        """The largest intermediate results where all ways are cut at the same steps."""
+        return split(self.system, self.sizes)
+
+    @cached_property
+    def underflow(self) -> Tensor:
+        """What is lost in numbers too small to be normal, and infinity where some overflow."""
+        limits = torch.finfo(self.dtype)
+        lost = limits.tiny * self.roundings * reached(self.system, torch.ones_like(self.sources))
+        powers = self.system.products(self.steps)
+        overflow = (self.most > limits.max / 4) | bool((powers > limits.max / 4).any())
+        return torch.where(overflow, torch.inf, lost)
+
+    def read(self, states: Tensor) -> Tensor:
+        """Bound the outputs that are read from states of given bounds."""
+        C, D = self.system.C, self.system.D
+        errors, sizes = states[..., 1:, :, :], self.sizes[..., 1:, :, :]
+        if C is not None:
+            errors = C @ errors + self.unit * (self.n + 2) * (C @ sizes)
+        errors, sizes = errors.squeeze(-1), self.sizes_of_outputs
+        if D is not None:
+            errors = errors + self.unit * (self.m + 3) * sizes
+        if self.rounded_to != self.dtype:  # outputs of half precision are rounded once more
+            errors = errors + torch.finfo(self.rounded_to).eps / 2 * sizes
+        return errors
+
+    @cached_property
+    def sizes_of_outputs(self) -> Tensor:
+        """|C| times the sizes of the states, and |D| |u|: no exact output is larger."""
+        sizes, C, D = self.sizes[..., 1:, :, :], self.system.C, self.system.D
+        sizes = sizes if C is None else C @ sizes
+        return (sizes if D is None else sizes + D @ self.inputs).squeeze(-1)
+
+    @cached_property
+    def drive(self) -> Tensor:
+        """|B| |u_t|, `(*batch, time, n, 1)`."""
+        return self.inputs if self.system.B is None else self.system.B @ self.inputs
+
+    def carried(self, error: Tensor) -> Result:
+        """Carry an error of the initial state, `(*batch, n)`, on to outputs and final state."""
+        error = error.unflatten(-1, (self.copies, -1)) if self.copies > 1 else error
+        start = error[..., None, :, None].expand_as(self.start)
+        states = reached(self.system, torch.cat([start, torch.zeros_like(self.drive)], -3))
+        outputs = states[..., 1:, :, :]
+        outputs = outputs if self.system.C is None else self.system.C @ outputs
+        return self.finish(outputs.squeeze(-1), states.squeeze(-1))
+
+    def largest(self) -> Result:
+        """Bound the sizes of outputs and final state themselves."""
+        return self.finish(self.sizes_of_outputs, self.sizes.squeeze(-1))
+
+    def finish(self, outputs: Tensor, states: Tensor) -> Result:
+        """Put copies side by side, and take each sequence's own last state."""
+        if self.copies > 1:
+            outputs, states = (each.movedim(-3, -2).flatten(-2) for each in (outputs, states))
+        if self.lengths is None:
+            return Result(outputs, states[..., -1, :])
+        ends = self.lengths.expand(states.shape[:-2])[..., None, None]
+        last = states.gather(-2, ends.expand(*ends.shape[:-1], states.shape[-1])).squeeze(-2)
+        own = torch.arange(self.steps) < ends.squeeze(-1)
+        return Result(torch.where(own.unsqueeze(-1), outputs, 0), last)
 
 
-def maximal_products(norms: Tensor) -> Tensor:
-    """Compute max over s ≤ r ≤ t of norms(t, r)·norms(r, s)."""
-    lower = norms.tril()
-    return (lower[:, :, None] * lower[None, :, :]).amax(1)
-
-
-def largest_row_sum(matrix: Tensor | None) -> float:
-    """Compute the largest absolute row sum of a stack of matrices; 1 for the identity."""
-    return 1.0 if matrix is None else float(matrix.detach().abs().double().sum(-1).max())
+def exact_states(recurrence: LinearRecurrence, inputs: Tensor, state: Tensor) -> Tensor:
+    """Run the states in double precision, the initial one first, `(*batch, time + 1, n)`."""
+    one = recurrence.per_copy().to(inputs.dtype)
+    A, B = one.A.to_dense().detach(), None if one.B is None else one.B.detach()
+    A = A if recurrence.varying else A.unsqueeze(-3)
+    B = B if B is None or (recurrence.varying and B.ndim > 2) else B.unsqueeze(-3)
+    drive = inputs if B is None else (B @ inputs.unsqueeze(-1)).squeeze(-1)
+    states = [state]
+    for t in range(inputs.shape[-2]):
+        now = A[..., min(t, A.shape[-3] - 1), :, :]
+        states.append((now @ states[-1].unsqueeze(-1)).squeeze(-1) + drive[..., t, :])
+    return torch.stack(states, -2)

@@ -15,7 +15,7 @@ from torch import Tensor
 import linrec
 from linrec import LinearRecurrence, StateSpace
 from linrec.response import free_response, matrix_power
-from linrec.testing import error_bound, reference
+from linrec.testing import error_bound, exact_reference
 from tests.cases import SYSTEMS, TRANSITIONS, VARYING, data, normal
 from tests.linrec.test_agreement import assert_within
 
@@ -34,9 +34,9 @@ def test_impulse_response_is_what_an_impulse_gives(transition: str, system: str)
         for channel in range(m):
             impulse = torch.zeros(length, recurrence.input_size, dtype=recurrence.dtype)
             impulse[0, channel] = 1
-            expected = reference(recurrence, impulse).outputs[..., :p]
+            expected = exact_reference(recurrence, impulse).outputs[..., :p]
             bound = error_bound(recurrence, impulse, linrec.Toeplitz()).outputs
-            assert_within(got[..., channel], expected, bound)
+            assert_within(got[..., channel], expected, bound[..., :p])
     assert linrec.impulse_response(recurrence, 0).shape[-3] == 0
 
 
@@ -45,7 +45,7 @@ def test_step_response_is_what_ones_give() -> None:
     ones = torch.ones(30, 1, dtype=torch.float64)
     got = linrec.step_response(recurrence, 30)[..., 0]
     bound = error_bound(recurrence, ones, linrec.Toeplitz()).outputs
-    assert_within(got, reference(recurrence, ones).outputs, bound)
+    assert_within(got, exact_reference(recurrence, ones).outputs, bound)
 
 
 @pytest.mark.parametrize("transition", TRANSITIONS)

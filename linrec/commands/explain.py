@@ -1,0 +1,37 @@
+"""`linrec explain`: which executor would run it, and why."""
+
+from typing import Annotated
+
+import typer
+
+from linrec.commands.target import recurrence as load_recurrence
+from linrec.planner import Auto
+
+
+def explain(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="A recurrence, a system, a module that holds one, or a function that makes one.",
+        ),
+    ],
+    length: Annotated[int, typer.Option(min=1, help="How many steps.")] = 1000,
+    batch: Annotated[int, typer.Option(min=1, help="How many sequences.")] = 1,
+    last_only: Annotated[bool, typer.Option(help="The last step alone, as by `final`.")] = False,
+    prepared: Annotated[bool, typer.Option(help="Plans are kept, as by modules.")] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(help="The largest error that an executor may have.")
+    ] = None,
+    dt: Annotated[
+        float | None, typer.Option(help="The time step of a system in continuous time.")
+    ] = None,
+) -> None:
+    """Show what every executor would cost, which is chosen, and what would change the choice."""
+    recurrence = load_recurrence(target, dt)
+    length = length if recurrence.steps is None else recurrence.steps
+    try:
+        auto = Auto(tolerance=tolerance)
+        print(auto.explain(recurrence, length, (batch,), last_only=last_only, prepared=prepared))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

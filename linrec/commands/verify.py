@@ -1,0 +1,169 @@
+"""`linrec verify`: is every way to run it the same function?"""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, TypedDict
+
+import torch
+import typer
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import nn
+
+from linrec.commands.target import load, made, recurrence
+from linrec.executors import Executor, Recurrent
+from linrec.structures import Structure
+from linrec.systems import LinearRecurrence, StateSpace
+from linrec.testing import operations
+from linrec.testing.check import EXECUTORS, cases, search
+from linrec.testing.modules import search_module
+from linrec.testing.report import Report
+from linrec.testing.strategies import recurrences, structures
+
+DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "complex128", "complex64")}
+
+WIDTH = 110
+
+
+class Options(TypedDict):
+    """How a search is to be done."""
+
+    most_failures: int
+    progress: Callable[[], object]
+
+
+Verified = tuple[str, Callable[[int, int, Callable[[], object]], Report]]
+
+
+def verify(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="A recurrence, a system, a structure, an executor, a module, or a function that "
+            "makes one. Left out: the library itself.",
+        ),
+    ] = None,
+    examples: Annotated[int, typer.Option(min=1, help="How many cases are tried.")] = 200,
+    seed: Annotated[int, typer.Option(help="Where the search begins.")] = 0,
+    dtype: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(DTYPES)}. Default: its own, or all.")
+    ] = None,
+    dt: Annotated[
+        float | None, typer.Option(help="The time step of a system in continuous time.")
+    ] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="How many features a module takes, if it does not say.")
+    ] = None,
+) -> None:
+    """Search for inputs on which the ways to run something disagree with its definition.
+
+    The table shows, for each property and executor, the largest error found as a share of the
+    bound that it has to keep. Exit status 1 where something fails, with the smallest such case
+    as a program.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise typer.BadParameter(f"`{dtype}` is unknown: expected one of {', '.join(DTYPES)}.")
+    torch.set_num_threads(1)  # cases are too small for more
+    kind = None if dtype is None else DTYPES[dtype]
+    searches = package(kind) if target is None else [of_target(target, kind, dt, input_size)]
+    # A table that is read by a program, or in a narrow window, keeps its columns whole.
+    console, failed = Console(width=max(Console().width, WIDTH)), False
+    for title, run in searches:
+        report = with_progress(title, examples, seed, run)
+        console.print(table(title, report))
+        for failure in report.failures:
+            failed = True
+            console.print(f"\n{failure}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def package(dtype: torch.dtype | None) -> list[Verified]:
+    """What the library promises of its own structures and executors."""
+    drawn = cases(recurrences(structures_of(dtype)))
+
+    def operating(examples: int, seed: int, progress: Callable[[], object]) -> Report:
+        return search(
+            drawn, [Recurrent()], examples, seed, operations.PROPERTIES, **options(progress)
+        )
+
+    def running(examples: int, seed: int, progress: Callable[[], object]) -> Report:
+        return search(drawn, EXECUTORS, examples, seed, **options(progress))
+
+    return [("structures", operating), ("executors", running)]
+
+
+def of_target(
+    target: str, dtype: torch.dtype | None, dt: float | None, input_size: int | None
+) -> Verified:
+    """What is promised of the user's own."""
+    found = made(load(target))
+    if isinstance(found, Executor):
+        executor, drawn = found, cases(recurrences(structures_of(dtype)))
+        return target, lambda n, seed, progress: search(
+            drawn, [executor], n, seed, progress=progress
+        )
+    if isinstance(found, Structure):
+        structure = found if dtype is None else found.to(dtype)
+        return of_cases(target, cases(recurrences(st.just(structure))))
+    if isinstance(found, nn.Module):
+        module = found if dtype is None else found.to(dtype)
+        return target, lambda n, seed, progress: search_module(
+            module, input_size, n, seed, **options(progress)
+        )
+    if isinstance(found, LinearRecurrence | StateSpace):
+        system = recurrence(target, dt)
+        system = system if dtype is None else system.to(dtype)
+        return of_cases(target, cases(st.just(system)))
+    raise typer.BadParameter(
+        f"`{target}` is a {type(found).__name__}: expected a `LinearRecurrence`, a `StateSpace`, "
+        "a structure, an executor, an `nn.Module`, or a function that makes one."
+    )
+
+
+def structures_of(dtype: torch.dtype | None) -> st.SearchStrategy[Structure]:
+    """Draw structures of one dtype, or of all."""
+    return structures() if dtype is None else structures(dtypes=st.just(dtype))
+
+
+def options(progress: Callable[[], object]) -> Options:
+    """Go on after a failure: the table shows what else fails."""
+    return {"most_failures": 1000, "progress": progress}
+
+
+def of_cases(title: str, drawn: st.SearchStrategy) -> Verified:
+    """All executors on these cases."""
+    return title, lambda n, seed, progress: search(drawn, EXECUTORS, n, seed, **options(progress))
+
+
+def with_progress(
+    title: str, examples: int, seed: int, run: Callable[[int, int, Callable[[], object]], Report]
+) -> Report:
+    """Show how many cases were tried; shrinking a failure tries more."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), transient=True) as bar:
+        task = bar.add_task(title, total=examples)
+        return run(examples, seed, lambda: bar.advance(task))
+
+
+def table(title: str, report: Report) -> Table:
+    """Show the worst share of its bound that each property used."""
+    shown = Table(title=f"{title}: largest error, as a share of its bound")
+    shown.add_column("property")
+    for executor in report.executors:
+        shown.add_column(heading(executor))
+    for name in report.properties:
+        shown.add_row(name, *(report.cell(name, each) for each in report.executors))
+    tried = max(report.examples.values(), default=0)
+    shown.caption = f"{tried} cases"
+    return shown
+
+
+def heading(executor: Executor | nn.Module) -> str:
+    """Name a column; long names in several words, so that they can be broken."""
+    name = str(executor) if isinstance(executor, Executor) else type(executor).__name__
+    short = name.replace("(size=None)", "").replace("()", "")
+    return re.sub(r"(?<=[a-zT])(?=[A-Z(])", " ", short)

@@ -1,0 +1,163 @@
+"""One case to check: a recurrence and what it is fed, with the truth about it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from linrec._checks import common_dtype, double_dtype
+from linrec.executors import Executor, Result
+from linrec.response import adjoint
+from linrec.run import run
+from linrec.systems import LinearRecurrence
+from linrec.testing.bounds import ErrorBounds
+from linrec.testing.reference import exact_reference
+
+
+class Comparison(NamedTuple):
+    """What an executor gave, what it should have given, and how far off it may be.
+
+    Attributes:
+        what: what is compared, in a few words.
+        got: what was given.
+        expected: what should have been given, broadcast against it.
+        allowed: the largest difference allowed of each number.
+    """
+
+    what: str
+    got: Tensor
+    expected: Tensor
+    allowed: Tensor | float
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A recurrence, its inputs, and what else a run takes.
+
+    Attributes:
+        recurrence: the system.
+        inputs (*batch, time, m): u.
+        initial_state (*batch, n): the state before the first step, or None.
+        lengths (*batch): the steps of each sequence, or None.
+    """
+
+    recurrence: LinearRecurrence
+    inputs: Tensor
+    initial_state: Tensor | None = None
+    lengths: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return self.inputs.shape[-2]
+
+    @cached_property
+    def truth(self) -> Result:
+        """The exact outputs and final state, rounded once."""
+        return exact_reference(self.recurrence, self.inputs, self.initial_state, self.lengths)
+
+    @cached_property
+    def bounds(self) -> ErrorBounds:
+        """The error bounds of every executor."""
+        return ErrorBounds(self.recurrence, self.inputs, self.initial_state, self.lengths)
+
+    def allowed(self, executor: Executor) -> Result:
+        """How far an executor may be from the truth, as it is rounded once."""
+        bound, eps = self.bounds.of(executor), torch.finfo(torch.float64).eps
+        return Result(*(b + eps * t.abs() for b, t in zip(bound, self.truth, strict=True)))
+
+    def run(self, executor: Executor) -> Result:
+        """Run it."""
+        return run(
+            self.recurrence,
+            self.inputs,
+            self.initial_state,
+            lengths=self.lengths,
+            executor=executor,
+        )
+
+    def with_inputs(self, inputs: Tensor) -> "Case":
+        """The same case with other inputs."""
+        return replace(self, inputs=inputs)
+
+    def variant(self, name: str, make: Callable[[], "Case"]) -> "Case":
+        """Make a case from this one, once for all executors: its truth and bounds are kept."""
+        return (
+            self.variants[name] if name in self.variants else self.variants.setdefault(name, make())
+        )
+
+    @cached_property
+    def variants(self) -> dict[str, "Case"]:
+        """The cases made from this one."""
+        return {}
+
+    @cached_property
+    def backwards(self) -> "Case":
+        """The adjoint recurrence, fed normal numbers in the shape of the outputs."""
+        outputs = self.at_rest.truth.outputs
+        dtype = common_dtype(*self.recurrence.leaves().values(), self.inputs)
+        return Case(adjoint(self.recurrence), like(outputs.to(dtype)).flip(-2))
+
+    @cached_property
+    def whole(self) -> "Case":
+        """The same case where every sequence has all steps."""
+        return replace(self, lengths=None)
+
+    @cached_property
+    def at_rest(self) -> "Case":
+        """The same case from a zero state, every sequence of all steps."""
+        return replace(self, lengths=None, initial_state=None)
+
+    def part(self, steps: slice) -> "Case":
+        """Some of the steps, from the same initial state."""
+        recurrence, start = self.recurrence, steps.start or 0
+        if recurrence.varying:
+            recurrence = of_steps(recurrence, start, steps.stop)
+        return Case(recurrence, self.inputs[..., steps, :], self.initial_state)
+
+    @cached_property
+    def small(self) -> "Case":
+        """The first sequence's first three steps, in double precision, for derivatives.
+
+        What grows beyond a thousand is too curved for differences to tell its derivatives.
+        """
+        one = self.part(slice(0, min(self.steps, 3)))
+        recurrence, inputs, state = first_of_batch(one)
+        dtype = double_dtype(torch.promote_types(recurrence.dtype, inputs.dtype))
+        state = inputs.new_zeros(recurrence.state_size) if state is None else state
+        return Case(recurrence.to(dtype), inputs.to(dtype), state.to(dtype))
+
+
+def of_steps(recurrence: LinearRecurrence, start: int, stop: int) -> LinearRecurrence:
+    """Take some steps of a varying recurrence; a matrix of one step stands for all."""
+
+    def take(leaf: Tensor, core: int) -> Tensor:
+        whole = (..., slice(start, stop), *[slice(None)] * core)
+        shared = leaf.shape[-core - 1] == 1 and recurrence.steps != 1
+        return leaf if shared else leaf[whole]
+
+    return recurrence._map_batched(take, recurrence.copies)
+
+
+def first_of_batch(case: Case) -> tuple[LinearRecurrence, Tensor, Tensor | None]:
+    """Take the first system with the first sequence and state of the batch."""
+    recurrence = case.recurrence
+    keep = 1 if recurrence.varying else 0
+
+    def first(leaf: Tensor, core: int) -> Tensor:
+        while leaf.ndim > core + keep:
+            leaf = leaf[0]
+        return leaf
+
+    batch = case.recurrence._map_batched(first, recurrence.copies)
+    state = case.initial_state
+    return batch, first(case.inputs, 2 - keep), None if state is None else first(state, 1 - keep)
+
+
+def like(tensor: Tensor) -> Tensor:
+    """Draw normal numbers in the shape of a tensor, always the same."""
+    generator = torch.Generator().manual_seed(tensor.numel())
+    return torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)

@@ -1,0 +1,254 @@
+"""Search for cases in which an executor, a structure or a recurrence breaks its promises."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from hypothesis import strategies as st
+from torch import Tensor
+
+from linrec.executors import (
+    AssociativeScan,
+    Chunked,
+    Executor,
+    FFTConvolution,
+    Recurrent,
+    Toeplitz,
+)
+from linrec.planner import Auto
+from linrec.structures import Structure
+from linrec.systems import LinearRecurrence
+from linrec.testing import derivatives, operations, values
+from linrec.testing.case import Case, Comparison
+from linrec.testing.report import Disagreement, Report, reason, share
+from linrec.testing.shrink import smallest_failure
+from linrec.testing.strategies import (
+    initial_states_for,
+    inputs_for,
+    lengths,
+    recurrences,
+)
+
+Property = Callable[[Case, Executor], Iterator[Comparison]]
+
+EXECUTORS: tuple[Executor, ...] = (
+    Recurrent(),
+    Toeplitz(),
+    FFTConvolution(),
+    AssociativeScan(),
+    Chunked(),
+    Chunked(size=3),
+    Auto(),
+)
+
+PROPERTIES: dict[str, Property] = {
+    "agreement": values.agreement,
+    "last step": values.last_step,
+    "streaming": values.streaming,
+    "continuation": values.continuation,
+    "padding": values.padding,
+    "linearity": values.linearity,
+    "time invariance": values.time_invariance,
+    "causality": values.causality,
+    "independence": values.independence,
+    "adjoint": values.adjoint_identity,
+    "plans": values.plans,
+    "gradient in inputs": derivatives.gradient_of_inputs,
+    "gradient in state": derivatives.gradient_of_state,
+    "first derivatives": derivatives.first_differences,
+    "second derivatives": derivatives.second_differences,
+    "forward mode": derivatives.forward_mode,
+    "vmap": derivatives.vectorized,
+}
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    systems: st.SearchStrategy[LinearRecurrence] = recurrences(),  # noqa: B008  # a constant
+) -> Case:
+    """Draw a recurrence, inputs, perhaps an initial state, perhaps lengths."""
+    recurrence = draw(systems)
+    inputs = draw(inputs_for(recurrence))
+    state = draw(initial_states_for(recurrence, tuple(inputs.shape[:-2])))
+    return Case(recurrence, inputs, state, draw(lengths(inputs)))
+
+
+def check_executor(executor: Executor, *, examples: int = 100, random_seed: int = 0) -> Report:
+    """Search for recurrences on which an executor breaks a promise.
+
+    Outputs, final states and derivatives are compared with the exact recurrence; see
+    docs/verifying.md for all the properties, and `error_bound` for what is allowed.
+
+    Args:
+        executor: the executor. One of your own is held to the bound of any order of additions
+            and multiplications.
+        examples: how many cases are tried.
+        random_seed: where the search begins; the same seed tries the same cases.
+
+    Returns:
+        How much of its bound each property used.
+
+    Raises:
+        Disagreement: a promise is broken; the message has the smallest such case as code.
+
+    Example:
+        >>> import linrec
+        >>> from linrec.testing import check_executor
+        >>> report = check_executor(linrec.Recurrent(), examples=5)
+        >>> max(report.shares.values()) <= 1
+        True
+    """
+    return search(cases(), [executor], examples, random_seed).raise_first()
+
+
+def check_recurrence(
+    recurrence: LinearRecurrence,
+    *,
+    executors: Iterable[Executor] = EXECUTORS,
+    examples: int = 100,
+    random_seed: int = 0,
+) -> Report:
+    """Search for inputs on which the executors disagree about a recurrence.
+
+    Args:
+        recurrence: the system.
+        executors: who is to agree; those that cannot run it are left out.
+        examples: how many cases are tried.
+        random_seed: where the search begins.
+
+    Returns:
+        How much of its bound each property used, for each executor.
+
+    Raises:
+        Disagreement: a promise is broken.
+
+    Example:
+        >>> import linrec
+        >>> from linrec.testing import check_recurrence
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> len(check_recurrence(average, examples=5).executors)
+        7
+    """
+    found = search(cases(st.just(recurrence)), executors, examples, random_seed)
+    return found.raise_first()
+
+
+def check_structure(
+    structure: Structure | st.SearchStrategy[Structure],
+    *,
+    examples: int = 100,
+    random_seed: int = 0,
+) -> Report:
+    """Check the five operations of a structure, and every executor on recurrences around it.
+
+    Args:
+        structure: a structure, or a strategy that draws such.
+        examples: how many cases are tried.
+        random_seed: where the search begins.
+
+    Returns:
+        How much of its bound each property used, for each executor.
+
+    Raises:
+        Disagreement: a promise is broken.
+
+    Example:
+        >>> import torch, linrec
+        >>> from linrec.testing import check_structure
+        >>> report = check_structure(linrec.Diagonal(torch.tensor([0.5, -1.0])), examples=5)
+        >>> "compose" in report.properties
+        True
+    """
+    drawn = st.just(structure) if isinstance(structure, Structure) else structure
+    around = cases(recurrences(drawn))
+    report = search(around, [Recurrent()], examples, random_seed, operations.PROPERTIES)
+    found = search(around, EXECUTORS, examples, random_seed)
+    report.shares |= found.shares
+    report.examples |= found.examples
+    report.failures += found.failures
+    return report.raise_first()
+
+
+def check_case(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    initial_state: Tensor | None = None,
+    lengths: Tensor | None = None,
+    *,
+    executor: Executor,
+    property: str,
+) -> float:
+    """Check one property of one executor on one case: what a disagreement's code calls.
+
+    Args:
+        recurrence: the system.
+        inputs (*batch, time, m): u.
+        initial_state (*batch, n): the state before the first step. None: zeros.
+        lengths (*batch): the steps of each sequence; None: all.
+        executor: who is checked.
+        property: the name of the property.
+
+    Returns:
+        The share of the bound that is used.
+
+    Raises:
+        Disagreement: the property does not hold.
+        ValueError: there is no property of this name.
+
+    Example:
+        >>> import torch, linrec
+        >>> from linrec.testing import check_case
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> options = {"executor": linrec.Chunked(), "property": "agreement"}
+        >>> check_case(average, torch.ones(3, 1), **options) < 1
+        True
+    """
+    known = PROPERTIES | operations.PROPERTIES
+    if property not in known:
+        raise ValueError(f"`{property}` is no property: expected one of {', '.join(known)}.")
+    case = Case(recurrence, inputs, initial_state, lengths)
+    return hold(property, known[property], executor, case)
+
+
+def hold(name: str, property: Property, executor: Executor, case: Case) -> float:
+    """See that a property holds; give the share of its bound that is used."""
+    worst = 0.0
+    try:
+        for comparison in property(case, executor):
+            used = share(comparison)
+            if used > 1:
+                raise Disagreement(name, executor, case, reason(comparison))
+            worst = max(worst, used)
+    except Disagreement:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise Disagreement(name, executor, case, text) from error
+    return worst
+
+
+def search(
+    cases: st.SearchStrategy[Case],
+    executors: Iterable[Executor],
+    examples: int,
+    random_seed: int,
+    properties: dict[str, Property] = PROPERTIES,
+    *,
+    most_failures: int = 1,
+    progress: Callable[[], object] = lambda: None,
+) -> Report:
+    """Try cases on every executor and property; what fails is shrunk and then left out."""
+    report = Report()
+    pairs = [(name, executor) for executor in executors for name in properties]
+
+    def attempt(pair: tuple[str, Executor], case: Case) -> None:
+        name, executor = pair
+        if executor.why_not(case.recurrence, case.steps) is None:
+            report.note(name, executor, hold(name, properties[name], executor, case))
+
+    while pairs and len(report.failures) < most_failures:
+        failed = smallest_failure(cases, pairs, attempt, examples, random_seed, progress)
+        if failed is None:
+            break
+        report.fail(*failed)
+        pairs.remove(failed[0])
+    return report

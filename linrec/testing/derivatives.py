@@ -1,0 +1,167 @@
+"""What must hold of derivatives: against the exact gradient, and against differences."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from linrec.executors import Executor, Result
+from linrec.run import run
+from linrec.testing.case import Case, Comparison, like
+from linrec.testing.values import WIDE
+
+Comparisons = Iterator[Comparison]
+
+# Differences of this step: the function's curvature and its rounding errors weigh alike.
+STEP = 1e-6
+
+# Where states may grow beyond this, differences tell little.
+TAME = 1e3
+
+# Up to so many numbers, each is moved by itself.
+FEW = 256
+
+
+def gradient_of_inputs(case: Case, executor: Executor) -> Comparisons:
+    """The gradient in the inputs is the adjoint recurrence, run backwards in time."""
+    batch = case.at_rest.truth.outputs.shape[:-2]
+    inputs = case.inputs.expand(*batch, -1, -1).detach().clone().requires_grad_()
+    outputs = case.at_rest.with_inputs(inputs).run(executor).outputs
+    back = case.backwards
+    v = back.inputs.flip(-2)
+    truth, allowed = (each.outputs.flip(-2) for each in (back.truth, back.allowed(executor)))
+    yield Comparison("gradient in the inputs", gradient(outputs, v, inputs), truth, allowed)
+
+
+def gradient_of_state(case: Case, executor: Executor) -> Comparisons:
+    """The gradient in the initial state: ⟨∇⟨y, v⟩, d⟩ = ⟨y(d), v⟩, y(d) being what d becomes."""
+    state = like(case.at_rest.truth.final_state.to(case.inputs.dtype)).requires_grad_()
+    silence = torch.zeros_like(case.inputs)
+    silent = case.variant("silent", lambda: Case(case.recurrence, silence, state.detach()))
+    outputs = replace(silent, initial_state=state).run(executor).outputs
+    v = like(outputs)
+    found = gradient(outputs, v, state)
+    left = (found.conj().to(WIDE) * state.detach().to(WIDE)).sum()
+    products = v.conj().to(WIDE) * silent.truth.outputs.to(WIDE)
+    # The gradient sums over steps and outputs; of each state what its share of y(d) has.
+    terms = 2 * (case.steps + 1) * (v.shape[-1] + 1) * eps(v)
+    sizes = silent.bounds.largest().outputs
+    allowed = (v.abs() * (2 * silent.allowed(executor).outputs + terms * sizes)).sum()
+    yield Comparison("gradient in the initial state", left, products.sum(), allowed)
+
+
+def first_differences(case: Case, executor: Executor) -> Comparisons:
+    """First derivatives, in everything, are those that differences give (`gradcheck`)."""
+    yield from by_differences("first derivatives", gradcheck, case, executor)
+
+
+def second_differences(case: Case, executor: Executor) -> Comparisons:
+    """Second derivatives, in everything, are those that differences give (`gradgradcheck`)."""
+    # Which gradients may be left out was seen with the first derivatives.
+    check = partial(gradgradcheck, check_undefined_grad=False)
+    yield from by_differences("second derivatives", check, case, executor)
+
+
+def by_differences(
+    what: str, check: Callable[..., bool], case: Case, executor: Executor
+) -> Comparisons:
+    """Let torch compare derivatives with differences, complex ones too, on a small case."""
+    small = case.small
+    if not is_tame(small):
+        return
+    leaves = small.recurrence.leaves()
+    names = [*leaves, "inputs", "initial_state"]
+    values = [*leaves.values(), small.inputs, small.initial_state]
+    tensors = [value.detach().clone().requires_grad_() for value in values if value is not None]
+
+    def everything(*given: Tensor) -> tuple[Tensor, ...]:
+        by_name = dict(zip(names, given, strict=True))
+        inputs, state = by_name.pop("inputs"), by_name.pop("initial_state")
+        recurrence = small.recurrence.with_leaves(by_name)
+        return tuple(run(recurrence, inputs, state, executor=executor))
+
+    # A difference errs by the rounding of values over the step, and the step squared times a
+    # third derivative: products of up to T matrices have T³ of those, as large as the values.
+    size, numbers = float(small.bounds.most.max()) + 1, sum(each.numel() for each in tensors)
+    rounding = float(torch.cat([b.flatten() for b in small.allowed(executor)]).max())
+    limit = rounding * numbers / STEP + STEP**2 * (small.steps + 2) ** 3 * size
+    options = {"eps": STEP, "atol": 4 * limit, "rtol": 1e-5, "fast_mode": True}
+    try:
+        check(everything, tensors, **options)
+    except torch.autograd.gradcheck.GradcheckError as error:  # type: ignore[attr-defined]
+        text = f"{what}: {' '.join(str(error).split())}"
+        yield Comparison(text, torch.ones(()), torch.zeros(()), 0.0)
+        return
+    yield Comparison(what, torch.zeros(()), torch.zeros(()), 1.0)
+
+
+def forward_mode(case: Case, executor: Executor) -> Comparisons:
+    """Forward derivatives are those of the outputs: ⟨J d, v⟩ = ⟨d, J* v⟩."""
+    small = case.small
+    if not is_tame(small):
+        return
+    leaves = small.recurrence.leaves()
+
+    def outputs(*given: Tensor) -> Tensor:
+        recurrence = small.recurrence.with_leaves(dict(zip(leaves, given[:-1], strict=True)))
+        return run(recurrence, given[-1], small.initial_state, executor=executor).outputs
+
+    primals = (*(leaf.detach() for leaf in leaves.values()), small.inputs)
+    tangents = tuple(like(primal) for primal in primals)
+    value, forward, *_ = torch.func.jvp(outputs, primals, tangents)
+    v = like(value)
+    pull = torch.func.vjp(outputs, *primals)[1]
+    left = (forward.conj() * v).sum().real
+    right = sum((t.conj() * g).sum().real for t, g in zip(tangents, pull(v), strict=True))
+    size = float((small.bounds.most.max() + 1) ** 2)
+    count = 4 * (small.steps + 1) ** 2 * (value.numel() + sum(p.numel() for p in primals))
+    yield Comparison(
+        "⟨J d, v⟩ and ⟨d, J* v⟩", left, torch.as_tensor(right), count * eps(value) * size
+    )
+
+
+def vectorized(case: Case, executor: Executor) -> Comparisons:
+    """`vmap` over sequences and over systems gives what one at a time gives."""
+    whole = case.whole
+    if not case.inputs.numel():
+        return
+    truth, allowed = whole.truth, whole.allowed(executor)
+    stacked = torch.stack([case.inputs, -case.inputs])
+    outputs = torch.func.vmap(lambda u: run(case.recurrence, u, executor=executor).outputs)(stacked)
+    rest, limit = whole.at_rest.truth.outputs, whole.at_rest.allowed(executor).outputs
+    yield Comparison("outputs of -u, mapped", outputs[1], -rest, limit)
+    leaves = case.recurrence.leaves()
+
+    def one(given: dict[str, Tensor]) -> Result:
+        recurrence = case.recurrence.with_leaves(given)
+        return run(recurrence, case.inputs, case.initial_state, executor=executor)
+
+    twice = {name: torch.stack([torch.zeros_like(leaf), leaf]) for name, leaf in leaves.items()}
+    got = torch.func.vmap(one)(twice)
+    yield Comparison("outputs of mapped systems", got.outputs[1], truth.outputs, allowed.outputs)
+    yield Comparison(
+        "states of mapped systems", got.final_state[1], truth.final_state, allowed.final_state
+    )
+
+
+def is_tame(case: Case) -> bool:
+    """Whether differences can tell a derivative, and are few enough."""
+    numbers = sum(leaf.numel() for leaf in case.recurrence.leaves().values())
+    small = 0 < case.steps and numbers + case.inputs.numel() <= FEW
+    return small and float(case.bounds.most.max()) <= TAME
+
+
+def gradient(outputs: Tensor, v: Tensor, given: Tensor) -> Tensor:
+    """The gradient of Re⟨outputs, v⟩ in a tensor; zeros where it has no influence."""
+    if not outputs.numel():
+        return torch.zeros_like(given)
+    (found,) = torch.autograd.grad(outputs, given, v, allow_unused=True)
+    return torch.zeros_like(given) if found is None else found
+
+
+def eps(tensor: Tensor) -> float:
+    """The distance from one to the next larger number of a tensor's kind."""
+    return torch.finfo(tensor.dtype).eps

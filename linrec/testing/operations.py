@@ -1,0 +1,90 @@
+"""What must hold of the five operations of a structure, against the matrix it stands for."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from linrec._checks import double_dtype
+from linrec.executors import Executor
+from linrec.structures import Dense, Structure, Varying
+from linrec.testing.case import Case, Comparison, like
+from linrec.testing.products import stored_magnitude
+from linrec.testing.values import same
+
+Comparisons = Iterator[Comparison]
+
+
+def apply(case: Case, executor: Executor) -> Comparisons:
+    """`apply` multiplies by the matrix that `to_dense` writes out."""
+    A, dense, sizes, unit = parts(case)
+    states = like(dense[..., 0])
+    expected = (dense.to(wide(A)) @ states.to(wide(A)).unsqueeze(-1)).squeeze(-1)
+    allowed = (sizes @ states.abs().double().unsqueeze(-1)).squeeze(-1)
+    yield Comparison("A x", A.apply(states), expected, 2 * unit * (A.state_size + 3) * allowed)
+
+
+def compose(case: Case, executor: Executor) -> Comparisons:
+    """`compose` multiplies matrices, of its own kind and of others."""
+    A, dense, sizes, unit = parts(case)
+    yield product("A A", A, A, dense, sizes, unit)
+    other = Dense(like(dense))
+    other = Varying(other) if isinstance(A, Varying) else other
+    yield product("A E", A, other, dense, sizes, unit)
+    yield product("E A", other, A, dense, sizes, unit)
+
+
+def product(
+    what: str, A: Structure, E: Structure, dense: Tensor, sizes: Tensor, unit: float
+) -> Comparison:
+    """Compare A.compose(E) with the product of the matrices."""
+    left, right = (each.to_dense().to(wide(A)) for each in (A, E))
+    bounds = (stored_magnitude(of_steps(each)).double() for each in (A, E))
+    n = A.state_size
+    got = A.compose(E).to_dense()
+    # Composed, then written out: factors of up to n columns are multiplied twice.
+    allowed = 4 * unit * (2 * n + 3) * (next(bounds) @ next(bounds))
+    return Comparison(what, got, left @ right, allowed)
+
+
+def adjoint(case: Case, executor: Executor) -> Comparisons:
+    """`adjoint` is the conjugate transpose, and its own inverse."""
+    A, dense, sizes, unit = parts(case)
+    allowed = 2 * unit * (A.state_size + 3) * sizes
+    yield Comparison("A*", A.adjoint().to_dense(), dense.mH, allowed.mT)
+    yield Comparison("A**", A.adjoint().adjoint().to_dense(), dense, allowed)
+
+
+def shape(case: Case, executor: Executor) -> Comparisons:
+    """`state_size` and the batch axes are those of the matrix; indexing takes matrices."""
+    A, dense, sizes, unit = parts(case)
+    expected = (*A.batch_shape, A.state_size, A.state_size)
+    yield same("shape of the matrix", tuple(dense.shape), expected)
+    yield same("a new axis", tuple(of_steps(A)[None].to_dense().shape), (1, *expected))
+    allowed = 2 * unit * (A.state_size + 3) * sizes
+    yield Comparison("A in double precision", A.to(wide(A)).to_dense(), dense, allowed)
+
+
+PROPERTIES: dict[str, Callable[[Case, Executor], Comparisons]] = {
+    "apply": apply,
+    "compose": compose,
+    "adjoint of A": adjoint,
+    "shape": shape,
+}
+
+
+def parts(case: Case) -> tuple[Structure, Tensor, Tensor, float]:
+    """The structure, its matrix, the sizes that are added in it, and the unit roundoff."""
+    A = case.recurrence.A
+    unit = torch.finfo(A.dtype).eps * (2**1.5 if A.dtype.is_complex else 1) / 2
+    return A, A.to_dense(), stored_magnitude(of_steps(A)).double(), unit
+
+
+def of_steps(A: Structure) -> Structure:
+    """The structure inside a `Varying`, time being a batch axis."""
+    return A.A if isinstance(A, Varying) else A
+
+
+def wide(A: Structure) -> torch.dtype:
+    """Double precision, real or complex."""
+    return double_dtype(A.dtype)

@@ -1,0 +1,158 @@
+"""How large products of a system's matrices get: what every error bound is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linrec._checks import double_dtype
+from linrec.structures import (
+    BlockDiagonal,
+    Dense,
+    Diagonal,
+    DiagonalPlusLowRank,
+    Structure,
+    Varying,
+)
+from linrec.systems import LinearRecurrence
+
+
+@dataclass(frozen=True, eq=False)
+class Magnitudes:
+    """The absolute values of one copy of a system, written out, in double precision.
+
+    Attributes:
+        A (*batch, time or 1, n, n): |A| as it is stored: |d| + |U||V*| of a low-rank structure.
+        B, C, D (*batch, time or 1, rows, columns): |B|, |C|, |D|; None: the identity, or nothing.
+        products: |A_t … A_{s+1}| for 0 ≤ s ≤ t, latest t only, `(*batch, t + 1, n, n)` by s.
+        varying: whether the matrices change from step to step.
+    """
+
+    A: Tensor
+    B: Tensor | None
+    C: Tensor | None
+    D: Tensor | None
+    products: Callable[[int], Tensor]
+    varying: bool
+
+
+def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
+    """Write out the absolute values of a system's matrices and of their products."""
+    one = recurrence.per_copy()
+    structure = one.A.A if isinstance(one.A, Varying) else one.A
+    structure = structure.to(double_dtype(structure.dtype))
+    exact, stored = structure.to_dense().detach(), stored_magnitude(structure)
+    known = isinstance(structure, Dense | Diagonal | BlockDiagonal | DiagonalPlusLowRank)
+    if not recurrence.varying:
+        exact, stored = exact.unsqueeze(-3), stored.unsqueeze(-3)
+    B, C, D = (absolute(matrix, recurrence.varying) for matrix in (one.B, one.C, one.D))
+    by_step = all_products(exact, stored, steps, recurrence.varying)
+    by_step = by_step if known else spread(by_step)
+    return Magnitudes(stored, B, C, D, by_step, recurrence.varying)
+
+
+def stored_magnitude(A: Structure) -> Tensor:
+    """Write out |A|, of a sum the absolute values of its parts: they may cancel in A itself."""
+    if isinstance(A, DiagonalPlusLowRank):
+        low_rank = A.left.detach().abs() @ A.right.detach().abs().mT
+        return torch.diag_embed(A.diagonal.detach().abs()) + low_rank
+    dense = A.to_dense().detach().abs()
+    return dense if isinstance(A, Dense | Diagonal | BlockDiagonal) else everywhere(dense)
+
+
+def everywhere(matrices: Tensor) -> Tensor:
+    """The largest entry of each matrix in all its places.
+
+    Nothing is known of how a structure of another library multiplies: a transform, say, spreads
+    errors over all entries.
+    """
+    return matrices.amax((-2, -1), keepdim=True).expand_as(matrices)
+
+
+def absolute(matrix: Tensor | None, varying: bool) -> Tensor | None:
+    """Write out the absolute values of a matrix, with an axis of time."""
+    if matrix is None:
+        return None
+    values = matrix.detach().to(double_dtype(matrix.dtype)).abs()
+    return values if varying and values.ndim > 2 else values.unsqueeze(-3)
+
+
+def all_products(
+    exact: Tensor, stored: Tensor, steps: int, varying: bool
+) -> Callable[[int], Tensor]:
+    """Prepare |A_t … A_{s+1}| for every s ≤ t.
+
+    A sum of parts that cancel keeps its parts in its first few powers: products of up to n steps
+    are bounded by those of the parts where these differ from the whole.
+    """
+    n = exact.shape[-1]
+    parted = n if bool((stored > exact.abs() * (1 + 1e-9)).any()) else 0
+    identity = torch.eye(n, dtype=exact.dtype).expand(*exact.shape[:-3], 1, n, n)
+    if varying:
+        return varying_products(exact, stored, identity, parted, steps)
+    whole, parts = identity, identity.abs()
+    powers = [parts]
+    for exponent in range(1, steps + 1):
+        whole, parts = exact @ whole, stored @ parts
+        powers.append(parts if exponent <= parted else whole.abs())
+    latest_first = torch.cat(powers[::-1], -3)
+    return lambda t: latest_first[..., steps - t :, :, :]
+
+
+def spread(products: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
+    """Let every entry of a product be as large as its largest; no step at all is exact."""
+
+    def by_step(t: int) -> Tensor:
+        rows = products(t)
+        return torch.cat([everywhere(rows[..., :-1, :, :]), rows[..., -1:, :, :]], -3)
+
+    return by_step
+
+
+def varying_products(
+    exact: Tensor, stored: Tensor, identity: Tensor, parted: int, steps: int
+) -> Callable[[int], Tensor]:
+    """Prepare the products of matrices that change from step to step."""
+    whole, parts = identity, identity.abs()
+    rows = [parts]
+    for step in range(steps):
+        now = min(step, exact.shape[-3] - 1)
+        whole = torch.cat([exact[..., now, None, :, :] @ whole, identity], -3)
+        parts = torch.cat([stored[..., now, None, :, :] @ parts, identity.abs()], -3)
+        short = min(parted + 1, step + 2)
+        bound = torch.cat([whole.abs()[..., :-short, :, :], parts[..., -short:, :, :]], -3)
+        rows.append(bound)
+    return rows.__getitem__
+
+
+def summed(products: Tensor, vectors: Tensor) -> Tensor:
+    """Σ_s |A_t … A_{s+1}| v_s for `vectors (*batch, t + 1, n, k)`, to `(*batch, n, k)`."""
+    return (products @ vectors).sum(-3)
+
+
+def largest(products: Tensor, vectors: Tensor) -> Tensor:
+    """The largest of |A_t … A_{s+1}| v_s over s, each component by itself."""
+    return (products @ vectors).amax(-3)
+
+
+def reached(system: Magnitudes, sources: Tensor) -> Tensor:
+    """Σ_{s ≤ t} |A_t … A_{s+1}| w_s for `sources (*batch, T + 1, n, k)`, in the same shape."""
+    rows = [
+        summed(system.products(t), sources[..., : t + 1, :, :]) for t in range(sources.shape[-3])
+    ]
+    return torch.stack(rows, -3)
+
+
+def split(system: Magnitudes, vectors: Tensor) -> Tensor:
+    """The largest that vectors get if the way from a step to another is cut into three more parts.
+
+    max over r₁ ≤ r₂ ≤ r₃ ≤ t of |A_t … A_{r₃+1}| |A_{r₃} … A_{r₂+1}| |A_{r₂} … A_{r₁+1}| v_{r₁}.
+    """
+    for _ in range(3):
+        rows = [
+            largest(system.products(t), vectors[..., : t + 1, :, :])
+            for t in range(vectors.shape[-3])
+        ]
+        vectors = torch.stack(rows, -3)
+    return vectors

@@ -1,0 +1,144 @@
+"""What checking found: how much of each bound was used, and what went over it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from linrec.executors import Executor
+from linrec.testing.case import Case, Comparison
+from linrec.testing.source import imports_of, written
+
+
+class Disagreement(AssertionError):
+    """An executor gives something else than the definition does.
+
+    Attributes:
+        property: the name of what does not hold.
+        executor: for which executor.
+        case: the smallest case found, None where there is no recurrence to write down.
+        code: that case as a program that shows the disagreement.
+    """
+
+    def __init__(self, property: str, executor: object, case: Case | None, reason: str) -> None:
+        self.property, self.executor, self.case = property, executor, case
+        self.code = "" if case is None else program(property, executor, case)
+        shown = f"\n\nTo see it again:\n\n{self.code}" if self.code else ""
+        super().__init__(f"{property} does not hold for {executor}: {reason}{shown}")
+
+
+def program(property: str, executor: object, case: Case) -> str:
+    """Write a case as a program that checks one property of one executor."""
+    arguments = [
+        f"    {written(case.recurrence)},",
+        f"    {written(case.inputs)},",
+        *(f"    {name}={written(value)}," for name, value in optional(case).items()),
+        f"    executor={written(executor)},",
+        f'    property="{property}",',
+    ]
+    call = "\n".join(["linrec.testing.check_case(", *arguments, ")"])
+    return f"{imports_of(case.recurrence, executor)}\n{call}\n"
+
+
+def optional(case: Case) -> dict[str, Tensor]:
+    """List what of a case may be left out and is not."""
+    given = {"initial_state": case.initial_state, "lengths": case.lengths}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass
+class Report:
+    """The worst share of its bound that each property used, for each executor.
+
+    Attributes:
+        shares: by property and executor, the largest error over its bound; above 1 is a failure.
+        examples: by property and executor, how many cases it was tried on.
+        failures: the smallest disagreement of each pair that failed.
+    """
+
+    shares: dict[tuple[str, Executor], float] = field(default_factory=dict)
+    examples: dict[tuple[str, Executor], int] = field(default_factory=dict)
+    failures: list[Disagreement] = field(default_factory=list)
+
+    def note(self, property: str, executor: Executor, share: float) -> None:
+        """Remember a share, if it is the largest so far."""
+        pair = property, executor
+        self.shares[pair] = max(self.shares.get(pair, 0.0), share)
+        self.examples[pair] = self.examples.get(pair, 0) + 1
+
+    def fail(self, pair: tuple[str, Executor], failure: Disagreement) -> None:
+        """Remember a failure."""
+        self.failures.append(failure)
+        self.note(*pair, math.inf)
+
+    @property
+    def executors(self) -> list[Executor]:
+        """The executors, in the order in which they were met."""
+        return list(dict.fromkeys(executor for _, executor in self.shares))
+
+    @property
+    def properties(self) -> list[str]:
+        """The properties, in the order in which they were met."""
+        return list(dict.fromkeys(name for name, _ in self.shares))
+
+    def cell(self, property: str, executor: Executor) -> str:
+        """One cell of the table: a share in per cent, "fails", or nothing."""
+        share = self.shares.get((property, executor))
+        if share is None:
+            return ""
+        return "fails" if share > 1 else f"{100 * share:.2g} %"
+
+    def raise_first(self) -> "Report":
+        """Raise the first failure, if there is one."""
+        for failure in self.failures:
+            raise failure
+        return self
+
+    def __str__(self) -> str:
+        rows = [["", *(str(executor).partition("(")[0] for executor in self.executors)]]
+        for name in self.properties:
+            rows.append([name, *(self.cell(name, each) for each in self.executors)])
+        return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Lay a table out in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def share(comparison: Comparison) -> float:
+    """How much of what is allowed the worst difference uses; infinite where it is no number.
+
+    Where the bound itself is infinite, intermediate results overflow and nothing is promised.
+    """
+    _, got, expected, allowed = comparison
+    if got.shape != torch.broadcast_shapes(got.shape, expected.shape):
+        return math.inf
+    wide = torch.promote_types(got.dtype, torch.promote_types(expected.dtype, torch.float64))
+    difference = (got.detach().to(wide) - expected.detach().to(wide)).abs()
+    limit = torch.as_tensor(allowed).expand_as(difference)
+    shares = torch.where(difference == 0, 0, difference / limit)
+    shares = torch.where(limit.isinf(), 0, shares.nan_to_num(nan=math.inf, posinf=math.inf))
+    return float(shares.max()) if shares.numel() else 0.0
+
+
+def reason(comparison: Comparison) -> str:
+    """Say where a comparison fails worst, and by how much."""
+    what, got, expected, allowed = comparison
+    got = got.detach()
+    if got.shape != torch.broadcast_shapes(got.shape, expected.shape):
+        return f"{what} of shape {tuple(got.shape)}, expected {tuple(expected.shape)}."
+    expected = expected.detach().broadcast_to(got.shape)
+    limit = torch.as_tensor(allowed).broadcast_to(got.shape)
+    over = ((got - expected).abs() / limit).nan_to_num(nan=math.inf)
+    place = torch.unravel_index(over.argmax(), got.shape) if got.ndim else ()
+    index = tuple(int(axis) for axis in place)
+    times = float(over[index])
+    return (
+        f"{what}{f' at index {list(index)}' if index else ''}: got {got[index].item()}, expected "
+        f"{expected[index].item()} within {float(limit[index]):.3g}; {times:.3g} times the bound."
+    )

@@ -1,0 +1,74 @@
+"""Run hypothesis until something fails, shrink that for a while, and hand it back."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis import strategies as st
+
+from linrec.testing.report import Disagreement
+
+# After so many attempts to make a failing example smaller, the smallest so far will do.
+ATTEMPTS = 300
+
+QUIET = settings(
+    database=None,
+    deadline=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
+    report_multiple_bugs=False,
+    print_blob=False,
+    verbosity=Verbosity.quiet,
+)
+
+
+Key = TypeVar("Key")
+
+
+class Enough(BaseException):
+    """Shrinking took long enough. (Hypothesis lets only what is no `Exception` through.)"""
+
+
+def smallest_failure(
+    drawn: st.SearchStrategy[Any],
+    keys: Iterable[Key],
+    attempt: Callable[[Key, Any], None],
+    examples: int,
+    random_seed: int,
+    progress: Callable[[], object],
+) -> tuple[Key, Disagreement] | None:
+    """Try examples on every key; after the first failure only its key, on ever smaller examples.
+
+    Args:
+        drawn: what examples are drawn from.
+        keys: what is tried on each.
+        attempt: tries one key on one example, and raises a `Disagreement`.
+        examples: how many are tried.
+        random_seed: where the search begins.
+        progress: called after each example that passed.
+
+    Returns:
+        The key that failed and its smallest disagreement; None if nothing failed.
+    """
+    found: list[tuple[Key, Disagreement]] = []
+    all_keys, tried = list(keys), itertools.count()
+
+    def once(example: Any) -> None:
+        for key in [found[-1][0]] if found else all_keys:
+            try:
+                attempt(key, example)
+            except Disagreement as failure:
+                found.append((key, failure))
+                raise
+            finally:
+                if found and next(tried) > ATTEMPTS:
+                    raise Enough
+        progress()
+
+    options = settings(QUIET, max_examples=examples)
+    try:
+        seed(random_seed)(options(given(drawn)(once)))()
+    except (Disagreement, Enough):
+        return found[-1]
+    return None

@@ -1,0 +1,68 @@
+"""Values written as the Python code that makes them, to be pasted."""
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor
+
+from linrec.structures import Structure, Varying
+from linrec.systems import LinearRecurrence
+
+# What the written code is to be preceded by.
+IMPORTS = "import torch\nimport linrec\nimport linrec.testing\nfrom torch import inf, nan, tensor\n"
+
+
+def written(value: Any) -> str:
+    """Write a value as code: tensors with all their digits, recurrences, structures, the rest.
+
+    Example:
+        >>> import linrec
+        >>> from linrec.testing.source import written
+        >>> print(written(linrec.LinearRecurrence(A=[[0.5]], copies=2)))
+        linrec.LinearRecurrence(linrec.Dense(tensor([[0.5]], dtype=torch.float32)), copies=2)
+    """
+    if isinstance(value, Tensor):
+        return written_tensor(value)
+    if isinstance(value, LinearRecurrence):
+        given = {name: getattr(value, name) for name in "BCD"}
+        parts = [
+            f"{name}={written(matrix)}" for name, matrix in given.items() if matrix is not None
+        ]
+        parts += [f"copies={value.copies}"] if value.copies > 1 else []
+        return f"linrec.LinearRecurrence({', '.join([written(value.A), *parts])})"
+    if isinstance(value, Varying):
+        return f"{named(value)}({written(value.A)})"
+    if isinstance(value, Structure) and dataclasses.is_dataclass(value):
+        fields = (written(getattr(value, each.name)) for each in dataclasses.fields(value))
+        return f"{named(value)}({', '.join(fields)})"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
+        return f"{named(value)}({', '.join(f'{name}={written(part)}' for name, part in fields)})"
+    return repr(value)
+
+
+def named(value: object) -> str:
+    """The name of a value's class: linrec's own as users know them, others as they are."""
+    known = type(value).__module__.partition(".")[0] == "linrec"
+    return f"linrec.{type(value).__name__}" if known else type(value).__name__
+
+
+def written_tensor(tensor: Tensor) -> str:
+    """Write a tensor; one of no elements by its shape."""
+    if not tensor.numel():
+        return f"torch.zeros({tuple(tensor.shape)}, dtype={tensor.dtype})"
+    values = tensor.detach().cpu().resolve_conj().resolve_neg().tolist()
+    return f"tensor({values}, dtype={tensor.dtype})"
+
+
+def imports_of(*values: object) -> str:
+    """Write the imports that the code of these values needs."""
+    inner = [value.A if isinstance(value, LinearRecurrence) else value for value in values]
+    inner = [value.A if isinstance(value, Varying) else value for value in inner]
+    foreign = {type(value) for value in inner if dataclasses.is_dataclass(value)}
+    lines = sorted(
+        f"from {each.__module__} import {each.__qualname__}\n"
+        for each in foreign
+        if each.__module__.partition(".")[0] != "linrec"
+    )
+    return IMPORTS + "".join(lines)

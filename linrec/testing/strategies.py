@@ -1,0 +1,261 @@
+"""Hypothesis strategies: structures, recurrences around them, and what is fed to them.
+
+Simple values come first, so that a failure shrinks to them: few states, few steps, whole numbers.
+"""
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import Tensor
+
+from linrec.structures import (
+    BlockDiagonal,
+    Dense,
+    Diagonal,
+    DiagonalPlusLowRank,
+    Structure,
+    Varying,
+)
+from linrec.systems import LinearRecurrence
+from linrec.testing.matrices import KINDS
+
+DTYPES = (torch.float64, torch.float32, torch.complex128, torch.complex64)
+BATCHES = ((), (), (2,), (1,), (2, 1), (3, 2))
+
+# Larger tensors are random; drawing each number by itself would take too long.
+FEW = 24
+
+
+def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    """Draw tensors of a shape: few simple numbers each, or normal ones of one seed.
+
+    Args:
+        shape: their shape.
+        dtype: their dtype, real or complex.
+
+    Returns:
+        A strategy.
+
+    Example:
+        >>> from hypothesis import given
+        >>> import torch
+        >>> from linrec.testing import tensors
+        >>> @given(tensors((2, 3), torch.float32))
+        ... def test_shape(drawn):
+        ...     assert drawn.shape == (2, 3)
+        >>> test_shape()
+    """
+    random = st.integers(0, 2**31 - 1).map(lambda seed: normal(shape, dtype, seed))
+    if int(np.prod(shape)) > FEW:
+        return random
+    # Numbers whose products could be too small to be normal would only test the underflow.
+    numbers = st.one_of(
+        st.integers(-3, 3).map(float),
+        st.floats(-2, 2).map(lambda x: x if abs(x) > 1e-3 else 0.0),
+    )
+    parts = (2, *shape) if dtype.is_complex else shape
+    drawn = arrays(np.float64, parts, elements=numbers, fill=st.nothing())
+    return st.one_of(drawn.map(lambda array: from_parts(array, dtype)), random)
+
+
+def normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
+    """Draw normal numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def from_parts(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """Make a tensor, complex from real and imaginary parts."""
+    whole = array[0] + 1j * array[1] if dtype.is_complex else array
+    return torch.as_tensor(whole).to(dtype)
+
+
+@st.composite
+def structures(
+    draw: st.DrawFn,
+    *,
+    sizes: st.SearchStrategy[int] = st.integers(1, 5),  # noqa: B008  # strategies are constants
+    dtypes: st.SearchStrategy[torch.dtype] = st.sampled_from(DTYPES),  # noqa: B008  # as above
+    batch_shapes: st.SearchStrategy[tuple[int, ...]] = st.sampled_from(BATCHES),  # noqa: B008
+) -> Structure:
+    """Draw a transition matrix in any structure.
+
+    Dense ones are stable, marginal (rotations, permutations), unstable, nilpotent, defective
+    (Jordan blocks), singular, badly scaled, not normal (Legendre) or anything; diagonals and
+    blocks as well, and each of them once for all steps or, in `Varying`, one a step.
+
+    Args:
+        sizes: the number of states (blocks make it a multiple).
+        dtypes: real and complex.
+        batch_shapes: the batch axes; a `Varying` one has an axis of time after them.
+
+    Returns:
+        A strategy.
+
+    Example:
+        >>> from hypothesis import given
+        >>> from linrec.testing import structures
+        >>> @given(structures())
+        ... def test_twice_adjoint(A):
+        ...     assert (A.adjoint().adjoint().to_dense() == A.to_dense()).all()
+        >>> test_twice_adjoint()
+    """
+    batch, dtype, n = draw(batch_shapes), draw(dtypes), draw(sizes)
+    if not draw(st.booleans()):
+        return draw(invariant(batch, dtype, n))
+    steps = draw(st.integers(1, 6))
+    return Varying(draw(invariant((*batch, steps), dtype, n)))
+
+
+@st.composite
+def invariant(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int) -> Structure:
+    """Draw a structure that is not `Varying`."""
+    form = draw(st.sampled_from((Dense, Diagonal, BlockDiagonal, DiagonalPlusLowRank)))
+    if form is Dense:
+        return Dense(draw(matrices(batch, dtype, n)))
+    if form is Diagonal:
+        return Diagonal(draw(decays((*batch, n), dtype)))
+    if form is BlockDiagonal:
+        blocks = draw(st.integers(1, 3))
+        size = max(n // blocks, 1)
+        return BlockDiagonal(draw(matrices((*batch, blocks), dtype, size)))
+    rank = draw(st.integers(1, min(n, 2)))
+    factors = (draw(tensors((*batch, n, rank), dtype)) / (2 * n) for _ in range(2))
+    return DiagonalPlusLowRank(draw(decays((*batch, n), dtype)) / 2, *factors)
+
+
+@st.composite
+def decays(draw: st.DrawFn, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Draw diagonals: some of their entries 0, 1 or just beyond."""
+    values = draw(tensors(shape, dtype))
+    most = draw(st.sampled_from((0.9, 1.0, 1.25)))
+    return torch.where(values.abs() > most, values.sgn() * most, values)
+
+
+@st.composite
+def matrices(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int) -> Tensor:
+    """Draw square matrices of one kind of trouble."""
+    kind = draw(st.sampled_from(list(KINDS)))
+    return KINDS[kind](draw(tensors((*batch, n, n), dtype)))
+
+
+@st.composite
+def recurrences(
+    draw: st.DrawFn,
+    transitions: st.SearchStrategy[Structure] = structures(),  # noqa: B008  # as above
+) -> LinearRecurrence:
+    """Draw a recurrence: a transition with or without B, C and D, copies, and batch axes.
+
+    Args:
+        transitions: the structures of A.
+
+    Returns:
+        A strategy.
+
+    Example:
+        >>> from hypothesis import given
+        >>> from linrec.testing import recurrences, structures
+        >>> @given(recurrences(structures()))
+        ... def test_sizes(recurrence):
+        ...     assert recurrence.state_size % recurrence.copies == 0
+        >>> test_sizes()
+    """
+    A = draw(transitions)
+    n, batch = A.state_size, A.batch_shape
+    few = st.integers(1, 3)
+    m, p = (draw(few) if draw(st.booleans()) else None for _ in range(2))
+    shapes = {
+        "B": None if m is None else (n, m),
+        "C": None if p is None else (p, n),
+        "D": (p or n, m or n) if draw(st.booleans()) else None,
+    }
+    given = {}
+    for name, shape in shapes.items():
+        if shape is not None:
+            own = batch if batch and draw(st.booleans()) else ()
+            given[name] = draw(tensors((*own, *shape), A.dtype))
+    return LinearRecurrence(A, **given, copies=draw(st.sampled_from((1, 1, 2, 3))))
+
+
+@st.composite
+def inputs_for(
+    draw: st.DrawFn,
+    recurrence: LinearRecurrence,
+    lengths: st.SearchStrategy[int] = st.one_of(st.integers(0, 7), st.integers(0, 24)),  # noqa: B008
+) -> Tensor:
+    """Draw inputs `(*batch, time, m)` for a recurrence, of its dtype; also of no steps.
+
+    Args:
+        recurrence: what they are for; a varying one says itself how many steps there are.
+        lengths: the number of steps otherwise.
+
+    Returns:
+        A strategy.
+
+    Example:
+        >>> from hypothesis import given
+        >>> import linrec
+        >>> from linrec.testing import inputs_for
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> @given(inputs_for(average))
+        ... def test_mean(inputs):
+        ...     assert linrec.run(average, inputs).outputs.abs().sum() <= inputs.abs().sum() + 1e-3
+        >>> test_mean()
+    """
+    steps = draw(lengths) if recurrence.steps is None else recurrence.steps
+    batch = (*draw(st.sampled_from(((), (), (2,), (1,)))), *recurrence.batch_shape)
+    return draw(tensors((*batch, steps, recurrence.input_size), recurrence.dtype))
+
+
+@st.composite
+def initial_states_for(
+    draw: st.DrawFn, recurrence: LinearRecurrence, batch: tuple[int, ...] | None = None
+) -> Tensor | None:
+    """Draw an initial state `(*batch, n)`, or none.
+
+    Args:
+        recurrence: what it is for.
+        batch: its batch axes. None: those of the recurrence.
+
+    Returns:
+        A strategy.
+
+    Example:
+        >>> from hypothesis import given
+        >>> import linrec
+        >>> from linrec.testing import initial_states_for
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> @given(initial_states_for(average))
+        ... def test_size(state):
+        ...     assert state is None or state.shape == (1,)
+        >>> test_size()
+    """
+    if not draw(st.booleans()):
+        return None
+    batch = tuple(recurrence.batch_shape) if batch is None else batch
+    return draw(tensors((*batch, recurrence.state_size), recurrence.dtype))
+
+
+@st.composite
+def lengths(draw: st.DrawFn, inputs: Tensor) -> Tensor | None:
+    """Draw how many steps of each sequence are its own, or None.
+
+    Args:
+        inputs (*batch, time, m): the sequences.
+
+    Returns:
+        A strategy.
+
+    Example:
+        >>> from hypothesis import given
+        >>> import torch
+        >>> from linrec.testing import lengths
+        >>> @given(lengths(torch.zeros(2, 5, 1)))
+        ... def test_range(drawn):
+        ...     assert drawn is None or 0 <= int(drawn.min()) <= int(drawn.max()) <= 5
+        >>> test_range()
+    """
+    if not draw(st.booleans()):
+        return None
+    own = arrays(np.int64, tuple(inputs.shape[:-2]), elements=st.integers(0, inputs.shape[-2]))
+    return torch.as_tensor(draw(own))

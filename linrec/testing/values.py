@@ -1,0 +1,205 @@
+"""What must hold of outputs and states, whoever computes them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from linrec._checks import accumulation_dtype, common_dtype
+from linrec.executors import Executor, Recurrent
+from linrec.run import final, run, step
+from linrec.systems import LinearRecurrence
+from linrec.testing.case import Case, Comparison
+
+Comparisons = Iterator[Comparison]
+
+STEPS = Recurrent()  # what single steps do, as far as error bounds are concerned
+WIDE = torch.complex128  # the numbers in which products are summed
+
+
+def agreement(case: Case, executor: Executor) -> Comparisons:
+    """Outputs and final state are those of the definition, of the dtype that was promised."""
+    got, allowed = case.whole.run(executor), case.whole.allowed(executor)
+    truth = case.whole.truth
+    yield Comparison("outputs", got.outputs, truth.outputs, allowed.outputs)
+    yield Comparison("final state", got.final_state, truth.final_state, allowed.final_state)
+    common = common_dtype(*case.recurrence.leaves().values(), case.inputs)
+    yield same("dtype of the outputs", got.outputs.dtype, common)
+    yield same("dtype of the final state", got.final_state.dtype, accumulation_dtype(common))
+
+
+def last_step(case: Case, executor: Executor) -> Comparisons:
+    """`final` is the end of `run`."""
+    got = final(case.recurrence, case.inputs, case.initial_state, executor=executor)
+    truth, allowed = case.whole.truth, case.whole.allowed(executor)
+    yield Comparison("final state", got.final_state, truth.final_state, allowed.final_state)
+    if case.steps:
+        last = truth.outputs[..., -1, :], allowed.outputs[..., -1, :]
+        yield Comparison("last outputs", got.outputs, *last)
+
+
+def streaming(case: Case, executor: Executor) -> Comparisons:
+    """Step by step gives what all steps at once give."""
+    got, state = case.whole.run(executor), case.initial_state
+    truth, allowed = case.whole.truth, case.whole.allowed(executor)
+    singly = case.whole.allowed(STEPS)
+    for t in range(case.steps):
+        now = case.recurrence.at(t) if case.recurrence.varying else case.recurrence
+        now = replace_copies(now, case.recurrence.copies)
+        output, state = step(now, case.inputs[..., t, :], state)
+        yield Comparison(
+            f"outputs of step {t} by itself",
+            output,
+            got.outputs[..., t, :],
+            allowed.outputs[..., t, :] + singly.outputs[..., t, :],
+        )
+    if state is not None:
+        limit = allowed.final_state + singly.final_state
+        yield Comparison("state after single steps", state, got.final_state, limit)
+    yield Comparison("final state", got.final_state, truth.final_state, allowed.final_state)
+
+
+def replace_copies(recurrence: LinearRecurrence, copies: int) -> LinearRecurrence:
+    """Give the system of one step, which is of one copy, its copies again."""
+    if recurrence.copies == copies:
+        return recurrence
+    return LinearRecurrence(recurrence.A, recurrence.B, recurrence.C, recurrence.D, copies=copies)
+
+
+def continuation(case: Case, executor: Executor) -> Comparisons:
+    """Two runs joined by the state are one run."""
+    cut = case.steps // 3
+    first = case.variant("first part", lambda: case.part(slice(0, cut)))
+    before = first.run(executor)
+    rest = replace(case.part(slice(cut, case.steps)), initial_state=before.final_state)
+    after, error = rest.run(executor), first.allowed(executor)
+    carried = rest.bounds.carried(error.final_state)
+    own, truth = rest.allowed(executor), case.whole.truth
+    joined = torch.cat([before.outputs, after.outputs], -2)
+    allowed = torch.cat([error.outputs, own.outputs + carried.outputs], -2)
+    yield Comparison("joined outputs", joined, truth.outputs, allowed)
+    limit = own.final_state + carried.final_state
+    yield Comparison("final state", after.final_state, truth.final_state, limit)
+
+
+def padding(case: Case, executor: Executor) -> Comparisons:
+    """Nothing past a sequence's length reaches its outputs or state, not even NaN."""
+    if case.lengths is None:
+        return
+    past = torch.arange(case.steps) >= case.lengths.unsqueeze(-1)
+    spoiled = torch.where(past.unsqueeze(-1), torch.nan, case.inputs)
+    got = case.with_inputs(spoiled).run(executor)
+    allowed = case.allowed(executor)
+    yield Comparison("outputs", got.outputs, case.truth.outputs, allowed.outputs)
+    yield Comparison("final state", got.final_state, case.truth.final_state, allowed.final_state)
+    last = final(
+        case.recurrence, spoiled, case.initial_state, lengths=case.lengths, executor=executor
+    )
+    yield Comparison(
+        "final state of `final`", last.final_state, case.truth.final_state, allowed.final_state
+    )
+
+
+def linearity(case: Case, executor: Executor) -> Comparisons:
+    """The sum of two inputs gives the sum of their outputs, and twice the input twice as much."""
+    rest, outputs = case.at_rest, case.at_rest.run(executor).outputs
+    allowed = rest.bounds.of(executor).outputs
+    even = torch.arange(case.steps).unsqueeze(-1) % 2 == 0
+    parts = [
+        rest.with_inputs(torch.where(mask, case.inputs, 0)).run(executor).outputs
+        for mask in (even, ~even)
+    ]
+    yield Comparison("outputs of even and odd steps", parts[0] + parts[1], outputs, 4 * allowed)
+    doubled = rest.with_inputs(-2 * case.inputs).run(executor).outputs
+    yield Comparison("outputs of -2u", doubled, -2 * outputs, 4 * allowed)
+
+
+def time_invariance(case: Case, executor: Executor) -> Comparisons:
+    """What begins three steps later ends three steps later."""
+    if case.recurrence.varying:
+        return
+    rest, inputs = case.at_rest, case.inputs
+    silence = inputs.new_zeros(*inputs.shape[:-2], 3, inputs.shape[-1])
+    late = rest.variant("late", lambda: rest.with_inputs(torch.cat([silence, inputs], -2)))
+    got, bound = late.run(executor).outputs, late.bounds.of(executor).outputs
+    yield Comparison(
+        "outputs before any input", got[..., :3, :], torch.zeros(()), bound[..., :3, :]
+    )
+    allowed = bound[..., 3:, :] + rest.bounds.of(executor).outputs
+    yield Comparison(
+        "outputs three steps later", got[..., 3:, :], rest.run(executor).outputs, allowed
+    )
+
+
+def causality(case: Case, executor: Executor) -> Comparisons:
+    """Inputs from the middle on, sixteen times as large, change nothing before."""
+    middle = case.steps // 2
+    before = torch.arange(case.steps).unsqueeze(-1) < middle
+    changed = torch.where(before, case.inputs, 16 * case.inputs + 1)
+    other = case.variant("changed", lambda: case.whole.with_inputs(changed))
+    allowed = other.bounds.of(executor).outputs + case.whole.bounds.of(executor).outputs
+    early = slice(0, middle)
+    yield Comparison(
+        "outputs before the change",
+        other.run(executor).outputs[..., early, :],
+        case.whole.run(executor).outputs[..., early, :],
+        allowed[..., early, :],
+    )
+
+
+def independence(case: Case, executor: Executor) -> Comparisons:
+    """A sequence comes out the same beside one that is not finite."""
+    truth, allowed = case.whole.truth, case.whole.allowed(executor)
+    inputs = case.inputs.expand(*truth.outputs.shape[:-1], -1)
+    beside = torch.stack([inputs, torch.full_like(inputs, torch.nan)])
+    got = case.whole.with_inputs(beside).run(executor)
+    yield Comparison("outputs beside NaN", got.outputs[0], truth.outputs, allowed.outputs)
+    yield Comparison(
+        "final state beside NaN", got.final_state[0], truth.final_state, allowed.final_state
+    )
+
+
+def adjoint_identity(case: Case, executor: Executor) -> Comparisons:
+    """⟨S u, v⟩ = ⟨u, S* v⟩, S* being the adjoint recurrence run backwards in time."""
+    rest = case.at_rest
+    outputs = rest.run(executor).outputs
+    back = case.backwards
+    v = back.inputs.flip(-2)
+    backward = back.run(executor).outputs.flip(-2)
+    u = case.inputs.expand(backward.shape)
+    # The products are summed in double precision, whose own rounding errors are counted below.
+    left = (outputs.to(WIDE) * v.conj().to(WIDE)).sum()
+    right = (u.to(WIDE) * backward.conj().to(WIDE)).sum()
+    allowed = (rest.bounds.of(executor).outputs * v.abs()).sum()
+    allowed = allowed + (back.bounds.of(executor).outputs.flip(-2) * u.abs()).sum()
+    sizes = (outputs.abs() * v.abs()).sum() + (u.abs() * backward.abs()).sum()
+    rounding = (outputs.numel() + u.numel()) * torch.finfo(torch.float64).eps * sizes
+    yield Comparison("⟨S u, v⟩ and ⟨u, S* v⟩", left, right, allowed + rounding)
+
+
+def plans(case: Case, executor: Executor) -> Comparisons:
+    """A plan gives, again and again, what no plan gives, and stands for no other recurrence."""
+    whole = case.whole
+    if not case.inputs.numel():
+        return
+    plan = executor.prepare(case.recurrence, case.steps)
+    call, expected = (case.recurrence, case.inputs, case.initial_state), whole.truth
+    # A plan says which executor is to follow it.
+    allowed = whole.allowed(plan.executor)
+    for _ in range(2):
+        got = run(*call, executor=executor, plan=plan)
+        yield Comparison("outputs", got.outputs, expected.outputs, allowed.outputs)
+        yield Comparison("final state", got.final_state, expected.final_state, allowed.final_state)
+    leaves = {name: leaf + 1 for name, leaf in case.recurrence.leaves().items()}
+    other = case.recurrence.with_leaves(leaves)
+    try:
+        run(other, case.inputs, case.initial_state, executor=executor, plan=plan)
+    except ValueError:
+        return
+    yield same("a plan made for another recurrence", "taken", "refused")
+
+
+def same(what: str, got: object, expected: object) -> Comparison:
+    """Compare two things that are no numbers."""
+    text = f"{what} ({got}, expected {expected})" if got != expected else what
+    return Comparison(text, torch.tensor(float(got != expected)), torch.zeros(()), 0.0)
