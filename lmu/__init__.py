@@ -1,5 +1,12 @@
 """The Legendre Memory Unit, trained in parallel and run step by step."""
 
+from lmu import initializers as initializers
+from lmu import layers as layers
+from lmu.cell import LMUCell as LMUCell
+from lmu.derive import derive as derive
+from lmu.initializers import Initializers as Initializers
+from lmu.layers import LMU as LMU
+from lmu.layers import Bidirectional as Bidirectional
 from lmu.layers import ParallelLMU as ParallelLMU
 from lmu.legendre import decoder as decoder
 from lmu.legendre import delay_system as delay_system

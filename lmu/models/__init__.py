@@ -1,5 +1,31 @@
 """The networks of the papers."""
 
+from lmu.models.attention import DotProductAttention as DotProductAttention
+from lmu.models.attention import Source as Source
+from lmu.models.baselines import hybrid_predictor as hybrid_predictor
+from lmu.models.baselines import lmu_classifier as lmu_classifier
+from lmu.models.baselines import lmu_predictor as lmu_predictor
+from lmu.models.baselines import lstm_classifier as lstm_classifier
+from lmu.models.baselines import lstm_language_model as lstm_language_model
+from lmu.models.baselines import lstm_pair_classifier as lstm_pair_classifier
+from lmu.models.baselines import lstm_predictor as lstm_predictor
+from lmu.models.baselines import lstm_text_classifier as lstm_text_classifier
+from lmu.models.baselines import lstm_translator as lstm_translator
+from lmu.models.beam_search import BeamSearch as BeamSearch
 from lmu.models.classifier import SequenceClassifier as SequenceClassifier
+from lmu.models.language_model import LanguageModel as LanguageModel
 from lmu.models.network import Network as Network
+from lmu.models.network import StreamingNetwork as StreamingNetwork
+from lmu.models.parallel import deep_text_classifier as deep_text_classifier
+from lmu.models.parallel import lmu_language_model as lmu_language_model
+from lmu.models.parallel import lmu_translator as lmu_translator
+from lmu.models.parallel import memory_pair_classifier as memory_pair_classifier
+from lmu.models.parallel import memory_text_classifier as memory_text_classifier
 from lmu.models.predictor import SeriesPredictor as SeriesPredictor
+from lmu.models.readout import LayerClassifier as LayerClassifier
+from lmu.models.readout import LayerPredictor as LayerPredictor
+from lmu.models.text import PairClassifier as PairClassifier
+from lmu.models.text import TextClassifier as TextClassifier
+from lmu.models.text import TextReader as TextReader
+from lmu.models.translator import Translator as Translator
+from lmu.models.words import Words as Words

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from linrec import Result
 from lmu.layers import ParallelLMU
-from lmu.models.network import Network
+from lmu.models.network import StreamingNetwork
 
 
-class SequenceClassifier(Network):
+class SequenceClassifier(StreamingNetwork):
     """One LMU, read at the last step only, and a linear layer to the classes.
 
         m_n = Σ_j Ā^(n-j) B̄ x_j      o_n = relu(W_m m_n + W_x x_n + b_o)      scores = W o_n + b

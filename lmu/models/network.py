@@ -40,18 +40,6 @@ class Network(nn.Module, ABC):
         """
 
     @abstractmethod
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Read one time step.
-
-        Args:
-            input (*batch, input_size): the step's input.
-            state (*batch, state_size): what the step before returned; None before the first.
-
-        Returns:
-            The outputs after this step and the state to pass to the next.
-        """
-
-    @abstractmethod
     def stream(self, inputs: Tensor) -> Tensor:
         """Compute what `forward` computes, reading one time step at a time.
 
@@ -73,6 +61,28 @@ class Network(nn.Module, ABC):
         """
         return self.head(self.features(inputs))
 
+
+class StreamingNetwork(Network):
+    """A network that says something after each time step, and can be fed one at a time.
+
+    Attributes:
+        time_axis: where time is in the inputs: the last but one axis, or the last of words.
+    """
+
+    time_axis = -2
+
+    @abstractmethod
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Read one time step.
+
+        Args:
+            input (*batch, input_size): the step's input.
+            state (*batch, state_size): what the step before returned; None before the first.
+
+        Returns:
+            The outputs after this step and the state to pass to the next.
+        """
+
     def steps(self, inputs: Tensor) -> Iterator[Tensor]:
         """Yield the outputs after each time step, read one at a time.
 
@@ -83,6 +93,6 @@ class Network(nn.Module, ABC):
             The outputs `(*batch, outputs)` after each step.
         """
         state = None
-        for input in inputs.unbind(-2):
+        for input in inputs.unbind(self.time_axis):
             outputs, state = self.step(input, state)
             yield outputs

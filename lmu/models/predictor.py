@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from linrec import Result
 from lmu.layers import ParallelLMU
-from lmu.models.network import Network
+from lmu.models.network import StreamingNetwork
 
 
-class SeriesPredictor(Network):
+class SeriesPredictor(StreamingNetwork):
     """One LMU, a dense layer and a linear output, at every time step.
 
         m_t = Σ_j Ā^(t-j) B̄ x_j      o_t = relu(W_m m_t + W_x x_t + b_o)

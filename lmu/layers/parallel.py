@@ -1,4 +1,4 @@
-"""The layers of the papers, with the memory inside."""
+"""The simplified Legendre Memory Unit of 2021, trained in parallel over time."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Auto, Executor, Result
+from lmu.layers.layer import Layer, last_own_step, own_steps
 from lmu.memory import LegendreMemory
 
 
-class ParallelLMU(nn.Module):
+class ParallelLMU(Layer):
     """The simplified Legendre Memory Unit: nonlinear around a memory that is linear in time.
 
         u_t = f₁(U_x x_t + b_u)
@@ -79,6 +80,7 @@ class ParallelLMU(nn.Module):
                 "the inputs are the channels. Pass equal numbers, or `input_projection=True`."
             )
         self.input_size, self.hidden_size = input_size, hidden_size
+        self.output_size, self.state_size = hidden_size, channels * order
         self.encoder = nn.Linear(input_size, channels, bias) if input_projection else nn.Identity()
         self.input_activation = nn.Identity() if input_activation is None else input_activation
         self.memory = LegendreMemory(
@@ -147,12 +149,7 @@ class ParallelLMU(nn.Module):
         lengths = torch.as_tensor(lengths, device=inputs.device)
         inputs = torch.where(own_steps(inputs, lengths), inputs, 0)
         memory, state = self.memory.final(self.encode(inputs), initial_state, lengths)
-        if inputs.shape[-2]:
-            last_step = (lengths - 1).clamp(min=0)[..., None, None]
-            last = inputs.gather(-2, last_step.expand(*inputs.shape[:-2], 1, inputs.shape[-1]))
-            outputs = self.read(memory, last.squeeze(-2))
-        else:
-            outputs = self.read(memory, inputs.sum(-2))
+        outputs = self.read(memory, last_own_step(inputs, lengths))
         return Result(torch.where(lengths.unsqueeze(-1) > 0, outputs, 0), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
@@ -183,9 +180,3 @@ class ParallelLMU(nn.Module):
         if self.input_to_hidden is not None:
             hidden = hidden + self.input_to_hidden(inputs)
         return self.activation(hidden)
-
-
-def own_steps(inputs: Tensor, lengths: Tensor) -> Tensor:
-    """Which steps are a sequence's own, `(*batch, time, 1)`."""
-    steps = torch.arange(inputs.shape[-2], device=inputs.device)
-    return (steps < lengths.to(inputs.device).unsqueeze(-1)).unsqueeze(-1)

@@ -1,0 +1,87 @@
+"""A layer that reads a sequence from both ends."""
+
+import torch
+from torch import Tensor, nn
+
+from linrec import Result
+from lmu.layers.layer import Layer, own_steps, without_padding
+
+
+class Bidirectional(nn.Module):
+    """One layer forwards and another backwards in time, their outputs side by side.
+
+        y_t = [forward(x_0 … x_t), backward(x_{T-1} … x_t)]
+
+    Each sequence is turned round within its own length, so that the backward layer begins at its
+    last own step, not in the padding. The state is `[forward, backward]`: as the initial state,
+    what the forward layer had before the first step and the backward layer after the last; as the
+    final state, what they have after the last and before the first.
+
+    There is no `step`: the later steps would have to be known.
+
+    Args:
+        forward_layer: any layer.
+        backward_layer: another, of the same input size.
+
+    Raises:
+        ValueError: the two are one object, or of different input sizes.
+
+    Example:
+        >>> import torch, lmu
+        >>> both = lmu.Bidirectional(*(lmu.ParallelLMU(3, 8, 1, 4, theta=9) for _ in range(2)))
+        >>> both(torch.randn(2, 7, 3), lengths=torch.tensor([7, 5])).outputs.shape
+        torch.Size([2, 7, 16])
+    """
+
+    def __init__(self, forward_layer: Layer, backward_layer: Layer) -> None:
+        super().__init__()
+        if forward_layer is backward_layer:
+            raise ValueError(
+                "`forward_layer` and `backward_layer` are one object: expected two, or they "
+                "would share their weights. Pass `copy.deepcopy(layer)` for the second."
+            )
+        if forward_layer.input_size != backward_layer.input_size:
+            raise ValueError(
+                f"`forward_layer` takes {forward_layer.input_size} numbers and `backward_layer` "
+                f"{backward_layer.input_size}: expected the same."
+            )
+        self.forward_layer, self.backward_layer = forward_layer, backward_layer
+        self.input_size = forward_layer.input_size
+        self.output_size = forward_layer.output_size + backward_layer.output_size
+        self.state_size = forward_layer.state_size + backward_layer.state_size
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps, both ways.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+            initial_state (*batch, state_size): forward, then backward. None: zeros.
+            lengths (*batch): the steps of each right-padded sequence.
+
+        Returns:
+            `outputs (*batch, time, output_size)` and `final_state (*batch, state_size)`.
+        """
+        first = last = None
+        if initial_state is not None:
+            sizes = [self.forward_layer.state_size, self.backward_layer.state_size]
+            first, last = initial_state.split(sizes, -1)
+        onwards, end = self.forward_layer(inputs, first, lengths)
+        turned, start = self.backward_layer(reversed_in_time(inputs, lengths), last, lengths)
+        outputs = torch.cat([onwards, reversed_in_time(turned, lengths)], -1)
+        return Result(outputs, torch.cat([end, start], -1))
+
+
+def reversed_in_time(sequence: Tensor, lengths: Tensor | None) -> Tensor:
+    """Turn each sequence of `(*batch, time, feature)` round within its own length."""
+    if lengths is None:
+        return sequence.flip(-2)
+    lengths = torch.as_tensor(lengths, device=sequence.device).expand(sequence.shape[:-2])
+    steps = torch.arange(sequence.shape[-2], device=sequence.device)
+    index = (lengths.unsqueeze(-1) - 1 - steps).clamp(min=0).unsqueeze(-1)
+    turned = without_padding(sequence, lengths).gather(-2, index.expand_as(sequence))
+    return torch.where(own_steps(sequence, lengths), turned, 0)

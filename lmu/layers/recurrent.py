@@ -1,0 +1,262 @@
+"""The Legendre Memory Unit of 2019 over whole sequences: in parallel where its options allow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import linrec
+from linrec import LinearRecurrence, Result
+from lmu.layers.layer import Layer, last_own_step, own_steps, without_padding
+from lmu.unit import LegendreUnit
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an `LMU` runs, and why; `print` says it.
+
+    Attributes:
+        memory_reason: why the memory goes step by step; None: it runs in parallel.
+        hidden_reason: why the hidden module goes step by step; None: it runs in parallel.
+        executors: the table of `linrec.explain` for the memory; None where it steps.
+    """
+
+    memory_reason: str | None
+    hidden_reason: str | None
+    executors: object | None
+
+    @property
+    def parallel(self) -> bool:
+        """Whether nothing goes step by step."""
+        return self.memory_reason is None and self.hidden_reason is None
+
+    def __str__(self) -> str:
+        lines = [
+            f"{part}: in parallel over time."
+            if reason is None
+            else f"{part}: step by step, {reason}."
+            for part, reason in (("memory", self.memory_reason), ("hidden", self.hidden_reason))
+        ]
+        return "\n".join(lines if self.executors is None else [*lines, str(self.executors)])
+
+
+class LMU(LegendreUnit, Layer):
+    """The Legendre Memory Unit over whole sequences.
+
+        u_t = e_x x_t + e_h h_{t-1} + e_m m_{t-1} + b_u
+        m_t = Ā m_{t-1} + B̄ u_t
+        h_t = f(m_t, x_t; h_{t-1})
+
+    What is linear in time runs in parallel: the memory, unless e_h tells it of the hidden module
+    (e_m is a part of its matrix then), and a hidden module that is no recurrent cell. What is left
+    goes step by step. `explain` says which is which.
+
+    The arguments are those of `LMUCell`, and weights can be loaded from one into the other.
+
+    Args:
+        input_size: the size of x.
+        channels: the size of u.
+        order: how many polynomials, d, for each channel.
+        theta: the length of the window, in steps.
+        hidden: f: None, a recurrent cell, or any module that is applied to each step by itself.
+        hidden_to_memory: whether there is e_h.
+        memory_to_memory: whether there is e_m.
+        input_to_hidden: whether f sees the input.
+        input_projection: whether there are e_x and b_u.
+        bias: whether there is b_u.
+        trainable_theta: whether the length of the window is trained.
+        discretizer: "zoh" or "euler", or another `method` of `linrec.discretize`.
+        dropout: the share of x and h that the memory is not told of in training.
+        recurrent_dropout: the share of m that e_m does not see in training.
+        initializers: how the weights begin.
+        executor: how the memory is run where it runs in parallel.
+
+    Raises:
+        ValueError: sizes that do not fit together, or a connection from or to no hidden module.
+
+    Example:
+        >>> import torch, lmu
+        >>> hidden = torch.nn.LSTMCell(2 * 6, 8)
+        >>> unit = lmu.LMU(3, channels=2, order=6, theta=50, hidden=hidden)
+        >>> outputs, state = unit(torch.randn(4, 100, 3))
+        >>> outputs.shape, state.shape
+        (torch.Size([4, 100, 8]), torch.Size([4, 28]))
+        >>> print(unit.explain(100, (4,)))
+        memory: in parallel over time.
+        hidden: step by step, since LSTMCell is recurrent.
+        executor...
+
+    References:
+        Voelker, Kajić and Eliasmith 2019, Legendre Memory Units, eqs 1-7.
+    """
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; dropout draws its entries once for all of them.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+            initial_state (*batch, state_size): the memory, then h (and c). None: zeros.
+            lengths (*batch): the steps of each right-padded sequence; what stands past them has no
+                effect, and outputs there are zero.
+
+        Returns:
+            `outputs (*batch, time, output_size)` and the state at each sequence's own end,
+            `final_state (*batch, state_size)`.
+        """
+        inputs, memory, carried, lengths, batch = self.arranged(inputs, initial_state, lengths)
+        mask = None if lengths is None else own_steps(inputs, lengths)
+        if self.why_memory_steps() is not None:
+            outputs, memory, carried = self.all_by_steps(inputs, memory, carried, mask)
+        else:
+            memories, memory = self.memory.plans.run(
+                self.recurrence(), self.drive(inputs), known(initial_state, memory), lengths
+            )
+            if self.why_hidden_steps() is not None:
+                outputs, carried = self.hidden_by_steps(memories, inputs, carried, mask)
+            else:
+                outputs, _ = self.respond(None, memories, inputs, ())
+        if mask is not None:
+            outputs = torch.where(mask, outputs, 0)
+        state = torch.cat([memory, *carried], -1)
+        return Result(outputs.view(*batch, *outputs.shape[1:]), state.view(*batch, self.state_size))
+
+    def final(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Compute the last step only, without all states of a memory that runs in parallel.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+            initial_state (*batch, state_size): the memory, then h (and c). None: zeros.
+            lengths (*batch): the steps of each right-padded sequence.
+
+        Returns:
+            `outputs (*batch, output_size)`, those of each sequence's last own step (zero where it
+            has none), and `final_state (*batch, state_size)`.
+        """
+        if self.why_memory_steps() or self.why_hidden_steps() or not inputs.shape[-2]:
+            return Layer.final(self, inputs, initial_state, lengths)
+        inputs, memory, _, lengths, batch = self.arranged(inputs, initial_state, lengths)
+        _, memory = self.memory.plans.final(
+            self.recurrence(), self.drive(inputs), known(initial_state, memory), lengths
+        )
+        outputs, _ = self.respond(None, memory, last_own_step(inputs, lengths), ())
+        if lengths is not None:
+            outputs = torch.where(lengths.unsqueeze(-1) > 0, outputs, 0)
+        return Result(outputs.view(*batch, self.output_size), memory.view(*batch, self.state_size))
+
+    def explain(self, length: int, batch_shape: Sequence[int] = ()) -> Form:
+        """Say what runs in parallel over time and what does not, and why.
+
+        Args:
+            length: how many steps.
+            batch_shape: the batch axes of the inputs.
+
+        Returns:
+            The form, to print or to read.
+        """
+        memory, executors = self.why_memory_steps(), None
+        if memory is None:
+            with torch.no_grad():
+                recurrence = self.recurrence()
+            executors = linrec.explain(recurrence, length, batch_shape, prepared=self.frozen_memory)
+        hidden = self.why_hidden_steps() if memory is None else "with the memory"
+        return Form(memory, hidden, executors)
+
+    @property
+    def frozen_memory(self) -> bool:
+        """Whether the recurrence of the memory is not trained, so that its plan is kept."""
+        return self.memory_to_memory is None and self.memory.log_theta is None
+
+    def why_memory_steps(self) -> str | None:
+        """Say why the memory cannot run in parallel over time; None if it can."""
+        if self.hidden_to_memory is not None:
+            return "since hidden_to_memory makes it depend on the hidden module's last output"
+        if self.memory_to_memory is not None and self.training and self.recurrent_dropout:
+            return "since recurrent_dropout gives every sequence a matrix of its own in training"
+        return None
+
+    def why_hidden_steps(self) -> str | None:
+        """Say why the hidden module cannot run in parallel over time; None if it can."""
+        return f"since {type(self.hidden).__name__} is recurrent" if self.recurrent else None
+
+    def recurrence(self) -> LinearRecurrence:
+        """Make the memory's recurrence, with e_m in it: m_t = (Ā + B̄ e_m) m_{t-1} + B̄ u_t."""
+        alone = self.memory.recurrence
+        if self.memory_to_memory is None:
+            return alone
+        assert alone.B is not None
+        eye = torch.eye(self.channels, dtype=alone.dtype, device=alone.device)
+        A, B = torch.kron(eye, alone.A.to_dense()), torch.kron(eye, alone.B)
+        return LinearRecurrence(A + B @ self.memory_to_memory.weight, B)
+
+    def arranged(
+        self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor | None, torch.Size]:
+        """Check a call, put the batch into rows, and zeros into the padding."""
+        self.check("inputs", inputs, self.input_size)
+        if inputs.ndim < 2:
+            raise ValueError(
+                f"`inputs` has shape {tuple(inputs.shape)}: expected (*batch, time, "
+                f"{self.input_size}). For one step call `step`."
+            )
+        batch, count = inputs.shape[:-2], inputs.shape[:-2].numel()
+        if lengths is not None:
+            lengths = torch.as_tensor(lengths, device=inputs.device).expand(batch).reshape(count)
+        rows = without_padding(inputs.reshape(count, *inputs.shape[-2:]), lengths)
+        memory, carried = self.unpacked(state, rows, batch)
+        return rows, memory, carried, lengths, batch
+
+    def all_by_steps(
+        self, inputs: Tensor, memory: Tensor, carried: tuple[Tensor, ...], mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Run memory and hidden module one step after the other."""
+        update = self.update(inputs)
+        memory = memory.to(self.dtype)
+        drives = self.drive(inputs).unbind(1)
+        own = [None] * len(drives) if mask is None else mask.unbind(1)
+        outputs = []
+        for drive, below, active in zip(drives, self.below(inputs).unbind(1), own, strict=True):
+            output, following, next_carried = self.advance(update, drive, below, memory, carried)
+            memory = kept(active, following, memory)
+            carried = tuple(map(kept, [active] * self.carried, next_carried, carried))
+            outputs.append(output)
+        return self.stacked(outputs, memory), memory, carried
+
+    def hidden_by_steps(
+        self, memories: Tensor, inputs: Tensor, carried: tuple[Tensor, ...], mask: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the hidden module alone, one step after the other."""
+        own = [None] * inputs.shape[1] if mask is None else mask.unbind(1)
+        units, each = self.units(), (memories, self.below(inputs))
+        outputs = []
+        for memory, below, active in zip(*(part.unbind(1) for part in each), own, strict=True):
+            output, following = self.respond(units, memory, below, carried)
+            carried = tuple(map(kept, [active] * self.carried, following, carried))
+            outputs.append(output)
+        return self.stacked(outputs, memories), carried
+
+    def stacked(self, outputs: list[Tensor], like: Tensor) -> Tensor:
+        """Put steps side by side, `(rows, time, output_size)`, also when there are none."""
+        if outputs:
+            return torch.stack(outputs, 1)
+        return like.new_zeros(len(like), 0, self.output_size)
+
+
+def kept(active: Tensor | None, after: Tensor, before: Tensor) -> Tensor:
+    """Go on where a sequence has not ended, `active (rows, 1)`."""
+    return after if active is None else torch.where(active, after, before)
+
+
+def known(initial_state: Tensor | None, memory: Tensor) -> Tensor | None:
+    """Say nothing of a memory that is zero: it would be carried on for nothing."""
+    return None if initial_state is None else memory

@@ -1,0 +1,68 @@
+"""Attention: to look back at what was read, at each step of what is written."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What was read, ready to be looked at.
+
+    Attributes:
+        keys (*batch, source_time, query_size): what queries are compared with.
+        values (*batch, source_time, value_size): what is returned.
+        hidden (*batch, 1, source_time): True in the padding, which nothing looks at.
+    """
+
+    keys: Tensor
+    values: Tensor
+    hidden: Tensor
+
+    def unsqueeze(self) -> "Source":
+        """Add an axis behind the batch, for the hypotheses of each sentence."""
+        batch = self.hidden.ndim - 2
+        parts = (part.unsqueeze(batch) for part in (self.keys, self.values, self.hidden))
+        return Source(*parts)
+
+
+class DotProductAttention(nn.Module):
+    """A mixture of what was read, weighted by how well each place answers a query.
+
+        c_t = Σ_s softmax_s(q_t · W v_s / √size) v_s        o_t = tanh(W_c [c_t, q_t])
+
+    Args:
+        query_size: the size of q, and of o.
+        value_size: the size of v.
+
+    Example:
+        >>> import torch
+        >>> attention = DotProductAttention(query_size=4, value_size=6)
+        >>> source = attention.source(torch.randn(2, 9, 6), torch.tensor([9, 5]))
+        >>> attention(torch.randn(2, 3, 4), source).shape
+        torch.Size([2, 3, 4])
+
+    References:
+        Luong, Pham and Manning 2015, Effective Approaches to Attention-based Neural Machine
+        Translation, eqs 5, 7 and 8 ("general").
+    """
+
+    def __init__(self, query_size: int, value_size: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(value_size, query_size, False)
+        self.combined = nn.Linear(value_size + query_size, query_size, False)
+
+    def source(self, values: Tensor, lengths: Tensor) -> Source:
+        """Make what was read, `values (*batch, source_time, value_size)`, ready."""
+        steps = torch.arange(values.shape[-2], device=values.device)
+        hidden = steps >= lengths.unsqueeze(-1)
+        return Source(self.key(values), values, hidden.unsqueeze(-2))
+
+    def forward(self, queries: Tensor, source: Source) -> Tensor:
+        """Answer `queries (*batch, time, query_size)`, each by itself."""
+        scores = (queries @ source.keys.mT) * queries.shape[-1] ** -0.5
+        # The least finite number, not -∞: where all is padding the softmax stays a number.
+        scores = scores.masked_fill(source.hidden, torch.finfo(scores.dtype).min)
+        context = scores.softmax(-1) @ source.values
+        return torch.tanh(self.combined(torch.cat([context, queries], -1)))

@@ -1,0 +1,87 @@
+"""Any layer with a linear readout: the networks that others are compared with."""
+
+import torch
+from torch import Tensor, nn
+
+from linrec import Result
+from lmu.layers import Layer
+from lmu.models.network import StreamingNetwork
+
+
+class LayerClassifier(StreamingNetwork):
+    """A layer, read at the last step only, and a linear layer to the classes.
+
+    Nothing of it is frozen: the features are the inputs themselves.
+
+    Args:
+        layer: reads the sequence.
+        classes: how many classes.
+
+    Example:
+        >>> import torch, lmu
+        >>> network = LayerClassifier(lmu.layers.LSTM(1, 8), classes=10)
+        >>> network(torch.randn(3, 50, 1)).shape
+        torch.Size([3, 10])
+    """
+
+    def __init__(self, layer: Layer, classes: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.scores = nn.Linear(layer.output_size, classes)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the inputs."""
+        return inputs
+
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the classes' scores (logits) `(*batch, classes)` from the inputs."""
+        return self.scores(self.layer.final(features).outputs)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Read one time step; the outputs are the scores if the sequence ended here."""
+        result = self.layer.step(input, state)
+        return result._replace(outputs=self.scores(result.outputs))
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute the scores after the last step, reading one step at a time."""
+        *_, last = self.steps(inputs)
+        return last
+
+
+class LayerPredictor(StreamingNetwork):
+    """A layer and a linear layer after it, at every time step.
+
+    Nothing of it is frozen: the features are the inputs themselves.
+
+    Args:
+        layer: reads the sequence.
+        outputs: how many numbers are predicted at each step.
+
+    Example:
+        >>> import torch, lmu
+        >>> network = LayerPredictor(lmu.layers.LSTM(1, 8))
+        >>> network(torch.randn(3, 50, 1)).shape
+        torch.Size([3, 50, 1])
+    """
+
+    def __init__(self, layer: Layer, outputs: int = 1) -> None:
+        super().__init__()
+        self.layer = layer
+        self.prediction = nn.Linear(layer.output_size, outputs)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the inputs."""
+        return inputs
+
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the predictions `(*batch, time, outputs)` from the inputs."""
+        return self.prediction(self.layer(features).outputs)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Read one time step; the outputs are the prediction made at it."""
+        result = self.layer.step(input, state)
+        return result._replace(outputs=self.prediction(result.outputs))
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute the predictions at every step, reading one step at a time."""
+        return torch.stack(list(self.steps(inputs)), dim=-2)

@@ -1,0 +1,310 @@
+"""The networks: two forms of each, padding, and the papers' sizes."""
+
+# Wrong arguments are passed on purpose, and what is known to be there is used as such.
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmu.layers import LSTM, Stack, window_blocks
+from lmu.models import (
+    LanguageModel,
+    Network,
+    PairClassifier,
+    SequenceClassifier,
+    SeriesPredictor,
+    TextClassifier,
+    TextReader,
+    Translator,
+    Words,
+    deep_text_classifier,
+    hybrid_predictor,
+    lmu_classifier,
+    lmu_language_model,
+    lmu_predictor,
+    lmu_translator,
+    lstm_classifier,
+    lstm_language_model,
+    lstm_pair_classifier,
+    lstm_predictor,
+    lstm_text_classifier,
+    lstm_translator,
+    memory_pair_classifier,
+    memory_text_classifier,
+)
+
+COUNT, WIDTH, TIME = 13, 6, 11
+
+
+def series(*batch: int) -> Tensor:
+    return torch.randn(*batch, TIME, 1, generator=torch.Generator().manual_seed(1)).double()
+
+
+def texts(*batch: int) -> Tensor:
+    """Words 4 to 12, the rows ending in 0, 1, 2, ... words of padding."""
+    generator = torch.Generator().manual_seed(1)
+    words = torch.randint(4, COUNT, (*batch, TIME), generator=generator)
+    ends = torch.arange(words[..., 0].numel()).view(*batch, 1) % TIME
+    return torch.where(torch.arange(TIME) < TIME - ends, words, 0)
+
+
+def deep(width: int) -> TextClassifier:
+    model = lmu_language_model(COUNT, width, 2, theta=4.0, padded=True)
+    return deep_text_classifier(model, 2, theta=9.0)
+
+
+NETWORKS: dict[str, tuple[Callable[[], Network], Callable[[], Tensor], tuple[int, ...]]] = {
+    "classifier": (
+        lambda: SequenceClassifier(classes=3, hidden_size=5, order=4, theta=9.0),
+        lambda: series(4),
+        (4, 3),
+    ),
+    "predictor": (
+        lambda: SeriesPredictor(hidden_size=5, dense_size=3, order=4, theta=9.0),
+        lambda: series(4),
+        (4, TIME, 1),
+    ),
+    "lstm classifier": (lambda: lstm_classifier(3, 5), lambda: series(4), (4, 3)),
+    "lmu classifier": (lambda: lmu_classifier(3, 5, 4, 9.0), lambda: series(4), (4, 3)),
+    "lstm predictor": (lambda: lstm_predictor(5, 2), lambda: series(4), (4, TIME, 1)),
+    "lmu predictor": (lambda: lmu_predictor(5, 2), lambda: series(4), (4, TIME, 1)),
+    "hybrid predictor": (lambda: hybrid_predictor(5, 3), lambda: series(4), (4, TIME, 1)),
+    "memory of a text": (
+        lambda: memory_text_classifier(COUNT, WIDTH, 3, 9.0),
+        lambda: texts(14),
+        (14, 3),
+    ),
+    "memory, trained words": (
+        lambda: memory_text_classifier(COUNT, WIDTH, 1, 9.0, order=2, trained=True),
+        lambda: texts(14),
+        (14,),
+    ),
+    "memory of pairs": (
+        lambda: memory_pair_classifier(COUNT, WIDTH, 3, 9.0),
+        lambda: texts(7, 2),
+        (7, 3),
+    ),
+    "lstm of a text": (
+        lambda: lstm_text_classifier(COUNT, WIDTH, 3, 5),
+        lambda: texts(14),
+        (14, 3),
+    ),
+    "lstm of pairs": (
+        lambda: lstm_pair_classifier(COUNT, WIDTH, 1, 5),
+        lambda: texts(7, 2),
+        (7,),
+    ),
+    "deep": (lambda: deep(WIDTH), lambda: texts(14), (14, 2)),
+    "lmu language model": (
+        lambda: lmu_language_model(COUNT, WIDTH, 2, theta=4.0),
+        lambda: texts(4),
+        (4, TIME, COUNT),
+    ),
+    "lstm language model": (
+        lambda: lstm_language_model(COUNT, WIDTH, 5, depth=2),
+        lambda: texts(4),
+        (4, TIME, COUNT),
+    ),
+    "untied language model": (
+        lambda: lstm_language_model(COUNT, WIDTH, 5, tied=False),
+        lambda: texts(4),
+        (4, TIME, COUNT),
+    ),
+    "lmu translator": (
+        lambda: lmu_translator(COUNT, COUNT, WIDTH, theta=4.0),
+        lambda: texts(7, 2),
+        (7, TIME, COUNT),
+    ),
+    "lstm translator": (
+        lambda: lstm_translator(COUNT, COUNT, WIDTH, depth=2),
+        lambda: texts(7, 2),
+        (7, TIME, COUNT),
+    ),
+}
+
+
+def network(name: str) -> Network:
+    """Make a network whose weights are zero nowhere, in float64."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        made = NETWORKS[name][0]()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.no_grad():
+        for key, parameter in made.named_parameters():
+            if "bias_hh" not in key:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return made.eval()
+
+
+def assert_close(one: Tensor, other: Tensor) -> None:
+    """Two orders of summation of the same few hundred numbers, through at most ten layers."""
+    torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_forward_is_head_of_features_and_the_stream(name: str) -> None:
+    made, (_, data, shape) = network(name), NETWORKS[name]
+    inputs = data()
+    outputs = made(inputs)
+    assert outputs.shape == shape
+    assert torch.equal(outputs, made.head(made.features(inputs)))
+    streamed = made.stream(inputs)
+    if shape[-1] == COUNT:  # what is said of padding has no meaning
+        own = (inputs if inputs.ndim == 2 else inputs[:, 1]) != 0
+        outputs, streamed = outputs[own], streamed[own]
+    assert_close(streamed, outputs)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_example_is_by_itself_and_padding_adds_nothing(name: str) -> None:
+    made, (_, data, shape) = network(name), NETWORKS[name]
+    inputs = data()
+    outputs = made(inputs)
+    for row, example in enumerate(inputs):
+        if not example.is_floating_point():
+            longest = int((example != 0).sum(-1).max())
+            example = example[..., :longest]
+        alone = made(example.unsqueeze(0))[0]
+        own = outputs[row]
+        if len(shape) == 3:
+            own = own[: example.shape[-1 if example.dtype == torch.int64 else -2]]
+            if example.dtype == torch.int64 and example.ndim == 2:
+                said = example[1] != 0
+                own, alone = own[said], alone[said]
+        assert_close(own, alone)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_all_that_is_trained_gets_a_gradient(name: str) -> None:
+    made, (_, data, _) = network(name), NETWORKS[name]
+    made(data()).square().sum().backward()
+    for key, parameter in made.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.any(), key
+
+
+@pytest.mark.parametrize("name", ["classifier", "predictor"])
+def test_keys_of_checkpoints(name: str) -> None:
+    """Checkpoints of trained networks hold these keys."""
+    keys = set(network(name).state_dict())
+    shared = {"lmu.memory.A", "lmu.memory.B", "lmu.input_to_hidden.weight"} | {
+        f"lmu.memory_to_hidden.{kind}" for kind in ("weight", "bias")
+    }
+    last = ("scores.",) if name == "classifier" else ("prediction.0.", "prediction.2.")
+    assert keys == shared | {f"{part}{kind}" for part in last for kind in ("weight", "bias")}
+
+
+def trained(made: nn.Module) -> int:
+    return sum(p.numel() for p in made.parameters() if p.requires_grad)
+
+
+def test_parameter_counts_of_the_papers() -> None:
+    assert trained(lmu_classifier(10, 212, 256, 784.0)) == 102_027
+    assert trained(lstm_predictor()) == 18_026
+    assert trained(memory_text_classifier(40, 300, 1, 400.0)) == 301
+    assert trained(memory_pair_classifier(40, 300, 1, 50.0)) == 1_201
+    assert trained(memory_pair_classifier(40, 300, 3, 50.0)) == 3_603
+    stack = hybrid_predictor().layer
+    assert isinstance(stack, Stack)
+    assert [type(layer).__name__ for layer in stack] == ["LMU", "LSTM"] * 2
+
+
+def test_frozen_readers_are_read_once_and_trained_ones_are_not() -> None:
+    words = texts(5)
+    assert memory_text_classifier(COUNT, WIDTH, 1, 9.0).features(words).shape == (5, WIDTH)
+    for made in (
+        memory_text_classifier(COUNT, WIDTH, 1, 9.0, trained=True),
+        lstm_text_classifier(COUNT, WIDTH, 1, 5),
+    ):
+        assert made.features(words) is words
+
+
+def test_a_memory_of_order_1_is_a_fading_mean() -> None:
+    """m_t = e^(-1/θ) m_{t-1} + (1 - e^(-1/θ)) x_t, of order 1."""
+    made = memory_text_classifier(COUNT, WIDTH, 1, 9.0)
+    vectors = made.reader.words(texts(1))[0].double()
+    expected = torch.zeros(WIDTH).double()
+    for vector in vectors:
+        expected = math.exp(-1 / 9) * expected + (1 - math.exp(-1 / 9)) * vector
+    torch.testing.assert_close(made.features(texts(1))[0].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pairs_are_compared() -> None:
+    made = PairClassifier(TextReader(Words(COUNT, WIDTH), LSTM(WIDTH, 5)), classes=3)
+    one, other = made.reader(texts(4, 2)).unbind(1)
+    four = torch.cat([one, other, (one - other).abs(), one * other], -1)
+    torch.testing.assert_close(made(texts(4, 2)), four @ made.scores.weight.mT + made.scores.bias)
+
+
+def test_vectors_can_be_given() -> None:
+    words = Words(COUNT, WIDTH, trained=False)
+    vectors = torch.randn(COUNT, WIDTH)
+    words.set_vectors(vectors)
+    assert torch.equal(words(torch.tensor([[3, 5]]))[0], vectors[[3, 5]])
+    assert not words.embedding.weight.requires_grad
+    for kind in (torch.uint8, torch.int32, torch.int64):
+        assert torch.equal(words(torch.tensor([7], dtype=kind))[0], vectors[7])
+
+
+def test_a_long_text_can_be_read_in_pieces() -> None:
+    for name in ("lmu language model", "lstm language model"):
+        made = network(name)
+        assert isinstance(made, LanguageModel)
+        words = torch.randint(1, COUNT, (3, 20))
+        whole, end = made.run(words)
+        first, middle = made.run(words[:, :8])
+        second, last = made.run(words[:, 8:], middle)
+        assert_close(torch.cat([first, second], 1), whole)
+        assert_close(last, end)
+
+
+def test_tied_words_are_one_matrix() -> None:
+    made = lmu_language_model(COUNT, WIDTH, 1)
+    assert made.scores is None and made.bridge is None
+    assert isinstance(lstm_language_model(COUNT, WIDTH, 5).bridge, nn.Linear)
+    assert isinstance(lstm_language_model(COUNT, WIDTH, 5, tied=False).scores, nn.Linear)
+    outputs = made.layer(made.words(texts(2))).outputs
+    expected = outputs @ made.words.embedding.weight.mT + made.bias
+    torch.testing.assert_close(made(texts(2)), expected)
+
+
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "vectors of a text": (lambda: TextReader(Words(9, 4), LSTM(3, 2)), "expected the same"),
+    "vectors of a model": (lambda: LanguageModel(Words(9, 4), LSTM(3, 2)), "expected the same"),
+    "shape of vectors": (lambda: Words(9, 4).set_vectors(torch.zeros(4, 9)), r"expected \(9, 4\)"),
+    "no prompt": (
+        lambda: lstm_language_model(9, 4, 4).generate(torch.zeros(2, 0).long(), 3),
+        "at least one",
+    ),
+    "temperature": (
+        lambda: lstm_language_model(9, 4, 4).generate(torch.zeros(2, 1).long(), 3, temperature=-1),
+        "`temperature` is -1",
+    ),
+    "no stack": (lambda: deep_text_classifier(lstm_language_model(9, 4, 4), 2, 9.0), "a Stack"),
+    "words that are not padded": (
+        lambda: Translator(Words(9, 4, padded=False), Words(9, 4), LSTM(4, 4), LSTM(4, 4)),
+        "words that are padded",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_refused(case: str) -> None:
+    call, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_deep_classifier_shares_the_weights_of_its_language_model() -> None:
+    model = lmu_language_model(COUNT, WIDTH, 2, padded=True)
+    made = deep_text_classifier(model, 2, 9.0)
+    own = {id(parameter) for parameter in made.parameters()}
+    assert {id(parameter) for parameter in model.layer.parameters()} <= own
+    assert isinstance(made.reader.layer, Stack)
+    assert window_blocks(WIDTH, 2).state_size == model.layer.state_size
