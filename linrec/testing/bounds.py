@@ -94,6 +94,7 @@ class ErrorBounds:
             start = start.unflatten(-1, (self.copies, -1))
         self.inputs, self.start = inputs.abs().unsqueeze(-1), start.abs()[..., None, :, None]
         self.recurrence, self.batch = recurrence, batch
+        self.known: dict[Executor, Result] = {}
         self.system = magnitudes(recurrence, self.steps)
         self.states = exact_states(recurrence, inputs, start).abs().unsqueeze(-1)
 
@@ -114,6 +115,12 @@ class ErrorBounds:
 
     def of(self, executor: Executor) -> Result:
         """Bound outputs and final state; of `Auto`, of whatever it may choose."""
+        if executor not in self.known:
+            self.known[executor] = self.bounded(executor)
+        return self.known[executor]
+
+    def bounded(self, executor: Executor) -> Result:
+        """Compute what `of` remembers."""
         choices = [executor]
         if isinstance(executor, Auto):
             call = self.recurrence, self.steps, self.batch

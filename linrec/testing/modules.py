@@ -110,7 +110,9 @@ def search_module(
     module.eval()
     try:
         while names and len(report.failures) < most_failures:
-            failed = smallest_failure(inputs, names, attempt, examples, random_seed, progress)
+            failed = smallest_failure(
+                inputs, lambda _: list(names), attempt, examples, random_seed, progress
+            )
             if failed is None:
                 break
             report.fail((failed[0], column), failed[1])

@@ -32,7 +32,7 @@ class Enough(BaseException):
 
 def smallest_failure(
     drawn: st.SearchStrategy[Any],
-    keys: Iterable[Key],
+    keys: Callable[[int], Iterable[Key]],
     attempt: Callable[[Key, Any], None],
     examples: int,
     random_seed: int,
@@ -42,7 +42,7 @@ def smallest_failure(
 
     Args:
         drawn: what examples are drawn from.
-        keys: what is tried on each.
+        keys: what is tried on the example of this number.
         attempt: tries one key on one example, and raises a `Disagreement`.
         examples: how many are tried.
         random_seed: where the search begins.
@@ -52,10 +52,10 @@ def smallest_failure(
         The key that failed and its smallest disagreement; None if nothing failed.
     """
     found: list[tuple[Key, Disagreement]] = []
-    all_keys, tried = list(keys), itertools.count()
+    number, tried = itertools.count(), itertools.count()
 
     def once(example: Any) -> None:
-        for key in [found[-1][0]] if found else all_keys:
+        for key in [found[-1][0]] if found else keys(next(number)):
             try:
                 attempt(key, example)
             except Disagreement as failure:

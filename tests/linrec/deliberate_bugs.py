@@ -1,0 +1,348 @@
+"""Bugs that people really make, to be planted one by one: each must be found, by its property."""
+
+# Functions are replaced by others of any signature, which is the point.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+import linrec
+from linrec import Chunked, FFTConvolution, LinearRecurrence, Recurrent, Result, Toeplitz
+from linrec.testing import structures
+
+Planter = Callable[[pytest.MonkeyPatch], None]
+Change = Callable[[Result, LinearRecurrence, Tensor], Result]
+
+
+@dataclass(frozen=True)
+class Distorted(linrec.Executor):
+    """Runs step by step; what comes out, or what goes in, is spoiled."""
+
+    after: Change = lambda result, recurrence, inputs: result
+    before: Callable[[Tensor], Tensor] = lambda inputs: inputs
+    keeps_state: bool = True
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        state = state if self.keeps_state else None
+        result = Recurrent().execute(recurrence, plan, self.before(inputs), state)
+        return self.after(result, recurrence, inputs)
+
+    def cost(self, work: linrec.Workload) -> linrec.Cost:
+        return Recurrent().cost(work)
+
+
+@dataclass(frozen=True)
+class ShortOfOne(Distorted):
+    """Its last step is the one before."""
+
+    def final_state(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Tensor:
+        return Recurrent().final_state(recurrence, plan, inputs[..., :-1, :], state)
+
+
+def outputs(change: Callable[[Tensor], Tensor]) -> Distorted:
+    """Spoil the outputs alone."""
+    return Distorted(lambda result, *_: Result(change(result.outputs), result.final_state))
+
+
+class Bug(NamedTuple):
+    """What is planted, whom it befalls, and which property finds it.
+
+    Attributes:
+        executor: who is checked; where nothing is planted, who is wrong.
+        property: the name of the property that must fail.
+        plant: changes the library; None: the executor itself is wrong.
+        drawn: the structures around which it is looked for.
+    """
+
+    executor: linrec.Executor
+    property: str
+    plant: Planter | None = None
+    drawn: st.SearchStrategy[linrec.Structure] = structures()
+
+
+def patched(target: str, make: Callable[[Any], Any]) -> Planter:
+    """Replace what `package.module.name` names by something made of it."""
+
+    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
+        holder, name = resolve(target)
+        monkeypatch.setattr(holder, name, make(getattr(holder, name)))
+
+    return plant
+
+
+def resolve(target: str) -> tuple[Any, str]:
+    """Find the module or class that holds a name."""
+    *path, name = target.split(".")
+    for cut in range(len(path), 0, -1):
+        try:
+            holder: Any = importlib.import_module(".".join(path[:cut]))
+        except (ModuleNotFoundError, AttributeError):
+            continue
+        for part in path[cut:]:
+            holder = getattr(holder, part)
+        return holder, name
+    raise ValueError(target)
+
+
+def complex_(*forms: type) -> st.SearchStrategy[linrec.Structure]:
+    """Complex structures, of some forms."""
+    return only(structures(dtypes=st.just(torch.complex128)), *forms)
+
+
+def only(
+    drawn: st.SearchStrategy[linrec.Structure], *forms: type
+) -> st.SearchStrategy[linrec.Structure]:
+    """Structures of some forms, varying or not."""
+    if not forms:
+        return drawn
+    return drawn.filter(lambda A: isinstance(A.A if isinstance(A, linrec.Varying) else A, forms))
+
+
+def first_system(recurrence: LinearRecurrence) -> LinearRecurrence:
+    """Give every sequence of a batch the first system."""
+
+    def first(leaf: Tensor, core: int) -> Tensor:
+        axis = leaf.ndim - core - (2 if recurrence.varying else 1)
+        return leaf if axis < 0 else leaf.narrow(axis, 0, 1).expand_as(leaf)
+
+    return recurrence._map_batched(first)
+
+
+def scaled_gradient(factor: float) -> Callable[[Tensor], Tensor]:
+    """The same numbers, with a gradient that is off by a factor."""
+    return lambda x: factor * x + (1 - factor) * x.detach()
+
+
+DIAGONAL = only(structures(), linrec.Diagonal)
+DENSE = only(structures(), linrec.Dense)
+
+BUGS: dict[str, Bug] = {
+    "outputs one step late": Bug(outputs(lambda y: y.roll(1, -2)), "agreement"),
+    "outputs one step early": Bug(outputs(lambda y: y.roll(-1, -2)), "agreement"),
+    "outputs look ahead": Bug(outputs(lambda y: y + 1e-3 * y.roll(-1, -2)), "causality"),
+    "outputs off by a millionth": Bug(outputs(lambda y: y * (1 + 1e-6)), "streaming"),
+    "outputs clipped": Bug(outputs(lambda y: torch.where(y.abs() < 1, y, y.sgn())), "linearity"),
+    "outputs drift": Bug(
+        outputs(lambda y: y * (1 + 1e-3 * torch.arange(y.shape[-2]).unsqueeze(-1))),
+        "time invariance",
+    ),
+    "sequences of a batch leak into each other": Bug(
+        outputs(lambda y: y + 0 * y.sum(0, keepdim=True)), "independence"
+    ),
+    "initial state ignored": Bug(Distorted(keeps_state=False), "agreement"),
+    "state reset at a join": Bug(Distorted(keeps_state=False), "continuation"),
+    "inputs rounded to single precision": Bug(
+        Distorted(before=lambda u: (u.cfloat() if u.is_complex() else u.float()).to(u.dtype)),
+        "agreement",
+    ),
+    "gradient detached": Bug(Distorted(before=Tensor.detach), "gradient in inputs"),
+    "half the gradient": Bug(Distorted(before=scaled_gradient(0.5)), "gradient in inputs"),
+    "gradient of the outputs off": Bug(outputs(scaled_gradient(0.9)), "first derivatives"),
+    "last step is the one before": Bug(ShortOfOne(), "last step"),
+    "first system of a batch for all": Bug(
+        Recurrent(),
+        "agreement",
+        patched(
+            "linrec.executors.recurrent.Recurrent.execute",
+            lambda run: lambda self, r, plan, u, x: run(self, first_system(r), plan, u, x),
+        ),
+    ),
+    "transposed A": Bug(
+        Recurrent(),
+        "agreement",
+        patched(
+            "linrec.structures.dense.Dense.apply",
+            lambda apply: lambda self, x: apply(replace(self, matrix=self.matrix.mT), x),
+        ),
+        DENSE,
+    ),
+    "transposed A, in the gradient alone": Bug(
+        Toeplitz(),
+        "adjoint",
+        patched(
+            "linrec.structures.dense.Dense.adjoint",
+            lambda adjoint: lambda self: linrec.Dense(self.matrix.conj()),
+        ),
+        DENSE,
+    ),
+    "adjoint without the conjugate": Bug(
+        Chunked(size=3),
+        "agreement",
+        patched(
+            "linrec.structures.dense.Dense.adjoint",
+            lambda adjoint: lambda self: linrec.Dense(self.matrix.mT),
+        ),
+        complex_(linrec.Dense),
+    ),
+    "adjoint of a diagonal without the conjugate": Bug(
+        Recurrent(),
+        "adjoint of A",
+        patched("linrec.structures.diagonal.Diagonal.adjoint", lambda adjoint: lambda self: self),
+        complex_(linrec.Diagonal),
+    ),
+    "complex gradient of the scan without the conjugate": Bug(
+        linrec.AssociativeScan(),
+        "gradient in inputs",
+        patched(
+            "linrec.scan.sensitivities",
+            lambda scan: lambda decay, *rest: scan(decay.conj(), *rest),
+        ),
+        complex_(linrec.Diagonal),
+    ),
+    "forward derivative of the scan halved": Bug(
+        linrec.AssociativeScan(),
+        "forward mode",
+        patched(
+            "linrec.scan.ScanWithTangents.jvp",
+            lambda jvp: staticmethod(lambda ctx, *tangents: jvp(ctx, *tangents) / 2),
+        ),
+        DIAGONAL,
+    ),
+    "mapped sequences of the scan in the wrong order": Bug(
+        linrec.AssociativeScan(),
+        "vmap",
+        patched(
+            "linrec.scan.Scan.vmap",
+            lambda vmap: staticmethod(lambda *given: (vmap(*given)[0].flip(0), 0)),
+        ),
+        DIAGONAL,
+    ),
+    "matrices composed in the wrong order": Bug(
+        linrec.AssociativeScan(),
+        "agreement",
+        patched(
+            "linrec.structures.dense.Dense.compose",
+            lambda compose: lambda self, earlier: compose(earlier, self),
+        ),
+        DENSE.filter(lambda A: isinstance(A, linrec.Varying)),
+    ),
+    "low rank multiplied in the wrong order": Bug(
+        Recurrent(),
+        "apply",
+        patched(
+            "linrec.structures.low_rank.DiagonalPlusLowRank.apply",
+            lambda apply: lambda self, x: apply(replace(self, left=self.right, right=self.left), x),
+        ),
+        only(structures(), linrec.DiagonalPlusLowRank),
+    ),
+    "a transform that wraps around": Bug(
+        FFTConvolution(),
+        "agreement",
+        patched("linrec.executors.fft.fast_length", lambda length: lambda n: (n + 1) // 2),
+    ),
+    "a carry dropped between chunks": Bug(
+        Chunked(size=3),
+        "agreement",
+        patched(
+            "linrec.executors.chunked.matrix_power",
+            lambda power: lambda A, k: power(A, k).map(lambda leaf, core: 0 * leaf),
+        ),
+    ),
+    "kernels in single precision": Bug(
+        Toeplitz(),
+        "agreement",
+        patched(
+            "linrec.response.double_dtype",
+            lambda wide: lambda dtype: torch.complex64 if dtype.is_complex else torch.float32,
+        ),
+    ),
+    "initial state added twice": Bug(
+        Toeplitz(),
+        "agreement",
+        patched(
+            "linrec.executors.kernel.free_response",
+            lambda free: lambda A, state, length: 2 * free(A, state, length),
+        ),
+    ),
+    "D forgotten": Bug(
+        FFTConvolution(),
+        "agreement",
+        patched(
+            "linrec.executors.kernel.output_kernel",
+            lambda kernel: lambda r, states: kernel(LinearRecurrence(r.A, r.B, r.C), states),
+        ),
+    ),
+    "C applied twice where it is square": Bug(
+        Recurrent(),
+        "agreement",
+        patched(
+            "linrec.systems.LinearRecurrence.read",
+            lambda read: (
+                lambda self, x, u: read(
+                    self,
+                    linrec.Dense(self.C).apply(x)
+                    if self.C is not None
+                    and self.C.shape[-1] == self.C.shape[-2]
+                    and self.C.ndim < 3
+                    else x,
+                    u,
+                )
+            ),
+        ),
+    ),
+    "copies in the order of the states": Bug(
+        Recurrent(),
+        "agreement",
+        patched("linrec.call.Call.finish", lambda finish: interleaved),
+    ),
+    "padding is taken for data": Bug(
+        Recurrent(),
+        "padding",
+        patched(
+            "linrec.call.inside", lambda inside: lambda *given: torch.ones_like(inside(*given))
+        ),
+    ),
+    "the state at the padded end": Bug(
+        Recurrent(),
+        "padding",
+        patched("linrec.call.Call.at_end", lambda at_end: lambda self, y, _: y[..., -1, :]),
+    ),
+    "a stale plan is followed": Bug(
+        Toeplitz(),
+        "plans",
+        patched("linrec.executors.base.Plan.why_not", lambda why_not: lambda *given: None),
+    ),
+    "the adjoint of a varying system one step off": Bug(
+        Recurrent(),
+        "adjoint",
+        patched(
+            "linrec.testing.case.adjoint",
+            lambda adjoint: (
+                lambda r: LinearRecurrence(
+                    r.A.adjoint().map(lambda leaf, core: leaf.flip(-core - 1)),
+                    *(None if M is None else M.mH for M in (r.C, r.B, r.D)),
+                    copies=r.copies,
+                )
+            ),
+        ),
+        structures(batch_shapes=st.just(())).filter(lambda A: isinstance(A, linrec.Varying)),
+    ),
+}
+
+
+def interleaved(self: Any, outputs: Tensor, state: Tensor) -> Result:
+    """Put copies side by side with the states outside and the copies inside."""
+    if self.given.copies > 1:
+        state = state.transpose(-1, -2).flatten(-2)
+        axes = outputs.ndim - (self.inputs.ndim - 1)
+        outputs = (outputs.movedim(-3, -1) if axes else outputs.transpose(-1, -2)).flatten(-2)
+    return Result(outputs.to(self.result_dtype), state)

@@ -1,0 +1,171 @@
+"""The kit itself: its reference against two others, its bounds, its strategies, its programs."""
+
+import statistics
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+from hypothesis import find, given, seed, settings
+from hypothesis import strategies as st
+
+import linrec
+from linrec.testing import EXECUTORS, error_bound, exact_reference, recurrences, structures
+from linrec.testing.case import Case
+from linrec.testing.check import cases
+from linrec.testing.matrices import KINDS
+from linrec.testing.report import share
+from linrec.testing.source import IMPORTS, written
+from linrec.testing.values import agreement
+
+REAL = recurrences(
+    structures(dtypes=st.just(torch.float64), batch_shapes=st.just(())).filter(
+        lambda A: not isinstance(A, linrec.Varying)
+    )
+)
+SMALL = settings(max_examples=40, deadline=None, database=None)
+
+
+def first_sequence(case: Case) -> torch.Tensor:
+    return case.inputs[(0,) * (case.inputs.ndim - 2)]
+
+
+def fractions_of(recurrence: linrec.LinearRecurrence, inputs: torch.Tensor) -> list[list[Fraction]]:
+    """Run one real sequence in Python's fractions, from the definition, copy by copy."""
+    A, n = recurrence.A.to_dense(), recurrence.A.state_size
+    B = torch.eye(n).double() if recurrence.B is None else recurrence.B
+    C = torch.eye(n).double() if recurrence.C is None else recurrence.C
+    D = torch.zeros(C.shape[0], B.shape[1]) if recurrence.D is None else recurrence.D
+
+    def times(matrix: torch.Tensor, vector: list[Fraction]) -> list[Fraction]:
+        rows = matrix.tolist()
+        return [
+            sum((Fraction(a) * x for a, x in zip(row, vector, strict=True)), Fraction(0))
+            for row in rows
+        ]
+
+    def plus(left: list[Fraction], right: list[Fraction]) -> list[Fraction]:
+        return [a + b for a, b in zip(left, right, strict=True)]
+
+    m, rows = B.shape[1], [[] for _ in inputs]
+    for copy in range(recurrence.copies):
+        state = [Fraction(0)] * n
+        for t, values in enumerate(inputs.tolist()):
+            u = [Fraction(value) for value in values[copy * m : (copy + 1) * m]]
+            state = plus(times(A, state), times(B, u))
+            rows[t] += plus(times(C, state), times(D, u))
+    return rows
+
+
+@seed(0)
+@SMALL
+@given(cases(REAL))
+def test_the_reference_is_that_of_fractions(case: Case) -> None:
+    inputs = first_sequence(case)
+    got = exact_reference(case.recurrence, inputs).outputs
+    expected = [[float(value) for value in row] for row in fractions_of(case.recurrence, inputs)]
+    assert got.tolist() == expected  # every digit: both are rounded once
+
+
+@seed(0)
+@SMALL
+@given(cases(REAL))
+def test_the_reference_is_that_of_scipy(case: Case) -> None:
+    """scipy's system answers a step later: its state before a step is ours after the last one."""
+    one = linrec.LinearRecurrence(case.recurrence.A, case.recurrence.B)
+    inputs = first_sequence(case)[:, : one.input_size]
+    if not len(inputs):
+        return
+    n = one.state_size
+    B = np.eye(n) if one.B is None else one.B.numpy()
+    system = (one.A.to_dense().numpy(), B, np.eye(n), np.zeros((n, B.shape[1])), 1)
+    fed = np.concatenate([inputs.numpy(), np.zeros((1, B.shape[1]))])
+    late = scipy.signal.dlsim(system, fed)[1]
+    got = exact_reference(one, inputs).outputs
+    bound = error_bound(one, inputs, linrec.Recurrent()).outputs
+    assert bool(((got - torch.as_tensor(late[1:])).abs() <= bound).all())
+
+
+def test_bounds_hold_and_are_tight() -> None:
+    """The median case uses more than a thousandth of the bound: ten times less than measured."""
+    shares: dict[linrec.Executor, list[float]] = {executor: [] for executor in EXECUTORS}
+
+    @seed(1)
+    @settings(max_examples=60, deadline=None, database=None)
+    @given(cases())
+    def collect(case: Case) -> None:
+        for executor in EXECUTORS:
+            if executor.why_not(case.recurrence, case.steps) is None:
+                used = max(share(each) for each in list(agreement(case, executor))[:2])
+                shares[executor] += [used] if used else []
+
+    collect()
+    for executor, used in shares.items():
+        assert max(used) <= 1, executor
+        assert statistics.median(used) > 1e-3, executor
+
+
+def test_a_bound_is_that_of_what_is_computed() -> None:
+    """Twice the input may err by twice as much, and a longer sequence by no less."""
+    swing = linrec.LinearRecurrence(torch.eye(2).double() / 2, torch.ones(2, 1).double())
+    inputs = torch.ones(8, 1).double()
+    for executor in EXECUTORS:
+        once, twice = (error_bound(swing, k * inputs, executor).outputs for k in (1, 2))
+        torch.testing.assert_close(twice, 2 * once, rtol=1e-12, atol=1e-300)
+        lasts = [float(error_bound(swing, inputs[:t], executor).final_state[0]) for t in (1, 4, 8)]
+        assert all(earlier <= later for earlier, later in pairwise(lasts))
+
+
+FORMS = (linrec.Dense, linrec.Diagonal, linrec.BlockDiagonal, linrec.DiagonalPlusLowRank)
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_structure_is_drawn(form: type, varying: bool) -> None:
+    def wanted(A: linrec.Structure) -> bool:
+        if not varying:
+            return type(A) is form
+        return isinstance(A, linrec.Varying) and type(A.A) is form
+
+    found = find(structures(), wanted, settings=settings(database=None, max_examples=2000))
+    assert wanted(found)
+
+
+CLAIMS = {
+    "stable": lambda A: A.abs().sum(-1).max() <= 0.9 + 1e-12,
+    "unstable": lambda A: A.abs().sum(-1).max() <= 1.25 + 1e-12,
+    "identity": lambda A: torch.equal(A, torch.eye(4).double()),
+    "marginal": lambda A: torch.allclose(A @ A.mH, torch.eye(4).double()),
+    "shift": lambda A: torch.equal(torch.linalg.matrix_power(A, 4), torch.eye(4).double()),
+    "nilpotent": lambda A: not torch.linalg.matrix_power(A, 4).any(),
+    "jordan": lambda A: torch.linalg.matrix_rank(A - A[0, 0] * torch.eye(4)) == 3,
+    "singular": lambda A: torch.linalg.matrix_rank(A) == 1,
+    "badly_scaled": lambda A: A.abs().max() / A.abs().min() > 1e6,
+    "legendre": lambda A: (A @ A.mT - A.mT @ A).abs().max() > 0.1,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_of_matrix_is_what_it_is_called(kind: str) -> None:
+    drawn = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).double()
+    assert bool(CLAIMS[kind](KINDS[kind](drawn)))
+
+
+@seed(0)
+@SMALL
+@given(cases())
+def test_a_case_can_be_written_down_and_read_back(case: Case) -> None:
+    names: dict[str, object] = {}
+    exec(IMPORTS, names)
+    for value in (case.recurrence, case.inputs):
+        again = eval(written(value), names)
+        if isinstance(value, linrec.LinearRecurrence):
+            assert isinstance(again, linrec.LinearRecurrence)
+            assert type(again.A) is type(value.A) and again.copies == value.copies
+            mine, theirs = value.leaves(), again.leaves()
+        else:
+            mine, theirs = {"": value}, {"": again}
+        for name, tensor in mine.items():
+            assert tensor.dtype == theirs[name].dtype and torch.equal(tensor, theirs[name])

@@ -1,0 +1,125 @@
+"""The kit finds deliberate bugs: planted one by one, each by the property that is meant to."""
+
+from typing import Any
+
+import pytest
+import torch
+from scipy.signal import cont2discrete
+from torch import Tensor
+
+import linrec
+import lmu
+from linrec.testing import Disagreement, check_module, recurrences, shrink
+from linrec.testing.check import PROPERTIES, cases, search
+from linrec.testing.modules import search_module
+from linrec.testing.operations import PROPERTIES as OPERATIONS
+from tests.linrec.deliberate_bugs import BUGS, Bug, patched
+
+EXAMPLES = 60
+
+
+def failures(bug: Bug, executor: linrec.Executor) -> list[Disagreement]:
+    """Search for what the bug's property finds."""
+    properties = {bug.property: (PROPERTIES | OPERATIONS)[bug.property]}
+    around = cases(recurrences(bug.drawn))
+    return search(around, [executor], EXAMPLES, 0, properties).failures
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug = BUGS[name]
+    monkeypatch.setattr(shrink, "ATTEMPTS", 5)  # that it is found matters here, not how small
+    sound = linrec.Recurrent() if bug.plant is None else bug.executor
+    assert not failures(bug, sound), "the unbroken library fails"
+    if bug.plant is not None:
+        bug.plant(monkeypatch)
+    found = failures(bug, bug.executor)
+    assert found and found[0].property == bug.property
+
+
+def bilinear_error() -> float:
+    """How far the bilinear transform is from scipy's."""
+    A, B = torch.tensor([[-1.0, 2.0], [0.0, -3.0]]).double(), torch.tensor([[0.0], [1.0]]).double()
+    C, D = torch.eye(2).double(), torch.zeros(2, 1).double()
+    got = linrec.discretize(linrec.StateSpace(A, B, C, D), 0.1, "bilinear").A.to_dense()
+    matrices = tuple(matrix.numpy() for matrix in (A, B, C, D))
+    expected: Any = cont2discrete(matrices, 0.1, "bilinear")
+    return float((got - torch.as_tensor(expected[0])).abs().max())
+
+
+def test_a_wrong_sign_in_the_bilinear_transform_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bilinear_error() < 1e-15
+    transform = "linrec.discretize.generalized_bilinear"
+    patched(transform, lambda f: lambda system, dt, alpha: f(system, -dt, alpha))(monkeypatch)
+    assert bilinear_error() > 0.1
+
+
+class Wrapped(torch.nn.Module):
+    """A layer that streams, whose parts can be replaced by wrong ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.input_size = 2
+        self.layer = lmu.ParallelLMU(2, 5, channels=2, order=4, theta=10)
+        torch.manual_seed(0)
+        self.other = lmu.ParallelLMU(2, 5, channels=2, order=4, theta=11)
+
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.layer(inputs, state, lengths=lengths)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.layer.step(input, state)
+
+
+class OtherDecay(Wrapped):
+    def step(self, input: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.other.step(input, state)
+
+
+class Forgetful(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.layer(inputs, None, lengths=lengths)
+
+
+class Leaking(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.layer(inputs.nan_to_num(0.0), state)
+
+
+class LookingAhead(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.layer(inputs - 0.01 * inputs.mean(1, keepdim=True), state)
+
+
+class Normalizing(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.layer(inputs - 0.01 * inputs[:, :1].mean(0, keepdim=True), state)
+
+
+MODULES: dict[str, tuple[type[Wrapped], set[str]]] = {
+    "step has another decay": (OtherDecay, {"streaming"}),
+    "forward ignores the state": (Forgetful, {"continuation"}),
+    "padding runs on in the state": (Leaking, {"padding"}),
+    "outputs depend on later inputs": (LookingAhead, {"streaming", "causality"}),
+    "outputs depend on the batch": (Normalizing, {"streaming", "independence"}),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_wrong_module_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrink, "ATTEMPTS", 5)
+    wrong, properties = MODULES[name]
+    check_module(Wrapped(), examples=8)
+    found = search_module(wrong(), None, 8, 0, most_failures=10).failures
+    assert properties <= {failure.property for failure in found}

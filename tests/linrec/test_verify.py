@@ -1,0 +1,111 @@
+"""`linrec verify`, typed: tables, exit statuses, programs that show a failure again, refusals."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from linrec.commands import app
+
+MINE = """
+from dataclasses import dataclass
+import torch, linrec
+
+swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0, 1.0]])
+system = linrec.StateSpace([[-1.0]], [[1.0]])
+structure = linrec.Diagonal(torch.tensor([0.5, -0.9]))
+module = linrec.nn.Recurrence(swing)
+number = 3
+
+def make():
+    return swing
+
+@dataclass(frozen=True)
+class Loop(linrec.Executor):
+    factor: float = 1.0
+
+    def execute(self, recurrence, plan, inputs, state):
+        result = linrec.Recurrent().execute(recurrence, plan, inputs, state)
+        return linrec.Result(self.factor * result.outputs, result.final_state)
+
+    def cost(self, work):
+        return linrec.Cost(1, 1, 1)
+
+right, wrong = Loop(), Loop(1.001)
+"""
+
+GOOD: dict[str, list[str]] = {
+    "a recurrence": ["mine.py:swing"],
+    "by its module": ["mine:swing"],
+    "a function": ["mine.py:make", "--dtype", "float64"],
+    "a system": ["mine.py:system", "--dt", "0.1"],
+    "a structure": ["mine.py:structure", "--dtype", "complex64"],
+    "an executor": ["mine.py:right"],
+    "a module": ["mine.py:module"],
+}
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "no name": (["mine.py"], "expected MODULE:NAME or FILE.py:NAME"),
+    "no file": (["other.py:swing"], "there is no file `other.py`"),
+    "no module": (["other:swing"], "there is no module `other`"),
+    "no such name": (["mine.py:swings"], "has no `swings`: it has"),
+    "not to be verified": (["mine.py:number"], "is a int: expected a `LinearRecurrence`"),
+    "no such dtype": (["mine.py:swing", "--dtype", "float16"], "expected one of float64"),
+    "a time step of no use": (["mine.py:swing", "--dt", "1"], "leave it out"),
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a user's file, and nothing of it left behind."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    return tmp_path
+
+
+def typed(*words: str) -> tuple[int, str]:
+    """Type `linrec verify …`; give the exit status and what was printed, in one line."""
+    result = CliRunner().invoke(app, ["verify", *words], env={"COLUMNS": "200"})
+    sys.modules.pop("mine", None)
+    return result.exit_code, " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_right_passes(name: str) -> None:
+    status, printed = typed(*GOOD[name], "--examples", "3")
+    assert status == 0, printed
+    assert "as a share of its bound" in printed and "fails" not in printed
+
+
+def test_the_library_itself_passes_and_a_seed_repeats_its_table() -> None:
+    first, second, other = (
+        typed("--examples", "4", "--dtype", "float64", "--seed", seed) for seed in "778"
+    )
+    assert first[0] == 0 and first == second
+    assert other[0] == 0 and other[1] != first[1]
+    for column in ("Recurrent", "Toeplitz", "Chunked", "Auto"):
+        assert column in first[1]
+
+
+def test_what_is_wrong_fails_with_a_program_that_shows_it(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["verify", "mine.py:wrong", "--examples", "10"])
+    assert result.exit_code == 1 and "fails" in result.output
+    _, _, printed = result.output.partition("To see it again:\n\n")
+    program = printed.partition("\n)\n")[0] + "\n)\n"
+    (folder / "again.py").write_text(program)
+    again = subprocess.run(
+        [sys.executable, "again.py"], capture_output=True, text=True, cwd=folder, timeout=120
+    )
+    assert again.returncode == 1
+    assert "Disagreement: agreement does not hold for Loop(factor=1.001)" in again.stderr
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_verified_is_refused(name: str) -> None:
+    words, message = BAD[name]
+    status, printed = typed(*words)
+    assert status == 2 and message in printed
