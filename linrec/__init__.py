@@ -1,5 +1,6 @@
 """Say what a linear recurrence is once; run it any way; get the same answer."""
 
+from linrec import memories as memories
 from linrec import nn as nn
 from linrec.composition import parallel as parallel
 from linrec.composition import series as series
@@ -13,6 +14,7 @@ from linrec.executors import Plan as Plan
 from linrec.executors import Recurrent as Recurrent
 from linrec.executors import Result as Result
 from linrec.executors import Toeplitz as Toeplitz
+from linrec.executors import Workload as Workload
 from linrec.planner import Auto as Auto
 from linrec.planner import explain as explain
 from linrec.response import adjoint as adjoint
@@ -38,6 +40,6 @@ def __getattr__(name: str) -> object:
     """Import what few programs need when it is first asked for."""
     import importlib
 
-    if name in ("interop", "testing"):
+    if name in ("interop", "symbolic", "testing"):
         return importlib.import_module(f"linrec.{name}")
     raise AttributeError(f"module 'linrec' has no attribute {name!r}")

@@ -51,12 +51,12 @@ class Call:
             return self.state
         return self.inputs.new_zeros(*self.inputs.shape[:-2], self.system.A.state_size)
 
-    def all_steps(self, executor: Executor, plan: Plan | None) -> Result:
+    def all_steps(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
         """Run all steps, each sequence to its own end."""
         if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
             states = self.start().unsqueeze(-2).expand(*self.inputs.shape[:-1], -1)
             return Result(self.system.over_time().read(states, self.inputs), self.start())
-        executor, plan = self.choose(executor, plan, last_only=False)
+        executor, plan = self.choose(executor, plan, False, compared)
         if self.lengths is None:
             return executor.execute(self.system, plan, self.inputs, self.state)
         if self.system.varying:
@@ -71,15 +71,15 @@ class Call:
             state = self.own_final_state(executor, plan)
         return Result(self.own(outputs), state)
 
-    def last_step(self, executor: Executor, plan: Plan | None) -> Result:
+    def last_step(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
         """Run to each sequence's own end, for the last outputs and state."""
         if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
             size = self.given.output_size // self.given.copies
             return Result(self.inputs.new_zeros(*self.inputs.shape[:-2], size), self.start())
         if self.lengths is not None and self.system.varying:
-            outputs, state = self.all_steps(executor, plan)
+            outputs, state = self.all_steps(executor, plan, compared=compared)
             return Result(self.at_end(outputs, torch.zeros_like(outputs[..., 0, :])), state)
-        executor, plan = self.choose(executor, plan, last_only=True)
+        executor, plan = self.choose(executor, plan, True, compared)
         if self.lengths is None:
             state = executor.final_state(self.system, plan, self.inputs, self.state)
             return Result(
@@ -91,11 +91,14 @@ class Call:
         return Result(torch.where(self.lengths.unsqueeze(-1) > 0, outputs, 0), state)
 
     def choose(
-        self, executor: Executor, plan: Plan | None, *, last_only: bool
+        self, executor: Executor, plan: Plan | None, last_only: bool, compared: bool
     ) -> tuple[Executor, Plan]:
-        """Find the executor and its plan, and refuse one that cannot do this call."""
+        """Find the executor and its plan, and refuse one that cannot do this call.
+
+        A plan that its keeper has just compared with the recurrence is not compared again.
+        """
         if plan is not None:
-            plan = check_plan(plan, executor, self)
+            plan = plan if compared else check_plan(plan, executor, self)
             return plan.executor, plan
         if not isinstance(executor, Executor):
             raise TypeError(

@@ -1,16 +1,17 @@
 """Modules that own tensors, and build a fresh recurrence of them in every call."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from linrec._checks import accumulation_dtype
 from linrec.executors import Executor, Plan, Result
+from linrec.parametrised import Family, Parametrised
 from linrec.planner import Auto
-from linrec.run import final as run_final
-from linrec.run import run, step
+from linrec.run import run_kept, step
 from linrec.systems import LinearRecurrence
 
 
@@ -41,8 +42,7 @@ class PlanKeeper:
     ) -> Result:
         """As `linrec.run`."""
         plan = self.plan(recurrence, inputs, initial_state, last_only=False)
-        keywords: dict[str, Any] = {"lengths": lengths, "executor": self.executor, "plan": plan}
-        return run(recurrence, inputs, initial_state, **keywords)
+        return run_kept(recurrence, inputs, initial_state, lengths, self.executor, plan, False)
 
     def final(
         self,
@@ -53,8 +53,7 @@ class PlanKeeper:
     ) -> Result:
         """As `linrec.final`."""
         plan = self.plan(recurrence, inputs, initial_state, last_only=True)
-        keywords: dict[str, Any] = {"lengths": lengths, "executor": self.executor, "plan": plan}
-        return run_final(recurrence, inputs, initial_state, **keywords)
+        return run_kept(recurrence, inputs, initial_state, lengths, self.executor, plan, True)
 
     def plan(
         self,
@@ -114,23 +113,33 @@ class PlanKeeper:
         return {"executor": self.executor, "plans": {}}
 
 
+Shape = LinearRecurrence | Parametrised
+
+
 class Recurrence(nn.Module):
     """A linear recurrence as a module: its matrices are buffers, or parameters where trained.
 
         x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t
+
+    Of a symbolic recurrence the module owns the parameters instead, by their names. What their
+    symbols say of them (positive, between bounds) stays true in training: the module then trains
+    ρ with exp(ρ) or lower + (upper - lower)·σ(ρ) the parameter, by `torch.nn.utils.parametrize`.
 
     A frozen recurrence keeps its plan (kernels, powers) from call to call; a trained one prepares
     anew in each. Works with `.to`, `state_dict`, `torch.func.functional_call`, `torch.compile` and
     autocast (under which it computes in the dtype of its matrices).
 
     Args:
-        recurrence: the system; its tensors are copied.
+        recurrence: the system; its tensors are copied. Or one of `linrec.symbolic`.
         trainable: which of "A", "B", "C", "D" are parameters. (Of a structure of several
-            tensors, one alone is named as in the state dict: "A_diagonal".)
+            tensors, one alone is named as in the state dict: "A_diagonal".) Of a symbolic
+            recurrence the names of its parameters.
         executor: how it is run.
+        parameters: of a symbolic recurrence the values to start from, by name; tensors
+            `(*batch)` make a batch of systems. None: the recurrence has numbers already.
 
     Raises:
-        ValueError: a trainable name that the recurrence does not have.
+        ValueError: a trainable name that the recurrence does not have, or a missing value.
 
     Example:
         >>> import torch, linrec
@@ -143,32 +152,27 @@ class Recurrence(nn.Module):
 
     def __init__(
         self,
-        recurrence: LinearRecurrence,
+        recurrence: LinearRecurrence | Family,
         *,
         trainable: Collection[str] = (),
         executor: Executor = Auto(),
+        parameters: Mapping[Any, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(recurrence, LinearRecurrence):
-            raise TypeError(
-                f"`recurrence` is of type {type(recurrence).__name__}: expected a "
-                "LinearRecurrence. Of a StateSpace, pass `discretize(system, dt)`."
-            )
-        leaves = recurrence.leaves()
+        shape = as_shape(recurrence, parameters)
         trainable = [trainable] if isinstance(trainable, str) else list(trainable)
-        unknown = [name for name in trainable if not any(matches(name, leaf) for leaf in leaves)]
-        if unknown:
-            raise ValueError(
-                f"`trainable` names {unknown}, which the recurrence does not have: expected some "
-                f"of {sorted(leaves)}."
-            )
-        for name, leaf in leaves.items():
+        trained = chosen(shape, trainable)
+        for name, leaf in shape.leaves().items():
             copy = leaf.detach().clone(memory_format=torch.contiguous_format)
-            if any(matches(wanted, name) for wanted in trainable):
+            if name in trained:
                 self.register_parameter(name, nn.Parameter(copy))
             else:
                 self.register_buffer(name, copy)
-        self.shape = recurrence.to("meta")  # what the tensors are put into; holds no numbers
+        if isinstance(shape, Parametrised):
+            for name in (name for name in shape.constraints if name in trained):
+                parametrize.register_parametrization(self, name, shape.constraints[name])
+        # What the tensors are put into; of a recurrence it holds no numbers.
+        self.shape = shape.to("meta") if isinstance(shape, LinearRecurrence) else shape
         self.plans = PlanKeeper(executor)
 
     @property
@@ -204,7 +208,7 @@ class Recurrence(nn.Module):
 
     def extra_repr(self) -> str:
         """Say its sizes."""
-        shape = self.shape
+        shape = self.recurrence
         copies = f", copies={shape.copies}" if shape.copies > 1 else ""
         return (
             f"{type(shape.A).__name__}, states={shape.state_size}, inputs={shape.input_size}, "
@@ -212,9 +216,46 @@ class Recurrence(nn.Module):
         )
 
 
-def matches(wanted: str, name: str) -> bool:
-    """Whether a name asked for means this tensor: the name itself, or its matrix."""
-    return wanted in (name, name.partition("_")[0])
+def as_shape(recurrence: object, parameters: Mapping[Any, Any] | None) -> Shape:
+    """See what a module is to be made of."""
+    if isinstance(recurrence, LinearRecurrence) and parameters is None:
+        return recurrence
+    parametrised = getattr(recurrence, "parametrised", None)
+    if parametrised is not None:
+        return checked(parametrised(parameters or {}))
+    given = "" if parameters is None else " and `parameters` are given"
+    raise TypeError(
+        f"`recurrence` is of type {type(recurrence).__name__}{given}: expected a "
+        "LinearRecurrence, or a symbolic one and `parameters`. Of a StateSpace, pass "
+        "`discretize(system, dt)`."
+    )
+
+
+def checked(shape: Parametrised) -> Parametrised:
+    """Refuse names of parameters that a module has another use for."""
+    known = {"shape", "plans", *vars(nn.Module()), *dir(Recurrence)}
+    for name in shape.leaves():
+        if "." in name or name in known:
+            raise ValueError(
+                f"A parameter is called `{name}`, a name that a module cannot give to a tensor: "
+                "expected another one. Rename its symbol."
+            )
+    return shape
+
+
+def chosen(shape: Shape, trainable: list[str]) -> set[str]:
+    """Find the tensors that are asked for by their own names, or by that of their matrix."""
+    names = list(shape.leaves())
+    meant = {name: {name} for name in names}
+    if isinstance(shape, LinearRecurrence):
+        meant = {name: {name, name.partition("_")[0]} for name in names}
+    unknown = [wanted for wanted in trainable if not any(wanted in own for own in meant.values())]
+    if unknown:
+        raise ValueError(
+            f"`trainable` names {unknown}, which the recurrence does not have: expected some "
+            f"of {sorted(names)}."
+        )
+    return {name for name in names if meant[name] & set(trainable)}
 
 
 def has_memory(tensor: Tensor) -> bool:

@@ -1,15 +1,21 @@
 """The elementwise scan x_t = a_t x_{t-1} + b_t, at the speed of memory."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from linrec._checks import accumulation_dtype, broadcast, check_axes, check_tensor, common_dtype
+from linrec._memory import empty
 
-# From this many elements a step, the loop over steps is bound by memory, not by Python.
+# A loop over steps of so many elements is bound by memory, not by Python, ...
 WIDE_STEP = 1 << 14
+
+# ... and one over the steps of blocks that hold so many together occupies all threads.
+WIDE_BLOCKS = 1 << 16
+
+# Blocks of fewer steps would be read once more for little.
+SHORT_BLOCK = 16
 
 
 def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = None) -> Tensor:
@@ -17,9 +23,9 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
 
         x_t = a_t x_{t-1} + b_t        t = 0 … T-1
 
-    Narrow sequences are cut into about √T blocks that advance together: a first pass finds what
-    each block does to the state before it, √T steps carry the state from block to block, and a
-    second pass writes the states. Half-precision numbers are accumulated in float32. The gradient
+    Narrow sequences are cut into blocks that advance together: a first pass finds what each block
+    does to the state before it, a scan over the blocks carries the state from one to the next, and
+    a second pass writes the states. Half-precision numbers are accumulated in float32. The gradient
     is the same scan run backwards; it keeps only `decay` and the states, and can be
     differentiated again.
 
@@ -96,26 +102,13 @@ class Scan(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Scan the gradients in the other direction."""
         decay, state, states = ctx.saved_tensors
-        (gradient,) = gradients
-        steps = decay.shape[-2]
-        first, last = (steps - 1, 0) if ctx.reverse else (0, steps - 1)
-        # In the order of this scan: all steps but the last, but the first.
-        but_last = slice(1, None) if ctx.reverse else slice(None, -1)
-        but_first = slice(None, -1) if ctx.reverse else slice(1, None)
-        end = gradient[..., last, :]
-        if steps > 1:
-            rest = scan(
-                decay[..., but_first, :].conj(), gradient[..., but_last, :], end, not ctx.reverse
-            )
-            parts = (end.unsqueeze(-2), rest) if ctx.reverse else (rest, end.unsqueeze(-2))
-            sensitivity = torch.cat(parts, -2)
-        else:
-            sensitivity = gradient
+        sensitivity = sensitivities(decay, gradients[0], ctx.reverse)
+        first = decay.shape[-2] - 1 if ctx.reverse else 0
         to_state = decay[..., first, :].conj() * sensitivity[..., first, :]
         if not ctx.needs_input_grad[0]:
             return None, sensitivity, to_state, None
-        before = previous_states(states, state, ctx.reverse)
-        return before.conj() * sensitivity, sensitivity, to_state, None
+        to_decay = times_previous(sensitivity, states, state, ctx.reverse)
+        return to_decay, sensitivity, to_state, None
 
     @staticmethod
     def vmap(
@@ -159,6 +152,44 @@ def scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     return function.apply(decay, drive, state, reverse)  # type: ignore[return-value]  # untyped
 
 
+def plainly() -> bool:
+    """Whether a gradient is to be differentiated again, or compiled: no writing into slices."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+
+
+def sensitivities(decay: Tensor, gradient: Tensor, reverse: bool) -> Tensor:
+    """Compute λ_t = g_t + a*_{t+1} λ_{t+1} for a scan in the direction of time, or against it."""
+    steps = decay.shape[-2]
+    # In the order of the scan: the last step, all but it, and all but the first.
+    last, earlier = (0, slice(1, None)) if reverse else (steps - 1, slice(None, -1))
+    later = slice(None, -1) if reverse else slice(1, None)
+    end = gradient[..., last, :]
+    if steps == 1:
+        return gradient
+    factors, drive = decay[..., later, :].conj(), gradient[..., earlier, :]
+    if plainly():
+        rest = scan(factors, drive, end, not reverse)
+        parts = (end.unsqueeze(-2), rest) if reverse else (rest, end.unsqueeze(-2))
+        return torch.cat(parts, -2)
+    found = empty(gradient, *gradient.shape)
+    found[..., last, :] = end
+    fill_states(factors, drive, found[..., earlier, :], end, not reverse)
+    return found
+
+
+def times_previous(sensitivity: Tensor, states: Tensor, state: Tensor, reverse: bool) -> Tensor:
+    """Compute λ_t x*_{t-1}, which is the gradient in a_t."""
+    if plainly():
+        return sensitivity * previous_states(states, state, reverse).conj()
+    result = empty(states, *states.shape)
+    now, before = (slice(None, -1), slice(1, None)) if reverse else (slice(1, None), slice(-1))
+    first = -1 if reverse else 0
+    rest = result[..., now, :]
+    torch.mul(sensitivity[..., now, :], states[..., before, :].conj(), out=rest)
+    result[..., first, :] = sensitivity[..., first, :] * state.conj()
+    return result
+
+
 def previous_states(states: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Give the state before each step, in the direction of the scan."""
     if reverse:
@@ -168,19 +199,23 @@ def previous_states(states: Tensor, state: Tensor, reverse: bool) -> Tensor:
 
 def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Compute the states of one or more steps; all three tensors have their full shape."""
-    steps, width = drive.shape[-2], drive[..., 0, :].numel()
-    states = torch.empty_like(drive, memory_format=torch.contiguous_format)
-    blocks = 1 if width >= WIDE_STEP else min(math.isqrt(steps), WIDE_STEP // width)
-    length = steps // blocks
-    main, tail = slice(0, blocks * length), slice(blocks * length, steps)
-    order = (tail, main) if reverse else (main, tail)
-    for part in order:
-        if part.stop == part.start:
-            continue
-        count = blocks if part is main else 1
-        a, b, x = (t[..., part, :].unflatten(-2, (count, -1)) for t in (decay, drive, states))
-        state = fill_blocks(a, b, x, state, reverse)
+    states = empty(drive, *drive.shape)
+    fill_states(decay, drive, states, state, reverse)
     return states
+
+
+def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, reverse: bool) -> None:
+    """Write the states: as many steps as equal blocks can hold, then those left over."""
+    steps, width = drive.shape[-2], drive[..., 0, :].numel()
+    blocks = 1 if width >= WIDE_STEP else min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
+    blocks = max(blocks, 1)
+    rest = steps % blocks
+    main = slice(rest, None) if reverse else slice(0, steps - rest)
+    left = slice(0, rest) if reverse else slice(steps - rest, None)
+    a, b, x = (t[..., main, :].unflatten(-2, (blocks, -1)) for t in (decay, drive, states))
+    state = fill_blocks(a, b, x, state, reverse)
+    if rest:
+        fill_states(decay[..., left, :], drive[..., left, :], states[..., left, :], state, reverse)
 
 
 def fill_blocks(
@@ -194,7 +229,7 @@ def fill_blocks(
     order = range(length - 1, -1, -1) if reverse else range(length)
     before = state.unsqueeze(-2)
     if blocks > 1:
-        before = carry(decay, drive, state, order)
+        before = carry(decay, drive, state, reverse)
     for step in order:
         before = write(
             states.select(-2, step), drive.select(-2, step), decay.select(-2, step), before
@@ -202,20 +237,18 @@ def fill_blocks(
     return before.select(-2, 0 if reverse else blocks - 1)
 
 
-def carry(decay: Tensor, drive: Tensor, state: Tensor, order: range) -> Tensor:
-    """Find the state before each block, `(*batch, blocks, features)`."""
-    total = decay.select(-2, order[0])
-    end = drive.select(-2, order[0])
-    for step in order[1:]:
-        factor = decay.select(-2, step)
-        total = total * factor
-        end = torch.addcmul(drive.select(-2, step), factor, end)
-    blocks = range(total.shape[-2])
-    starts = []
-    for block in reversed(blocks) if order.step < 0 else blocks:
-        starts.append(state)
-        state = torch.addcmul(end.select(-2, block), total.select(-2, block), state)
-    return torch.stack(starts[::-1] if order.step < 0 else starts, -2)
+def carry(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
+    """Find the state before each block, `(*batch, blocks, features)`.
+
+    What blocks do to the state before them is a recurrence from block to block, scanned likewise.
+    """
+    length = drive.shape[-2]
+    order = range(length - 2, -1, -1) if reverse else range(1, length)
+    end = drive.select(-2, length - 1 if reverse else 0)
+    for step in order:
+        end = torch.addcmul(drive.select(-2, step), decay.select(-2, step), end)
+    after = forward_states(decay.prod(-2), end, state, reverse)
+    return previous_states(after, state, reverse)
 
 
 def write(target: Tensor, drive: Tensor, decay: Tensor, before: Tensor) -> Tensor:

@@ -1,6 +1,19 @@
 """What all tests share."""
 
 import torch
+from hypothesis import HealthCheck, Phase, settings
+
+# The same examples in every run, and no time limit for one that waits for a busy machine. What
+# fails is shrunk, but not explained: that traces every line.
+settings.register_profile(
+    "reproducible",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate, Phase.target, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("reproducible")
 
 # The tests' tensors are small, and pytest runs several workers: more threads would only wait.
 torch.set_num_threads(1)

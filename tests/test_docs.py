@@ -20,20 +20,30 @@ import pytest
 import torch
 import typer.main
 
-from lmu.commands import app
+import linrec.commands
+import lmu.commands
 from lmu.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+APPS = {"linrec": linrec.commands.app, "lmu": lmu.commands.app}
 COMMANDS = [
     "pip install -e '.[experiments]' && lmu train mackey-glass",
     "pip install -e '.[test]' && pytest",
 ]
 
 # The libraries, whose every name is documented in full, and what the experiments are made of.
-LIBRARIES = ("linrec", "linrec.nn", "linrec.testing", "linrec.interop", "lmu")
-LISTED = (*LIBRARIES, "lmu.experiments", "lmu.models", "lmu.data", "lmu.training")
+LIBRARIES = (
+    "linrec",
+    "linrec.memories",
+    "linrec.nn",
+    "linrec.symbolic",
+    "linrec.testing",
+    "linrec.interop",
+    "lmu",
+)
+LISTED = (*LIBRARIES, "lmu.layers", "lmu.experiments", "lmu.models", "lmu.data", "lmu.training")
 
 # Examples that need what linrec does not depend on, and that are skipped.
 SKIPPED = ["linrec.interop.to_control"]
@@ -158,21 +168,23 @@ def test_the_readme_has_two_commands_and_fits_a_screen() -> None:
 
 
 def typed() -> list[str]:
-    """List the lines that begin with `lmu` in what the pages tell to type."""
+    """List the lines that begin with a command of ours in what the pages tell to type."""
     told = [block.text for page in PAGES for block in blocks(page.read_text())]
     lines = [
         part.strip() for text in told for line in text.splitlines() for part in line.split("&&")
     ]
-    return sorted({line for line in lines if line.startswith("lmu ")})
+    lines = [line.removeprefix("$ ").partition("  # ")[0].strip() for line in lines]
+    return sorted({line for line in lines if line.startswith(tuple(f"{each} " for each in APPS))})
 
 
 @pytest.mark.parametrize("line", typed())
 def test_what_the_pages_tell_to_type_can_be_typed(line: str) -> None:
-    _, name, *words = shlex.split(line)
-    command = getattr(typer.main.get_command(app), "commands")[name]  # noqa: B009  # of a group
+    program, name, *words = shlex.split(line)
+    group = typer.main.get_command(APPS[program])
+    command = getattr(group, "commands")[name]  # noqa: B009  # of a group
     options = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options
-    assert name == "list" or words[0] in EXPERIMENTS
+    assert program == "linrec" or name not in ("train", "evaluate") or words[0] in EXPERIMENTS
 
 
 def anchors(page: str) -> set[str]:

@@ -15,26 +15,42 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _checks < scan
+        0  _checks _memory < scan
         1  structures.base < structures.dense
            < structures.block structures.diagonal structures.low_rank structures.varying
            < structures
         2  systems < discretize composition
-        3  response
-        4  executors.base < executors.kernel executors.ordered
+        3  response memories parametrised
+        4  executors.base < executors.kernel executors.multiply
            < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
-        5  planner
+        5  planner.rates < planner.choice < planner.explain < planner.auto < planner
         6  call < run
-        7  nn interop testing.reference testing.bounds < testing
-        8  commands.target < commands < cli
-        9  .
+        7  symbolic.matrices
+           < symbolic.functions symbolic.parameters symbolic.program symbolic.realization
+           symbolic.signals symbolic.stability symbolic.typeset
+           < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
+           < symbolic.state_space < symbolic.composition symbolic.differences
+           symbolic.differentials < symbolic.equations < symbolic
+           nn interop
+        8  testing.products testing.matrices testing.reference testing.source
+           < testing.bounds testing.strategies < testing.case < testing.report testing.values
+           < testing.derivatives testing.operations testing.shrink
+           < testing.check testing.modules < testing
+        9  benchmark.timing < benchmark.cases benchmark.calibration benchmark.charts benchmark.peers
+           < benchmark.crossover benchmark.regret < benchmark
+        10 commands.target < commands.bench commands.explain commands.plot commands.verify
+           < commands < cli
+        11 .
     """,
     "lmu": """
-        0  legendre
-        1  memory
-        2  layers
-        3  models.network < models.classifier models.predictor < models
+        0  derive legendre
+        1  initializers memory < unit < cell
+        2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
+           layers.stack < layers.blocks < layers
+        3  models.network models.words models.attention
+           < models.classifier models.predictor models.readout models.text models.language_model
+           models.beam_search < models.translator < models.parallel models.baselines < models
         4  data.files data.splits < data.mackey_glass data.mnist < data
         5  training.recipe training.run_folder < training.learning_curve < training.loop < training
         6  experiments.experiment < experiments.mackey_glass experiments.psmnist
@@ -48,7 +64,7 @@ LAYERS = {
 ALONE = {("lmu", 4), ("lmu", 5)}
 
 # What a package may import of the other: lmu is built on linrec's public names.
-ACROSS = {"linrec": (), "lmu": ("linrec", "linrec.nn")}
+ACROSS = {"linrec": (), "lmu": ("linrec", "linrec.nn", "linrec.symbolic")}
 
 LONGEST = 400  # lines of a file
 VAGUE = {"utils", "util", "misc", "helpers", "helper", "common", "tools"}
@@ -197,6 +213,7 @@ def test_the_top_level_holds_what_it_should_and_nothing_else() -> None:
         ("lmu.training.loop", "from lmu.experiments import Experiment"),
         ("lmu.training.loop", "from lmu.data import Split"),
         ("lmu.layers", "from linrec._checks import as_tensor"),
+        ("lmu.cell", "from lmu.layers import Layer"),
     ],
 )
 def test_the_checker_sees_what_it_should(name: str, source: str) -> None:

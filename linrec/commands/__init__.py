@@ -7,12 +7,14 @@ import typer
 
 from linrec.commands.bench import bench
 from linrec.commands.explain import explain
+from linrec.commands.plot import plot
 from linrec.commands.verify import verify
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command()(verify)
 app.command()(explain)
 app.command()(bench)
+app.command()(plot)
 
 
 def show_version(asked: bool) -> None:

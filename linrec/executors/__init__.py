@@ -5,6 +5,7 @@ from linrec.executors.base import Cost as Cost
 from linrec.executors.base import Executor as Executor
 from linrec.executors.base import Plan as Plan
 from linrec.executors.base import Result as Result
+from linrec.executors.base import Workload as Workload
 from linrec.executors.chunked import Chunked as Chunked
 from linrec.executors.fft import FFTConvolution as FFTConvolution
 from linrec.executors.recurrent import Recurrent as Recurrent

@@ -2,14 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from linrec.structures import Diagonal, Varying
 from linrec.systems import LinearRecurrence
 
 
@@ -26,25 +26,102 @@ class Result(NamedTuple):
     final_state: Tensor
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What an executor expects to spend.
 
     Attributes:
         operations: multiplications and additions in matrix products.
         bytes: memory written and read, beyond what the caches hold.
         rounds: operations that have to wait for one another.
+        transforms: multiplications and additions in Fourier transforms.
+        memory: bytes held at once, beyond the inputs.
     """
 
     operations: float
     bytes: float
     rounds: float
+    transforms: float = 0.0
+    memory: float = 0.0
 
-    def __add__(self, other: "Cost") -> "Cost":
+    def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]  # sums, as of vectors
         return Cost(
             self.operations + other.operations,
             self.bytes + other.bytes,
             self.rounds + other.rounds,
+            self.transforms + other.transforms,
+            self.memory + other.memory,
+        )
+
+
+class Workload(NamedTuple):
+    """What is to be run, in numbers: all that a cost may depend on, and no tensor.
+
+    Attributes:
+        states: n, of one copy.
+        inputs: m, of one copy.
+        outputs: p, of one copy.
+        steps: T.
+        batch: how many sequences, the copies of a system counted apart.
+        systems: how many different systems.
+        stored: how many numbers one A is stored in: as many multiplications as applying it takes.
+        itemsize: the bytes of a number.
+        driven: whether there is a B.
+        read: whether there is a C.
+        varying: whether the matrices change from step to step.
+        elementwise: whether A is diagonal.
+        device: the type of the device, as "cpu".
+        roundoff: the unit roundoff of the dtype that sums are kept in.
+    """
+
+    states: int
+    inputs: int
+    outputs: int
+    steps: int
+    batch: int
+    systems: int
+    stored: int
+    itemsize: int
+    driven: bool
+    read: bool
+    varying: bool
+    elementwise: bool
+    device: str
+    roundoff: float
+
+    @property
+    def numbers(self) -> int:
+        """Steps of all sequences together."""
+        return self.batch * self.steps
+
+    @staticmethod
+    def of(recurrence: LinearRecurrence, length: int, batch: int) -> "Workload":
+        """Describe running a recurrence over so many steps of so many sequences."""
+        A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
+        matrices = [matrix for matrix in (B, C, D) if matrix is not None]
+        leaves = A.leaves()
+        n, stored = A.state_size, sum(leaf.numel() for leaf in leaves.values())
+        alone = all(leaf.ndim == A.core_axes.get(name) for name, leaf in leaves.items())
+        stack = 1 if alone else math.prod(A.batch_shape)
+        systems = 1
+        if not alone or any(matrix.ndim > 2 for matrix in matrices):
+            systems = max(math.prod(recurrence.batch_shape), 1)
+        itemsize = max(leaf.element_size() for leaf in (*leaves.values(), *matrices))
+        double = itemsize >= (16 if A.dtype.is_complex else 8)
+        return Workload(
+            states=n,
+            inputs=n if B is None else B.shape[-1],
+            outputs=n if C is None else C.shape[-2],
+            steps=length,
+            batch=batch,
+            systems=systems,
+            stored=stored // max(stack, 1),
+            itemsize=max(itemsize, 4),
+            driven=B is not None,
+            read=C is not None,
+            varying=recurrence.varying,
+            elementwise=isinstance(A.A if isinstance(A, Varying) else A, Diagonal),
+            device=recurrence.device.type,
+            roundoff=2.0**-53 if double else 2.0**-24,
         )
 
 
@@ -111,7 +188,8 @@ def same_values(mine: Tensor, given: Tensor) -> bool:
     neither.
     """
     same = mine.dtype == given.dtype and mine.device == given.device
-    return same and mine.shape == given.shape and torch.equal(mine, given)
+    # (torch.equal compares number by number, in one thread.)
+    return same and mine.shape == given.shape and bool((mine == given).all())
 
 
 class Executor(ABC):
@@ -155,16 +233,29 @@ class Executor(ABC):
         return self.execute(recurrence, plan, inputs, state).final_state
 
     @abstractmethod
-    def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
-        """Estimate what `execute` spends on `batch` sequences with a plan at hand."""
+    def cost(self, work: Workload) -> Cost:
+        """Estimate what `execute` spends with a plan at hand."""
 
-    def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def final_cost(self, work: Workload) -> Cost:
         """Estimate what `final_state` spends with a plan at hand."""
-        return self.cost(recurrence, length, batch)
+        return self.cost(work)
 
-    def preparation_cost(self, recurrence: LinearRecurrence, length: int) -> Cost:
+    def preparation_cost(self, work: Workload) -> Cost:
         """Estimate what `prepare` spends."""
         return Cost(0, 0, 0)
+
+    def error(self, work: Workload) -> float:
+        """Estimate the error of a long run, beside the magnitudes that its outputs are summed of.
+
+        The square root of the number of roundings on the longest path, times the unit roundoff.
+        Worst cases, as they are bounded in the docstrings, count the roundings themselves; but
+        roundings of either sign cancel, and their sum stays below a small multiple of this with a
+        probability that is very close to one.
+
+        References:
+            Higham and Mary 2019, A new approach to probabilistic rounding error analysis.
+        """
+        return math.inf
 
 
 def invariant_only(recurrence: LinearRecurrence) -> str | None:
@@ -188,33 +279,13 @@ def has_copies_inside(inputs: Tensor) -> bool:
     return inputs.ndim > 2 and 0 < inputs.stride(-3) < inputs.stride(-2)
 
 
-def stored_size(recurrence: LinearRecurrence) -> int:
-    """How many numbers one A is stored in: about as many multiplications as applying it takes."""
-    stack = math.prod(recurrence.A.batch_shape)
-    return sum(leaf.numel() for leaf in recurrence.A.leaves().values()) // max(stack, 1)
-
-
-def kernel_cost(recurrence: LinearRecurrence, length: int) -> Cost:
+def kernel_cost(work: Workload) -> Cost:
     """Estimate a state kernel by doubling: log2(T) squarings of A, and A^k B for every k.
 
     In double precision, at half the rate.
     """
-    n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-    systems = max(math.prod(recurrence.batch_shape), 1)
-    squarings = math.ceil(math.log2(max(length, 2)))
-    products = squarings * n * stored_size(recurrence) + length * m * stored_size(recurrence)
-    return Cost(4.0 * systems * products, 16.0 * systems * length * m * n, 3 * squarings)
-
-
-def write_each(parts: Iterator[Tensor], rows: int) -> Tensor:
-    """Put rows together as they come, so that each part's memory serves the next.
-
-    (Autograd would walk through all rows once for each part written.)
-    """
-    first = next(parts)
-    together = first.new_empty(rows, *first.shape[1:])
-    at = 0
-    for part in chain((first,), parts):
-        together[at : at + len(part)] = part
-        at += len(part)
-    return together
+    n, m = work.states, work.inputs
+    squarings = max(work.steps - 1, 1).bit_length()
+    products = (squarings * n + work.steps * m) * work.stored
+    kernel = 8.0 * work.systems * work.steps * m * n
+    return Cost(4.0 * work.systems * products, 4 * kernel, 3 * squarings, memory=1.5 * kernel)

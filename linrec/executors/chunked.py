@@ -13,27 +13,21 @@ from linrec.executors.base import (
     Executor,
     Plan,
     Result,
+    Workload,
     has_copies_inside,
     invariant_only,
-    join,
-    stored_size,
-    write_each,
 )
-from linrec.executors.ordered import ordered_product
-from linrec.executors.scan import scan_states
+from linrec.executors.multiply import Product, multiply
 from linrec.executors.toeplitz import toeplitz_columns
 from linrec.response import krylov, matrix_power, output_kernel, state_kernel
 from linrec.structures import Dense, Structure, matvec
 from linrec.systems import LinearRecurrence
 
-# Up to this many chunks the loop that carries the state is shorter than a scan's rounds.
-FEW_CHUNKS = 48
+# Up to this many chunks the state is carried in one loop, and of so many numbers a step always.
+FEW_CHUNKS, WIDE_CARRY = 48, 1 << 15
 
-# Products of fewer rows or columns than this waste a processor.
-FEW_ROWS, FEW_COLUMNS = 16, 32
-
-# So many numbers stay in the caches between being computed and being put in order.
-CACHE = 1 << 18
+# Outputs of so many numbers are written at a time, of so many chunks at least.
+CACHE, FEW_ROWS = 1 << 21, 256
 
 
 @final
@@ -43,7 +37,8 @@ class Chunked(Executor):
 
         outputs of a chunk = [inputs of the chunk, state before it] · [Toeplitz block; C A^1…L]
 
-    The states before the chunks obey a recurrence of T / L steps with A^L, which is scanned.
+    The states before the chunks obey a recurrence of T / L steps with A^L, itself cut into groups
+    of chunks that advance together.
     (L m + n) p operations a step, all of them in large products. Time-invariant systems.
 
     Args:
@@ -81,11 +76,15 @@ class Chunked(Executor):
         A = one.A.to(states.dtype)
         within = toeplitz_columns(output_kernel(recurrence, states), 0, chunk).flatten(-4, -3)
         block = stack_rows(within, reach(one, chunk)).flatten(-2)
+        size = group_size(length // chunk)
         tensors = {
             "block": block.to(dtype),  # (*batch, L·m + n, L·p)
             "last": states.flip(-3).flatten(-3, -2).to(dtype),  # (*batch, L·m, n)
             "power": matrix_power(A, chunk).to_dense().to(dtype),  # (*batch, n, n)
         }
+        if size < length // chunk:
+            power = matrix_power(A, chunk * size).to_dense()
+            tensors["group_power"] = power.to(dtype)
         if length % chunk:
             tensors["rest_power"] = matrix_power(A, length % chunk).to_dense().to(dtype)
         return Plan(self, recurrence, length, tensors)
@@ -94,84 +93,76 @@ class Chunked(Executor):
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
         """Carry the state from chunk to chunk, then compute all chunks in one product."""
-        rows, chunk = chunk_rows(plan, inputs)
-        before, state = carry_states(plan, rows, state)
-        steps, p = inputs.shape[-2], plan["block"].shape[-1] // chunk
-        inside, rest = has_copies_inside(inputs), steps % chunk
-        in_order = inside and not rest  # to join the rest puts everything in order anyway
-        parts = [whole_chunks(plan["block"], torch.cat([rows, before], -1), chunk, in_order)]
-        if rest:
-            tail = inputs[..., steps - rest :, :].flatten(-2)
-            kept = plan["block"].mT[..., : rest * p, :]
-            taken = torch.cat([kept[..., : tail.shape[-1]], kept[..., -state.shape[-1] :]], -1)
-            parts.append(matvec(taken, torch.cat([tail, state], -1)).unflatten(-1, (rest, p)))
-            state = state_after(plan, tail, state)
-        return Result(join(parts, inside), state)
+        rows = chunk_rows(plan, inputs)
+        before, state = carry_states(plan, rows, inputs, state)
+        return Result(outputs_of(plan, rows, before, inputs), state)
 
     def final_state(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Tensor:
         """Carry the state from chunk to chunk."""
-        rows, chunk = chunk_rows(plan, inputs)
-        _, state = carry_states(plan, rows, state)
-        rest = inputs.shape[-2] % chunk
-        if rest:
-            tail = inputs[..., inputs.shape[-2] - rest :, :].flatten(-2)
-            state = state_after(plan, tail, state)
-        return state
+        return carry_states(plan, chunk_rows(plan, inputs), inputs, state)[1]
 
     def chunk(self, recurrence: LinearRecurrence, length: int) -> int:
-        """The steps in a chunk: as given, or chosen; never more than there are.
+        """The steps in a chunk: as given, or chosen; never more than there are."""
+        return self.steps_in_chunk(Workload.of(recurrence, length, 1))
+
+    def steps_in_chunk(self, work: Workload) -> int:
+        """As `chunk`.
 
         The block costs L m p a step and the carry m n + n² / L: least at L = n / √(m p). Below 16
-        steps the states before the chunks weigh on memory. A divisor of the length saves a copy.
+        steps the states before the chunks weigh on memory; where outputs are fewer than states
+        they do below 2n. A divisor of the length saves a copy.
         """
-        length = max(length, 1)
+        length = max(work.steps, 1)
         if self.size is not None:
             return min(self.size, length)
-        n = recurrence.A.state_size
-        m = recurrence.input_size // recurrence.copies
-        p = recurrence.output_size // recurrence.copies
-        best = round(n / math.sqrt(m * p))
-        best = min(max(best, 4 if m > 4 else 16), 64, length)
+        n, m, p = work.states, work.inputs, work.outputs
+        best, most = round(n / math.sqrt(m * p)), 64
+        if m * p <= n // 4:
+            best, most = 2 * best, 256
+        best = min(max(best, 4 if m > 4 else 16), most, length)
         for candidate in range(best, max(best // 2, 1), -1):
             if length % candidate == 0:
                 return candidate
         return best
 
-    def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def cost(self, work: Workload) -> Cost:
         """The product with the block, and the carry."""
-        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-        p = recurrence.output_size // recurrence.copies
-        chunk = self.chunk(recurrence, length)
-        elements = recurrence.dtype.itemsize * batch * length
-        written = elements * (p * (1 if length % chunk == 0 else 3) + 3 * m + 4 * n / chunk)
-        if recurrence.copies > 1 and (recurrence.copies < FEW_ROWS or p < FEW_COLUMNS):
-            written += 2 * elements * p  # put in order afterwards
-        block = 3.0 * batch * length * (chunk * m + n) * p  # at two thirds of the full rate
-        return Cost(block, written, 12) + self.final_cost(recurrence, length, batch)
+        n, m, p, chunk = work.states, work.inputs, work.outputs, self.steps_in_chunk(work)
+        numbers = work.itemsize * work.numbers
+        block = 2.0 * work.numbers * (chunk * m + n) * p
+        written = numbers * (2.0 * p + 2 * m + 2 * n / chunk)
+        tiles = math.ceil(work.numbers * p / max(CACHE, FEW_ROWS * chunk * p))
+        held = Cost(block, written, 8 * tiles, memory=numbers * p)
+        return held + self.final_cost(work)
 
-    def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def final_cost(self, work: Workload) -> Cost:
         """The products that carry the state."""
-        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-        chunk = self.chunk(recurrence, length)
-        chunks = math.ceil(length / chunk)
-        scanned = chunks > FEW_CHUNKS
-        carried = 2.0 * batch * chunks * (chunk * m * n + (2 if scanned else 1) * n * n)
-        rounds = 12 * math.ceil(math.log2(chunks)) if scanned else 2 * chunks
-        elements = recurrence.dtype.itemsize * batch * chunks * n
-        return Cost(carried, 8.0 * elements, rounds)
+        n, m, chunk = work.states, work.inputs, self.steps_in_chunk(work)
+        chunks = math.ceil(work.steps / chunk)
+        size = chunks if work.batch * n >= WIDE_CARRY else group_size(chunks)
+        grouped = size < chunks
+        carried = 2.0 * work.batch * chunks * n * (chunk * m + (2 if grouped else 1) * n)
+        rounds = 2 * chunks if not grouped else 4 * size + 2 * (chunks // size)
+        states = work.itemsize * work.batch * chunks * n
+        return Cost(carried, 5.0 * states, rounds + 6, memory=3.0 * states)
 
-    def preparation_cost(self, recurrence: LinearRecurrence, length: int) -> Cost:
+    def preparation_cost(self, work: Workload) -> Cost:
         """The block and the powers, in double precision."""
-        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-        p = recurrence.output_size // recurrence.copies
-        chunk = self.chunk(recurrence, length)
-        systems = max(math.prod(recurrence.batch_shape), 1)
-        doublings = math.ceil(math.log2(chunk + 1))
-        products = stored_size(recurrence) * (chunk * (m + p) + 3 * doublings * n)
-        block = 16.0 * systems * (chunk * m + n) * chunk * p
-        return Cost(4.0 * systems * products, block, 40 + 12 * doublings)
+        n, m, p, chunk = work.states, work.inputs, work.outputs, self.steps_in_chunk(work)
+        doublings = (chunk + 1).bit_length()
+        powers = max(work.steps // chunk, 1).bit_length()
+        products = work.stored * (chunk * (m + p) + (3 * doublings + powers) * n)
+        block = 8.0 * work.systems * (chunk * m + n) * chunk * p
+        own = Cost(4.0 * work.systems * products, 3 * block, 40 + 12 * doublings)
+        return own + Cost(0, 0, 0, memory=2 * block)
+
+    def error(self, work: Workload) -> float:
+        """A chunk rounds as often as its product is long."""
+        chunk = self.steps_in_chunk(work)
+        terms = work.states + work.inputs * chunk
+        return math.sqrt(terms * (work.steps / chunk + 2)) * work.roundoff
 
 
 def reach(recurrence: LinearRecurrence, chunk: int) -> Tensor:
@@ -207,64 +198,130 @@ def stack_rows(first: Tensor, second: Tensor) -> Tensor:
     )
 
 
-def chunk_rows(plan: Plan, inputs: Tensor) -> tuple[Tensor, int]:
-    """Write the inputs of each whole chunk in a row, `(*batch, chunks, L·m)`; and say L."""
-    m, n = inputs.shape[-1], plan["power"].shape[-1]
-    chunk = (plan["block"].shape[-2] - n) // m
-    whole = inputs.shape[-2] // chunk
-    rows = inputs[..., : whole * chunk, :].unflatten(-2, (whole, chunk)).flatten(-2)
-    return rows, chunk
+def chunk_rows(plan: Plan, inputs: Tensor) -> Tensor:
+    """Write the inputs of each chunk in a row, `(*batch, chunks, L·m)`, the last with zeros."""
+    chunk = plan["last"].shape[-2] // inputs.shape[-1]
+    missing = -inputs.shape[-2] % chunk
+    if missing:
+        inputs = torch.nn.functional.pad(inputs, (0, 0, 0, missing))
+    return inputs.unflatten(-2, (-1, chunk)).flatten(-2)
 
 
-def whole_chunks(block: Tensor, rows: Tensor, chunk: int, in_order: bool) -> Tensor:
-    """Multiply the rows of all chunks by the block, `(*batch, chunks·L, p)`.
-
-    Many products of narrow matrices would cost more than to put one product's result in order.
-    """
-    p = block.shape[-1] // chunk
-    if in_order and block.ndim == 2 and (rows.shape[-3] < FEW_ROWS or p < FEW_COLUMNS):
-        return few_copies(block, rows, chunk)
-    if not in_order or block.ndim > 2:
-        outputs = matvec(block.unsqueeze(-3).mT, rows)
-        return outputs.unflatten(-1, (chunk, p)).flatten(-3, -2)
-    by_chunk = rows.transpose(-2, -3)  # (*batch, chunks, copies, L·m + n)
-    by_step = block.unflatten(-1, (chunk, p)).movedim(-2, 0)
-    flat = by_chunk.reshape(-1, *by_chunk.shape[-2:])
-    ordered = ordered_product(flat, by_step).unflatten(0, by_chunk.shape[:-2])
-    return ordered.flatten(-4, -3).transpose(-2, -3)
+def group_size(chunks: int) -> int:
+    """How many chunks make a group: loops over a group, over all groups, and over a group again."""
+    return chunks if chunks <= FEW_CHUNKS else math.isqrt(chunks // 2)
 
 
-def few_copies(block: Tensor, rows: Tensor, chunk: int) -> Tensor:
-    """Multiply a cacheful of sequences at a time, and write their copies side by side."""
-    copies, chunks = rows.shape[-3:-1]
-    p = block.shape[-1] // chunk
-    units = rows.reshape(-1, *rows.shape[-3:])
-    at_a_time = max(CACHE // (copies * chunks * chunk * p), 1)
-    parts = (
-        matvec(block.mT, part).unflatten(-1, (chunk, p)).flatten(-3, -2).transpose(-2, -3)
-        for part in units.split(at_a_time)
-    )
-    trained = torch.is_grad_enabled() and (rows.requires_grad or block.requires_grad)
-    together = torch.cat(list(parts)) if trained else write_each(parts, units.shape[0])
-    return together.transpose(-2, -3).reshape(*rows.shape[:-2], chunks * chunk, p)
-
-
-def carry_states(plan: Plan, rows: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Find the states before each whole chunk, `(*batch, chunks, n)`, and after the last."""
-    drive = matvec(plan["last"].unsqueeze(-3).mT, rows)
-    power = Dense(plan["power"])
+def carry_states(
+    plan: Plan, rows: Tensor, inputs: Tensor, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Find the states before each chunk, `(*batch, chunks, n)`, and after the last step."""
+    length = rows.shape[-1] // inputs.shape[-1]
+    whole, rest = divmod(inputs.shape[-2], length)
+    drive = matvec(plan["last"].unsqueeze(-3).mT, rows[..., :whole, :])
     start = drive.new_zeros(*drive.shape[:-2], drive.shape[-1]) if state is None else state
-    if drive.shape[-2] > FEW_CHUNKS:
-        after = scan_states(power[..., None], drive, state)
-        before = torch.cat([start.unsqueeze(-2), after[..., :-1, :]], -2)
-        return before, after[..., -1, :]
-    states = [start]
-    for chunk_drive in drive.unbind(-2):
-        states.append(power.apply(states[-1]) + chunk_drive)
-    return torch.stack(states[:-1], -2), states[-1]
+    before, after = carry(plan, drive, start)
+    if not rest:
+        return before, after
+    tail = rows[..., -1, : rest * inputs.shape[-1]]
+    last = plan["last"][..., -tail.shape[-1] :, :]  # a short chunk's kernel is a long one's end
+    end = matvec(last.mT, tail) + Dense(plan["rest_power"]).apply(after)
+    return torch.cat([before, after.unsqueeze(-2)], -2), end
 
 
-def state_after(plan: Plan, tail: Tensor, state: Tensor) -> Tensor:
-    """Find the state after a chunk that is cut short: its kernel is the end of a chunk's."""
-    last = plan["last"][..., -tail.shape[-1] :, :]
-    return matvec(last.mT, tail) + Dense(plan["rest_power"]).apply(state)
+def carry(plan: Plan, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the states before each chunk, `(*batch, chunks, n)`, and after the last.
+
+    Where many sequences make every step wide it is one loop. Else groups of chunks advance
+    together: once to see what each adds to the state, then from the states that this gives.
+    """
+    chunks = drive.shape[-2]
+    size = chunks if drive[..., 0, :].numel() >= WIDE_CARRY else group_size(chunks)
+    power, missing = Dense(plan["power"].unsqueeze(-3)), -chunks % size
+    if missing:
+        drive = torch.nn.functional.pad(drive, (0, 0, 0, missing))
+    steps = drive.unflatten(-2, (-1, size)).unbind(-2)
+    starts = [start]
+    if size < chunks:
+        ends = steps[0]
+        for step in steps[1:]:
+            ends = power.apply(ends) + step
+        leap = Dense(plan["group_power"])
+        for end in ends.unbind(-2)[:-1]:
+            starts.append(leap.apply(starts[-1]) + end)
+    states = [torch.stack(starts, -2)]
+    for step in steps:
+        states.append(power.apply(states[-1]) + step)
+    before = torch.stack(states[:-1], -2).flatten(-3, -2)[..., :chunks, :]
+    return before, states[size - missing][..., -1, :]
+
+
+@final
+@dataclass(frozen=True)
+class ChunkProduct(Product):
+    """Outputs of chunks: [inputs of the chunk, state before it] · block.
+
+    A unit is a chunk, and its factors are `(units, copies, L·m)` and `(units, copies, n)`; but
+    where a sequence's last chunk is cut short, it is a sequence, and they have an axis of chunks.
+
+    Args:
+        steps: the steps of a unit.
+        chunk: L.
+        inputs: L·m.
+        outputs: p.
+    """
+
+    steps: int
+    chunk: int
+    inputs: int
+    outputs: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The steps and outputs of a unit."""
+        return self.steps, self.outputs
+
+    @property
+    def at_a_time(self) -> int:
+        """A cacheful of outputs, but enough rows for the product to be efficient."""
+        rows = max(CACHE // (self.chunk * self.outputs), FEW_ROWS)
+        return max(rows * self.chunk // self.steps, 1)
+
+    def of(self, constant: Tensor, *factors: Tensor) -> Tensor:
+        """Multiply the rows by the block."""
+        outputs = matvec(constant.mT, torch.cat(factors, -1)).unflatten(-1, (self.chunk, -1))
+        return outputs if outputs.ndim == 4 else outputs.flatten(-3, -2)[..., : self.steps, :]
+
+    def into(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
+        """As inherited; but where the product's order is the result's, it is written there."""
+        if target.shape[1] > 1 or self.steps != self.chunk:
+            return super().into(target, constant, *factors)
+        rows = torch.cat(factors, -1).flatten(0, 1)
+        torch.mm(rows, constant, out=target.view(len(rows), -1))
+
+    def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Multiply the gradients by the block, conjugated and transposed."""
+        if self.steps != self.chunk:
+            missing = (0, 0, 0, -self.steps % self.chunk)
+            gradient = torch.nn.functional.pad(gradient, missing).unflatten(-2, (-1, self.chunk))
+        rows = matvec(constant.conj(), gradient.flatten(-2))
+        return rows[..., : self.inputs], rows[..., self.inputs :]
+
+
+def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tensor:
+    """Multiply the rows of all chunks by the block, `(*batch, steps, p)`."""
+    block, steps = plan["block"], inputs.shape[-2]
+    chunks, chunk = rows.shape[-2], rows.shape[-1] // inputs.shape[-1]
+    p = block.shape[-1] // chunk
+    if block.ndim > 2:  # one for each of many systems
+        outputs = matvec(block.unsqueeze(-3).mT, torch.cat([rows, before], -1))
+        return outputs.unflatten(-1, (chunk, p)).flatten(-3, -2)[..., :steps, :]
+    copies = rows.shape[-3] if has_copies_inside(inputs) else 1
+    factors = [factor.reshape(-1, copies, *factor.shape[-2:]) for factor in (rows, before)]
+    if steps % chunk:
+        product = ChunkProduct(steps, chunk, rows.shape[-1], p)
+        return multiply(product, block, *factors).reshape(*inputs.shape[:-2], steps, p)
+    product = ChunkProduct(chunk, chunk, rows.shape[-1], p)
+    units = [factor.transpose(1, 2).flatten(0, 1) for factor in factors]
+    outputs = multiply(product, block, *units).unflatten(0, (-1, chunks)).transpose(1, 2)
+    return outputs.reshape(*inputs.shape[:-2], steps, p)

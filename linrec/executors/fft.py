@@ -12,20 +12,21 @@ from linrec.executors.base import (
     Executor,
     Plan,
     Result,
+    Workload,
     has_copies_inside,
     invariant_only,
     kernel_cost,
-    write_each,
 )
-from linrec.executors.kernel import add_free_motion, kernels, last_state, states_of
+from linrec.executors.kernel import add_free_motion, kernels, last_cost, last_state, states_of
+from linrec.executors.multiply import Product, multiply
 from linrec.systems import LinearRecurrence
 
 # The transforms are limited by memory, not arithmetic: as many sequences at a time as keep their
 # products and transforms, of about this many numbers, within the caches.
-BLOCK = 1 << 18
+CACHE = 1 << 18
 
-# An operation of a transform takes as long as so many of a matrix product.
-SLOWNESS = 6
+# Rows that are a multiple of so many numbers apart share a few places of the caches.
+ALIASED = 256
 
 
 @final
@@ -73,7 +74,7 @@ class FFTConvolution(Executor):
         if spectrum.ndim > 3:
             outputs = convolve(inputs, spectrum).mT
         else:
-            outputs = convolve_in_blocks(inputs, spectrum)
+            outputs = convolve_copies(inputs, spectrum)
         return add_free_motion(recurrence, plan, outputs, inputs, state)
 
     def final_state(
@@ -82,45 +83,50 @@ class FFTConvolution(Executor):
         """Multiply all inputs by the kernel: one step needs no transform."""
         return last_state(recurrence, plan, inputs, state)
 
-    def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def cost(self, work: Workload) -> Cost:
         """Transforms of m inputs and p outputs, their product, and each passing through memory."""
-        m = recurrence.input_size // recurrence.copies
-        p = recurrence.output_size // recurrence.copies
-        size = fast_length(2 * length - 1)
-        transforms = SLOWNESS * 2.5 * size * math.log2(max(size, 2)) * (m + p)
-        products = SLOWNESS * 4.0 * size * m * p
-        bytes_ = recurrence.dtype.itemsize * length * (4 * p + 2 * m)
-        blocks = math.ceil(batch * p * size / BLOCK)
-        own = Cost(batch * (transforms + products), batch * bytes_, 6 * blocks)
-        return own + self.final_cost(recurrence, length, batch)
+        m, p, size = work.inputs, work.outputs, fast_length(2 * work.steps - 1)
+        transforms = transform_operations(size) * (m + p) + 4.0 * size * m * p
+        tiles = math.ceil(work.batch * max(m, p) * size / CACHE)
+        outputs = work.itemsize * work.numbers * p
+        # Where one sequence's transforms are larger than the caches, they pass through memory too.
+        moved = outputs * (4 if max(m, p) * size <= 1 << 21 else 8)
+        held = outputs + 3 * work.itemsize * max(m, p) * size
+        own = Cost(0, moved, 12 * tiles, transforms * work.batch, memory=held)
+        return own + self.final_cost(work)
 
-    def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def final_cost(self, work: Workload) -> Cost:
         """One product of T·m by n for each sequence."""
-        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-        kernel = recurrence.dtype.itemsize * length * m * n
-        return Cost(2.0 * batch * length * m * n, kernel, 3)
+        return last_cost(work)
 
-    def preparation_cost(self, recurrence: LinearRecurrence, length: int) -> Cost:
+    def preparation_cost(self, work: Workload) -> Cost:
         """The state kernel by doubling, and the transforms of the impulse response."""
-        m = recurrence.input_size // recurrence.copies
-        p = recurrence.output_size // recurrence.copies
-        size = fast_length(2 * length - 1)
-        spectrum = SLOWNESS * 2.5 * size * math.log2(max(size, 2)) * m * p
-        traffic = 6 * recurrence.dtype.itemsize * size * m * p
-        return Cost(spectrum, traffic, 6) + kernel_cost(recurrence, length)
+        m, p, size = work.inputs, work.outputs, fast_length(2 * work.steps - 1)
+        spectra = work.systems * m * p
+        traffic = 6.0 * work.itemsize * size * spectra
+        spectrum = Cost(0, traffic, 6, transform_operations(size) * spectra, memory=traffic / 3)
+        return spectrum + kernel_cost(work)
+
+    def error(self, work: Workload) -> float:
+        """Some roundings in each of log2(2T) stages, three transforms, of the largest numbers."""
+        stages = max(2 * work.steps - 1, 1).bit_length()
+        return math.sqrt(12.0 * stages * work.inputs) * work.roundoff
+
+
+def transform_operations(size: int) -> float:
+    """Count the operations of a transform of a real signal."""
+    return 2.5 * size * max(size - 1, 1).bit_length()
 
 
 def fast_length(least: int) -> int:
-    """Find the smallest 2^a 3^b 5^c of `least` or more: the lengths that transforms like."""
+    """Find the smallest 2^a 3^b 5^c of `least` or more: the lengths that transforms like.
+
+    Odd parts of up to 135 leave no gap wider than a ninth.
+    """
     best = 1 << max(least - 1, 0).bit_length()
-    five = 1
-    while five < best:
-        odd = five
-        while odd < best:
-            candidate = odd << max(-(-least // odd) - 1, 0).bit_length()
-            best = min(best, candidate)
-            odd *= 3
-        five *= 5
+    for odd in (3, 5, 9, 15, 25, 27, 45, 75, 81, 125, 135):
+        if odd < best:
+            best = min(best, odd << max(-(-least // odd) - 1, 0).bit_length())
     return best
 
 
@@ -129,6 +135,11 @@ def transform(signals: Tensor, size: int) -> Tensor:
     if signals.is_complex():
         return torch.fft.fft(signals, size)
     return torch.fft.rfft(signals, size)
+
+
+def invert(spectra: Tensor, size: int, complex_: bool) -> Tensor:
+    """Transform the last axis back."""
+    return (torch.fft.ifft if complex_ else torch.fft.irfft)(spectra, size)
 
 
 def convolve(inputs: Tensor, spectrum: Tensor) -> Tensor:
@@ -140,22 +151,66 @@ def convolve(inputs: Tensor, spectrum: Tensor) -> Tensor:
         product = transformed * spectrum.squeeze(-3)
     else:
         product = torch.einsum("...mf,...mpf->...pf", transformed, spectrum)
-    inverse = torch.fft.ifft if inputs.is_complex() else torch.fft.irfft
-    return inverse(product, size)[..., :steps]
+    outputs = invert(product, size, inputs.is_complex())[..., :steps]
+    return padded(outputs, steps) if size % ALIASED == 0 else outputs
 
 
-def convolve_in_blocks(inputs: Tensor, spectrum: Tensor) -> Tensor:
-    """Convolve a cacheful of sequences at a time, and write them time first.
+def padded(signals: Tensor, size: int) -> Tensor:
+    """Lengthen signals with zeros, and lay them where reading across them uses all of the caches.
 
-    The copies of a sequence stay together, so that they can be written side by side.
+    Rows that are a multiple of a large power of two apart would share a few places there.
     """
+    apart = size + 8 if size % ALIASED == 0 else size
+    return torch.nn.functional.pad(signals, (0, apart - signals.shape[-1]))[..., :size]
+
+
+@final
+@dataclass(frozen=True)
+class Convolution(Product):
+    """Convolution of sequences with one kernel, given by its spectrum `(m, p, frequency)`.
+
+    A unit is a sequence, `(units, copies, steps, m)`.
+
+    Args:
+        steps: T.
+        inputs: m.
+        outputs: p.
+    """
+
+    steps: int
+    inputs: int
+    outputs: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The steps and outputs of a unit."""
+        return self.steps, self.outputs
+
+    @property
+    def at_a_time(self) -> int:
+        """As many sequences as have their transforms in the caches."""
+        return max(CACHE // (max(self.inputs, self.outputs) * fast_length(2 * self.steps - 1)), 1)
+
+    def of(self, constant: Tensor, *factors: Tensor) -> Tensor:
+        """Convolve."""
+        return convolve(factors[0], constant).mT
+
+    def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Correlate: Σ_t h*_{t-s} g_t has the spectrum H* G."""
+        size = fast_length(2 * self.steps - 1)
+        near = torch.nn.functional.pad(gradient, (0, 8))[..., : self.outputs]  # rows side by side
+        transformed = transform(padded(near.mT, size), size)
+        if self.inputs == 1:
+            product = (transformed * constant.conj().squeeze(-3)).sum(-2, keepdim=True)
+        else:
+            product = torch.einsum("...pf,mpf->...mf", transformed, constant.conj())
+        return (invert(product, size, gradient.is_complex())[..., : self.steps].mT,)
+
+
+def convolve_copies(inputs: Tensor, spectrum: Tensor) -> Tensor:
+    """Convolve sequences of time by m, their copies side by side."""
     steps, m = inputs.shape[-2:]
-    batch, p = inputs.shape[:-2], spectrum.shape[-2]
+    p = spectrum.shape[-2]
     copies = inputs.shape[-3] if has_copies_inside(inputs) else 1
-    units = inputs.reshape(-1, copies, steps, m)
-    at_a_time = max(BLOCK // (copies * p * fast_length(2 * steps - 1)), 1)
-    parts = (convolve(part, spectrum).flatten(1, 2).mT for part in units.split(at_a_time))
-    trained = torch.is_grad_enabled() and (units.requires_grad or spectrum.requires_grad)
-    outputs = torch.cat(list(parts)) if trained else write_each(parts, units.shape[0])
-    outputs = outputs.unflatten(-1, (copies, p)).transpose(1, 2)
-    return outputs.reshape(*batch, steps, p)
+    outputs = multiply(Convolution(steps, m, p), spectrum, inputs.reshape(-1, copies, steps, m))
+    return outputs.reshape(*inputs.shape[:-2], steps, p)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from linrec._checks import accumulation_dtype, double_dtype
-from linrec.executors.base import Plan, Result
+from linrec.executors.base import Cost, Plan, Result, Workload
 from linrec.response import free_response, matrix_power, output_kernel, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -42,6 +42,12 @@ def last_state(
         return driven
     power = matrix_power(recurrence.A.to(double_dtype(recurrence.dtype)), plan.length)
     return driven + power.to(recurrence.dtype).apply(state)
+
+
+def last_cost(work: Workload) -> Cost:
+    """Estimate one product of T·m by n for each sequence."""
+    terms = work.steps * work.inputs * work.states
+    return Cost(2.0 * work.batch * terms, work.itemsize * work.systems * terms, 3)
 
 
 def add_free_motion(

@@ -1,12 +1,13 @@
 """One step after the other: the definition, and the way to stream."""
 
+import math
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from linrec.executors.base import Cost, Executor, Plan, Result, has_copies_inside, stored_size
+from linrec.executors.base import Cost, Executor, Plan, Result, Workload, has_copies_inside
 from linrec.systems import LinearRecurrence
 
 
@@ -56,22 +57,26 @@ class Recurrent(Executor):
             state = now.A.apply(state) + now.drive(inputs[..., step, :])
         return state
 
-    def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
-        """Two products a step, and the states written twice: as steps, and stacked."""
-        final = self.final_cost(recurrence, length, batch)
-        width = recurrence.dtype.itemsize * batch * length
-        n, p = recurrence.A.state_size, recurrence.output_size // recurrence.copies
-        reading = 2 * n * p * batch * length if recurrence.C is not None else 0
-        written = width * (5 * n + (p if recurrence.C is not None else 0))
-        return Cost(final.operations + reading, final.bytes + written, final.rounds)
+    def cost(self, work: Workload) -> Cost:
+        """Products of every step, and the states written twice: as steps, and stacked."""
+        own = self.final_cost(work)
+        states = work.itemsize * work.numbers * work.states
+        reading = 2.0 * work.numbers * work.states * work.outputs if work.read else 0.0
+        outputs = work.itemsize * work.numbers * work.outputs if work.read else 0
+        written = Cost(reading, 4.0 * states + outputs, work.steps, memory=2 * states + outputs)
+        return own + written
 
-    def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def final_cost(self, work: Workload) -> Cost:
         """Two products a step."""
-        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-        products = stored_size(recurrence) + (0 if recurrence.B is None else n * m)
-        matrices = recurrence.dtype.itemsize * length * products
-        rounds = 8 * length if recurrence.varying else 3 * length  # slicing costs as much again
-        return Cost(2.0 * batch * length * products, matrices, rounds)
+        products = work.stored + (work.states * work.inputs if work.driven else 0)
+        matrices = work.itemsize * work.steps * products if work.varying else 0
+        # Slicing a varying system costs as much again as applying it.
+        rounds = (8 if work.varying else 3 + work.driven) * work.steps
+        return Cost(2.0 * work.numbers * products, matrices, rounds)
+
+    def error(self, work: Workload) -> float:
+        """A step rounds n + 1 times."""
+        return math.sqrt((work.states + work.inputs) * (work.steps + 1)) * work.roundoff
 
 
 def zero_state(recurrence: LinearRecurrence, inputs: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from linrec._checks import double_dtype
-from linrec.executors.base import Cost, Executor, Plan, Result, stored_size
-from linrec.scan import linear_scan
+from linrec.executors.base import Cost, Executor, Plan, Result, Workload
+from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP, linear_scan
 from linrec.structures import Diagonal, Structure, Varying
 from linrec.systems import LinearRecurrence
 
@@ -47,30 +47,39 @@ class AssociativeScan(Executor):
         states = scan_states(structure, drive, state)
         return Result(timed.read(states, inputs), states[..., -1, :])
 
-    def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def cost(self, work: Workload) -> Cost:
         """Two products for each step of each sequence, and the matrices' products in pairs."""
-        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-        p = recurrence.output_size // recurrence.copies
-        elements = recurrence.dtype.itemsize * batch * length
-        around = (
-            2.0
-            * batch
-            * length
-            * ((recurrence.B is not None) * n * m + (recurrence.C is not None) * n * p)
+        n, p = work.states, work.outputs
+        numbers = work.itemsize * work.numbers
+        outputs = numbers * p if work.read else 0
+        around = 2.0 * work.numbers * n * (work.driven * work.inputs + work.read * p)
+        if work.elementwise:
+            width = work.batch * n
+            rounds = work.steps if width >= WIDE_STEP else rounds_of_blocks(work.steps, width)
+            states = 2.0 * numbers * n
+            return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
+        levels = max(work.steps - 1, 1).bit_length()
+        products = work.systems * n * work.stored * (work.steps if work.varying else levels)
+        applied = 2.0 * work.numbers * work.stored
+        held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.varying else 0)
+        return Cost(
+            around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels, memory=held
         )
-        if is_elementwise(recurrence.A):
-            return Cost(around, elements * (6 * n + p), 4 * math.isqrt(length))
-        stored = stored_size(recurrence)
-        systems = max(math.prod(recurrence.batch_shape), 1)
-        rounds = math.ceil(math.log2(max(length, 2)))
-        products = systems * n * stored * (length if recurrence.varying else rounds)
-        applied = 2 * batch * length * stored
-        return Cost(around + 2.0 * (products + applied), elements * (24 * n + p), 12 * rounds)
+
+    def error(self, work: Workload) -> float:
+        """A path has log2(T) products of matrices, or as many roundings as the loop elementwise."""
+        if work.elementwise:
+            return math.sqrt(2.0 * work.steps + 2) * work.roundoff
+        levels = max(work.steps - 1, 1).bit_length() + 2
+        return math.sqrt(2.0 * (work.states + 1) * levels) * work.roundoff
 
 
-def is_elementwise(A: Structure) -> bool:
-    """Whether A is diagonal, at every step."""
-    return isinstance(A.A if isinstance(A, Varying) else A, Diagonal)
+def rounds_of_blocks(steps: int, width: int) -> int:
+    """Count the operations of an elementwise scan: two passes over a block, and so on above."""
+    blocks = min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
+    if blocks < 2:
+        return steps
+    return 2 * (steps // blocks) + 8 + rounds_of_blocks(blocks, width)
 
 
 def scan_states(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:

@@ -12,12 +12,13 @@ from linrec.executors.base import (
     Executor,
     Plan,
     Result,
+    Workload,
     has_copies_inside,
     invariant_only,
     join,
     kernel_cost,
 )
-from linrec.executors.kernel import add_free_motion, kernels, last_state, states_of
+from linrec.executors.kernel import add_free_motion, kernels, last_cost, last_state, states_of
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
@@ -78,25 +79,27 @@ class Toeplitz(Executor):
         """Multiply by the last row of the matrix: x_{T-1} = [A^(T-1) B … B] [u_0 … u_{T-1}]."""
         return last_state(recurrence, plan, inputs, state)
 
-    def cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def cost(self, work: Workload) -> Cost:
         """T² m p / 2 for each sequence, and the matrix written out."""
-        m = recurrence.input_size // recurrence.copies
-        p = recurrence.output_size // recurrence.copies
-        entries = length * (length + 1) / 2 * m * p
-        bytes_ = recurrence.dtype.itemsize * (2 * entries + 2 * batch * length * p)
-        pieces = math.ceil(length * length * m * p / PIECE)
-        own = Cost(3.0 * batch * entries, bytes_, 5 * pieces)
-        return own + self.final_cost(recurrence, length, batch)
+        entries = work.steps * (work.steps + 1) / 2 * work.inputs * work.outputs * work.systems
+        outputs = work.itemsize * work.numbers * work.outputs
+        pieces = math.ceil(2 * entries / work.systems / PIECE)
+        held = 2 * outputs + work.itemsize * work.systems * min(2 * entries, PIECE)
+        operations = 3.0 * work.batch / work.systems * entries
+        written = 4.0 * work.itemsize * entries + 3 * outputs
+        return Cost(operations, written, 5 * pieces, memory=held) + self.final_cost(work)
 
-    def final_cost(self, recurrence: LinearRecurrence, length: int, batch: int) -> Cost:
+    def final_cost(self, work: Workload) -> Cost:
         """One product of T·m by n for each sequence."""
-        n, m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
-        kernel = recurrence.dtype.itemsize * length * m * n
-        return Cost(2.0 * batch * length * m * n, kernel, 3)
+        return last_cost(work)
 
-    def preparation_cost(self, recurrence: LinearRecurrence, length: int) -> Cost:
+    def preparation_cost(self, work: Workload) -> Cost:
         """The state kernel by doubling."""
-        return kernel_cost(recurrence, length)
+        return kernel_cost(work)
+
+    def error(self, work: Workload) -> float:
+        """A direct sum of T m terms."""
+        return math.sqrt(work.steps * work.inputs) * work.roundoff
 
 
 def toeplitz_columns(kernel: Tensor, start: int, stop: int) -> Tensor:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import linrec
-from linrec.executors.ordered import ordered_product
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data, legendre, normal
 
 
@@ -50,16 +49,3 @@ def test_one_kernel_serves_all_copies(executor: str) -> None:
         plan = EXECUTORS[executor].prepare(recurrence, 48)
         sizes.append(sum(tensor.numel() for tensor in plan.tensors.values()))
     assert sizes[0] == sizes[1]
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_ordered_product(dtype: torch.dtype) -> None:
-    rows, block = normal(3, 2, 4, seed=1, dtype=dtype), normal(5, 4, 3, seed=2, dtype=dtype)
-    got = ordered_product(rows, block)
-    assert got.is_contiguous()
-    torch.testing.assert_close(got, rows.unsqueeze(1) @ block)
-    arguments = (rows.requires_grad_(), block.requires_grad_())
-    assert torch.autograd.gradcheck(ordered_product, arguments)
-    assert torch.autograd.gradgradcheck(ordered_product, arguments)
-    mapped = torch.vmap(ordered_product, in_dims=(None, -1))(rows, torch.stack([block] * 2, -1))
-    torch.testing.assert_close(mapped[1], got)

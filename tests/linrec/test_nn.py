@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import linrec
-from linrec.testing import error_bound, reference
+from linrec.testing import error_bound, exact_reference
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
 from tests.linrec.test_agreement import assert_within
 
@@ -51,7 +51,7 @@ def test_chooses_for_itself(transition: str) -> None:
     inputs, state = data(recurrence, 50, 2)
     bound = error_bound(recurrence, inputs, linrec.FFTConvolution(), state)
     got = linrec.nn.Recurrence(recurrence)(inputs, state)
-    expected = reference(recurrence, inputs, state)
+    expected = exact_reference(recurrence, inputs, state)
     assert_within(got.outputs, expected.outputs, bound.outputs)
     assert_within(got.final_state, expected.final_state, bound.final_state)
 

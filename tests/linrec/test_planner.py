@@ -1,10 +1,15 @@
-"""Which executor is chosen, and what is said about it."""
+"""Which executor is chosen, what is said about it, and what the machine is taken for."""
+
+import dataclasses
+import json
+import math
 
 import pytest
 import torch
 
 import linrec
-from linrec.planner import CANDIDATES
+from linrec.planner import CANDIDATES, rates
+from linrec.planner.rates import CPU, CUDA, Rates
 from tests.cases import VARYING, legendre, normal
 
 
@@ -15,11 +20,16 @@ def memory(order: int, copies: int = 1, readout: int | None = None) -> linrec.Li
     ).to(torch.float32)
 
 
+AUTO = linrec.Auto(rates=CPU)  # whatever is stored of the machine that runs the tests
+
+
 @pytest.mark.parametrize(
     "recurrence, length, batch, last_only, expected",
     [
         (memory(468), 784, (100,), True, linrec.Toeplitz),
         (memory(64), 1 << 16, (4,), False, linrec.Chunked),
+        (memory(32), 1024, (2048,), False, linrec.Chunked),
+        (memory(468), 784, (1000,), False, linrec.FFTConvolution),
         (
             linrec.LinearRecurrence(linrec.Diagonal(torch.linspace(0, 1, 256))),
             4096,
@@ -37,7 +47,7 @@ def memory(order: int, copies: int = 1, readout: int | None = None) -> linrec.Li
     ],
 )
 def test_choices_that_are_clear(recurrence, length, batch, last_only, expected) -> None:
-    chosen = linrec.Auto().select(recurrence, length, batch, last_only=last_only)
+    chosen = AUTO.select(recurrence, length, batch, last_only=last_only)
     assert isinstance(chosen, expected)
 
 
@@ -45,18 +55,20 @@ def test_varying_recurrences_get_an_executor_that_can() -> None:
     for make in VARYING.values():
         recurrence = linrec.LinearRecurrence(make(100))
         for batch in ((), (1000,)):
-            chosen = linrec.Auto().select(recurrence, 100, batch)
+            chosen = AUTO.select(recurrence, 100, batch)
             assert chosen.why_not(recurrence, 100) is None
 
 
 def test_explain_lists_every_executor() -> None:
-    explained = linrec.explain(memory(32), 1000, (10,))
+    explained = linrec.explain(memory(32), 1000, (10,), executor=AUTO)
     assert {type(row.executor) for row in explained.rows} == {type(e) for e in CANDIDATES}
     assert explained.chosen == explained.rows[0].executor
     assert "<- chosen" in str(explained) and explained.warning is None
-    assert str(explained) == str(linrec.Auto().explain(memory(32), 1000, (10,)))
+    assert str(explained) == str(AUTO.explain(memory(32), 1000, (10,)))
     seconds = [row.seconds for row in explained.rows]
     assert seconds == sorted(seconds)
+    for row in explained.rows:
+        assert row.cost is not None and row.cost.memory > 0 and 0 < row.error < 1
 
 
 def test_explain_says_why_not() -> None:
@@ -65,12 +77,30 @@ def test_explain_says_why_not() -> None:
     reasons = {type(row.executor): row.reason for row in explained.rows}
     assert reasons[linrec.Recurrent] is None
     assert "change from step to step" in (reasons[linrec.FFTConvolution] or "")
-    assert "cannot: its matrices change" in str(explained)
+    assert "ruled out: its matrices change" in str(explained)
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-5])
+@pytest.mark.parametrize("last_only", [False, True])
+def test_the_change_that_is_named_makes_the_choice(last_only, tolerance) -> None:
+    recurrence, auto = memory(32, readout=1), dataclasses.replace(AUTO, tolerance=tolerance)
+    explained = auto.explain(recurrence, 4096, (16,), last_only=last_only)
+    assert explained.changes and explained.chosen not in explained.changes
+    for executor, words in explained.changes.items():
+        size = int("".join(filter(str.isdigit, words)) or 0)
+        steps = size if size and words.endswith("steps") else 4096
+        batch = size if size and words.endswith("sequences") else 16
+        other = last_only != ("all steps" in words or "last step" in words)
+        asked = AUTO if words == "without the tolerance" else auto
+        chosen = asked.select(
+            recurrence, steps, (batch,), last_only=other, prepared="plans" in words
+        )
+        assert chosen == executor, words
 
 
 def test_plans_for_steps_without_matrices_are_refused() -> None:
     recurrence = linrec.LinearRecurrence(VARYING["varying dense"](5))
-    for ask in (linrec.explain, linrec.Auto().select):
+    for ask in (linrec.explain, AUTO.select):
         with pytest.raises(ValueError, match=r"`length` is 6, but .* matrices for 5 steps"):
             ask(recurrence, 6)
 
@@ -83,14 +113,98 @@ def test_explain_warns_of_unstable_systems() -> None:
 
 def test_costs_grow_with_the_work() -> None:
     for executor in CANDIDATES:
-        small, large = (executor.cost(memory(16), length, 10) for length in (128, 4096))
-        assert large.operations > small.operations
+        small, large = (
+            executor.cost(linrec.Workload.of(memory(16), length, 10)) for length in (128, 4096)
+        )
+        assert large.operations + large.transforms > small.operations + small.transforms
         assert large.bytes > small.bytes
+        assert large.memory > small.memory
 
 
 def test_planning_looks_at_no_values() -> None:
     """A recurrence without numbers can be planned for."""
     recurrence = memory(64).to("meta")
-    assert linrec.Auto().select(recurrence, 1000, (10,)) == linrec.Auto().select(
-        memory(64), 1000, (10,)
-    )
+    assert dataclasses.replace(AUTO).select(memory(64), 1000, (10,)) == linrec.Auto(
+        rates=CPU
+    ).select(recurrence, 1000, (10,))
+
+
+def test_a_workload_says_what_there_is() -> None:
+    one = linrec.Workload.of(memory(6, copies=3, readout=2), 50, 12)
+    assert (one.states, one.inputs, one.outputs, one.steps, one.batch) == (6, 1, 2, 50, 12)
+    assert (one.stored, one.systems, one.itemsize, one.numbers) == (36, 1, 4, 600)
+    assert one.driven and one.read and not one.varying and not one.elementwise
+    many = linrec.LinearRecurrence(linrec.Diagonal(normal(5, 1, 4)), normal(7, 4, 2))
+    work = linrec.Workload.of(many, 9, 1)
+    assert (work.systems, work.stored, work.itemsize) == (35, 4, 8) and work.elementwise
+    changing = linrec.Workload.of(linrec.LinearRecurrence(VARYING["varying dense"](5)), 5, 1)
+    assert changing.varying and changing.systems == 1 and changing.stored == 9
+    complex_ = linrec.LinearRecurrence(linrec.Diagonal(torch.ones(2, dtype=torch.complex64)))
+    assert linrec.Workload.of(complex_, 5, 1).roundoff == 2.0**-24
+
+
+def test_a_tolerance_rules_out_what_is_less_accurate() -> None:
+    recurrence = memory(64)
+    loop = linrec.Recurrent().error(linrec.Workload.of(recurrence, 1 << 16, 1))
+    explained = linrec.Auto(tolerance=loop / 2).explain(recurrence, 1 << 16)
+    reasons = {type(row.executor): row.reason for row in explained.rows}
+    assert "over the tolerance" in (reasons[linrec.Recurrent] or "")
+    assert reasons[type(explained.chosen)] is None
+    accurate = linrec.Auto(tolerance=1e-12)
+    with pytest.raises(ValueError, match=r"`tolerance` is 1e-12.*recurrence.to\(torch.float64\)"):
+        linrec.run(recurrence, torch.ones(9, 1), executor=accurate)
+    linrec.run(recurrence.to(torch.float64), torch.ones(9, 1), executor=accurate)
+    with pytest.raises(ValueError, match="expected a positive number"):
+        linrec.Auto(tolerance=0.0)
+
+
+@pytest.mark.parametrize("executor", CANDIDATES, ids=lambda executor: type(executor).__name__)
+def test_errors_stay_within_what_is_estimated(executor: linrec.Executor) -> None:
+    """Against double precision, beside the sum of magnitudes, with a factor of four to spare."""
+    recurrence, steps = memory(12), 500
+    inputs = normal(8, steps, 1, seed=3).float()
+    exact = linrec.run(recurrence.to(torch.float64), inputs.double()).outputs
+    got = linrec.run(recurrence, inputs, executor=executor).outputs
+    response = linrec.impulse_response(recurrence, steps).abs().sum(0).amax()
+    scale = response * inputs.abs().amax()
+    error = executor.error(linrec.Workload.of(recurrence, steps, 8))
+    assert float((got - exact).abs().max() / scale) < 4 * error
+
+
+def test_rates_are_read_from_the_users_folder_or_ignored(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(rates, "rates_file", lambda: tmp_path / "rates.json")
+    assert rates.stored_rates() == CPU
+    mine = Rates(1e12, 2e11, 3e10, 4e5)
+    (tmp_path / "rates.json").write_text(json.dumps({**dataclasses.asdict(mine), "machine": "it"}))
+    assert rates.stored_rates() == mine
+    monkeypatch.setenv(rates.IGNORE, "1")
+    assert rates.stored_rates() == CPU
+    monkeypatch.delenv(rates.IGNORE)
+    for broken in ("", "[]", '{"operations": 1}', '{"operations": "x"}', '{"operations": -1}'):
+        (tmp_path / "rates.json").write_text(broken)
+        assert rates.stored_rates() == CPU
+
+
+@pytest.mark.parametrize("platform, root", [("linux", "XDG_CACHE_HOME"), ("win32", "LOCALAPPDATA")])
+def test_the_folder_is_the_users_own(platform, root, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(rates.sys, "platform", platform)
+    monkeypatch.setenv(root, str(tmp_path))
+    assert rates.rates_file() == tmp_path / "linrec" / "rates.json"
+
+
+def test_rates_turn_costs_into_time() -> None:
+    cost = linrec.Cost(operations=6, bytes=8, rounds=10, transforms=15)
+    assert Rates(operations=2, transforms=5, bytes=4, rounds=1).seconds(cost) == 3 + 2 + 10 + 3
+    assert rates.rates_of("cuda") == CUDA
+    for wrong in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"`bytes` is .*expected a positive number"):
+            Rates(1.0, 1.0, wrong, 1.0)
+
+
+def test_rates_decide() -> None:
+    recurrence = memory(64)
+    slow_to_start = linrec.Auto(rates=dataclasses.replace(CPU, rounds=1.0))
+    slow_to_multiply = linrec.Auto(rates=dataclasses.replace(CPU, operations=1e6))
+    assert slow_to_start.select(recurrence, 4096) == linrec.FFTConvolution()
+    assert slow_to_multiply.select(recurrence, 4096, (10**4,)) == linrec.FFTConvolution()
+    assert AUTO.select(recurrence, 4096) == linrec.Chunked()

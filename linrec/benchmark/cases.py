@@ -1,0 +1,184 @@
+"""What is timed: shapes of the literature, each beside the least that any method has to do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from linrec.discretize import discretize
+from linrec.executors import Toeplitz
+from linrec.nn import Recurrence
+from linrec.planner import Auto
+from linrec.run import run
+from linrec.scan import linear_scan
+from linrec.systems import LinearRecurrence, StateSpace
+
+Ways = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        name: what is run.
+        floor: what it is compared with, in words.
+        make: makes what is timed, "floor" among it.
+        targets: the times that are aimed at, in those of another way: `{"run": ("floor", 1.5)}`.
+        numbers: how many numbers come out.
+        operations: how many multiplications and additions the definition takes.
+    """
+
+    name: str
+    floor: str
+    make: Callable[[], Ways]
+    targets: dict[str, tuple[str, float]] = field(default_factory=dict)
+    numbers: int = 0
+    operations: float = 0.0
+
+
+def legendre(order: int, theta: float, copies: int = 1, outputs: int = 0) -> LinearRecurrence:
+    """Make a Legendre memory of a window of theta steps, in float32.
+
+    References:
+        Chilkuri and Eliasmith 2021, eq. 3.
+    """
+    i, j = torch.arange(order)[:, None], torch.arange(order)[None, :]
+    signs = torch.where(i < j, -1.0, (-1.0) ** (i - j + 1).abs())
+    A = ((2 * i + 1) * signs).double() / theta
+    B = ((2 * i + 1) * (-1.0) ** i).double() / theta
+    C = torch.randn(outputs, order) if outputs else None
+    discrete = discretize(StateSpace(A, B))
+    assert discrete.B is not None
+    matrices = (discrete.A.to_dense().float(), discrete.B.float(), C)
+    return LinearRecurrence(*matrices, copies=copies)
+
+
+def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> object:
+    """Compute the gradients of some inputs."""
+    return torch.autograd.grad(outputs, inputs, gradient)
+
+
+def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: float) -> Case:
+    """All states of a frozen memory, and the gradient in its inputs."""
+
+    def make() -> Ways:
+        memory = Recurrence(legendre(order, steps / 2, copies))
+        inputs = torch.randn(batch, steps, copies)
+        trained = inputs.clone().requires_grad_()
+        gradient = torch.full((batch, steps, order * copies), 0.1)
+        return {
+            "floor": lambda: torch.full((batch, steps, order * copies), 1.0),
+            "forward": lambda: memory(inputs).outputs,
+            "with gradient": lambda: backward(memory(trained).outputs, (trained,), gradient),
+        }
+
+    channels = f", {copies} channels" if copies > 1 else ""
+    return Case(
+        f"all states: {batch} × {steps:,}, order {order}{channels}",
+        "filling the outputs",
+        make,
+        {"forward": ("floor", most), "with gradient": ("forward", 2.5)},
+        batch * steps * order * copies,
+        2.0 * batch * steps * copies * order * (order + 1),
+    )
+
+
+def elementwise(batch: int, steps: int, features: int) -> Case:
+    """The elementwise scan, and its gradients."""
+
+    def make() -> Ways:
+        decay, drive = torch.rand(batch, steps, features), torch.randn(batch, steps, features)
+        trained = (decay.clone().requires_grad_(), drive.clone().requires_grad_())
+        gradient = torch.randn(batch, steps, features)
+        return {
+            "floor": lambda: torch.addcmul(drive, decay, drive),
+            "forward": lambda: linear_scan(decay, drive),
+            "with gradient": lambda: backward(linear_scan(*trained), trained, gradient),
+        }
+
+    return Case(
+        f"elementwise scan: {batch} × {steps:,} × {features}",
+        "torch.addcmul of the same size",
+        make,
+        {"forward": ("floor", 2.0), "with gradient": ("forward", 3.0)},
+        batch * steps * features,
+        2.0 * batch * steps * features,
+    )
+
+
+def one_output() -> Ways:
+    """A readout of one output, and of all states, of the same memory."""
+    inputs = torch.randn(32, 4096, 1)
+    read, whole = Recurrence(legendre(256, 2048.0, outputs=1)), Recurrence(legendre(256, 2048.0))
+    return {
+        "floor": lambda: torch.full((32, 4096, 256), 1.0),
+        "all states": lambda: whole(inputs).outputs,
+        "one output": lambda: read(inputs).outputs,
+    }
+
+
+def last_step() -> Ways:
+    """The last state alone, of a row of MNIST's pixels."""
+    memory, inputs = Recurrence(legendre(468, 784.0)), torch.randn(100, 784, 1)
+    rows, kernel = inputs.flatten(1), torch.randn(784, 468)
+    return {"floor": lambda: rows @ kernel, "final": lambda: memory.final(inputs).outputs}
+
+
+def one_step() -> Ways:
+    """One step of a memory, for streaming."""
+    memory, state, value = Recurrence(legendre(256, 784.0)), torch.randn(256), torch.randn(1)
+    recurrence = memory.recurrence
+    A = recurrence.A.to_dense()
+    from linrec.run import step
+
+    return {
+        "floor": lambda: A @ state,
+        "step": lambda: step(recurrence, value, state).outputs,
+        "module": lambda: memory.step(value, state).outputs,
+    }
+
+
+def preparation() -> Ways:
+    """A kernel in double precision, and the choice of an executor."""
+    recurrence = legendre(468, 784.0).to(torch.float64)
+    single = recurrence.to(torch.float32)
+    return {
+        "prepare": lambda: Toeplitz().prepare(recurrence, 784),
+        "choose": lambda: Auto().select(single, 784, (100,)),
+    }
+
+
+def per_step(steps: tuple[int, ...]) -> Ways:
+    """Ever longer sequences, four at a time."""
+    ways: Ways = {}
+    for length in steps:
+        memory, inputs = legendre(64, 512.0), torch.randn(4, length, 1)
+        plan = Auto().select(memory, length, (4,), prepared=True).prepare(memory, length)
+        ways[f"{length:,}"] = lambda u=inputs, m=memory, p=plan: run(m, u, plan=p).outputs
+    return ways
+
+
+LENGTHS = (1 << 10, 1 << 14, 1 << 17, 1 << 20)
+
+CASES = (
+    all_states(2048, 1024, 32, most=1.5),
+    all_states(100, 784, 468, most=3.0),
+    all_states(4, 65536, 64, most=1.8),
+    all_states(16, 512, 256, 32, most=3.0),
+    elementwise(16, 1024, 512),
+    elementwise(64, 512, 256),
+    elementwise(1, 65536, 64),
+    Case("one output of 256 states: 32 × 4,096", "filling all states", one_output),
+    Case(
+        "last state: 100 × 784, order 468",
+        "the one product that it takes",
+        last_step,
+        {"final": ("floor", 1.3)},
+        operations=2.0 * 100 * 784 * 468,
+    ),
+    Case("one step: order 256", "one product with A", one_step, {"step": ("floor", 3.0)}),
+    Case("kernel of order 468, 784 steps, float64; and a choice", "–", preparation),
+    Case("ever longer sequences: 4, order 64", "–", lambda: per_step(LENGTHS)),
+)

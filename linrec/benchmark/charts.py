@@ -1,0 +1,66 @@
+"""What was measured, drawn."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+Rows = list[dict[str, Any]]
+
+
+def draw_roofline(rows: Rows, rates: dict[str, float], path: Path) -> None:
+    """Draw numbers computed a second against operations for each, under what the machine allows.
+
+    Outputs cannot be written faster than memory is filled, nor computed faster than operations
+    are done: the roof is the least of the two.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    shown = [row for row in rows if row.get("numbers") and row["way"] in ("floor", "forward")]
+    cases = list(dict.fromkeys(row["case"] for row in shown))
+    for index, case in enumerate(cases):
+        of_case = {row["way"]: row for row in shown if row["case"] == case}
+        for way, marker in (("floor", "_"), ("forward", "o")):
+            row = of_case[way]
+            intensity = max(row["operations"] / (4 * row["numbers"]), 1e-2)
+            rate = row["numbers"] / row["seconds"] / 1e9
+            label = case if way == "forward" else None
+            axes.plot(intensity, rate, marker, color=f"C{index}", ms=9, label=label)
+    intensities = [10 ** (exponent / 10) for exponent in range(-10, 26)]
+    roof = [
+        min(rates["bytes"] / 4, rates["operations"] / (4 * intensity)) / 1e9
+        for intensity in intensities
+    ]
+    axes.plot(intensities, roof, color="0.6", lw=1, zorder=0, label="memory and arithmetic")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="operations of the definition, a byte of output",
+        ylabel="outputs, billions a second",
+        title="Achieved (●) beside filling the outputs (–)",
+    )
+    axes.legend(fontsize=7)
+    save(figure, path)
+
+
+def draw_crossover(rows: Rows, path: Path) -> None:
+    """Draw the time of every executor over the number of steps, and over that of states."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4), sharey=True)
+    for axes, name in zip(panels, ("steps", "states"), strict=True):
+        of_panel = [row for row in rows if row["over"] == name]
+        for index, executor in enumerate(dict.fromkeys(row["executor"] for row in of_panel)):
+            own = [row for row in of_panel if row["executor"] == executor]
+            sizes = [row[name] for row in own]
+            per_number = [row["seconds"] / row["numbers"] * 1e9 for row in own]
+            axes.plot(sizes, per_number, "o-", ms=4, color=f"C{index}", label=executor)
+        fixed = {row["fixed"] for row in of_panel}
+        axes.set(xscale="log", yscale="log", xlabel=name, title=", ".join(sorted(fixed)))
+    panels[0].set_ylabel("nanoseconds an output")
+    panels[0].legend(fontsize=8)
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a drawing, and let go of it."""
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,49 @@
+"""Which executor is the fastest, over the number of steps and over that of states."""
+
+from collections.abc import Iterator
+
+import torch
+
+from linrec.benchmark.cases import legendre
+from linrec.benchmark.timing import medians
+from linrec.executors import Workload
+from linrec.planner import CANDIDATES
+from linrec.planner.rates import CPU
+from linrec.run import run
+
+# Executors that are estimated to take longer, in seconds, are left out.
+LONGEST = 0.5
+
+STEPS = (16, 64, 256, 1024, 4096, 16384, 65536)
+STATES = (1, 4, 16, 64, 256)
+
+
+def crossover(seconds: float = 0.3) -> Iterator[dict[str, object]]:
+    """Time all executors over steps, with plans at hand: all states of eight sequences."""
+    for steps in STEPS:
+        yield from at("steps", 32, steps, 8, seconds)
+    for states in STATES:
+        yield from at("states", states, 1024, 8, seconds)
+
+
+def at(over: str, states: int, steps: int, batch: int, seconds: float) -> Iterator[dict]:
+    """Time all executors on one shape."""
+    memory, inputs = legendre(states, max(steps / 2, 4.0)), torch.randn(batch, steps, 1)
+    work = Workload.of(memory, steps, batch)
+    ways = {}
+    for each in CANDIDATES:
+        if CPU.seconds(each.cost(work)) < LONGEST:
+            plan = each.prepare(memory, steps)
+            ways[type(each).__name__] = lambda plan=plan: run(memory, inputs, plan=plan)
+    fixed = f"{states} states" if over == "steps" else f"{steps:,} steps"
+    with torch.no_grad():
+        for name, taken in medians(ways, seconds, 3).items():
+            yield {
+                "over": over,
+                "fixed": f"{fixed}, {batch} sequences",
+                "executor": name,
+                "states": states,
+                "steps": steps,
+                "numbers": batch * steps * states,
+                "seconds": taken,
+            }

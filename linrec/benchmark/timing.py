@@ -1,0 +1,66 @@
+"""Times that can be compared: taken in turns, in one run, and the median of several."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+
+def medians(
+    ways: Mapping[str, Callable[[], object]], seconds: float = 3.0, least: int = 5
+) -> dict[str, float]:
+    """Time several functions in turns, so that what disturbs one disturbs all.
+
+    Each is called once before, not timed. What a call gives is given back outside the timed part,
+    so that the memory of each result is newly allocated.
+
+    Args:
+        ways: the functions, by name.
+        seconds: for how long they take turns, in seconds.
+        least: how many turns at least.
+
+    Returns:
+        The median time of each, in seconds.
+    """
+    for way in ways.values():
+        way()
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    end = time.perf_counter() + seconds
+    turns = 0
+    while turns < least or time.perf_counter() < end:
+        turns += 1
+        for name, way in ways.items():
+            times[name].append(once(way))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def once(way: Callable[[], object]) -> float:
+    """Time one call, in seconds; its result is dropped afterwards."""
+    start = time.perf_counter()
+    result = way()
+    taken = time.perf_counter() - start
+    del result
+    return taken
+
+
+def machine() -> dict[str, str | int]:
+    """Name the machine, as far as it can be named."""
+    model = platform.processor() or platform.machine()
+    described = Path("/proc/cpuinfo")
+    if described.is_file():
+        lines = described.read_text(encoding="utf-8").splitlines()
+        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = named[0] if named else model
+    return {
+        "processor": model,
+        "vector instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

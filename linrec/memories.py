@@ -1,0 +1,234 @@
+"""Memories by name, one function each; docs/symbolic.md derives every one of them.
+
+Parameters may be tensors: of shape `(*batch)`, they make a batch of systems, and they keep their
+gradients. Of numbers alone the systems are in torch's default dtype.
+"""
+
+import torch
+from torch import Tensor
+
+from linrec._checks import as_tensor, broadcast, common_dtype
+from linrec.structures import Dense, Diagonal, Varying
+from linrec.systems import LinearRecurrence, StateSpace
+
+Number = float | Tensor
+
+
+def leaky_integrator(tau: Number) -> StateSpace:
+    """Make an integrator that forgets with a time constant.
+
+        τ x'(t) = -x(t) + u(t)
+
+    Args:
+        tau (*batch): τ, in the unit of `dt`; positive.
+
+    Returns:
+        The system of one state.
+
+    Example:
+        >>> import linrec
+        >>> linrec.memories.leaky_integrator(tau=4.0).A
+        Diagonal(diagonal=tensor([-0.2500]))
+    """
+    (rate,) = tensors(rate=1 / positive("tau", tau))
+    return StateSpace(Diagonal(-rate.unsqueeze(-1)), rate[..., None, None])
+
+
+def moving_average(decay: Number) -> LinearRecurrence:
+    """Make the exponential moving average.
+
+        y_t = a y_{t-1} + (1 - a) u_t
+
+    Args:
+        decay (*batch): a, what is left after a step, from 0 to 1.
+
+    Returns:
+        The recurrence of one state.
+
+    Example:
+        >>> import linrec
+        >>> linrec.memories.moving_average(decay=0.75).B
+        tensor([[0.2500]])
+    """
+    (a,) = tensors(decay=decay)
+    return LinearRecurrence(Diagonal(a.unsqueeze(-1)), (1 - a)[..., None, None])
+
+
+def damped_oscillator(frequency: Number, damping: Number) -> StateSpace:
+    """Make an oscillator, whose first state is its position and whose second one its velocity.
+
+        x''(t) + 2 ζ ω x'(t) + ω² x(t) = ω² u(t)
+
+    Args:
+        frequency (*batch): ω, in radians per unit of time; positive.
+        damping (*batch): ζ; it swings below 1, and never stops at 0.
+
+    Returns:
+        The system of two states, which outputs the position.
+
+    Example:
+        >>> import linrec
+        >>> linrec.memories.damped_oscillator(frequency=2.0, damping=0.5).A.to_dense()
+        tensor([[ 0.,  1.],
+                [-4., -2.]])
+    """
+    w, z = tensors(frequency=positive("frequency", frequency), damping=damping)
+    zero, one = torch.zeros_like(w), torch.ones_like(w)
+    A = rows([[zero, one], [-(w**2), -2 * z * w]])
+    return StateSpace(A, rows([[zero], [w**2]]), [[1.0, 0.0]])
+
+
+def second_order_filter(
+    b0: Number, b1: Number, b2: Number, a1: Number, a2: Number
+) -> LinearRecurrence:
+    """Make the infinite impulse response filter of order two, a biquad.
+
+        y_t = b₀ u_t + b₁ u_{t-1} + b₂ u_{t-2} - a₁ y_{t-1} - a₂ y_{t-2}
+
+    Args:
+        b0 (*batch): b₀; the coefficients are those of scipy.signal, with a₀ = 1.
+        b1 (*batch): b₁.
+        b2 (*batch): b₂.
+        a1 (*batch): a₁.
+        a2 (*batch): a₂.
+
+    Returns:
+        The recurrence of three states, in controllable form. (Two would do if a₂ is not 0.)
+
+    Example:
+        >>> import linrec
+        >>> smooth = linrec.memories.second_order_filter(0.25, 0.5, 0.25, 0.0, 0.0)
+        >>> linrec.impulse_response(smooth, 4).flatten()
+        tensor([0.2500, 0.5000, 0.2500, 0.0000])
+
+    References:
+        Oppenheim and Schafer 2010, Discrete-Time Signal Processing, section 6.3.
+    """
+    b0, b1, b2, a1, a2 = tensors(b0=b0, b1=b1, b2=b2, a1=a1, a2=a2)
+    zero, one = torch.zeros_like(a1), torch.ones_like(a1)
+    A = rows([[-a1, -a2, zero], [one, zero, zero], [zero, one, zero]])
+    return LinearRecurrence(A, [[1.0], [0.0], [0.0]], rows([[b0, b1, b2]]))
+
+
+def delay_line(steps: int) -> LinearRecurrence:
+    """Make a delay of a whole number of steps: a register that values move through.
+
+        y_t = u_{t-d}
+
+    Args:
+        steps: d, 0 or more.
+
+    Returns:
+        The recurrence of d + 1 states, the input as it is now and as it was up to d steps ago.
+
+    Example:
+        >>> import torch, linrec
+        >>> linrec.run(linrec.memories.delay_line(2), torch.ones(4, 1)).outputs.flatten()
+        tensor([0., 0., 1., 1.])
+    """
+    n = whole("steps", steps, 0) + 1
+    A = torch.diag(torch.ones(n - 1), -1)
+    return LinearRecurrence(A, torch.eye(n)[:, :1], torch.eye(n)[-1:])
+
+
+def fourier(harmonics: int, theta: Number) -> StateSpace:
+    """Make the memory of a sliding window in sines and cosines.
+
+        u(t - r θ) ≈ a₀ + Σ_k √2 cos(2πk r) a_k + √2 sin(2πk r) b_k        0 ≤ r ≤ 1
+        θ a₀' = v        θ a_k' = √2 v - 2πk b_k        θ b_k' = 2πk a_k
+        v = 2 (u - a₀ - √2 Σ_k a_k)
+
+    Args:
+        harmonics: K, how many frequencies beside the constant.
+        theta (*batch): θ, the length of the window, in the unit of `dt`.
+
+    Returns:
+        The system of 2K + 1 states: a₀, a₁, b₁, a₂, b₂, ….
+
+    Example:
+        >>> import linrec
+        >>> linrec.memories.fourier(harmonics=0, theta=2.0).A.to_dense()
+        tensor([[-1.]])
+
+    References:
+        Gu, Johnson, Timalsina, Rudra and Ré 2022, How to Train Your HiPPO, section 4 (FouT).
+    """
+    (rate,) = tensors(rate=1 / positive("theta", theta))
+    whole("harmonics", harmonics, 0)
+    weights = torch.tensor([1.0] + [2**0.5, 0.0] * harmonics, dtype=torch.float64)
+    A = -2 * weights[:, None] * weights
+    for cosine in range(1, 2 * harmonics, 2):  # of the frequency k = (cosine + 1) / 2
+        A[cosine, cosine + 1] -= torch.pi * (cosine + 1)
+        A[cosine + 1, cosine] += torch.pi * (cosine + 1)
+    scale = rate[..., None, None]
+    return StateSpace((A * scale).to(rate.dtype), (2 * weights[:, None] * scale).to(rate.dtype))
+
+
+def hippo_legs(order: int, steps: int) -> LinearRecurrence:
+    """Make the memory of everything since the start, in Legendre polynomials: HiPPO-LegS.
+
+        t x'(t) = -A x(t) + B u(t)        u(s) ≈ Σ_n x_n(t) √(2n+1) P_n(2s/t - 1)    0 ≤ s ≤ t
+        A_nk = √((2n+1)(2k+1)) for n > k, n + 1 for n = k, 0 for n < k        B_n = √(2n+1)
+
+    In the time log t this is time-invariant, and a step from t to t + 1 is log((t+1)/t) long. The
+    recurrence is exact for inputs that are constant within each step; the first step starts from
+    nothing and leaves a constant.
+
+    Args:
+        order: how many polynomials, N; the number of states.
+        steps: how many steps there will be.
+
+    Returns:
+        The varying recurrence of one input.
+
+    Numerical error: A is far from normal; single precision is good for N up to about 30.
+
+    Example:
+        >>> import torch, linrec
+        >>> constant = linrec.run(linrec.memories.hippo_legs(order=3, steps=5), torch.ones(5, 1))
+        >>> bool(torch.allclose(constant.final_state, torch.tensor([1.0, 0.0, 0.0]), atol=1e-5))
+        True
+
+    References:
+        Gu, Dao, Ermon, Rudra and Ré 2020, HiPPO: Recurrent Memory with Optimal Polynomial
+        Projections, theorem 2.
+    """
+    n = torch.arange(whole("order", order, 1), dtype=torch.float64)
+    length = whole("steps", steps, 1)
+    root = (2 * n + 1).sqrt()
+    A = torch.tril(root[:, None] * root, -1) + torch.diag(n + 1)
+    t = torch.arange(1, length, dtype=torch.float64)
+    moved = torch.linalg.matrix_exp(-A * torch.log1p(1 / t)[:, None, None])
+    turned = torch.cat([torch.zeros_like(A)[None], moved])
+    # A x = B has the solution x = (1, 0, 0, …): a constant input is remembered as a constant.
+    held = torch.eye(len(n), dtype=n.dtype)[:, :1] - turned[:, :, :1]
+    dtype = torch.get_default_dtype()
+    return LinearRecurrence(Varying(Dense(turned.to(dtype))), held.to(dtype))
+
+
+def tensors(**values: Number) -> list[Tensor]:
+    """Take numbers and tensors as tensors of one dtype and shape."""
+    given = [as_tensor(name, value) for name, value in values.items() if isinstance(value, Tensor)]
+    dtype = common_dtype(*given) if given else torch.get_default_dtype()
+    taken = [torch.as_tensor(value, dtype=dtype) for value in values.values()]
+    shape = broadcast(**{n: value.shape for n, value in zip(values, taken, strict=True)})
+    return [value.expand(shape) for value in taken]
+
+
+def rows(matrix: list[list[Tensor]]) -> Tensor:
+    """Write a matrix of scalars `(*batch)`."""
+    return torch.stack([torch.stack(row, -1) for row in matrix], -2)
+
+
+def positive(name: str, value: Number) -> Number:
+    """Refuse a number that is not positive; tensors are not looked at."""
+    if not isinstance(value, Tensor) and not value > 0:
+        raise ValueError(f"`{name}` is {value}: expected a positive number.")
+    return value
+
+
+def whole(name: str, value: int, least: int) -> int:
+    """Refuse what is not a whole number of at least so much."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{name}` is {value!r}: expected a whole number of {least} or more.")
+    return value

@@ -1,0 +1,9 @@
+"""Which executor, and why: a cost model, the executor that follows it, and what is said of it."""
+
+from linrec.planner.auto import Auto as Auto
+from linrec.planner.auto import explain as explain
+from linrec.planner.choice import CANDIDATES as CANDIDATES
+from linrec.planner.explain import Explanation as Explanation
+from linrec.planner.explain import Row as Row
+from linrec.planner.rates import CPU as CPU
+from linrec.planner.rates import Rates as Rates

@@ -1,0 +1,168 @@
+"""The executor that chooses among the others."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from linrec.executors import (
+    AssociativeScan,
+    Cost,
+    Executor,
+    Plan,
+    Recurrent,
+    Result,
+    Workload,
+)
+from linrec.planner.choice import CANDIDATES, Question
+from linrec.planner.explain import Explanation, explanation
+from linrec.planner.rates import Rates, rates_of
+from linrec.systems import LinearRecurrence
+
+
+@dataclass(frozen=True)
+class Auto(Executor):
+    """Choose the executor with the least estimated time among those that can run the recurrence.
+
+    The estimate is the sum of operations, traffic and rounds, each divided by its rate, from
+    shapes alone; it never looks at the values of tensors. `explain` shows it. Roughly: the last
+    state alone, `Toeplitz`; a varying dense matrix, `Recurrent` or `AssociativeScan`; a diagonal
+    one, `AssociativeScan`; all states of a small system, `Chunked`, of a large one,
+    `FFTConvolution`.
+
+    Args:
+        tolerance: the largest estimated rounding error, beside the magnitudes that outputs are
+            summed of, that an executor may have to be chosen. None: any.
+        rates: what the machine does in a second. None: what `linrec bench --calibrate` measured
+            here, or else the rates of a small machine.
+
+    Raises:
+        ValueError: no executor is within the tolerance.
+
+    Example:
+        >>> import torch, linrec
+        >>> gates = linrec.LinearRecurrence(linrec.Diagonal(torch.rand(64)))
+        >>> linrec.Auto().select(gates, 1000)
+        AssociativeScan()
+    """
+
+    tolerance: float | None = None
+    rates: Rates | None = None
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ValueError(
+                f"`tolerance` is {self.tolerance!r}: expected a positive number such as 1e-4, or "
+                "None for any error."
+            )
+
+    def select(
+        self,
+        recurrence: LinearRecurrence,
+        length: int,
+        batch_shape: Sequence[int] = (),
+        *,
+        last_only: bool = False,
+        prepared: bool = False,
+    ) -> Executor:
+        """Choose an executor.
+
+        Args:
+            recurrence: the recurrence to run.
+            length: how many steps.
+            batch_shape: the batch axes of the inputs.
+            last_only: whether only the last step is asked for, as by `final`.
+            prepared: whether plans are kept, so that preparing them costs nothing.
+
+        Returns:
+            The executor with the least estimated time.
+        """
+        return self.ask(recurrence, length, batch_shape, last_only, prepared).answer()
+
+    def explain(
+        self,
+        recurrence: LinearRecurrence,
+        length: int,
+        batch_shape: Sequence[int] = (),
+        *,
+        last_only: bool = False,
+        prepared: bool = False,
+    ) -> Explanation:
+        """Say which executor would be chosen and why; arguments as of `select`."""
+        return explanation(self.ask(recurrence, length, batch_shape, last_only, prepared))
+
+    def ask(
+        self,
+        recurrence: LinearRecurrence,
+        length: int,
+        batch_shape: Sequence[int],
+        last_only: bool,
+        prepared: bool,
+    ) -> Question:
+        """Put what is to be run, the rates and the tolerance together."""
+        if recurrence.steps not in (None, length):
+            raise ValueError(
+                f"`length` is {length}, but the Varying recurrence has matrices for "
+                f"{recurrence.steps} steps: expected as many. Pass `length={recurrence.steps}`."
+            )
+        work = Workload.of(recurrence, length, math.prod(batch_shape) * recurrence.copies)
+        rates = self.rates or rates_of(work.device)
+        return Question(recurrence, work, rates, self.tolerance, last_only, prepared)
+
+    def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
+        """Prepare the executor that is best for one sequence; the plan knows which it is."""
+        return self.select(recurrence, length).prepare(recurrence, length)
+
+    def execute(
+        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
+    ) -> Result:
+        """Run all steps with the executor that made the plan."""
+        return plan.executor.execute(recurrence, plan, inputs, state)
+
+    def final_state(
+        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
+    ) -> Tensor:
+        """Compute the last state with the executor that made the plan."""
+        return plan.executor.final_state(recurrence, plan, inputs, state)
+
+    def cost(self, work: Workload) -> Cost:
+        """The cost of the executor that is estimated the fastest."""
+        able = (Recurrent(), AssociativeScan()) if work.varying else CANDIDATES
+        rates = self.rates or rates_of(work.device)
+        return min((each.cost(work) for each in able), key=rates.seconds)
+
+
+def explain(
+    recurrence: LinearRecurrence,
+    length: int,
+    batch_shape: Sequence[int] = (),
+    *,
+    last_only: bool = False,
+    prepared: bool = False,
+    executor: Auto = Auto(),
+) -> Explanation:
+    """Say which executor `Auto` chooses, what each would cost, and why the others are not it.
+
+    Args:
+        recurrence: the recurrence to run.
+        length: how many steps.
+        batch_shape: the batch axes of the inputs.
+        last_only: whether only the last step is asked for, as by `final`.
+        prepared: whether plans are kept, as `linrec.nn.Recurrence` keeps those of frozen systems.
+        executor: the `Auto` that is asked, with its tolerance and its rates.
+
+    Returns:
+        The table, to print or to read. Times are estimates of a cost model, for comparison.
+
+    Raises:
+        ValueError: a varying recurrence has another number of steps, or no executor is accurate
+            enough.
+
+    Example:
+        >>> import linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.9]], B=[[0.1]])
+        >>> linrec.explain(average, 1000, last_only=True, prepared=True).chosen
+        Toeplitz()
+    """
+    return executor.explain(recurrence, length, batch_shape, last_only=last_only, prepared=prepared)

@@ -1,0 +1,95 @@
+"""The choice among the executors, as a question with an answer."""
+
+import math
+from dataclasses import dataclass
+
+from linrec.executors import (
+    AssociativeScan,
+    Chunked,
+    Cost,
+    Executor,
+    FFTConvolution,
+    Recurrent,
+    Toeplitz,
+    Workload,
+)
+from linrec.planner.rates import Rates
+from linrec.systems import LinearRecurrence
+
+# Those first that are chosen most, so that the rest need not be asked what they would prepare.
+CANDIDATES: tuple[Executor, ...] = (
+    Chunked(),
+    Toeplitz(),  # before the transform, which has the same way to the last step
+    FFTConvolution(),
+    AssociativeScan(),
+    Recurrent(),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Which executor is best?
+
+    Attributes:
+        recurrence: the recurrence; asked only which executors can run it.
+        work: what is to be run.
+        rates: what the machine does in a second.
+        tolerance: the largest estimated error; None: any.
+        last_only: whether only the last step is asked for.
+        prepared: whether plans are kept, so that preparing them costs nothing.
+    """
+
+    recurrence: LinearRecurrence
+    work: Workload
+    rates: Rates
+    tolerance: float | None
+    last_only: bool
+    prepared: bool
+
+    def answer(self) -> Executor:
+        """Choose the executor with the least estimated time."""
+        best: Executor | None = None
+        least = math.inf
+        for executor in CANDIDATES:  # a plain loop: Dynamo does not trace min(key=…)
+            if executor.why_not(self.recurrence, self.work.steps) is not None:
+                continue
+            if self.tolerance is not None and executor.error(self.work) > self.tolerance:
+                continue
+            cost = self.running_cost(executor)
+            estimate = self.rates.seconds(cost)
+            if estimate < least and not self.prepared:
+                estimate += self.rates.seconds(executor.preparation_cost(self.work))
+            if best is None or estimate < least:
+                best, least = executor, estimate
+        if best is None:
+            raise ValueError(self.too_strict())
+        return best
+
+    def running_cost(self, executor: Executor) -> Cost:
+        """Ask for what all steps cost, or the last one alone, with a plan."""
+        return executor.final_cost(self.work) if self.last_only else executor.cost(self.work)
+
+    def cost(self, executor: Executor) -> Cost:
+        """Ask for what it costs to run and, unless plans are kept, to prepare."""
+        cost = self.running_cost(executor)
+        return cost if self.prepared else cost + executor.preparation_cost(self.work)
+
+    def why_not(self, executor: Executor) -> str | None:
+        """Say why an executor cannot be the answer; None if it can."""
+        reason = executor.why_not(self.recurrence, self.work.steps)
+        if reason is None and self.tolerance is not None:
+            if executor.error(self.work) > self.tolerance:
+                return f"its error may be over the tolerance of {self.tolerance:g}"
+        return reason
+
+    def too_strict(self) -> str:
+        """Say that nothing is accurate enough."""
+        able = [
+            each for each in CANDIDATES if each.why_not(self.recurrence, self.work.steps) is None
+        ]
+        least = min(each.error(self.work) for each in able)
+        return (
+            f"`tolerance` is {self.tolerance:g}, and the least estimated error of any executor is "
+            f"{least:.2g}: expected a tolerance of that or more. For more digits pass the "
+            "recurrence in double precision, `recurrence.to(torch.float64)`."
+        )

@@ -1,0 +1,135 @@
+"""What the planner knows of every executor, as a table, and what would change its mind."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from linrec.executors import Cost, Executor
+from linrec.planner.choice import CANDIDATES, Question
+from linrec.response import poles
+from linrec.systems import LinearRecurrence
+
+# How far a size is changed in search of another choice: by factors of two up to this.
+FARTHEST = 1 << 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is said of one executor.
+
+    Attributes:
+        executor: the executor.
+        reason: the sentence why it cannot, or is not to; None if it may be chosen.
+        cost: what it would spend; None if it cannot.
+        seconds: the estimated time; infinite if it cannot.
+        error: the estimated error, beside the magnitudes that outputs are summed of.
+    """
+
+    executor: Executor
+    reason: str | None
+    cost: Cost | None
+    seconds: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an executor was chosen; `print` shows a table.
+
+    Attributes:
+        chosen: the executor that `Auto` chooses.
+        rows: every executor, the fastest first, those that are ruled out last.
+        changes: for each that could be chosen, the smallest change found with which it would be.
+        warning: what to beware of in the system itself; None if nothing was seen.
+    """
+
+    chosen: Executor
+    rows: tuple[Row, ...]
+    changes: Mapping[Executor, str]
+    warning: str | None
+
+    def __str__(self) -> str:
+        titles = ("estimate", "memory", "error", "operations", "bytes", "rounds")
+        widths = (11, 11, 10, 12, 10, 9)
+        head = "".join(f"{title:>{width}}" for title, width in zip(titles, widths, strict=True))
+        lines = [f"{'executor':<16}{head}"]
+        for row in self.rows:
+            name = type(row.executor).__name__
+            if row.cost is None:
+                lines.append(f"{name:<16}   ruled out: {row.reason}.")
+                continue
+            cost, mark = row.cost, " <- chosen" if row.executor == self.chosen else ""
+            mark = f" ruled out: {row.reason}." if row.reason else mark
+            lines.append(
+                f"{name:<16}{row.seconds * 1e3:>8.3g} ms{cost.memory / 1e6:>8.3g} MB"
+                f"{row.error:>10.1e}{cost.operations + cost.transforms:>12.2g}"
+                f"{cost.bytes:>10.2g}{cost.rounds:>9.0f}{mark}"
+            )
+        for executor, change in self.changes.items():
+            lines.append(f"{type(executor).__name__} would be chosen {change}.")
+        if self.warning:
+            lines.append(f"Warning: {self.warning}")
+        return "\n".join(lines)
+
+
+def explanation(question: Question) -> Explanation:
+    """Answer a question with reasons."""
+    rows = []
+    for executor in CANDIDATES:
+        able = executor.why_not(question.recurrence, question.work.steps) is None
+        cost = question.cost(executor) if able else None
+        seconds = math.inf if cost is None else question.rates.seconds(cost)
+        reason, error = question.why_not(executor), executor.error(question.work)
+        rows.append(Row(executor, reason, cost, seconds, error))
+    rows.sort(key=lambda row: (row.reason is not None, row.seconds))
+    chosen = question.answer()
+    others = [row.executor for row in rows if row.cost is not None and row.executor != chosen]
+    found = ((executor, nearest_change(question, executor)) for executor in others)
+    changes = {executor: change for executor, change in found if change is not None}
+    return Explanation(chosen, tuple(rows), changes, instability(question.recurrence))
+
+
+def nearest_change(question: Question, wanted: Executor) -> str | None:
+    """Find the smallest change of one thing with which another executor is chosen."""
+    for words, changed in variations(question):
+        if changed.answer() == wanted:
+            return words
+    return None
+
+
+def variations(question: Question) -> Iterator[tuple[str, Question]]:
+    """Change what is asked, then the number of steps or sequences, by more and more."""
+    if question.tolerance is not None:
+        yield "without the tolerance", replace(question, tolerance=None)
+    other = "for all steps" if question.last_only else "for the last step alone"
+    yield other, replace(question, last_only=not question.last_only)
+    other = "if it had to be prepared first" if question.prepared else "if plans were kept"
+    yield other, replace(question, prepared=not question.prepared)
+    free = {"steps": "steps", "sequences": "batch"}
+    if question.work.varying:  # has as many matrices as steps
+        del free["steps"]
+    factor = 2
+    while factor <= FARTHEST and question.tolerance is None:
+        for unit, name in free.items():
+            size = getattr(question.work, name)
+            for changed in (size * factor, size // factor):
+                if changed:
+                    work = question.work._replace(**{name: changed})
+                    yield f"with {changed:,} {unit}", replace(question, work=work)
+        factor *= 2
+
+
+def instability(recurrence: LinearRecurrence) -> str | None:
+    """Warn of a spectral radius over 1, with which states grow without bound."""
+    if recurrence.varying:
+        return None
+    if not all(bool(leaf.isfinite().all()) for leaf in recurrence.leaves().values()):
+        return "A, B, C or D hold numbers that are not finite."
+    moduli = poles(recurrence).abs()
+    radius = float(moduli.max()) if moduli.numel() else 0.0
+    if radius <= 1 + 1e-9:
+        return None
+    return (
+        f"the spectral radius of A is {radius:.6g}: states grow by that factor a step, and "
+        f"overflow float32 after about {math.ceil(88.7 / math.log(radius))} steps."
+    )

@@ -1,0 +1,229 @@
+"""From symbolic matrices and values of their symbols to tensors, and the structure they have."""
+
+# sympy's annotations are narrower, or wider, than what it does.
+# pyright: reportArgumentType=false
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor
+
+from linrec._checks import as_tensor, broadcast, common_dtype, double_dtype
+from linrec.parametrised import Parametrised
+from linrec.structures import BlockDiagonal, Dense, Diagonal, Structure, Varying
+from linrec.symbolic.matrices import Matrix, block_size
+from linrec.symbolic.parameters import as_values, constraint, starting_values
+from linrec.symbolic.program import Program, compiled, number
+from linrec.systems import LinearRecurrence
+
+Evaluated = tuple[Structure, Tensor | None, Tensor | None, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Numerical:
+    """Matrices whose distinct entries are computed once each, and then put in their places.
+
+    Args:
+        symbols: the parameters; the clock is the last one, if the entries know it.
+        program: computes the distinct entries that depend on the symbols.
+        constants: the distinct other entries.
+        places: for each matrix, where its entries are found; None for one that is left out.
+        varying: whether the last symbol is the time.
+    """
+
+    symbols: tuple[sympy.Symbol, ...]
+    program: Program
+    constants: Tensor
+    places: tuple[Tensor | None, ...]
+    varying: bool
+
+    def evaluate(self, values: Mapping[str, Any], steps: int | None = None) -> Evaluated:
+        """Compute A, B, C and D in double precision; a time-varying A has an axis of time."""
+        inputs = [in_double(name, value) for name, value in values.items()]
+        if self.varying:
+            inputs = [value.unsqueeze(-1) for value in inputs]
+            inputs.append(torch.arange(steps or 0, dtype=torch.float64))
+        entries = self.computed(inputs) if inputs else self.constants
+        A, *rest = (None if place is None else placed(entries, place) for place in self.places)
+        assert A is not None and self.places[0] is not None
+        made = structure(A, self.places[0].ndim)
+        return Varying(made) if self.varying else made, *rest  # type: ignore[return-value]  # three
+
+    def computed(self, inputs: list[Tensor]) -> Tensor:
+        """Compute the distinct entries, `(*batch, entries)`."""
+        shape = broadcast(**{f"parameter {i}": value.shape for i, value in enumerate(inputs)})
+        constants = self.constants.to(inputs[0].device).expand(*shape, -1)
+        results = self.program(inputs)
+        if not results:
+            return constants
+        dtype = common_dtype(constants, *results)
+        same = [result if result.dtype == dtype else result.to(dtype) for result in results]
+        row = torch.stack([r if r.shape == shape else r.expand(shape) for r in same], -1)
+        return torch.cat([row, constants.to(dtype)], -1)
+
+
+def placed(entries: Tensor, places: Tensor) -> Tensor:
+    """Put `entries (*batch, k)` into the places of a matrix."""
+    chosen = entries.index_select(-1, places.flatten().to(entries.device))
+    return chosen.unflatten(-1, places.shape)
+
+
+def in_double(name: str, value: object) -> Tensor:
+    """Take a number or a tensor in double precision."""
+    if isinstance(value, int | float | complex):
+        dtype = torch.complex128 if isinstance(value, complex) else torch.float64
+        return torch.tensor(value, dtype=dtype)
+    tensor = as_tensor(name, value)
+    return tensor.to(double_dtype(tensor.dtype))
+
+
+def has_dtype(value: object) -> bool:
+    """Whether a value is more than a Python number, whose precision is nobody's choice."""
+    return not isinstance(value, int | float | complex)
+
+
+def numerical(
+    matrices: tuple[Matrix, Matrix, Matrix, Matrix],
+    symbols: tuple[sympy.Symbol, ...],
+    clock: sympy.Symbol | None = None,
+) -> Numerical:
+    """Prepare A, B, C and D for numbers: of A its blocks only, and no identities and zeros."""
+    names = symbols if clock is None else (*symbols, clock)
+    A, B, C, D = matrices
+    one = sympy.eye(A.rows)
+    shaped = [diagonal_blocks(A), *(None if each == one else grid(each) for each in (B, C))]
+    shaped.append(grid(D) if any(D) else None)
+    distinct: dict[sympy.Expr, int] = {}
+    entries = [entry for array in shaped if array is not None for entry in leaves(array)]
+    for entry in sorted(entries, key=lambda entry: not entry.free_symbols):
+        distinct.setdefault(entry, len(distinct))
+    dynamic = [entry for entry in distinct if entry.free_symbols]
+    constants = [number(entry) for entry in distinct if not entry.free_symbols]
+    dtype = torch.complex128 if any(isinstance(c, complex) for c in constants) else torch.float64
+    return Numerical(
+        names,
+        compiled(names, dynamic),
+        torch.tensor(constants, dtype=dtype),
+        tuple(None if array is None else indices(array, distinct) for array in shaped),
+        clock is not None,
+    )
+
+
+def grid(matrix: Matrix) -> list[Any]:
+    """Write a matrix as nested lists."""
+    return matrix.tolist()
+
+
+def diagonal_blocks(A: Matrix) -> list[Any]:
+    """Write A as nested lists: its diagonal, its blocks on the diagonal, or all of it."""
+    size, n = block_size(A), A.rows
+    if size == n > 1:
+        return grid(A)
+    if size == 1:
+        return [A[i, i] for i in range(n)]
+    return [grid(A[i : i + size, i : i + size]) for i in range(0, n, size)]
+
+
+def leaves(nested: Any) -> list[sympy.Expr]:
+    """List the entries of nested lists."""
+    return (
+        [entry for part in nested for entry in leaves(part)]
+        if isinstance(nested, list)
+        else [nested]
+    )
+
+
+def indices(nested: Any, distinct: Mapping[sympy.Expr, int]) -> Tensor:
+    """Replace entries by where they are found."""
+
+    def replaced(part: Any) -> Any:
+        return [replaced(each) for each in part] if isinstance(part, list) else distinct[part]
+
+    return torch.tensor(replaced(nested))
+
+
+def structure(entries: Tensor, axes: int) -> Structure:
+    """Make the structure that entries with so many axes of their own are."""
+    kinds: dict[int, Callable[[Tensor], Structure]] = {1: Diagonal, 2: Dense, 3: BlockDiagonal}
+    return kinds[axes](entries)
+
+
+def blocks_of(A: Structure, size: int) -> Structure:
+    """Keep only the blocks of a dense matrix that is known to be zero elsewhere."""
+    if not isinstance(A, Dense) or size == A.state_size:
+        return A
+    count = A.state_size // size
+    split = A.matrix.unflatten(-1, (count, size)).unflatten(-3, (count, size))
+    blocks = split.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
+    return Diagonal(blocks.flatten(-3)) if size == 1 else BlockDiagonal(blocks)
+
+
+class Bindable(ABC):
+    """A recurrence that lacks nothing but numbers for its parameters."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> tuple[sympy.Symbol, ...]:
+        """List the symbols that `bind` wants values for, by name."""
+
+    @abstractmethod
+    def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
+        """Compute A, B, C and D in double precision."""
+
+    def bind(
+        self,
+        values: Mapping[Any, Any] | None = None,
+        /,
+        steps: int | None = None,
+        **parameters: Any,
+    ) -> LinearRecurrence:
+        """Give the parameters values: numbers, or tensors, which keep their gradients.
+
+        What is constant is a constant, a diagonal or block-diagonal A is stored as such, and an
+        identity or a zero matrix is left out. Computed in double precision and cast last.
+
+        Args:
+            values: values by name or by symbol, beside or instead of `parameters`.
+            steps: how many steps a system whose matrices depend on time is wanted for.
+            parameters (*batch): a value for each parameter, by name. Batch axes broadcast, and
+                bind a batch of systems.
+
+        Returns:
+            The recurrence, in the dtype of the tensors; of numbers alone in torch's default.
+
+        Raises:
+            ValueError: a value is missing, unknown, or not what its symbol was declared to be.
+        """
+        given = as_values(self.parameters, {**(values or {}), **parameters})
+        A, B, C, D = self.evaluated(given, steps)
+        recurrence = LinearRecurrence(A, B, C, D)
+        return recurrence.to(narrowed(recurrence.dtype, given))
+
+    def parametrised(self, values: Mapping[Any, Any]) -> Parametrised:
+        """Pair the system with values that training may start from (see `linrec.nn`).
+
+        Args:
+            values: values by name or by symbol.
+
+        Returns:
+            The pair.
+
+        Raises:
+            ValueError: a value is missing, or on the border of what its symbol was declared to be.
+        """
+        start = starting_values(self.parameters, values)
+        self.bind(start)  # what cannot be evaluated is refused now, not in training
+        known = {symbol.name: constraint(symbol) for symbol in self.parameters}
+        kept = {name: module for name, module in known.items() if module is not None}
+        return Parametrised(self, start, kept)
+
+
+def narrowed(computed: torch.dtype, values: Mapping[str, Any]) -> torch.dtype:
+    """Choose the dtype of what is bound: that of the tensors, or else torch's default."""
+    tensors = [as_tensor(name, value) for name, value in values.items() if has_dtype(value)]
+    dtype = common_dtype(*tensors) if tensors else torch.get_default_dtype()
+    return dtype.to_complex() if computed.is_complex else dtype

@@ -1,0 +1,231 @@
+"""From difference equations to a recurrence: which values are states, and how they move.
+
+Every equation is moved in time until the newest unknown in it is one of time t, and the equations
+are solved for these. Then x_i(t) is a sum of older unknowns x_j(t - k), k ≥ 1, and of inputs
+u_j(t - k). The recurrence may hold any values that inputs up to u(t) determine: unknown i is held
+at t + a_i, its *anchor*, together with as many older ones as the equations reach back to.
+"""
+
+# sympy's annotations are narrower, or wider, than what it does.
+# pyright: reportOperatorIssue=false
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sympy
+from sympy.core.function import UndefinedFunction
+
+from linrec.symbolic.matrices import Matrix, inverse
+from linrec.symbolic.recurrence import LinearRecurrence
+from linrec.symbolic.signals import Form, Signal
+
+Rows = dict[UndefinedFunction, dict[Signal, sympy.Expr]]
+Anchors = dict[UndefinedFunction, int]
+
+
+def recurrence(
+    equations: Sequence[Form],
+    unknowns: Sequence[UndefinedFunction],
+    inputs: Sequence[UndefinedFunction],
+    outputs: Sequence[Form],
+    time: sympy.Symbol,
+) -> LinearRecurrence:
+    """Make the recurrence that difference equations describe.
+
+    Args:
+        equations: as many linear forms as there are unknowns; each of them is zero.
+        unknowns: the functions that the equations determine.
+        inputs: the functions that are given.
+        outputs: a linear form for each output.
+        time: the symbol of time.
+
+    Returns:
+        The recurrence; its outputs at step t are the forms at time t.
+
+    Raises:
+        ValueError: the equations determine nothing, or an output depends on inputs to come.
+    """
+    rows = solved(equations, unknowns, time)
+    newest = newest_known(rows, inputs)
+    check_known(rows, newest, outputs, time)
+    anchors = chosen_anchors(rows, newest, outputs)
+    updates = anchored(rows, anchors, time)
+    return assembled(updates, anchors, inputs, outputs, time)
+
+
+def moved(form: Form, shift: int, time: sympy.Symbol) -> dict[Signal, sympy.Expr]:
+    """Say of t + shift what a form says of t."""
+    return {
+        Signal(signal.function, signal.shift + shift): coefficient.subs(time, time + shift)
+        for signal, coefficient in form.items()
+    }
+
+
+def combined(parts: Sequence[tuple[sympy.Expr, Form]]) -> dict[Signal, sympy.Expr]:
+    """Add forms, each times a factor."""
+    total: dict[Signal, sympy.Expr] = {}
+    for factor, form in parts:
+        for signal, coefficient in form.items():
+            total[signal] = total.get(signal, sympy.Integer(0)) + factor * coefficient
+    lowest = {signal: sympy.cancel(value) for signal, value in total.items()}
+    return {signal: value for signal, value in lowest.items() if value != 0}
+
+
+def solved(
+    equations: Sequence[Form], unknowns: Sequence[UndefinedFunction], time: sympy.Symbol
+) -> Rows:
+    """Solve for the unknowns at t in terms of what is older, and of inputs."""
+    aligned = []
+    for form in equations:
+        shifts = [signal.shift for signal in form if signal.function in unknowns]
+        if not shifts:
+            raise ValueError(
+                "An equation has inputs only: expected one that determines an unknown."
+            )
+        aligned.append(moved(form, -max(shifts), time))
+    leading = sympy.Matrix(
+        len(aligned), len(unknowns), lambda i, j: aligned[i].get(Signal(unknowns[j]), 0)
+    )
+    inverted = inverse(leading) if leading.rows == leading.cols else None
+    if inverted is None:
+        names = ", ".join(f"{unknown}({time})" for unknown in unknowns)
+        raise ValueError(
+            f"The equations cannot be solved for {names} with older values and inputs: expected "
+            "as many independent equations, each of them moved to its newest values."
+        )
+    now = {Signal(unknown) for unknown in unknowns}
+    older = [{s: c for s, c in form.items() if s not in now} for form in aligned]
+    return {
+        unknown: combined([(-inverted[i, j], form) for j, form in enumerate(older)])
+        for i, unknown in enumerate(unknowns)
+    }
+
+
+def newest_known(rows: Rows, inputs: Sequence[UndefinedFunction]) -> Anchors:
+    """Find up to which shift each unknown follows from inputs up to u(t); left out: any."""
+    newest: Anchors = {}
+    for _ in range(len(rows) + 1):
+        for unknown, row in rows.items():
+            limits = [
+                -signal.shift + (0 if signal.function in inputs else newest[signal.function])
+                for signal in row
+                if signal.function in inputs or signal.function in newest
+            ]
+            if limits:
+                newest[unknown] = min(limits)
+    return newest
+
+
+def check_known(rows: Rows, newest: Anchors, outputs: Sequence[Form], time: sympy.Symbol) -> None:
+    """Refuse outputs that depend on inputs that are still to come."""
+    for form in outputs:
+        for signal in form:
+            latest = newest.get(signal.function, signal.shift) if signal.function in rows else 0
+            if signal.shift > latest:
+                raise ValueError(
+                    f"The output `{signal.at(time)}` depends on inputs after {time}: expected "
+                    f"`{Signal(signal.function, latest).at(time)}` or an older one."
+                )
+
+
+def chosen_anchors(rows: Rows, newest: Anchors, outputs: Sequence[Form]) -> Anchors:
+    """Choose the anchors: of what is read the newest value read, of the rest the newest known.
+
+    What is read at x(t) though x(t + 1) is known is held at t, and the inputs with it: one state
+    for each input is fewer than one for each unknown.
+    """
+    anchors: Anchors = {}
+    for signal in (signal for form in outputs for signal in form if signal.function in rows):
+        anchors[signal.function] = max(signal.shift, anchors.get(signal.function, signal.shift))
+    anchors = newest | anchors
+    # Whatever an anchored value is computed from has to be held as well, at that time or later.
+    for _ in rows:
+        for unknown in [unknown for unknown in rows if unknown in anchors]:
+            for signal in (signal for signal in rows[unknown] if signal.function in rows):
+                needed = anchors[unknown] + signal.shift
+                anchors[signal.function] = max(needed, anchors.get(signal.function, needed))
+    return {unknown: anchors.get(unknown, 0) for unknown in rows}
+
+
+def anchored(rows: Rows, anchors: Anchors, time: sympy.Symbol) -> Rows:
+    """Write each unknown at its anchor in terms of anchored unknowns of earlier steps.
+
+    Signals are counted from the anchor from here on: Signal(x, -1) is x at its anchor, a step ago.
+    """
+    updates: Rows = {}
+    for unknown in sorted(rows, key=lambda unknown: anchors[unknown]):
+        parts: list[tuple[sympy.Expr, Form]] = []
+        for signal, coefficient in moved(rows[unknown], anchors[unknown], time).items():
+            counted = Signal(signal.function, signal.shift - anchors.get(signal.function, 0))
+            # What belongs to the same step has a smaller anchor, and was written before.
+            same_step = counted.shift == 0 and signal.function in rows
+            meant = updates[signal.function] if same_step else {counted: sympy.Integer(1)}
+            parts.append((coefficient, meant))
+        updates[unknown] = combined(parts)
+    return {unknown: updates[unknown] for unknown in rows}
+
+
+@dataclass(frozen=True)
+class Register:
+    """The states: for each signal that is held its values of this and of earlier steps."""
+
+    depths: Mapping[UndefinedFunction, int]
+
+    def index(self) -> dict[Signal, int]:
+        """Number the states; Signal(x, -1) is what was x a step ago."""
+        held = [Signal(name, -age) for name, depth in self.depths.items() for age in range(depth)]
+        return {signal: place for place, signal in enumerate(held)}
+
+
+def assembled(
+    updates: Rows,
+    anchors: Anchors,
+    inputs: Sequence[UndefinedFunction],
+    outputs: Sequence[Form],
+    time: sympy.Symbol,
+) -> LinearRecurrence:
+    """Write the matrices."""
+    read = [
+        {Signal(s.function, s.shift - anchors.get(s.function, 0)): c for s, c in form.items()}
+        for form in outputs
+    ]
+    depths = dict.fromkeys([*updates, *inputs], 0)
+    for row in updates.values():
+        for signal in row:  # needed of the step before
+            depths[signal.function] = max(depths[signal.function], -signal.shift)
+    for form in read:
+        for signal in form:  # needed of this step
+            through = signal.function in inputs and signal.shift == 0
+            depth = 0 if through else 1 - signal.shift
+            depths[signal.function] = max(depths[signal.function], depth)
+    states = Register(depths).index()
+    if not states:
+        raise ValueError("The equations hold no past: expected one that reaches back a step.")
+    n, m = len(states), len(inputs)
+    A, B = sympy.zeros(n, n), sympy.zeros(n, m)
+    C, D = sympy.zeros(len(read), n), sympy.zeros(len(read), m)
+    given = {Signal(function): place for place, function in enumerate(inputs)}
+    for signal, i in states.items():
+        if signal.shift < 0:
+            A[i, i - 1] = 1
+        elif signal in given:
+            B[i, given[signal]] = 1
+        else:
+            for term, coefficient in updates[signal.function].items():
+                if term in given:
+                    B[i, given[term]] = coefficient
+                else:
+                    A[i, states[Signal(term.function, term.shift + 1)]] = coefficient
+    for i, form in enumerate(read):
+        for term, coefficient in form.items():
+            if term in given:
+                D[i, given[term]] = coefficient
+            else:
+                C[i, states[term]] = coefficient
+    names = [s.function(time + s.shift + anchors.get(s.function, 0)) for s in states]
+    return LinearRecurrence(
+        *(Matrix(matrix) for matrix in (A, B, C, D)),
+        time=time,
+        states=names,
+        inputs=[function(time) for function in inputs],
+    )

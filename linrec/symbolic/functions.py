@@ -1,0 +1,212 @@
+"""Functions of matrices in closed form: powers and exponentials, by interpolation at eigenvalues.
+
+A function f that is analytic at the eigenvalues λ₁ … λ_n of A is, at A, the polynomial that
+interpolates it there, in Newton's form
+
+    f(A) = Σ_j f[λ₁, …, λ_j] (A - λ₁ I) … (A - λ_{j-1} I)
+
+where equal eigenvalues take derivatives instead of differences (Higham 2008, Functions of
+Matrices, section 1.2.2). No eigenvectors are needed, and defective matrices are no exception.
+"""
+
+# sympy's annotations are narrower, or wider, than what it does.
+# pyright: reportReturnType=false
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import sympy
+from sympy.polys.matrices import DomainMatrix
+from sympy.polys.polyerrors import DomainError
+
+from linrec.symbolic.matrices import Matrix, block_size, tidy
+
+
+class NoClosedForm(ValueError):
+    """There is no formula for what was asked; numbers can be had after `bind`."""
+
+
+class Analytic(Protocol):
+    """A function that can be expanded anywhere."""
+
+    def coefficient(self, point: sympy.Expr, order: int) -> sympy.Expr:
+        """Give the coefficient of (z - point)^order of its series there."""
+        ...
+
+
+@dataclass(frozen=True)
+class Power:
+    """z^k for a symbol k that stands for 0, 1, 2, …."""
+
+    exponent: sympy.Expr
+
+    def coefficient(self, point: sympy.Expr, order: int) -> sympy.Expr:
+        """Give binomial(k, order) point^(k - order); at 0 only k = order is left."""
+        if point.is_zero:
+            return sympy.KroneckerDelta(self.exponent, order)
+        return (
+            sympy.ff(self.exponent, order)
+            / sympy.factorial(order)
+            * (raised(point, self.exponent) * point**-order)
+        )
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """φ_k(z dt) dt^k, of which k = 0 is exp(z dt) and k = 1 is ∫₀^dt exp(z s) ds.
+
+    φ_{k+1}(z) = (φ_k(z) - 1/k!) / z, and the series of φ_k at 0 has the coefficients 1/(j+k)!.
+    """
+
+    dt: sympy.Expr
+    integrals: int = 0
+
+    def coefficient(self, point: sympy.Expr, order: int) -> sympy.Expr:
+        """Give the coefficient; the limit is taken at 0."""
+        k = self.integrals
+        if point.is_zero:
+            return self.dt ** (order + k) / sympy.factorial(order + k)
+        z = sympy.Dummy("z", complex=True)
+        value = sympy.exp(z * self.dt)
+        for j in range(k):
+            value = (value - self.dt**j / sympy.factorial(j)) / z
+        derivative = value.diff(z, order) / sympy.factorial(order)
+        return derivative.subs(sympy.exp(z * self.dt), rectangular(point * self.dt)).subs(z, point)
+
+
+def raised(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
+    """Raise to a power, a complex number in polar form."""
+    real, imaginary = base.as_real_imag()
+    if base.is_real is not False or not (real.is_real and imaginary.is_real):
+        return base**exponent
+    modulus = tidy(sympy.sqrt(real**2 + imaginary**2))
+    angle = exponent * sympy.atan2(imaginary, real)
+    return modulus**exponent * (sympy.cos(angle) + sympy.I * sympy.sin(angle))
+
+
+def rectangular(exponent: sympy.Expr) -> sympy.Expr:
+    """Write the exponential of what is known to be complex as cosine and sine."""
+    real, imaginary = sympy.expand(exponent).as_real_imag()
+    if exponent.is_real is not False or not (real.is_real and imaginary.is_real):
+        return sympy.exp(exponent)
+    return sympy.exp(real) * (sympy.cos(imaginary) + sympy.I * sympy.sin(imaginary))
+
+
+def characteristic_polynomial(A: Matrix, variable: sympy.Symbol) -> sympy.Poly:
+    """Compute det(λ I - A)."""
+    domain = DomainMatrix.from_Matrix(A.as_mutable()).to_field()
+    coefficients = [domain.domain.to_sympy(c) for c in domain.charpoly()]
+    return sympy.Poly([sympy.cancel(c) for c in coefficients], variable)
+
+
+def eigenvalues(A: Matrix, *, exact: bool = True) -> list[sympy.Expr]:
+    """Compute the eigenvalues, equal ones next to each other.
+
+    Args:
+        A: the matrix.
+        exact: only those that factors of degree 1 and 2 have; False also takes the indexed roots
+            of polynomials with numbers as coefficients, which cannot be calculated with.
+
+    Raises:
+        NoClosedForm: the characteristic polynomial has an irreducible factor of higher degree.
+    """
+    variable = sympy.Dummy("lambda")
+    found: list[sympy.Expr] = []
+    for factor, multiplicity in factors(characteristic_polynomial(A, variable)):
+        for root in roots(sympy.Poly(factor, variable), exact):
+            found += [root] * multiplicity
+    return found
+
+
+def factors(polynomial: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
+    """Factor a polynomial; one whose coefficients are no rational functions stays whole."""
+    try:
+        return polynomial.factor_list()[1]
+    except DomainError:
+        return [(polynomial, 1)]
+
+
+def roots(factor: sympy.Poly, exact: bool) -> list[sympy.Expr]:
+    """Compute the roots of an irreducible polynomial."""
+    coefficients = factor.all_coeffs()
+    if factor.degree() == 1:
+        return [tidy(-coefficients[1] / coefficients[0])]
+    if factor.degree() == 2:
+        a, b, c = coefficients
+        middle, quarter = tidy(-b / (2 * a)), tidy(b**2 / (4 * a**2) - c / a)
+        # A root that is known to be imaginary is written so: complex parts are then seen.
+        distance = sympy.I * sympy.sqrt(-quarter) if quarter.is_negative else sympy.sqrt(quarter)
+        return [middle + tidy(distance), middle - tidy(distance)]
+    if not exact and not factor.free_symbols_in_domain:
+        return factor.all_roots()
+    raise NoClosedForm(
+        f"The characteristic polynomial has the factor {factor.as_expr()} of degree "
+        f"{factor.degree()}, whose roots have no formula to work with. `bind` the system and ask "
+        "`linrec` for numbers."
+    )
+
+
+def function_of_matrix(function: Analytic, A: Matrix) -> Matrix:
+    """Compute f(A) in closed form.
+
+    Args:
+        function: f.
+        A: a square matrix.
+
+    Returns:
+        f(A), simplified.
+
+    Raises:
+        NoClosedForm: the eigenvalues have no formula.
+    """
+    n, size = A.rows, block_size(A)
+    if size < n:  # blocks do not know of each other
+        blocks = [A[i : i + size, i : i + size] for i in range(0, n, size)]
+        return Matrix(sympy.diag(*[function_of_matrix(function, Matrix(each)) for each in blocks]))
+    nodes = eigenvalues(A)
+    if n == 2 and is_pair(*nodes):
+        return function_of_pair(function, A, nodes[0])
+    total, product = sympy.zeros(n, n), sympy.eye(n)
+    for difference, node in zip(divided_differences(function, nodes), nodes, strict=True):
+        total += difference * product
+        product = (product * (A - node * sympy.eye(n))).applyfunc(sympy.expand)
+    return Matrix(total.applyfunc(real_form))
+
+
+def is_pair(first: sympy.Expr, second: sympy.Expr) -> bool:
+    """Whether two eigenvalues are seen to be a conjugate pair off the real line."""
+    real, imaginary = first.as_real_imag()
+    return bool(imaginary.is_nonzero) and real - sympy.I * imaginary == sympy.expand(second)
+
+
+def function_of_pair(function: Analytic, A: Matrix, node: sympy.Expr) -> Matrix:
+    """Compute f(A) of a real A with the eigenvalues σ ± iω, for a real f.
+
+    The two terms of Newton's form are Re f(λ) I + Im f(λ) / ω (A - σ I).
+    """
+    sigma, omega = node.as_real_imag()
+    real, imaginary = sympy.expand(function.coefficient(node, 0)).as_real_imag()
+    turned = (A - sigma * sympy.eye(2)) / omega
+    return Matrix((real * sympy.eye(2) + imaginary * turned).applyfunc(tidy))
+
+
+def divided_differences(function: Analytic, nodes: list[sympy.Expr]) -> list[sympy.Expr]:
+    """Compute f[λ₁], f[λ₁, λ₂], …; equal nodes have to stand next to each other."""
+    column = [function.coefficient(node, 0) for node in nodes]
+    first = [column[0]]
+    for order in range(1, len(nodes)):
+        column = [
+            function.coefficient(nodes[i], order)
+            if nodes[i] == nodes[i + order]
+            else (column[i + 1] - column[i]) / (nodes[i + order] - nodes[i])
+            for i in range(len(nodes) - order)
+        ]
+        first.append(column[0])
+    return first
+
+
+def real_form(expression: sympy.Expr) -> sympy.Expr:
+    """Drop the imaginary part of what conjugate eigenvalues have added up to, and simplify."""
+    if expression.has(sympy.I) and all(s.is_real for s in expression.free_symbols):
+        expression = sympy.expand(expression.rewrite(sympy.cos)).as_real_imag()[0]
+    return tidy(expression)

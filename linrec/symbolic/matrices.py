@@ -1,0 +1,114 @@
+"""Symbolic matrices: what is taken as one, and what is refused."""
+
+from collections.abc import Sequence
+from numbers import Number
+
+import sympy
+from sympy.core.function import AppliedUndef
+from sympy.matrices import MatrixBase
+from sympy.polys.matrices import DomainMatrix
+from sympy.polys.matrices.exceptions import DMNonInvertibleMatrixError
+
+Matrix = sympy.ImmutableDenseMatrix
+
+
+def as_expression(name: str, value: object) -> sympy.Expr:
+    """Take a sympy expression or a number; never a string, which sympy would evaluate."""
+    if isinstance(value, str):
+        raise TypeError(
+            f"`{name}` is the string {value!r}: expected a sympy expression. Strings are never "
+            "evaluated; make the symbols with `sympy.symbols` and write the expression with them."
+        )
+    if isinstance(value, Number) and not isinstance(value, bool):
+        value = sympy.sympify(value, strict=True)
+    if not isinstance(value, sympy.Expr) or not value.is_commutative:
+        raise TypeError(
+            f"`{name}` is of type {type(value).__name__}: expected a sympy expression or a number."
+        )
+    return value
+
+
+def as_entry(name: str, value: object) -> sympy.Expr:
+    """Take an entry of a matrix, which may not hold functions that stand for nothing yet."""
+    entry = as_expression(name, value)
+    unknown = sorted(map(str, entry.atoms(AppliedUndef)))
+    if unknown:
+        raise ValueError(
+            f"`{name}` holds {', '.join(unknown)}: expected parameters and known functions of "
+            "them. Equations of functions of time are read by `from_equations`."
+        )
+    if entry.has(sympy.nan, sympy.zoo, sympy.oo):
+        raise ValueError(f"`{name}` has the entry {entry}: expected finite ones.")
+    return entry
+
+
+def as_matrix(name: str, value: object) -> Matrix:
+    """Take a sympy matrix or nested lists of expressions."""
+    if isinstance(value, MatrixBase):
+        rows: Sequence[Sequence[object]] = value.tolist()
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        if not all(isinstance(row, Sequence) and not isinstance(row, str) for row in value):
+            raise ValueError(f"`{name}` is {value!r}: expected a matrix, a list of rows.")
+        rows = value
+    else:
+        raise TypeError(
+            f"`{name}` is of type {type(value).__name__}: expected a sympy Matrix or nested lists "
+            "of sympy expressions."
+        )
+    if not rows or not rows[0] or len({len(row) for row in rows}) > 1:
+        raise ValueError(f"`{name}` is {value!r}: expected rows of one length, one entry or more.")
+    return Matrix([[as_entry(name, entry) for entry in row] for row in rows])
+
+
+def check_shape(name: str, matrix: Matrix, rows: int | None, columns: int | None) -> None:
+    """Refuse a matrix that does not fit the others."""
+    expected = (matrix.rows if rows is None else rows, matrix.cols if columns is None else columns)
+    if matrix.shape != expected:
+        turned = f" Pass `{name}.T`." if matrix.shape == expected[::-1] else ""
+        raise ValueError(
+            f"`{name}` has shape {matrix.shape}: expected {expected}, to fit the others.{turned}"
+        )
+
+
+def tidy(expression: sympy.Expr) -> sympy.Expr:
+    """Simplify an expression, thoroughly only one so short that this takes no time."""
+    if expression.is_rational_function(*expression.free_symbols):
+        return sympy.factor(expression)
+    short = expression.count_ops() < 80
+    return sympy.simplify(expression) if short else sympy.factor_terms(expression)
+
+
+def tidied(matrix: sympy.MatrixBase) -> Matrix:
+    """Simplify every entry of a matrix."""
+    return Matrix(matrix.applyfunc(tidy))
+
+
+def is_zero(expression: sympy.Expr) -> bool:
+    """Whether an expression vanishes for all values of its symbols, as far as sympy can see."""
+    known = expression.is_zero
+    return tidy(expression).is_zero is True if known is None else known
+
+
+def inverse(matrix: sympy.MatrixBase) -> Matrix | None:
+    """Invert a matrix in the field of rational functions of whatever its entries hold.
+
+    Returns:
+        The inverse, whose entries are in lowest terms; None if there is none.
+    """
+    try:
+        inverted = DomainMatrix.from_Matrix(sympy.Matrix(matrix)).to_field().inv()
+    except DMNonInvertibleMatrixError:
+        return None
+    return Matrix(inverted.to_Matrix())
+
+
+def block_size(A: sympy.MatrixBase) -> int:
+    """Find the size of the smallest equal blocks on the diagonal outside of which A is zero."""
+    n = A.rows
+    for size in range(1, n):
+        outside = (
+            A[i, j] for i in range(n) for j in range(n) if n % size == 0 and i // size != j // size
+        )
+        if n % size == 0 and not any(outside):
+            return size
+    return n

@@ -1,0 +1,151 @@
+"""Expressions evaluated in torch: a list of operations, without generated code.
+
+sympy's `lambdify` writes source code and executes it; names of symbols and functions are part of
+that code, and its torch code for matrices cuts gradients. Here an expression is walked once and
+becomes a list of torch functions with the places of their arguments. A symbol's name is never
+more than a key, and what is not in the table of functions is refused.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor
+
+FUNCTIONS: dict[type[sympy.Basic], Callable[..., Any]] = {
+    sympy.exp: torch.exp,
+    sympy.log: torch.log,
+    sympy.sin: torch.sin,
+    sympy.cos: torch.cos,
+    sympy.tan: torch.tan,
+    sympy.sinh: torch.sinh,
+    sympy.cosh: torch.cosh,
+    sympy.tanh: torch.tanh,
+    sympy.asin: torch.asin,
+    sympy.acos: torch.acos,
+    sympy.atan: torch.atan,
+    sympy.asinh: torch.asinh,
+    sympy.acosh: torch.acosh,
+    sympy.atanh: torch.atanh,
+    sympy.erf: torch.erf,
+    sympy.Abs: torch.abs,
+    sympy.sign: torch.sgn,
+    sympy.re: torch.real,
+    sympy.conjugate: torch.conj,
+    sympy.floor: torch.floor,
+    sympy.ceiling: torch.ceil,
+    sympy.Mod: torch.remainder,
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """Operations on a growing list of values: first the inputs, then the constants, then results.
+
+    Args:
+        constants: numbers that the operations use.
+        operations: functions, and the places of their arguments in the list.
+        results: the places of the results.
+    """
+
+    constants: tuple[float | complex | int, ...]
+    operations: tuple[tuple[Callable[..., Any], tuple[int, ...]], ...]
+    results: tuple[int, ...]
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Evaluate."""
+        values: list[Any] = [*inputs, *self.constants]
+        for function, places in self.operations:
+            values.append(function(*[values[place] for place in places]))
+        return [values[place] for place in self.results]
+
+
+def compiled(symbols: Sequence[sympy.Symbol], expressions: Sequence[sympy.Expr]) -> Program:
+    """Turn expressions into a program; equal parts of them are computed once.
+
+    Args:
+        symbols: the inputs, in order.
+        expressions: what is to be computed; none of them a constant.
+
+    Returns:
+        The program.
+
+    Raises:
+        ValueError: a function that torch does not have.
+    """
+    constants: dict[float | complex | int, int] = {}
+    nodes = [node for expression in expressions for node in walked(expression)]
+    for node in nodes:
+        if not node.free_symbols:
+            constants.setdefault(number(node), len(symbols) + len(constants))
+    places: dict[sympy.Basic, int] = {symbol: place for place, symbol in enumerate(symbols)}
+    operations: list[tuple[Callable[..., Any], tuple[int, ...]]] = []
+
+    def place(node: sympy.Basic) -> int:
+        return places[node] if node.free_symbols else constants[number(node)]
+
+    for node in nodes:
+        if node in places or not node.free_symbols:
+            continue
+        arguments = [place(argument) for argument in node.args]
+        for function, chosen in steps(
+            node, arguments, len(symbols) + len(constants) + len(operations)
+        ):
+            operations.append((function, chosen))
+        places[node] = len(symbols) + len(constants) + len(operations) - 1
+    results = tuple(place(expression) for expression in expressions)
+    return Program(tuple(constants), tuple(operations), results)
+
+
+def steps(
+    node: sympy.Basic, arguments: list[int], following: int
+) -> list[tuple[Callable[..., Any], tuple[int, ...]]]:
+    """Choose the operations of one node; `following` is the place of the first one's result."""
+    if isinstance(node, sympy.Add | sympy.Mul):
+        function = operator.add if isinstance(node, sympy.Add) else operator.mul
+        chosen, left = [], arguments[0]
+        for count, right in enumerate(arguments[1:]):
+            chosen.append((function, (left, right)))
+            left = following + count
+        return chosen
+    if isinstance(node, sympy.Pow):
+        return [power(node, arguments)]
+    function = FUNCTIONS.get(type(node))
+    if function is None:
+        raise ValueError(
+            f"`{node}` cannot be evaluated in torch: expected sums, products, powers and "
+            f"{', '.join(sorted(known.__name__ for known in FUNCTIONS))}."
+        )
+    return [(function, tuple(arguments))]
+
+
+def power(node: sympy.Pow, arguments: list[int]) -> tuple[Callable[..., Any], tuple[int, ...]]:
+    """Choose the operation of a power; the frequent ones have faster ways."""
+    special = {-1: torch.reciprocal, sympy.S.Half: torch.sqrt, -sympy.S.Half: torch.rsqrt}
+    base, exponent = node.args
+    if exponent in special and base.free_symbols:
+        return special[exponent], (arguments[0],)
+    return operator.pow, (arguments[0], arguments[1])
+
+
+def walked(expression: sympy.Basic) -> list[sympy.Basic]:
+    """List the parts of an expression, arguments before what they are arguments of."""
+    if not isinstance(expression, sympy.Expr):
+        raise ValueError(f"`{expression}` cannot be evaluated in torch: expected an expression.")
+    if not expression.free_symbols or not expression.args:
+        return [expression]
+    parts = [part for argument in expression.args for part in walked(argument)]
+    return [*parts, expression]
+
+
+def number(constant: sympy.Basic) -> float | complex | int:
+    """Evaluate a constant to double precision; whole numbers stay whole."""
+    if constant.is_Integer:
+        return int(constant)  # type: ignore[call-overload]  # an Integer, as was just seen
+    value = complex(sympy.N(constant, 20))
+    if not (abs(value) < float("inf")):
+        raise ValueError(f"`{constant}` is not a finite number.")
+    return value if value.imag else value.real

@@ -1,0 +1,76 @@
+"""Discretisation in closed form, by the methods and formulas of `linrec.discretize`."""
+
+# sympy's annotations are narrower, or wider, than what it does.
+# pyright: reportArgumentType=false
+
+from dataclasses import dataclass
+
+import sympy
+
+from linrec.discretize import implicitness
+from linrec.symbolic.functions import Exponential, function_of_matrix
+from linrec.symbolic.matrices import Matrix, inverse, tidied
+
+
+@dataclass(frozen=True)
+class Step:
+    """How time is cut into steps.
+
+    Args:
+        dt: the length of a step, in the unit of time of the system.
+        method: one of the names that `linrec.discretize` knows.
+        alpha: for "gbt", how implicit it is.
+    """
+
+    dt: sympy.Expr
+    method: str = "zoh"
+    alpha: float | None = None
+
+    def check(self, through: Matrix) -> None:
+        """Refuse what the numeric discretisation would refuse."""
+        implicitness(self.method, self.alpha, None)
+        if self.dt.is_nonpositive:
+            raise ValueError(f"`dt` is {self.dt}: expected a positive step.")
+        if self.method == "impulse" and any(through):
+            raise ValueError(
+                '`method` is "impulse" and the system has a D: an impulse through D cannot be '
+                "sampled. Expected D = None; discretise without it and add `D` afterwards."
+            )
+
+
+def closed_form(
+    A: Matrix, B: Matrix, C: Matrix, D: Matrix, step: Step
+) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+    """Compute the discrete A, B, C, D (the formulas are derived in linrec/discretize.py).
+
+    Raises:
+        NoClosedForm: the exponential has none.
+    """
+    alpha = implicitness(step.method, step.alpha, None)
+    if alpha is not None:
+        return bilinear(A, B, C, D, step.dt, sympy.nsimplify(alpha))
+    turned = function_of_matrix(Exponential(step.dt), A)
+    if step.method == "impulse":
+        impulse = B * step.dt
+        return turned, tidied(turned * impulse), C, tidied(C * impulse)
+    held = function_of_matrix(Exponential(step.dt, 1), A) * B
+    if step.method == "zoh":
+        return turned, tidied(held), C, D
+    # φ₂ as defined has dt² / dt: the inputs' slope is taken per step.
+    ramped = function_of_matrix(Exponential(step.dt, 2), A) * B / step.dt
+    return turned, tidied(held - ramped + turned * ramped), C, tidied(D + C * ramped)
+
+
+def bilinear(
+    A: Matrix, B: Matrix, C: Matrix, D: Matrix, dt: sympy.Expr, alpha: sympy.Expr
+) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+    """Step (I - α dt A) x_{t+1} = (I + (1-α) dt A) x_t + dt B (α u_{t+1} + (1-α) u_t)."""
+    z, identity = dt * A, sympy.eye(A.rows)
+    if alpha == 0:
+        return tidied(identity + z), tidied(dt * B), C, D
+    solve = inverse(identity - alpha * z)
+    if solve is None:
+        raise ValueError(f"The step {dt} is as long as a pole of the system is: expected another.")
+    driven = solve * dt * B
+    turned = solve * (identity + (1 - alpha) * z)
+    return tidied(turned), tidied(driven), tidied(C * solve), tidied(D + alpha * C * driven)

@@ -1,0 +1,271 @@
+"""The continuous-time system, with sympy expressions for entries, and its discretisation."""
+
+# sympy's annotations are narrower, or wider, than what it does.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import sympy
+
+from linrec import systems
+from linrec.discretize import discretize, implicitness
+from linrec.symbolic import realization as forms
+from linrec.symbolic.binding import (
+    Bindable,
+    Evaluated,
+    Numerical,
+    blocks_of,
+    narrowed,
+    numerical,
+)
+from linrec.symbolic.functions import (
+    Exponential,
+    NoClosedForm,
+    characteristic_polynomial,
+    function_of_matrix,
+)
+from linrec.symbolic.matrices import Matrix, as_expression, block_size, tidied
+from linrec.symbolic.parameters import as_values, parameters_of
+from linrec.symbolic.recurrence import LinearRecurrence
+from linrec.symbolic.sampling import Step, closed_form
+from linrec.symbolic.stability import Conditions, hurwitz
+from linrec.symbolic.systems import Labels, System
+
+
+@dataclass(frozen=True, init=False)
+class StateSpace(System):
+    """A linear system of n states, m inputs and p outputs in continuous time, of expressions.
+
+        x'(t) = A x(t) + B u(t)        y(t) = C x(t) + D u(t)
+
+    The symbols in the matrices are its parameters. `discretize` makes a recurrence of it, and
+    `bind` a `linrec.StateSpace`.
+
+    Args:
+        A (n, n): a sympy matrix, or nested lists of expressions and numbers, in 1 / unit of time.
+        B (n, m): how inputs drive the states. None: directly, m = n.
+        C (p, n): how outputs are read from the states. None: outputs are the states.
+        D (p, m): how inputs are added to the outputs. None: they are not.
+        time: the symbol of time.
+        states: a name for each state, as functions of time. None: x1(t), x2(t), …; for
+            inputs and outputs likewise.
+
+    Raises:
+        ValueError: the shapes do not belong together, or the matrices depend on time.
+        TypeError: an entry is a string; strings are never evaluated.
+
+    Example:
+        >>> import sympy
+        >>> from linrec import symbolic
+        >>> tau, dt = sympy.symbols("tau dt", positive=True)
+        >>> leaky = symbolic.StateSpace([[-1 / tau]], [[1 / tau]])
+        >>> leaky.discretize(dt).A
+        Matrix([[exp(-dt/tau)]])
+    """
+
+    discrete: ClassVar[bool] = False
+
+    def __init__(self, *matrices: object, **names: Any) -> None:
+        super().__init__(*matrices, **names)
+        if self.varying:
+            raise ValueError(
+                f"The matrices depend on {self.time}: expected a time-invariant system in "
+                "continuous time. Write the difference equation of its steps instead, whose "
+                "coefficients may depend on time."
+            )
+
+    @classmethod
+    def from_delay(
+        cls,
+        theta: object,
+        numerator: int,
+        denominator: int,
+        realization: str = "balanced",
+    ) -> Self:
+        """Approximate the delay u(t - θ), whose transfer function exp(-θ s) is not rational.
+
+        Args:
+            theta: the delay, in the unit of time; a symbol or a number.
+            numerator: the degree p of the Padé approximant's numerator, at most q.
+            denominator: the degree q of its denominator; the number of states.
+            realization: as of `from_transfer_function`.
+
+        Returns:
+            The system. With p = q it lets a part of the input through at once, with p < q not.
+
+        Raises:
+            ValueError: the degrees are no whole numbers, or p is larger than q.
+        """
+        s = sympy.Dummy("s")
+        transfer = forms.pade(as_expression("theta", theta), numerator, denominator, s)
+        return cls.from_transfer_function(transfer, s, realization)
+
+    def before(self) -> Labels:
+        """Name what A multiplies: the states."""
+        return self.states
+
+    def after(self) -> Labels:
+        """Name what the equations give: the derivatives of the states."""
+        return tuple(sympy.diff(state, self.time) for state in self.states)
+
+    def impulse_response(self, time: sympy.Expr) -> sympy.Expr | Matrix:
+        """Compute what an impulse on each input gives on each output, C exp(A t) B.
+
+        Args:
+            time: t, positive: at 0 an impulse passes through D, and is no number.
+
+        Returns:
+            The response for t > 0; of several inputs or outputs the matrix `(p, m)`.
+
+        Raises:
+            ValueError: exp(A t) has no formula.
+        """
+        time = as_expression("time", time)
+        response = tidied(self.C * function_of_matrix(Exponential(time), self.A) * self.B)
+        return response[0, 0] if response.shape == (1, 1) else response
+
+    def stability_conditions(self) -> Conditions:
+        """State when all poles have a negative real part, by the criterion of Routh and Hurwitz.
+
+        Returns:
+            Inequalities between the parameters that hold together if and only if the system is
+            stable; none if it always is, and `false` if it never is.
+
+        Raises:
+            ValueError: the system is complex.
+        """
+        return hurwitz(characteristic_polynomial(self.A, sympy.Dummy("s")))
+
+    def discretize(
+        self, dt: object = 1, method: str = "zoh", *, alpha: float | None = None
+    ) -> "LinearRecurrence | Discretized":
+        """Turn the system into a recurrence of steps of length `dt`, as `linrec.discretize` does.
+
+        Args:
+            dt: the length of a step, in the unit of time: a symbol, which becomes a parameter, or
+                a number.
+            method: one of the names of `linrec.discretize`.
+            alpha: for "gbt", how implicit it is.
+
+        Returns:
+            The recurrence in closed form. Where there is none, `Discretized`, which can be bound
+            all the same. Both are evaluated by `linrec.discretize`, which has no difficulties
+            where a formula divides 0 by 0.
+
+        Raises:
+            ValueError: an unknown method, a step that is not positive, "impulse" with a D.
+        """
+        step = Step(as_expression("dt", dt), method, alpha)
+        step.check(self.D)
+        unevaluated = Discretized(self, step)
+        try:
+            matrices = closed_form(*self.matrices, step)
+        except NoClosedForm:
+            return unevaluated
+        names = {"states": self.states, "inputs": self.inputs, "outputs": self.outputs}
+        return LinearRecurrence(*matrices, time=self.time, source=unevaluated, **names)
+
+    @cached_property
+    def numerical(self) -> Numerical:
+        """The program that computes the matrices; made once, it depends on nothing else."""
+        return numerical(self.matrices, self.parameters)
+
+    def bind(
+        self, values: Mapping[Any, Any] | None = None, /, **parameters: Any
+    ) -> systems.StateSpace:
+        """Give the parameters values: numbers, or tensors, which keep their gradients.
+
+        Args:
+            values: values by name or by symbol, beside or instead of `parameters`.
+            parameters (*batch): a value for each parameter, by name. Batch axes broadcast, and
+                bind a batch of systems.
+
+        Returns:
+            The system, in the dtype of the tensors; of numbers alone in torch's default. A
+            diagonal or block-diagonal A is stored as such.
+
+        Raises:
+            ValueError: a value is missing, unknown, or not what its symbol was declared to be.
+        """
+        given = as_values(self.parameters, {**(values or {}), **parameters})
+        A, B, C, D = self.numerical.evaluate(given)
+        system = systems.StateSpace(A, B, C, D)
+        return system.to(narrowed(system.dtype, given))
+
+
+@dataclass(frozen=True)
+class Discretized(Bindable):
+    """A discretisation that is left unevaluated until there are numbers.
+
+    Args:
+        system: the continuous-time system.
+        step: how time is cut into steps.
+    """
+
+    system: StateSpace
+    step: Step
+
+    @cached_property
+    def parameters(self) -> tuple[sympy.Symbol, ...]:
+        """List the symbols that `bind` wants values for, by name."""
+        return parameters_of((*self.system.matrices, self.step.dt), self.system.time)
+
+    @cached_property
+    def numerical(self) -> Numerical:
+        """The program that computes A dt and B dt, so that a step of them has the length 1."""
+        A, B, C, D = self.system.matrices
+        dt = self.step.dt
+        return numerical((A * dt, B * dt, C, D), self.parameters)
+
+    def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
+        """Compute A, B, C and D by `linrec.discretize`; blocks stay blocks."""
+        if steps is not None:
+            raise ValueError(f"`steps` is {steps}: expected None, since no matrix depends on time.")
+        A, B, C, D = self.numerical.evaluate(values)
+        system = systems.StateSpace(A, B, C, D)
+        made = discretize(system, 1.0, self.step.method, alpha=self.step.alpha)
+        return blocks_of(made.A, block_size(self.system.A)), made.B, made.C, made.D
+
+    @property
+    def exponential(self) -> bool:
+        """Whether the discrete A is exp(A dt)."""
+        return implicitness(self.step.method, self.step.alpha, None) is None
+
+    def power(self, k: sympy.Expr) -> Matrix | None:
+        """Compute exp(A k dt); None for methods with another A."""
+        step = Exponential(self.step.dt * k)
+        return function_of_matrix(step, self.system.A) if self.exponential else None
+
+    def stability_conditions(self) -> Conditions | None:
+        """State when exp(A dt) is stable, which is when A is; None for other methods."""
+        return self.system.stability_conditions() if self.exponential else None
+
+    def subs(self, values: Mapping[sympy.Symbol, object]) -> "LinearRecurrence | Discretized":
+        """Put expressions in the place of parameters, and discretise.
+
+        Args:
+            values: what to put in the place of which symbol.
+
+        Returns:
+            The recurrence, in closed form if there is one now.
+        """
+        exact = {symbol: as_expression(str(symbol), value) for symbol, value in values.items()}
+        dt, method = self.step.dt.subs(exact), self.step.method
+        return self.system.subs(values).discretize(dt, method, alpha=self.step.alpha)
+
+    def latex(self) -> str:
+        """Write the equations of the system, and what is to be done with them, as LaTeX."""
+        dt = sympy.latex(self.step.dt)
+        note = rf"\text{{{self.step.method}}},\ \Delta t = {dt}"
+        return self.system.latex().replace(r"\end{aligned}", rf"\\ & {note} \end{{aligned}}")
+
+    def _repr_latex_(self) -> str:
+        """Show the system typeset in a notebook."""
+        return rf"$\displaystyle {self.latex()}$"
+
+    def __str__(self) -> str:
+        step = f"in steps of {self.step.dt} ({self.step.method}), without a closed form"
+        return f"{self.system}\n  {step}"

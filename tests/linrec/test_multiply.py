@@ -1,0 +1,127 @@
+"""Products in tiles: equal to the product at once, and differentiable in every way torch knows."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from linrec.executors import chunked, fft
+from linrec.executors.chunked import ChunkProduct
+from linrec.executors.fft import Convolution
+from linrec.executors.multiply import Product, multiply, multiply_adjoint, tiles
+from tests.cases import normal
+
+STEPS, M, P, N = 5, 2, 3, 4
+
+
+def convolution(dtype: torch.dtype) -> tuple[Product, tuple[Tensor, ...]]:
+    kernel = normal(M, P, STEPS, seed=1, dtype=dtype)
+    spectrum = fft.transform(kernel, fft.fast_length(2 * STEPS - 1))
+    return Convolution(STEPS, M, P), (spectrum, normal(3, 2, STEPS, M, seed=2, dtype=dtype))
+
+
+def chunks(dtype: torch.dtype, steps: int, *axes: int) -> tuple[Product, tuple[Tensor, ...]]:
+    block = normal(2 * M + N, 2 * P, seed=1, dtype=dtype)
+    rows = normal(3, 2, *axes, 2 * M, seed=2, dtype=dtype)
+    return ChunkProduct(steps, 2, 2 * M, P), (block, rows, normal(3, 2, *axes, N, dtype=dtype))
+
+
+PRODUCTS = {
+    "convolution": convolution,
+    "chunks": lambda dtype: chunks(dtype, 2),
+    "chunks cut short": lambda dtype: chunks(dtype, 5, 3),
+}
+both = pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+each = pytest.mark.parametrize("name", PRODUCTS)
+
+
+@pytest.fixture(params=[1, 4, 1 << 20], ids=["one", "few", "all"])
+def cache(request, monkeypatch) -> None:
+    """Caches that hold one tile's numbers, a few, or all."""
+    for module in (chunked, fft):
+        monkeypatch.setattr(module, "CACHE", request.param * 12)
+    monkeypatch.setattr(chunked, "FEW_ROWS", request.param)
+
+
+@each
+@both
+def test_tiles_are_the_whole(name: str, dtype: torch.dtype, cache: None) -> None:
+    product, (constant, *factors) = PRODUCTS[name](dtype)
+    got, expected = multiply(product, constant, *factors), product.of(constant, *factors)
+    torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
+    assert got.transpose(1, 2).is_contiguous()
+    back = multiply_adjoint(product, constant, got)
+    for mine, theirs, factor in zip(back, product.adjoint(constant, got), factors, strict=True):
+        assert mine.shape == factor.shape
+        torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
+
+
+@each
+@both
+def test_the_adjoint_is_the_adjoint(name: str, dtype: torch.dtype) -> None:
+    product, (constant, *factors) = PRODUCTS[name](dtype)
+    outputs = product.of(constant, *factors)
+    other = normal(*outputs.shape, seed=9, dtype=dtype)
+    back = product.adjoint(constant, other)
+    there = torch.vdot(other.flatten(), outputs.flatten())
+    here = sum(torch.vdot(b.flatten(), f.flatten()) for b, f in zip(back, factors, strict=True))
+    torch.testing.assert_close(here, there, rtol=1e-12, atol=1e-12)
+
+
+@each
+@both
+def test_derivatives(name: str, dtype: torch.dtype, monkeypatch) -> None:
+    monkeypatch.setattr(fft, "CACHE", 60)
+    product, (constant, *factors) = PRODUCTS[name](dtype)
+    inputs = tuple(factor[:2].clone().requires_grad_() for factor in factors)
+    way = lambda *given: multiply(product, constant, *given)  # noqa: E731  # said once for both
+    assert torch.autograd.gradcheck(way, inputs, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(way, inputs)
+
+
+@each
+def test_maps_over_either_side(name: str) -> None:
+    product, (constant, *factors) = PRODUCTS[name](torch.float64)
+    constants = torch.stack([constant, 2 * constant], -1)
+    one = product.of(constant, *factors)
+
+    def loss(constant: Tensor, *factors: Tensor) -> Tensor:
+        return multiply(product, constant, *factors).square().sum()
+
+    over_constants = torch.vmap(lambda c: multiply(product, c, *factors), in_dims=-1)(constants)
+    torch.testing.assert_close(over_constants[1], 2 * one)
+    doubled = [torch.stack([factor, 3 * factor], 1) for factor in factors]
+    over_factors = torch.vmap(lambda *f: multiply(product, constant, *f), in_dims=1)(*doubled)  # type: ignore[arg-type]  # tensors
+    torch.testing.assert_close(over_factors[1], 3 * one)
+    # Gradients of each sample, in the factors and, by torch's own rules, in the constant.
+    for argument in (0, 1):
+        gradient = torch.func.grad(loss, argnums=argument)
+        mapped = torch.vmap(lambda c, g=gradient: g(c, *factors), in_dims=-1)(constants)
+        alone = [gradient(c, *factors) for c in constants.unbind(-1)]
+        torch.testing.assert_close(mapped, torch.stack(alone))
+
+
+@each
+def test_forward_derivatives_in_the_constant(name: str) -> None:
+    product, (constant, *factors) = PRODUCTS[name](torch.float64)
+    way = lambda c: multiply(product, c, *factors)  # noqa: E731  # one argument of it
+    tangent = torch.func.jvp(way, (constant,), (3 * constant,))[1]
+    torch.testing.assert_close(tangent, 3 * product.of(constant, *factors))
+
+
+@pytest.mark.parametrize("units, copies, size", [(1, 1, 1), (7, 1, 3), (3, 5, 2), (3, 5, 11)])
+def test_tiles_cover_everything_once(units: int, copies: int, size: int) -> None:
+    covered = torch.zeros(units, copies)
+    for tile in tiles(units, copies, size):
+        assert 0 < covered[tile].numel() <= size
+        covered[tile] += 1
+    assert bool((covered == 1).all())
+
+
+@each
+def test_products_are_values(name: str) -> None:
+    product, (constant, *_) = PRODUCTS[name](torch.float64)
+    assert product == dataclasses.replace(product)  # type: ignore[type-var]  # all are dataclasses
+    assert hash(product) == hash(dataclasses.replace(product))  # type: ignore[type-var]  # as above
+    assert constant.numel()
