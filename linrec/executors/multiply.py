@@ -111,8 +111,8 @@ class Multiply(torch.autograd.Function):
         """Count the mapped axis of factors among their units; map a mapped constant plainly."""
         constant, *factors = tensors
         if in_dims[2] is not None:
-            way = product.adjoint if adjoint else product.of
-            mapped = torch.vmap(lambda *given: way(*given), in_dims=in_dims[2:])(*tensors)
+            way: Any = product.adjoint if adjoint else product.of
+            mapped = torch.vmap(way, in_dims=in_dims[2:])(*tensors)
             return mapped, (0,) * len(mapped) if adjoint else 0
         units = [
             factor.expand(info.batch_size, *factor.shape)

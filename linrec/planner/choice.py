@@ -16,7 +16,7 @@ from linrec.executors import (
 from linrec.planner.rates import Rates
 from linrec.systems import LinearRecurrence
 
-# Those first that are chosen most, so that the rest need not be asked what they would prepare.
+# The first of equals is chosen: for the last step alone, the simpler of the two convolutions.
 CANDIDATES: tuple[Executor, ...] = (
     Chunked(),
     Toeplitz(),  # before the transform, which has the same way to the last step
