@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -62,9 +63,24 @@ def _module(source: str) -> ModuleType:
 
 
 def made(found: object) -> object:
-    """Call what was named if it is a function or a class that takes no arguments."""
+    """Call what was named if it is a function or a class; it must need no arguments."""
     known = (LinearRecurrence, StateSpace, Executor, nn.Module)
-    return found() if callable(found) and not isinstance(found, known) else found
+    if not callable(found) or isinstance(found, known):
+        return found
+    parameters = inspect.signature(found).parameters.values()
+    needed = [each.name for each in parameters if is_needed(each)]
+    if needed:
+        raise typer.BadParameter(
+            f"`{getattr(found, '__name__', found)}` needs {', '.join(needed)}: expected a function "
+            "without arguments. Write one that calls it, `def mine(): return …`, and name that."
+        )
+    return found()
+
+
+def is_needed(parameter: inspect.Parameter) -> bool:
+    """Whether a function cannot be called without this argument."""
+    variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not variadic
 
 
 def recurrence(target: str, dt: float | None = None) -> LinearRecurrence:

@@ -44,7 +44,7 @@ class Rates:
         )
 
 
-# Two x86 cores with AVX2: see docs/performance.md.
+# Two x86 cores with AVX2.
 CPU = Rates(operations=1.2e11, transforms=2.2e10, bytes=7.0e9, rounds=1.6e5)
 
 # Not measured: on the careful side of what a data-centre device is said to do.

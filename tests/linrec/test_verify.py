@@ -53,6 +53,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no such name": (["mine.py:swings"], "has no `swings`: it has"),
     "not to be verified": (["mine.py:number"], "is a int: expected a `LinearRecurrence`"),
     "no such dtype": (["mine.py:swing", "--dtype", "float16"], "expected one of float64"),
+    "a function of something": (["lmu:delay_system"], "needs order, theta"),
     "a time step of no use": (["mine.py:swing", "--dt", "1"], "leave it out"),
 }
 
