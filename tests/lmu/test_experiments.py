@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lmu.data import mackey_glass
 from lmu.experiments import EXPERIMENTS, Experiment, Run, Source, evaluate
 from lmu.experiments.running import parameter_count
-from lmu.models import Network, SequenceClassifier, SeriesPredictor
+from lmu.models import Network, SequenceClassifier, SeriesPredictor, StreamingNetwork
 
 REAL = os.environ.get("LMU_DATA")
 FULL = "LINREC_FULL" in os.environ
@@ -69,7 +69,7 @@ def test_streaming_gives_what_the_parallel_form_gives(network: Network) -> None:
     assert (streamed - network(inputs)).abs().max() < BOUND
 
 
-def test_a_stream_may_be_interrupted(network: Network) -> None:
+def test_a_stream_may_be_interrupted(network: StreamingNetwork) -> None:
     inputs = torch.randn(3, 20, 1)
     state, outputs = None, torch.empty(0)
     for input in inputs.unbind(-2):
@@ -134,7 +134,7 @@ def test_evaluation_sees_a_recurrent_form_that_is_wrong(
 ) -> None:
     Run(tiny, tmp_path / "run", epochs=2).train()
 
-    def late(self: Network, inputs: Tensor) -> Tensor:
+    def late(self: StreamingNetwork, inputs: Tensor) -> Tensor:
         *_, before_the_last, _ = self.steps(inputs)
         return -before_the_last
 
