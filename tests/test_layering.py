@@ -51,11 +51,13 @@ LAYERS = {
         3  models.network models.words models.attention
            < models.classifier models.predictor models.readout models.text models.language_model
            models.beam_search < models.translator < models.parallel models.baselines < models
-        4  data.files data.splits < data.mackey_glass data.mnist < data
+        4  data.files data.splits data.vocabulary < data.glove data.mackey_glass data.mnist
+           < data.imdb data.pairs < data
         5  training.recipe training.run_folder < training.learning_curve < training.loop < training
-        6  experiments.experiment < experiments.mackey_glass experiments.psmnist
-           experiments.running < experiments
-        7  commands < cli
+        6  experiments.experiment < experiments.record < experiments.running
+           experiments.mackey_glass experiments.psmnist < experiments
+        7  commands.options commands.scores
+           < commands.evaluate commands.list commands.train < commands < cli
         8  .
     """,
 }

@@ -1,7 +1,9 @@
 """What every data set comes to: inputs and targets, three times."""
 
-from typing import NamedTuple
+from hashlib import sha256
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -18,8 +20,35 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A task's examples: to train on, to choose by, and to report."""
+    """A task's examples: to train on, to choose by, and to report.
+
+    Args:
+        train: examples to learn from.
+        validation: examples to choose by.
+        test: examples to report.
+        vocabulary: what a network of words has to know: which word has which number.
+        reduced: one sentence that says what is missing or stands for something else; empty if
+            these are the published data, whole.
+    """
 
     train: Split
     validation: Split
     test: Split
+    vocabulary: Any = None
+    reduced: str = ""
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """The examples alone: `train`, `validation` and `test`."""
+        return self.train, self.validation, self.test
+
+    def digest(self) -> str:
+        """Compute a checksum of all inputs and targets: twelve hexadecimal digits."""
+        checksum = sha256()
+        for split in self.splits:
+            for part in split:
+                checksum.update(f"{part.dtype}{tuple(part.shape)}".encode())
+                # Row by row: a view of overlapping windows is never written out whole.
+                for row in part.split(4096):
+                    checksum.update(row.contiguous().view(torch.uint8).numpy().data)
+        return checksum.hexdigest()[:12]

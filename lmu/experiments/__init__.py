@@ -1,13 +1,17 @@
 """The experiments of the papers, one file each, by name."""
 
+from lmu.experiments.experiment import Budget as Budget
 from lmu.experiments.experiment import Experiment as Experiment
 from lmu.experiments.experiment import Figure as Figure
+from lmu.experiments.experiment import Setting as Setting
 from lmu.experiments.experiment import Source as Source
 from lmu.experiments.mackey_glass import MACKEY_GLASS
 from lmu.experiments.psmnist import PSMNIST
+from lmu.experiments.record import Record as Record
 from lmu.experiments.running import Evaluation as Evaluation
 from lmu.experiments.running import Run as Run
 from lmu.experiments.running import evaluate as evaluate
+from lmu.experiments.running import restore as restore
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment for experiment in (PSMNIST, MACKEY_GLASS)

@@ -1,9 +1,9 @@
 """What an experiment is: a record of what a paper did, and of what it found."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from torch import Tensor
 
@@ -36,6 +36,30 @@ class Figure:
     source: Source
 
 
+class Budget(StrEnum):
+    """How much is spent: what the paper did, or minutes on two cores."""
+
+    FULL = "full"
+    QUICK = "quick"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network, and how it is trained.
+
+    Args:
+        network: builds the network for the data, its weights drawn from torch's global generator.
+        recipe: how it is trained.
+    """
+
+    network: Callable[[Dataset], Network]
+    recipe: Recipe
+
+
+Model = Mapping[Budget, Setting]  # what each budget pays for
+Folder = str | os.PathLike[str] | None  # of data; None: the default
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One experiment of a paper.
@@ -47,11 +71,12 @@ class Experiment:
         table: where the paper reports it.
         target: the paper's own figure.
         baselines: what it is compared with.
-        data: from a seed and a data folder (None: the default) to the examples.
-        network: builds the network, its weights drawn from torch's global generator.
-        recipe: how it is trained.
+        data: from a seed, a data folder and a budget to the examples.
+        models: the paper's model, which comes first, and those that we train to compare it with.
         decide: from outputs to decisions, so that two forms' decisions can be compared;
             None where the outputs are quantities.
+        examine: further figures of a trained network on the test examples, by their names. The
+            first is the one that the paper reports. None: the metric's is.
     """
 
     name: str
@@ -60,7 +85,28 @@ class Experiment:
     table: str
     target: Figure
     baselines: tuple[Figure, ...]
-    data: Callable[[int, str | os.PathLike[str] | None], Dataset]
-    network: Callable[[], Network]
-    recipe: Recipe
+    data: Callable[[int, Folder, Budget], Dataset]
+    models: Mapping[str, Model]
     decide: Callable[[Tensor], Tensor] | None = None
+    examine: Callable[[Network, Dataset], Mapping[str, float]] | None = None
+
+    @property
+    def model(self) -> str:
+        """The name of the paper's model."""
+        return next(iter(self.models))
+
+    def setting(self, model: str | None = None, budget: Budget = Budget.FULL) -> Setting:
+        """Return how a model is built and trained.
+
+        Args:
+            model: which; None is the paper's.
+            budget: how much is spent.
+
+        Raises:
+            ValueError: there is no such model.
+        """
+        if model is not None and model not in self.models:
+            raise ValueError(
+                f"`{self.name}` has no model `{model}`: expected one of {', '.join(self.models)}."
+            )
+        return self.models[model or self.model][budget]

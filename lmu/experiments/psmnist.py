@@ -15,8 +15,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lmu.data import permuted_mnist
-from lmu.experiments.experiment import PARALLELIZING, Experiment, Figure, Source
+from lmu.data import Dataset, permuted_mnist
+from lmu.experiments.experiment import (
+    PARALLELIZING,
+    Budget,
+    Experiment,
+    Figure,
+    Folder,
+    Setting,
+    Source,
+)
 from lmu.models import SequenceClassifier
 from lmu.training import ACCURACY, Recipe
 
@@ -25,6 +33,26 @@ def most_likely(scores: Tensor) -> Tensor:
     """Return the class of the highest score."""
     return scores.argmax(-1)
 
+
+def images(seed: int, folder: Folder, budget: Budget) -> Dataset:
+    """Return the images, of which every budget has all."""
+    return permuted_mnist(seed, folder)
+
+
+def parallel_lmu(data: Dataset) -> SequenceClassifier:
+    """Build the network of 166,090 parameters."""
+    return SequenceClassifier(
+        classes=10, hidden_size=346, order=468, theta=784.0, memory_dropout=0.5
+    )
+
+
+RECIPE = Recipe(
+    loss=torch.nn.functional.cross_entropy,
+    metric=ACCURACY,
+    optimizer=partial(torch.optim.Adam, lr=1e-3, fused=True),
+    batch_size=100,
+    epochs=100,
+)
 
 PSMNIST = Experiment(
     name="psmnist",
@@ -38,21 +66,12 @@ PSMNIST = Experiment(
         Figure("NRU", 95.38, Source.UNCONFIRMED),
         Figure("LSTM", 89.86, Source.CONFIRMED),
     ),
-    data=permuted_mnist,
-    network=partial(
-        SequenceClassifier,
-        classes=10,
-        hidden_size=346,
-        order=468,
-        theta=784.0,
-        memory_dropout=0.5,
-    ),
-    recipe=Recipe(
-        loss=torch.nn.functional.cross_entropy,
-        metric=ACCURACY,
-        optimizer=partial(torch.optim.Adam, lr=1e-3, fused=True),
-        batch_size=100,
-        epochs=100,
-    ),
+    data=images,
+    models={
+        "lmu": {
+            Budget.FULL: Setting(parallel_lmu, RECIPE),
+            Budget.QUICK: Setting(parallel_lmu, RECIPE.with_epochs(10)),
+        },
+    },
     decide=most_likely,
 )

@@ -1,6 +1,5 @@
-"""Running an experiment: train it, or evaluate what was trained."""
+"""Running an experiment: train one of its models, or evaluate what was trained."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,10 @@ import torch
 from torch import Tensor
 
 from lmu.data import Dataset, Split
-from lmu.experiments.experiment import Experiment
+from lmu.experiments.experiment import Budget, Experiment
+from lmu.experiments.record import Record, hardware, versions
 from lmu.models import Network
-from lmu.training import BEST, RESULT, Outcome, Recipe, RunFolder, predict
+from lmu.training import BEST, RESULT, Outcome, RunFolder, predictions
 from lmu.training import train as train_network
 
 AnyPath = str | os.PathLike[str]
@@ -25,7 +25,9 @@ class Run:
 
     Args:
         experiment: which.
-        folder: the run folder; None is `runs/NAME-seedSEED`.
+        folder: the run folder; None is `runs/NAME-MODEL-BUDGET-seedSEED`.
+        model: which of its models; None is the paper's.
+        budget: how much is spent.
         seed: seed of the data, of the weights, of the order of the examples and of dropout.
         epochs: how many; None are the recipe's.
         data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
@@ -35,7 +37,8 @@ class Run:
     Raises:
         FileExistsError: the folder holds something and `resume` is False.
         FileNotFoundError: the data are neither here nor can they be downloaded.
-        ValueError: the data are damaged, or the folder's run is of another configuration.
+        ValueError: there is no such model, the data are damaged, or the folder's run is of another
+            configuration.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class Run:
         experiment: Experiment,
         folder: AnyPath | None = None,
         *,
+        model: str | None = None,
+        budget: Budget = Budget.FULL,
         seed: int = 0,
         epochs: int | None = None,
         data_folder: AnyPath | None = None,
@@ -50,61 +55,92 @@ class Run:
         resume: bool = False,
     ) -> None:
         self.experiment = experiment
+        self.model = model or experiment.model
+        self.budget = budget
         self.seed = seed
         self.device = torch.device(device)
-        self.recipe = experiment.recipe.with_epochs(epochs)
+        setting = experiment.setting(model, budget)
+        self.recipe = setting.recipe.with_epochs(epochs)
+        self.data = experiment.data(seed, data_folder, budget)
+        self.digest = self.data.digest()
         with _seeded(seed, self.device):
-            self.network = experiment.network()
-        self.data = experiment.data(seed, data_folder)
+            self.network = setting.network(self.data)
         self.folder = RunFolder(
-            folder or Path("runs", f"{experiment.name}-seed{seed}"),
-            configuration(experiment, self.recipe, self.network, seed),
+            folder or Path("runs", f"{experiment.name}-{self.model}-{budget}-seed{seed}"),
+            self.configuration(),
             resume=resume,
         )
 
-    def train(self, *, progress: bool = False) -> tuple[float, Outcome]:
+    def configuration(self) -> dict[str, Any]:
+        """Write down what decides the result, in values that JSON knows."""
+        optimizer = self.recipe.optimizer(self.network.parameters())
+        return {
+            "experiment": self.experiment.name,
+            "model": self.model,
+            "budget": self.budget,
+            "seed": self.seed,
+            "data": self.digest,
+            "epochs": self.recipe.epochs,
+            "examples": self.recipe.examples,
+            "batch_size": self.recipe.batch_size,
+            "optimizer": type(optimizer).__name__,
+            "learning_rate": optimizer.defaults["lr"],
+            "parameters": parameter_count(self.network),
+        }
+
+    def train(self, *, progress: bool = False) -> tuple[Record, Outcome]:
         """Train to the end and score the test examples, by the best validation epoch's weights.
 
         Args:
             progress: whether to show progress bars.
 
         Returns:
-            The test score, and what came of the training.
+            The result, which is in the run folder too, and what came of the training.
         """
         network = self.network.to(self.device)
-        features = Dataset(*(_features(network, split, self.device) for split in self.data))
+        training, validation, test = (self._features(split) for split in self.data.splits)
         with _seeded(self.seed, self.device):
             outcome = train_network(
                 network,
-                features.train,
-                features.validation,
+                training,
+                validation,
                 self.recipe,
                 self.folder,
                 seed=self.seed,
                 forward=network.head,
                 progress=progress,
             )
-        predictions = predict(network, network.head, features.test.inputs)
-        score = self.recipe.metric.function(predictions, features.test.targets)
-        result = {"test_score": score, "best_epoch": outcome.best_epoch}
-        self.folder.write(RESULT, (json.dumps(result) + "\n").encode())
-        return score, outcome
+        batches = predictions(network, network.head, test, self.recipe.batch_size)
+        figures = {self.recipe.metric.name: self.recipe.metric.score(batches)}
+        if self.experiment.examine is not None:
+            figures = {**self.experiment.examine(network, self.data), **figures}
+        record = self._record(figures, outcome)
+        self.folder.write(RESULT, record.to_json().encode())
+        return record, outcome
 
+    def _features(self, split: Split) -> Split:
+        split = Split(*(part.to(self.device) for part in split))
+        batches = predictions(self.network, self.network.features, split, self.recipe.batch_size)
+        return Split(torch.cat([features for features, _ in batches]), split.targets)
 
-def configuration(
-    experiment: Experiment, recipe: Recipe, network: Network, seed: int
-) -> dict[str, Any]:
-    """Write down what decides a run's result, in values that JSON knows."""
-    optimizer = recipe.optimizer(network.parameters())
-    return {
-        "experiment": experiment.name,
-        "seed": seed,
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch_size,
-        "optimizer": type(optimizer).__name__,
-        "learning_rate": optimizer.defaults["lr"],
-        "parameters": parameter_count(network),
-    }
+    def _record(self, figures: dict[str, float], outcome: Outcome) -> Record:
+        train, validation, test = (len(split.targets) for split in self.data.splits)
+        return Record(
+            experiment=self.experiment.name,
+            model=self.model,
+            budget=self.budget,
+            seed=self.seed,
+            figures=figures,
+            best_epoch=outcome.best_epoch,
+            epochs=len(outcome.history),
+            parameters=parameter_count(self.network),
+            seconds=round(sum(entry["seconds"] for entry in outcome.history), 1),
+            examples=(train, validation, test),
+            data=self.digest,
+            reduced=self.data.reduced,
+            versions=versions(),
+            hardware=hardware(self.device),
+        )
 
 
 def parameter_count(network: Network) -> int:
@@ -117,17 +153,21 @@ class Evaluation:
     """A trained network's score on the test examples, in one form or in both.
 
     Args:
+        model: which of the experiment's.
         score: of the parallel form.
+        examples: how many test examples were scored.
         streaming_score: of the recurrent form, one time step at a time; None if not asked for.
         differing: how many decisions of the two differ; None where there are none to compare.
+        decisions: of how many.
         largest_difference: of the two forms' outputs; None if not asked for.
-        examples: how many test examples were scored.
     """
 
+    model: str
     score: float
     examples: int
     streaming_score: float | None = None
     differing: int | None = None
+    decisions: int | None = None
     largest_difference: float | None = None
 
 
@@ -157,32 +197,76 @@ def evaluate(
         FileNotFoundError: there is no such checkpoint, or the data are missing.
         ValueError: the file is not a checkpoint of this experiment, or the data are damaged.
     """
-    network = experiment.network()
-    seed = _load(network, experiment, Path(checkpoint))
+    network, trained, data = restore(experiment, checkpoint, data_folder=data_folder)
     network = network.to(device)
-    inputs, targets = (part[:limit].to(device) for part in experiment.data(seed, data_folder).test)
-    score = experiment.recipe.metric.function
-    outputs = predict(network, network, inputs)
+    recipe = experiment.setting(trained["model"], Budget(trained["budget"])).recipe
+    metric, size = recipe.metric, recipe.batch_size
+    test = Split(*(part[:limit].to(device) for part in data.test))
+    parallel = predictions(network, network, test, size)
     if not streaming:
-        return Evaluation(score(outputs, targets), len(inputs))
-    streamed = predict(network, network.stream, inputs)
+        return Evaluation(trained["model"], metric.score(parallel), len(test.targets))
+    streamed = predictions(network, network.stream, test, size)
+    sums, streaming_sums = torch.zeros(()), torch.zeros(())
+    differing, decisions, largest = 0, 0, 0.0
+    for (outputs, targets), (others, _) in zip(parallel, streamed, strict=True):
+        sums = sums + metric.sums(outputs, targets)
+        streaming_sums = streaming_sums + metric.sums(others, targets)
+        largest = max(largest, (outputs - others).abs().max().item())
+        if experiment.decide is not None:
+            differ = experiment.decide(outputs) != experiment.decide(others)
+            differing, decisions = differing + int(differ.sum()), decisions + differ.numel()
     return Evaluation(
-        score(outputs, targets),
-        len(inputs),
-        score(streamed, targets),
-        _differing(experiment, outputs, streamed),
-        (outputs - streamed).abs().max().item(),
+        trained["model"],
+        metric.conclude(sums),
+        len(test.targets),
+        metric.conclude(streaming_sums),
+        differing if decisions else None,
+        decisions or None,
+        largest,
     )
 
 
-def _differing(experiment: Experiment, one: Tensor, other: Tensor) -> int | None:
-    if experiment.decide is None:
-        return None
-    return int((experiment.decide(one) != experiment.decide(other)).sum())
+def restore(
+    experiment: Experiment, checkpoint: AnyPath, *, data_folder: AnyPath | None = None
+) -> tuple[Network, dict[str, Any], Dataset]:
+    """Build the network that was trained, with its weights, and its data.
+
+    Args:
+        experiment: what it was trained for.
+        checkpoint: the `best.pt` of its run folder.
+        data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
+
+    Returns:
+        The network, the run's configuration and the data that it was trained on.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint, or the data are missing.
+        ValueError: the file is not a checkpoint of this experiment, or the data are others.
+    """
+    path = Path(checkpoint)
+    trained, weights = _read(experiment, path)
+    budget, seed = Budget(trained["budget"]), trained["seed"]
+    setting = experiment.setting(trained["model"], budget)
+    data = experiment.data(seed, data_folder, budget)
+    if trained["data"] != data.digest():
+        raise ValueError(
+            f"`{path}` was trained on data of checksum {trained['data']}, and these have "
+            f"{data.digest()}: expected the same files. Name their folder by `--data-dir FOLDER`."
+        )
+    with _seeded(seed, torch.device("cpu")):
+        network = setting.network(data)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights in `{path}` do not fit the network: {error}. Expected those of this "
+            "version's network: train again, or install the version that trained them."
+        ) from None
+    return network, trained, data
 
 
-def _load(network: Network, experiment: Experiment, path: Path) -> int:
-    """Load weights and return the seed of the data that they were trained on."""
+def _read(experiment: Experiment, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a checkpoint's configuration and weights."""
     if not path.is_file():
         raise FileNotFoundError(
             f"`{path}` is no file: expected the `{BEST}` of a run folder, as "
@@ -190,8 +274,9 @@ def _load(network: Network, experiment: Experiment, path: Path) -> int:
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        trained = checkpoint["configuration"]
-        name, seed, weights = trained["experiment"], trained["seed"], checkpoint["network"]
+        trained, weights = checkpoint["configuration"], checkpoint["network"]
+        name = trained["experiment"]
+        _ = trained["seed"], trained["model"], Budget(trained["budget"]), trained["data"]
     except Exception as error:  # a file of something else makes the reader fail in any way
         raise ValueError(
             f"`{path}` is not a checkpoint of trained weights ({type(error).__name__}): expected "
@@ -202,19 +287,7 @@ def _load(network: Network, experiment: Experiment, path: Path) -> int:
             f"`{path}` was trained for `{name}`: expected a checkpoint of `{experiment.name}`. "
             f"Type `lmu evaluate {name} --checkpoint {path}`."
         )
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The weights in `{path}` do not fit the network: {error}. Expected those of this "
-            "version's network: train again, or install the version that trained them."
-        ) from None
-    return seed
-
-
-def _features(network: Network, split: Split, device: torch.device) -> Split:
-    inputs, targets = (part.to(device) for part in split)
-    return Split(predict(network, network.features, inputs), targets)
+    return trained, weights
 
 
 @contextmanager

@@ -44,18 +44,26 @@ class Batches:
         examples: inputs and targets, examples first.
         size: examples in a batch; the last batch has what remains.
         generator: draws the order.
+        count: how many of the examples, drawn anew each time. None: all.
     """
 
-    def __init__(self, examples: Examples, size: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        size: int,
+        generator: torch.Generator,
+        count: int | None = None,
+    ) -> None:
         self.inputs, self.targets = examples
         self.size = size
         self.generator = generator
+        self.count = min(count or len(self.inputs), len(self.inputs))
 
     def __len__(self) -> int:
-        return len(range(0, len(self.inputs), self.size))
+        return len(range(0, self.count, self.size))
 
     def __iter__(self) -> Iterator[Examples]:
-        order = torch.randperm(len(self.inputs), generator=self.generator)
+        order = torch.randperm(len(self.inputs), generator=self.generator)[: self.count]
         for chosen in order.to(self.inputs.device).split(self.size):
             yield self.inputs[chosen], self.targets[chosen]
 
@@ -81,6 +89,7 @@ class Training:
         self.forward = forward
         self.recipe = recipe
         self.optimizer = recipe.optimizer(p for p in network.parameters() if p.requires_grad)
+        self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.shuffling = torch.Generator().manual_seed(seed)
         self.history: list[dict[str, Any]] = []
         self.loss = torch.zeros(())
@@ -101,9 +110,16 @@ class Training:
     def step(self, engine: Engine, batch: Examples) -> None:
         """Take one step down the loss of a batch."""
         inputs, targets = batch
+        length = engine.state.epoch_length
+        assert length is not None  # it was given to the engine
+        factor = self.recipe.schedule((engine.state.iteration - 1) / (length * self.recipe.epochs))
+        for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
+            group["lr"] = rate * factor
         self.optimizer.zero_grad()
         loss = self.recipe.loss(self.forward(inputs), targets)
         loss.backward()
+        if self.recipe.largest_gradient is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.largest_gradient)
         self.optimizer.step()
         # Left where it was computed: to read it would make an accelerator wait each step.
         self.loss = self.loss.to(loss.device) + loss.detach() * len(inputs)
@@ -117,12 +133,12 @@ class Training:
                 f"The training loss of epoch {epoch} is {loss}: expected a finite number. Lower "
                 "the learning rate, or look for inputs that are not finite."
             )
-        predictions = predict(self.network, self.forward, validation[0])
+        batches = predictions(self.network, self.forward, validation, self.recipe.batch_size)
         self.history.append(
             {
                 "epoch": epoch,
                 "training_loss": loss,
-                "validation_score": self.recipe.metric.function(predictions, validation[1]),
+                "validation_score": self.recipe.metric.score(batches),
                 "seconds": round(time.perf_counter() - self.started, 3),
             }
         )
@@ -149,31 +165,28 @@ class Training:
         self.history = state["history"]
 
 
-def predict(
-    network: nn.Module,
-    forward: Callable[[Tensor], Tensor],
-    inputs: Tensor,
-    *,
-    entries: int = 2**20,
-) -> Tensor:
-    """Compute a network's outputs without training it, in batches of modest size.
+def predictions(
+    network: nn.Module, forward: Callable[[Tensor], Tensor], examples: Examples, size: int
+) -> Iterator[Examples]:
+    """Compute a network's outputs without training it, a batch at a time.
 
     Args:
         network: set to evaluation meanwhile.
         forward: what is computed: the network itself, or a part of it.
-        inputs (examples, ...): all inputs.
-        entries: numbers of inputs in a batch, at most (but one example at least).
+        examples: inputs `(examples, ...)` and targets `(examples, ...)`.
+        size: examples in a batch.
 
-    Returns:
-        The outputs `(examples, ...)`.
+    Yields:
+        The outputs and the targets of each batch.
     """
     training = network.training
-    network.eval()
-    size = max(1, entries // max(1, inputs[:1].numel()))
-    with torch.no_grad():
-        outputs = torch.cat([forward(batch) for batch in inputs.split(size)])
-    network.train(training)
-    return outputs
+    inputs, targets = examples
+    for batch, expected in zip(inputs.split(size), targets.split(size), strict=True):
+        network.eval()
+        with torch.no_grad():
+            outputs = forward(batch)
+        network.train(training)
+        yield outputs, expected
 
 
 def train(
@@ -231,14 +244,15 @@ def train(
 def _run_epochs(
     run: Training, training: Examples, validation: Examples, folder: RunFolder, progress: bool
 ) -> None:
-    batches = Batches(training, run.recipe.batch_size, run.shuffling)
+    recipe = run.recipe
+    batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples)
     engine = Engine(run.step)
     # Its own reports exceptions that are raised as well, and is shared with other engines.
     engine.logger = logging.Logger(__name__, level=logging.CRITICAL)
-    name = f"validation {run.recipe.metric.name}"
+    name = f"validation {recipe.metric.name}"
 
     def finish_epoch() -> None:
-        run.finish_epoch(len(training[0]), validation)
+        run.finish_epoch(batches.count, validation)
         entry = run.history[-1]
         engine.state.metrics = {name: entry["validation_score"]}
         folder.log(entry)
@@ -259,7 +273,7 @@ def _run_epochs(
         {
             "epoch": len(run.history),
             "epoch_length": len(batches),
-            "max_epochs": run.recipe.epochs,
+            "max_epochs": recipe.epochs,
         }
     )
-    engine.run(batches, max_epochs=run.recipe.epochs)
+    engine.run(batches, max_epochs=recipe.epochs)

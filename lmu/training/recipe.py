@@ -10,54 +10,82 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good predictions are.
+    """A number that says how good predictions are: a function of sums over all examples.
+
+        score = conclude(Σ sums(predictions, targets))
 
     Args:
         name: what it is called in tables and files.
-        function: from all predictions and all targets to the number.
+        sums: from the predictions and targets of a batch to a vector of sums over it, so that no
+            more than a batch of predictions is ever in memory.
+        conclude: from the sums over all batches to the number.
         higher_is_better: whether a higher number is a better one.
         digits: decimals that are printed.
     """
 
     name: str
-    function: Callable[[Tensor, Tensor], float]
+    sums: Callable[[Tensor, Tensor], Tensor]
+    conclude: Callable[[Tensor], float]
     higher_is_better: bool
     digits: int
+
+    def score(self, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+        """Compute the number from the predictions and targets of each batch."""
+        return self.conclude(sum((self.sums(*batch) for batch in batches), torch.zeros(())))
 
     def show(self, score: float) -> str:
         """Write a score with its decimals."""
         return f"{score:.{self.digits}f}"
 
 
-def accuracy(scores: Tensor, targets: Tensor) -> float:
-    """Compute the percentage of examples whose highest score is that of their class.
+def correct(scores: Tensor, targets: Tensor) -> Tensor:
+    """Count the examples whose highest score is that of their class, and all examples.
 
     Args:
-        scores (examples, classes): the predictions.
-        targets (examples): the classes.
+        scores (examples, classes): the predictions; or (examples), one score for and against.
+        targets (examples): the classes; or 1 and 0, for and against.
 
     Returns:
-        0 … 100.
+        sums (2).
     """
-    return 100.0 * (scores.argmax(-1) == targets).double().mean().item()
+    decisions = scores > 0 if scores.ndim == targets.ndim else scores.argmax(-1)
+    return torch.tensor([(decisions == targets).sum().item(), targets.numel()])
 
 
-def nrmse(predictions: Tensor, targets: Tensor) -> float:
-    """Compute the normalised root mean square error: RMSE / RMS(targets).
+def squares(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Sum the squares of the errors, and those of the targets.
 
     Args:
         predictions (...): any shape.
         targets (...): the same shape.
 
     Returns:
-        0 for perfect predictions, 1 for those that are always zero.
+        sums (2), float64.
     """
-    error = (predictions - targets).double().square().mean()
-    return math.sqrt((error / targets.double().square().mean()).item())
+    errors = (predictions - targets).double().square().sum()
+    return torch.stack([errors, targets.double().square().sum()])
 
 
-ACCURACY = Metric("accuracy", accuracy, higher_is_better=True, digits=2)
-NRMSE = Metric("NRMSE", nrmse, higher_is_better=False, digits=4)
+def percentage(sums: Tensor) -> float:
+    """Divide the first sum by the second: 0 … 100."""
+    return (100.0 * sums[0] / sums[1]).item()
+
+
+def root_ratio(sums: Tensor) -> float:
+    """Divide the first sum by the second and take the root: RMSE / RMS(targets).
+
+    It is 0 for perfect predictions, 1 for those that are always zero.
+    """
+    return math.sqrt(sums[0] / sums[1])
+
+
+ACCURACY = Metric("accuracy", correct, percentage, higher_is_better=True, digits=2)
+NRMSE = Metric("NRMSE", squares, root_ratio, higher_is_better=False, digits=4)
+
+
+def constant(done: float) -> float:
+    """Keep the learning rate as it is."""
+    return 1.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +96,13 @@ class Recipe:
         loss: from predictions and targets of a batch to a number.
         metric: chooses the best epoch, on the validation examples.
         optimizer: from the parameters to an optimiser.
-        batch_size: examples in a step.
+        batch_size: examples in a step, and in a batch that is scored.
         epochs: how often all examples are seen.
+        examples: how many examples, drawn anew, make an epoch; None: all.
+        schedule: from the share of all steps that are done, 0 … 1, to what the learning rates of
+            the optimiser are multiplied by.
+        largest_gradient: the norm of all gradients together that is not exceeded: longer ones are
+            shortened to it. None: they are taken as they are.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -77,6 +110,9 @@ class Recipe:
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
     batch_size: int
     epochs: int
+    examples: int | None = None
+    schedule: Callable[[float], float] = constant
+    largest_gradient: float | None = None
 
     def with_epochs(self, epochs: int | None) -> "Recipe":
         """Return the recipe with another number of epochs; None leaves it as it is."""

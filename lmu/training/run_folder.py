@@ -17,6 +17,22 @@ RESULT = "result.json"
 PART = ".part"  # of a file that is being written, or was when the process was killed
 
 
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, even if the process is killed meanwhile.
+
+    Args:
+        path: where; the folders above it are made.
+        content: what.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + PART)
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
 class RunFolder:
     """The files of one run.
 
@@ -75,13 +91,8 @@ class RunFolder:
             )
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all, even if the process is killed meanwhile."""
-        part = self.path / f"{name}{PART}"
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path / name)
+        """Write a file whole or not at all."""
+        write(self.path / name, content)
 
     def save(self, name: str, checkpoint: dict[str, Any]) -> None:
         """Write a checkpoint of tensors, numbers, strings, lists and dictionaries."""

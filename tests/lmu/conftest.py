@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from lmu.data import Dataset, Split
-from lmu.experiments import Experiment, Figure, Source
-from lmu.models import SequenceClassifier
+from lmu.experiments import Budget, Experiment, Figure, Setting, Source
+from lmu.models import Network, SequenceClassifier, lstm_classifier
 from lmu.training import ACCURACY, Recipe
 
 
-def slow_or_fast(seed: int, folder: object) -> Dataset:
+def slow_or_fast(seed: int, folder: object, budget: Budget) -> Dataset:
     """Tell slow waves from fast ones, in 24 noisy samples."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.arange(120) % 2
@@ -19,10 +19,26 @@ def slow_or_fast(seed: int, folder: object) -> Dataset:
     frequencies = torch.tensor([0.3, 0.9])[targets].unsqueeze(-1)
     waves = torch.sin(frequencies * torch.arange(24) + phases)
     inputs = (waves + 0.3 * torch.randn(120, 24, generator=generator)).unsqueeze(-1)
-    return Dataset(
-        *(Split(inputs[part], targets[part]) for part in torch.arange(120).split([60, 30, 30]))
-    )
+    parts = torch.arange(120).split([60, 30, 30])
+    train, validation, test = (Split(inputs[part], targets[part]) for part in parts)
+    return Dataset(train, validation, test)
 
+
+def parallel_lmu(data: Dataset) -> Network:
+    return SequenceClassifier(classes=2, hidden_size=12, order=8, theta=24.0, memory_dropout=0.2)
+
+
+def lstm(data: Dataset) -> Network:
+    return lstm_classifier(classes=2, hidden_size=8)
+
+
+RECIPE = Recipe(
+    loss=torch.nn.functional.cross_entropy,
+    metric=ACCURACY,
+    optimizer=partial(torch.optim.Adam, lr=1e-2),
+    batch_size=8,
+    epochs=6,
+)
 
 TINY = Experiment(
     name="tiny",
@@ -32,16 +48,16 @@ TINY = Experiment(
     target=Figure("guessing", 50.0, Source.CONFIRMED),
     baselines=(Figure("hoping", 51.0, Source.UNCONFIRMED),),
     data=slow_or_fast,
-    network=partial(
-        SequenceClassifier, classes=2, hidden_size=12, order=8, theta=24.0, memory_dropout=0.2
-    ),
-    recipe=Recipe(
-        loss=torch.nn.functional.cross_entropy,
-        metric=ACCURACY,
-        optimizer=partial(torch.optim.Adam, lr=1e-2),
-        batch_size=8,
-        epochs=6,
-    ),
+    models={
+        "lmu": {
+            Budget.FULL: Setting(parallel_lmu, RECIPE),
+            Budget.QUICK: Setting(parallel_lmu, RECIPE.with_epochs(2)),
+        },
+        "lstm": {
+            Budget.FULL: Setting(lstm, RECIPE),
+            Budget.QUICK: Setting(lstm, RECIPE.with_epochs(2)),
+        },
+    },
     decide=lambda scores: scores.argmax(-1),
 )
 

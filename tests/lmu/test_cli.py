@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from lmu import cli
 from lmu.commands import app
-from lmu.experiments import EXPERIMENTS, Experiment
+from lmu.data import Dataset
+from lmu.experiments import EXPERIMENTS, Budget, Experiment
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +41,17 @@ def test_list_names_every_experiment_and_its_figure() -> None:
 
 def test_train_prints_the_score_beside_the_published_ones() -> None:
     output = lmu("train", "tiny", "--epochs", "2")
-    for words in ("this run, epoch", "of 2", "guessing", "50", "hoping", "unconfirmed", "an epoch"):
+    for words in (
+        "this run (lmu), epoch",
+        "of 2",
+        "guessing",
+        "50",
+        "hoping",
+        "unconfirmed",
+        "an epoch",
+    ):
         assert words in output
-    assert Path("runs/tiny-seed0/best.pt").is_file()
+    assert Path("runs/tiny-lmu-full-seed0/best.pt").is_file()
 
 
 def test_train_shows_no_progress_bar_where_there_is_no_terminal() -> None:
@@ -62,12 +72,28 @@ def test_train_refuses_to_resume_another_run() -> None:
     assert "`epochs` is 2 there and 3 here" in refusal
 
 
+def test_train_takes_a_model_and_a_budget_and_keeps_a_record() -> None:
+    words = ("train", "tiny", "--model", "lstm", "--budget", "quick", "--record", "records")
+    output = lmu(*words)
+    assert "this run (lstm), epoch" in output and "of 2" in output
+    kept = Path("records/tiny/lstm-quick-seed0.json").read_text()
+    assert kept == Path("runs/tiny-lstm-quick-seed0/result.json").read_text()
+
+
+def test_train_says_what_the_data_lack(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reduced(seed: int, folder: object, budget: Budget) -> Dataset:
+        return tiny.data(seed, None, budget)._replace(reduced="half of it is missing.")
+
+    monkeypatch.setitem(EXPERIMENTS, "tiny", replace(tiny, data=reduced))
+    assert "not the published ones: half of it is missing." in lmu("train", "tiny", "--epochs", "1")
+
+
 def test_train_takes_a_seed_a_device_and_threads() -> None:
     threads = torch.get_num_threads()
     lmu("train", "tiny", "--epochs", "1", "--seed", "4", "--device", "cpu", "--threads", "1")
     assert torch.get_num_threads() == 1
     torch.set_num_threads(threads)
-    assert Path("runs/tiny-seed4").is_dir()
+    assert Path("runs/tiny-lmu-full-seed4").is_dir()
 
 
 def test_an_interrupted_training_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +111,8 @@ def test_an_interrupted_training_says_how_to_go_on(monkeypatch: pytest.MonkeyPat
     [
         (("train", "nothing"), "expected one of psmnist"),
         (("train", "tiny", "--epochs", "0"), "--epochs"),
+        (("train", "tiny", "--budget", "large"), "quick"),
+        (("train", "tiny", "--model", "gru"), "expected one of lmu, lstm"),
         (("train", "tiny", "--device", "abacus"), "expected `cpu`"),
         (("train", "psmnist", "--data-dir", "nowhere"), "data folder `nowhere` does not exist"),
         (("evaluate", "tiny", "--checkpoint", "nowhere.pt"), "is no file"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmu.data import DataFile, mackey_glass, permuted_mnist, read
+from lmu.data import DataFile, Split, mackey_glass, permuted_mnist, read
 from lmu.data.mackey_glass import mackey_glass_series
 from lmu.data.mnist import PUBLISHED, MnistFiles, parse_idx
 
@@ -153,7 +153,7 @@ def tiny_mnist(tmp_path: Path) -> tuple[Path, MnistFiles]:
 def test_permuted_mnist_splits_and_scales(tiny_mnist: tuple[Path, MnistFiles]) -> None:
     folder, files = tiny_mnist
     data = permuted_mnist(0, folder, files=files, validation=15)
-    assert [len(split.targets) for split in data] == [25, 15, 10]
+    assert [len(split.targets) for split in data.splits] == [25, 15, 10]
     assert data.train.inputs.shape == (25, 784, 1)
     assert data.train.inputs.dtype == torch.float32
     assert (data.train.inputs.min(), data.train.inputs.max()) == (-1.0, 1.0)
@@ -175,7 +175,7 @@ def test_permuted_mnist_has_one_permutation_a_seed(tiny_mnist: tuple[Path, Mnist
 @pytest.mark.skipif(REAL is None, reason="LMU_DATA names no folder with MNIST")
 def test_permuted_mnist_reads_the_published_files() -> None:
     data = permuted_mnist(0, REAL)
-    assert [len(split.targets) for split in data] == [50_000, 10_000, 10_000]
+    assert [len(split.targets) for split in data.splits] == [50_000, 10_000, 10_000]
     assert data.test.targets[:5].tolist() == [7, 2, 1, 0, 4]
 
 
@@ -208,7 +208,7 @@ def test_the_series_have_the_length_asked_for(length: int) -> None:
 @pytest.mark.parametrize("ahead", [1, 15])
 def test_the_target_is_the_future_and_not_the_past(ahead: int) -> None:
     data = mackey_glass(3, series=8, length=60, ahead=ahead)
-    for inputs, targets in data:
+    for inputs, targets in data.splits:
         assert inputs.shape == targets.shape == (len(inputs), 60, 1)
         assert torch.equal(targets[:, :-ahead], inputs[:, ahead:])
         assert not torch.equal(targets[:, ahead:], inputs[:, :-ahead])
@@ -216,15 +216,28 @@ def test_the_target_is_the_future_and_not_the_past(ahead: int) -> None:
 
 def test_the_task_drops_centres_and_splits() -> None:
     data = mackey_glass(1, series=16, length=500)
-    assert [len(split.inputs) for split in data] == [4, 4, 8]
+    assert [len(split.inputs) for split in data.splits] == [4, 4, 8]
     raw = mackey_glass_series(16, 615, seed=1)[:, 100:]
-    inputs = torch.cat([split.inputs for split in data]).squeeze(-1)
+    inputs = torch.cat([split.inputs for split in data.splits]).squeeze(-1)
     assert np.abs(inputs.numpy() - (raw - raw.mean())[:, :500]).max() < 1e-6
+
+
+def test_a_digest_tells_data_apart() -> None:
+    one, same, other = (mackey_glass(seed, series=8, length=60) for seed in (0, 0, 1))
+    assert one.digest() == same.digest() != other.digest()
+    assert one.digest() != one._replace(train=one.test, test=one.train).digest()
+    # A view of overlapping windows has the digest of its copy, whatever the type of its numbers.
+    letters = torch.arange(200, dtype=torch.uint8)
+    windows = letters.unfold(0, 20, 1)
+    digests = {
+        one._replace(test=Split(part, part[:, 0])).digest() for part in (windows, windows.clone())
+    }
+    assert len(digests) == 1
 
 
 def test_the_published_size() -> None:
     data = mackey_glass(0)
-    assert [split.inputs.shape for split in data] == [
+    assert [split.inputs.shape for split in data.splits] == [
         (32, 5000, 1),
         (32, 5000, 1),
         (64, 5000, 1),

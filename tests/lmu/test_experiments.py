@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmu.data import mackey_glass
-from lmu.experiments import EXPERIMENTS, Experiment, Run, Source, evaluate
+from lmu.data import Dataset, Split, mackey_glass
+from lmu.experiments import EXPERIMENTS, Budget, Experiment, Record, Run, Setting, Source, evaluate
 from lmu.experiments.running import parameter_count
 from lmu.models import Network, SequenceClassifier, SeriesPredictor, StreamingNetwork
 
@@ -38,7 +38,10 @@ def test_a_name_finds_its_experiment() -> None:
 
 @pytest.mark.parametrize(("name", "count"), [("psmnist", 166_090), ("mackey-glass", 17_241)])
 def test_the_networks_have_the_published_size(name: str, count: int) -> None:
-    assert parameter_count(EXPERIMENTS[name].network()) == count
+    setting = EXPERIMENTS[name].setting()
+    nothing = Split(torch.empty(0), torch.empty(0))
+    no_data = Dataset(nothing, nothing, nothing)
+    assert parameter_count(setting.network(no_data)) == count
 
 
 def test_the_published_figures() -> None:
@@ -89,10 +92,43 @@ def test_the_memory_dropout_acts_in_training_only() -> None:
 
 
 def test_running_trains_and_scores_the_test_examples(tiny: Experiment, tmp_path: Path) -> None:
-    score, outcome = Run(tiny, tmp_path / "run").train()
-    assert score > 75.0
-    assert len(outcome.history) == 6
-    assert evaluate(tiny, tmp_path / "run" / "best.pt").score == score
+    record, outcome = Run(tiny, tmp_path / "run").train()
+    assert record.score > 75.0
+    assert len(outcome.history) == record.epochs == 6
+    assert evaluate(tiny, tmp_path / "run" / "best.pt").score == record.score
+
+
+def test_a_run_leaves_a_record_of_itself(tiny: Experiment, tmp_path: Path) -> None:
+    run = Run(tiny, tmp_path, model="lstm", budget=Budget.QUICK, seed=3)
+    record, outcome = run.train()
+    assert Record.from_json((tmp_path / "result.json").read_text()) == record
+    assert record.path == Path("tiny", "lstm-quick-seed3.json")
+    assert record.figures == {"accuracy": record.score}
+    assert (record.epochs, record.examples, record.reduced) == (2, (60, 30, 30), "")
+    assert record.parameters == parameter_count(run.network) == 4 * 8 * (1 + 8 + 1) + 2 * 9
+    assert record.data == tiny.data(3, None, Budget.QUICK).digest()
+    assert record.data != tiny.data(4, None, Budget.QUICK).digest()
+    assert record.versions["torch"] == torch.__version__ and "cores" in record.hardware
+    assert record.seconds == round(sum(entry["seconds"] for entry in outcome.history), 1)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"budget": "quick"}', '{"budget": "large"}'])
+def test_what_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no record of a run"):
+        Record.from_json(text)
+
+
+def test_further_figures_come_first(tiny: Experiment, tmp_path: Path) -> None:
+    curious = replace(tiny, examine=lambda network, data: {"size": float(len(data.test.targets))})
+    record, _ = Run(curious, tmp_path, epochs=1).train()
+    assert list(record.figures) == ["size", "accuracy"]
+    assert record.score == 30.0
+
+
+def test_a_model_that_an_experiment_lacks_is_refused(tiny: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected one of lmu, lstm"):
+        Run(tiny, tmp_path / "run", model="gru")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_leaves_the_random_numbers_of_others_alone(tiny: Experiment, tmp_path: Path) -> None:
@@ -166,26 +202,35 @@ def test_evaluation_refuses_the_checkpoint_of_another_experiment(
     Run(tiny, tmp_path / "run", epochs=1).train()
     with pytest.raises(ValueError, match="trained for `tiny`"):
         evaluate(EXPERIMENTS["mackey-glass"], tmp_path / "run" / "best.pt")
-    larger = replace(tiny, network=lambda: NETWORKS["classifier"])
+    recipe = tiny.setting().recipe
+    setting = Setting(lambda data: NETWORKS["classifier"], recipe)
+    larger = replace(tiny, models={"lmu": {Budget.FULL: setting, Budget.QUICK: setting}})
     with pytest.raises(ValueError, match="do not fit"):
         evaluate(larger, tmp_path / "run" / "best.pt")
+
+
+def test_evaluation_refuses_other_data(tiny: Experiment, tmp_path: Path) -> None:
+    Run(tiny, tmp_path, epochs=1).train()
+    other = replace(tiny, data=lambda seed, folder, budget: tiny.data(seed + 1, folder, budget))
+    with pytest.raises(ValueError, match="trained on data of checksum"):
+        evaluate(other, tmp_path / "best.pt")
 
 
 def test_mackey_glass_learns_to_predict(tmp_path: Path) -> None:
     """Short series, few epochs: far from the goal, but far better than saying zero."""
     experiment = replace(
         EXPERIMENTS["mackey-glass"],
-        data=lambda seed, folder: mackey_glass(seed, series=32, length=600),
+        data=lambda seed, folder, budget: mackey_glass(seed, series=32, length=600),
     )
-    score, _ = Run(experiment, tmp_path / "run", epochs=25).train()
-    assert score < 0.3
+    record, _ = Run(experiment, tmp_path / "run", epochs=25).train()
+    assert record.score < 0.3
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL, reason="half a minute: run with LINREC_FULL=1")
 def test_mackey_glass_reaches_the_published_error(tmp_path: Path) -> None:
-    score, _ = Run(EXPERIMENTS["mackey-glass"], tmp_path / "run").train()
-    assert score <= 0.044
+    record, _ = Run(EXPERIMENTS["mackey-glass"], tmp_path / "run").train()
+    assert record.score <= 0.044
 
 
 @pytest.mark.slow
@@ -193,8 +238,8 @@ def test_mackey_glass_reaches_the_published_error(tmp_path: Path) -> None:
 @pytest.mark.skipif(REAL is None, reason="LMU_DATA names no folder with MNIST")
 def test_psmnist_passes_96_percent_in_three_epochs(tmp_path: Path) -> None:
     run = Run(EXPERIMENTS["psmnist"], tmp_path / "run", epochs=3, data_folder=REAL)
-    score, _ = run.train()
-    assert score > 96.0
+    record, _ = run.train()
+    assert record.score > 96.0
     result = evaluate(
         EXPERIMENTS["psmnist"],
         tmp_path / "run" / "best.pt",

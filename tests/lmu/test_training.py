@@ -16,19 +16,32 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmu.training import ACCURACY, BEST, NRMSE, Metric, Outcome, Recipe, RunFolder, predict, train
+from lmu.training import (
+    ACCURACY,
+    BEST,
+    NRMSE,
+    Metric,
+    Outcome,
+    Recipe,
+    RunFolder,
+    predictions,
+    train,
+)
 from lmu.training.loop import Batches
-from lmu.training.recipe import accuracy, nrmse
 from lmu.training.run_folder import LAST
 
 
-def mean_square_error(predictions: Tensor, targets: Tensor) -> float:
-    return (predictions - targets).square().mean().item()
+def squared_errors(outputs: Tensor, targets: Tensor) -> Tensor:
+    return torch.stack([(outputs - targets).square().sum(), torch.tensor(float(targets.numel()))])
+
+
+def mean(sums: Tensor) -> float:
+    return (sums[0] / sums[1]).item()
 
 
 RECIPE = Recipe(
     loss=nn.functional.mse_loss,
-    metric=Metric("mean square error", mean_square_error, higher_is_better=False, digits=4),
+    metric=Metric("mean square error", squared_errors, mean, higher_is_better=False, digits=4),
     optimizer=partial(torch.optim.Adam, lr=1e-2),
     batch_size=7,
     epochs=6,
@@ -100,22 +113,21 @@ def test_a_seed_decides_the_result(tmp_path: Path) -> None:
 
 
 def test_the_network_is_left_with_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
-    def from_ten(predictions: Tensor, targets: Tensor) -> float:
-        return abs(mean_square_error(predictions, targets) - 10.0)
+    def from_ten(sums: Tensor) -> float:
+        return abs(mean(sums) - 10.0)
 
     # The error falls from above 20 to below 10: this score is best on the way.
-    metric = Metric("distance", from_ten, higher_is_better=False, digits=4)
+    metric = Metric("distance", squared_errors, from_ten, higher_is_better=False, digits=4)
     network, outcome = run(tmp_path, recipe=replace(RECIPE, metric=metric, epochs=12))
     scores = [entry["validation_score"] for entry in outcome.history]
     assert 1 < outcome.best_epoch == 1 + scores.index(min(scores)) < 12
     assert outcome.best_score == min(scores)
-    inputs, targets = examples(2)
-    assert from_ten(predict(network, network, inputs), targets) == min(scores)
+    assert metric.score(predictions(network, network, examples(2), 7)) == min(scores)
     assert torch.load(tmp_path / BEST, weights_only=True)["epoch"] == outcome.best_epoch
 
 
 def test_of_a_metric_where_higher_is_better_the_highest_is_best(tmp_path: Path) -> None:
-    upside_down = Metric("score", lambda p, t: -mean_square_error(p, t), True, 4)
+    upside_down = Metric("score", squared_errors, lambda sums: -mean(sums), True, 4)
     _, outcome = run(tmp_path, recipe=replace(RECIPE, metric=upside_down))
     assert outcome.best_score == max(entry["validation_score"] for entry in outcome.history)
 
@@ -249,27 +261,74 @@ def test_batches_keep_inputs_and_targets_together() -> None:
         assert torch.equal(some.square().sum(-1, keepdim=True), answers)
 
 
-def test_predict_does_not_depend_on_its_batches_and_drops_nothing_out() -> None:
+def test_batches_of_fewer_examples_are_drawn_anew() -> None:
+    inputs = torch.arange(20)
+    batches = Batches((inputs, inputs), 6, torch.Generator().manual_seed(0), 10)
+    assert (len(batches), batches.count) == (2, 10)
+    one, other = (torch.cat([batch for batch, _ in batches]) for _ in range(2))
+    assert len(one.unique()) == len(other.unique()) == 10
+    assert not torch.equal(one.sort().values, other.sort().values)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40, 100])
+def test_predictions_do_not_depend_on_batches_and_drop_nothing_out(size: int) -> None:
     network = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5))
-    inputs, _ = examples(1)
-    whole = predict(network, network, inputs)
+    inputs, targets = examples(1)
+    outputs, expected = zip(*predictions(network, network, (inputs, targets), size), strict=True)
     assert network.training
-    assert torch.allclose(predict(network, network, inputs, entries=12), whole, atol=1e-6)
-    assert torch.equal(whole, predict(network, network, inputs))
-    assert not whole.requires_grad
+    assert len(outputs) == -(-40 // size)
+    assert torch.equal(torch.cat(expected), targets)
+    assert torch.allclose(torch.cat(outputs), network[0](inputs), atol=1e-6)
+    assert not any(output.requires_grad for output in outputs)
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, NRMSE], ids=lambda metric: metric.name)
+def test_a_score_does_not_depend_on_its_batches(metric: Metric) -> None:
+    outputs = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    targets = outputs.argmax(-1).roll(1) if metric is ACCURACY else outputs.roll(1, 0)
+    whole = metric.score([(outputs, targets)])
+    parts = zip(outputs.split(7), targets.split(7), strict=True)
+    assert metric.score(parts) == pytest.approx(whole, rel=1e-12)
+
+
+def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
+    asked: list[float] = []
+
+    def falling(done: float) -> float:
+        asked.append(done)
+        return 1.0 - done
+
+    run(tmp_path, recipe=replace(RECIPE, schedule=falling))
+    assert asked == [step / 36 for step in range(36)]  # six epochs of six steps
+    rates = torch.load(tmp_path / LAST, weights_only=True)["optimizer"]["param_groups"]
+    assert rates[0]["lr"] == pytest.approx(1e-2 * (1.0 - 35 / 36))
+
+
+def test_long_gradients_are_shortened(tmp_path: Path) -> None:
+    # Plain gradient descent moves by the gradient: no step is longer than rate times norm.
+    recipe = replace(
+        RECIPE, optimizer=partial(torch.optim.SGD, lr=0.5), largest_gradient=1e-3, epochs=1
+    )
+    torch.manual_seed(0)
+    before = torch.nn.utils.parameters_to_vector(
+        nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1)).parameters()
+    )
+    network, _ = run(tmp_path, recipe=recipe)
+    moved = (torch.nn.utils.parameters_to_vector(network.parameters()) - before).norm()
+    assert 0 < moved <= 6 * 0.5 * 1.001e-3
 
 
 def test_accuracy_is_a_percentage() -> None:
     scores = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
-    assert accuracy(scores, torch.tensor([1, 0, 0])) == pytest.approx(200 / 3)
+    assert ACCURACY.score([(scores, torch.tensor([1, 0, 0]))]) == pytest.approx(200 / 3)
     assert ACCURACY.show(98.4949) == "98.49"
 
 
 def test_nrmse_is_one_for_zero_and_grows_with_the_error() -> None:
     targets = torch.tensor([[3.0], [-4.0]])
-    assert nrmse(torch.zeros(2, 1), targets) == pytest.approx(1.0)
-    assert nrmse(targets, targets) == 0.0
-    assert nrmse(targets + 1.0, targets) == pytest.approx(1.0 / math.sqrt(12.5))
+    assert NRMSE.score([(torch.zeros(2, 1), targets)]) == pytest.approx(1.0)
+    assert NRMSE.score([(targets, targets)]) == 0.0
+    assert NRMSE.score([(targets + 1.0, targets)]) == pytest.approx(1.0 / math.sqrt(12.5))
     assert NRMSE.show(0.04449) == "0.0445"
 
 

@@ -1,0 +1,32 @@
+"""What can be typed after `lmu`: one file a command."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from lmu.commands.evaluate import evaluate
+from lmu.commands.list import list_experiments
+from lmu.commands.train import train
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.command("list")(list_experiments)
+app.command()(train)
+app.command()(evaluate)
+
+
+def show_version(asked: bool) -> None:
+    """Say which version this is."""
+    if asked:
+        typer.echo(version("linrec"))
+        raise typer.Exit
+
+
+@app.callback()
+def lmu(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    """Train and evaluate the Legendre Memory Unit as its papers did."""

@@ -1,0 +1,16 @@
+"""A score beside the published ones."""
+
+from rich.console import Console
+from rich.table import Table
+
+from lmu.experiments import Experiment, Source
+
+
+def print_scores(experiment: Experiment, score: str, who: str) -> None:
+    """Print a score in bold above those of the papers."""
+    table = Table(experiment.table, "", "")
+    table.add_row(who, score, "", style="bold")
+    for figure in (experiment.target, *experiment.baselines):
+        remark = figure.source.value if figure.source is Source.UNCONFIRMED else ""
+        table.add_row(figure.who, f"{figure.value:g}", remark)
+    Console().print(table)

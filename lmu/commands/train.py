@@ -1,0 +1,73 @@
+"""`lmu train`: train one of an experiment's models, and print its score."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmu.commands.options import DataDir, Device, Name, Threads, explained
+from lmu.commands.scores import print_scores
+from lmu.experiments import Budget, Run
+from lmu.training import BEST, write
+
+
+def train(
+    experiment: Name,
+    model: Annotated[
+        str | None, typer.Option(help="Which of its models (`lmu list`). Default: the paper's.")
+    ] = None,
+    budget: Annotated[
+        Budget, typer.Option(help="What the paper spent, or minutes on two cores.")
+    ] = Budget.FULL,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How many. Default: the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of data, weights, order and dropout.")] = 0,
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder. Default: runs/NAME-MODEL-BUDGET-seedSEED.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Folder of records, to keep the result in as well.")
+    ] = None,
+    device: Device = "cpu",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in the run folder, if there is one."),
+    ] = False,
+    threads: Threads = None,
+) -> None:
+    """Train one of an experiment's models and print its score beside the published ones."""
+    with explained():
+        run = Run(
+            experiment,
+            out,
+            model=model,
+            budget=budget,
+            seed=seed,
+            epochs=epochs,
+            data_folder=data_dir,
+            device=device,
+            resume=resume,
+        )
+    if run.data.reduced:
+        typer.echo(f"The data are not the published ones: {run.data.reduced}")
+    try:
+        result, outcome = run.train(progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command with --resume goes on.", err=True)
+        raise typer.Exit(130) from None
+    if record is not None:
+        write(record / result.path, result.to_json().encode())
+    metric = run.recipe.metric
+    name = next(iter(result.figures))
+    score = metric.show(result.score) if name == metric.name else f"{result.score:.2f}"
+    who = f"this run ({run.model}), epoch {outcome.best_epoch} of {run.recipe.epochs}"
+    print_scores(experiment, score, who)
+    for name, value in list(result.figures.items())[1:]:
+        typer.echo(f"{name}: {metric.show(value)}")
+    typer.echo(
+        f"{result.seconds:.0f} s of training, {result.seconds / len(outcome.history):.2f} s an "
+        f"epoch, {result.parameters:,} parameters. Weights: {run.folder.path / BEST}"
+    )
