@@ -23,6 +23,9 @@ from linrec.testing.matrices import KINDS
 DTYPES = (torch.float64, torch.float32, torch.complex128, torch.complex64)
 BATCHES = ((), (), (2,), (1,), (2, 1), (3, 2))
 
+# Most systems are small; some have as many states as memories have in practice.
+SIZES = st.sampled_from((1, 2, 3, 4, 5) * 5 + (8, 16, 40))
+
 # Larger tensors are random; drawing each number by itself would take too long.
 FEW = 24
 
@@ -77,8 +80,8 @@ def from_parts(array: np.ndarray, dtype: torch.dtype) -> Tensor:
 def structures(
     draw: st.DrawFn,
     *,
-    sizes: st.SearchStrategy[int] = st.integers(1, 5),  # noqa: B008  # strategies are constants
-    dtypes: st.SearchStrategy[torch.dtype] = st.sampled_from(DTYPES),  # noqa: B008  # as above
+    sizes: st.SearchStrategy[int] = SIZES,
+    dtypes: st.SearchStrategy[torch.dtype] = st.sampled_from(DTYPES),  # noqa: B008  # strategies are constants
     batch_shapes: st.SearchStrategy[tuple[int, ...]] = st.sampled_from(BATCHES),  # noqa: B008
 ) -> Structure:
     """Draw a transition matrix in any structure.
