@@ -270,21 +270,22 @@ def described(transition: str, system: str, batch: int = 7, steps: int = 9) -> W
 
 
 @pytest.mark.parametrize(
-    "work, expected",
+    "transition, system, expected",
     [
-        (described("dense", "ABC"), (4, 2, 1, 9, 7, 1, 16, 8, True, True, False, False)),
-        (described("dense", "A"), (4, 4, 4, 9, 7, 1, 16, 8, False, False, False, False)),
-        (described("dense complex", "ABCD"), (3, 1, 3, 9, 7, 1, 9, 16, True, True, False, False)),
-        (described("dense batch", "AB"), (3, 1, 3, 9, 7, 2, 9, 8, True, False, False, False)),
-        (described("diagonal", "A"), (4, 4, 4, 9, 7, 1, 4, 8, False, False, False, True)),
-        (described("blocks", "A"), (6, 6, 6, 9, 7, 1, 12, 8, False, False, False, False)),
-        (described("low rank", "A"), (5, 5, 5, 9, 7, 1, 15, 8, False, False, False, False)),
-        (described("low rank batch", "A"), (4, 4, 4, 9, 7, 2, 12, 8, False, False, False, False)),
-        (described("varying dense", "A"), (3, 3, 3, 9, 7, 1, 9, 8, False, False, True, False)),
-        (described("varying diagonal", "A"), (3, 3, 3, 9, 7, 1, 3, 8, False, False, True, True)),
+        ("dense", "ABC", (4, 2, 1, 9, 7, 1, 16, 8, True, True, False, False)),
+        ("dense", "A", (4, 4, 4, 9, 7, 1, 16, 8, False, False, False, False)),
+        ("dense complex", "ABCD", (3, 1, 3, 9, 7, 1, 9, 16, True, True, False, False)),
+        ("dense batch", "AB", (3, 1, 3, 9, 7, 2, 9, 8, True, False, False, False)),
+        ("diagonal", "A", (4, 4, 4, 9, 7, 1, 4, 8, False, False, False, True)),
+        ("blocks", "A", (6, 6, 6, 9, 7, 1, 12, 8, False, False, False, False)),
+        ("low rank", "A", (5, 5, 5, 9, 7, 1, 15, 8, False, False, False, False)),
+        ("low rank batch", "A", (4, 4, 4, 9, 7, 2, 12, 8, False, False, False, False)),
+        ("varying dense", "A", (3, 3, 3, 9, 7, 1, 9, 8, False, False, True, False)),
+        ("varying diagonal", "A", (3, 3, 3, 9, 7, 1, 3, 8, False, False, True, True)),
     ],
 )
-def test_what_a_workload_is(work: Workload, expected: tuple) -> None:
+def test_what_a_workload_is(transition: str, system: str, expected: tuple) -> None:
+    work = described(transition, system)
     assert tuple(work)[:12] == expected
     assert work.device == "cpu" and work.roundoff == 2.0**-53
     assert work.numbers == 7 * 9
@@ -312,6 +313,8 @@ def test_matrices_of_many_systems_count_where_A_is_shared() -> None:
     recurrence = linrec.LinearRecurrence(torch.eye(2), torch.ones(3, 2, 1))
     work = Workload.of(recurrence, 5, 3)
     assert (work.systems, work.stored) == (3, 4)
+    none = linrec.LinearRecurrence(torch.ones(0, 2, 2), torch.ones(2, 1))
+    assert Workload.of(none, 5, 0).systems == 1
     one = linrec.LinearRecurrence(torch.eye(2).expand(1, 2, 2), torch.ones(2, 1))
     assert (Workload.of(one, 5, 3).systems, Workload.of(one, 5, 3).stored) == (1, 4)
 
@@ -357,9 +360,11 @@ def test_lengths_that_transforms_like() -> None:
     ]  # fmt: skip
 
 
-def test_toeplitz_pieces_put_together_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    recurrence = SYSTEMS["ABCD, 2 copies"](TRANSITIONS["dense"]())
-    inputs = normal(2, 23, recurrence.input_size)
+@pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
+@pytest.mark.parametrize("system", ["ABC", "ABCD, 2 copies"])
+def test_toeplitz_pieces_put_together_are_the_whole(system, batch, monkeypatch) -> None:
+    recurrence = SYSTEMS[system](TRANSITIONS["dense"]())
+    inputs = normal(*batch, 23, recurrence.input_size)
     whole = linrec.run(recurrence, inputs, executor=TOEPLITZ).outputs
     monkeypatch.setattr(toeplitz, "PIECE", 23 * 2 * 5)
     pieces = linrec.run(recurrence, inputs, executor=TOEPLITZ).outputs

@@ -229,6 +229,19 @@ def test_phi_is_its_series(order: int) -> None:
     torch.testing.assert_close(got, torch.tensor(exact, dtype=torch.float64), rtol=4e-14, atol=0)
 
 
+def test_a_step_is_one_unit_of_time_unless_said() -> None:
+    system = around(TRANSITIONS["dense"], through=True)
+    assert discretize(system).A.to_dense().equal(discretize(system, 1.0, "zoh").A.to_dense())
+
+
+@pytest.mark.parametrize("alpha, method", [(0, "euler"), (1, "backward_diff"), (0.5, "bilinear")])
+def test_the_family_has_its_ends(alpha: float, method: str) -> None:
+    system = around(TRANSITIONS["dense"], through=True)
+    got, expected = discretize(system, 0.1, "gbt", alpha=alpha), discretize(system, 0.1, method)
+    for name, leaf in expected.leaves().items():
+        assert got.leaves()[name].equal(leaf)
+
+
 def test_prewarping_keeps_the_response_at_its_frequency() -> None:
     system = StateSpace([[0.0, 1.0], [-4.0, -0.5]], [[0.0], [1.0]], [[1.0, 0.0]], [[0.0]])
     system = StateSpace(*(m.double() for m in (system.A.to_dense(), *system.matrices())))
@@ -262,6 +275,7 @@ def test_float32_is_computed_in_float64(method: str, C: Tensor | None) -> None:
     [
         ({"method": "zho"}, r"`method` is 'zho': expected one of zoh, foh"),
         ({"dt": -1.0}, "`dt` is -1.0: expected a positive step"),
+        ({"dt": 0}, "`dt` is 0: expected a positive step"),
         ({"dt": torch.tensor([0.5, 0.0])}, "`dt` has a smallest entry of 0.0"),
         ({"method": "gbt"}, "`alpha` is None and `method` 'gbt'"),
         ({"method": "zoh", "alpha": 0.5}, "None for every other method"),
@@ -273,6 +287,12 @@ def test_float32_is_computed_in_float64(method: str, C: Tensor | None) -> None:
 def test_bad_arguments(arguments: dict, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         discretize(StateSpace([[-1.0]], [[1.0]], [[1.0]], [[1.0]]), **arguments)
+
+
+@pytest.mark.parametrize("dt, error", [("a", "`dt` is of type str"), (1j, "`dt` has dtype")])
+def test_steps_that_are_no_real_numbers(dt: object, error: str) -> None:
+    with pytest.raises(TypeError, match=error):
+        discretize(StateSpace([[-1.0]], [[1.0]]), dt)
 
 
 def test_only_continuous_systems() -> None:

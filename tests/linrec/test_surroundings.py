@@ -98,3 +98,15 @@ def test_shapes_without_values(transition: str, system: str) -> None:
             assert mine.device.type == "meta"
         (gradient,) = torch.autograd.grad(got.outputs.abs().sum(), given)
         assert gradient.shape == inputs.shape and gradient.device.type == "meta"
+
+
+@pytest.mark.parametrize("structure", [linrec.Dense, linrec.Diagonal])
+@pytest.mark.parametrize("method", METHODS)
+def test_shapes_of_discretised_systems_without_values(method: str, structure: type) -> None:
+    A = torch.tensor([-1.0, -0.5]) if structure is linrec.Diagonal else -torch.eye(2)
+    system = linrec.StateSpace(structure(A), torch.ones(2, 1))
+    nowhere = linrec.StateSpace(structure(A.to("meta")), torch.ones(2, 1, device="meta"))
+    expected, got = (linrec.discretize(each, 0.1, method) for each in (system, nowhere))
+    for name, leaf in expected.leaves().items():
+        assert got.leaves()[name].shape == leaf.shape
+        assert got.leaves()[name].device.type == "meta"
