@@ -159,8 +159,7 @@ def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[T
 
 def tiles(units: int, copies: int, at_a_time: int) -> Iterator[Tile]:
     """Cut units and copies into parts of about a size: whole units if a unit is small."""
-    wide = max(at_a_time // copies, 1)
-    deep = copies if wide > 1 else min(max(at_a_time, 1), copies)
+    wide, deep = max(at_a_time // copies, 1), min(at_a_time, copies)
     for unit in range(0, units, wide):
         for copy in range(0, copies, deep):
             yield slice(unit, unit + wide), slice(copy, copy + deep)

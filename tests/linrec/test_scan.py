@@ -143,6 +143,21 @@ def test_vmap_over_any_argument() -> None:
     torch.testing.assert_close(gradient, torch.stack(rows), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    "decay, drive", [(torch.float32, torch.float64), (torch.float64, torch.float32)]
+)
+def test_the_wider_dtype_is_kept(decay: torch.dtype, drive: torch.dtype) -> None:
+    a, b = normal(20, 2, seed=1).tanh().to(decay), normal(20, 2, seed=2).to(drive)
+    got = linear_scan(a, b)
+    torch.testing.assert_close(got, loop(a.double(), b.double()), rtol=1e-13, atol=1e-13)
+    assert linear_scan(a[:0], b[:0]).dtype == torch.float64
+    state = torch.ones(2, dtype=torch.float64)
+    narrow = linear_scan(a.half(), b.half(), state)  # accumulated in the state's precision
+    assert narrow.dtype == torch.float16
+    wide = loop(a.half().double(), b.half().double(), state)
+    assert narrow.equal(wide.half())
+
+
 def test_bad_input_is_refused() -> None:
     with pytest.raises(TypeError, match=r"`decay` is of type list.*torch.as_tensor"):
         linear_scan([[1.0]], torch.ones(1, 1))  # type: ignore[arg-type]  # the refusal is tested
@@ -154,6 +169,12 @@ def test_bad_input_is_refused() -> None:
         linear_scan(torch.ones(3, 2), torch.ones(3, 2), torch.ones(4, 2))
     with pytest.raises(ValueError, match=r"`drive` has shape \(3,\): expected \(\*batch, time"):
         linear_scan(torch.ones(3, 2), torch.ones(3))
+    with pytest.raises(ValueError, match=r"`decay` has shape \(3,\): expected \(\*batch, time"):
+        linear_scan(torch.ones(3), torch.ones(3, 2))
+    with pytest.raises(TypeError, match="`drive` is of type list"):
+        linear_scan(torch.ones(3, 2), [[1.0]])  # type: ignore[arg-type]  # as above
+    with pytest.raises(TypeError, match="`initial_state` is of type list"):
+        linear_scan(torch.ones(3, 2), torch.ones(3, 2), [1.0])  # type: ignore[arg-type]  # as above
 
 
 def test_as_the_scan_under_a_varying_diagonal() -> None:

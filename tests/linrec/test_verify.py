@@ -82,12 +82,18 @@ def test_what_is_right_passes(name: str) -> None:
     assert "as a share of its bound" in printed and "fails" not in printed
 
 
+def test_operations_of_a_structure_are_verified_too() -> None:
+    printed = typed("mine.py:structure", "--examples", "2")[1]
+    assert "compose" in printed and "agreement" in printed
+
+
 def test_the_library_itself_passes_and_a_seed_repeats_its_table() -> None:
     first, second, other = (
         typed("--examples", "4", "--dtype", "float64", "--seed", seed) for seed in "778"
     )
     assert first[0] == 0 and first == second
     assert other[0] == 0 and other[1] != first[1]
+    assert "tolerance" not in first[1]  # columns say what is not as by default
     for column in ("Recurrent", "Toeplitz", "Chunked", "Auto"):
         assert column in first[1]
 
