@@ -55,8 +55,8 @@ def singular(matrices: Tensor) -> Tensor:
 
 
 def badly_scaled(matrices: Tensor) -> Tensor:
-    """States in units that differ by powers of 1,024."""
-    units = 1024.0 ** -torch.arange(matrices.shape[-1], dtype=matrices.real.dtype)
+    """States in units that differ by powers of 1,024, by the fifth at most."""
+    units = 1024.0 ** -(torch.arange(matrices.shape[-1], dtype=matrices.real.dtype) % 6)
     return stable(matrices) * units[:, None] / units
 
 

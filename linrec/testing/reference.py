@@ -125,11 +125,12 @@ def numbers(tensor: Tensor) -> np.ndarray:
 
 def wide_loop(system: Matrices, u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Run one sequence in numpy's widest numbers."""
-    A, B, C, D, u, x = (array * np.longdouble(1) for array in (*system, u, x))
-    outputs = np.zeros((len(u), C.shape[-2]), np.result_type(C, D, u, x))
-    for t in range(len(u)):
-        x = A[t] @ x + B[t] @ u[t]
-        outputs[t] = C[t] @ x + D[t] @ u[t]
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is the caller's to see
+        A, B, C, D, u, x = (array * np.longdouble(1) for array in (*system, u, x))
+        outputs = np.zeros((len(u), C.shape[-2]), np.result_type(C, D, u, x))
+        for t in range(len(u)):
+            x = A[t] @ x + B[t] @ u[t]
+            outputs[t] = C[t] @ x + D[t] @ u[t]
     return outputs, x
 
 

@@ -21,9 +21,9 @@ from linrec.testing.source import IMPORTS, written
 from linrec.testing.values import agreement
 
 REAL = recurrences(
-    structures(dtypes=st.just(torch.float64), batch_shapes=st.just(())).filter(
-        lambda A: not isinstance(A, linrec.Varying)
-    )
+    structures(
+        sizes=st.integers(1, 5), dtypes=st.just(torch.float64), batch_shapes=st.just(())
+    ).filter(lambda A: not isinstance(A, linrec.Varying))
 )
 SMALL = settings(max_examples=40, deadline=None, database=None)
 
@@ -169,3 +169,9 @@ def test_a_case_can_be_written_down_and_read_back(case: Case) -> None:
             mine, theirs = {"": value}, {"": again}
         for name, tensor in mine.items():
             assert tensor.dtype == theirs[name].dtype and torch.equal(tensor, theirs[name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrices_of_many_states_are_finite_in_single_precision(kind: str) -> None:
+    made = KINDS[kind](torch.randn(40, 40, generator=torch.Generator().manual_seed(0)))
+    assert made.dtype == torch.float32 and bool(made.isfinite().all())
