@@ -55,9 +55,12 @@ LAYERS = {
         5  training.recipe training.run_folder < training.learning_curve < training.loop < training
         6  experiments.experiment < experiments.record < experiments.running
            experiments.mackey_glass experiments.psmnist < experiments
-        7  commands.options commands.scores
-           < commands.evaluate commands.list commands.train < commands < cli
-        8  .
+        7  speedup.cases < speedup.timing < speedup.chart < speedup
+        8  tables.table < tables.page tables.results tables.speedups < tables
+        9  commands.options commands.scores
+           < commands.evaluate commands.list commands.speedup commands.table commands.train
+           < commands < cli
+        10 .
     """,
 }
 
