@@ -5,7 +5,9 @@ import io
 from lmu.speedup.cases import Way
 from lmu.speedup.timing import Speedups
 
-COLOURS = dict(zip(Way, ("tab:gray", "tab:orange", "tab:blue", "tab:cyan", "tab:pink"), strict=True))
+COLOURS = dict(
+    zip(Way, ("tab:gray", "tab:orange", "tab:blue", "tab:cyan", "tab:pink"), strict=True)
+)
 OVER_LENGTH = "length-"
 
 

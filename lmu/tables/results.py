@@ -62,9 +62,7 @@ def recorded(folder: Path = RECORDS, *, yours: bool = False) -> list[Results]:
     ]
 
 
-def result_tables(
-    results: Iterable[Results], experiments: Mapping[str, Experiment]
-) -> list[Table]:
+def result_tables(results: Iterable[Results], experiments: Mapping[str, Experiment]) -> list[Table]:
     """Make a table of each experiment, with the published figures first.
 
     Args:
