@@ -49,12 +49,12 @@ LAYERS = {
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
            layers.stack < layers.blocks < layers
         3  models.network models.words models.attention
-           < models.classifier models.predictor models.readout models.text models.language_model
+           < models.classifier models.delays models.predictor models.readout models.text models.language_model
            models.beam_search < models.translator < models.parallel models.baselines < models
-        4  data.files data.splits < data.mackey_glass data.mnist < data
+        4  data.files data.splits < data.delays data.mackey_glass data.mnist < data
         5  training.recipe training.run_folder < training.learning_curve < training.loop < training
         6  experiments.experiment < experiments.record < experiments.running
-           experiments.mackey_glass experiments.psmnist < experiments
+           experiments.capacity experiments.mackey_glass experiments.psmnist < experiments
         7  speedup.cases < speedup.timing < speedup.chart < speedup
         8  tables.table < tables.page tables.results tables.speedups < tables
         9  commands.options commands.scores

@@ -1,5 +1,7 @@
 """The data sets of the experiments, one file each."""
 
+from lmu.data.delays import delay_steps as delay_steps
+from lmu.data.delays import delayed_noise as delayed_noise
 from lmu.data.files import DataFile as DataFile
 from lmu.data.files import read as read
 from lmu.data.mackey_glass import mackey_glass as mackey_glass

@@ -1,5 +1,6 @@
 """The experiments of the papers, one file each, by name."""
 
+from lmu.experiments.capacity import CAPACITY
 from lmu.experiments.experiment import Budget as Budget
 from lmu.experiments.experiment import Experiment as Experiment
 from lmu.experiments.experiment import Figure as Figure
@@ -14,5 +15,5 @@ from lmu.experiments.running import evaluate as evaluate
 from lmu.experiments.running import restore as restore
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (PSMNIST, MACKEY_GLASS)
+    experiment.name: experiment for experiment in (PSMNIST, MACKEY_GLASS, CAPACITY)
 }

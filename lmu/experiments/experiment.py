@@ -12,6 +12,7 @@ from lmu.models import Network
 from lmu.training import Recipe
 
 PARALLELIZING = "Chilkuri and Eliasmith 2021, Parallelizing Legendre Memory Unit Training"
+LEGENDRE = "Voelker, Kajić and Eliasmith 2019, Legendre Memory Units"
 
 
 class Source(Enum):
@@ -69,7 +70,7 @@ class Experiment:
         title: what it is, in a few words.
         paper: authors, year and title.
         table: where the paper reports it.
-        target: the paper's own figure.
+        target: the paper's own figure; None where none is known.
         baselines: what it is compared with.
         data: from a seed, a data folder and a budget to the examples.
         models: the paper's model, which comes first, and those that we train to compare it with.
@@ -83,12 +84,17 @@ class Experiment:
     title: str
     paper: str
     table: str
-    target: Figure
+    target: Figure | None
     baselines: tuple[Figure, ...]
     data: Callable[[int, Folder, Budget], Dataset]
     models: Mapping[str, Model]
     decide: Callable[[Tensor], Tensor] | None = None
     examine: Callable[[Network, Dataset], Mapping[str, float]] | None = None
+
+    @property
+    def published(self) -> tuple[Figure, ...]:
+        """The published figures, the paper's own first."""
+        return (*((self.target,) if self.target else ()), *self.baselines)
 
     @property
     def model(self) -> str:

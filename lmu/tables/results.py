@@ -84,7 +84,7 @@ def result_table(experiment: Experiment, results: list[Results]) -> Table:
     models, budgets = list(experiment.models), ["full", "quick"]
     known = [result for result in results if result.first.model in models]
     known.sort(key=lambda r: (models.index(r.first.model), budgets.index(r.first.budget)))
-    published = [figure_row(figure) for figure in (experiment.target, *experiment.baselines)]
+    published = [figure_row(figure) for figure in experiment.published]
     notes: list[str] = []
     ours = [result_row(experiment, result, notes) for result in known]
     rows = [*published, *ours]

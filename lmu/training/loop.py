@@ -24,7 +24,7 @@ class Outcome:
     """What came of a training.
 
     Args:
-        best_epoch: the epoch with the best validation score, counted from 1.
+        best_epoch: the epoch with the best validation score, counted from 1; 0: there was none.
         best_score: that score.
         history: an entry an epoch: `epoch`, `training_loss`, `validation_score`, `seconds`.
     """
@@ -223,6 +223,11 @@ def train(
     Raises:
         FloatingPointError: the loss became infinite or NaN.
     """
+    if not recipe.epochs:
+        weights = {"network": network.state_dict(), "epoch": 0}
+        folder.save(BEST, weights | {"configuration": folder.configuration})
+        batches = predictions(network, forward or network, validation, recipe.batch_size)
+        return Outcome(0, recipe.metric.score(batches), [])
     run = Training(network, forward or network, recipe, seed)
     checkpoint = folder.load(LAST)
     if checkpoint is not None:

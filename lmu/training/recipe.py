@@ -96,7 +96,7 @@ class Recipe:
         metric: chooses the best epoch, on the validation examples.
         optimizer: from the parameters to an optimiser.
         batch_size: examples in a step, and in a batch that is scored.
-        epochs: how often all examples are seen.
+        epochs: how often all examples are seen. 0: the network is scored as it was built.
         examples: how many examples, drawn anew, make an epoch; None: all.
         schedule: from the share of all steps that are done, 0 … 1, to what the learning rates of
             the optimiser are multiplied by.
