@@ -49,9 +49,11 @@ LAYERS = {
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
            layers.stack < layers.blocks < layers
         3  models.network models.words models.attention
-           < models.classifier models.delays models.predictor models.readout models.text models.language_model
-           models.beam_search < models.translator < models.parallel models.baselines < models
-        4  data.files data.splits < data.delays data.mackey_glass data.mnist < data
+           < models.classifier models.delays models.predictor models.readout models.text
+           models.language_model models.beam_search < models.translator
+           < models.parallel models.baselines < models
+        4  data.files data.splits data.vocabulary
+           < data.delays data.glove data.mackey_glass data.mnist < data.imdb data.pairs < data
         5  training.recipe training.run_folder < training.learning_curve < training.loop < training
         6  experiments.experiment < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist < experiments

@@ -17,13 +17,16 @@ class DataFile:
         path: where it lies below a data folder. What ends in `.gz` is uncompressed when it is
             read, and may lie there uncompressed (without the `.gz`) too.
         sha256: checksum of the uncompressed content, in hexadecimal. That of a `.gz` would not do:
-            its header holds a time and a name, and mirrors differ in them.
+            its header holds a time and a name, and mirrors differ in them. None: a part of the
+            file will do as well, and who reads it says what is missing.
         urls: where to download it, in the order to try.
+        source: what to say of a file that cannot be downloaded by itself: where it can be had.
     """
 
     path: str
-    sha256: str
+    sha256: str | None = None
     urls: tuple[str, ...] = ()
+    source: str = ""
 
 
 def read(file: DataFile, folder: str | os.PathLike[str] | None = None) -> bytes:
@@ -44,19 +47,31 @@ def read(file: DataFile, folder: str | os.PathLike[str] | None = None) -> bytes:
             downloaded.
         ValueError: the file is truncated or its content is not the published one.
     """
-    folder = folder or os.environ.get("LMU_DATA")
-    if folder is None:
+    place = data_folder(folder)
+    if place is None:
         return _downloaded(file, "no data folder was given")
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(
-            f"The data folder `{folder}` does not exist: expected a folder that holds "
-            f"`{file.path}`. Correct `--data-dir` (or the environment variable LMU_DATA), or leave "
-            "it out to download."
-        )
-    for path in (Path(folder, file.path), Path(folder, file.path.removesuffix(".gz"))):
+    for path in (place / file.path, place / file.path.removesuffix(".gz")):
         if path.is_file():
             return _checked(file, path, "Replace it, or delete it to have it downloaded.")
-    return _downloaded(file, f"`{Path(folder, file.path)}` does not exist")
+    return _downloaded(file, f"`{place / file.path}` does not exist")
+
+
+def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the data folder: the one given, else that of the environment variable `LMU_DATA`.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    folder = folder or os.environ.get("LMU_DATA")
+    if folder is None:
+        return None
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(
+            f"The data folder `{folder}` does not exist: expected a folder of data sets, as "
+            "docs/lmu.md lays it out. Correct `--data-dir` (or the environment variable "
+            "LMU_DATA), or leave it out to download."
+        )
+    return Path(folder)
 
 
 def _checked(file: DataFile, path: Path, remedy: str) -> bytes:
@@ -66,11 +81,10 @@ def _checked(file: DataFile, path: Path, remedy: str) -> bytes:
             content = gzip.decompress(content)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(
-                f"`{path}` cannot be uncompressed ({error}): expected a whole gzip file of "
-                f"content with SHA-256 {file.sha256}. {remedy}"
+                f"`{path}` cannot be uncompressed ({error}): expected a whole gzip file. {remedy}"
             ) from None
     got = sha256(content).hexdigest()
-    if got != file.sha256:
+    if file.sha256 not in (None, got):
         raise ValueError(
             f"The content of `{path}` has SHA-256 {got}: expected {file.sha256}. {remedy}"
         )
@@ -99,7 +113,7 @@ def _downloaded(file: DataFile, why: str) -> bytes:
             failures.append(f"\n  {url}: {error}")
     raise FileNotFoundError(
         f"`{file.path}` is not here ({why}) and was not downloaded:"
-        + ("".join(failures) or " no address is known for it.")
+        + ("".join(failures) or f" {file.source or 'No address is known for it.'}")
         + "\nPass a folder that holds it with `--data-dir FOLDER` (or the environment variable "
         "LMU_DATA), or run this once with a network connection."
     )

@@ -1,6 +1,7 @@
 """Layers of sequences, all with one interface: all steps, the last step, one step."""
 
 from lmu.layers.bidirectional import Bidirectional as Bidirectional
+from lmu.layers.blocks import Encoder as Encoder
 from lmu.layers.blocks import FeedForward as FeedForward
 from lmu.layers.blocks import Highway as Highway
 from lmu.layers.blocks import Residual as Residual

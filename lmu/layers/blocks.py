@@ -48,6 +48,45 @@ class FeedForward(Layer):
         return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
 
 
+class Encoder(Layer):
+    """One linear layer and a rectifier, at each step by itself: what an LMU is to remember.
+
+        u_t = relu(U_x x_t + b_u)
+
+    Args:
+        input_size: the size of x.
+        output_size: the size of u.
+
+    Example:
+        >>> import torch, lmu
+        >>> lmu.layers.Encoder(8, 3)(torch.randn(2, 7, 8)).outputs.shape
+        torch.Size([2, 7, 3])
+
+    References:
+        Chilkuri and Eliasmith 2021, eq. 18.
+    """
+
+    def __init__(self, input_size: int, output_size: int) -> None:
+        super().__init__()
+        self.input_size, self.output_size, self.state_size = input_size, output_size, 0
+        self.encoder = nn.Linear(input_size, output_size)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
+        outputs = torch.relu(self.encoder(without_padding(inputs, lengths)))
+        return Result(without_padding(outputs, lengths), inputs.new_zeros(*inputs.shape[:-2], 0))
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        outputs = torch.relu(self.encoder(input))
+        return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
+
+
 class Residual(Layer):
     """A layer of which the inputs are added to the outputs.
 

@@ -1,30 +1,50 @@
 """The networks of the second paper for texts, by their sizes alone."""
 
 from lmu.initializers import CHILKURI_2021
-from lmu.layers import LMU, Bidirectional, DeepRepresentation, Layer, Stack, window_blocks
+from lmu.layers import (
+    LMU,
+    Bidirectional,
+    DeepRepresentation,
+    Encoder,
+    Layer,
+    Stack,
+    window_blocks,
+)
 from lmu.models.language_model import LanguageModel
 from lmu.models.text import PairClassifier, TextClassifier, TextReader
 from lmu.models.translator import Translator
 from lmu.models.words import Words
 
 
-def text_memory(width: int, theta: float, order: int = 1) -> Layer:
-    """Make a memory of each number of the vectors by itself, with nothing to be trained.
+def text_memory(width: int, theta: float, order: int = 1, encoded: int | None = None) -> Layer:
+    """Make a memory of each number of the vectors by itself.
 
     Args:
         width: numbers in a vector.
         theta: the length of the window, in words: the longest text.
         order: how many polynomials; 1 is a running mean that fades with exp(-1/θ).
+        encoded: how many numbers, u = relu(U_x x + b_u), are remembered in the vector's place.
+            None: the vector itself, so that there is nothing to be trained.
 
     Returns:
-        The layer, of width·order outputs.
+        The layer, of width·order outputs (encoded·order).
     """
+    channels = encoded or width
     options = {"input_projection": False, "initializers": CHILKURI_2021}
-    return LMU(width, width, order, theta, **options)
+    memory = LMU(channels, channels, order, theta, **options)
+    return memory if encoded is None else Stack([Encoder(width, encoded), memory])
 
 
 def memory_text_classifier(
-    words: int, width: int, classes: int, theta: float, *, order: int = 1, trained: bool = False
+    words: int,
+    width: int,
+    classes: int,
+    theta: float,
+    *,
+    order: int = 1,
+    encoded: int | None = None,
+    trained: bool = False,
+    dropout: float = 0.0,
 ) -> TextClassifier:
     """Make the smallest network that tells texts apart: a fading mean of their words, and a line.
 
@@ -34,10 +54,13 @@ def memory_text_classifier(
         classes: how many classes; 1 gives one score, for and against.
         theta: the length of the window, in words: the longest text.
         order: how many polynomials, d.
+        encoded: how many numbers, relu(U_x x + b_u), are remembered in a vector's place. None: the
+            vector itself.
         trained: whether the vectors are trained.
+        dropout: the share of what is read out that is dropped in training.
 
     Returns:
-        The network, of classes·(width·order + 1) parameters and the vectors.
+        The network, of classes·(width·order + 1) parameters, the encoder's and the vectors.
 
     Example:
         >>> network = memory_text_classifier(words=400, width=300, classes=1, theta=400.0)
@@ -47,12 +70,20 @@ def memory_text_classifier(
     References:
         Chilkuri and Eliasmith 2021, section 4.3.
     """
-    reader = TextReader(Words(words, width, trained=trained), text_memory(width, theta, order))
-    return TextClassifier(reader, classes)
+    memory = text_memory(width, theta, order, encoded)
+    return TextClassifier(TextReader(Words(words, width, trained=trained), memory), classes, dropout)
 
 
 def memory_pair_classifier(
-    words: int, width: int, classes: int, theta: float, *, order: int = 1, trained: bool = False
+    words: int,
+    width: int,
+    classes: int,
+    theta: float,
+    *,
+    order: int = 1,
+    encoded: int | None = None,
+    trained: bool = False,
+    dropout: float = 0.0,
 ) -> PairClassifier:
     """Make the smallest network for pairs of texts: a fading mean of each, compared.
 
@@ -62,10 +93,13 @@ def memory_pair_classifier(
         classes: how many classes; 1 gives one score, for and against.
         theta: the length of the window, in words: the longest text.
         order: how many polynomials, d.
+        encoded: how many numbers, relu(U_x x + b_u), are remembered in a vector's place. None: the
+            vector itself.
         trained: whether the vectors are trained.
+        dropout: the share of what is read out that is dropped in training.
 
     Returns:
-        The network, of classes·(4·width·order + 1) parameters and the vectors.
+        The network, of classes·(4·width·order + 1) parameters, the encoder's and the vectors.
 
     Example:
         >>> network = memory_pair_classifier(words=400, width=300, classes=3, theta=50.0)
@@ -75,8 +109,8 @@ def memory_pair_classifier(
     References:
         Chilkuri and Eliasmith 2021, section 4.3.
     """
-    reader = TextReader(Words(words, width, trained=trained), text_memory(width, theta, order))
-    return PairClassifier(reader, classes)
+    memory = text_memory(width, theta, order, encoded)
+    return PairClassifier(TextReader(Words(words, width, trained=trained), memory), classes, dropout)
 
 
 def lmu_language_model(

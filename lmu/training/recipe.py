@@ -42,13 +42,14 @@ def correct(scores: Tensor, targets: Tensor) -> Tensor:
     """Count the examples whose highest score is that of their class, and all examples.
 
     Args:
-        scores (examples, classes): the predictions.
-        targets (examples): the classes.
+        scores (examples, classes): the predictions; or (examples), one score for and against.
+        targets (examples): the classes; or 1 and 0, for and against.
 
     Returns:
         sums (2).
     """
-    return torch.tensor([(scores.argmax(-1) == targets).sum().item(), targets.numel()])
+    decisions = scores > 0 if scores.ndim == targets.ndim else scores.argmax(-1)
+    return torch.tensor([(decisions == targets).sum().item(), targets.numel()])
 
 
 def squares(predictions: Tensor, targets: Tensor) -> Tensor:
