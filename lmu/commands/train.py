@@ -63,12 +63,15 @@ def train(
     metric = run.recipe.metric
     name = next(iter(result.figures))
     score = metric.show(result.score) if name == metric.name else f"{result.score:.2f}"
-    trained = f"epoch {outcome.best_epoch} of {run.recipe.epochs}" if outcome.history else "untrained"
+    trained = (
+        f"epoch {outcome.best_epoch} of {run.recipe.epochs}" if outcome.history else "untrained"
+    )
     who = f"this run ({run.model}), {trained}"
     print_scores(experiment, score, who)
     for name, value in list(result.figures.items())[1:]:
         typer.echo(f"{name}: {metric.show(value)}")
+    epoch = result.seconds / max(1, len(outcome.history))
     typer.echo(
-        f"{result.seconds:.0f} s of training, {result.seconds / max(1, len(outcome.history)):.2f} s an "
-        f"epoch, {result.parameters:,} parameters. Weights: {run.folder.path / BEST}"
+        f"{result.seconds:.0f} s of training, {epoch:.2f} s an epoch, {result.parameters:,} "
+        f"parameters. Weights: {run.folder.path / BEST}"
     )

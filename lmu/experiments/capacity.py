@@ -33,7 +33,9 @@ def reader(data: Dataset) -> DelayReader:
 
 def by_delay(network: Network, data: Dataset) -> dict[str, float]:
     """Compute the error over all delays, and at each."""
-    outputs, targets = map(torch.cat, zip(*predictions(network, network, data.test, 1)))
+    outputs, targets = map(
+        torch.cat, zip(*predictions(network, network, data.test, 1), strict=True)
+    )
     errors = {"NRMSE": METRIC.score([(outputs, targets)])}
     for place, delay in enumerate(delay_steps(data.test.inputs.shape[-2] // 2)):
         own = outputs[..., place], targets[..., place]

@@ -133,7 +133,7 @@ class Run:
             figures=figures,
             best_epoch=outcome.best_epoch,
             epochs=len(outcome.history),
-            parameters=parameter_count(self.network),
+            parameters=parameter_count(self.network) if outcome.history else 0,
             seconds=round(sum(entry["seconds"] for entry in outcome.history), 1),
             examples=(train, validation, test),
             data=self.digest,
