@@ -49,8 +49,8 @@ LAYERS = {
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
            layers.stack < layers.blocks < layers
         3  models.network models.words models.attention
-           < models.classifier models.delays models.predictor models.readout models.text
-           models.language_model models.beam_search < models.translator
+           < models.classifier models.deep_classifier models.delays models.predictor
+           models.readout models.text models.language_model models.beam_search < models.translator
            < models.parallel models.baselines < models
         4  data.files data.splits data.vocabulary
            < data.delays data.glove data.mackey_glass data.mnist < data.imdb data.pairs < data

@@ -116,7 +116,12 @@ class Training:
         for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad()
+        inputs.requires_grad_(self.recipe.adversary > 0)
         loss = self.recipe.loss(self.forward(inputs), targets)
+        if self.recipe.adversary:
+            (gradient,) = torch.autograd.grad(loss, inputs, retain_graph=True)
+            worse = moved(inputs.detach(), gradient, self.recipe.adversary)
+            loss = (loss + self.recipe.loss(self.forward(worse), targets)) / 2
         loss.backward()
         if self.recipe.largest_gradient is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.largest_gradient)
@@ -163,6 +168,12 @@ class Training:
         if state["dropout_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["dropout_cuda"])
         self.history = state["history"]
+
+
+def moved(inputs: Tensor, gradient: Tensor, distance: float) -> Tensor:
+    """Move each of `inputs (examples, ...)` along its gradient by a distance."""
+    norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
+    return inputs + distance * gradient / norms.view(-1, *[1] * (gradient.ndim - 1))
 
 
 def predictions(

@@ -103,6 +103,9 @@ class Recipe:
             the optimiser are multiplied by.
         largest_gradient: the norm of all gradients together that is not exceeded: longer ones are
             shortened to it. None: they are taken as they are.
+        adversary: how far inputs are moved to where the network does worst, in Euclidean norm,
+            x + adversary · g / |g| with g the gradient of the loss; half of the loss is then that
+            of the moved inputs (Goodfellow, Shlens and Szegedy 2015). 0: they are not moved.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -113,6 +116,7 @@ class Recipe:
     examples: int | None = None
     schedule: Callable[[float], float] = constant
     largest_gradient: float | None = None
+    adversary: float = 0.0
 
     def with_epochs(self, epochs: int | None) -> "Recipe":
         """Return the recipe with another number of epochs; None leaves it as it is."""
