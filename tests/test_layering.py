@@ -59,10 +59,12 @@ LAYERS = {
            experiments.capacity experiments.mackey_glass experiments.psmnist < experiments
         7  speedup.cases < speedup.timing < speedup.chart < speedup
         8  tables.table < tables.page tables.results tables.speedups < tables
-        9  commands.options commands.scores
-           < commands.evaluate commands.list commands.speedup commands.table commands.train
-           < commands < cli
-        10 .
+        9  pictures.canvas < pictures.capacity pictures.prediction pictures.sizes pictures.window
+           < pictures
+        10 commands.options commands.scores
+           < commands.evaluate commands.list commands.plot commands.speedup commands.table
+           commands.train < commands < cli
+        11 .
     """,
 }
 

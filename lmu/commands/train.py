@@ -1,6 +1,7 @@
 """`lmu train`: train one of an experiment's models, and print its score."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ from lmu.commands.options import DataDir, Device, Name, Threads, explained
 from lmu.commands.scores import print_scores
 from lmu.experiments import Budget, Run
 from lmu.training import BEST, write
+
+
+def installed(asked: bool) -> bool:
+    """Refuse to write for a TensorBoard that is not there."""
+    if asked and find_spec("tensorboard") is None:
+        raise typer.BadParameter("needs tensorboard: type pip install 'linrec[tensorboard]'.")
+    return asked
 
 
 def train(
@@ -36,6 +44,10 @@ def train(
         bool,
         typer.Option("--resume", help="Go on with the run in the run folder, if there is one."),
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", callback=installed, help="Metrics for TensorBoard, too."),
+    ] = False,
     threads: Threads = None,
 ) -> None:
     """Train one of an experiment's models and print its score beside the published ones."""
@@ -54,7 +66,7 @@ def train(
     if run.data.reduced:
         typer.echo(f"The data are not the published ones: {run.data.reduced}")
     try:
-        result, outcome = run.train(progress=sys.stderr.isatty())
+        result, outcome = run.train(progress=sys.stderr.isatty(), tensorboard=tensorboard)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command with --resume goes on.", err=True)
         raise typer.Exit(130) from None

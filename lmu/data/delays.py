@@ -16,8 +16,10 @@ def delay_steps(theta: int) -> tuple[int, ...]:
     return tuple(min(round(share * theta), theta - 1) for share in SHARES)
 
 
-def band_limited_noise(count: int, length: int, theta: int, generator: torch.Generator) -> Tensor:
-    """Draw signals of random phases and amplitudes up to 10 cycles a window.
+def band_limited_noise(
+    count: int, length: int, theta: int, generator: torch.Generator, cycles: int = CYCLES
+) -> Tensor:
+    """Draw signals of random phases and amplitudes up to so many cycles a window.
 
     They are scaled to a root mean square of 0.5, and fade in during a quarter of a window, since a
     memory of smooth signals cannot hold a jump.
@@ -27,11 +29,12 @@ def band_limited_noise(count: int, length: int, theta: int, generator: torch.Gen
         length: steps, a multiple of the window.
         theta: the window, in steps.
         generator: draws them.
+        cycles: the highest frequency, in cycles a window.
 
     Returns:
         signals (count, length), float64.
     """
-    highest = CYCLES * length // theta
+    highest = cycles * length // theta
     spectrum = torch.zeros(count, length // 2 + 1, dtype=torch.complex128)
     spectrum[:, 1 : highest + 1] = torch.randn(
         count, highest, dtype=torch.complex128, generator=generator

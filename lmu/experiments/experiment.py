@@ -30,11 +30,13 @@ class Figure:
         who: the model.
         value: what it reached, in the experiment's metric.
         source: how far the figure can be relied on.
+        parameters: how many numbers were trained; None where it is not known.
     """
 
     who: str
     value: float
     source: Source
+    parameters: int | None = None
 
 
 class Budget(StrEnum):

@@ -88,11 +88,12 @@ class Run:
             "parameters": parameter_count(self.network),
         }
 
-    def train(self, *, progress: bool = False) -> tuple[Record, Outcome]:
+    def train(self, *, progress: bool = False, tensorboard: bool = False) -> tuple[Record, Outcome]:
         """Train to the end and score the test examples, by the best validation epoch's weights.
 
         Args:
             progress: whether to show progress bars.
+            tensorboard: whether to write the metrics for TensorBoard, too.
 
         Returns:
             The result, which is in the run folder too, and what came of the training.
@@ -109,6 +110,7 @@ class Run:
                 seed=self.seed,
                 forward=network.head,
                 progress=progress,
+                tensorboard=tensorboard,
             )
         batches = predictions(network, network.head, test, self.recipe.batch_size)
         figures = {self.recipe.metric.name: self.recipe.metric.score(batches)}

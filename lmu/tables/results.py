@@ -112,7 +112,8 @@ def figure_name(experiment: Experiment, results: list[Results]) -> str:
 def figure_row(figure: Figure) -> tuple[str, ...]:
     """Write a published figure."""
     remark = ", unconfirmed" if figure.source is Source.UNCONFIRMED else ""
-    return (f"{figure.who}{remark}", f"{figure.value:g}", "", "published", "", "", "", "")
+    size = f"{figure.parameters:,}" if figure.parameters else ""
+    return (f"{figure.who}{remark}", f"{figure.value:g}", "", "published", "", size, "", "")
 
 
 def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tuple[str, ...]:

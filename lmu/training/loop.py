@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from torch import Tensor, nn
 
+from lmu.training.board import log_to_tensorboard
 from lmu.training.learning_curve import learning_curve
 from lmu.training.recipe import Recipe
 from lmu.training.run_folder import BEST, CURVE, LAST, RunFolder
@@ -210,6 +211,7 @@ def train(
     seed: int,
     forward: Callable[[Tensor], Tensor] | None = None,
     progress: bool = False,
+    tensorboard: bool = False,
 ) -> Outcome:
     """Train a network, and leave it with the weights of its best validation epoch.
 
@@ -227,6 +229,7 @@ def train(
         forward: from a batch of inputs to predictions; None is the network itself. The inputs
             may be features that were computed once, and this the rest of the network.
         progress: whether to show progress bars.
+        tensorboard: whether to write the metrics for TensorBoard, too.
 
     Returns:
         The best epoch, its score and the history.
@@ -245,7 +248,7 @@ def train(
         run.load_state_dict(checkpoint)
     folder.relog(run.history)
     if len(run.history) < recipe.epochs:
-        _run_epochs(run, training, validation, folder, progress)
+        _run_epochs(run, training, validation, folder, progress, tensorboard)
     best = folder.load(BEST)
     if best is None:
         raise FileNotFoundError(
@@ -258,7 +261,12 @@ def train(
 
 
 def _run_epochs(
-    run: Training, training: Examples, validation: Examples, folder: RunFolder, progress: bool
+    run: Training,
+    training: Examples,
+    validation: Examples,
+    folder: RunFolder,
+    progress: bool,
+    tensorboard: bool,
 ) -> None:
     recipe = run.recipe
     batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples)
@@ -270,7 +278,10 @@ def _run_epochs(
     def finish_epoch() -> None:
         run.finish_epoch(batches.count, validation)
         entry = run.history[-1]
-        engine.state.metrics = {name: entry["validation_score"]}
+        engine.state.metrics = {
+            "training loss": entry["training_loss"],
+            name: entry["validation_score"],
+        }
         folder.log(entry)
         # The best before the last: killed between the two, the run goes on from the epoch
         # before and comes to the same best again.
@@ -285,6 +296,8 @@ def _run_epochs(
         told = Events.ITERATION_COMPLETED(every=max(1, len(batches) // 50))
         ProgressBar().attach(engine, metric_names="all", event_name=told)
     engine.add_event_handler(Events.EPOCH_COMPLETED, finish_epoch)
+    if tensorboard:
+        log_to_tensorboard(engine, run.optimizer, folder.path, len(run.history))
     engine.load_state_dict(
         {
             "epoch": len(run.history),
