@@ -52,10 +52,12 @@ LAYERS = {
            < models.classifier models.predictor models.readout models.text models.language_model
            models.beam_search < models.translator < models.parallel models.baselines < models
         4  data.files data.splits data.vocabulary < data.glove data.mackey_glass data.mnist
-           < data.imdb data.pairs < data
+           data.iwslt15 data.text8 < data.imdb data.pairs < data
         5  training.recipe training.run_folder < training.learning_curve < training.loop < training
         6  experiments.experiment < experiments.record < experiments.running
-           experiments.mackey_glass experiments.psmnist < experiments
+           experiments.mackey_glass experiments.psmnist experiments.texts
+           < experiments.imdb experiments.pairs experiments.text8 < experiments.iwslt15
+           < experiments
         7  commands.options commands.scores
            < commands.evaluate commands.list commands.train < commands < cli
         8  .

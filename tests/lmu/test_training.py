@@ -270,6 +270,19 @@ def test_batches_of_fewer_examples_are_drawn_anew() -> None:
     assert not torch.equal(one.sort().values, other.sort().values)
 
 
+def test_batches_of_alike_lengths_hold_each_example_once() -> None:
+    lengths = torch.randint(1, 50, (900,), generator=torch.Generator().manual_seed(1))
+    batches = Batches((lengths, lengths), 8, torch.Generator().manual_seed(0), lengths=lengths)
+    one, other = list(batches), list(batches)
+    assert torch.equal(torch.cat([batch for batch, _ in one]).sort().values, lengths.sort().values)
+    # A hundred batches of random lengths 1 … 49, sorted: neighbours differ by one or two.
+    spread = torch.tensor([float(batch.max() - batch.min()) for batch, _ in one])
+    assert spread.mean() < 2
+    # Neither the batches' order nor who is in them is the same again.
+    assert [batch[0].item() for batch, _ in one] != [batch[0].item() for batch, _ in other]
+    assert {tuple(batch.tolist()) for batch, _ in one} != {tuple(b.tolist()) for b, _ in other}
+
+
 @pytest.mark.parametrize("size", [1, 7, 40, 100])
 def test_predictions_do_not_depend_on_batches_and_drop_nothing_out(size: int) -> None:
     network = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5))
