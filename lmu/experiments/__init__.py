@@ -6,14 +6,19 @@ from lmu.experiments.experiment import Experiment as Experiment
 from lmu.experiments.experiment import Figure as Figure
 from lmu.experiments.experiment import Setting as Setting
 from lmu.experiments.experiment import Source as Source
+from lmu.experiments.imdb import IMDB
+from lmu.experiments.iwslt15 import IWSLT15
 from lmu.experiments.mackey_glass import MACKEY_GLASS
+from lmu.experiments.pairs import QQP, SNLI_RELATIONS
 from lmu.experiments.psmnist import PSMNIST
 from lmu.experiments.record import Record as Record
 from lmu.experiments.running import Evaluation as Evaluation
 from lmu.experiments.running import Run as Run
 from lmu.experiments.running import evaluate as evaluate
 from lmu.experiments.running import restore as restore
+from lmu.experiments.text8 import TEXT8
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (PSMNIST, MACKEY_GLASS, CAPACITY)
+    experiment.name: experiment
+    for experiment in (PSMNIST, MACKEY_GLASS, IMDB, QQP, SNLI_RELATIONS, TEXT8, IWSLT15, CAPACITY)
 }

@@ -47,10 +47,15 @@ def most_likely(scores: Tensor) -> Tensor:
     return scores.argmax(-1)
 
 
+def binary_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """Compute the mean cross-entropy of one score, for (1) and against (0)."""
+    return torch.nn.functional.binary_cross_entropy_with_logits(scores, targets.to(scores.dtype))
+
+
 def binary_recipe(learning_rate: float, epochs: int, batch_size: int = 100) -> Recipe:
     """Train one score, for and against, at a learning rate that falls to zero."""
     return Recipe(
-        loss=torch.nn.functional.binary_cross_entropy_with_logits,
+        loss=binary_loss,
         metric=ACCURACY,
         optimizer=partial(torch.optim.Adam, lr=learning_rate),
         batch_size=batch_size,

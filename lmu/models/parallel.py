@@ -71,7 +71,9 @@ def memory_text_classifier(
         Chilkuri and Eliasmith 2021, section 4.3.
     """
     memory = text_memory(width, theta, order, encoded)
-    return TextClassifier(TextReader(Words(words, width, trained=trained), memory), classes, dropout)
+    return TextClassifier(
+        TextReader(Words(words, width, trained=trained), memory), classes, dropout
+    )
 
 
 def memory_pair_classifier(
@@ -110,7 +112,9 @@ def memory_pair_classifier(
         Chilkuri and Eliasmith 2021, section 4.3.
     """
     memory = text_memory(width, theta, order, encoded)
-    return PairClassifier(TextReader(Words(words, width, trained=trained), memory), classes, dropout)
+    return PairClassifier(
+        TextReader(Words(words, width, trained=trained), memory), classes, dropout
+    )
 
 
 def lmu_language_model(

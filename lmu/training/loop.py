@@ -46,6 +46,7 @@ class Batches:
         size: examples in a batch; the last batch has what remains.
         generator: draws the order.
         count: how many of the examples, drawn anew each time. None: all.
+        lengths (examples): numbers in which those of a batch are alike. None: any are together.
     """
 
     def __init__(
@@ -54,19 +55,36 @@ class Batches:
         size: int,
         generator: torch.Generator,
         count: int | None = None,
+        lengths: Tensor | None = None,
     ) -> None:
         self.inputs, self.targets = examples
         self.size = size
         self.generator = generator
         self.count = min(count or len(self.inputs), len(self.inputs))
+        self.lengths = lengths
 
     def __len__(self) -> int:
         return len(range(0, self.count, self.size))
 
     def __iter__(self) -> Iterator[Examples]:
         order = torch.randperm(len(self.inputs), generator=self.generator)[: self.count]
-        for chosen in order.to(self.inputs.device).split(self.size):
+        for chosen in self.grouped(order):
+            chosen = chosen.to(self.inputs.device)
             yield self.inputs[chosen], self.targets[chosen]
+
+    def grouped(self, order: Tensor) -> list[Tensor]:
+        """Take an order apart into batches, of examples of like length if these are known.
+
+        A hundred batches are drawn at a time and sorted by length, so that which examples meet
+        is still left to chance; then the batches are shuffled.
+        """
+        if self.lengths is None:
+            return list(order.split(self.size))
+        batches: list[Tensor] = []
+        for drawn in order.split(100 * self.size):
+            batches += drawn[self.lengths[drawn].argsort(stable=True)].split(self.size)
+        shuffled = torch.randperm(len(batches), generator=self.generator)
+        return [batches[place] for place in shuffled.tolist()]
 
 
 class Training:
@@ -269,7 +287,8 @@ def _run_epochs(
     tensorboard: bool,
 ) -> None:
     recipe = run.recipe
-    batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples)
+    lengths = None if recipe.length is None else recipe.length(training[0]).cpu()
+    batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples, lengths)
     engine = Engine(run.step)
     # Its own reports exceptions that are raised as well, and is shared with other engines.
     engine.logger = logging.Logger(__name__, level=logging.CRITICAL)

@@ -99,6 +99,8 @@ class Recipe:
         batch_size: examples in a step, and in a batch that is scored.
         epochs: how often all examples are seen. 0: the network is scored as it was built.
         examples: how many examples, drawn anew, make an epoch; None: all.
+        length: from all inputs to a number for each, by which those of a batch are alike: their
+            lengths, so that there is little padding. None: batches are drawn at random.
         schedule: from the share of all steps that are done, 0 … 1, to what the learning rates of
             the optimiser are multiplied by.
         largest_gradient: the norm of all gradients together that is not exceeded: longer ones are
@@ -114,6 +116,7 @@ class Recipe:
     batch_size: int
     epochs: int
     examples: int | None = None
+    length: Callable[[Tensor], Tensor] | None = None
     schedule: Callable[[float], float] = constant
     largest_gradient: float | None = None
     adversary: float = 0.0
