@@ -52,8 +52,9 @@ def speedup(
     with explained():
         cases = chosen(names or list(NAMES), longest)
         kept = None if output is None else output / "speedup.json"
-        earlier = kept is not None and kept.is_file()
-        found = Speedups.from_json(kept.read_text()) if earlier else Speedups.here()
+        found = Speedups.here()
+        if kept is not None and kept.is_file():
+            found = Speedups.from_json(kept.read_text())
         if found.hardware != Speedups.here().hardware:
             raise ValueError(
                 f"`{kept}` has timings of another machine ({found.hardware}): expected this one's "

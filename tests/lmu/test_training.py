@@ -69,14 +69,24 @@ def run(
     resume: bool = False,
     recipe: Recipe = RECIPE,
     seed: int = 3,
-    **options: bool,
+    progress: bool = False,
+    tensorboard: bool = False,
 ) -> tuple[nn.Module, Outcome]:
     """Train a small network with dropout on 40 examples: six steps an epoch."""
     torch.manual_seed(0)
     running = nn.BatchNorm1d(16) if recipe.adversary else nn.Identity()
     network = nn.Sequential(nn.Linear(5, 16), running, nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
     folder = RunFolder(path, CONFIGURATION, resume=resume)
-    return network, train(network, examples(1), examples(2), recipe, folder, seed=seed, **options)
+    return network, train(
+        network,
+        examples(1),
+        examples(2),
+        recipe,
+        folder,
+        seed=seed,
+        progress=progress,
+        tensorboard=tensorboard,
+    )
 
 
 def without_time(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
