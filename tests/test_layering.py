@@ -59,8 +59,8 @@ LAYERS = {
            < training.loop < training
         6  experiments.experiment < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
-           < experiments.imdb experiments.pairs experiments.text8 < experiments.iwslt15
-           < experiments
+           < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
+           experiments.text8 < experiments
         7  speedup.cases < speedup.timing < speedup.chart < speedup
         8  tables.table < tables.page tables.results tables.speedups < tables
         9  pictures.canvas < pictures.capacity pictures.prediction pictures.sizes pictures.window

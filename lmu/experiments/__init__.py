@@ -4,9 +4,11 @@ from lmu.experiments.capacity import CAPACITY
 from lmu.experiments.experiment import Budget as Budget
 from lmu.experiments.experiment import Experiment as Experiment
 from lmu.experiments.experiment import Figure as Figure
+from lmu.experiments.experiment import Pretraining as Pretraining
 from lmu.experiments.experiment import Setting as Setting
 from lmu.experiments.experiment import Source as Source
 from lmu.experiments.imdb import IMDB
+from lmu.experiments.imdb_pretrained import IMDB_LANGUAGE, IMDB_PRETRAINED
 from lmu.experiments.iwslt15 import IWSLT15
 from lmu.experiments.mackey_glass import MACKEY_GLASS
 from lmu.experiments.pairs import QQP, SNLI_RELATIONS
@@ -20,5 +22,16 @@ from lmu.experiments.text8 import TEXT8
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (PSMNIST, MACKEY_GLASS, IMDB, QQP, SNLI_RELATIONS, TEXT8, IWSLT15, CAPACITY)
+    for experiment in (
+        PSMNIST,
+        MACKEY_GLASS,
+        IMDB,
+        QQP,
+        SNLI_RELATIONS,
+        IMDB_LANGUAGE,
+        IMDB_PRETRAINED,
+        TEXT8,
+        IWSLT15,
+        CAPACITY,
+    )
 }

@@ -47,16 +47,31 @@ class Budget(StrEnum):
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """Another experiment, whose model is trained first, with the same seed and budget.
+
+    Args:
+        experiment: which.
+        hand_over: gives what its network has learned to the network that is trained next.
+    """
+
+    experiment: "Experiment"
+    hand_over: Callable[[Network, Network], None]
+
+
+@dataclass(frozen=True)
 class Setting:
     """A network, and how it is trained.
 
     Args:
         network: builds the network for the data, its weights drawn from torch's global generator.
         recipe: how it is trained.
+        pretraining: what is trained before, and handed over. None: nothing.
     """
 
     network: Callable[[Dataset], Network]
     recipe: Recipe
+    pretraining: Pretraining | None = None
 
 
 Model = Mapping[Budget, Setting]  # what each budget pays for

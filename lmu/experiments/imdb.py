@@ -5,8 +5,8 @@ the longest text, so that it is a fading sum over the words; and one score that 
 last state: 301 parameters with vectors of 300 numbers. It is here as `lmu-mean`.
 
 The vectors that a package brings have 50 numbers, of which a line can read less: the 51 parameters
-end near 73 percent. So `lmu` has the whole of equation 18, u = relu(U_x x + b_u): eight numbers are
-remembered in the vector's place, each a sum over words of what it finds in them. That is 417
+end near 73 percent. So `lmu` has the whole of equation 18, u = relu(U_x x + b_u): sixteen numbers
+are remembered in the vector's place, each a sum over words of what it finds in them. That is 833
 parameters, of the same model.
 
 The paper's learning rates, epochs and lengths were not found. Ours were chosen on validation data:
@@ -72,7 +72,7 @@ IMDB = Experiment(
     baselines=(Figure("LSTM, 50k parameters", 87.29, Source.UNCONFIRMED),),
     data=reviews,
     models={
-        "lmu": memory(encoded=8, learning_rate=0.1),
+        "lmu": memory(encoded=16, learning_rate=0.1),
         "lmu-mean": memory(encoded=None, learning_rate=0.1),
         "lstm": lstm(hidden_size=64, learning_rate=0.005),
     },

@@ -28,7 +28,7 @@ from lmu.experiments.experiment import (
     Setting,
     Source,
 )
-from lmu.experiments.text8 import warm_then_falling
+from lmu.experiments.texts import mean, nats, padded_loss, warm_then_falling
 from lmu.models import BeamSearch, Network, lmu_translator, lstm_translator
 from lmu.models.translator import Translator
 from lmu.training import Metric, Recipe
@@ -41,31 +41,6 @@ SMOOTHING = 0.1
 def talks(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the pairs of sentences, the same for every seed."""
     return iwslt15(folder, pieces=4_000 if budget is Budget.QUICK else 8_000, longest=LONGEST)
-
-
-def loss(logits: Tensor, targets: Tensor, smoothing: float = SMOOTHING) -> Tensor:
-    """Compute the mean cross-entropy, in nats a piece, without the padding.
-
-    Args:
-        logits (pairs, time, pieces): the scores, as far as the longest target goes.
-        targets (pairs, time or more): the pieces.
-        smoothing: the share of probability that is spread over all pieces.
-    """
-    targets = targets[:, : logits.shape[1]].flatten().long()
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), targets, ignore_index=0, label_smoothing=smoothing
-    )
-
-
-def nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum the cross-entropy of all pieces, and count them; arguments as of `loss`."""
-    count = (targets != 0).sum().double()
-    return torch.stack([loss(logits, targets, smoothing=0.0).double() * count, count])
-
-
-def mean(sums: Tensor) -> float:
-    """Divide the first sum by the second."""
-    return (sums[0] / sums[1]).item()
 
 
 NATS_PER_PIECE = Metric("nats per piece", nats, mean, higher_is_better=False, digits=3)
@@ -120,7 +95,7 @@ def bleu(network: Network, data: Dataset) -> Mapping[str, float]:
 def recipe(learning_rate: float, epochs: int) -> Recipe:
     """Train by Adam on batches of 32 pairs of like length."""
     return Recipe(
-        loss=loss,
+        loss=partial(padded_loss, smoothing=SMOOTHING),
         metric=NATS_PER_PIECE,
         optimizer=partial(torch.optim.Adam, lr=learning_rate),
         batch_size=32,

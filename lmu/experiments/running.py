@@ -34,6 +34,8 @@ class Run:
         device: where to train, as torch calls it.
         resume: True goes on with the run that the folder holds, if it holds one.
 
+    What is trained before, if anything is, has the folder `pretraining` in the run folder.
+
     Raises:
         FileExistsError: the folder holds something and `resume` is False.
         FileNotFoundError: the data are neither here nor can they be downloaded.
@@ -70,6 +72,18 @@ class Run:
             self.configuration(),
             resume=resume,
         )
+        self.pretraining = setting.pretraining
+        self.before: Run | None = None
+        if self.pretraining is not None:
+            self.before = Run(
+                self.pretraining.experiment,
+                self.folder.path / "pretraining",
+                budget=budget,
+                seed=seed,
+                data_folder=data_folder,
+                device=device,
+                resume=resume,
+            )
 
     def configuration(self) -> dict[str, Any]:
         """Write down what decides the result, in values that JSON knows."""
@@ -99,6 +113,9 @@ class Run:
             The result, which is in the run folder too, and what came of the training.
         """
         network = self.network.to(self.device)
+        if self.before is not None and self.pretraining is not None:
+            self.before.train(progress=progress, tensorboard=tensorboard)
+            self.pretraining.hand_over(self.before.network, network)
         training, validation, test = (self._features(split) for split in self.data.splits)
         with _seeded(self.seed, self.device):
             outcome = train_network(

@@ -26,7 +26,7 @@ from lmu.experiments.experiment import (
     Setting,
     Source,
 )
-from lmu.experiments.texts import most_likely
+from lmu.experiments.texts import mean, most_likely, warm_then_falling
 from lmu.models import LanguageModel, lmu_language_model, lstm_language_model
 from lmu.training import Metric, Recipe
 
@@ -56,15 +56,10 @@ def nats(logits: Tensor, targets: Tensor) -> Tensor:
 
 def bits(sums: Tensor) -> float:
     """Divide the first sum by the second, in bits."""
-    return (sums[0] / sums[1]).item() / math.log(2.0)
+    return mean(sums) / math.log(2.0)
 
 
 BITS_PER_CHARACTER = Metric("bits per character", nats, bits, higher_is_better=False, digits=3)
-
-
-def warm_then_falling(done: float) -> float:
-    """Let the learning rate rise for a twentieth of the steps, then fall along a cosine."""
-    return min(1.0, 20.0 * done) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def recipe(learning_rate: float, budget: Budget) -> Recipe:

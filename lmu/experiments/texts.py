@@ -1,5 +1,6 @@
 """What the experiments with texts have in common: words that have vectors, and scores."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,6 +31,36 @@ def with_vectors(make: Callable[..., Any], **sizes: Any) -> Callable[[Dataset], 
         return network
 
     return build
+
+
+def padded_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Compute the mean cross-entropy of what may be next, in nats, without the padding.
+
+    Args:
+        logits (texts, time, words): the scores, as far as the longest target goes.
+        targets (texts, time or more): the words that are next; 0 is padding.
+        smoothing: the share of probability that is spread over all words.
+    """
+    targets = targets[:, : logits.shape[1]].flatten().long()
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets, ignore_index=0, label_smoothing=smoothing
+    )
+
+
+def nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum the cross-entropy of all words, and count them; arguments as of `padded_loss`."""
+    count = (targets != 0).sum().double()
+    return torch.stack([padded_loss(logits, targets).double() * count, count])
+
+
+def mean(sums: Tensor) -> float:
+    """Divide the first sum by the second."""
+    return (sums[0] / sums[1]).item()
+
+
+def warm_then_falling(done: float) -> float:
+    """Let the learning rate rise for a twentieth of the steps, then fall along a cosine."""
+    return min(1.0, 20.0 * done) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def falling(done: float) -> float:
