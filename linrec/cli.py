@@ -18,3 +18,7 @@ def main() -> None:
     from linrec.commands import app
 
     app()
+
+
+if __name__ == "__main__":  # python -m linrec.cli
+    main()

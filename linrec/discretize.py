@@ -104,7 +104,7 @@ def check_step(dt: float | Tensor, system: StateSpace) -> Tensor:
     if isinstance(dt, int | float) and not dt > 0:
         raise ValueError(f"`dt` is {dt}: expected a positive step.")
     if isinstance(dt, int | float):
-        steps = torch.tensor(dt, dtype=torch.float64)
+        steps = torch.tensor(dt, dtype=torch.float64, device=system.device)
     elif not torch.compiler.is_compiling() and known_negative(steps):
         raise ValueError(
             f"`dt` has a smallest entry of {float(steps.min())}: expected positive steps."
@@ -171,7 +171,7 @@ def exponential_integrals(
     rows = torch.cat([dense.expand(*batch, n, n), driven.expand(*batch, n, m)], -1)
     augmented = torch.nn.functional.pad(rows, (0, (count - 1) * m, 0, count * m))
     if count > 1:
-        shift = torch.ones((count - 1) * m, dtype=B.dtype, device=B.device)
+        shift = B.new_ones((count - 1) * m)
         augmented = augmented + torch.nn.functional.pad(torch.diag_embed(shift), (n + m, 0, n, m))
     first_row = torch.linalg.matrix_exp(augmented)[..., :n, :]
     return Dense(first_row[..., :n]), list(first_row[..., n:].split(m, dim=-1))
@@ -245,9 +245,17 @@ def generalized_bilinear(
         identity = torch.eye(A.state_size, dtype=z.dtype, device=z.device)
         implicit = identity - alpha * z
         structure = Dense(torch.linalg.solve(implicit, identity + (1 - alpha) * z))
-        solved = torch.linalg.solve(implicit, B * steps[..., None, None])
-        read = torch.linalg.solve(implicit, identity if C is None else C, left=False)
+        solved = divide(implicit, B * steps[..., None, None])
+        read = divide(implicit, identity if C is None else C, left=False)
     if alpha == 0:
         return structure, solved, C, D
     through = alpha * (solved if C is None else C @ solved)
     return structure, solved, read, through if D is None else D + through
+
+
+def divide(by: Tensor, matrices: Tensor, *, left: bool = True) -> Tensor:
+    """Multiply matrices by an inverse from the left or the right, batch axes broadcasting.
+
+    torch takes `(k, n)` beside `(k, n, n)` for k vectors. With as many axes it cannot.
+    """
+    return torch.linalg.solve(by, matrices[(None,) * (by.ndim - matrices.ndim)], left=left)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, double_dtype
+from linrec.discretize import divide
 from linrec.structures import Diagonal, Structure, Varying
 from linrec.systems import LinearRecurrence, StateSpace
 
@@ -196,9 +197,9 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
     B = (identity if system.B is None else system.B.to(A.dtype)).unsqueeze(-3)
     omega = frequencies.to(A.device, torch.float64)[:, None, None]
     if isinstance(system, StateSpace):
-        states = torch.linalg.solve(1j * omega * identity - A, B)
+        states = divide(1j * omega * identity - A, B)
     else:
-        states = torch.linalg.solve(identity - A * torch.exp(-1j * omega), B)
+        states = divide(identity - A * torch.exp(-1j * omega), B)
     response = states if system.C is None else system.C.to(A.dtype).unsqueeze(-3) @ states
     if system.D is not None:
         response = response + system.D.to(A.dtype).unsqueeze(-3)

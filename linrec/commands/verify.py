@@ -1,5 +1,6 @@
 """`linrec verify`: is every way to run it the same function?"""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from typing import Annotated, TypedDict
@@ -68,7 +69,7 @@ def verify(
         raise typer.BadParameter(f"`{dtype}` is unknown: expected one of {', '.join(DTYPES)}.")
     torch.set_num_threads(1)  # cases are too small for more
     kind = None if dtype is None else DTYPES[dtype]
-    searches = package(kind) if target is None else [of_target(target, kind, dt, input_size)]
+    searches = package(kind) if target is None else of_target(target, kind, dt, input_size)
     # A table that is read by a program, or in a narrow window, keeps its columns whole.
     console, failed = Console(width=max(Console().width, WIDTH)), False
     for title, run in searches:
@@ -84,40 +85,32 @@ def verify(
 def package(dtype: torch.dtype | None) -> list[Verified]:
     """What the library promises of its own structures and executors."""
     drawn = cases(recurrences(structures_of(dtype)))
-
-    def operating(examples: int, seed: int, progress: Callable[[], object]) -> Report:
-        return search(
-            drawn, [Recurrent()], examples, seed, operations.PROPERTIES, **options(progress)
-        )
-
-    def running(examples: int, seed: int, progress: Callable[[], object]) -> Report:
-        return search(drawn, EXECUTORS, examples, seed, **options(progress))
-
-    return [("structures", operating), ("executors", running)]
+    return [of_operations("structures", drawn), of_cases("executors", drawn)]
 
 
 def of_target(
     target: str, dtype: torch.dtype | None, dt: float | None, input_size: int | None
-) -> Verified:
+) -> list[Verified]:
     """What is promised of the user's own."""
     found = made(load(target))
     if isinstance(found, Executor):
         executor, drawn = found, cases(recurrences(structures_of(dtype)))
-        return target, lambda n, seed, progress: search(
-            drawn, [executor], n, seed, progress=progress
-        )
+        # One that is wrong in one thing is so in most: its first failure says enough.
+        return [(target, lambda n, seed, shown: search(drawn, [executor], n, seed, progress=shown))]
     if isinstance(found, Structure):
         structure = found if dtype is None else found.to(dtype)
-        return of_cases(target, cases(recurrences(st.just(structure))))
+        around = cases(recurrences(st.just(structure)))
+        return [of_operations(target, around), of_cases(f"{target}, run", around)]
     if isinstance(found, nn.Module):
         module = found if dtype is None else found.to(dtype)
-        return target, lambda n, seed, progress: search_module(
+        checked = lambda n, seed, progress: search_module(  # noqa: E731  # one of several
             module, input_size, n, seed, **options(progress)
         )
+        return [(target, checked)]
     if isinstance(found, LinearRecurrence | StateSpace):
         system = recurrence(target, dt)
         system = system if dtype is None else system.to(dtype)
-        return of_cases(target, cases(st.just(system)))
+        return [of_cases(target, cases(st.just(system)))]
     raise typer.BadParameter(
         f"`{target}` is a {type(found).__name__}: expected a `LinearRecurrence`, a `StateSpace`, "
         "a structure, an executor, an `nn.Module`, or a function that makes one."
@@ -132,6 +125,13 @@ def structures_of(dtype: torch.dtype | None) -> st.SearchStrategy[Structure]:
 def options(progress: Callable[[], object]) -> Options:
     """Go on after a failure: the table shows what else fails."""
     return {"most_failures": 1000, "progress": progress}
+
+
+def of_operations(title: str, drawn: st.SearchStrategy) -> Verified:
+    """The five operations of the structures in these cases."""
+    return title, lambda n, seed, progress: search(
+        drawn, [Recurrent()], n, seed, operations.PROPERTIES, **options(progress)
+    )
 
 
 def of_cases(title: str, drawn: st.SearchStrategy) -> Verified:
@@ -164,6 +164,9 @@ def table(title: str, report: Report) -> Table:
 
 def heading(executor: Executor | nn.Module) -> str:
     """Name a column; long names in several words, so that they can be broken."""
-    name = str(executor) if isinstance(executor, Executor) else type(executor).__name__
-    short = name.replace("(size=None)", "").replace("()", "")
-    return re.sub(r"(?<=[a-zT])(?=[A-Z(])", " ", short)
+    name = type(executor).__name__
+    if dataclasses.is_dataclass(executor):
+        given = {field: getattr(executor, field.name) for field in dataclasses.fields(executor)}
+        own = [f"{field.name}={value}" for field, value in given.items() if value != field.default]
+        name += f"({', '.join(own)})" if own else ""
+    return re.sub(r"(?<=[a-zT])(?=[A-Z(])", " ", name)

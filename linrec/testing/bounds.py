@@ -95,6 +95,7 @@ class ErrorBounds:
         self.inputs, self.start = inputs.abs().unsqueeze(-1), start.abs()[..., None, :, None]
         self.recurrence, self.batch = recurrence, batch
         self.known: dict[Executor, Result] = {}
+        self.by_kind: dict[type[Executor], tuple[Tensor, Tensor]] = {}
         self.system = magnitudes(recurrence, self.steps)
         self.states = exact_states(recurrence, inputs, start).abs().unsqueeze(-1)
 
@@ -125,23 +126,29 @@ class ErrorBounds:
         if isinstance(executor, Auto):
             call = self.recurrence, self.steps, self.batch
             choices = [executor.select(*call, last_only=last) for last in (False, True)]
-        bounds = [self.of_one(choice) for choice in dict.fromkeys(choices)]
+        bounds = [self.of_kind(kind) for kind in dict.fromkeys(map(kind_of, choices))]
         outputs, states = (torch.stack(each).amax(0) for each in zip(*bounds, strict=True))
         return self.finish(outputs, states)
 
-    def of_one(self, executor: Executor) -> tuple[Tensor, Tensor]:
+    def of_kind(self, kind: type[Executor]) -> tuple[Tensor, Tensor]:
         """Bound outputs `(*batch, time, p)` and states `(*batch, time + 1, n)`."""
-        if isinstance(executor, Recurrent):
+        if kind not in self.by_kind:
+            self.by_kind[kind] = self.computed(kind)
+        return self.by_kind[kind]
+
+    def computed(self, kind: type[Executor]) -> tuple[Tensor, Tensor]:
+        """Compute what `of_kind` remembers."""
+        if kind is Recurrent:
             states = self.step_by_step()
         elif self.system.varying:
             states = self.any_order_varying()
-        elif isinstance(executor, Toeplitz | FFTConvolution):
+        elif kind in (Toeplitz, FFTConvolution):
             states = self.one_product() + self.free_motion
         else:
             states = self.any_order() + self.free_motion
         states = states + self.underflow
         outputs = self.read(states)
-        fourier = isinstance(executor, FFTConvolution) and self.steps > 0
+        fourier = kind is FFTConvolution and self.steps > 0
         if fourier:
             outputs = outputs + self.transforms(self.system.C, self.system.D)
         if self.lengths is not None and not self.system.varying:
@@ -288,6 +295,12 @@ class ErrorBounds:
         last = states.gather(-2, ends.expand(*ends.shape[:-1], states.shape[-1])).squeeze(-2)
         own = torch.arange(self.steps) < ends.squeeze(-1)
         return Result(torch.where(own.unsqueeze(-1), outputs, 0), last)
+
+
+def kind_of(executor: Executor) -> type[Executor]:
+    """The class whose bound an executor keeps; `Executor`: that of any order of operations."""
+    known = (Recurrent, Toeplitz, FFTConvolution)
+    return next((kind for kind in known if isinstance(executor, kind)), Executor)
 
 
 def exact_states(recurrence: LinearRecurrence, inputs: Tensor, state: Tensor) -> Tensor:

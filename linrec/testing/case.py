@@ -11,7 +11,7 @@ from torch import Tensor
 from linrec._checks import common_dtype, double_dtype
 from linrec.executors import Executor, Result
 from linrec.response import adjoint
-from linrec.run import run
+from linrec.run import run, step
 from linrec.systems import LinearRecurrence
 from linrec.testing.bounds import ErrorBounds
 from linrec.testing.reference import exact_reference
@@ -70,14 +70,31 @@ class Case:
         return Result(*(b + eps * t.abs() for b, t in zip(bound, self.truth, strict=True)))
 
     def run(self, executor: Executor) -> Result:
-        """Run it."""
-        return run(
-            self.recurrence,
-            self.inputs,
-            self.initial_state,
-            lengths=self.lengths,
-            executor=executor,
-        )
+        """Run it; once for all properties."""
+        if executor not in self.results:
+            self.results[executor] = run(
+                self.recurrence,
+                self.inputs,
+                self.initial_state,
+                lengths=self.lengths,
+                executor=executor,
+            )
+        return self.results[executor]
+
+    @cached_property
+    def results(self) -> dict[Executor, Result]:
+        """What each executor gave."""
+        return {}
+
+    @cached_property
+    def singly(self) -> tuple[list[Tensor], Tensor | None]:
+        """Outputs of every step by itself, and the state after them, without lengths."""
+        outputs, state, recurrence = [], self.initial_state, self.recurrence
+        for t in range(self.steps):
+            now = recurrence.at(t) if recurrence.varying else recurrence
+            output, state = step(with_copies(now, recurrence.copies), self.inputs[..., t, :], state)
+            outputs.append(output)
+        return outputs, state
 
     def with_inputs(self, inputs: Tensor) -> "Case":
         """The same case with other inputs."""
@@ -129,6 +146,13 @@ class Case:
         dtype = double_dtype(torch.promote_types(recurrence.dtype, inputs.dtype))
         state = inputs.new_zeros(recurrence.state_size) if state is None else state
         return Case(recurrence.to(dtype), inputs.to(dtype), state.to(dtype))
+
+
+def with_copies(recurrence: LinearRecurrence, copies: int) -> LinearRecurrence:
+    """Give the system of one step, which is of one copy, its copies again."""
+    if recurrence.copies == copies:
+        return recurrence
+    return LinearRecurrence(recurrence.A, recurrence.B, recurrence.C, recurrence.D, copies=copies)
 
 
 def of_steps(recurrence: LinearRecurrence, start: int, stop: int) -> LinearRecurrence:

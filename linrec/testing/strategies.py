@@ -28,7 +28,7 @@ FEW = 24
 
 
 def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
-    """Draw tensors of a shape: few simple numbers each, or normal ones of one seed.
+    """Draw tensors of a shape: one number throughout, few simple ones each, or normal ones.
 
     Args:
         shape: their shape.
@@ -46,9 +46,12 @@ def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
         ...     assert drawn.shape == (2, 3)
         >>> test_shape()
     """
+    # A failure shrinks to fewer choices first: one number throughout is one choice for any shape,
+    # as the seed of normal numbers is, so that shapes can shrink without more of them.
+    same = st.sampled_from((1.0, 2.0, -0.5)).map(lambda x: torch.full(shape, x, dtype=dtype))
     random = st.integers(0, 2**31 - 1).map(lambda seed: normal(shape, dtype, seed))
     if int(np.prod(shape)) > FEW:
-        return random
+        return st.one_of(same, random, random)
     # Numbers whose products could be too small to be normal would only test the underflow.
     numbers = st.one_of(
         st.integers(-3, 3).map(float),
@@ -56,7 +59,7 @@ def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
     )
     parts = (2, *shape) if dtype.is_complex else shape
     drawn = arrays(np.float64, parts, elements=numbers, fill=st.nothing())
-    return st.one_of(drawn.map(lambda array: from_parts(array, dtype)), random)
+    return st.one_of(same, drawn.map(lambda array: from_parts(array, dtype)), random)
 
 
 def normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:

@@ -5,6 +5,7 @@
 # pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import linrec
 from linrec import StateSpace, discretize
+from linrec.discretize import phi
 from tests.cases import normal
 
 METHODS = {
@@ -166,6 +168,67 @@ def test_batches_of_systems() -> None:
     assert discretize(StateSpace(A, B), torch.rand(5)).batch_shape == (2,)
 
 
+@pytest.mark.parametrize("structure", [linrec.Dense, linrec.Diagonal])
+@pytest.mark.parametrize("method", METHODS)
+def test_states_are_the_outputs_where_there_is_no_C(method: str, structure: type) -> None:
+    A = normal(3, 3, seed=1) if structure is linrec.Dense else normal(3, seed=1)
+    B, identity, alpha = normal(3, 2, seed=3), torch.eye(3).double(), METHODS[method]
+    got = discretize(StateSpace(structure(A), B), 0.3, method, alpha=alpha)
+    expected = discretize(StateSpace(structure(A), B, identity), 0.3, method, alpha=alpha)
+    for mine, theirs in ((got.B, expected.B), (got.D, expected.D)):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
+    read = identity if got.C is None else got.C
+    torch.testing.assert_close(read, expected.C, rtol=1e-13, atol=1e-13)
+
+
+# As many systems, or steps, as states, inputs and outputs: no axis is taken for another.
+@pytest.mark.parametrize("C", [None, normal(2, 2, seed=4)])
+@pytest.mark.parametrize("structure", [linrec.Dense, linrec.Diagonal])
+@pytest.mark.parametrize("method", METHODS)
+def test_axes_of_equal_size(method: str, structure: type, C: Tensor | None) -> None:
+    matrix = structure is linrec.Dense
+    A, B = normal(2, 2, 2, seed=1) if matrix else normal(2, 2, seed=1), normal(2, 2, seed=3)
+    dt, alpha = torch.tensor([0.1, 0.4]).double(), METHODS[method]
+    several = discretize(StateSpace(structure(A), B, C), 0.3, method, alpha=alpha)
+    varying = discretize(StateSpace(structure(A[0]), B, C), dt, method, alpha=alpha)
+    for row in range(2):
+        one = discretize(StateSpace(structure(A[row]), B, C), 0.3, method, alpha=alpha)
+        now = discretize(StateSpace(structure(A[0]), B, C), dt[row], method, alpha=alpha)
+        for got, expected in ((several, one), (varying, now)):
+            for name, leaf in expected.leaves().items():
+                mine = got.leaves()[name]
+                mine = mine[row] if mine.ndim > leaf.ndim and len(mine) > 1 else mine.squeeze(0)
+                torch.testing.assert_close(mine, leaf, rtol=1e-13, atol=1e-13)
+
+
+def test_inputs_of_their_own_for_each_system() -> None:
+    A, B = normal(3, 3, seed=1), normal(2, 3, 1, seed=2)
+    both = discretize(StateSpace(A, B), 0.1)
+    for row in range(2):
+        torch.testing.assert_close(both.B[row], discretize(StateSpace(A, B[row]), 0.1).B)
+
+
+@pytest.mark.parametrize("structure", [linrec.Dense, linrec.Diagonal])
+def test_steps_are_mapped(structure: type) -> None:
+    A = normal(3, 3, seed=1) if structure is linrec.Dense else normal(3, seed=1)
+    steps = torch.tensor([0.1, 0.7]).double()
+    call = lambda dt: discretize(StateSpace(structure(A), torch.ones(3, 1).double()), dt).B  # noqa: E731  # said once for both
+    torch.testing.assert_close(torch.vmap(call)(steps)[1], call(steps[1]))
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+def test_phi_is_its_series(order: int) -> None:
+    """Against exact fractions, on both sides of where the series takes over."""
+    points = [-3.0, -1.25, -1.0, -0.26, -0.25, -0.2, -1e-9, 0.0, 1e-9, 0.24, 0.3, 1.2, 3.0]
+    exact = [
+        float(sum(Fraction(z) ** j / math.factorial(j + order) for j in range(60))) for z in points
+    ]
+    got = phi(torch.tensor(points, dtype=torch.float64), order)
+    torch.testing.assert_close(got, torch.tensor(exact, dtype=torch.float64), rtol=4e-14, atol=0)
+
+
 def test_prewarping_keeps_the_response_at_its_frequency() -> None:
     system = StateSpace([[0.0, 1.0], [-4.0, -0.5]], [[0.0], [1.0]], [[1.0, 0.0]], [[0.0]])
     system = StateSpace(*(m.double() for m in (system.A.to_dense(), *system.matrices())))
@@ -181,12 +244,17 @@ def test_prewarping_keeps_the_response_at_its_frequency() -> None:
     assert not torch.allclose(unwarped.A.to_dense(), made.A.to_dense())
 
 
-def test_float32_is_computed_in_float64() -> None:
-    A = normal(6, 6, seed=1)
-    single = discretize(StateSpace(A.float(), torch.ones(6, 1)), 0.7)
-    double = discretize(StateSpace(A.float().double(), torch.ones(6, 1).double()), 0.7)
-    assert single.A.dtype == torch.float32
-    torch.testing.assert_close(single.A.to_dense(), double.A.to_dense().float(), rtol=0, atol=0)
+@pytest.mark.parametrize("C", [None, normal(2, 6, seed=2)])
+@pytest.mark.parametrize("method", METHODS)
+def test_float32_is_computed_in_float64(method: str, C: Tensor | None) -> None:
+    A, B, alpha = normal(6, 6, seed=1).float(), torch.ones(6, 1), METHODS[method]
+    C = None if C is None else C.float()
+    single = discretize(StateSpace(A, B, C), 0.7, method, alpha=alpha)
+    wide = (None if matrix is None else matrix.double() for matrix in (A, B, C))
+    double = discretize(StateSpace(*wide), 0.7, method, alpha=alpha)
+    for name, leaf in double.leaves().items():
+        assert single.leaves()[name].dtype == torch.float32
+        torch.testing.assert_close(single.leaves()[name], leaf.float(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,95 @@ def test_forward_derivatives_in_the_constant(name: str) -> None:
     torch.testing.assert_close(tangent, 3 * product.of(constant, *factors))
 
 
+@each
+def test_forward_derivatives_of_the_adjoint(name: str) -> None:
+    """It is linear in either side, and so is its derivative."""
+    product, (constant, *factors) = PRODUCTS[name](torch.float64)
+    gradient = normal(*product.of(constant, *factors).shape, seed=9)
+    way = lambda c, g: multiply_adjoint(product, c, g)  # noqa: E731  # said once for all three
+    once = way(constant, gradient)
+    both = torch.func.jvp(way, (constant, gradient), (3 * constant, 2 * gradient))[1]
+    left = torch.func.jvp(lambda c: way(c, gradient), (constant,), (3 * constant,))[1]
+    right = torch.func.jvp(lambda g: way(constant, g), (gradient,), (2 * gradient,))[1]
+    for times, moved in ((5, both), (3, left), (2, right)):
+        for mine, theirs in zip(moved, once, strict=True):
+            torch.testing.assert_close(mine, times * theirs)
+
+
+@each
+def test_maps_over_the_adjoint(name: str) -> None:
+    product, (constant, *factors) = PRODUCTS[name](torch.float64)
+    gradient = normal(*product.of(constant, *factors).shape, seed=9)
+    once = product.adjoint(constant, gradient)
+    gradients = torch.stack([gradient, 3 * gradient], 1)
+    over = torch.vmap(lambda g: multiply_adjoint(product, constant, g), in_dims=1)(gradients)
+    constants = torch.stack([constant, 2 * constant], -1)
+    across = torch.vmap(lambda c: multiply_adjoint(product, c, gradient), in_dims=-1)(constants)
+    for times, mapped in ((3, over), (2, across)):
+        for mine, theirs in zip(mapped, once, strict=True):
+            assert mine.shape == (2, *theirs.shape)
+            torch.testing.assert_close(mine[1], times * theirs)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_one_of_two_factors_is_mapped_or_moved(moved: int) -> None:
+    product, (constant, *factors) = PRODUCTS["chunks"](torch.float64)
+
+    def call(factor: Tensor) -> Tensor:
+        given = [factor if place == moved else each for place, each in enumerate(factors)]
+        return multiply(product, constant, *given)
+
+    alone = [each if place == moved else 0 * each for place, each in enumerate(factors)]
+    expected = product.of(constant, *alone)
+    tangent = torch.func.jvp(call, (factors[moved],), (3 * factors[moved],))[1]
+    torch.testing.assert_close(tangent, 3 * expected)
+    mapped = torch.vmap(call)(torch.stack([factors[moved], 3 * factors[moved]]))
+    torch.testing.assert_close(mapped[1], call(factors[moved]) + 2 * expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noted(Convolution):
+    """Notes which tiles are computed."""
+
+    tiles: list = dataclasses.field(default_factory=list, compare=False)
+
+    def into(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
+        self.tiles.append(factors[0].shape[:2])
+        super().into(target, constant, *factors)
+
+    def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+        self.tiles.append(gradient.shape[:2])
+        return super().adjoint(constant, gradient)
+
+
+def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sequences of 10 numbers by three outputs to a cache of 60."""
+    monkeypatch.setattr(fft, "CACHE", 60)
+    product, (constant, inputs) = Noted(STEPS, M, P), convolution(torch.float64)[1]
+    outputs = multiply(product, constant, inputs)
+    assert product.tiles == [(1, 2)] * 3
+    multiply_adjoint(product, constant, outputs)
+    assert product.tiles[3:] == [(1, 2)] * 3
+
+
+def test_a_cacheful_of_chunks() -> None:
+    product = ChunkProduct(steps=4, chunk=4, inputs=8, outputs=16)
+    assert product.at_a_time == chunked.CACHE // 64
+    assert dataclasses.replace(product, outputs=1 << 20).at_a_time == chunked.FEW_ROWS
+    assert dataclasses.replace(product, steps=12).at_a_time == chunked.CACHE // 64 * 4 // 12
+    assert dataclasses.replace(product, steps=1 << 30).at_a_time == 1
+
+
+@pytest.mark.parametrize("size", [100, 256, 300, 512])
+def test_rows_are_not_a_power_of_two_apart(size: int) -> None:
+    """Else reading across them would use few places of the caches."""
+    signals = normal(3, size - 10)
+    longer = fft.padded(signals, size)
+    torch.testing.assert_close(longer[:, : size - 10], signals, rtol=0, atol=0)
+    assert longer.shape == (3, size) and not longer[:, size - 10 :].any()
+    assert longer.stride(0) == (size if size % 256 else size + 8)
+
+
 @pytest.mark.parametrize("units, copies, size", [(1, 1, 1), (7, 1, 3), (3, 5, 2), (3, 5, 11)])
 def test_tiles_cover_everything_once(units: int, copies: int, size: int) -> None:
     covered = torch.zeros(units, copies)

@@ -195,3 +195,11 @@ def test_what_cannot_be_composed_or_has_no_response() -> None:
         linrec.impulse_response(still, -1)
     with pytest.raises(ValueError, match="a vector of real angular frequencies"):
         linrec.frequency_response(still, torch.ones(1, 1))
+
+
+def test_one_system_of_as_many_states_as_inputs_and_frequencies() -> None:
+    A, B, omega = normal(1, 2, 2, seed=1), normal(2, 2, seed=2), torch.tensor([0.1, 0.7]).double()
+    for kind in (linrec.StateSpace, linrec.LinearRecurrence):
+        got = linrec.frequency_response(kind(A, B), omega)
+        expected = linrec.frequency_response(kind(A[0], B), omega)
+        torch.testing.assert_close(got[0], expected, rtol=1e-13, atol=1e-13)

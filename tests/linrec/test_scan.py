@@ -80,6 +80,52 @@ def test_derivatives(steps: int, dtype: torch.dtype) -> None:
     assert torch.autograd.gradgradcheck(linear_scan, arguments)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("steps, features", [(33, 2), (64, 1), (101, 3), (600, 1), (37, 1 << 14)])
+def test_gradients_of_sequences_in_blocks(steps, features, again, dtype) -> None:
+    """Against the loop's; `again` is how a gradient to be differentiated again is computed."""
+    decay = 0.5 * normal(steps, features, seed=1, dtype=dtype)
+    shapes = [(steps, features), (features,)]
+    drive, state = (normal(*shape, seed=s, dtype=dtype) for s, shape in enumerate(shapes, 2))
+    given = [tensor.requires_grad_() for tensor in (decay, drive, state)]
+    v = normal(steps, features, seed=4, dtype=dtype)
+    expected = torch.autograd.grad(loop(*given), given, v)
+    got = torch.autograd.grad(linear_scan(*given), given, v, create_graph=again)
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine.detach(), theirs, rtol=1e-11, atol=1e-11)
+    tangents = (drive.detach(), decay.detach(), v[0])
+    primals = tuple(tensor.detach() for tensor in given)
+    moved = torch.func.jvp(linear_scan, primals, tangents)[1]
+    expected = torch.func.jvp(loop, primals, tangents)[1]
+    torch.testing.assert_close(moved, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("moved", range(3))
+def test_forward_derivatives_in_one_argument(moved: int) -> None:
+    given = [normal(5, 2, seed=1), normal(5, 2, seed=2), normal(2, seed=3)]
+    tangent = normal(*given[moved].shape, seed=4)
+
+    def call(function, each: Tensor) -> Tensor:
+        return function(*given[:moved], each, *given[moved + 1 :])
+
+    got, expected = (
+        torch.func.jvp(lambda each, f=f: call(f, each), (given[moved],), (tangent,))[1]
+        for f in (linear_scan, loop)
+    )
+    torch.testing.assert_close(got, expected)
+
+
+def test_forward_derivatives_of_a_gradient() -> None:
+    """The scan against the direction of time has forward derivatives too."""
+    given = (normal(40, 1, seed=1).tanh(), normal(40, 1, seed=2), normal(1, seed=3))
+    tangents = tuple(normal(*each.shape, seed=s) for s, each in enumerate(given, 4))
+    gradient = lambda f: torch.func.grad(lambda *a: f(*a).square().sum(), argnums=(0, 1, 2))  # noqa: E731  # said once for both
+    got, expected = (torch.func.jvp(gradient(f), given, tangents)[1] for f in (linear_scan, loop))
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
 def test_gradient_of_some_arguments_only() -> None:
     decay, drive = normal(8, 2, seed=1), normal(8, 2, seed=2).requires_grad_()
     assert torch.autograd.gradcheck(lambda b: linear_scan(decay, b), drive)

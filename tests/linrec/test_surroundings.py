@@ -1,0 +1,100 @@
+"""What a process has set as its defaults changes nothing, and shapes are known without values."""
+
+import pytest
+import torch
+
+import linrec
+from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, VARYING, data
+
+SINGLE = {torch.float64: torch.float32, torch.complex128: torch.complex64}
+STEPS = 100
+CASES = [
+    ("dense", "ABCD"),
+    ("dense complex", "AB"),
+    ("dense batch", "ABC"),
+    ("diagonal", "A"),
+    ("blocks", "AD"),
+    ("low rank complex", "ABCD, 2 copies"),
+    ("varying dense", "ABCD"),
+    ("varying diagonal", "AB"),
+]
+each_case = pytest.mark.parametrize("transition, system", CASES)
+METHODS = ("zoh", "foh", "bilinear", "euler", "backward_diff", "impulse")
+
+
+def recurrence_of(transition: str, system: str) -> linrec.LinearRecurrence:
+    """In single precision, which is nobody's default here."""
+    varying = transition in VARYING
+    A = VARYING[transition](STEPS) if varying else TRANSITIONS[transition]()
+    return SYSTEMS[system](A).to(SINGLE[A.dtype])
+
+
+def able(recurrence: linrec.LinearRecurrence) -> list[linrec.Executor]:
+    return [each for each in EXECUTORS.values() if each.why_not(recurrence, STEPS) is None]
+
+
+def everything(recurrence, inputs, state, executor, lengths=None) -> list[torch.Tensor]:
+    """Outputs, states and gradients of all ways to run, in one list."""
+    leaves = {name: leaf.detach().requires_grad_() for name, leaf in recurrence.leaves().items()}
+    trained, inputs = recurrence.with_leaves(leaves), inputs.detach().requires_grad_()
+    outputs, after = linrec.run(trained, inputs, state, executor=executor)
+    found = torch.autograd.grad(outputs.abs().sum(), [*leaves.values(), inputs])
+    frozen = torch.autograd.grad(
+        linrec.run(recurrence, inputs, executor=executor).outputs.abs().sum(), inputs
+    )
+    last = linrec.final(recurrence, inputs.detach(), state, executor=executor, lengths=lengths)
+    own = linrec.run(recurrence, inputs.detach(), state, executor=executor, lengths=lengths)
+    return [outputs, after, *found, *frozen, *last, *own]
+
+
+@each_case
+def test_default_device_and_dtype_do_not_matter(transition: str, system: str) -> None:
+    """Tensors that were made on the default device could not meet those of the call."""
+    recurrence = recurrence_of(transition, system)
+    inputs, state = data(recurrence, STEPS, 2)
+    lengths = torch.full(inputs.shape[:-2], 70)
+    for executor in able(recurrence):
+        expected = everything(recurrence, inputs, state, executor, lengths)
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.device("meta"):
+                got = everything(recurrence, inputs, state, executor, lengths)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        for mine, theirs in zip(got, expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0, msg=str(executor))
+
+
+@pytest.mark.parametrize("structure", [linrec.Dense, linrec.Diagonal])
+@pytest.mark.parametrize("method", METHODS)
+def test_default_device_and_dtype_do_not_matter_to_discretisation(method, structure) -> None:
+    A = torch.tensor([-1.0, -0.5]) if structure is linrec.Diagonal else -torch.eye(2)
+    system = linrec.StateSpace(structure(A), torch.ones(2, 1))
+    dt = torch.tensor([0.1, 0.2])
+    expected = [linrec.discretize(system, each, method) for each in (0.1, dt)]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            got = [linrec.discretize(system, each, method) for each in (0.1, dt)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for mine, theirs in zip(got, expected, strict=True):
+        for name, leaf in theirs.leaves().items():
+            torch.testing.assert_close(mine.leaves()[name], leaf, rtol=0, atol=0)
+
+
+@each_case
+def test_shapes_without_values(transition: str, system: str) -> None:
+    """On torch's "meta" device tensors have shapes and no values."""
+    recurrence = recurrence_of(transition, system)
+    inputs, state = data(recurrence, STEPS, 2)
+    nowhere = recurrence.to("meta")
+    for executor in able(recurrence):
+        expected = linrec.run(recurrence, inputs, state, executor=executor)
+        given = inputs.to("meta").requires_grad_()
+        got = linrec.run(nowhere, given, state.to("meta"), executor=executor)
+        for mine, theirs in zip(got, expected, strict=True):
+            assert mine.shape == theirs.shape and mine.dtype == theirs.dtype
+            assert mine.device.type == "meta"
+        (gradient,) = torch.autograd.grad(got.outputs.abs().sum(), given)
+        assert gradient.shape == inputs.shape and gradient.device.type == "meta"
