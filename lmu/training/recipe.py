@@ -68,7 +68,7 @@ def squares(predictions: Tensor, targets: Tensor) -> Tensor:
 
 def percentage(sums: Tensor) -> float:
     """Divide the first sum by the second: 0 … 100."""
-    return (100.0 * sums[0] / sums[1]).item()
+    return (100.0 * sums[0].double() / sums[1]).item()
 
 
 def root_ratio(sums: Tensor) -> float:
