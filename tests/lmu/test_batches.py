@@ -1,10 +1,8 @@
-"""Batches: each example once, alike where asked for, and scores that do not depend on them."""
+"""Batches: each example once, in another order each time."""
 
-import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmu.training import ACCURACY, NRMSE, Metric, predictions
 from lmu.training.loop import Batches
 
 
@@ -48,24 +46,3 @@ def test_batches_of_alike_lengths_hold_each_example_once() -> None:
     # Neither the batches' order nor who is in them is the same again.
     assert [batch[0].item() for batch, _ in one] != [batch[0].item() for batch, _ in other]
     assert {tuple(batch.tolist()) for batch, _ in one} != {tuple(b.tolist()) for b, _ in other}
-
-
-@pytest.mark.parametrize("size", [1, 7, 40, 100])
-def test_predictions_do_not_depend_on_batches_and_drop_nothing_out(size: int) -> None:
-    network = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5))
-    inputs, targets = examples(1)
-    outputs, expected = zip(*predictions(network, network, (inputs, targets), size), strict=True)
-    assert network.training
-    assert len(outputs) == -(-40 // size)
-    assert torch.equal(torch.cat(expected), targets)
-    assert torch.allclose(torch.cat(outputs), network[0](inputs), atol=1e-6)
-    assert not any(output.requires_grad for output in outputs)
-
-
-@pytest.mark.parametrize("metric", [ACCURACY, NRMSE], ids=lambda metric: metric.name)
-def test_a_score_does_not_depend_on_its_batches(metric: Metric) -> None:
-    outputs = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
-    targets = outputs.argmax(-1).roll(1) if metric is ACCURACY else outputs.roll(1, 0)
-    whole = metric.score([(outputs, targets)])
-    parts = zip(outputs.split(7), targets.split(7), strict=True)
-    assert metric.score(parts) == pytest.approx(whole, rel=1e-12)

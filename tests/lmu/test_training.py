@@ -303,6 +303,27 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         run(tmp_path, recipe=recipe)
 
 
+@pytest.mark.parametrize("size", [1, 7, 40, 100])
+def test_predictions_do_not_depend_on_batches_and_drop_nothing_out(size: int) -> None:
+    network = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5))
+    inputs, targets = examples(1)
+    outputs, expected = zip(*predictions(network, network, (inputs, targets), size), strict=True)
+    assert network.training
+    assert len(outputs) == -(-40 // size)
+    assert torch.equal(torch.cat(expected), targets)
+    assert torch.allclose(torch.cat(outputs), network[0](inputs), atol=1e-6)
+    assert not any(output.requires_grad for output in outputs)
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, NRMSE], ids=lambda metric: metric.name)
+def test_a_score_does_not_depend_on_its_batches(metric: Metric) -> None:
+    outputs = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    targets = outputs.argmax(-1).roll(1) if metric is ACCURACY else outputs.roll(1, 0)
+    whole = metric.score([(outputs, targets)])
+    parts = zip(outputs.split(7), targets.split(7), strict=True)
+    assert metric.score(parts) == pytest.approx(whole, rel=1e-12)
+
+
 def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
     asked: list[float] = []
 
