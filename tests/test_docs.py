@@ -43,7 +43,17 @@ LIBRARIES = (
     "linrec.interop",
     "lmu",
 )
-LISTED = (*LIBRARIES, "lmu.layers", "lmu.experiments", "lmu.models", "lmu.data", "lmu.training")
+LISTED = (
+    *LIBRARIES,
+    "lmu.layers",
+    "lmu.experiments",
+    "lmu.models",
+    "lmu.data",
+    "lmu.training",
+    "lmu.speedup",
+    "lmu.tables",
+    "lmu.pictures",
+)
 
 # Examples that need what linrec does not depend on, and that are skipped.
 SKIPPED = ["linrec.interop.to_control"]

@@ -49,16 +49,26 @@ LAYERS = {
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
            layers.stack < layers.blocks < layers
         3  models.network models.words models.attention
-           < models.classifier models.predictor models.readout models.text models.language_model
-           models.beam_search < models.translator < models.parallel models.baselines < models
-        4  data.files data.splits data.vocabulary < data.glove data.mackey_glass data.mnist
+           < models.classifier models.deep_classifier models.delays models.predictor
+           models.readout models.text models.language_model models.beam_search < models.translator
+           < models.parallel models.baselines < models
+        4  data.files data.splits data.vocabulary
+           < data.delays data.glove data.mackey_glass data.mnist data.iwslt15 data.text8
            < data.imdb data.pairs < data
-        5  training.recipe training.run_folder < training.learning_curve < training.loop < training
+        5  training.board training.recipe training.run_folder < training.learning_curve
+           < training.loop < training
         6  experiments.experiment < experiments.record < experiments.running
-           experiments.mackey_glass experiments.psmnist < experiments
-        7  commands.options commands.scores
-           < commands.evaluate commands.list commands.train < commands < cli
-        8  .
+           experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
+           < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
+           experiments.text8 < experiments
+        7  speedup.cases < speedup.timing < speedup.chart < speedup
+        8  tables.table < tables.page tables.results tables.speedups < tables
+        9  pictures.canvas < pictures.capacity pictures.prediction pictures.sizes pictures.window
+           < pictures
+        10 commands.options commands.scores
+           < commands.evaluate commands.list commands.plot commands.speedup commands.table
+           commands.train < commands < cli
+        11 .
     """,
 }
 

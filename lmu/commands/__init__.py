@@ -7,12 +7,18 @@ import typer
 
 from lmu.commands.evaluate import evaluate
 from lmu.commands.list import list_experiments
+from lmu.commands.plot import plot
+from lmu.commands.speedup import speedup
+from lmu.commands.table import table
 from lmu.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command("list")(list_experiments)
 app.command()(train)
 app.command()(evaluate)
+app.command()(plot)
+app.command()(speedup)
+app.command()(table)
 
 
 def show_version(asked: bool) -> None:

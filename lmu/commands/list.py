@@ -15,7 +15,7 @@ def list_experiments() -> None:
             experiment.name,
             experiment.title,
             experiment.setting().recipe.metric.name,
-            f"{experiment.target.value:g}",
+            f"{experiment.target.value:g}" if experiment.target else "",
             compared,
             ", ".join(experiment.models),
         )

@@ -10,7 +10,7 @@ def print_scores(experiment: Experiment, score: str, who: str) -> None:
     """Print a score in bold above those of the papers."""
     table = Table(experiment.table, "", "")
     table.add_row(who, score, "", style="bold")
-    for figure in (experiment.target, *experiment.baselines):
+    for figure in experiment.published:
         remark = figure.source.value if figure.source is Source.UNCONFIRMED else ""
         table.add_row(figure.who, f"{figure.value:g}", remark)
     Console().print(table)

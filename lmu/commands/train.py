@@ -1,6 +1,7 @@
 """`lmu train`: train one of an experiment's models, and print its score."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ from lmu.commands.options import DataDir, Device, Name, Threads, explained
 from lmu.commands.scores import print_scores
 from lmu.experiments import Budget, Run
 from lmu.training import BEST, write
+
+
+def installed(asked: bool) -> bool:
+    """Refuse to write for a TensorBoard that is not there."""
+    if asked and find_spec("tensorboard") is None:
+        raise typer.BadParameter("needs tensorboard: type pip install 'linrec[tensorboard]'.")
+    return asked
 
 
 def train(
@@ -36,6 +44,10 @@ def train(
         bool,
         typer.Option("--resume", help="Go on with the run in the run folder, if there is one."),
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", callback=installed, help="Metrics for TensorBoard, too."),
+    ] = False,
     threads: Threads = None,
 ) -> None:
     """Train one of an experiment's models and print its score beside the published ones."""
@@ -54,7 +66,7 @@ def train(
     if run.data.reduced:
         typer.echo(f"The data are not the published ones: {run.data.reduced}")
     try:
-        result, outcome = run.train(progress=sys.stderr.isatty())
+        result, outcome = run.train(progress=sys.stderr.isatty(), tensorboard=tensorboard)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command with --resume goes on.", err=True)
         raise typer.Exit(130) from None
@@ -63,11 +75,15 @@ def train(
     metric = run.recipe.metric
     name = next(iter(result.figures))
     score = metric.show(result.score) if name == metric.name else f"{result.score:.2f}"
-    who = f"this run ({run.model}), epoch {outcome.best_epoch} of {run.recipe.epochs}"
+    trained = (
+        f"epoch {outcome.best_epoch} of {run.recipe.epochs}" if outcome.history else "untrained"
+    )
+    who = f"this run ({run.model}), {trained}"
     print_scores(experiment, score, who)
     for name, value in list(result.figures.items())[1:]:
         typer.echo(f"{name}: {metric.show(value)}")
+    epoch = result.seconds / max(1, len(outcome.history))
     typer.echo(
-        f"{result.seconds:.0f} s of training, {result.seconds / len(outcome.history):.2f} s an "
-        f"epoch, {result.parameters:,} parameters. Weights: {run.folder.path / BEST}"
+        f"{result.seconds:.0f} s of training, {epoch:.2f} s an epoch, {result.parameters:,} "
+        f"parameters. Weights: {run.folder.path / BEST}"
     )

@@ -81,7 +81,9 @@ def _checked(file: DataFile, path: Path, remedy: str) -> bytes:
             content = gzip.decompress(content)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(
-                f"`{path}` cannot be uncompressed ({error}): expected a whole gzip file. {remedy}"
+                f"`{path}` cannot be uncompressed ({error}): expected a whole gzip file"
+                + (f" of content with SHA-256 {file.sha256}. " if file.sha256 else ". ")
+                + remedy
             ) from None
     got = sha256(content).hexdigest()
     if file.sha256 not in (None, got):

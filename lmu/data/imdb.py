@@ -115,12 +115,12 @@ def labelled(
     Returns:
         Training, validation and test examples: inputs `(reviews, time)` and targets `(reviews)`.
     """
-    parts: list[list[tuple[Text, float]]] = [[], [], []]
+    parts: list[list[tuple[Text, int]]] = [[], [], []]
     for target, label in enumerate(("neg", "pos")):
         kept = max(1, len(reviews["train", label]) - validation // 2)
         train, test = reviews["train", label], reviews["test", label]
         for part, texts in zip(parts, (train[:kept], train[kept:], test), strict=True):
-            part.extend((text, float(target)) for text in texts)
+            part.extend((text, target) for text in texts)
     train, aside, test = (
         Split(
             words.encode([text for text, _ in part], longest),

@@ -55,11 +55,12 @@ def sentence_pair(line: str) -> Pair | None:
     record = json.loads(line)
     if record["gold_label"] == "-":
         return None
-    sentences = (record[name].lower().replace(".", " . ").split() for name in SENTENCES)
-    return Pair(*sentences, RELATIONS.index(record["gold_label"]))
+    one, other = (
+        record[name].lower().replace(".", " . ").split() for name in ("sentence1", "sentence2")
+    )
+    return Pair(one, other, RELATIONS.index(record["gold_label"]))
 
 
-SENTENCES = ("sentence1", "sentence2")
 QUORA_SOURCE = (
     "It is the partition of Wang, Hamza and Florian 2017 (Quora_question_pair_partition.zip), "
     "whose address is in that paper's repository, BiMPM."

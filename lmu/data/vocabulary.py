@@ -10,6 +10,15 @@ PADDING, UNKNOWN, BEGIN, END = 0, 1, 2, 3  # what no word may be called
 SPECIAL = ("<padding>", "<unknown>", "<begin>", "<end>")
 
 
+def padded(rows: Sequence[Sequence[int]], length: int) -> Tensor:
+    """Write rows of numbers as one tensor `(rows, length)`, int32, cut or padded on the right."""
+    numbers = torch.full((len(rows), length), PADDING, dtype=torch.int32)
+    for place, row in zip(numbers, rows, strict=True):
+        kept = torch.tensor(row[:length], dtype=torch.int32)
+        place[: len(kept)] = kept
+    return numbers
+
+
 class Vocabulary:
     """A number for each word; 0 … 3 are padding, an unknown word, the beginning and the end.
 
@@ -74,12 +83,8 @@ class Vocabulary:
         Returns:
             numbers (texts, time), int32.
         """
-        cut = [text[:longest] for text in texts]
-        numbers = torch.full((len(cut), max(map(len, cut), default=0)), PADDING, dtype=torch.int32)
-        for row, text in zip(numbers, cut, strict=True):
-            known = [self.numbers.get(word, UNKNOWN) for word in text]
-            row[: len(known)] = torch.tensor(known, dtype=torch.int32)
-        return numbers
+        known = [[self.numbers.get(word, UNKNOWN) for word in text[:longest]] for text in texts]
+        return padded(known, max(map(len, known), default=0))
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """Read numbers as words, as far as the end or the padding."""

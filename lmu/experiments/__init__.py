@@ -1,18 +1,37 @@
 """The experiments of the papers, one file each, by name."""
 
+from lmu.experiments.capacity import CAPACITY
 from lmu.experiments.experiment import Budget as Budget
 from lmu.experiments.experiment import Experiment as Experiment
 from lmu.experiments.experiment import Figure as Figure
+from lmu.experiments.experiment import Pretraining as Pretraining
 from lmu.experiments.experiment import Setting as Setting
 from lmu.experiments.experiment import Source as Source
+from lmu.experiments.imdb import IMDB
+from lmu.experiments.imdb_pretrained import IMDB_LANGUAGE, IMDB_PRETRAINED
+from lmu.experiments.iwslt15 import IWSLT15
 from lmu.experiments.mackey_glass import MACKEY_GLASS
+from lmu.experiments.pairs import QQP, SNLI_RELATIONS
 from lmu.experiments.psmnist import PSMNIST
 from lmu.experiments.record import Record as Record
 from lmu.experiments.running import Evaluation as Evaluation
 from lmu.experiments.running import Run as Run
 from lmu.experiments.running import evaluate as evaluate
 from lmu.experiments.running import restore as restore
+from lmu.experiments.text8 import TEXT8
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (PSMNIST, MACKEY_GLASS)
+    experiment.name: experiment
+    for experiment in (
+        PSMNIST,
+        MACKEY_GLASS,
+        IMDB,
+        QQP,
+        SNLI_RELATIONS,
+        IMDB_LANGUAGE,
+        IMDB_PRETRAINED,
+        TEXT8,
+        IWSLT15,
+        CAPACITY,
+    )
 }

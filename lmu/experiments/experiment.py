@@ -12,6 +12,7 @@ from lmu.models import Network
 from lmu.training import Recipe
 
 PARALLELIZING = "Chilkuri and Eliasmith 2021, Parallelizing Legendre Memory Unit Training"
+LEGENDRE = "Voelker, Kajić and Eliasmith 2019, Legendre Memory Units"
 
 
 class Source(Enum):
@@ -29,11 +30,13 @@ class Figure:
         who: the model.
         value: what it reached, in the experiment's metric.
         source: how far the figure can be relied on.
+        parameters: how many numbers were trained; None where it is not known.
     """
 
     who: str
     value: float
     source: Source
+    parameters: int | None = None
 
 
 class Budget(StrEnum):
@@ -44,16 +47,31 @@ class Budget(StrEnum):
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """Another experiment, whose model is trained first, with the same seed and budget.
+
+    Args:
+        experiment: which.
+        hand_over: gives what its network has learned to the network that is trained next.
+    """
+
+    experiment: "Experiment"
+    hand_over: Callable[[Network, Network], None]
+
+
+@dataclass(frozen=True)
 class Setting:
     """A network, and how it is trained.
 
     Args:
         network: builds the network for the data, its weights drawn from torch's global generator.
         recipe: how it is trained.
+        pretraining: what is trained before, and handed over. None: nothing.
     """
 
     network: Callable[[Dataset], Network]
     recipe: Recipe
+    pretraining: Pretraining | None = None
 
 
 Model = Mapping[Budget, Setting]  # what each budget pays for
@@ -69,7 +87,7 @@ class Experiment:
         title: what it is, in a few words.
         paper: authors, year and title.
         table: where the paper reports it.
-        target: the paper's own figure.
+        target: the paper's own figure; None where none is known.
         baselines: what it is compared with.
         data: from a seed, a data folder and a budget to the examples.
         models: the paper's model, which comes first, and those that we train to compare it with.
@@ -83,12 +101,17 @@ class Experiment:
     title: str
     paper: str
     table: str
-    target: Figure
+    target: Figure | None
     baselines: tuple[Figure, ...]
     data: Callable[[int, Folder, Budget], Dataset]
     models: Mapping[str, Model]
     decide: Callable[[Tensor], Tensor] | None = None
     examine: Callable[[Network, Dataset], Mapping[str, float]] | None = None
+
+    @property
+    def published(self) -> tuple[Figure, ...]:
+        """The published figures, the paper's own first."""
+        return (*((self.target,) if self.target else ()), *self.baselines)
 
     @property
     def model(self) -> str:

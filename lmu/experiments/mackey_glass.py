@@ -8,29 +8,53 @@ The task's recipe is Adam on batches of 32, all training series at once, for 500
 after which this network has a test NRMSE of 0.036. We take one series a batch and 100 epochs:
 3,200 steps, each of a thirty-second of the work. That is our choice, made on the validation
 series; in a tenth of the time the error is less than half.
+
+The networks of 2019 are trained by the task's recipe: 500 steps through 5,000 time steps each. On
+the quick budget they, and ours, learn from the training series cut into windows of 250 samples,
+640 of them, each read from an empty memory: more steps through less time. All are validated and
+tested on the whole series.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 
-from lmu.data import Dataset, mackey_glass
+from lmu.data import Dataset, Split, mackey_glass
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
     Experiment,
     Figure,
     Folder,
+    Model,
     Setting,
     Source,
 )
-from lmu.models import SeriesPredictor
+from lmu.models import (
+    LayerPredictor,
+    SeriesPredictor,
+    hybrid_predictor,
+    lmu_predictor,
+    lstm_predictor,
+)
 from lmu.training import NRMSE, Recipe
+
+WINDOW = 250  # samples that are learned from at once on the quick budget
+QUICK_RATE = 3e-3  # of learning on the quick budget: chosen on the validation series
 
 
 def generated(seed: int, folder: Folder, budget: Budget) -> Dataset:
-    """Return the series: no folder is read, and every budget has them all."""
-    return mackey_glass(seed)
+    """Return the series; no folder is read. On the quick budget the training series are cut."""
+    data = mackey_glass(seed)
+    if budget is Budget.FULL:
+        return data
+    windows = Split(*(part.reshape(-1, WINDOW, 1) for part in data.train))
+    return data._replace(
+        train=windows,
+        reduced=f"the training series are cut into windows of {WINDOW} samples.",
+    )
 
 
 def parallel_lmu(data: Dataset) -> SeriesPredictor:
@@ -45,6 +69,22 @@ RECIPE = Recipe(
     batch_size=1,
     epochs=100,
 )
+OURS = {
+    Budget.FULL: Setting(parallel_lmu, RECIPE),
+    Budget.QUICK: Setting(parallel_lmu, replace(RECIPE, batch_size=4, epochs=20)),
+}
+
+
+def of_2019(network: Callable[[], LayerPredictor]) -> Model:
+    """Train a network of 2019: as it was, or for 40 epochs of 20 larger steps."""
+    published = replace(RECIPE, batch_size=32, epochs=500)
+    quick = replace(
+        published, epochs=40, optimizer=partial(torch.optim.Adam, lr=QUICK_RATE, fused=True)
+    )
+    return {
+        Budget.FULL: Setting(lambda data: network(), published),
+        Budget.QUICK: Setting(lambda data: network(), quick),
+    }
 
 
 MACKEY_GLASS = Experiment(
@@ -56,13 +96,13 @@ MACKEY_GLASS = Experiment(
     baselines=(
         Figure("hybrid LMU and LSTM", 0.045, Source.CONFIRMED),
         Figure("LMU (2019)", 0.049, Source.CONFIRMED),
-        Figure("LSTM", 0.059, Source.CONFIRMED),
+        Figure("LSTM", 0.059, Source.CONFIRMED, 18_026),
     ),
     data=generated,
     models={
-        "lmu": {
-            Budget.FULL: Setting(parallel_lmu, RECIPE),
-            Budget.QUICK: Setting(parallel_lmu, RECIPE.with_epochs(20)),
-        },
+        "lmu": OURS,
+        "lmu-2019": of_2019(lmu_predictor),
+        "lstm": of_2019(lstm_predictor),
+        "hybrid": of_2019(hybrid_predictor),
     },
 )

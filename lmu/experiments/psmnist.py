@@ -8,8 +8,18 @@ epochs, the weights of the best validation epoch. Each seed draws a permutation 
 The paper counts 166,092 parameters with the input encoder u = U_x x + b_u. Ours has 166,090: the
 encoder's scale and offset can be had from W_m and b_o (see `SequenceClassifier`), and without
 them the memory's last state is the same in each epoch and is computed once.
+
+`best` is ours: a memory of order 784, which keeps the whole sequence, and two layers of 512 units
+after it, trained against an adversary (see `Recipe.adversary`) with a learning rate that falls to
+zero. It was chosen on the validation images of seed 0.
+
+The unit of 2019 and the LSTM beside it, of about its size, have to be stepped: an epoch takes eight
+and eleven minutes on two cores. On the quick budget they see 5,000 images an epoch.
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -22,10 +32,17 @@ from lmu.experiments.experiment import (
     Experiment,
     Figure,
     Folder,
+    Model,
     Setting,
     Source,
 )
-from lmu.models import SequenceClassifier
+from lmu.models import (
+    DeepClassifier,
+    LayerClassifier,
+    SequenceClassifier,
+    lmu_classifier,
+    lstm_classifier,
+)
 from lmu.training import ACCURACY, Recipe
 
 
@@ -54,15 +71,38 @@ RECIPE = Recipe(
     epochs=100,
 )
 
+
+def deep_lmu(data: Dataset) -> DeepClassifier:
+    """Build a network of 670,218 parameters."""
+    return DeepClassifier(classes=10, hidden_sizes=(512, 512), order=784, theta=784.0, dropout=0.2)
+
+
+def falling(done: float) -> float:
+    """Let the learning rate fall to zero along half a cosine."""
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+BEST = replace(RECIPE, epochs=40, schedule=falling, adversary=2.0)
+
+
+def of_2019(network: Callable[[], LayerClassifier]) -> Model:
+    """Train a network of 2019: for 10 epochs, or for 4 of a tenth of the images."""
+    published = replace(RECIPE, epochs=10)
+    return {
+        Budget.FULL: Setting(lambda data: network(), published),
+        Budget.QUICK: Setting(lambda data: network(), replace(published, epochs=4, examples=5_000)),
+    }
+
+
 PSMNIST = Experiment(
     name="psmnist",
     title="permuted sequential MNIST",
     paper=PARALLELIZING,
     table="psMNIST, test accuracy in percent",
-    target=Figure("parallel LMU (the paper)", 98.49, Source.CONFIRMED),
+    target=Figure("parallel LMU (the paper)", 98.49, Source.CONFIRMED, 166_092),
     baselines=(
         Figure("HiPPO-LegS", 98.3, Source.CONFIRMED),
-        Figure("LMU (2019)", 97.15, Source.CONFIRMED),
+        Figure("LMU (2019)", 97.15, Source.CONFIRMED, 102_027),
         Figure("NRU", 95.38, Source.UNCONFIRMED),
         Figure("LSTM", 89.86, Source.CONFIRMED),
     ),
@@ -72,6 +112,12 @@ PSMNIST = Experiment(
             Budget.FULL: Setting(parallel_lmu, RECIPE),
             Budget.QUICK: Setting(parallel_lmu, RECIPE.with_epochs(10)),
         },
+        "best": {
+            Budget.FULL: Setting(deep_lmu, BEST),
+            Budget.QUICK: Setting(deep_lmu, BEST.with_epochs(5)),
+        },
+        "lmu-2019": of_2019(lambda: lmu_classifier(10, 212, 256, 784.0)),
+        "lstm": of_2019(lambda: lstm_classifier(10, 212)),
     },
     decide=most_likely,
 )

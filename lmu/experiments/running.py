@@ -34,6 +34,8 @@ class Run:
         device: where to train, as torch calls it.
         resume: True goes on with the run that the folder holds, if it holds one.
 
+    What is trained before, if anything is, has the folder `pretraining` in the run folder.
+
     Raises:
         FileExistsError: the folder holds something and `resume` is False.
         FileNotFoundError: the data are neither here nor can they be downloaded.
@@ -70,6 +72,18 @@ class Run:
             self.configuration(),
             resume=resume,
         )
+        self.pretraining = setting.pretraining
+        self.before: Run | None = None
+        if self.pretraining is not None:
+            self.before = Run(
+                self.pretraining.experiment,
+                self.folder.path / "pretraining",
+                budget=budget,
+                seed=seed,
+                data_folder=data_folder,
+                device=device,
+                resume=resume,
+            )
 
     def configuration(self) -> dict[str, Any]:
         """Write down what decides the result, in values that JSON knows."""
@@ -88,16 +102,20 @@ class Run:
             "parameters": parameter_count(self.network),
         }
 
-    def train(self, *, progress: bool = False) -> tuple[Record, Outcome]:
+    def train(self, *, progress: bool = False, tensorboard: bool = False) -> tuple[Record, Outcome]:
         """Train to the end and score the test examples, by the best validation epoch's weights.
 
         Args:
             progress: whether to show progress bars.
+            tensorboard: whether to write the metrics for TensorBoard, too.
 
         Returns:
             The result, which is in the run folder too, and what came of the training.
         """
         network = self.network.to(self.device)
+        if self.before is not None and self.pretraining is not None:
+            self.before.train(progress=progress, tensorboard=tensorboard)
+            self.pretraining.hand_over(self.before.network, network)
         training, validation, test = (self._features(split) for split in self.data.splits)
         with _seeded(self.seed, self.device):
             outcome = train_network(
@@ -109,6 +127,7 @@ class Run:
                 seed=self.seed,
                 forward=network.head,
                 progress=progress,
+                tensorboard=tensorboard,
             )
         batches = predictions(network, network.head, test, self.recipe.batch_size)
         figures = {self.recipe.metric.name: self.recipe.metric.score(batches)}
@@ -133,7 +152,7 @@ class Run:
             figures=figures,
             best_epoch=outcome.best_epoch,
             epochs=len(outcome.history),
-            parameters=parameter_count(self.network),
+            parameters=parameter_count(self.network) if outcome.history else 0,
             seconds=round(sum(entry["seconds"] for entry in outcome.history), 1),
             examples=(train, validation, test),
             data=self.digest,

@@ -1,5 +1,6 @@
 """What the experiments with texts have in common: words that have vectors, and scores."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,6 +33,36 @@ def with_vectors(make: Callable[..., Any], **sizes: Any) -> Callable[[Dataset], 
     return build
 
 
+def padded_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Compute the mean cross-entropy of what may be next, in nats, without the padding.
+
+    Args:
+        logits (texts, time, words): the scores, as far as the longest target goes.
+        targets (texts, time or more): the words that are next; 0 is padding.
+        smoothing: the share of probability that is spread over all words.
+    """
+    targets = targets[:, : logits.shape[1]].flatten().long()
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets, ignore_index=0, label_smoothing=smoothing
+    )
+
+
+def nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum the cross-entropy of all words, and count them; arguments as of `padded_loss`."""
+    count = (targets != 0).sum().double()
+    return torch.stack([padded_loss(logits, targets).double() * count, count])
+
+
+def mean(sums: Tensor) -> float:
+    """Divide the first sum by the second."""
+    return (sums[0] / sums[1]).item()
+
+
+def warm_then_falling(done: float) -> float:
+    """Let the learning rate rise for a twentieth of the steps, then fall along a cosine."""
+    return min(1.0, 20.0 * done) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
 def falling(done: float) -> float:
     """Let the learning rate fall to zero on a line."""
     return 1.0 - done
@@ -47,10 +78,15 @@ def most_likely(scores: Tensor) -> Tensor:
     return scores.argmax(-1)
 
 
+def binary_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """Compute the mean cross-entropy of one score, for (1) and against (0)."""
+    return torch.nn.functional.binary_cross_entropy_with_logits(scores, targets.to(scores.dtype))
+
+
 def binary_recipe(learning_rate: float, epochs: int, batch_size: int = 100) -> Recipe:
     """Train one score, for and against, at a learning rate that falls to zero."""
     return Recipe(
-        loss=torch.nn.functional.binary_cross_entropy_with_logits,
+        loss=binary_loss,
         metric=ACCURACY,
         optimizer=partial(torch.optim.Adam, lr=learning_rate),
         batch_size=batch_size,

@@ -13,6 +13,8 @@ from lmu.models.baselines import lstm_text_classifier as lstm_text_classifier
 from lmu.models.baselines import lstm_translator as lstm_translator
 from lmu.models.beam_search import BeamSearch as BeamSearch
 from lmu.models.classifier import SequenceClassifier as SequenceClassifier
+from lmu.models.deep_classifier import DeepClassifier as DeepClassifier
+from lmu.models.delays import DelayReader as DelayReader
 from lmu.models.language_model import LanguageModel as LanguageModel
 from lmu.models.network import Network as Network
 from lmu.models.network import StreamingNetwork as StreamingNetwork

@@ -56,6 +56,7 @@ class LayerPredictor(StreamingNetwork):
     Args:
         layer: reads the sequence.
         outputs: how many numbers are predicted at each step.
+        dense_size: rectified units between; 0: there are none.
 
     Example:
         >>> import torch, lmu
@@ -64,10 +65,12 @@ class LayerPredictor(StreamingNetwork):
         torch.Size([3, 50, 1])
     """
 
-    def __init__(self, layer: Layer, outputs: int = 1) -> None:
+    def __init__(self, layer: Layer, outputs: int = 1, dense_size: int = 0) -> None:
         super().__init__()
         self.layer = layer
-        self.prediction = nn.Linear(layer.output_size, outputs)
+        between = (nn.Linear(layer.output_size, dense_size), nn.ReLU()) if dense_size else ()
+        last = nn.Linear(dense_size or layer.output_size, outputs)
+        self.prediction = nn.Sequential(*between, last) if between else last
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return the inputs."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from linrec import Result
 from lmu.layers import Layer
 from lmu.models.network import StreamingNetwork
-from lmu.models.words import PADDING, Words
+from lmu.models.words import PADDING, Words, without_common_padding
 
 
 class TextReader(nn.Module):
@@ -46,6 +46,8 @@ class TextReader(nn.Module):
 
     def forward(self, texts: Tensor) -> Tensor:
         """Compute the vectors `(*batch, output_size)` of `texts (*batch, time)`."""
+        if self.words.padded:
+            texts = without_common_padding(texts)
         return self.layer.final(self.words(texts), lengths=self.words.lengths(texts)).outputs
 
     def step(self, word: Tensor, state: Tensor | None = None) -> Result:

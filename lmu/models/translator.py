@@ -10,7 +10,7 @@ from lmu.layers import Bidirectional, Layer
 from lmu.models.attention import DotProductAttention, Source
 from lmu.models.beam_search import BeamSearch
 from lmu.models.network import Network
-from lmu.models.words import Words
+from lmu.models.words import Words, without_common_padding
 
 BEGIN, END = 2, 3  # of a sentence, in the words of both languages
 
@@ -33,7 +33,8 @@ class Translator(Network):
         dropout: the share of all vectors of words, and of o, that is dropped in training.
 
     Inputs are words `(pairs, 2, time)`: the source, and the target one step later, from word 2 on.
-    Outputs are the logits of the target `(pairs, time, words)`.
+    Outputs are the logits of the target `(pairs, time, words)`, as far as the longest target goes:
+    what is padding in all pairs is cut off.
 
     Raises:
         ValueError: vectors of other sizes than the layers read.
@@ -81,7 +82,7 @@ class Translator(Network):
 
     def head(self, features: Tensor) -> Tensor:
         """Compute the logits `(*batch, time, words)` of words `(*batch, 2, time)`."""
-        read, said = features.unbind(-2)
+        read, said = (without_common_padding(words) for words in features.unbind(-2))
         # The decoder looks at no later word, so that padding behind the sentence does no harm.
         queries = self.decoder(self.dropout(self.target_words(said))).outputs
         return self.logits(queries, self.read(read))
@@ -113,7 +114,7 @@ class Translator(Network):
 
     def stream(self, inputs: Tensor) -> Tensor:
         """Compute the logits, hearing the target one word at a time."""
-        read, said = inputs.unbind(-2)
+        read, said = (without_common_padding(words) for words in inputs.unbind(-2))
         source, state = self.read(read), None
         outputs = []
         for word in said.unbind(-1):

@@ -6,6 +6,12 @@ from torch import Tensor, nn
 PADDING = 0  # the word that stands past the end of a text
 
 
+def without_common_padding(words: Tensor) -> Tensor:
+    """Cut off the end of `words (*batch, time)` that is padding in all of them, but one word."""
+    longest = int((words != PADDING).sum(-1).amax().clamp(min=1)) if words.numel() else 0
+    return words[..., :longest]
+
+
 class Words(nn.Module):
     """A vector for each word of a vocabulary.
 

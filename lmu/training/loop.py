@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from torch import Tensor, nn
 
+from lmu.training.board import log_to_tensorboard
 from lmu.training.learning_curve import learning_curve
 from lmu.training.recipe import Recipe
 from lmu.training.run_folder import BEST, CURVE, LAST, RunFolder
@@ -24,7 +25,7 @@ class Outcome:
     """What came of a training.
 
     Args:
-        best_epoch: the epoch with the best validation score, counted from 1.
+        best_epoch: the epoch with the best validation score, counted from 1; 0: there was none.
         best_score: that score.
         history: an entry an epoch: `epoch`, `training_loss`, `validation_score`, `seconds`.
     """
@@ -45,6 +46,7 @@ class Batches:
         size: examples in a batch; the last batch has what remains.
         generator: draws the order.
         count: how many of the examples, drawn anew each time. None: all.
+        lengths (examples): numbers in which those of a batch are alike. None: any are together.
     """
 
     def __init__(
@@ -53,19 +55,36 @@ class Batches:
         size: int,
         generator: torch.Generator,
         count: int | None = None,
+        lengths: Tensor | None = None,
     ) -> None:
         self.inputs, self.targets = examples
         self.size = size
         self.generator = generator
         self.count = min(count or len(self.inputs), len(self.inputs))
+        self.lengths = lengths
 
     def __len__(self) -> int:
         return len(range(0, self.count, self.size))
 
     def __iter__(self) -> Iterator[Examples]:
         order = torch.randperm(len(self.inputs), generator=self.generator)[: self.count]
-        for chosen in order.to(self.inputs.device).split(self.size):
+        for chosen in self.grouped(order):
+            chosen = chosen.to(self.inputs.device)
             yield self.inputs[chosen], self.targets[chosen]
+
+    def grouped(self, order: Tensor) -> list[Tensor]:
+        """Take an order apart into batches, of examples of like length if these are known.
+
+        A hundred batches are drawn at a time and sorted by length, so that which examples meet
+        is still left to chance; then the batches are shuffled.
+        """
+        if self.lengths is None:
+            return list(order.split(self.size))
+        batches: list[Tensor] = []
+        for drawn in order.split(100 * self.size):
+            batches += drawn[self.lengths[drawn].argsort(stable=True)].split(self.size)
+        shuffled = torch.randperm(len(batches), generator=self.generator)
+        return [batches[place] for place in shuffled.tolist()]
 
 
 class Training:
@@ -116,7 +135,12 @@ class Training:
         for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad()
+        inputs.requires_grad_(self.recipe.adversary > 0)
         loss = self.recipe.loss(self.forward(inputs), targets)
+        if self.recipe.adversary:
+            (gradient,) = torch.autograd.grad(loss, inputs, retain_graph=True)
+            worse = moved(inputs.detach(), gradient, self.recipe.adversary)
+            loss = (loss + self.recipe.loss(self.forward(worse), targets)) / 2
         loss.backward()
         if self.recipe.largest_gradient is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.largest_gradient)
@@ -165,6 +189,12 @@ class Training:
         self.history = state["history"]
 
 
+def moved(inputs: Tensor, gradient: Tensor, distance: float) -> Tensor:
+    """Move each of `inputs (examples, ...)` along its gradient by a distance."""
+    norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
+    return inputs + distance * gradient / norms.view(-1, *[1] * (gradient.ndim - 1))
+
+
 def predictions(
     network: nn.Module, forward: Callable[[Tensor], Tensor], examples: Examples, size: int
 ) -> Iterator[Examples]:
@@ -199,6 +229,7 @@ def train(
     seed: int,
     forward: Callable[[Tensor], Tensor] | None = None,
     progress: bool = False,
+    tensorboard: bool = False,
 ) -> Outcome:
     """Train a network, and leave it with the weights of its best validation epoch.
 
@@ -216,6 +247,7 @@ def train(
         forward: from a batch of inputs to predictions; None is the network itself. The inputs
             may be features that were computed once, and this the rest of the network.
         progress: whether to show progress bars.
+        tensorboard: whether to write the metrics for TensorBoard, too.
 
     Returns:
         The best epoch, its score and the history.
@@ -223,13 +255,18 @@ def train(
     Raises:
         FloatingPointError: the loss became infinite or NaN.
     """
+    if not recipe.epochs:
+        weights = {"network": network.state_dict(), "epoch": 0}
+        folder.save(BEST, weights | {"configuration": folder.configuration})
+        batches = predictions(network, forward or network, validation, recipe.batch_size)
+        return Outcome(0, recipe.metric.score(batches), [])
     run = Training(network, forward or network, recipe, seed)
     checkpoint = folder.load(LAST)
     if checkpoint is not None:
         run.load_state_dict(checkpoint)
     folder.relog(run.history)
     if len(run.history) < recipe.epochs:
-        _run_epochs(run, training, validation, folder, progress)
+        _run_epochs(run, training, validation, folder, progress, tensorboard)
     best = folder.load(BEST)
     if best is None:
         raise FileNotFoundError(
@@ -242,10 +279,16 @@ def train(
 
 
 def _run_epochs(
-    run: Training, training: Examples, validation: Examples, folder: RunFolder, progress: bool
+    run: Training,
+    training: Examples,
+    validation: Examples,
+    folder: RunFolder,
+    progress: bool,
+    tensorboard: bool,
 ) -> None:
     recipe = run.recipe
-    batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples)
+    lengths = None if recipe.length is None else recipe.length(training[0]).cpu()
+    batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples, lengths)
     engine = Engine(run.step)
     # Its own reports exceptions that are raised as well, and is shared with other engines.
     engine.logger = logging.Logger(__name__, level=logging.CRITICAL)
@@ -254,7 +297,10 @@ def _run_epochs(
     def finish_epoch() -> None:
         run.finish_epoch(batches.count, validation)
         entry = run.history[-1]
-        engine.state.metrics = {name: entry["validation_score"]}
+        engine.state.metrics = {
+            "training loss": entry["training_loss"],
+            name: entry["validation_score"],
+        }
         folder.log(entry)
         # The best before the last: killed between the two, the run goes on from the epoch
         # before and comes to the same best again.
@@ -269,6 +315,8 @@ def _run_epochs(
         told = Events.ITERATION_COMPLETED(every=max(1, len(batches) // 50))
         ProgressBar().attach(engine, metric_names="all", event_name=told)
     engine.add_event_handler(Events.EPOCH_COMPLETED, finish_epoch)
+    if tensorboard:
+        log_to_tensorboard(engine, run.optimizer, folder.path, len(run.history))
     engine.load_state_dict(
         {
             "epoch": len(run.history),

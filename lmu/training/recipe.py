@@ -68,7 +68,7 @@ def squares(predictions: Tensor, targets: Tensor) -> Tensor:
 
 def percentage(sums: Tensor) -> float:
     """Divide the first sum by the second: 0 … 100."""
-    return (100.0 * sums[0] / sums[1]).item()
+    return (100.0 * sums[0].double() / sums[1]).item()
 
 
 def root_ratio(sums: Tensor) -> float:
@@ -97,12 +97,17 @@ class Recipe:
         metric: chooses the best epoch, on the validation examples.
         optimizer: from the parameters to an optimiser.
         batch_size: examples in a step, and in a batch that is scored.
-        epochs: how often all examples are seen.
+        epochs: how often all examples are seen. 0: the network is scored as it was built.
         examples: how many examples, drawn anew, make an epoch; None: all.
+        length: from all inputs to a number for each, by which those of a batch are alike: their
+            lengths, so that there is little padding. None: batches are drawn at random.
         schedule: from the share of all steps that are done, 0 … 1, to what the learning rates of
             the optimiser are multiplied by.
         largest_gradient: the norm of all gradients together that is not exceeded: longer ones are
             shortened to it. None: they are taken as they are.
+        adversary: how far inputs are moved to where the network does worst, in Euclidean norm,
+            x + adversary · g / |g| with g the gradient of the loss; half of the loss is then that
+            of the moved inputs (Goodfellow, Shlens and Szegedy 2015). 0: they are not moved.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -111,8 +116,10 @@ class Recipe:
     batch_size: int
     epochs: int
     examples: int | None = None
+    length: Callable[[Tensor], Tensor] | None = None
     schedule: Callable[[float], float] = constant
     largest_gradient: float | None = None
+    adversary: float = 0.0
 
     def with_epochs(self, epochs: int | None) -> "Recipe":
         """Return the recipe with another number of epochs; None leaves it as it is."""

@@ -36,7 +36,7 @@ def test_list_names_every_experiment_and_its_figure() -> None:
     output = lmu("list")
     for experiment in EXPERIMENTS.values():
         assert experiment.name in output
-        assert f"{experiment.target.value:g}" in output
+        assert all(f"{figure.value:g}" in output for figure in experiment.published)
 
 
 def test_train_prints_the_score_beside_the_published_ones() -> None:
@@ -56,6 +56,16 @@ def test_train_prints_the_score_beside_the_published_ones() -> None:
 
 def test_train_shows_no_progress_bar_where_there_is_no_terminal() -> None:
     assert "%|" not in lmu("train", "tiny", "--epochs", "2")
+
+
+def test_train_writes_for_tensorboard_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lmu("train", "tiny", "--epochs", "1", "--tensorboard", "--out", "here")
+    assert list(Path("here").glob("events.out.tfevents.*"))
+    monkeypatch.setattr(sys.modules["lmu.commands.train"], "find_spec", lambda name: None)
+    refusal = lmu("train", "tiny", "--tensorboard", "--out", "there", fails=True)
+    assert "linrec[tensorboard]" in refusal and not Path("there").exists()
 
 
 def test_train_refuses_a_second_run_and_resumes_the_first() -> None:

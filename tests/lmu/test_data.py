@@ -71,7 +71,7 @@ def test_read_refuses_a_damaged_file_by_its_name_and_checksum(
     with pytest.raises(ValueError) as refusal:
         read(FILE, tmp_path)
     assert str(path) in str(refusal.value)
-    assert FILE.sha256 in str(refusal.value)
+    assert str(FILE.sha256) in str(refusal.value)
     assert "delete it" in str(refusal.value)
 
 

@@ -9,15 +9,34 @@ import torch
 from torch import Tensor, nn
 
 from lmu.data import Dataset, Split, mackey_glass
-from lmu.experiments import EXPERIMENTS, Budget, Experiment, Record, Run, Setting, Source, evaluate
+from lmu.experiments import (
+    EXPERIMENTS,
+    Budget,
+    Experiment,
+    Figure,
+    Record,
+    Run,
+    Setting,
+    Source,
+    evaluate,
+)
 from lmu.experiments.running import parameter_count
-from lmu.models import Network, SequenceClassifier, SeriesPredictor, StreamingNetwork
+from lmu.models import (
+    DeepClassifier,
+    Network,
+    SequenceClassifier,
+    SeriesPredictor,
+    StreamingNetwork,
+)
 
 REAL = os.environ.get("LMU_DATA")
 FULL = "LINREC_FULL" in os.environ
 NETWORKS: dict[str, Network] = {
     "classifier": SequenceClassifier(
         classes=3, hidden_size=10, order=7, theta=30.0, memory_dropout=0.5
+    ),
+    "deep classifier": DeepClassifier(
+        classes=3, hidden_sizes=(10, 8), order=7, theta=30.0, dropout=0.5
     ),
     "predictor": SeriesPredictor(hidden_size=10, dense_size=6, order=7, theta=30.0),
 }
@@ -30,15 +49,28 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 
 def test_a_name_finds_its_experiment() -> None:
-    assert {name: experiment.name for name, experiment in EXPERIMENTS.items()} == {
-        "psmnist": "psmnist",
-        "mackey-glass": "mackey-glass",
-    }
+    assert all(name == experiment.name for name, experiment in EXPERIMENTS.items())
+    assert {"psmnist", "mackey-glass", "imdb", "qqp", "snli", "text8", "iwslt15"} <= set(
+        EXPERIMENTS
+    )
 
 
-@pytest.mark.parametrize(("name", "count"), [("psmnist", 166_090), ("mackey-glass", 17_241)])
-def test_the_networks_have_the_published_size(name: str, count: int) -> None:
-    setting = EXPERIMENTS[name].setting()
+@pytest.mark.parametrize(
+    ("name", "model", "count"),
+    [
+        ("psmnist", "lmu", 166_090),
+        ("psmnist", "best", 670_218),
+        ("psmnist", "lmu-2019", 102_027),
+        ("mackey-glass", "lmu", 17_241),
+        ("mackey-glass", "lmu-2019", 18_050),
+        ("mackey-glass", "lstm", 18_026),
+        ("mackey-glass", "hybrid", 17_900),
+    ],
+)
+def test_the_networks_have_the_size_they_are_said_to_have(
+    name: str, model: str, count: int
+) -> None:
+    setting = EXPERIMENTS[name].setting(model)
     nothing = Split(torch.empty(0), torch.empty(0))
     no_data = Dataset(nothing, nothing, nothing)
     assert parameter_count(setting.network(no_data)) == count
@@ -46,8 +78,9 @@ def test_the_networks_have_the_published_size(name: str, count: int) -> None:
 
 def test_the_published_figures() -> None:
     psmnist, series = EXPERIMENTS["psmnist"], EXPERIMENTS["mackey-glass"]
-    assert (psmnist.target.value, psmnist.target.source) == (98.49, Source.CONFIRMED)
-    assert (series.target.value, series.target.source) == (0.044, Source.UNCONFIRMED)
+    assert psmnist.target == Figure("parallel LMU (the paper)", 98.49, Source.CONFIRMED, 166_092)
+    assert series.target == Figure("parallel LMU (the paper)", 0.044, Source.UNCONFIRMED)
+    assert series.published[0] == series.target and series.published[1:] == series.baselines
     assert {figure.who: figure.value for figure in series.baselines}["LSTM"] == 0.059
 
 
@@ -214,6 +247,15 @@ def test_evaluation_refuses_other_data(tiny: Experiment, tmp_path: Path) -> None
     other = replace(tiny, data=lambda seed, folder, budget: tiny.data(seed + 1, folder, budget))
     with pytest.raises(ValueError, match="trained on data of checksum"):
         evaluate(other, tmp_path / "best.pt")
+
+
+def test_the_quick_budget_of_mackey_glass_cuts_the_training_series() -> None:
+    experiment = EXPERIMENTS["mackey-glass"]
+    whole, cut = (experiment.data(0, None, budget) for budget in Budget)
+    assert whole.train.inputs.shape == (32, 5_000, 1) and not whole.reduced
+    assert cut.train.inputs.shape == (640, 250, 1) and "windows of 250" in cut.reduced
+    assert torch.equal(cut.train.targets.view(32, 5_000, 1), whole.train.targets)
+    assert torch.equal(cut.test.inputs, whole.test.inputs)
 
 
 def test_mackey_glass_learns_to_predict(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from lmu.training import (
@@ -27,7 +28,7 @@ from lmu.training import (
     predictions,
     train,
 )
-from lmu.training.loop import Batches
+from lmu.training.loop import moved
 from lmu.training.run_folder import LAST
 
 
@@ -46,6 +47,14 @@ RECIPE = Recipe(
     batch_size=7,
     epochs=6,
 )
+# All that a recipe can ask for, with a network that remembers more than its weights.
+EVERYTHING = replace(
+    RECIPE,
+    examples=30,
+    schedule=lambda done: 1.0 - 0.9 * done,
+    largest_gradient=1.0,
+    adversary=0.3,
+)
 CONFIGURATION = {"seed": 3, "epochs": 6}
 
 
@@ -61,13 +70,22 @@ def run(
     recipe: Recipe = RECIPE,
     seed: int = 3,
     progress: bool = False,
+    tensorboard: bool = False,
 ) -> tuple[nn.Module, Outcome]:
     """Train a small network with dropout on 40 examples: six steps an epoch."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
+    running = nn.BatchNorm1d(16) if recipe.adversary else nn.Identity()
+    network = nn.Sequential(nn.Linear(5, 16), running, nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
     folder = RunFolder(path, CONFIGURATION, resume=resume)
     return network, train(
-        network, examples(1), examples(2), recipe, folder, seed=seed, progress=progress
+        network,
+        examples(1),
+        examples(2),
+        recipe,
+        folder,
+        seed=seed,
+        progress=progress,
+        tensorboard=tensorboard,
     )
 
 
@@ -103,6 +121,38 @@ def test_progress_is_shown_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFi
     assert "validation mean square error" in shown
 
 
+def test_an_adversary_moves_inputs_to_where_the_loss_grows(tmp_path: Path) -> None:
+    inputs, gradient = torch.zeros(2, 3), torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]])
+    assert torch.allclose(moved(inputs, gradient, 2.0), 2.0 * expected)
+    seen: list[Tensor] = []
+
+    def watched(outputs: Tensor, targets: Tensor) -> Tensor:
+        seen.append(nn.functional.mse_loss(outputs, targets))
+        return seen[-1]
+
+    torch.manual_seed(0)
+    network, folder = nn.Linear(5, 1), RunFolder(tmp_path, CONFIGURATION)
+    recipe = replace(RECIPE, loss=watched, adversary=0.3, batch_size=40, epochs=1)
+    outcome = train(network, examples(1), examples(2), recipe, folder, seed=0)
+    clean, worse = seen
+    assert worse > clean
+    halves = (clean + worse).item() / 2
+    assert outcome.history[0]["training_loss"] == pytest.approx(halves)
+
+
+def test_tensorboard_is_told_each_epoch_once(tmp_path: Path) -> None:
+    _, outcome = run(tmp_path, recipe=replace(RECIPE, epochs=2), tensorboard=True)
+    read = EventAccumulator(str(tmp_path)).Reload()
+    scalars = {name: read.Scalars(name) for name in read.Tags()["scalars"]}
+    scores = scalars["epoch/validation mean square error"]
+    assert [event.step for event in scores] == [1, 2]
+    expected = [entry["validation_score"] for entry in outcome.history]
+    assert [event.value for event in scores] == pytest.approx(expected)
+    assert len(scalars["epoch/training loss"]) == 2
+    assert any("lr" in name for name in scalars)
+
+
 def test_a_seed_decides_the_result(tmp_path: Path) -> None:
     one, first = run(tmp_path / "one")
     other, second = run(tmp_path / "other")
@@ -132,6 +182,7 @@ def test_of_a_metric_where_higher_is_better_the_highest_is_best(tmp_path: Path) 
     assert outcome.best_score == max(entry["validation_score"] for entry in outcome.history)
 
 
+EVERY_HOOK = "in the middle of an epoch of a recipe that asks for everything"
 KILLS = {
     "before its configuration is in place": ("fsync", 1),
     "before its first epoch has ended": ("step", 3),
@@ -139,6 +190,7 @@ KILLS = {
     "in the middle of a line of metrics": ("log", 3),
     "with a new best and an old last checkpoint": ("fsync", 8),
     "after the last step": ("log", 6),
+    EVERY_HOOK: ("step", 33),  # of ten calls of the loss an epoch
 }
 
 
@@ -161,7 +213,12 @@ def run_until_killed(path: Path, kind: str, count: int) -> None:
 
     os.fsync = killing(os.fsync, "fsync")
     RunFolder.log = killing(RunFolder.log, "log")
-    run(path, recipe=replace(RECIPE, loss=killing(nn.functional.mse_loss, "step")))
+    recipe = recipe_of(path.name)
+    run(path, recipe=replace(recipe, loss=killing(nn.functional.mse_loss, "step")))
+
+
+def recipe_of(way: str) -> Recipe:
+    return EVERYTHING if way == EVERY_HOOK else RECIPE
 
 
 def kill_in_each_way(folder: Path) -> None:
@@ -195,8 +252,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_killed_run_goes_on_to_the_same_result(
     way: str, killed: dict[str, Path], tmp_path: Path
 ) -> None:
-    expected_network, expected = run(tmp_path)
-    network, outcome = run(killed[way], resume=True)
+    expected_network, expected = run(tmp_path, recipe=recipe_of(way))
+    network, outcome = run(killed[way], resume=True, recipe=recipe_of(way))
     assert without_time(outcome.history) == without_time(expected.history)
     assert without_time(logged(killed[way])) == without_time(expected.history)
     assert (outcome.best_epoch, outcome.best_score) == (expected.best_epoch, expected.best_score)
@@ -244,30 +301,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     recipe = replace(RECIPE, loss=lambda p, t: nn.functional.mse_loss(p, t) * math.nan)
     with pytest.raises(FloatingPointError, match="epoch 1"):
         run(tmp_path, recipe=recipe)
-
-
-def test_batches_hold_each_example_once_in_another_order_each_time() -> None:
-    inputs = torch.arange(20)
-    batches = Batches((inputs, inputs), 6, torch.Generator().manual_seed(0))
-    assert len(batches) == 4
-    orders = [torch.cat([batch for batch, _ in batches]) for _ in range(2)]
-    assert not torch.equal(*orders)
-    assert all(torch.equal(order.sort().values, inputs) for order in orders)
-
-
-def test_batches_keep_inputs_and_targets_together() -> None:
-    inputs, targets = examples(1)
-    for some, answers in Batches((inputs, targets), 7, torch.Generator()):
-        assert torch.equal(some.square().sum(-1, keepdim=True), answers)
-
-
-def test_batches_of_fewer_examples_are_drawn_anew() -> None:
-    inputs = torch.arange(20)
-    batches = Batches((inputs, inputs), 6, torch.Generator().manual_seed(0), 10)
-    assert (len(batches), batches.count) == (2, 10)
-    one, other = (torch.cat([batch for batch, _ in batches]) for _ in range(2))
-    assert len(one.unique()) == len(other.unique()) == 10
-    assert not torch.equal(one.sort().values, other.sort().values)
 
 
 @pytest.mark.parametrize("size", [1, 7, 40, 100])

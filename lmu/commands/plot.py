@@ -1,0 +1,60 @@
+"""`lmu plot`: drawings of memories, of trained networks and of results."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmu.commands.options import DataDir, explained
+from lmu.experiments import EXPERIMENTS, restore
+from lmu.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
+from lmu.speedup.chart import chart
+from lmu.tables import measured, recorded
+from lmu.training import write
+
+
+class Picture(StrEnum):
+    """What can be drawn."""
+
+    WINDOW = "window"
+    CAPACITY = "capacity"
+    SPEEDUP = "speedup"
+    PSMNIST = "psmnist"
+
+
+def prediction(checkpoint: Path, data_dir: Path | None) -> bytes:
+    """Draw what a trained network predicts."""
+    network, _, data = restore(EXPERIMENTS["mackey-glass"], checkpoint, data_folder=data_dir)
+    return draw_prediction(network, data)
+
+
+DRAWINGS: dict[Picture, Callable[[], bytes]] = {
+    Picture.WINDOW: draw_window,
+    Picture.CAPACITY: draw_capacity,
+    Picture.SPEEDUP: lambda: chart(measured()),
+    Picture.PSMNIST: lambda: draw_sizes(EXPERIMENTS["psmnist"], recorded()),
+}
+
+
+def plot(
+    pictures: Annotated[
+        list[Picture] | None, typer.Argument(help="What is drawn. Default: everything.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="The best.pt of a run of mackey-glass: draw its predictions, too."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The folder for the PNG files.")] = Path("."),
+    data_dir: DataDir = None,
+) -> None:
+    """Draw a memory's window, its capacity, the speed-up, and scores over sizes."""
+    chosen = pictures if pictures or checkpoint else list(Picture)
+    drawings = {picture.value: DRAWINGS[picture] for picture in chosen or ()}
+    if checkpoint is not None:
+        drawings["prediction"] = lambda: prediction(checkpoint, data_dir)
+    with explained():
+        for name, draw in drawings.items():
+            write(output / f"{name}.png", draw())
+            typer.echo(output / f"{name}.png")

@@ -1,0 +1,71 @@
+"""`lmu speedup`: the time of an epoch of training, step by step and in parallel."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lmu.commands.options import Threads, explained
+from lmu.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
+from lmu.speedup.chart import chart
+from lmu.tables import show, speedup_tables
+from lmu.training import write
+
+OVER_LENGTH = "lengths"
+NAMES = (*(case.name for case in CASES), OVER_LENGTH)
+
+
+def chosen(names: list[str], longest: int) -> list[Case]:
+    """Find the cases of some names."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise ValueError(
+            f"`{unknown[0]}` is nothing that is timed: expected one of {', '.join(NAMES)}."
+        )
+    cases = [case for case in CASES if case.name in names]
+    if OVER_LENGTH in names:
+        cases += [over_length(length) for length in LENGTHS if length <= longest]
+    return cases
+
+
+def speedup(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help=f"What is timed: {', '.join(NAMES)}."),
+    ] = None,
+    longest: Annotated[
+        int, typer.Option(min=1, help="Sequences that are longer are left out.")
+    ] = LENGTHS[-1],
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed, at least.")] = 3,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="For how long what is short takes more turns.")
+    ] = 5.0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A folder for speedup.json and speedup.png; timings there are kept."),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Time training: the LMU of 2019, and the simplified one step by step and in parallel."""
+    console = Console()
+    with explained():
+        cases = chosen(names or list(NAMES), longest)
+        kept = None if output is None else output / "speedup.json"
+        found = Speedups.here()
+        if kept is not None and kept.is_file():
+            found = Speedups.from_json(kept.read_text())
+        if found.hardware != Speedups.here().hardware:
+            raise ValueError(
+                f"`{kept}` has timings of another machine ({found.hardware}): expected this one's "
+                f"({Speedups.here().hardware}). Give another folder with `--output FOLDER`."
+            )
+    for case in cases:
+        with console.status(f"{case.title}: the unit of 2019 takes seconds a step"):
+            found = found.with_case(measure(case, turns, seconds))
+        if kept is not None:
+            write(kept, found.to_json().encode())
+    show(speedup_tables(found), console)
+    if output is not None:
+        write(output / "speedup.png", chart(found))
+        console.print(f"Written to {output}.")

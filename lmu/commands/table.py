@@ -1,0 +1,45 @@
+"""`lmu table`: the papers' tables with ours beside them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lmu.commands.options import explained
+from lmu.experiments import EXPERIMENTS
+from lmu.tables import (
+    measured,
+    recorded,
+    result_tables,
+    show,
+    speedup_tables,
+    written_into,
+)
+from lmu.training import write
+
+
+def table(
+    runs: Annotated[
+        Path | None, typer.Option(help="Your run folders, or a folder of them, to show as well.")
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="A page to write the tables into, between its marks, instead."),
+    ] = None,
+) -> None:
+    """Show the papers' tables with recorded results beside them."""
+    with explained():
+        results = recorded()
+        if runs is not None:
+            results += recorded(runs, yours=True)
+        tables = {
+            "results": result_tables(results, EXPERIMENTS),
+            "speedup": speedup_tables(measured()),
+        }
+        if markdown is not None:
+            page = markdown.read_text(encoding="utf-8")
+            write(markdown, written_into(page, tables).encode())
+            return
+    for own in tables.values():
+        show(own, Console())

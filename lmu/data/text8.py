@@ -1,0 +1,103 @@
+"""text8: running text of 27 letters, to be continued letter by letter."""
+
+import io
+import os
+import zipfile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmu.data.files import DataFile, read
+from lmu.data.splits import Dataset, Split
+
+PUBLISHED = DataFile("text8/text8.zip", urls=("http://mattmahoney.net/dc/text8.zip",))
+LETTERS = " abcdefghijklmnopqrstuvwxyz"  # their numbers are their places
+LENGTH = 100_000_000  # letters of the published text
+WINDOW = 180  # letters
+BEGINNING = " anarchism originated as a term of abuse"  # of the published text
+
+
+def letters(text: str) -> Tensor:
+    """Write a text of the 27 letters as numbers `(len(text))`, uint8.
+
+    Raises:
+        ValueError: another letter.
+    """
+    numbers = _NUMBERS[np.frombuffer(text.encode("utf-8"), np.uint8)]
+    if (numbers > len(LETTERS)).any():
+        odd = text[int((numbers > len(LETTERS)).argmax())]
+        raise ValueError(
+            f"The text has the letter {odd!r}: expected small letters a … z and spaces alone, as "
+            "the rules of text8 make them."
+        )
+    return torch.from_numpy(numbers)
+
+
+def text_of(numbers: Tensor) -> str:
+    """Read `numbers (time)` as a text."""
+    return "".join(LETTERS[number] for number in numbers.tolist())
+
+
+def text8(
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    most: tuple[int | None, int | None] = (None, None),
+) -> Dataset:
+    """Return the task: at each letter of a window of 180, say which is next.
+
+    Nine tenths of the text train, a twentieth chooses and the last twentieth tests: 90, 5 and 5
+    million letters of the published text.
+
+    Args:
+        folder: the data folder, which holds `text8/text8.zip`; None takes `LMU_DATA` or downloads.
+        most: windows to choose by and to test, at most, the first ones; None: all.
+
+    Returns:
+        The task: inputs and targets `(windows, 180)`, numbers of letters, uint8. What lies behind
+        the last whole window of a part is left out.
+
+    Raises:
+        FileNotFoundError: the file is neither here nor can it be downloaded.
+        ValueError: the file is no archive of a text of these letters.
+
+    References:
+        Mahoney 2011, About the Test Data. Mikolov et al. 2012 for the parts.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(read(PUBLISHED, folder))) as archive:
+            text = archive.read("text8").decode("ascii")
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"`{PUBLISHED.path}` cannot be read ({error}): expected a zip archive with one member, "
+            "`text8`. Replace it."
+        ) from None
+    numbers = letters(text)
+    tenth = len(text) // 20
+    parts = numbers.split([len(text) - 2 * tenth, tenth, tenth])
+    train, validation, test = (
+        _windows(part, count) for part, count in zip(parts, (None, *most), strict=True)
+    )
+    reduced = ""
+    if len(text) != LENGTH or not text.startswith(BEGINNING):
+        reduced = (
+            f"{len(text):,} letters of another text stand for the {LENGTH:,} of Wikipedia: bits "
+            "per character do not compare with published ones."
+        )
+    return Dataset(train, validation, test, reduced=reduced)
+
+
+def _windows(part: Tensor, most: int | None) -> Split:
+    # Views of one tensor, not copies: a letter takes one byte.
+    whole = (len(part) - 1) // WINDOW
+    if whole < 1:
+        raise ValueError(
+            f"A part of the text has {len(part)} letters: expected more than {WINDOW}. Replace "
+            f"`{PUBLISHED.path}` by a longer text."
+        )
+    kept = min(whole, most or whole) * WINDOW
+    return Split(part[:kept].view(-1, WINDOW), part[1 : kept + 1].view(-1, WINDOW))
+
+
+_NUMBERS = np.full(256, 255, np.uint8)
+_NUMBERS[np.frombuffer(LETTERS.encode(), np.uint8)] = np.arange(len(LETTERS))

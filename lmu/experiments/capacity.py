@@ -1,0 +1,69 @@
+"""Capacity: what a signal was, up to 100,000 steps ago, out of 100 numbers and without training.
+
+The task is that of the paper of 2019, as far as it is known: a signal of up to 10 cycles a window,
+which is given back at five delays across the window. The memory has order 100, the readout is the
+closed form of equation 3. There are no epochs; `--epochs` trains the readout from there.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from lmu.data import Dataset, delay_steps, delayed_noise
+from lmu.experiments.experiment import LEGENDRE, Budget, Experiment, Folder, Setting
+from lmu.models import DelayReader, Network
+from lmu.training import NRMSE, Recipe, predictions
+
+ORDER = 100
+WINDOW = {Budget.FULL: 100_000, Budget.QUICK: 1_000}  # steps
+METRIC = replace(NRMSE, digits=6)
+
+
+def noise(seed: int, folder: Folder, budget: Budget) -> Dataset:
+    """Return the signals; no folder is read. On the quick budget the window is 1,000 steps."""
+    return delayed_noise(seed, theta=WINDOW[budget])
+
+
+def reader(data: Dataset) -> DelayReader:
+    """Build the memory for the window of the signals, which last two."""
+    theta = data.test.inputs.shape[-2] // 2
+    return DelayReader(order=ORDER, theta=theta, delays=delay_steps(theta))
+
+
+def by_delay(network: Network, data: Dataset) -> dict[str, float]:
+    """Compute the error over all delays, and at each."""
+    outputs, targets = map(
+        torch.cat, zip(*predictions(network, network, data.test, 1), strict=True)
+    )
+    errors = {"NRMSE": METRIC.score([(outputs, targets)])}
+    for place, delay in enumerate(delay_steps(data.test.inputs.shape[-2] // 2)):
+        own = outputs[..., place], targets[..., place]
+        errors[f"delay {delay:,}"] = METRIC.score([own])
+    return errors
+
+
+RECIPE = Recipe(
+    loss=torch.nn.functional.mse_loss,
+    metric=METRIC,
+    optimizer=partial(torch.optim.Adam, lr=1e-3),
+    batch_size=1,
+    epochs=0,
+)
+
+CAPACITY = Experiment(
+    name="capacity",
+    title="delays of up to 100,000 steps",
+    paper=LEGENDRE,
+    table="Delayed noise, NRMSE over five delays",
+    target=None,
+    baselines=(),
+    data=noise,
+    models={
+        "lmu": {
+            Budget.FULL: Setting(reader, RECIPE),
+            Budget.QUICK: Setting(reader, RECIPE),
+        },
+    },
+    examine=by_delay,
+)

@@ -1,0 +1,140 @@
+"""IWSLT'15: from English to Vietnamese, sentence by sentence.
+
+The paper has an encoder of LMUs and a decoder that attends to it; sizes, depth and training were
+not found. Here encoder (both ways) and decoder are highway blocks of parallel LMUs, each followed
+by a feed-forward block, with dot-product attention before the last layer; the LSTM's translator is
+the same but for its layers. Both have the same number of parameters within five percent, pieces of
+words, batches, epochs and label smoothing.
+
+Words and pieces of words are learned from the training sentences by byte-pair encoding. BLEU is
+sacrebleu's, of the words as the reference has them (`tokenize="none"`: they are taken apart
+already), with the greedy translation and with that of a beam of five.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lmu.data import Dataset, iwslt15
+from lmu.data.iwslt15 import Languages
+from lmu.experiments.experiment import (
+    PARALLELIZING,
+    Budget,
+    Experiment,
+    Figure,
+    Folder,
+    Setting,
+    Source,
+)
+from lmu.experiments.texts import mean, nats, padded_loss, warm_then_falling
+from lmu.models import BeamSearch, Network, lmu_translator, lstm_translator
+from lmu.models.translator import Translator
+from lmu.training import Metric, Recipe
+
+LONGEST = 60  # pieces of a sentence
+BATCH = 64  # sentences that are translated at a time
+SMOOTHING = 0.1
+
+
+def talks(seed: int, folder: Folder, budget: Budget) -> Dataset:
+    """Return the pairs of sentences, the same for every seed."""
+    return iwslt15(folder, pieces=4_000 if budget is Budget.QUICK else 8_000, longest=LONGEST)
+
+
+NATS_PER_PIECE = Metric("nats per piece", nats, mean, higher_is_better=False, digits=3)
+
+
+def lengths(inputs: Tensor) -> Tensor:
+    """Count the pieces of both sentences of `inputs (pairs, 2, time)`."""
+    return (inputs != 0).sum((-2, -1))
+
+
+def translated(
+    network: Translator, languages: Languages, english: list[str], search: BeamSearch
+) -> list[str]:
+    """Translate sentences.
+
+    Args:
+        network: the trained translator.
+        languages: the pieces that it was trained with.
+        english: the sentences, of words with spaces between.
+        search: how the best translation is looked for.
+    """
+    numbers = [torch.tensor(languages.read.encode(sentence)[:LONGEST]) for sentence in english]
+    # Sentences of like length are translated together, and put back in order.
+    order = sorted(range(len(numbers)), key=lambda place: len(numbers[place]))
+    written = [""] * len(numbers)
+    device = next(network.parameters()).device
+    for start in range(0, len(order), BATCH):
+        places = order[start : start + BATCH]
+        batch = torch.nn.utils.rnn.pad_sequence([numbers[place] for place in places], True)
+        for place, words in zip(places, network.translate(batch.to(device), search), strict=True):
+            written[place] = languages.written.decode(words)
+    return written
+
+
+def bleu(network: Network, data: Dataset) -> Mapping[str, float]:
+    """Compute BLEU on tst2013, with a beam of five and greedily."""
+    import sacrebleu
+
+    assert isinstance(network, Translator)
+    languages: Languages = data.vocabulary
+    scores = {}
+    for name, search in (
+        ("BLEU, beam of 5", BeamSearch(beams=5, longest=2 * LONGEST, length_power=1.0)),
+        ("BLEU, greedy", BeamSearch(longest=2 * LONGEST)),
+    ):
+        written = translated(network, languages, languages.english, search)
+        whole = sacrebleu.corpus_bleu(written, [languages.vietnamese], tokenize="none")
+        scores[name] = whole.score
+    return scores
+
+
+def recipe(learning_rate: float, epochs: int) -> Recipe:
+    """Train by Adam on batches of 32 pairs of like length."""
+    return Recipe(
+        loss=partial(padded_loss, smoothing=SMOOTHING),
+        metric=NATS_PER_PIECE,
+        optimizer=partial(torch.optim.Adam, lr=learning_rate),
+        batch_size=32,
+        epochs=epochs,
+        length=lengths,
+        schedule=warm_then_falling,
+        largest_gradient=1.0,
+    )
+
+
+def parallel_lmu(width: int, depth: int, channels: int, data: Dataset) -> Translator:
+    """Build the translator of LMUs."""
+    read, written = len(data.vocabulary.read), len(data.vocabulary.written)
+    return lmu_translator(read, written, width, depth=depth, channels=channels, dropout=0.2)
+
+
+def lstm(width: int, depth: int, data: Dataset) -> Translator:
+    """Build the translator of LSTMs."""
+    read, written = len(data.vocabulary.read), len(data.vocabulary.written)
+    return lstm_translator(read, written, width, depth=depth, dropout=0.2)
+
+
+IWSLT15 = Experiment(
+    name="iwslt15",
+    title="talks, from English to Vietnamese",
+    paper=PARALLELIZING,
+    table="IWSLT'15 En-Vi, BLEU on tst2013",
+    target=Figure("parallel LMU (the paper)", 25.5, Source.UNCONFIRMED),
+    baselines=(Figure("LSTM", 23.3, Source.CONFIRMED),),
+    data=talks,
+    models={
+        "lmu": {
+            Budget.FULL: Setting(partial(parallel_lmu, 512, 2, 128), recipe(1e-3, 15)),
+            Budget.QUICK: Setting(partial(parallel_lmu, 128, 1, 32), recipe(3e-3, 8)),
+        },
+        "lstm": {
+            Budget.FULL: Setting(partial(lstm, 512, 2), recipe(1e-3, 15)),
+            Budget.QUICK: Setting(partial(lstm, 128, 1), recipe(3e-3, 8)),
+        },
+    },
+    examine=bleu,
+)

