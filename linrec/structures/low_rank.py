@@ -82,13 +82,15 @@ class DiagonalPlusLowRank(Structure):
             rank + earlier.left.shape[-1] >= self.state_size
         ):
             return Dense(self.to_dense()).compose(earlier)
-        after = self.diagonal.unsqueeze(-1) * earlier.left
-        after = after + self.left @ (self.right.mH @ earlier.left)
-        before = earlier.diagonal.conj().unsqueeze(-1) * self.right
-        batch = torch.broadcast_shapes(self.batch_shape, earlier.batch_shape)
+        dtype = torch.promote_types(self.dtype, earlier.dtype)
+        later, earlier = self.to(dtype), earlier.to(dtype)
+        after = later.diagonal.unsqueeze(-1) * earlier.left
+        after = after + later.left @ (later.right.mH @ earlier.left)
+        before = earlier.diagonal.conj().unsqueeze(-1) * later.right
+        batch = torch.broadcast_shapes(later.batch_shape, earlier.batch_shape)
         return DiagonalPlusLowRank(
-            self.diagonal * earlier.diagonal,
-            torch.cat([self.left.expand(*batch, -1, -1), after], -1),
+            later.diagonal * earlier.diagonal,
+            torch.cat([later.left.expand(*batch, -1, -1), after], -1),
             torch.cat([before, earlier.right.expand(*batch, -1, -1)], -1),
         )
 

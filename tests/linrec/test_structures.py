@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import linrec
+from linrec.structures import matvec
 from tests.cases import TRANSITIONS, VARYING, normal
 
 ALL = {name: make for name, make in TRANSITIONS.items()} | {
@@ -101,6 +102,37 @@ def test_stacks(name: str) -> None:
     assert A.to(single).dtype == single
 
 
+WIDER = [
+    (torch.float32, torch.float64, torch.float64),
+    (torch.float64, torch.float32, torch.float64),
+    (torch.float32, torch.complex64, torch.complex64),
+    (torch.complex64, torch.float64, torch.complex128),
+]
+
+
+@pytest.mark.parametrize("mine, theirs, both", WIDER)
+@pytest.mark.parametrize("name", ["dense", "dense batch", "diagonal", "blocks", "low rank"])
+def test_dtypes_are_promoted(name: str, mine, theirs, both) -> None:
+    A, E = TRANSITIONS[name]().to(mine), TRANSITIONS[name]().to(theirs)
+    states = normal(*A.batch_shape, A.state_size, dtype=torch.float64).to(theirs)
+    got, expected = A.apply(states), A.to(both).apply(states.to(both))
+    assert got.dtype == both
+    torch.testing.assert_close(got, expected)
+    square = TRANSITIONS[name]().to(both).to_dense() @ TRANSITIONS[name]().to(both).to_dense()
+    for other in (E, linrec.Dense(E.to_dense())):
+        for got in (A.compose(other), other.compose(A)):
+            assert got.dtype == both
+            torch.testing.assert_close(got.to_dense(), square, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 1), (2, 5)])
+def test_one_matrix_and_many_vectors(batch: tuple[int, ...]) -> None:
+    matrix, vectors = normal(1, 3, 4, seed=1), normal(*batch, 4, seed=2)
+    expected = torch.einsum("pn,...n->...p", matrix[0], vectors)
+    got = matvec(matrix, vectors)
+    torch.testing.assert_close(got, expected if batch else expected[None])
+
+
 def test_one_step_of_varying() -> None:
     A = VARYING["varying dense batch"](4)
     assert isinstance(A, linrec.Varying) and A.steps == 4
@@ -114,7 +146,10 @@ def test_one_step_of_varying() -> None:
         (lambda: linrec.Dense(torch.ones(3)), r"\(3,\): expected a square matrix"),
         (lambda: linrec.Dense(torch.ones(0, 0)), "0 states: expected one or more"),
         (lambda: linrec.Diagonal(torch.tensor(1.0)), r"expected a vector \(\*batch, n\)"),
-        (lambda: linrec.BlockDiagonal(torch.ones(2, 2)), r"\(2, 2\): expected square blocks"),
+        (lambda: linrec.Diagonal(torch.ones(2, 0)), "`diagonal` has 0 states: expected one"),
+        (lambda: linrec.BlockDiagonal(torch.ones(0, 2, 2)), "0 states: expected one or more"),
+        (lambda: linrec.BlockDiagonal(torch.ones(2, 0, 0)), "0 states: expected one or more"),
+        (lambda: linrec.BlockDiagonal(torch.ones(2, 2)), r"`blocks` has shape \(2, 2\): expected"),
         (lambda: linrec.BlockDiagonal(torch.ones(2, 2, 3)), r"\(2, 2, 3\): expected square"),
         (
             lambda: linrec.DiagonalPlusLowRank(torch.ones(3), torch.ones(1, 3), torch.ones(1, 3)),
@@ -133,3 +168,28 @@ def test_one_step_of_varying() -> None:
 def test_bad_structures_are_refused(make, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         make()
+
+
+@pytest.mark.parametrize(
+    "make, error",
+    [
+        (lambda: linrec.Dense("a"), "`A` is of type str: expected a torch.Tensor"),
+        (lambda: linrec.Diagonal("a"), "`diagonal` is of type str"),
+        (lambda: linrec.BlockDiagonal("a"), "`blocks` is of type str"),
+        (lambda: linrec.DiagonalPlusLowRank("a", [[1.0]], [[1.0]]), "`diagonal` is of type str"),
+        (lambda: linrec.DiagonalPlusLowRank([1.0], "a", [[1.0]]), "`left` is of type str"),
+        (lambda: linrec.DiagonalPlusLowRank([1.0], [[1.0]], "a"), "`right` is of type str"),
+        (lambda: linrec.Diagonal(torch.ones(2).long()), r"`diagonal.float\(\)`"),
+    ],
+)
+def test_what_is_no_matrix_is_refused(make, error: str) -> None:
+    with pytest.raises(TypeError, match=error):
+        make()
+
+
+@pytest.mark.parametrize("wrong", ["diagonal", "left", "right"])
+def test_a_low_rank_part_without_its_axes_is_refused(wrong: str) -> None:
+    parts = {"diagonal": torch.ones(3), "left": torch.ones(3, 1), "right": torch.ones(3, 1)}
+    parts[wrong] = parts[wrong].sum() if wrong == "diagonal" else parts[wrong][:, 0]
+    with pytest.raises(ValueError, match=rf"`{wrong}` has shape \(.*\): expected a "):
+        linrec.DiagonalPlusLowRank(**parts)
