@@ -67,7 +67,7 @@ LAYERS = {
            < pictures
         10 commands.options commands.scores
            < commands.evaluate commands.list commands.plot commands.speedup commands.table
-           commands.train < commands < cli
+           commands.train commands.write < commands < cli
         11 .
     """,
 }

@@ -11,11 +11,14 @@ from lmu.commands.plot import plot
 from lmu.commands.speedup import speedup
 from lmu.commands.table import table
 from lmu.commands.train import train
+from lmu.commands.write import translate, write
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command("list")(list_experiments)
 app.command()(train)
 app.command()(evaluate)
+app.command()(write)
+app.command()(translate)
 app.command()(plot)
 app.command()(speedup)
 app.command()(table)

@@ -1,9 +1,5 @@
 """Data sets of texts: read in the layout of their publishers, and refused where damaged."""
 
-import io
-import json
-import tarfile
-import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,51 +14,12 @@ from lmu.data.pairs import QUORA, SNLI, sentence_pairs
 from lmu.data.text8 import LETTERS, letters, text_of
 from lmu.models.translator import BEGIN, END
 from lmu.models.words import PADDING
-
-VECTORS = {"a": [1.0, 0.0, 2.0], "cat": [0.0, 3.0, 1.0], "sat": [4.0, 1.0, 0.0]}
-REVIEWS = {
-    "train/neg/0_2": "a cat, a cat<br /><br />sat",
-    "train/neg/10_1": "cat",
-    "train/neg/2_1": "a dog",
-    "train/pos/0_9": "sat sat sat",
-    "train/pos/1_10": "It's GOOD, isn't it?",
-    "train/pos/2_8": "sat a",
-    "test/neg/0_3": "cat",
-    "test/pos/0_10": "sat",
-    "train/unsup/0_0": "a cat sat",
-}
+from tests.lmu.text_files import VECTORS, text_files, write
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data folder with a few lines of everything."""
-    lines = [f"{word} {' '.join(map(str, row))}" for word, row in VECTORS.items()]
-    write(tmp_path / "glove/glove.6B.300d.txt", "\n".join(lines) + "\n")
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as members:
-        for name, text in {**REVIEWS, "../README": "no review"}.items():
-            member = tarfile.TarInfo(f"aclImdb/{name}.txt")
-            member.size = len(text.encode())
-            members.addfile(member, io.BytesIO(text.encode()))
-    write(tmp_path / "imdb/aclImdb_v1.tar.gz", archive.getvalue())
-    for part in ("train", "dev", "test"):
-        write(tmp_path / f"quora/{part}.tsv", "1\tA cat\tA cat sat\t7\n0\tcat\tdog\t8\n")
-        rows = [("neutral", "A cat.", "a cat sat"), ("-", "cat", "a"), ("entailment", "cat", "a")]
-        names = ("gold_label", "sentence1", "sentence2")
-        text = "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
-        write(tmp_path / f"snli/snli_1.0_{part}.jsonl", text)
-    for part in ("train", "tst2012", "tst2013"):
-        write(tmp_path / f"iwslt15/{part}.en", "a cat sat .\n\nthe cat\n")
-        write(tmp_path / f"iwslt15/{part}.vi", "một con mèo ngồi .\n\ncon mèo\n")
-    with zipfile.ZipFile(tmp_path / "text8.zip", "w") as whole:
-        whole.writestr("text8", (" the cat sat on the mat" * 400)[:8000])
-    write(tmp_path / "text8/text8.zip", (tmp_path / "text8.zip").read_bytes())
-    return tmp_path
-
-
-def write(path: Path, content: str | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return text_files(tmp_path)
 
 
 def test_a_vocabulary_has_the_numbers_that_networks_expect() -> None:
@@ -136,7 +93,7 @@ def test_reviews_are_read_in_the_order_of_their_numbers(folder: Path) -> None:
         ["cat"],
     ]
     assert ("train", "unsup") not in reviews
-    assert imdb_reviews(folder, unlabelled=True)["train", "unsup"] == [["a", "cat", "sat"]]
+    assert imdb_reviews(folder, unlabelled=True)["train", "unsup"] == [["a", "cat", "sat"]] * 4
     assert reviews.reduced == "6 and 2 labelled reviews of 25,000 and 25,000."
 
 

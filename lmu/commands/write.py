@@ -1,0 +1,84 @@
+"""`lmu write` and `lmu translate`: trained networks at work, one word after the other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+from lmu.commands.options import DataDir, Name, Threads, explained
+from lmu.data import Dataset
+from lmu.data.imdb import words_of
+from lmu.data.text8 import letters, text_of
+from lmu.experiments import restore
+from lmu.experiments.iwslt15 import translated
+from lmu.models import BeamSearch, LanguageModel
+from lmu.models.translator import Translator
+
+Checkpoint = Annotated[Path, typer.Option(help="The best.pt of a run folder.")]
+
+
+def write(
+    experiment: Name,
+    checkpoint: Checkpoint,
+    prompt: Annotated[str, typer.Option(help="The text to go on with.")],
+    length: Annotated[int, typer.Option(min=1, help="Letters or words to write.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 writes the likeliest; 1 draws as it has learned.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    data_dir: DataDir = None,
+    threads: Threads = None,
+) -> None:
+    """Go on with a text by a trained language model (text8, imdb-language), step by step."""
+    with explained():
+        network, _, data = restore(experiment, checkpoint, data_folder=data_dir)
+        if not isinstance(network, LanguageModel):
+            raise ValueError(
+                f"`{experiment.name}` trains a {type(network).__name__}: expected an experiment "
+                "with a language model. Type `text8` or `imdb-language`."
+            )
+        numbers = read(prompt, data)
+        written = network.generate(
+            numbers,
+            length,
+            temperature=temperature,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    typer.echo(spoken(torch.cat([numbers, written.to(numbers.dtype)]), data))
+
+
+def read(prompt: str, data: Dataset) -> Tensor:
+    """Write a prompt as numbers: of letters, or of words where the data have a vocabulary."""
+    if data.vocabulary is None:
+        return letters(prompt)
+    return data.vocabulary.encode([words_of(prompt)])[0]
+
+
+def spoken(numbers: Tensor, data: Dataset) -> str:
+    """Read numbers as a text."""
+    if data.vocabulary is None:
+        return text_of(numbers)
+    return " ".join(data.vocabulary.decode(numbers.tolist()))
+
+
+def translate(
+    experiment: Name,
+    checkpoint: Checkpoint,
+    sentences: Annotated[list[str], typer.Argument(help="Words with spaces between.")],
+    beams: Annotated[int, typer.Option(min=1, help="Hypotheses that are kept; 1 is greedy.")] = 5,
+    data_dir: DataDir = None,
+    threads: Threads = None,
+) -> None:
+    """Translate sentences by a trained translator (iwslt15)."""
+    with explained():
+        network, _, data = restore(experiment, checkpoint, data_folder=data_dir)
+        if not isinstance(network, Translator):
+            raise ValueError(
+                f"`{experiment.name}` trains a {type(network).__name__}: expected an experiment "
+                "with a translator. Type `iwslt15`."
+            )
+        search = BeamSearch(beams=beams, longest=120, length_power=1.0)
+        for translation in translated(network, data.vocabulary, sentences, search):
+            typer.echo(translation)
