@@ -344,6 +344,12 @@ def test_steps_in_a_chunk(n: int, m: int, p: int, steps: int, expected: int) -> 
     assert linrec.Chunked(size=7).steps_in_chunk(work) == min(7, max(steps, 1))
 
 
+@pytest.mark.parametrize("size", [0, -3, 2.5, "3"])
+def test_chunks_of_no_whole_number_of_steps_are_refused(size: object) -> None:
+    with pytest.raises(ValueError, match=r"`size` is .*: expected a whole number of 1 or more"):
+        linrec.Chunked(size=size)  # type: ignore[arg-type]  # the refusal is tested
+
+
 def test_chunks_are_grouped_from_the_49th_on() -> None:
     assert [chunked.group_size(count) for count in (1, 48, 49, 50, 98, 200)] == [1, 48, 4, 5, 7, 10]
 
