@@ -59,8 +59,8 @@ def test_the_papers_networks_have_the_papers_size(name: str) -> None:
     nothing = Split(torch.empty(0), torch.empty(0))
     data = Dataset(nothing, nothing, nothing, words)
     count = parameter_count(EXPERIMENTS[name].setting("lmu-mean").network(data))
-    assert EXPERIMENTS[name].target is not None
-    assert count == EXPERIMENTS[name].target.parameters
+    target = EXPERIMENTS[name].target
+    assert target is not None and count == target.parameters
 
 
 @pytest.mark.parametrize("budget", list(Budget))
