@@ -117,7 +117,7 @@ def iwslt15(
     count = len(texts["train"][0])
     reduced = ""
     if count != PUBLISHED:
-        reduced = f"{count:,} pairs to learn from, of {PUBLISHED:,}, and not all of them of talks."
+        reduced = f"{count:,} pairs to learn from, of {PUBLISHED:,}."
     return Dataset(train, validation, test, languages, reduced)
 
 

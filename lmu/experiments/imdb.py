@@ -9,9 +9,11 @@ end near 73 percent. So `lmu` has the whole of equation 18, u = relu(U_x x + b_u
 are remembered in the vector's place, each a sum over words of what it finds in them. That is 833
 parameters, of the same model.
 
-The paper's learning rates, epochs and lengths were not found. Ours were chosen on validation data:
-among 0.02 … 0.2 for the memories, whose states are small since a word counts 1/θ; among 0.002 …
-0.01 for the LSTM, with 25 and 64 units. Reviews are cut after 256 words (`quick`) or 1,024.
+The paper's learning rates, epochs and lengths were not found. Ours, 0.1 for the memories, was the
+best on validation data of 0.05, 0.1 and 0.2 for sixteen numbers, tried on 400 words; test scores
+were printed beside. The plain memory and the LSTM have not been tuned: each was tried at one rate,
+the LSTM with 25 and 64 units, of which 25 was better by half a percent on validation data. Reviews
+are cut after 256 words (`quick`) or 1,024.
 """
 
 from lmu.data import Dataset, glove_vocabulary, imdb_reviews

@@ -7,8 +7,9 @@ parameters for QQP and 3,603 for SNLI, with vectors of 300 numbers. It is here a
 With the vectors of 50 numbers that a package brings the line has 201 and 603, and `lmu` has an
 encoder before the memory, as in the experiment `imdb`.
 
-Learning rates, widths and epochs were not found. Ours were chosen on validation data; what was
-tried stands beside each.
+Learning rates, widths and epochs were not found. For `lmu` an encoder of 64 numbers at 0.02 was the
+better on SNLI's validation data; 16 numbers at 0.05, and 64 with dropout, were tried beside it, and
+test scores were printed. QQP has the same settings, untried. `lmu-mean` and the LSTM are not tuned.
 """
 
 from collections.abc import Callable

@@ -106,7 +106,7 @@ def figure_name(experiment: Experiment, results: list[Results]) -> str:
     """Name the figure that the paper reports."""
     if results:
         return next(iter(results[0].first.figures))
-    return experiment.setting().recipe.metric.name
+    return experiment.setting().recipe.metric.name if experiment.examine is None else "score"
 
 
 def figure_row(figure: Figure) -> tuple[str, ...]:
