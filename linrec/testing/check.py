@@ -87,7 +87,8 @@ def check_executor(executor: Executor, *, examples: int = 100, random_seed: int 
         executor: the executor. One of your own is held to the bound of any order of additions
             and multiplications.
         examples: how many cases are tried.
-        random_seed: where the search begins; the same seed tries the same cases.
+        random_seed: where the search begins; the same seed tries the same cases in the same
+            program. (Hypothesis also draws constants that it finds in the modules that are loaded.)
 
     Returns:
         How much of its bound each property used.

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 
 from linrec.testing.report import Disagreement
 
@@ -70,5 +71,11 @@ def smallest_failure(
     try:
         seed(random_seed)(options(given(drawn)(once)))()
     except (Disagreement, Enough):
+        return found[-1]
+    except Flaky:
+        # What fails once and not again is a failure too, if it did fail: that of an executor that
+        # gives something else each time.
+        if not found:
+            raise
         return found[-1]
     return None

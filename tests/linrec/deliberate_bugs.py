@@ -132,6 +132,18 @@ def scaled_gradient(factor: float) -> Callable[[Tensor], Tensor]:
     return lambda x: factor * x + (1 - factor) * x.detach()
 
 
+class OnceDifferentiable(torch.autograd.Function):
+    """The same numbers and gradient, whose own gradient is off."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch's base takes any number
+        return scaled_gradient(0.5)(gradient)
+
+
 DIAGONAL = only(structures(), linrec.Diagonal)
 DENSE = only(structures(), linrec.Dense)
 
@@ -157,6 +169,7 @@ BUGS: dict[str, Bug] = {
     "gradient detached": Bug(Distorted(before=Tensor.detach), "gradient in inputs"),
     "half the gradient": Bug(Distorted(before=scaled_gradient(0.5)), "gradient in inputs"),
     "gradient of the outputs off": Bug(outputs(scaled_gradient(0.9)), "first derivatives"),
+    "gradient of the gradient off": Bug(outputs(OnceDifferentiable.apply), "second derivatives"),
     "last step is the one before": Bug(ShortOfOne(), "last step"),
     "first system of a batch for all": Bug(
         Recurrent(),
@@ -165,6 +178,7 @@ BUGS: dict[str, Bug] = {
             "linrec.executors.recurrent.Recurrent.execute",
             lambda run: lambda self, r, plan, u, x: run(self, first_system(r), plan, u, x),
         ),
+        structures(batch_shapes=st.just((3,))),
     ),
     "transposed A": Bug(
         Recurrent(),
@@ -233,7 +247,9 @@ BUGS: dict[str, Bug] = {
             "linrec.structures.dense.Dense.compose",
             lambda compose: lambda self, earlier: compose(earlier, self),
         ),
-        DENSE.filter(lambda A: isinstance(A, linrec.Varying)),
+        only(structures(sizes=st.just(2)), linrec.Dense).filter(
+            lambda A: isinstance(A, linrec.Varying)
+        ),
     ),
     "low rank multiplied in the wrong order": Bug(
         Recurrent(),
@@ -290,14 +306,13 @@ BUGS: dict[str, Bug] = {
                 lambda self, x, u: read(
                     self,
                     linrec.Dense(self.C).apply(x)
-                    if self.C is not None
-                    and self.C.shape[-1] == self.C.shape[-2]
-                    and self.C.ndim < 3
+                    if self.C is not None and self.C.shape[-1] == self.C.shape[-2]
                     else x,
                     u,
                 )
             ),
         ),
+        structures(sizes=st.just(2), batch_shapes=st.just(())),
     ),
     "copies in the order of the states": Bug(
         Recurrent(),

@@ -1,8 +1,10 @@
 """The kit itself: its reference against two others, its bounds, its strategies, its programs."""
 
 import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -12,13 +14,23 @@ from hypothesis import find, given, seed, settings
 from hypothesis import strategies as st
 
 import linrec
-from linrec.testing import EXECUTORS, error_bound, exact_reference, recurrences, structures
+from linrec.testing import (
+    EXECUTORS,
+    Disagreement,
+    check_case,
+    check_executor,
+    error_bound,
+    exact_reference,
+    recurrences,
+    structures,
+)
 from linrec.testing.case import Case
 from linrec.testing.check import cases
 from linrec.testing.matrices import KINDS
 from linrec.testing.report import share
 from linrec.testing.source import IMPORTS, written
 from linrec.testing.values import agreement
+from tests.linrec.deliberate_bugs import BUGS
 
 REAL = recurrences(
     structures(
@@ -175,3 +187,42 @@ def test_a_case_can_be_written_down_and_read_back(case: Case) -> None:
 def test_matrices_of_many_states_are_finite_in_single_precision(kind: str) -> None:
     made = KINDS[kind](torch.randn(40, 40, generator=torch.Generator().manual_seed(0)))
     assert made.dtype == torch.float32 and bool(made.isfinite().all())
+
+
+def test_differences_of_a_badly_scaled_system_are_within_what_rounding_allows() -> None:
+    """Rounding errors of an adjoint of 10⁵, divided by the step, outweigh derivatives of one."""
+    A = linrec.Dense(KINDS["badly_scaled"](torch.ones(3, 3).double()))
+    options = {"executor": linrec.Recurrent(), "property": "second derivatives"}
+    inputs = torch.ones(1, 3).double()
+    assert check_case(linrec.LinearRecurrence(A), inputs, **options) == 0
+
+
+@dataclass(frozen=True)
+class Moody(linrec.Recurrent):
+    """Wrong once, and then never again."""
+
+    calls: Iterator[int] = field(default_factory=count)
+
+    def execute(
+        self,
+        recurrence: linrec.LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: torch.Tensor,
+        state: torch.Tensor | None,
+    ) -> linrec.Result:
+        result = super().execute(recurrence, plan, inputs, state)
+        wrong = next(self.calls) == 3
+        return linrec.Result(result.outputs + 1, result.final_state) if wrong else result
+
+
+def test_what_fails_only_once_is_a_failure() -> None:
+    with pytest.raises(Disagreement, match="does not hold for Moody"):
+        check_executor(Moody(), examples=20)
+
+
+def test_differences_that_do_not_match_are_told_as_numbers() -> None:
+    curved = linrec.LinearRecurrence(A=torch.tensor([[0.5]]).double())
+    inputs = torch.ones(2, 1).double()
+    executor = BUGS["gradient of the gradient off"].executor
+    with pytest.raises(Disagreement, match=r"Jacobian mismatch .* numerical:.* analytical:"):
+        check_case(curved, inputs, executor=executor, property="second derivatives")
