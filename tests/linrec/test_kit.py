@@ -30,7 +30,7 @@ from linrec.testing.matrices import KINDS
 from linrec.testing.report import share
 from linrec.testing.source import IMPORTS, written
 from linrec.testing.values import agreement
-from tests.linrec.deliberate_bugs import BUGS
+from tests.linrec.deliberate_bugs import BUGS, Distorted
 
 REAL = recurrences(
     structures(
@@ -198,7 +198,7 @@ def test_differences_of_a_badly_scaled_system_are_within_what_rounding_allows() 
 
 
 @dataclass(frozen=True)
-class Moody(linrec.Recurrent):
+class Moody(Distorted):
     """Wrong once, and then never again."""
 
     calls: Iterator[int] = field(default_factory=count)
