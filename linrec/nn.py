@@ -32,6 +32,28 @@ class PlanKeeper:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self.plans: dict[tuple[Any, ...], Plan] = {}
+        self.last: LinearRecurrence | None = None
+
+    def recurrence(self, shape: "Shape", leaves: dict[str, Tensor]) -> LinearRecurrence:
+        """Put tensors into a shape; the same tensors as last time give the same recurrence.
+
+        A value that holds tensors follows what is written into them. Wrappers that end with a
+        transform, and results of a graph, are not held on to.
+        """
+        if torch.compiler.is_compiling():
+            return shape.with_leaves(leaves)
+        if self.last is not None and are_same(self.last, leaves):
+            return self.last
+        made, self.last = shape.with_leaves(leaves), None
+        lasting = all(leaf.is_leaf and has_memory(leaf) for leaf in leaves.values())
+        if lasting and are_same(made, leaves):
+            self.last = made
+        return made
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self.plans.clear()
+        self.last = None
 
     def run(
         self,
@@ -66,25 +88,25 @@ class PlanKeeper:
         """Find or make the plan of a call; None where it has to be made in the call itself."""
         if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not inputs.shape[-2]:
             return None
-        dtype = accumulation_dtype(torch.promote_types(recurrence.dtype, inputs.dtype))
-        others = () if state is None else (state.dtype,)
-        if {dtype, *others} != {accumulation_dtype(recurrence.dtype)}:
-            return None
-        if any(leaf.requires_grad for leaf in recurrence.leaves().values()):
-            return None
-        length = inputs.shape[-2]
         if torch.compiler.is_compiling():  # a side effect that a compiled graph should not have
             return None
-        if not all(has_memory(leaf) for leaf in recurrence.leaves().values()):
+        leaves = recurrence.leaves().values()
+        if not all(map(has_memory, leaves)):
             return None
-        key = (length, last_only, *inputs.shape[:-2])
+        length, given = inputs.shape[-2], None if state is None else state.dtype
+        key = (length, last_only, inputs.dtype, given, *inputs.shape[:-2])
         kept = self.plans.get(key)
         if kept is not None and kept.why_not(recurrence, length) is None:
             return kept
+        dtype = accumulation_dtype(torch.promote_types(recurrence.dtype, inputs.dtype))
+        if {dtype, given or dtype} != {accumulation_dtype(recurrence.dtype)}:
+            return None
+        if any(leaf.requires_grad for leaf in leaves):
+            return None
         executor = self.executor
         if isinstance(executor, Auto):
             executor = executor.select(
-                recurrence, length, key[2:], last_only=last_only, prepared=True
+                recurrence, length, inputs.shape[:-2], last_only=last_only, prepared=True
             )
         if executor.why_not(recurrence, length) is not None:
             return None
@@ -110,7 +132,7 @@ class PlanKeeper:
         return PlanKeeper(self.executor)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"executor": self.executor, "plans": {}}
+        return {"executor": self.executor, "plans": {}, "last": None}
 
 
 Shape = LinearRecurrence | Parametrised
@@ -177,8 +199,9 @@ class Recurrence(nn.Module):
 
     @property
     def recurrence(self) -> LinearRecurrence:
-        """The recurrence of the present tensors, a fresh value."""
-        return self.shape.with_leaves({name: getattr(self, name) for name in self.shape.leaves()})
+        """The recurrence of the present tensors."""
+        leaves = {name: getattr(self, name) for name in self.shape.leaves()}
+        return self.plans.recurrence(self.shape, leaves)
 
     def forward(
         self,
@@ -203,7 +226,7 @@ class Recurrence(nn.Module):
         return step(self.recurrence, input, state)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Recurrence":
-        self.plans.plans.clear()  # they refuse moved tensors, and would only hold on to memory
+        self.plans.clear()  # they refuse moved tensors, and would only hold on to memory
         return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
@@ -256,6 +279,11 @@ def chosen(shape: Shape, trainable: list[str]) -> set[str]:
             f"of {sorted(names)}."
         )
     return {name for name in names if meant[name] & set(trainable)}
+
+
+def are_same(recurrence: LinearRecurrence, leaves: dict[str, Tensor]) -> bool:
+    """Whether a recurrence is made of these very tensors."""
+    return all(leaves.get(name) is leaf for name, leaf in recurrence.leaves().items())
 
 
 def has_memory(tensor: Tensor) -> bool:

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -44,13 +45,7 @@ class Cost(NamedTuple):
     memory: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]  # sums, as of vectors
-        return Cost(
-            self.operations + other.operations,
-            self.bytes + other.bytes,
-            self.rounds + other.rounds,
-            self.transforms + other.transforms,
-            self.memory + other.memory,
-        )
+        return Cost(*map(add, self, other))
 
 
 class Workload(NamedTuple):
@@ -96,17 +91,18 @@ class Workload(NamedTuple):
     @staticmethod
     def of(recurrence: LinearRecurrence, length: int, batch: int) -> "Workload":
         """Describe running a recurrence over so many steps of so many sequences."""
+        # (Written for speed: small calls spend much of their time on choosing.)
         A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
-        matrices = [matrix for matrix in (B, C, D) if matrix is not None]
-        leaves = A.leaves()
-        n, stored = A.state_size, sum(leaf.numel() for leaf in leaves.values())
+        leaves, n = A.leaves(), A.state_size
+        tensors = [*leaves.values(), *(matrix for matrix in (B, C, D) if matrix is not None)]
+        stored = sum(leaf.numel() for leaf in leaves.values())
         alone = all(leaf.ndim == A.core_axes.get(name) for name, leaf in leaves.items())
-        stack = 1 if alone else math.prod(A.batch_shape)
+        stack = 1 if alone else max(math.prod(A.batch_shape), 1)
         systems = 1
-        if not alone or any(matrix.ndim > 2 for matrix in matrices):
+        if not alone or any(matrix.ndim > 2 for matrix in tensors[len(leaves) :]):
             systems = max(math.prod(recurrence.batch_shape), 1)
-        itemsize = max(leaf.element_size() for leaf in (*leaves.values(), *matrices))
-        double = itemsize >= (16 if A.dtype.is_complex else 8)
+        itemsize = max(leaf.element_size() for leaf in tensors)
+        varying = isinstance(A, Varying)
         return Workload(
             states=n,
             inputs=n if B is None else B.shape[-1],
@@ -114,14 +110,14 @@ class Workload(NamedTuple):
             steps=length,
             batch=batch,
             systems=systems,
-            stored=stored // max(stack, 1),
+            stored=stored // stack,
             itemsize=max(itemsize, 4),
             driven=B is not None,
             read=C is not None,
-            varying=recurrence.varying,
-            elementwise=isinstance(A.A if isinstance(A, Varying) else A, Diagonal),
-            device=recurrence.device.type,
-            roundoff=2.0**-53 if double else 2.0**-24,
+            varying=varying,
+            elementwise=isinstance(A.A if varying else A, Diagonal),
+            device=tensors[0].device.type,
+            roundoff=2.0**-53 if itemsize >= (16 if tensors[0].is_complex() else 8) else 2.0**-24,
         )
 
 
@@ -187,9 +183,16 @@ def same_values(mine: Tensor, given: Tensor) -> bool:
     Their values are compared, not their identities and versions: a write through `.data` changes
     neither.
     """
-    same = mine.dtype == given.dtype and mine.device == given.device
-    # (torch.equal compares number by number, in one thread.)
-    return same and mine.shape == given.shape and bool((mine == given).all())
+    if mine.dtype != given.dtype or mine.device != given.device or mine.shape != given.shape:
+        return False
+    return torch.equal(in_words(mine), in_words(given))
+
+
+def in_words(tensor: Tensor) -> Tensor:
+    """View numbers as words of eight bytes where they fill such: half as many to compare."""
+    tensor = tensor.detach()
+    size = tensor.shape[-1] * tensor.element_size() if tensor.ndim else 1
+    return tensor.view(torch.int64) if size % 8 == 0 and tensor.is_contiguous() else tensor
 
 
 class Executor(ABC):

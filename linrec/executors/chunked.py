@@ -23,11 +23,11 @@ from linrec.response import krylov, matrix_power, output_kernel, state_kernel
 from linrec.structures import Dense, Structure, matvec
 from linrec.systems import LinearRecurrence
 
-# Up to this many chunks the state is carried in one loop, and of so many numbers a step always.
-FEW_CHUNKS, WIDE_CARRY = 48, 1 << 15
+# The state is carried through so many chunks in a loop, and in steps of so many numbers always.
+FEW_CHUNKS, WIDE_CARRY = 12, 1 << 15
 
 # Outputs of so many numbers are written at a time, of so many chunks at least.
-CACHE, FEW_ROWS = 1 << 21, 256
+CACHE, FEW_ROWS = 1 << 20, 256
 
 
 @final
@@ -37,8 +37,8 @@ class Chunked(Executor):
 
         outputs of a chunk = [inputs of the chunk, state before it] · [Toeplitz block; C A^1…L]
 
-    The states before the chunks obey a recurrence of T / L steps with A^L, itself cut into groups
-    of chunks that advance together.
+    The states before the chunks obey a recurrence of T / L steps with A^L; where those are many,
+    that of every second one is run, and the others follow from it.
     (L m + n) p operations a step, all of them in large products. Time-invariant systems.
 
     Args:
@@ -76,15 +76,11 @@ class Chunked(Executor):
         A = one.A.to(states.dtype)
         within = toeplitz_columns(output_kernel(recurrence, states), 0, chunk).flatten(-4, -3)
         block = stack_rows(within, reach(one, chunk)).flatten(-2)
-        size = group_size(length // chunk)
         tensors = {
             "block": block.to(dtype),  # (*batch, L·m + n, L·p)
             "last": states.flip(-3).flatten(-3, -2).to(dtype),  # (*batch, L·m, n)
-            "power": matrix_power(A, chunk).to_dense().to(dtype),  # (*batch, n, n)
+            "powers": doublings(matrix_power(A, chunk), pairings(length // chunk)).to(dtype),
         }
-        if size < length // chunk:
-            power = matrix_power(A, chunk * size).to_dense()
-            tensors["group_power"] = power.to(dtype)
         if length % chunk:
             tensors["rest_power"] = matrix_power(A, length % chunk).to_dense().to(dtype)
         return Plan(self, recurrence, length, tensors)
@@ -135,18 +131,11 @@ class Chunked(Executor):
         written = numbers * (2.0 * p + 2 * m + 2 * n / chunk)
         tiles = math.ceil(work.numbers * p / max(CACHE, FEW_ROWS * chunk * p))
         held = Cost(block, written, 8 * tiles, memory=numbers * p)
-        return held + self.final_cost(work)
+        return held + carrying_cost(work, chunk)
 
     def final_cost(self, work: Workload) -> Cost:
         """The products that carry the state."""
-        n, m, chunk = work.states, work.inputs, self.steps_in_chunk(work)
-        chunks = math.ceil(work.steps / chunk)
-        size = chunks if work.batch * n >= WIDE_CARRY else group_size(chunks)
-        grouped = size < chunks
-        carried = 2.0 * work.batch * chunks * n * (chunk * m + (2 if grouped else 1) * n)
-        rounds = 2 * chunks if not grouped else 4 * size + 2 * (chunks // size)
-        states = work.itemsize * work.batch * chunks * n
-        return Cost(carried, 5.0 * states, rounds + 6, memory=3.0 * states)
+        return carrying_cost(work, self.steps_in_chunk(work))
 
     def preparation_cost(self, work: Workload) -> Cost:
         """The block and the powers, in double precision."""
@@ -155,14 +144,24 @@ class Chunked(Executor):
         powers = max(work.steps // chunk, 1).bit_length()
         products = work.stored * (chunk * (m + p) + (3 * doublings + powers) * n)
         block = 8.0 * work.systems * (chunk * m + n) * chunk * p
-        own = Cost(4.0 * work.systems * products, 3 * block, 40 + 12 * doublings)
-        return own + Cost(0, 0, 0, memory=2 * block)
+        operations, rounds = 4.0 * work.systems * products, 40 + 12 * doublings
+        return Cost(operations, 3 * block, rounds, memory=2 * block)
 
     def error(self, work: Workload) -> float:
         """A chunk rounds as often as its product is long."""
         chunk = self.steps_in_chunk(work)
         terms = work.states + work.inputs * chunk
         return math.sqrt(terms * (work.steps / chunk + 2)) * work.roundoff
+
+
+def carrying_cost(work: Workload, chunk: int) -> Cost:
+    """Estimate the products that carry the state from chunk to chunk."""
+    n, m, chunks = work.states, work.inputs, math.ceil(work.steps / chunk)
+    paired = 0 if work.batch * n >= WIDE_CARRY else pairings(chunks)
+    carried = 2.0 * work.batch * chunks * n * (chunk * m + (2 if paired else 1) * n)
+    rounds = 2 * math.ceil(chunks / 2**paired) + 8 * paired
+    states = work.itemsize * work.batch * chunks * n
+    return Cost(carried, 5.0 * states, rounds + 6, memory=3.0 * states)
 
 
 def reach(recurrence: LinearRecurrence, chunk: int) -> Tensor:
@@ -207,9 +206,17 @@ def chunk_rows(plan: Plan, inputs: Tensor) -> Tensor:
     return inputs.unflatten(-2, (-1, chunk)).flatten(-2)
 
 
-def group_size(chunks: int) -> int:
-    """How many chunks make a group: loops over a group, over all groups, and over a group again."""
-    return chunks if chunks <= FEW_CHUNKS else math.isqrt(chunks // 2)
+def pairings(chunks: int) -> int:
+    """How often chunks are taken in pairs until few enough are left for a loop."""
+    return max(math.ceil(chunks / FEW_CHUNKS) - 1, 0).bit_length()
+
+
+def doublings(power: Structure, count: int) -> Tensor:
+    """Square a matrix again and again, `(count + 1, *batch, n, n)`, itself the first."""
+    powers = [power]
+    for _ in range(count):
+        powers.append(powers[-1].compose(powers[-1]))
+    return torch.stack([each.to_dense() for each in powers])
 
 
 def carry_states(
@@ -220,7 +227,7 @@ def carry_states(
     whole, rest = divmod(inputs.shape[-2], length)
     drive = matvec(plan["last"].unsqueeze(-3).mT, rows[..., :whole, :])
     start = drive.new_zeros(*drive.shape[:-2], drive.shape[-1]) if state is None else state
-    before, after = carry(plan, drive, start)
+    before, after = carry(plan["powers"], drive, start)
     if not rest:
         return before, after
     tail = rows[..., -1, : rest * inputs.shape[-1]]
@@ -229,31 +236,30 @@ def carry_states(
     return torch.cat([before, after.unsqueeze(-2)], -2), end
 
 
-def carry(plan: Plan, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Find the states before each chunk, `(*batch, chunks, n)`, and after the last.
 
-    Where many sequences make every step wide it is one loop. Else groups of chunks advance
-    together: once to see what each adds to the state, then from the states that this gives.
+    Two chunks are one of twice the length: what they add to the state, the first adds through a
+    power of A. From the states before all pairs those between them follow, in one product.
+
+    Args:
+        powers (pairings + 1, *batch, n, n): A^L, A^2L, A^4L, …
+        drive (*batch, chunks, n): what each chunk adds to the state.
+        start (*batch, n): the state before the first.
     """
-    chunks = drive.shape[-2]
-    size = chunks if drive[..., 0, :].numel() >= WIDE_CARRY else group_size(chunks)
-    power, missing = Dense(plan["power"].unsqueeze(-3)), -chunks % size
-    if missing:
-        drive = torch.nn.functional.pad(drive, (0, 0, 0, missing))
-    steps = drive.unflatten(-2, (-1, size)).unbind(-2)
-    starts = [start]
-    if size < chunks:
-        ends = steps[0]
-        for step in steps[1:]:
-            ends = power.apply(ends) + step
-        leap = Dense(plan["group_power"])
-        for end in ends.unbind(-2)[:-1]:
-            starts.append(leap.apply(starts[-1]) + end)
-    states = [torch.stack(starts, -2)]
-    for step in steps:
-        states.append(power.apply(states[-1]) + step)
-    before = torch.stack(states[:-1], -2).flatten(-3, -2)[..., :chunks, :]
-    return before, states[size - missing][..., -1, :]
+    chunks, power = drive.shape[-2], Dense(powers[0])
+    if len(powers) == 1 or drive[..., 0, :].numel() >= WIDE_CARRY:
+        states = [start]
+        for step in drive.unbind(-2):
+            states.append(power.apply(states[-1]) + step)
+        return torch.stack(states[:-1], -2), states[-1]
+    if chunks % 2:
+        drive = torch.nn.functional.pad(drive, (0, 0, 0, 1))
+    power, (first, second) = power[..., None], drive.unflatten(-2, (-1, 2)).unbind(-2)
+    before, after = carry(powers[1:], power.apply(first) + second, start)
+    between = power.apply(before) + first
+    states = torch.stack([before, between], -2).flatten(-3, -2)
+    return (states[..., :-1, :], states[..., -1, :]) if chunks % 2 else (states, after)
 
 
 @final

@@ -23,7 +23,7 @@ from linrec.systems import LinearRecurrence
 
 # The transforms are limited by memory, not arithmetic: as many sequences at a time as keep their
 # products and transforms, of about this many numbers, within the caches.
-CACHE = 1 << 18
+CACHE = 1 << 20
 
 # Rows that are a multiple of so many numbers apart share a few places of the caches.
 ALIASED = 256
@@ -85,7 +85,7 @@ class FFTConvolution(Executor):
 
     def cost(self, work: Workload) -> Cost:
         """Transforms of m inputs and p outputs, their product, and each passing through memory."""
-        m, p, size = work.inputs, work.outputs, fast_length(2 * work.steps - 1)
+        m, p, size = work.inputs, work.outputs, 2 * work.steps
         transforms = transform_operations(size) * (m + p) + 4.0 * size * m * p
         tiles = math.ceil(work.batch * max(m, p) * size / CACHE)
         outputs = work.itemsize * work.numbers * p
@@ -101,7 +101,7 @@ class FFTConvolution(Executor):
 
     def preparation_cost(self, work: Workload) -> Cost:
         """The state kernel by doubling, and the transforms of the impulse response."""
-        m, p, size = work.inputs, work.outputs, fast_length(2 * work.steps - 1)
+        m, p, size = work.inputs, work.outputs, 2 * work.steps
         spectra = work.systems * m * p
         traffic = 6.0 * work.itemsize * size * spectra
         spectrum = Cost(0, traffic, 6, transform_operations(size) * spectra, memory=traffic / 3)
@@ -119,15 +119,22 @@ def transform_operations(size: int) -> float:
 
 
 def fast_length(least: int) -> int:
-    """Find the smallest 2^a 3^b 5^c of `least` or more: the lengths that transforms like.
+    """Find a length 2^a 3^b 5^c of `least` or more: the lengths that transforms like.
 
-    Odd parts of up to 135 leave no gap wider than a ninth.
+    Odd parts of up to 135 leave no gap wider than a ninth. A multiple of `ALIASED` is taken only
+    where it saves more than a sixteenth.
     """
-    best = 1 << max(least - 1, 0).bit_length()
-    for odd in (3, 5, 9, 15, 25, 27, 45, 75, 81, 125, 135):
-        if odd < best:
-            best = min(best, odd << max(-(-least // odd) - 1, 0).bit_length())
+    best = 0
+    for odd in (1, 3, 5, 9, 15, 25, 27, 45, 75, 81, 125, 135):
+        length = odd << max(-(-least // odd) - 1, 0).bit_length()
+        if best == 0 or sixteenths(length) < sixteenths(best):
+            best = length
     return best
+
+
+def sixteenths(length: int) -> int:
+    """Measure a length; a multiple of `ALIASED` counts for more than it is."""
+    return length * (17 if length % ALIASED == 0 else 16)
 
 
 def transform(signals: Tensor, size: int) -> Tensor:

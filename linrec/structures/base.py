@@ -33,7 +33,8 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
     """
     matrix, vectors = same_dtype(matrix, vectors)
     if matrix.ndim == 2:
-        return vectors @ matrix.mT
+        # (One vector alone, of a stream, needs no transposing.)
+        return matrix @ vectors if vectors.ndim == 1 else vectors @ matrix.mT
     if matrix.shape[-3] == 1 and vectors.ndim > 1:
         return vectors @ matrix.squeeze(-3).mT
     return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)

@@ -36,7 +36,7 @@ EXECUTORS: tuple[Executor, ...] = (
     FFTConvolution(),
     AssociativeScan(),
     Chunked(),
-    Chunked(size=3),
+    Chunked(size=1),  # many chunks of few steps
     Auto(),
 )
 

@@ -273,6 +273,14 @@ BUGS: dict[str, Bug] = {
             lambda power: lambda A, k: power(A, k).map(lambda leaf, core: 0 * leaf),
         ),
     ),
+    "pairs of chunks carried like one": Bug(
+        Chunked(size=1),
+        "agreement",
+        patched(
+            "linrec.executors.chunked.doublings",
+            lambda doublings: lambda A, count: A.to_dense().expand(count + 1, *A.to_dense().shape),
+        ),
+    ),
     "kernels in single precision": Bug(
         Toeplitz(),
         "agreement",
