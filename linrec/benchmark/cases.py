@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from linrec.discretize import discretize
 from linrec.executors import Toeplitz
@@ -28,6 +28,7 @@ class Case:
         targets: the times that are aimed at, in those of another way: `{"run": ("floor", 1.5)}`.
         numbers: how many numbers come out.
         operations: how many multiplications and additions the definition takes.
+        leanest: the memory that a way may hold, in those of its outputs: `{"forward": 1.3}`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Case:
     targets: dict[str, tuple[str, float]] = field(default_factory=dict)
     numbers: int = 0
     operations: float = 0.0
+    leanest: dict[str, float] = field(default_factory=dict)
 
 
 def legendre(order: int, theta: float, copies: int = 1, outputs: int = 0) -> LinearRecurrence:
@@ -82,6 +84,7 @@ def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: flo
         {"forward": ("floor", most), "with gradient": ("forward", 2.5)},
         batch * steps * order * copies,
         2.0 * batch * steps * copies * order * (order + 1),
+        {"forward": 1.3},
     )
 
 
@@ -141,13 +144,35 @@ def one_step() -> Ways:
 
 
 def preparation() -> Ways:
-    """A kernel in double precision, and the choice of an executor."""
+    """A kernel in double precision."""
     recurrence = legendre(468, 784.0).to(torch.float64)
-    single = recurrence.to(torch.float32)
-    return {
-        "prepare": lambda: Toeplitz().prepare(recurrence, 784),
-        "choose": lambda: Auto().select(single, 784, (100,)),
-    }
+    return {"prepare": lambda: Toeplitz().prepare(recurrence, 784)}
+
+
+def choice() -> Ways:
+    """The choice of an executor."""
+    recurrence = legendre(468, 784.0)
+    return {"choose": lambda: Auto().select(recurrence, 784, (100,))}
+
+
+def training_step() -> Ways:
+    """One step of training the paper's psMNIST network, 100 images at a time, all of it.
+
+    A frozen memory of order 468 whose last state a layer of 346 reads, and ten classes.
+    """
+    memory = Recurrence(legendre(468, 784.0))
+    readout = nn.Sequential(nn.Linear(468, 346), nn.ReLU(), nn.Linear(346, 10))
+    encoder, optimizer = nn.Linear(1, 1), torch.optim.Adam(readout.parameters())
+    optimizer.add_param_group({"params": encoder.parameters()})
+    images, labels = torch.rand(100, 784, 1), torch.randint(10, (100,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        scores = readout(memory.final(encoder(images)).final_state)
+        nn.functional.cross_entropy(scores, labels).backward()
+        optimizer.step()
+
+    return {"training": step}
 
 
 def per_step(steps: tuple[int, ...]) -> Ways:
@@ -179,6 +204,8 @@ CASES = (
         operations=2.0 * 100 * 784 * 468,
     ),
     Case("one step: order 256", "one product with A", one_step, {"step": ("floor", 3.0)}),
-    Case("kernel of order 468, 784 steps, float64; and a choice", "–", preparation),
+    Case("psMNIST: 100 × 784, order 468, hidden 346", "–", training_step),
+    Case("kernel of order 468, 784 steps, float64", "–", preparation),
+    Case("choice of an executor", "–", choice),
     Case("ever longer sequences: 4, order 64", "–", lambda: per_step(LENGTHS)),
 )

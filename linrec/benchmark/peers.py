@@ -4,10 +4,28 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-# What every peer's process begins with: the same shapes, and times taken in the same way.
+from linrec.benchmark.cases import Ways, all_states, elementwise, training_step
+from linrec.benchmark.timing import medians
+
+Shape = tuple[int, ...]
+
+# The work that is compared, ours; batch, steps and order or features make a shape.
+OURS: dict[str, Callable[..., Ways]] = {
+    "states": lambda *shape: all_states(*shape, most=1.0).make(),
+    "elementwise": lambda *shape: elementwise(*shape).make(),
+    "training step": lambda *shape: training_step(),
+}
+SHAPES: dict[str, tuple[Shape, ...]] = {
+    "states": ((2048, 1024, 32), (100, 784, 468), (4, 65536, 64)),
+    "elementwise": ((16, 1024, 512), (64, 512, 256), (1, 65536, 64)),
+    "training step": ((100, 784, 256),),
+}
+
+# What every peer's process begins and ends with: the same shapes, and times taken in the same way.
 PRELUDE = """
 import json, statistics, time
 import numpy as np
@@ -30,8 +48,33 @@ def legendre(n, theta):
     A, B, *_ = cont2discrete((A, B, np.eye(n), np.zeros((n, 1))), 1.0)
     return A.astype("float32"), B.astype("float32")
 
-SHAPE = json.loads(SHAPE_TEXT)
+batch, steps, order = json.loads(SHAPE_TEXT)
 """
+POSTLUDE = """
+found = {}
+for name, way in ways.items():
+    try:
+        found[name] = timed(way)
+    except Exception as error:
+        found[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+print(json.dumps(found))
+"""
+
+# For peers in torch: a function, run forward and with its gradients.
+TORCH = """
+import torch
+def ways_of(function, *given):
+    trained = [each.clone().requires_grad_() for each in given]
+    gradient = torch.randn_like(function(*given))
+    def forward():
+        with torch.no_grad():
+            return function(*given)
+    return {
+        "forward": forward,
+        "with gradient": lambda: torch.autograd.grad(function(*trained), trained, gradient),
+    }
+"""
+SCAN = TORCH + "decay, drive = torch.rand(batch, steps, order), torch.randn(batch, steps, order)\n"
 
 
 @dataclass(frozen=True)
@@ -42,22 +85,16 @@ class Peer:
         name: what it is called.
         module: what is imported.
         install: what to type to have it.
-        kind: "states" for all states of a frozen memory, "elementwise" for the scan.
-        source: Python code that puts a function into `forward`.
+        work: what it is compared in, a key of `OURS`.
+        source: Python code that puts functions into `ways`, named as ours.
     """
 
     name: str
     module: str
     install: str
-    kind: str
+    work: str
     source: str
 
-
-SCAN = """
-import torch
-batch, steps, features = SHAPE
-decay, drive = torch.rand(batch, steps, features), torch.randn(batch, steps, features)
-"""
 
 PEERS = (
     Peer(
@@ -65,27 +102,49 @@ PEERS = (
         "philtorch",
         "pip install philtorch",
         "states",
-        """
-import torch
+        TORCH
+        + """
 from philtorch.lti import state_space_recursion
-batch, steps, order = SHAPE
 A, B = (torch.from_numpy(matrix) for matrix in legendre(order, steps / 2))
-u, start = torch.randn(batch, steps, 1), torch.zeros(batch, order)
-forward = lambda: state_space_recursion(A, start, u @ B.mT)
+start = torch.zeros(batch, order)
+ways = ways_of(lambda u: state_space_recursion(A, start, u @ B.mT), torch.randn(batch, steps, 1))
 """,
     ),
     Peer(
-        "keras-lmu 0.9",
+        "keras-lmu (FFT)",
         "keras_lmu",
         "pip install keras-lmu 'tensorflow<2.16'",
         "states",
         """
 import tensorflow as tf, keras_lmu
-batch, steps, order = SHAPE
 layer = keras_lmu.LMUFeedforward(1, order, steps / 2, hidden_cell=None, return_sequences=True)
 u = tf.random.normal((batch, steps, 1))
-run = tf.function(layer)
-forward = lambda: run(u).numpy()
+forward = tf.function(layer)
+@tf.function
+def differentiated(u):
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        states = layer(u)
+    return tape.gradient(states, u, output_gradients=tf.ones_like(states))
+ways = {"forward": lambda: forward(u).numpy(), "with gradient": lambda: differentiated(u).numpy()}
+""",
+    ),
+    Peer(
+        "keras-lmu (the LMU of 2019)",
+        "keras_lmu",
+        "pip install keras-lmu 'tensorflow<2.16'",
+        "training step",
+        """
+import tensorflow as tf, keras_lmu
+cell = tf.keras.layers.SimpleRNNCell(212)
+model = tf.keras.Sequential([
+    tf.keras.Input((steps, 1)), keras_lmu.LMU(1, order, steps, cell), tf.keras.layers.Dense(10)
+])
+loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile(optimizer="adam", loss=loss)
+images = np.random.rand(batch, steps, 1).astype("float32")
+labels = np.random.randint(10, size=batch)
+ways = {"training": lambda: model.train_on_batch(images, labels)}
 """,
     ),
     Peer(
@@ -96,9 +155,11 @@ forward = lambda: run(u).numpy()
         SCAN
         + """
 from torchlpc import sample_wise_lpc
-a = -decay.movedim(1, 2).reshape(-1, steps, 1).contiguous()
-x = drive.movedim(1, 2).reshape(-1, steps).contiguous()
-forward = lambda: sample_wise_lpc(x, a)
+def scan(decay, drive):
+    a = -decay.movedim(1, 2).reshape(-1, steps, 1)
+    states = sample_wise_lpc(drive.movedim(1, 2).reshape(-1, steps), a)
+    return states.reshape(batch, order, steps).movedim(1, 2)
+ways = ways_of(scan, decay, drive)
 """,
     ),
     Peer(
@@ -109,8 +170,7 @@ forward = lambda: sample_wise_lpc(x, a)
         SCAN
         + """
 from assoc_scan import AssocScan
-scan = AssocScan(use_accelerated=False)
-forward = lambda: scan(decay, drive)
+ways = ways_of(AssocScan(use_accelerated=False), decay, drive)
 """,
     ),
     Peer(
@@ -121,9 +181,10 @@ forward = lambda: scan(decay, drive)
         SCAN
         + """
 drive = drive.abs()  # its logarithm is taken
-def forward():
+def scan(decay, drive):
     total = decay.log().cumsum(1)
     return (total + (drive.log() - total).logcumsumexp(1)).exp()
+ways = ways_of(scan, decay, drive)
 """,
     ),
     Peer(
@@ -136,36 +197,41 @@ def forward():
 from torch._higher_order_ops.associative_scan import associative_scan
 def combine(left, right):
     return left[0] * right[0], right[0] * left[1] + right[1]
-forward = lambda: associative_scan(combine, (decay, drive), 1, combine_mode="generic")
+def scan(decay, drive):
+    return associative_scan(combine, (decay, drive), 1, combine_mode="generic")[1]
+ways = ways_of(scan, decay, drive)
 """,
     ),
 )
 
-SHAPES = {
-    "states": ((2048, 1024, 32), (100, 784, 468), (4, 65536, 64)),
-    "elementwise": ((16, 1024, 512), (64, 512, 256), (1, 65536, 64)),
-}
 
-
-def measure_peers(pythons: list[str], limit: float = 120.0) -> Iterator[dict[str, object]]:
-    """Time every peer that one of the interpreters has, on the shapes of our own table.
+def measure_peers(
+    pythons: list[str], limit: float = 240.0, seconds: float = 2.0
+) -> Iterator[dict[str, Any]]:
+    """Time every peer that one of the interpreters has, and us at the same work right after it.
 
     Args:
         pythons: interpreters to look for peers in; this process's own comes last.
         limit: for how long a peer may take over one shape, in seconds.
+        seconds: for how long we are timed at each.
 
     Yields:
-        Rows with the peer, the shape and seconds, or with the reason why there are none.
+        Rows with the peer, the shape, what is done, and the seconds of both; or with the reason
+        why there are none.
     """
     for peer in PEERS:
         python = next((each for each in [*pythons, sys.executable] if has(each, peer)), None)
         if python is None:
             reason = f"not installed: {peer.install}, and pass --python for its interpreter"
-            yield {"peer": peer.name, "reason": reason}
+            yield {"peer": peer.name, "work": peer.work, "reason": reason}
             continue
-        for shape in SHAPES[peer.kind]:
-            row = {"peer": peer.name, "kind": peer.kind, "shape": shape}
-            yield row | time_peer(python, peer, shape, limit)
+        for shape in SHAPES[peer.work]:
+            theirs = time_peer(python, peer, shape, limit)
+            ours = medians(OURS[peer.work](*shape), seconds, 3)
+            for way, taken in theirs.items():
+                row = {"peer": peer.name, "work": peer.work, "shape": shape, "way": way}
+                told = {"reason": taken} if isinstance(taken, str) else {"seconds": taken}
+                yield row | told | {"ours": ours.get(way)}
 
 
 def has(python: str, peer: Peer) -> bool:
@@ -177,16 +243,16 @@ def has(python: str, peer: Peer) -> bool:
         return False
 
 
-def time_peer(python: str, peer: Peer, shape: tuple[int, ...], limit: float) -> dict[str, object]:
-    """Time a peer on one shape, in a process of its own."""
+def time_peer(python: str, peer: Peer, shape: Shape, limit: float) -> dict[str, float | str]:
+    """Time a peer on one shape, in a process of its own: seconds, or a reason, by what is done."""
     setting = f"SHAPE_TEXT = {json.dumps(list(shape))!r}\n"
-    code = setting + PRELUDE + peer.source + "\nprint(json.dumps(timed(forward)))"
+    code = setting + PRELUDE + peer.source + POSTLUDE
     try:
         done = subprocess.run(
             [python, "-c", code], capture_output=True, text=True, timeout=limit, env=os.environ
         )
     except subprocess.TimeoutExpired:
-        return {"reason": f"took more than {limit:g} seconds"}
+        return {"all of it": f"took more than {limit:g} seconds"}
     if done.returncode:
-        return {"reason": (done.stderr.strip().splitlines() or ["it failed"])[-1]}
-    return {"seconds": float(json.loads(done.stdout.strip().splitlines()[-1]))}
+        return {"all of it": (done.stderr.strip().splitlines() or ["it failed"])[-1]}
+    return json.loads(done.stdout.strip().splitlines()[-1])

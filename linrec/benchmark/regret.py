@@ -9,7 +9,7 @@ import torch
 from linrec.benchmark.cases import legendre
 from linrec.benchmark.timing import once
 from linrec.executors import Executor, Workload
-from linrec.planner import CANDIDATES, CPU, Auto, Rates
+from linrec.planner import CANDIDATES, CPU, Auto
 from linrec.run import final, run
 from linrec.systems import LinearRecurrence
 
@@ -145,31 +145,3 @@ def time_all(
                 if turn == 1 and best[each] > 4 * min(best.values()):
                     best[each] = min(best[each], taken)
     return {type(each).__name__: taken for each, taken in best.items()}
-
-
-def fit(rows: list[dict[str, object]], start: Rates) -> Rates:
-    """Fit rates to times: by turns, the factor of each that makes the least regret."""
-    best, least = start, regret_of(rows, start)
-    for step in (4.0, 2.0, 1.5, 1.2):
-        for name in ("operations", "transforms", "bytes", "rounds") * 2:
-            for factor in (step, 1 / step):
-                values = {**vars(best), name: getattr(best, name) * factor}
-                tried = Rates(**values)
-                found = regret_of(rows, tried)
-                if found < least:
-                    best, least = tried, found
-    return best
-
-
-def regret_of(rows: list[dict[str, object]], rates: Rates) -> float:
-    """The mean of log regret that choices by these rates would have had."""
-    from linrec.executors import Cost
-
-    total = 0.0
-    for row in rows:
-        seconds, costs = row["seconds"], row["costs"]
-        assert isinstance(seconds, dict) and isinstance(costs, dict)
-        estimates = {name: rates.seconds(Cost(*costs[name])) for name in seconds}
-        chosen = min(estimates, key=lambda name: estimates[name])
-        total += math.log(seconds[chosen] / min(seconds.values()))
-    return total / max(len(rows), 1)

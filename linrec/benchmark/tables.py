@@ -1,0 +1,157 @@
+"""What was measured, as tables: for a terminal, and for a page."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: what it shows.
+        columns: the names of the columns; all but the first are numbers.
+        rows: the cells.
+        missed: which rows miss their target.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    missed: frozenset[int] = frozenset()
+
+    def markdown(self) -> str:
+        """Write it as Markdown; what misses its target is in bold."""
+        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)]]
+        for index, row in enumerate(self.rows):
+            marked = [f"**{cell}**" if cell else "" for cell in row]
+            lines.append(marked if index in self.missed else row)
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def of_cases(rows: Rows) -> Table:
+    """Times of the cases beside their floors."""
+    cells, missed = [], set()
+    for index, row in enumerate(rows):
+        target = "" if row["target"] is None else f"≤ {row['target']:g}"
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}× {row['beside']}"
+        memory = "" if row["memory"] is None else f"{row['memory']:.2f}×"
+        cells.append([row["case"], row["way"], duration(row["seconds"]), ratio, target, memory])
+        late = row["target"] is not None and row["ratio"] > row["target"]
+        heavy = row["leanest"] is not None and (row["memory"] or 0.0) > row["leanest"]
+        if late or heavy:
+            missed.add(index)
+    columns = ["case", "what", "time", "beside", "aim", "memory, of the outputs"]
+    return Table("Times, and ratios to a floor", columns, cells, frozenset(missed))
+
+
+def of_peers(rows: Rows) -> Table:
+    """Times of other libraries beside ours."""
+    cells = []
+    for row in rows:
+        shape = " × ".join(f"{size:,}" for size in row.get("shape", ()))
+        told = [row["peer"], shape, row.get("way", "")]
+        if "seconds" not in row:
+            cells.append([*told, row["reason"], "", ""])
+            continue
+        ours, ratio = row["ours"], row["seconds"] / row["ours"]
+        cells.append([*told, duration(row["seconds"]), duration(ours), f"{ratio:.3g}×"])
+    columns = ["library", "shape", "what", "its time", "ours", "its time over ours"]
+    return Table("Other libraries", columns, cells)
+
+
+def of_regret(kept: dict[str, Any]) -> Table:
+    """The shapes on which most was lost."""
+    cells = []
+    for row in sorted(kept["rows"], key=lambda row: -regret(row))[:12]:
+        best = min(row["seconds"], key=lambda name: row["seconds"][name])
+        times = [duration(row["seconds"][name]) for name in (row["chosen"], best)]
+        cells.append([row["shape"], row["chosen"], times[0], best, times[1], f"{regret(row):.2f}"])
+    columns = ["shape", "chosen", "its time", "best", "its time", "ratio"]
+    summary = ", ".join(f"{name} {value:.4g}" for name, value in kept["summary"].items())
+    return Table(f"The worst choices ({summary})", columns, cells)
+
+
+def of_crossover(rows: Rows) -> list[Table]:
+    """Nanoseconds an output of every executor, over steps and over states."""
+    return [crossing(over, [row for row in rows if row["over"] == over]) for over in PANELS]
+
+
+PANELS = ("steps", "states")
+
+
+def crossing(over: str, rows: Rows) -> Table:
+    """Write one of them; the fastest has a star."""
+    executors = list(dict.fromkeys(row["executor"] for row in rows))
+    cells = []
+    for size in dict.fromkeys(row[over] for row in rows):
+        taken = {
+            row["executor"]: row["seconds"] / row["numbers"] * 1e9
+            for row in rows
+            if row[over] == size
+        }
+        least = min(taken.values())
+        written = {name: f"{time:.3g}{' ★' * (time == least)}" for name, time in taken.items()}
+        cells.append([f"{size:,}", *(written.get(name, "") for name in executors)])
+    fixed = ", ".join(dict.fromkeys(row["fixed"] for row in rows))
+    return Table(f"Nanoseconds an output; {fixed}", [over, *executors], cells)
+
+
+def regret(row: dict[str, Any]) -> float:
+    """The time of the choice over the least."""
+    return row["seconds"][row["chosen"]] / min(row["seconds"].values())
+
+
+def duration(seconds: float) -> str:
+    """Write a time with three digits."""
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * scale >= 1 or unit == "µs":
+            return f"{seconds * scale:.3g} {unit}"
+    raise AssertionError
+
+
+SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
+    "cases": lambda rows: [of_cases(rows)],
+    "peers": lambda rows: [of_peers(rows)],
+    "regret": lambda kept: [of_regret(kept)],
+    "crossover": of_crossover,
+}
+
+
+def written_into(page: str, found: dict[str, Any]) -> str:
+    """Write the tables into a page, between the marks that it has for them.
+
+    Args:
+        page: a text with `<!-- linrec bench: NAME -->` and `<!-- linrec bench: end of NAME -->`
+            for some of cases, peers, regret, crossover.
+        found: what `linrec bench --output` keeps as JSON.
+
+    Raises:
+        ValueError: a mark has no end, or the page asks for what was not measured.
+    """
+    for name, tables in SECTIONS.items():
+        start, end = f"<!-- linrec bench: {name} -->", f"<!-- linrec bench: end of {name} -->"
+        if start not in page:
+            continue
+        if name not in found or page.count(start) != 1 or page.count(end) != 1:
+            raise ValueError(
+                f"The page has `{start}`: expected one such line, `{end}` after it, and {name} "
+                "among what was measured (see `linrec bench --help`)."
+            )
+        before, _, rest = page.partition(start)
+        _, _, after = rest.partition(end)
+        own = "\n\n".join(f"{each.title}:\n\n{each.markdown()}" for each in tables(found[name]))
+        page = f"{before}{start}\n\n{machine(found)}\n\n{own}\n\n{end}{after}"
+    return page
+
+
+def machine(found: dict[str, Any]) -> str:
+    """Name the machine."""
+    named = found["machine"]
+    return (
+        f"Measured on {named['processor']} ({named['vector instructions']}), {named['threads']} of "
+        f"{named['cores']} threads, torch {named['torch']}, Python {named['python']}, float32."
+    )

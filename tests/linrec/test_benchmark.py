@@ -1,0 +1,197 @@
+"""The benchmark: what it measures, keeps, draws and writes; never how long anything takes."""
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from linrec.benchmark import cases, crossover, memory, peers, regret, tables, timing
+from linrec.benchmark.peers import Peer
+from linrec.commands import app
+from linrec.planner import CPU, Rates, rates
+
+bench = importlib.import_module("linrec.commands.bench")  # the module, not the command
+
+SMALL = (
+    cases.all_states(2, 32, 4, most=1e9),
+    cases.all_states(1, 16, 3, 2, most=1e-9),  # no time is so short: it misses its target
+    cases.elementwise(2, 8, 3),
+    cases.Case("a choice", "–", cases.choice),
+)
+TINY = Peer("tiny", "json", "pip install nothing", "states", "ways = {'forward': lambda: 1}")
+
+
+def run(*words: object) -> str:
+    done = CliRunner().invoke(app, ["bench", *map(str, words)])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(bench, "CASES", SMALL)
+    monkeypatch.setattr(bench, "measure_rates", lambda seconds: CPU)
+    monkeypatch.setattr(crossover, "STEPS", (16, 64))
+    monkeypatch.setattr(crossover, "STATES", (4,))
+    monkeypatch.setattr(peers, "SHAPES", {"states": ((1, 8, 2),), "elementwise": ((1, 8, 2),)})
+    monkeypatch.setattr(peers, "PEERS", (TINY,))
+
+
+def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    printed = run("--quick", "--output", out)
+    assert "all states: 2 × 32, order 4" in printed and "µs" in printed
+    run("--quick", "--charts", "--output", out)
+    run("--quick", "--regret", "--shapes", 2, "--output", out)
+    run("--quick", "--peers", "--output", out)
+    kept = json.loads((out / "bench.json").read_text())
+    assert kept.keys() == {"machine", "rates", "cases", "crossover", "regret", "peers"}
+    assert {path.name for path in out.iterdir()} == {"bench.json", "roofline.png", "crossover.png"}
+    assert all(row["seconds"] > 0 for row in [*kept["cases"], *kept["crossover"]])
+    assert len(kept["regret"]["rows"]) == kept["regret"]["summary"]["shapes"] == 2
+    assert kept["peers"][0]["peer"] == "tiny" and kept["peers"][0]["ours"] > 0
+
+    page = tmp_path / "page.md"
+    marks = [
+        f"<!-- linrec bench: {n} -->\n<!-- linrec bench: end of {n} -->" for n in tables.SECTIONS
+    ]
+    page.write_text("# Speed\n\n" + "\nbetween\n".join(marks) + "\nafter\n")
+    run("--page", page, "--output", out)
+    once = page.read_text()
+    assert once.startswith("# Speed\n") and once.endswith("\nafter\n") and "between" in once
+    assert "| case | what | time |" in once and "★" in once and "Measured on" in once
+    assert "**≤ 1e-09**" in once  # what misses its target is in bold
+    run("--page", page, "--output", out)
+    assert page.read_text() == once
+
+
+def test_what_another_machine_measured_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text(json.dumps({"machine": {"cores": 0}, "peers": []}))
+    run("--quick", "--output", tmp_path)
+    assert "peers" not in json.loads((tmp_path / "bench.json").read_text())
+
+
+def test_rates_are_measured_kept_and_ignored(tmp_path, monkeypatch) -> None:
+    measured = Rates(operations=1.0, transforms=2.0, bytes=3.0, rounds=4.0)
+    monkeypatch.setattr(bench, "measure_rates", lambda seconds: measured)
+    assert "LINREC_IGNORE_RATES" in run("--calibrate")
+    assert rates.stored_rates() == measured
+    monkeypatch.setenv("LINREC_IGNORE_RATES", "1")
+    assert rates.stored_rates() == CPU
+
+
+def test_rates_of_this_machine_are_positive_numbers() -> None:
+    from linrec.benchmark.calibration import measure_rates
+
+    found = measure_rates(0.01)
+    assert all(0 < rate < 1e15 for rate in vars(found).values())
+
+
+@pytest.mark.parametrize(
+    "page, folder, error",
+    [
+        ("# no results", False, "there is no bench.json in --output"),
+        ("<!-- linrec bench: cases -->", True, "expected one such line"),
+        ("<!-- linrec bench: peers -->\n<!-- linrec bench: end of peers -->", True, "and peers"),
+    ],
+)
+def test_pages_that_cannot_be_written(page: str, folder: bool, error: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(page)
+    if folder:
+        run("--quick", "--output", tmp_path)
+    done = CliRunner().invoke(app, ["bench", "--page", str(path), "--output", str(tmp_path)])
+    told = " ".join((done.output + str(done.exception)).replace("│", " ").split())
+    assert done.exit_code != 0 and error in told
+    assert path.read_text() == page
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        ("ways = {'forward': lambda: 1}", {"forward": float}),
+        ("ways = {'forward': lambda: 1 / 0}", {"forward": "ZeroDivisionError"}),
+        ("import no_such_module", {"all of it": "ModuleNotFoundError"}),
+        ("import time; time.sleep(60)", {"all of it": "took more than 5 seconds"}),
+    ],
+)
+def test_a_peer_is_timed_or_says_why_not(source: str, expected: dict) -> None:
+    peer = TINY.__class__("p", "json", "", "states", source)
+    limit = 5.0 if "sleep" in source else 60.0
+    started = time.monotonic()
+    found = peers.time_peer(sys.executable, peer, (1, 8, 2), limit)
+    assert found.keys() == expected.keys() and time.monotonic() - started < 5 * limit
+    for name, told in expected.items():
+        value = found[name]
+        assert isinstance(value, float) if told is float else told in value
+
+
+def test_peers_that_are_not_installed_are_named_with_how_to_get_them(monkeypatch) -> None:
+    absent = Peer("absent", "no_such_module", "pip install absent", "states", "")
+    monkeypatch.setattr(peers, "PEERS", (absent,))
+    assert "not installed: pip install absent" in " ".join(run("--quick", "--peers").split())
+    rows = list(peers.measure_peers(["/no/such/python"]))
+    assert [row["peer"] for row in rows] == ["absent"] and "seconds" not in rows[0]
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_targets_are_of_ways_that_there_are(case: cases.Case) -> None:
+    source = case.make.__code__.co_consts
+    for way, (base, most) in case.targets.items():
+        assert most > 0 and any(way in names and base in names for names in nested(source))
+
+
+def nested(constants: tuple) -> list[tuple]:
+    """Constants, and tuples of names among them: those of a dictionary that a function makes."""
+    return [constants, *(names for names in constants if isinstance(names, tuple))]
+
+
+def test_calls_are_timed_in_turns() -> None:
+    calls: list[str] = []
+    ways = {name: lambda name=name: (calls.append(name), time.sleep(0.003)) for name in "ab"}
+    found = timing.medians(ways, 0.0, 3)
+    assert "".join(calls) == "ab" * 4 and found.keys() == {"a", "b"}
+
+
+def test_short_calls_are_timed_in_a_row() -> None:
+    assert len(timing.in_a_row(lambda: None)) > 100
+
+
+def test_the_memory_of_a_call_is_counted() -> None:
+    size = 1 << 26
+    peak = memory.peak_bytes(lambda: torch.ones(size, dtype=torch.uint8).add(1))
+    if sys.platform == "linux":
+        assert peak is not None and 1.9 * size <= peak <= 2.5 * size
+    else:
+        assert peak is None
+
+
+def test_shapes_of_regret_come_in_one_order_and_cover_the_grid() -> None:
+    all_of_them = [str(shape) for shape in regret.shapes()]
+    assert all_of_them == [str(shape) for shape in regret.shapes()]
+    assert len(set(all_of_them)) == len(all_of_them) >= 200
+
+
+def test_regret_is_the_time_of_the_choice_over_the_least() -> None:
+    rows = [
+        {"shape": "a", "chosen": "X", "seconds": {"X": 2.0, "Y": 1.0}},
+        {"shape": "b", "chosen": "Y", "seconds": {"X": 2.0, "Y": 1.0}},
+    ]
+    kept = regret.Regret(rows)
+    assert kept.ratios() == [2.0, 1.0]
+    assert kept.summary()["geometric mean"] == pytest.approx(2**0.5)
+    assert tables.of_regret({"summary": kept.summary(), "rows": rows}).rows[0][-1] == "2.00"
+
+
+@pytest.mark.parametrize(
+    "seconds, written", [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.56e-5, "45.6 µs"), (0, "0 µs")]
+)
+def test_times_are_written_with_their_unit(seconds: float, written: str) -> None:
+    assert tables.duration(seconds) == written
