@@ -256,8 +256,9 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
     if chunks % 2:
         drive = torch.nn.functional.pad(drive, (0, 0, 0, 1))
     power, (first, second) = power[..., None], drive.unflatten(-2, (-1, 2)).unbind(-2)
-    before, after = carry(powers[1:], power.apply(first) + second, start)
-    between = power.apply(before) + first
+    # (Products are new memory, that sums may be written into.)
+    before, after = carry(powers[1:], power.apply(first).add_(second), start)
+    between = power.apply(before).add_(first)
     states = torch.stack([before, between], -2).flatten(-3, -2)
     return (states[..., :-1, :], states[..., -1, :]) if chunks % 2 else (states, after)
 
