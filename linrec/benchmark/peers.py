@@ -57,7 +57,16 @@ for name, way in ways.items():
         found[name] = timed(way)
     except Exception as error:
         found[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-print(json.dumps(found))
+import sys
+from importlib.metadata import PackageNotFoundError, version
+versions = []
+for name in dict.fromkeys([MODULE, "torch", "tensorflow"]):
+    if name in sys.modules:
+        try:
+            versions.append(f"{name} {version(name)}")
+        except PackageNotFoundError:  # a module that was not installed by itself
+            pass
+print(json.dumps([found, ", ".join(versions)]))
 """
 
 # For peers in torch: a function, run forward and with its gradients.
@@ -226,12 +235,12 @@ def measure_peers(
             yield {"peer": peer.name, "work": peer.work, "reason": reason}
             continue
         for shape in SHAPES[peer.work]:
-            theirs = time_peer(python, peer, shape, limit)
+            theirs, versions = time_peer(python, peer, shape, limit)
             ours = medians(OURS[peer.work](*shape), seconds, 3)
             for way, taken in theirs.items():
                 row = {"peer": peer.name, "work": peer.work, "shape": shape, "way": way}
                 told = {"reason": taken} if isinstance(taken, str) else {"seconds": taken}
-                yield row | told | {"ours": ours.get(way)}
+                yield row | told | {"ours": ours.get(way), "versions": versions}
 
 
 def has(python: str, peer: Peer) -> bool:
@@ -243,16 +252,23 @@ def has(python: str, peer: Peer) -> bool:
         return False
 
 
-def time_peer(python: str, peer: Peer, shape: Shape, limit: float) -> dict[str, float | str]:
-    """Time a peer on one shape, in a process of its own: seconds, or a reason, by what is done."""
-    setting = f"SHAPE_TEXT = {json.dumps(list(shape))!r}\n"
+def time_peer(
+    python: str, peer: Peer, shape: Shape, limit: float
+) -> tuple[dict[str, float | str], str]:
+    """Time a peer on one shape, in a process of its own.
+
+    Returns:
+        By what is done, seconds or the reason why there are none; and the versions that ran.
+    """
+    setting = f"SHAPE_TEXT, MODULE = {json.dumps(list(shape))!r}, {peer.module!r}\n"
     code = setting + PRELUDE + peer.source + POSTLUDE
     try:
         done = subprocess.run(
             [python, "-c", code], capture_output=True, text=True, timeout=limit, env=os.environ
         )
     except subprocess.TimeoutExpired:
-        return {"all of it": f"took more than {limit:g} seconds"}
+        return {"all of it": f"took more than {limit:g} seconds"}, ""
     if done.returncode:
-        return {"all of it": (done.stderr.strip().splitlines() or ["it failed"])[-1]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        return {"all of it": (done.stderr.strip().splitlines() or ["it failed"])[-1]}, ""
+    found, versions = json.loads(done.stdout.strip().splitlines()[-1])
+    return found, versions

@@ -60,7 +60,8 @@ def of_peers(rows: Rows) -> Table:
         ours, ratio = row["ours"], row["seconds"] / row["ours"]
         cells.append([*told, duration(row["seconds"]), duration(ours), f"{ratio:.3g}×"])
     columns = ["library", "shape", "what", "its time", "ours", "its time over ours"]
-    return Table("Other libraries", columns, cells)
+    ran = "; ".join(dict.fromkeys(row["versions"] for row in rows if row.get("versions")))
+    return Table(f"Other libraries ({ran})" if ran else "Other libraries", columns, cells)
 
 
 def of_regret(kept: dict[str, Any]) -> Table:

@@ -126,7 +126,8 @@ def test_a_peer_is_timed_or_says_why_not(source: str, expected: dict) -> None:
     peer = TINY.__class__("p", "json", "", "states", source)
     limit = 5.0 if "sleep" in source else 60.0
     started = time.monotonic()
-    found = peers.time_peer(sys.executable, peer, (1, 8, 2), limit)
+    found, versions = peers.time_peer(sys.executable, peer, (1, 8, 2), limit)
+    assert isinstance(versions, str)
     assert found.keys() == expected.keys() and time.monotonic() - started < 5 * limit
     for name, told in expected.items():
         value = found[name]
