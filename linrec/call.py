@@ -82,9 +82,8 @@ class Call:
         executor, plan = self.choose(executor, plan, True, compared)
         if self.lengths is None:
             state = executor.final_state(self.system, plan, self.inputs, self.state)
-            return Result(
-                self.system.at(self.steps - 1).read(state, self.inputs[..., -1, :]), state
-            )
+            last_input = self.inputs.select(-2, -1)
+            return Result(self.system.at(self.steps - 1).read(state, last_input), state)
         state = self.own_final_state(executor, plan)
         last_input = self.at_end(self.inputs, self.no_input().squeeze(-2))
         outputs = self.system.read(state, last_input)

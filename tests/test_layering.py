@@ -37,8 +37,8 @@ LAYERS = {
            < testing.bounds testing.strategies < testing.case < testing.report testing.values
            < testing.derivatives testing.operations testing.shrink
            < testing.check testing.modules < testing
-        9  benchmark.timing benchmark.memory benchmark.tables
-           < benchmark.cases benchmark.calibration benchmark.charts
+        9  benchmark.timing benchmark.tables
+           < benchmark.memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.peers benchmark.crossover benchmark.regret < benchmark
         10 commands.target < commands.bench commands.explain commands.plot commands.verify
            < commands < cli

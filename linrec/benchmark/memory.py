@@ -1,8 +1,9 @@
 """The most memory that a call holds at once, as the system counts it."""
 
-import ctypes
 from collections.abc import Callable
 from pathlib import Path
+
+from linrec.benchmark.timing import give_back
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -21,13 +22,13 @@ def peak_bytes(way: Callable[[], object]) -> int | None:
         The bytes; None where the system does not count them (elsewhere than on Linux).
     """
     try:
-        ctypes.CDLL(None).malloc_trim(0)
+        give_back()
         RESET.write_text("5", encoding="ascii")  # the peak so far is forgotten: proc(5)
         before = held("VmRSS")
         result = way()
         peak = held("VmHWM")
         del result
-    except (OSError, AttributeError, TypeError):
+    except OSError:
         return None
     return max(peak - before, 0)
 
