@@ -13,7 +13,6 @@ from torch import Tensor
 from linrec.structures import Diagonal, Varying
 from linrec.systems import LinearRecurrence
 
-
 # Tensors of fewer numbers are compared as they are.
 MANY = 1 << 12
 
