@@ -196,3 +196,13 @@ def test_regret_is_the_time_of_the_choice_over_the_least() -> None:
 )
 def test_times_are_written_with_their_unit(seconds: float, written: str) -> None:
     assert tables.duration(seconds) == written
+
+
+def test_the_page_has_the_tables_of_what_was_measured() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "performance.md").read_text()
+    found = json.loads((docs / "performance" / "bench.json").read_text())
+    assert page.count("<!-- linrec bench: end of ") == len(tables.SECTIONS)
+    assert tables.written_into(page, found) == page, (
+        "`linrec bench --page docs/performance.md --output docs/performance` writes them."
+    )
