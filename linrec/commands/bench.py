@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -157,11 +156,10 @@ def write_page(page: Path, folder: Path | None) -> None:
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under another name, then put it in its place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
-    os.close(handle)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
-        write(Path(name))
-        Path(name).replace(path)
+        write(part)
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
