@@ -312,7 +312,7 @@ def test_workloads_of_every_precision(dtype, itemsize: int, roundoff: float) -> 
 def test_matrices_of_many_systems_count_where_A_is_shared() -> None:
     recurrence = linrec.LinearRecurrence(torch.eye(2), torch.ones(3, 2, 1))
     work = Workload.of(recurrence, 5, 3)
-    assert (work.systems, work.stored) == (3, 4)
+    assert (work.systems, work.stored, work.inputs) == (3, 4, 1)
     none = linrec.LinearRecurrence(torch.ones(0, 2, 2), torch.ones(2, 1))
     assert Workload.of(none, 5, 0).systems == 1
     one = linrec.LinearRecurrence(torch.eye(2).expand(1, 2, 2), torch.ones(2, 1))

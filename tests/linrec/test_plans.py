@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import linrec
+from linrec.executors.base import MANY, same_values
 from linrec.nn import PlanKeeper
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
 
@@ -52,6 +53,30 @@ def test_plans_that_do_not_fit_are_refused() -> None:
         other=linrec.LinearRecurrence(recurrence.A, recurrence.B, copies=2),
         inputs=torch.ones(5, 2),
     )
+
+
+# Few numbers, many, many in rows that are no whole words of eight bytes, many apart in memory.
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        torch.tensor(2.0),
+        torch.ones(3),
+        torch.ones(2, MANY),
+        torch.ones(MANY, 3),
+        torch.ones(MANY, 2, dtype=torch.complex128),
+        torch.ones(MANY, 2).mT,
+    ],
+)
+def test_values_are_compared_to_the_last(numbers: torch.Tensor) -> None:
+    assert same_values(numbers, numbers.clone())
+    changed = numbers.clone()
+    changed[(-1,) * changed.ndim] = 3
+    assert not same_values(numbers, changed) and not same_values(changed, numbers)
+    assert not same_values(
+        numbers, numbers.to(torch.float64 if numbers.is_floating_point() else torch.complex64)
+    )
+    assert not same_values(numbers, numbers.unsqueeze(0))
+    assert not same_values(numbers, torch.empty(numbers.shape, device="meta"))
 
 
 @pytest.mark.parametrize("write", [lambda A: A.mul_(0.5), lambda A: A.data.mul_(0.5)])

@@ -101,6 +101,23 @@ def test_gradients_of_sequences_in_blocks(steps, features, again, dtype) -> None
     torch.testing.assert_close(moved, expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("steps, features", [(1, 2), (33, 2), (101, 3), (600, 1), (37, 1 << 14)])
+def test_second_derivatives_of_sequences_in_blocks(steps: int, features: int) -> None:
+    """The last of them is not to be differentiated again: its scan is written in place."""
+    decay = (0.5 * normal(steps, features, seed=1)).requires_grad_()
+    drive, state = (normal(*shape, seed=2).requires_grad_() for shape in [decay.shape, (features,)])
+    weights = [normal(*each.shape, seed=s) for s, each in enumerate((decay, drive, state), 3)]
+
+    def twice(function) -> tuple[Tensor, ...]:
+        given = (decay, drive, state)
+        once = torch.autograd.grad(function(*given).square().sum(), given, create_graph=True)
+        total = sum(((g * w).sum() for g, w in zip(once, weights, strict=True)), torch.tensor(0.0))
+        return torch.autograd.grad(total, given)
+
+    for mine, theirs in zip(twice(linear_scan), twice(loop), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("moved", range(3))
 def test_forward_derivatives_in_one_argument(moved: int) -> None:
     given = [normal(5, 2, seed=1), normal(5, 2, seed=2), normal(2, seed=3)]

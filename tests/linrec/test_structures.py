@@ -133,6 +133,52 @@ def test_one_matrix_and_many_vectors(batch: tuple[int, ...]) -> None:
     torch.testing.assert_close(got, expected if batch else expected[None])
 
 
+LISTED = {
+    linrec.Dense: {"A": [[1.0, 2], [3, 4]]},
+    linrec.Diagonal: {"diagonal": [1.0, 2]},
+    linrec.BlockDiagonal: {"blocks": [[[1.0, 2], [3, 4]]]},
+    linrec.DiagonalPlusLowRank: {"diagonal": [1.0, 2], "left": [[1.0], [2]], "right": [[3.0], [4]]},
+}
+
+
+@pytest.mark.parametrize("structure", LISTED)
+def test_lists_of_numbers(structure: type[linrec.Structure]) -> None:
+    tensors = [torch.tensor(each) for each in LISTED[structure].values()]
+    states = normal(3, 2, dtype=torch.float32)
+    got = structure(*LISTED[structure].values())
+    assert got.apply(states).equal(structure(*tensors).apply(states))
+    assert all(
+        mine.equal(given) for mine, given in zip(got.leaves().values(), tensors, strict=True)
+    )
+
+
+def test_blocks_of_other_sizes() -> None:
+    """Two blocks of three after three of two: six states on either side."""
+    later, earlier = normal(2, 3, 3, seed=1), normal(3, 2, 2, seed=2)
+    A, E = linrec.BlockDiagonal(later), linrec.BlockDiagonal(earlier)
+    close(A.compose(E).to_dense(), A.to_dense() @ E.to_dense(), 100.0)
+    stacked = linrec.BlockDiagonal(normal(4, 2, 3, 3, seed=3))
+    for first, second in ((A, stacked), (stacked, A)):
+        product = first.compose(second)
+        assert isinstance(product, linrec.BlockDiagonal)
+        close(product.to_dense(), first.to_dense() @ second.to_dense(), 100.0)
+
+
+@pytest.mark.parametrize(
+    "ranks, kind",
+    [((1, 2), linrec.DiagonalPlusLowRank), ((2, 2), linrec.Dense), ((3, 2), linrec.Dense)],
+)
+def test_ranks_that_add_up_to_all_are_dense(ranks: tuple[int, int], kind: type) -> None:
+    A, E = (
+        linrec.DiagonalPlusLowRank(normal(4), normal(*batch, 4, r), normal(4, r))
+        for batch, r in zip([(3,), (2, 1)], ranks, strict=True)
+    )
+    for first, second in ((A, E), (E, A)):
+        product = first.compose(second)
+        assert isinstance(product, kind)
+        close(product.to_dense(), first.to_dense() @ second.to_dense(), 100.0)
+
+
 def test_one_step_of_varying() -> None:
     A = VARYING["varying dense batch"](4)
     assert isinstance(A, linrec.Varying) and A.steps == 4
@@ -142,14 +188,15 @@ def test_one_step_of_varying() -> None:
 @pytest.mark.parametrize(
     "make, error",
     [
-        (lambda: linrec.Dense(torch.ones(2, 3)), r"\(2, 3\): expected a square matrix"),
-        (lambda: linrec.Dense(torch.ones(3)), r"\(3,\): expected a square matrix"),
+        (lambda: linrec.Dense(torch.ones(2, 3)), r"`A` .* \(2, 3\): expected a square matrix"),
+        (lambda: linrec.Dense(torch.ones(3)), r"`A` .* \(3,\): expected a square matrix"),
         (lambda: linrec.Dense(torch.ones(0, 0)), "0 states: expected one or more"),
-        (lambda: linrec.Diagonal(torch.tensor(1.0)), r"expected a vector \(\*batch, n\)"),
+        (lambda: linrec.Dense(torch.ones(2, 0, 0)), "0 states: expected one or more"),
+        (lambda: linrec.Diagonal(torch.tensor(1.0)), r"`diagonal` .*: expected a vector \(\*b"),
         (lambda: linrec.Diagonal(torch.ones(2, 0)), "`diagonal` has 0 states: expected one"),
         (lambda: linrec.BlockDiagonal(torch.ones(0, 2, 2)), "0 states: expected one or more"),
         (lambda: linrec.BlockDiagonal(torch.ones(2, 0, 0)), "0 states: expected one or more"),
-        (lambda: linrec.BlockDiagonal(torch.ones(2, 2)), r"`blocks` has shape \(2, 2\): expected"),
+        (lambda: linrec.BlockDiagonal(torch.ones(2, 2)), r"`blocks` .* \(2, 2\): expected square"),
         (lambda: linrec.BlockDiagonal(torch.ones(2, 2, 3)), r"\(2, 2, 3\): expected square"),
         (
             lambda: linrec.DiagonalPlusLowRank(torch.ones(3), torch.ones(1, 3), torch.ones(1, 3)),
