@@ -20,7 +20,7 @@ from linrec.executors.base import (
 from linrec.executors.multiply import Product, multiply
 from linrec.executors.toeplitz import toeplitz_columns
 from linrec.response import krylov, matrix_power, output_kernel, state_kernel
-from linrec.structures import Dense, Structure, matvec
+from linrec.structures import Structure, matvec
 from linrec.systems import LinearRecurrence
 
 # The state is carried through so many chunks in a loop, and in steps of so many numbers always.
@@ -232,7 +232,7 @@ def carry_states(
         return before, after
     tail = rows[..., -1, : rest * inputs.shape[-1]]
     last = plan["last"][..., -tail.shape[-1] :, :]  # a short chunk's kernel is a long one's end
-    end = matvec(last.mT, tail) + Dense(plan["rest_power"]).apply(after)
+    end = matvec(last.mT, tail) + matvec(plan["rest_power"], after)
     return torch.cat([before, after.unsqueeze(-2)], -2), end
 
 
@@ -247,18 +247,18 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
         drive (*batch, chunks, n): what each chunk adds to the state.
         start (*batch, n): the state before the first.
     """
-    chunks, power = drive.shape[-2], Dense(powers[0])
+    chunks, power = drive.shape[-2], powers[0]
     if len(powers) == 1 or drive[..., 0, :].numel() >= WIDE_CARRY:
         states = [start]
         for step in drive.unbind(-2):
-            states.append(power.apply(states[-1]) + step)
+            states.append(matvec(power, states[-1]) + step)
         return torch.stack(states[:-1], -2), states[-1]
     if chunks % 2:
         drive = torch.nn.functional.pad(drive, (0, 0, 0, 1))
-    power, (first, second) = power[..., None], drive.unflatten(-2, (-1, 2)).unbind(-2)
+    power, (first, second) = power.unsqueeze(-3), drive.unflatten(-2, (-1, 2)).unbind(-2)
     # (Products are new memory, that sums may be written into.)
-    before, after = carry(powers[1:], power.apply(first).add_(second), start)
-    between = power.apply(before).add_(first)
+    before, after = carry(powers[1:], matvec(power, first).add_(second), start)
+    between = matvec(power, before).add_(first)
     states = torch.stack([before, between], -2).flatten(-3, -2)
     return (states[..., :-1, :], states[..., -1, :]) if chunks % 2 else (states, after)
 
