@@ -135,15 +135,12 @@ class ScanWithTangents(Scan):
     """The scan with its forward derivative too, which Dynamo refuses to trace."""
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
         """Scan the tangents: x'_t = a_t x'_{t-1} + (a'_t x_{t-1} + b'_t)."""
         decay, state, states = ctx.saved_tensors
-        to_decay, to_drive, to_state, _ = tangents
-        drive = torch.zeros_like(states) if to_drive is None else to_drive
-        if to_decay is not None:
-            drive = drive + to_decay * previous_states(states, state, ctx.reverse)
-        start = torch.zeros_like(state) if to_state is None else to_state
-        return scan(decay, drive, start, ctx.reverse)
+        to_decay, to_drive, to_state, _ = tangents  # zeros, not None, where nothing moves
+        moved = to_drive + to_decay * previous_states(states, state, ctx.reverse)
+        return scan(decay, moved, to_state, ctx.reverse)
 
 
 def scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:

@@ -92,13 +92,9 @@ class Multiply(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """Move one of the two sides at a time."""
         constant, *factors = ctx.saved_tensors
-        to_constant, *to_factors = tangents[2:]
+        to_constant, *to_factors = tangents[2:]  # zeros, not None, where nothing moves
         way = multiply_adjoint if ctx.adjoint else multiply
-        pairs = zip(to_factors, factors, strict=True)
-        given = [torch.zeros_like(factor) if to is None else to for to, factor in pairs]
-        moved = way(ctx.product, constant, *given)
-        if to_constant is None:
-            return moved
+        moved = way(ctx.product, constant, *to_factors)
         turned = way(ctx.product, to_constant, *factors)
         if not ctx.adjoint:
             return torch.add(moved, turned)  # type: ignore[arg-type]  # single tensors

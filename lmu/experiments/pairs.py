@@ -66,7 +66,7 @@ def models(classes: int, recipe: Callable[[float, int], Recipe]) -> dict[str, Mo
     theta = float(LONGEST)
     networks = {
         "lmu": (
-            with_vectors(memory_pair_classifier, classes=classes, theta=theta, encoded=64),
+            with_vectors(memory_pair_classifier, classes=classes, theta=theta, encoded=[64]),
             0.02,
         ),
         "lmu-mean": (with_vectors(memory_pair_classifier, classes=classes, theta=theta), 0.1),

@@ -30,4 +30,5 @@ from lmu.models.text import PairClassifier as PairClassifier
 from lmu.models.text import TextClassifier as TextClassifier
 from lmu.models.text import TextReader as TextReader
 from lmu.models.translator import Translator as Translator
+from lmu.models.words import EncodedWords as EncodedWords
 from lmu.models.words import Words as Words

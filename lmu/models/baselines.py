@@ -161,6 +161,7 @@ def lstm_text_classifier(
     hidden_size: int,
     *,
     trained: bool = False,
+    word_dropout: float = 0.0,
     dropout: float = 0.0,
 ) -> TextClassifier:
     """Make an LSTM that reads a text and names its class.
@@ -171,6 +172,7 @@ def lstm_text_classifier(
         classes: how many classes; 1 gives one score, for and against.
         hidden_size: the size of h.
         trained: whether the vectors are trained.
+        word_dropout: the share of words that are left out in training.
         dropout: the share of h that is dropped in training.
 
     Returns:
@@ -181,7 +183,8 @@ def lstm_text_classifier(
         >>> sum(p.numel() for p in network.parameters() if p.requires_grad)
         7626
     """
-    reader = TextReader(Words(words, width, trained=trained), LSTM(width, hidden_size))
+    vectors = Words(words, width, trained=trained)
+    reader = TextReader(vectors, LSTM(width, hidden_size), word_dropout)
     return TextClassifier(reader, classes, dropout)
 
 
@@ -192,6 +195,7 @@ def lstm_pair_classifier(
     hidden_size: int,
     *,
     trained: bool = False,
+    word_dropout: float = 0.0,
     dropout: float = 0.0,
 ) -> PairClassifier:
     """Make an LSTM that reads two texts and names their relation.
@@ -202,6 +206,7 @@ def lstm_pair_classifier(
         classes: how many classes; 1 gives one score, for and against.
         hidden_size: the size of h.
         trained: whether the vectors are trained.
+        word_dropout: the share of words that are left out in training.
         dropout: the share of the four vectors that is dropped in training.
 
     Returns:
@@ -212,7 +217,8 @@ def lstm_pair_classifier(
         >>> sum(p.numel() for p in network.parameters() if p.requires_grad)
         7903
     """
-    reader = TextReader(Words(words, width, trained=trained), LSTM(width, hidden_size))
+    vectors = Words(words, width, trained=trained)
+    reader = TextReader(vectors, LSTM(width, hidden_size), word_dropout)
     return PairClassifier(reader, classes, dropout)
 
 

@@ -1,11 +1,12 @@
 """The networks of the second paper for texts, by their sizes alone."""
 
+from collections.abc import Sequence
+
 from lmu.initializers import CHILKURI_2021
 from lmu.layers import (
     LMU,
     Bidirectional,
     DeepRepresentation,
-    Encoder,
     Layer,
     Stack,
     window_blocks,
@@ -13,26 +14,39 @@ from lmu.layers import (
 from lmu.models.language_model import LanguageModel
 from lmu.models.text import PairClassifier, TextClassifier, TextReader
 from lmu.models.translator import Translator
-from lmu.models.words import Words
+from lmu.models.words import EncodedWords, Words
 
 
-def text_memory(width: int, theta: float, order: int = 1, encoded: int | None = None) -> Layer:
-    """Make a memory of each number of the vectors by itself.
+def text_memory(channels: int, theta: float, order: int = 1) -> Layer:
+    """Make a memory of each of some numbers by itself.
 
     Args:
-        width: numbers in a vector.
+        channels: how many numbers.
         theta: the length of the window, in words: the longest text.
         order: how many polynomials; 1 is a running mean that fades with exp(-1/θ).
-        encoded: how many numbers, u = relu(U_x x + b_u), are remembered in the vector's place.
-            None: the vector itself, so that there is nothing to be trained.
 
     Returns:
-        The layer, of width·order outputs (encoded·order).
+        The layer, of channels·order outputs. It has nothing to be trained.
     """
-    channels = encoded or width
     options = {"input_projection": False, "initializers": CHILKURI_2021}
-    memory = LMU(channels, channels, order, theta, **options)
-    return memory if encoded is None else Stack([Encoder(width, encoded), memory])
+    return LMU(channels, channels, order, theta, **options)
+
+
+def remembered_words(
+    words: int,
+    width: int,
+    theta: float,
+    order: int,
+    encoded: Sequence[int],
+    trained: bool,
+    word_dropout: float,
+) -> TextReader:
+    """Make what the classifiers below read a text by; arguments as theirs."""
+    if encoded:
+        vectors = EncodedWords(words, width, encoded, trained=trained)
+    else:
+        vectors = Words(words, width, trained=trained)
+    return TextReader(vectors, text_memory(vectors.width, theta, order), word_dropout)
 
 
 def memory_text_classifier(
@@ -42,8 +56,9 @@ def memory_text_classifier(
     theta: float,
     *,
     order: int = 1,
-    encoded: int | None = None,
+    encoded: Sequence[int] = (),
     trained: bool = False,
+    word_dropout: float = 0.0,
     dropout: float = 0.0,
 ) -> TextClassifier:
     """Make the smallest network that tells texts apart: a fading mean of their words, and a line.
@@ -54,9 +69,10 @@ def memory_text_classifier(
         classes: how many classes; 1 gives one score, for and against.
         theta: the length of the window, in words: the longest text.
         order: how many polynomials, d.
-        encoded: how many numbers, relu(U_x x + b_u), are remembered in a vector's place. None: the
-            vector itself.
+        encoded: the sizes of rectified layers; what the last gives of a word is remembered in its
+            vector's place. Empty: the vector itself.
         trained: whether the vectors are trained.
+        word_dropout: the share of words that are left out in training.
         dropout: the share of what is read out that is dropped in training.
 
     Returns:
@@ -70,10 +86,8 @@ def memory_text_classifier(
     References:
         Chilkuri and Eliasmith 2021, section 4.3.
     """
-    memory = text_memory(width, theta, order, encoded)
-    return TextClassifier(
-        TextReader(Words(words, width, trained=trained), memory), classes, dropout
-    )
+    reader = remembered_words(words, width, theta, order, encoded, trained, word_dropout)
+    return TextClassifier(reader, classes, dropout)
 
 
 def memory_pair_classifier(
@@ -83,8 +97,9 @@ def memory_pair_classifier(
     theta: float,
     *,
     order: int = 1,
-    encoded: int | None = None,
+    encoded: Sequence[int] = (),
     trained: bool = False,
+    word_dropout: float = 0.0,
     dropout: float = 0.0,
 ) -> PairClassifier:
     """Make the smallest network for pairs of texts: a fading mean of each, compared.
@@ -95,9 +110,10 @@ def memory_pair_classifier(
         classes: how many classes; 1 gives one score, for and against.
         theta: the length of the window, in words: the longest text.
         order: how many polynomials, d.
-        encoded: how many numbers, relu(U_x x + b_u), are remembered in a vector's place. None: the
-            vector itself.
+        encoded: the sizes of rectified layers; what the last gives of a word is remembered in its
+            vector's place. Empty: the vector itself.
         trained: whether the vectors are trained.
+        word_dropout: the share of words that are left out in training.
         dropout: the share of what is read out that is dropped in training.
 
     Returns:
@@ -111,10 +127,8 @@ def memory_pair_classifier(
     References:
         Chilkuri and Eliasmith 2021, section 4.3.
     """
-    memory = text_memory(width, theta, order, encoded)
-    return PairClassifier(
-        TextReader(Words(words, width, trained=trained), memory), classes, dropout
-    )
+    reader = remembered_words(words, width, theta, order, encoded, trained, word_dropout)
+    return PairClassifier(reader, classes, dropout)
 
 
 def lmu_language_model(

@@ -17,6 +17,8 @@ class TextReader(nn.Module):
     Args:
         words: the vectors of the words.
         layer: reads them.
+        word_dropout: the share of words that are left out in training: their vectors are zero, and
+            those of the others are larger for it.
 
     Raises:
         ValueError: vectors of another size than the layer reads.
@@ -26,29 +28,37 @@ class TextReader(nn.Module):
         >>> reader = TextReader(Words(100, 8), lmu.layers.LSTM(8, 5))
         >>> reader(torch.tensor([[5, 17, 9], [4, 0, 0]])).shape
         torch.Size([2, 5])
+
+    References:
+        Iyyer et al. 2015, Deep Unordered Composition Rivals Syntactic Methods for Text
+        Classification, section 3.2 (word dropout).
     """
 
-    def __init__(self, words: Words, layer: Layer) -> None:
+    def __init__(self, words: Words, layer: Layer, word_dropout: float = 0.0) -> None:
         super().__init__()
         if words.width != layer.input_size:
             raise ValueError(
                 f"`words` have vectors of {words.width} numbers and `layer` reads "
                 f"{layer.input_size}: expected the same."
             )
-        self.words, self.layer = words, layer
+        self.words, self.layer, self.word_dropout = words, layer, nn.Dropout(word_dropout)
         self.output_size = layer.output_size
         self.state_size = layer.state_size + layer.output_size
 
     @property
     def frozen(self) -> bool:
-        """Whether nothing of it is trained, so that each text's vector can be computed once."""
-        return not any(parameter.requires_grad for parameter in self.parameters())
+        """Whether a text has one vector, trained by nothing, so that it can be computed once."""
+        trained = any(parameter.requires_grad for parameter in self.parameters())
+        return not trained and self.word_dropout.p == 0
 
     def forward(self, texts: Tensor) -> Tensor:
         """Compute the vectors `(*batch, output_size)` of `texts (*batch, time)`."""
         if self.words.padded:
             texts = without_common_padding(texts)
-        return self.layer.final(self.words(texts), lengths=self.words.lengths(texts)).outputs
+        vectors = self.words(texts)
+        if self.training and self.word_dropout.p:
+            vectors = vectors * self.word_dropout(vectors.new_ones(*texts.shape, 1))
+        return self.layer.final(vectors, lengths=self.words.lengths(texts)).outputs
 
     def step(self, word: Tensor, state: Tensor | None = None) -> Result:
         """Read one word of each text `(*batch)`; padding changes nothing.

@@ -1,4 +1,7 @@
-"""Words as vectors, trained or given."""
+"""Words as vectors, trained or given, and what an encoder makes of them."""
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +49,8 @@ class Words(nn.Module):
         """Take `vectors (count, width)` for the words, such as GloVe's."""
         if vectors.shape != self.embedding.weight.shape:
             raise ValueError(
-                f"`vectors` has shape {tuple(vectors.shape)}: expected {(self.count, self.width)}, "
-                "a row for each word."
+                f"`vectors` has shape {tuple(vectors.shape)}: expected "
+                f"{tuple(self.embedding.weight.shape)}, a row for each word."
             )
         with torch.no_grad():
             self.embedding.weight.copy_(vectors)
@@ -59,3 +62,47 @@ class Words(nn.Module):
     def lengths(self, words: Tensor) -> Tensor | None:
         """Count the words of each text of `(*batch, time)`; None if there is no padding."""
         return (words != PADDING).sum(-1) if self.padded else None
+
+
+class EncodedWords(Words):
+    """Words whose vectors x are encoded by rectified layers of their own.
+
+        u = relu(U_k … relu(U_1 x + b_1) … + b_k)
+
+    What becomes of a word depends on nothing else, so each different word among those given is
+    encoded once.
+
+    Args:
+        count: how many words.
+        width: numbers in a vector x.
+        sizes: how many numbers each layer gives; `width` of the encoded words is the last.
+        trained: whether the vectors are trained; the encoder is.
+
+    Raises:
+        ValueError: no sizes.
+
+    Example:
+        >>> import torch
+        >>> EncodedWords(100, 8, sizes=[6, 3])(torch.tensor([[5, 17, 9], [4, 0, 0]])).shape
+        torch.Size([2, 3, 3])
+
+    References:
+        Chilkuri and Eliasmith 2021, eq. 18 (one layer). Iyyer et al. 2015, Deep Unordered
+        Composition Rivals Syntactic Methods for Text Classification (several, after the sum).
+    """
+
+    def __init__(
+        self, count: int, width: int, sizes: Sequence[int], *, trained: bool = False
+    ) -> None:
+        super().__init__(count, width, trained=trained)
+        if not sizes:
+            raise ValueError("`sizes` is empty: expected a size for each layer. Take `Words`.")
+        self.encoder = nn.Sequential()
+        for before, after in pairwise([width, *sizes]):
+            self.encoder.extend([nn.Linear(before, after), nn.ReLU()])
+        self.width = sizes[-1]
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Encode `words (*batch)` into `(*batch, width)`."""
+        found, places = torch.unique(words, return_inverse=True)
+        return nn.functional.embedding(places, self.encoder(super().forward(found)))

@@ -11,7 +11,7 @@ from torch import Tensor
 import linrec
 from linrec.testing import error_bound, exact_reference
 from linrec.testing.bounds import ErrorBounds
-from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, VARYING, data
+from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, VARYING, data, normal
 
 
 def assert_within(got: Tensor, expected: Tensor, bound: Tensor, what: object = "") -> None:
@@ -62,6 +62,18 @@ def test_varying(transition: str, system: str) -> None:
         inputs, state = data(recurrence, steps)
         check(recurrence, able, inputs, state)
         check(recurrence, able, inputs, None)
+
+
+@pytest.mark.parametrize("many", [("A",), ("B",), ("C",), ("D",), ("A", "C"), ("B", "D")])
+def test_many_systems_that_share_matrices(many: tuple[str, ...]) -> None:
+    """Three systems that differ in some matrices are three systems."""
+    sizes = {"A": (4, 4), "B": (4, 2), "C": (3, 4), "D": (3, 2)}
+    given = {
+        name: normal(*([3] if name in many else []), *size, seed=seed)
+        for seed, (name, size) in enumerate(sizes.items())
+    }
+    recurrence = linrec.LinearRecurrence(**given)
+    check(recurrence, EXECUTORS, normal(3, 13, 2, seed=5), normal(3, 4, seed=6))
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import linrec
 from linrec.executors import Cost, Workload, chunked, toeplitz
 from linrec.executors.fft import fast_length
+from linrec.executors.scan import rounds_of_blocks
 from tests.cases import SYSTEMS, TRANSITIONS, VARYING, normal
 
 # n = 3, m = 2, p = 5, T = 100, seven sequences: 700 steps in all.
@@ -348,6 +349,21 @@ def test_steps_in_a_chunk(n: int, m: int, p: int, steps: int, expected: int) -> 
 def test_chunks_of_no_whole_number_of_steps_are_refused(size: object) -> None:
     with pytest.raises(ValueError, match=r"`size` is .*: expected a whole number of 1 or more"):
         linrec.Chunked(size=size)  # type: ignore[arg-type]  # the refusal is tested
+
+
+@pytest.mark.parametrize(
+    "steps, width, expected",
+    [
+        (31, 1, 31),  # a block has 16 steps at least, and one block is none
+        (32, 1, 2 * 16 + 8 + 2),  # two blocks, and the scan over them
+        (48, 1 << 14, 2 * 16 + 8 + 3),
+        (1 << 12, 1 << 14, 2 * (1 << 10) + 8 + 4),  # four blocks fill the threads
+        (1 << 12, 3 << 13, 2 * (1 << 11) + 8 + 2),
+        (1 << 12, 1 << 16, 1 << 12),
+    ],
+)
+def test_rounds_of_a_scan_in_blocks(steps: int, width: int, expected: int) -> None:
+    assert rounds_of_blocks(steps, width) == expected
 
 
 def test_chunks_are_taken_in_pairs_from_the_13th_on() -> None:

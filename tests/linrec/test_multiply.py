@@ -15,10 +15,10 @@ from tests.cases import normal
 STEPS, M, P, N = 5, 2, 3, 4
 
 
-def convolution(dtype: torch.dtype) -> tuple[Product, tuple[Tensor, ...]]:
-    kernel = normal(M, P, STEPS, seed=1, dtype=dtype)
+def convolution(dtype: torch.dtype, m: int = M) -> tuple[Product, tuple[Tensor, ...]]:
+    kernel = normal(m, P, STEPS, seed=1, dtype=dtype)
     spectrum = fft.transform(kernel, fft.fast_length(2 * STEPS - 1))
-    return Convolution(STEPS, M, P), (spectrum, normal(3, 2, STEPS, M, seed=2, dtype=dtype))
+    return Convolution(STEPS, m, P), (spectrum, normal(3, 2, STEPS, m, seed=2, dtype=dtype))
 
 
 def chunks(dtype: torch.dtype, steps: int, *axes: int) -> tuple[Product, tuple[Tensor, ...]]:
@@ -29,6 +29,7 @@ def chunks(dtype: torch.dtype, steps: int, *axes: int) -> tuple[Product, tuple[T
 
 PRODUCTS = {
     "convolution": convolution,
+    "convolution of one input": lambda dtype: convolution(dtype, 1),
     "chunks": lambda dtype: chunks(dtype, 2),
     "chunks cut short": lambda dtype: chunks(dtype, 5, 3),
 }

@@ -61,6 +61,7 @@ def test_plans_that_do_not_fit_are_refused() -> None:
     [
         torch.tensor(2.0),
         torch.ones(3),
+        torch.ones(MANY),
         torch.ones(2, MANY),
         torch.ones(MANY, 3),
         torch.ones(MANY, 2, dtype=torch.complex128),

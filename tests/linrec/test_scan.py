@@ -118,6 +118,23 @@ def test_second_derivatives_of_sequences_in_blocks(steps: int, features: int) ->
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
 
 
+def test_third_derivatives() -> None:
+    given = [normal(5, 2, seed=1), normal(5, 2, seed=2), normal(2, seed=3)]
+    weights = [normal(*each.shape, seed=s) for s, each in enumerate(given, 4)]
+
+    def thrice(function) -> Tensor:
+        total = function(*given).square().sum()
+        for _ in range(3):
+            gradients = torch.autograd.grad(total, given, create_graph=True)
+            total = torch.stack([(g * w).sum() for g, w in zip(gradients, weights, strict=True)])
+            total = total.prod()
+        return total.detach()
+
+    for each in given:
+        each.requires_grad_()
+    torch.testing.assert_close(thrice(linear_scan), thrice(loop), rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("moved", range(3))
 def test_forward_derivatives_in_one_argument(moved: int) -> None:
     given = [normal(5, 2, seed=1), normal(5, 2, seed=2), normal(2, seed=3)]
@@ -173,6 +190,22 @@ def test_the_wider_dtype_is_kept(decay: torch.dtype, drive: torch.dtype) -> None
     assert narrow.dtype == torch.float16
     wide = loop(a.half().double(), b.half().double(), state)
     assert narrow.equal(wide.half())
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_one_argument_is_complex(which: int) -> None:
+    given = [normal(20, 2, seed=1).tanh(), normal(20, 2, seed=2), normal(2, seed=3)]
+    given[which] = given[which] * (1 + 2j)
+    got, expected = linear_scan(*given), loop(*given)
+    assert got.dtype == torch.complex128
+    torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
+
+
+def test_one_state_for_many_sequences() -> None:
+    decay, drive, state = normal(7, 2, seed=1), normal(3, 7, 2, seed=2), normal(2, seed=3)
+    got = linear_scan(decay, drive, state)
+    torch.testing.assert_close(got, linear_scan(decay, drive, state.expand(3, 2)), rtol=0, atol=0)
+    assert linear_scan(decay.half(), drive.half()[:0], state.half()).dtype == torch.float16
 
 
 def test_bad_input_is_refused() -> None:

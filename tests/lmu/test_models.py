@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lmu.layers import LSTM, Stack, window_blocks
 from lmu.models import (
+    EncodedWords,
     LanguageModel,
     Network,
     PairClassifier,
@@ -80,6 +81,11 @@ NETWORKS: dict[str, tuple[Callable[[], Network], Callable[[], Tensor], tuple[int
     ),
     "memory, trained words": (
         lambda: memory_text_classifier(COUNT, WIDTH, 1, 9.0, order=2, trained=True),
+        lambda: texts(14),
+        (14,),
+    ),
+    "memory of encoded words": (
+        lambda: memory_text_classifier(COUNT, WIDTH, 1, 9.0, encoded=[4, 3], word_dropout=0.5),
         lambda: texts(14),
         (14,),
     ),
@@ -226,6 +232,32 @@ def test_frozen_readers_are_read_once_and_trained_ones_are_not() -> None:
         assert made.features(words) is words
 
 
+def test_words_are_encoded_each_by_itself() -> None:
+    words, made = texts(5), EncodedWords(COUNT, WIDTH, [4, 3]).double()
+    once = made.encoder[0](Words.forward(made, words)).relu()
+    assert_close(made(words), made.encoder[2](once).relu())
+    assert made.width == 3 and trained(made) == 4 * (WIDTH + 1) + 3 * (4 + 1)
+    made(words).sum().backward()
+    assert made.embedding.weight.grad is None
+    vectors = torch.randn(COUNT, WIDTH).double()
+    made.set_vectors(vectors)
+    assert torch.equal(made.embedding.weight, vectors)
+
+
+@pytest.mark.parametrize("kind", ["memory", "lstm"])
+def test_words_are_left_out_in_training_alone(kind: str) -> None:
+    made = {
+        "memory": lambda: memory_text_classifier(COUNT, WIDTH, 1, 9.0, word_dropout=0.5),
+        "lstm": lambda: lstm_text_classifier(COUNT, WIDTH, 1, 5, word_dropout=0.5),
+    }[kind]()
+    words = texts(6)
+    assert made.features(words) is words  # not computed once: each time others are left out
+    assert not torch.equal(made(words), made(words))
+    assert torch.equal(made.eval()(words), made(words))
+    kept = made.train().reader.word_dropout(torch.ones(1000))
+    assert set(kept.tolist()) == {0.0, 2.0}
+
+
 def test_a_memory_of_order_1_is_a_fading_mean() -> None:
     """m_t = e^(-1/θ) m_{t-1} + (1 - e^(-1/θ)) x_t, of order 1."""
     made = memory_text_classifier(COUNT, WIDTH, 1, 9.0)
@@ -279,6 +311,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "vectors of a text": (lambda: TextReader(Words(9, 4), LSTM(3, 2)), "expected the same"),
     "vectors of a model": (lambda: LanguageModel(Words(9, 4), LSTM(3, 2)), "expected the same"),
     "shape of vectors": (lambda: Words(9, 4).set_vectors(torch.zeros(4, 9)), r"expected \(9, 4\)"),
+    "no sizes": (lambda: EncodedWords(9, 4, []), "expected a size for each layer"),
     "no prompt": (
         lambda: lstm_language_model(9, 4, 4).generate(torch.zeros(2, 0).long(), 3),
         "at least one",
