@@ -216,7 +216,9 @@ class ErrorBounds:
         Each transform of N < 4T numbers errs by 7 u log2(N) in the 2-norm, the product by 3 u.
         """
         h = self.kernel if C is None else C @ self.kernel
-        h = h if D is None else torch.cat([h[..., :1, :, :] + D, h[..., 1:, :, :]], -3)
+        if D is not None:
+            now, later = h[..., :1, :, :] + D, h[..., 1:, :, :]
+            h = torch.cat([now, later.expand(*now.shape[:-3], -1, -1, -1)], -3)
         u = self.inputs.mT  # (*batch, time, 1, m)
         h1, h2 = h.sum(-3), h.square().sum(-3).sqrt()
         u1, u2 = u.sum(-3), u.square().sum(-3).sqrt()

@@ -175,6 +175,9 @@ def recurrences(
         "C": None if p is None else (p, n),
         "D": (p or n, m or n) if draw(st.booleans()) else None,
     }
+    # Any of the four may be shared by all systems.
+    if batch and not isinstance(A, Varying) and draw(st.sampled_from((False, False, True))):
+        A = A[(0,) * len(batch)]
     given = {}
     for name, shape in shapes.items():
         if shape is not None:
