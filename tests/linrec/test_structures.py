@@ -169,14 +169,18 @@ def test_blocks_of_other_sizes() -> None:
     [((1, 2), linrec.DiagonalPlusLowRank), ((2, 2), linrec.Dense), ((3, 2), linrec.Dense)],
 )
 def test_ranks_that_add_up_to_all_are_dense(ranks: tuple[int, int], kind: type) -> None:
-    A, E = (
-        linrec.DiagonalPlusLowRank(normal(4), normal(*batch, 4, r), normal(4, r))
-        for batch, r in zip([(3,), (2, 1)], ranks, strict=True)
-    )
+    A = linrec.DiagonalPlusLowRank(normal(4), normal(3, 4, ranks[0]), normal(4, ranks[0]))
+    E = linrec.DiagonalPlusLowRank(normal(4), normal(4, ranks[1]), normal(2, 1, 4, ranks[1]))
+    assert (A.batch_shape, E.batch_shape) == ((3,), (2, 1))
     for first, second in ((A, E), (E, A)):
         product = first.compose(second)
         assert isinstance(product, kind)
         close(product.to_dense(), first.to_dense() @ second.to_dense(), 100.0)
+
+
+def test_one_matrix_before_those_of_every_step() -> None:
+    A, E = VARYING["varying diagonal"](4), linrec.Dense(normal(3, 3))
+    close(A.compose(E).to_dense(), A.to_dense() @ E.to_dense(), 100.0)
 
 
 def test_one_step_of_varying() -> None:
