@@ -19,6 +19,7 @@ from linrec.benchmark.peers import measure_peers
 from linrec.benchmark.regret import measure
 from linrec.benchmark.tables import SECTIONS, Table, written_into
 from linrec.benchmark.timing import machine
+from linrec.planner.rates import rates_file
 
 RESULTS = "bench.json"
 
@@ -52,6 +53,8 @@ def bench(
         write_page(page, output)
         console.print(f"Written into {page}.")
         return
+    for folder in (output, rates_file().parent if calibrate else None):
+        make_folder(folder)  # before minutes are spent
     found: dict[str, Any] = {"machine": machine()}
     console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
     seconds = 0.3 if quick else 4.0
@@ -122,7 +125,6 @@ def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
 
 def save(found: dict[str, Any], folder: Path) -> None:
     """Write the JSON, beside what is there already, and the charts of what is new."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(measured(folder) | found, indent=1, ensure_ascii=False) + "\n"
     replace(folder / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
     if "cases" in found:
@@ -139,6 +141,18 @@ def measured(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return kept if kept.get("machine") == machine() else {}
+
+
+def make_folder(folder: Path | None) -> None:
+    """See that results can be written, if they are to be."""
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"nothing can be written into {folder} ({error.strerror}): expected a folder, or a "
+            "place where one can be made."
+        ) from None
 
 
 def write_page(page: Path, folder: Path | None) -> None:

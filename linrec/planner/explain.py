@@ -115,7 +115,8 @@ def variations(question: Question) -> Iterator[tuple[str, Question]]:
             for changed in (size * factor, size // factor):
                 if changed:
                     work = question.work._replace(**{name: changed})
-                    yield f"with {changed:,} {unit}", replace(question, work=work)
+                    words = f"{changed:,} {unit if changed > 1 else unit.removesuffix('s')}"
+                    yield f"with {words}", replace(question, work=work)
         factor *= 2
 
 

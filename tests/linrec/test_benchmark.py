@@ -87,6 +87,16 @@ def test_rates_are_measured_kept_and_ignored(tmp_path, monkeypatch) -> None:
     assert rates.stored_rates() == CPU
 
 
+@pytest.mark.parametrize("words", [("--calibrate",), ("--quick", "--output")])
+def test_folders_that_cannot_be_made(words, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(bench, "measure_rates", lambda seconds: pytest.fail("time was spent"))
+    place = [str(tmp_path / "file" / "results")] if "--output" in words else []
+    done = CliRunner().invoke(app, ["bench", *words, *place])
+    assert done.exit_code == 2 and "nothing can be written into" in done.output
+
+
 def test_rates_of_this_machine_are_positive_numbers() -> None:
     from linrec.benchmark.calibration import measure_rates
 

@@ -88,8 +88,8 @@ def test_the_change_that_is_named_makes_the_choice(last_only, tolerance) -> None
     assert explained.changes and explained.chosen not in explained.changes
     for executor, words in explained.changes.items():
         size = int("".join(filter(str.isdigit, words)) or 0)
-        steps = size if size and words.endswith("steps") else 4096
-        batch = size if size and words.endswith("sequences") else 16
+        steps = size if size and words.endswith(("step", "steps")) else 4096
+        batch = size if size and words.endswith(("sequence", "sequences")) else 16
         other = last_only != ("all steps" in words or "last step" in words)
         asked = AUTO if words == "without the tolerance" else auto
         chosen = asked.select(
