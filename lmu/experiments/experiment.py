@@ -133,3 +133,13 @@ class Experiment:
                 f"`{self.name}` has no model `{model}`: expected one of {', '.join(self.models)}."
             )
         return self.models[model or self.model][budget]
+
+
+def most_likely(scores: Tensor) -> Tensor:
+    """Return the class of the highest score."""
+    return scores.argmax(-1)
+
+
+def for_or_against(scores: Tensor) -> Tensor:
+    """Return the decision of one score."""
+    return scores > 0

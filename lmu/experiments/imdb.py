@@ -29,8 +29,9 @@ from lmu.experiments.experiment import (
     Model,
     Setting,
     Source,
+    for_or_against,
 )
-from lmu.experiments.texts import binary_recipe, for_or_against, with_vectors
+from lmu.experiments.texts import binary_recipe, with_vectors
 from lmu.models import lstm_text_classifier, memory_text_classifier
 
 LONGEST = {Budget.QUICK: 400, Budget.FULL: 1024}  # words

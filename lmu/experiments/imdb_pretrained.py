@@ -28,10 +28,10 @@ from lmu.experiments.experiment import (
     Pretraining,
     Setting,
     Source,
+    for_or_against,
 )
 from lmu.experiments.texts import (
     binary_loss,
-    for_or_against,
     mean,
     nats,
     padded_loss,

@@ -28,12 +28,12 @@ from lmu.experiments.experiment import (
     Model,
     Setting,
     Source,
+    for_or_against,
+    most_likely,
 )
 from lmu.experiments.texts import (
     binary_recipe,
     falling,
-    for_or_against,
-    most_likely,
     with_vectors,
 )
 from lmu.models import lstm_pair_classifier, memory_pair_classifier

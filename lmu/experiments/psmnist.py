@@ -23,7 +23,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from lmu.data import Dataset, permuted_mnist
 from lmu.experiments.experiment import (
@@ -35,6 +34,7 @@ from lmu.experiments.experiment import (
     Model,
     Setting,
     Source,
+    most_likely,
 )
 from lmu.models import (
     DeepClassifier,
@@ -44,11 +44,6 @@ from lmu.models import (
     lstm_classifier,
 )
 from lmu.training import ACCURACY, Recipe
-
-
-def most_likely(scores: Tensor) -> Tensor:
-    """Return the class of the highest score."""
-    return scores.argmax(-1)
 
 
 def images(seed: int, folder: Folder, budget: Budget) -> Dataset:

@@ -25,8 +25,9 @@ from lmu.experiments.experiment import (
     Folder,
     Setting,
     Source,
+    most_likely,
 )
-from lmu.experiments.texts import mean, most_likely, warm_then_falling
+from lmu.experiments.texts import mean, warm_then_falling
 from lmu.models import LanguageModel, lmu_language_model, lstm_language_model
 from lmu.training import Metric, Recipe
 

@@ -68,16 +68,6 @@ def falling(done: float) -> float:
     return 1.0 - done
 
 
-def for_or_against(scores: Tensor) -> Tensor:
-    """Return the decision of one score."""
-    return scores > 0
-
-
-def most_likely(scores: Tensor) -> Tensor:
-    """Return the class of the highest score."""
-    return scores.argmax(-1)
-
-
 def binary_loss(scores: Tensor, targets: Tensor) -> Tensor:
     """Compute the mean cross-entropy of one score, for (1) and against (0)."""
     return torch.nn.functional.binary_cross_entropy_with_logits(scores, targets.to(scores.dtype))
