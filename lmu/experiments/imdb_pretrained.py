@@ -102,7 +102,9 @@ def language_model(budget: Budget, data: Dataset) -> LanguageModel:
 def classifier(budget: Budget, data: Dataset) -> TextClassifier:
     """Build the network that reads all layers of such a model."""
     theta = float(LONGEST[budget])
-    return deep_text_classifier(language_model(budget, data), 1, theta, dropout=0.2)
+    return deep_text_classifier(
+        language_model(budget, data), 1, theta, word_dropout=0.3, dropout=0.2
+    )
 
 
 def hand_over(pretrained: Network, network: Network) -> None:
@@ -137,7 +139,7 @@ def judging(budget: Budget) -> Recipe:
     return Recipe(
         loss=binary_loss,
         metric=ACCURACY,
-        optimizer=partial(torch.optim.Adam, lr=1e-3),
+        optimizer=partial(torch.optim.Adam, lr=5e-4),
         batch_size=32,
         epochs=3 if quick else 5,
         schedule=warm_then_falling,

@@ -183,7 +183,12 @@ def lmu_language_model(
 
 
 def deep_text_classifier(
-    model: LanguageModel, classes: int, theta: float, *, dropout: float = 0.0
+    model: LanguageModel,
+    classes: int,
+    theta: float,
+    *,
+    word_dropout: float = 0.0,
+    dropout: float = 0.0,
 ) -> TextClassifier:
     """Make a classifier out of a language model: all its layers are read, by learned shares.
 
@@ -194,6 +199,7 @@ def deep_text_classifier(
         model: a language model of a `Stack` whose words are padded.
         classes: how many classes; 1 gives one score, for and against.
         theta: the length of the last window, in words: the longest text.
+        word_dropout: the share of words that are left out in training.
         dropout: the share of the text's vector that is dropped in training.
 
     Returns:
@@ -217,7 +223,8 @@ def deep_text_classifier(
             "a Stack and padded words, as `lmu_language_model(..., padded=True)` makes them."
         )
     deep = DeepRepresentation(model.layer)
-    reader = TextReader(model.words, Stack([deep, text_memory(deep.output_size, theta)]))
+    layers = Stack([deep, text_memory(deep.output_size, theta)])
+    reader = TextReader(model.words, layers, word_dropout)
     return TextClassifier(reader, classes, dropout)
 
 
