@@ -7,9 +7,11 @@ parameters for QQP and 3,603 for SNLI, with vectors of 300 numbers. It is here a
 With the vectors of 50 numbers that a package brings the line has 201 and 603, and `lmu` has an
 encoder before the memory, as in the experiment `imdb`.
 
-Learning rates, widths and epochs were not found. For `lmu` an encoder of 64 numbers at 0.02 was the
-better on SNLI's validation data; 16 numbers at 0.05, and 64 with dropout, were tried beside it, and
-test scores were printed. QQP has the same settings, untried. `lmu-mean` and the LSTM are not tuned.
+Learning rates, widths and epochs were not found; ours were chosen on validation data. The LSTM was
+tried at 0.003 and 0.01, with all words and with a fifth left out, which was better at the rates
+taken. For `lmu` encoders of 16 to 256 numbers, one layer or two, were tried at 0.01 to 0.1, with
+GELUs, SiLUs and rectified units; the memory at orders 1, 2 and 4; and leaving words out. One layer
+of 64 at 0.05 was the best or not to be told from it on 1,000 pairs. `lmu-mean` was tuned nowhere.
 """
 
 from collections.abc import Callable
@@ -61,20 +63,23 @@ def relations_recipe(learning_rate: float, epochs: int) -> Recipe:
     )
 
 
-def models(classes: int, recipe: Callable[[float, int], Recipe]) -> dict[str, Model]:
-    """Return the settings of the encoded memory, the plain one, and the LSTM."""
+def models(
+    classes: int,
+    recipe: Callable[[float, int], Recipe],
+    rates: tuple[float, float, float],
+) -> dict[str, Model]:
+    """Return the settings of the encoded memory, the plain one, and the LSTM, at their rates."""
     theta = float(LONGEST)
+    memory = partial(with_vectors, memory_pair_classifier, classes=classes, theta=theta)
+    lstm = partial(with_vectors, lstm_pair_classifier, classes=classes, hidden_size=64)
     networks = {
-        "lmu": (
-            with_vectors(memory_pair_classifier, classes=classes, theta=theta, encoded=[64]),
-            0.02,
-        ),
-        "lmu-mean": (with_vectors(memory_pair_classifier, classes=classes, theta=theta), 0.1),
-        "lstm": (with_vectors(lstm_pair_classifier, classes=classes, hidden_size=64), 0.003),
+        "lmu": memory(encoded=[64]),
+        "lmu-mean": memory(),
+        "lstm": lstm(word_dropout=0.2),
     }
     return {
         name: {budget: Setting(network, recipe(rate, EPOCHS[budget])) for budget in Budget}
-        for name, (network, rate) in networks.items()
+        for (name, network), rate in zip(networks.items(), rates, strict=True)
     }
 
 
@@ -86,7 +91,7 @@ QQP = Experiment(
     target=Figure("parallel LMU (the paper)", 86.95, Source.CONFIRMED, 1_201),
     baselines=(Figure("LSTM", 82.58, Source.UNCONFIRMED, 800_000),),
     data=partial(pairs, QUORA),
-    models=models(1, binary_recipe),
+    models=models(1, binary_recipe, (0.05, 0.1, 0.01)),
     decide=for_or_against,
 )
 
@@ -98,6 +103,6 @@ SNLI_RELATIONS = Experiment(
     target=Figure("parallel LMU (the paper)", 78.85, Source.CONFIRMED, 3_603),
     baselines=(Figure("LSTM", 77.6, Source.UNCONFIRMED),),
     data=partial(pairs, SNLI),
-    models=models(3, relations_recipe),
+    models=models(3, relations_recipe, (0.05, 0.1, 0.003)),
     decide=most_likely,
 )

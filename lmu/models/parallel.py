@@ -69,7 +69,7 @@ def memory_text_classifier(
         classes: how many classes; 1 gives one score, for and against.
         theta: the length of the window, in words: the longest text.
         order: how many polynomials, d.
-        encoded: the sizes of rectified layers; what the last gives of a word is remembered in its
+        encoded: the sizes of layers of GELUs; what the last gives of a word is remembered in its
             vector's place. Empty: the vector itself.
         trained: whether the vectors are trained.
         word_dropout: the share of words that are left out in training.
@@ -110,7 +110,7 @@ def memory_pair_classifier(
         classes: how many classes; 1 gives one score, for and against.
         theta: the length of the window, in words: the longest text.
         order: how many polynomials, d.
-        encoded: the sizes of rectified layers; what the last gives of a word is remembered in its
+        encoded: the sizes of layers of GELUs; what the last gives of a word is remembered in its
             vector's place. Empty: the vector itself.
         trained: whether the vectors are trained.
         word_dropout: the share of words that are left out in training.

@@ -65,9 +65,9 @@ class Words(nn.Module):
 
 
 class EncodedWords(Words):
-    """Words whose vectors x are encoded by rectified layers of their own.
+    """Words whose vectors x are encoded by layers of their own.
 
-        u = relu(U_k … relu(U_1 x + b_1) … + b_k)
+        u = gelu(U_k … gelu(U_1 x + b_1) … + b_k)      gelu(z) = z P(N(0, 1) ≤ z)
 
     What becomes of a word depends on nothing else, so each different word among those given is
     encoded once.
@@ -87,7 +87,8 @@ class EncodedWords(Words):
         torch.Size([2, 3, 3])
 
     References:
-        Chilkuri and Eliasmith 2021, eq. 18 (one layer). Iyyer et al. 2015, Deep Unordered
+        Chilkuri and Eliasmith 2021, eq. 18 (one layer). Hendrycks and Gimpel 2016, Gaussian Error
+        Linear Units. Iyyer et al. 2015, Deep Unordered
         Composition Rivals Syntactic Methods for Text Classification (several, after the sum).
     """
 
@@ -99,7 +100,7 @@ class EncodedWords(Words):
             raise ValueError("`sizes` is empty: expected a size for each layer. Take `Words`.")
         self.encoder = nn.Sequential()
         for before, after in pairwise([width, *sizes]):
-            self.encoder.extend([nn.Linear(before, after), nn.ReLU()])
+            self.encoder.extend([nn.Linear(before, after), nn.GELU()])
         self.width = sizes[-1]
 
     def forward(self, words: Tensor) -> Tensor:
