@@ -23,8 +23,9 @@ class LMUCell(LegendreUnit):
         theta: the length of the window, in steps.
         hidden: f. None: the outputs are the memory. A cell, `nn.RNNCell`, `nn.GRUCell` or
             `nn.LSTMCell`, is recurrent. Any other module is applied to each step by itself, such
-            as `nn.Sequential(nn.Linear(...), nn.ReLU())`. It takes the memory, followed by the
-            input with `input_to_hidden`: channels·order, or channels·order + input_size, numbers.
+            as `nn.Sequential(nn.Linear(...), nn.ReLU())`. It takes `(rows, features)`, the memory,
+            followed by the input with `input_to_hidden`: channels·order, or channels·order +
+            input_size, numbers.
         hidden_to_memory: whether there is e_h.
         memory_to_memory: whether there is e_m.
         input_to_hidden: whether f sees the input.
@@ -32,8 +33,9 @@ class LMUCell(LegendreUnit):
             input_size.
         bias: whether there is b_u.
         trainable_theta: whether the length of the window is trained.
-        discretizer: "zoh" or "euler", or another `method` of `linrec.discretize`.
-        dropout: the share of x and h that the memory is not told of in training; the same entries
+        discretizer: "zoh" or "euler", or another `method` of `LegendreMemory`.
+        dropout: the share of x and h that the memory is not told of in training, other entries in
+            each call: a cell does not know where a sequence begins. `LMU` drops the same entries
             at all steps of a sequence.
         recurrent_dropout: the share of m that e_m does not see in training, likewise.
         initializers: how the weights begin.
@@ -44,6 +46,7 @@ class LMUCell(LegendreUnit):
 
     Raises:
         ValueError: sizes that do not fit together, or a connection from or to no hidden module.
+        TypeError: a hidden module that does not return one tensor, such as `nn.LSTM`.
 
     Example:
         >>> import torch, lmu

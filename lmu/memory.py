@@ -17,16 +17,23 @@ class LegendreMemory(nn.Module):
         m_t = Ā m_{t-1} + B̄ u_t        for each channel by itself
 
     Frozen unless the window is trained; then Ā and B̄ are computed anew in every call, and the
-    gradient reaches `log_theta` through the matrix exponential.
+    gradient reaches `log_theta` through the matrix exponential. The state dict of a frozen memory
+    has Ā and B̄, but not θ: after another window's is loaded, `theta` and the repr still name the
+    one that the memory was made with.
 
     Args:
         channels: how many input channels.
         order: how many polynomials, d, for each.
         theta: the length of the window, in steps.
-        method: how the delay system is discretised, as in `linrec.discretize`. "euler" is stable
-            for theta > 4·order or so only.
+        method: which Ā and B̄ of `linrec.discretize` these are, any but those of "gbt". "euler" is
+            stable for theta > 4·order or so only.
         trainable_theta: whether `theta` is trained, by its logarithm, which keeps it positive.
         executor: how it is run.
+
+    The outputs are m itself: a C and a D that `linrec.discretize` adds to a system are not used.
+    Samples are held over their steps with "zoh" (exactly), "bilinear", "euler" and "backward_diff".
+    With "foh" a sample is a triangle about the start of its step, with "impulse" an impulse there:
+    the window is then half a step older.
 
     Raises:
         ValueError: a number of channels or an order below 1, or a window that is not positive.

@@ -196,7 +196,7 @@ class LegendreUnit(nn.Module):
         Returns:
             `outputs (*batch, output_size)` and `final_state (*batch, state_size)`.
         """
-        self.check("input", input, self.input_size)
+        check_input("input", input, self.input_size, self.dtype)
         batch = input.shape[:-1]
         rows = input.reshape(batch.numel(), self.input_size)
         update = self.update(rows)
@@ -301,7 +301,7 @@ class LegendreUnit(nn.Module):
         if state is None:
             state = rows.new_zeros(len(rows), self.state_size, dtype=self.dtype)
         else:
-            self.check("state", state, self.state_size)
+            check_size("state", state, self.state_size)
             state = state.expand(*batch, -1).reshape(len(rows), self.state_size)
         sizes = [self.memory_size, *[self.output_size] * self.carried]
         memory, *carried = state.split(sizes, -1)
@@ -312,17 +312,29 @@ class LegendreUnit(nn.Module):
         """The dtype of the memory, which is that of the whole unit."""
         return next(chain(self.memory.parameters(), self.memory.buffers())).dtype
 
-    def check(self, name: str, tensor: Tensor, size: int) -> None:
-        """Refuse a tensor whose last axis does not fit."""
-        if tensor.ndim < 1 or tensor.shape[-1] != size:
-            raise ValueError(
-                f"`{name}` has shape {tuple(tensor.shape)}: expected {size} numbers on the last "
-                f"axis, (*batch, {size})."
-            )
-
     def extra_repr(self) -> str:
         """Say its sizes."""
         return f"{self.input_size}, output_size={self.output_size}, state_size={self.state_size}"
+
+
+def check_size(name: str, tensor: Tensor, size: int) -> None:
+    """Refuse a tensor whose last axis does not fit."""
+    if tensor.ndim < 1 or tensor.shape[-1] != size:
+        raise ValueError(
+            f"`{name}` has shape {tuple(tensor.shape)}: expected {size} numbers on the last "
+            f"axis, (*batch, {size})."
+        )
+
+
+def check_input(name: str, tensor: Tensor, size: int, dtype: torch.dtype) -> None:
+    """Refuse a tensor whose last axis does not fit, or whose dtype is not that of the weights."""
+    check_size(name, tensor, size)
+    # Autocast casts by itself what meets weights.
+    if tensor.dtype != dtype and not torch.is_autocast_enabled(tensor.device.type):
+        raise TypeError(
+            f"`{name}` has dtype {tensor.dtype}: expected {dtype}, that of the weights. Pass "
+            f"`{name}.to({dtype})`."
+        )
 
 
 def output_size(hidden: nn.Module, seen: int) -> int:
@@ -335,14 +347,20 @@ def output_size(hidden: nn.Module, seen: int) -> int:
         like = next(tensor for tensor in tensors if tensor.is_floating_point())
         try:
             with torch.no_grad():
-                gives = trial(like.new_zeros(2, seen)).shape[-1]
-            takes = seen
+                made = trial(like.new_zeros(2, seen))
+            takes, gives = seen, made.shape[-1] if isinstance(made, Tensor) else type(made)
         except RuntimeError as error:
             takes, gives = str(error), 0
     if takes != seen:
         raise ValueError(
             f"`hidden` does not take {seen} numbers ({takes}): expected a module for the memory's "
             "channels·order, and input_size more with `input_to_hidden=True`."
+        )
+    if not isinstance(gives, int):
+        raise TypeError(
+            f"`hidden` is of type {type(hidden).__name__} and returns a {gives.__name__}: expected "
+            "a module of single steps, which returns one tensor. Pass a cell in place of a module "
+            f"of whole sequences, such as `nn.LSTMCell({seen}, size)` in place of `nn.LSTM`."
         )
     return gives
 

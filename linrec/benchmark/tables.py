@@ -131,8 +131,14 @@ def written_into(page: str, found: dict[str, Any]) -> str:
         found: what `linrec bench --output` keeps as JSON.
 
     Raises:
-        ValueError: a mark has no end, or the page asks for what was not measured.
+        ValueError: the page has no mark or one without an end, or asks for what was not measured.
     """
+    if not any(f"<!-- linrec bench: {name} -->" in page for name in SECTIONS):
+        raise ValueError(
+            "The page has no line `<!-- linrec bench: NAME -->`: expected it, and "
+            "`<!-- linrec bench: end of NAME -->` after it, where a table belongs; NAME is one of "
+            f"{', '.join(SECTIONS)}."
+        )
     for name, tables in SECTIONS.items():
         start, end = f"<!-- linrec bench: {name} -->", f"<!-- linrec bench: end of {name} -->"
         if start not in page:
@@ -144,8 +150,14 @@ def written_into(page: str, found: dict[str, Any]) -> str:
             )
         before, _, rest = page.partition(start)
         _, _, after = rest.partition(end)
-        own = "\n\n".join(f"{each.title}:\n\n{each.markdown()}" for each in tables(found[name]))
-        page = f"{before}{start}\n\n{machine(found)}\n\n{own}\n\n{end}{after}"
+        try:
+            own = "\n\n".join(f"{each.title}:\n\n{each.markdown()}" for each in tables(found[name]))
+            page = f"{before}{start}\n\n{machine(found)}\n\n{own}\n\n{end}{after}"
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"What was measured of {name} cannot be read ({type(error).__name__}: {error}): "
+                "expected it as `linrec bench --output FOLDER` writes it. Measure it again."
+            ) from None
     return page
 
 

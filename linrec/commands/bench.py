@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import rich.table
@@ -53,8 +54,12 @@ def bench(
         write_page(page, output)
         console.print(f"Written into {page}.")
         return
-    for folder in (output, rates_file().parent if calibrate else None):
-        make_folder(folder)  # before minutes are spent
+    # What cannot be written, or not be added to, is said before minutes are spent.
+    if calibrate:
+        make_room(rates_file())
+    if output is not None:
+        make_room(output / RESULTS)
+        kept_in(output)
     found: dict[str, Any] = {"machine": machine()}
     console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
     seconds = 0.3 if quick else 4.0
@@ -136,23 +141,38 @@ def save(found: dict[str, Any], folder: Path) -> None:
 
 def measured(folder: Path) -> dict[str, Any]:
     """Read what was measured on this machine before; what is of another one is left out."""
+    kept = kept_in(folder)
+    return kept if kept.get("machine") == machine() else {}
+
+
+def kept_in(folder: Path) -> dict[str, Any]:
+    """Read what was measured before, on whatever machine."""
     try:
         kept = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return kept if kept.get("machine") == machine() else {}
+    except (ValueError, OSError):
+        kept = None
+    if not isinstance(kept, dict):
+        raise typer.BadParameter(
+            f"{folder / RESULTS} cannot be read as results: expected the JSON object that an "
+            "earlier run wrote. Delete it, or give another folder with `--output FOLDER`."
+        )
+    return kept
 
 
-def make_folder(folder: Path | None) -> None:
-    """See that results can be written, if they are to be."""
+def make_room(file: Path) -> None:
+    """See that a file can be written."""
     try:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=file.parent).close()
     except OSError as error:
         raise typer.BadParameter(
-            f"nothing can be written into {folder} ({error.strerror}): expected a folder, or a "
-            "place where one can be made."
+            f"nothing can be written into {file.parent} ({error.strerror}): expected a folder, or "
+            "a place where one can be made."
         ) from None
+    if file.is_dir():
+        raise typer.BadParameter(f"{file} is a folder: expected a file, or nothing. Move it away.")
 
 
 def write_page(page: Path, folder: Path | None) -> None:
@@ -163,9 +183,26 @@ def write_page(page: Path, folder: Path | None) -> None:
             "run wrote. Run `linrec bench --output FOLDER` first.",
             param_hint="--page",
         )
-    kept = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    text = written_into(page.read_text(encoding="utf-8"), kept)
-    replace(page, lambda path: path.write_text(text, encoding="utf-8"))
+    kept = kept_in(folder)
+    if not kept.keys() & SECTIONS.keys():
+        raise typer.BadParameter(
+            f"{folder / RESULTS} has no tables: it has none of {', '.join(SECTIONS)}. Run "
+            "`linrec bench --output FOLDER` first.",
+            param_hint="--page",
+        )
+    try:
+        text = written_into(page.read_text(encoding="utf-8"), kept)
+        replace(page, lambda path: path.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{page} cannot be read and written ({error.strerror}): expected a page with marks for "
+            "the tables.",
+            param_hint="--page",
+        ) from None
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{page}, {folder / RESULTS}: {error}", param_hint="--page"
+        ) from None
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:

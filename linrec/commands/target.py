@@ -85,6 +85,10 @@ def is_needed(parameter: inspect.Parameter) -> bool:
 
 def recurrence(target: str, dt: float | None = None) -> LinearRecurrence:
     """Load a recurrence: one as it stands, one that a module holds, or a system in steps of dt."""
+    if dt is not None and not dt > 0:
+        raise typer.BadParameter(
+            f"{dt} is no time step: expected a positive number.", param_hint="--dt"
+        )
     found = made(load(target))
     if isinstance(found, nn.Module) and hasattr(found, "recurrence"):
         found = found.recurrence

@@ -19,9 +19,9 @@ from linrec.structures import Structure
 from linrec.systems import LinearRecurrence, StateSpace
 from linrec.testing import operations
 from linrec.testing.check import EXECUTORS, cases, search
-from linrec.testing.modules import search_module
+from linrec.testing.modules import features, search_module
 from linrec.testing.report import Report
-from linrec.testing.strategies import recurrences, structures
+from linrec.testing.strategies import MANY_STEPS, recurrences, structures
 
 DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "complex128", "complex64")}
 
@@ -94,27 +94,42 @@ def of_target(
     """What is promised of the user's own."""
     found = made(load(target))
     if isinstance(found, Executor):
-        executor, drawn = found, cases(recurrences(structures_of(dtype)))
+        executor, drawn = found, cases(recurrences(structures_of(dtype)), MANY_STEPS)
         # One that is wrong in one thing is so in most: its first failure says enough.
         return [(target, lambda n, seed, shown: search(drawn, [executor], n, seed, progress=shown))]
     if isinstance(found, Structure):
+        keep_imaginary(found.dtype, dtype)
         structure = found if dtype is None else found.to(dtype)
         around = cases(recurrences(st.just(structure)))
         return [of_operations(target, around), of_cases(f"{target}, run", around)]
     if isinstance(found, nn.Module):
         module = found if dtype is None else found.to(dtype)
+        try:
+            size = features(module, input_size)
+        except (TypeError, ValueError) as error:
+            raise typer.BadParameter(str(error)) from None
         checked = lambda n, seed, progress: search_module(  # noqa: E731  # one of several
-            module, input_size, n, seed, **options(progress)
+            module, size, n, seed, **options(progress)
         )
         return [(target, checked)]
     if isinstance(found, LinearRecurrence | StateSpace):
         system = recurrence(target, dt)
+        keep_imaginary(system.dtype, dtype)
         system = system if dtype is None else system.to(dtype)
         return [of_cases(target, cases(st.just(system)))]
     raise typer.BadParameter(
         f"`{target}` is a {type(found).__name__}: expected a `LinearRecurrence`, a `StateSpace`, "
         "a structure, an executor, an `nn.Module`, or a function that makes one."
     )
+
+
+def keep_imaginary(own: torch.dtype, dtype: torch.dtype | None) -> None:
+    """Refuse to cast what is complex to its real part: that would be another system."""
+    if own.is_complex and dtype is not None and not dtype.is_complex:
+        raise typer.BadParameter(
+            f"it is complex, and --dtype {str(dtype).removeprefix('torch.')} has no imaginary "
+            "part: expected complex128 or complex64."
+        )
 
 
 def structures_of(dtype: torch.dtype | None) -> st.SearchStrategy[Structure]:

@@ -32,8 +32,10 @@ class Auto(Executor):
     `FFTConvolution`.
 
     Args:
-        tolerance: the largest estimated rounding error, beside the magnitudes that outputs are
-            summed of, that an executor may have to be chosen. None: any.
+        tolerance: the largest estimated rounding error that an executor may have to be chosen:
+            beside the magnitudes that an output is summed of; with transforms, beside the largest
+            of them in the sequence. It is estimated from shapes, for the precision of the sums
+            (`linrec.testing.error_bound` bounds the error of given numbers). None: any.
         rates: what the machine does in a second. None: what `linrec bench --calibrate` measured
             here, or else the rates of a small machine.
 
@@ -56,6 +58,8 @@ class Auto(Executor):
                 f"`tolerance` is {self.tolerance!r}: expected a positive number such as 1e-4, or "
                 "None for any error."
             )
+        if self.rates is not None and not isinstance(self.rates, Rates):
+            raise TypeError(f"`rates` is {self.rates!r}: expected `linrec.planner.Rates` or None.")
 
     def select(
         self,
@@ -106,6 +110,8 @@ class Auto(Executor):
                 f"`length` is {length}, but the Varying recurrence has matrices for "
                 f"{recurrence.steps} steps: expected as many. Pass `length={recurrence.steps}`."
             )
+        if length < 0:
+            raise ValueError(f"`length` is {length}: expected a number of steps, 0 or more.")
         work = Workload.of(recurrence, length, math.prod(batch_shape) * recurrence.copies)
         rates = self.rates or rates_of(work.device)
         return Question(recurrence, work, rates, self.tolerance, last_only, prepared)

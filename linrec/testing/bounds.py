@@ -44,6 +44,9 @@ def error_bound(
         Bounds for outputs `(*batch, time, p)` and final state `(*batch, n)`, in float64; infinite
         where intermediate products overflow. It takes T² n² multiplications.
 
+    Raises:
+        TypeError: no executor.
+
     Example:
         >>> import torch, linrec, linrec.testing
         >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
@@ -55,6 +58,10 @@ def error_bound(
         Higham 2002, Accuracy and Stability of Numerical Algorithms, sections 3.1, 3.6, 3.7 and
         theorem 24.2.
     """
+    if not isinstance(executor, Executor):
+        raise TypeError(
+            f"`executor` is {executor!r}: expected one that is made, such as `linrec.Recurrent()`."
+        )
     return ErrorBounds(recurrence, inputs, initial_state, lengths).of(executor)
 
 
@@ -223,6 +230,7 @@ class ErrorBounds:
         h1, h2 = h.sum(-3), h.square().sum(-3).sqrt()
         u1, u2 = u.sum(-3), u.square().sum(-3).sqrt()
         sizes = 2 * h2 * u2 + torch.minimum(h1 * u2, h2 * u1)
+        sizes = torch.where(h1 * u1 > torch.finfo(self.dtype).max / 4, torch.inf, sizes)
         return (self.unit * (7 * math.log2(4 * self.steps) + 3) * sizes).sum(-1).unsqueeze(-2)
 
     @cached_property
@@ -245,9 +253,12 @@ class ErrorBounds:
         """What is lost in numbers too small to be normal, and infinity where some overflow."""
         limits = torch.finfo(self.dtype)
         lost = limits.tiny * self.roundings * reached(self.system, torch.ones_like(self.sources))
-        powers = self.system.products(self.steps)
-        overflow = (self.most > limits.max / 4) | bool((powers > limits.max / 4).any())
-        return torch.where(overflow, torch.inf, lost)
+        made = [self.system.products(self.steps)]
+        if not self.system.varying:  # of a kernel, one number that overflows can spoil all steps
+            made += [self.kernel]
+            made += [] if self.system.C is None else [self.system.C @ each for each in made]
+        spoiled = any(bool((each > limits.max / 4).any()) for each in made)
+        return torch.where((self.most > limits.max / 4) | spoiled, torch.inf, lost)
 
     def read(self, states: Tensor) -> Tensor:
         """Bound the outputs that are read from states of given bounds."""
@@ -260,7 +271,7 @@ class ErrorBounds:
             errors = errors + self.unit * (self.m + 3) * sizes
         if self.rounded_to != self.dtype:  # outputs of half precision are rounded once more
             errors = errors + torch.finfo(self.rounded_to).eps / 2 * sizes
-        return errors
+        return torch.where(sizes > torch.finfo(self.rounded_to).max / 4, torch.inf, errors)
 
     @cached_property
     def sizes_of_outputs(self) -> Tensor:

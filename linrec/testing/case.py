@@ -172,8 +172,8 @@ def first_of_batch(case: Case) -> tuple[LinearRecurrence, Tensor, Tensor | None]
     keep = 1 if recurrence.varying else 0
 
     def first(leaf: Tensor, core: int) -> Tensor:
-        while leaf.ndim > core + keep:
-            leaf = leaf[0]
+        while leaf.ndim > core + keep:  # (of no system or sequence, one of zeros)
+            leaf = leaf[0] if len(leaf) else leaf.new_zeros(leaf.shape[1:])
         return leaf
 
     batch = case.recurrence._map_batched(first, recurrence.copies)

@@ -21,6 +21,8 @@ from linrec.testing.case import Case, Comparison
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure
 from linrec.testing.strategies import (
+    MANY_STEPS,
+    STEPS,
     initial_states_for,
     inputs_for,
     lengths,
@@ -69,15 +71,22 @@ SELDOM = 5
 def cases(
     draw: st.DrawFn,
     systems: st.SearchStrategy[LinearRecurrence] = recurrences(),  # noqa: B008  # a constant
+    steps: st.SearchStrategy[int] = STEPS,
 ) -> Case:
-    """Draw a recurrence, inputs, perhaps an initial state, perhaps lengths."""
+    """Draw a recurrence, inputs of so many steps, perhaps an initial state, perhaps lengths."""
     recurrence = draw(systems)
-    inputs = draw(inputs_for(recurrence))
+    inputs = draw(inputs_for(recurrence, steps))
     state = draw(initial_states_for(recurrence, tuple(inputs.shape[:-2])))
     return Case(recurrence, inputs, state, draw(lengths(inputs)))
 
 
-def check_executor(executor: Executor, *, examples: int = 100, random_seed: int = 0) -> Report:
+def check_executor(
+    executor: Executor,
+    *,
+    steps: st.SearchStrategy[int] = MANY_STEPS,
+    examples: int = 100,
+    random_seed: int = 0,
+) -> Report:
     """Search for recurrences on which an executor breaks a promise.
 
     Outputs, final states and derivatives are compared with the exact recurrence; see
@@ -86,6 +95,8 @@ def check_executor(executor: Executor, *, examples: int = 100, random_seed: int 
     Args:
         executor: the executor. One of your own is held to the bound of any order of additions
             and multiplications.
+        steps: draws how long sequences are. One that cuts time in pieces should be given lengths
+            of several pieces; as it is, one case in four has up to 300 steps.
         examples: how many cases are tried.
         random_seed: where the search begins; the same seed tries the same cases in the same
             program. (Hypothesis also draws constants that it finds in the modules that are loaded.)
@@ -95,6 +106,7 @@ def check_executor(executor: Executor, *, examples: int = 100, random_seed: int 
 
     Raises:
         Disagreement: a promise is broken; the message has the smallest such case as code.
+        TypeError: no executor.
 
     Example:
         >>> import linrec
@@ -103,13 +115,14 @@ def check_executor(executor: Executor, *, examples: int = 100, random_seed: int 
         >>> max(report.shares.values()) <= 1
         True
     """
-    return search(cases(), [executor], examples, random_seed).raise_first()
+    return search(cases(steps=steps), [executor], examples, random_seed).raise_first()
 
 
 def check_recurrence(
     recurrence: LinearRecurrence,
     *,
     executors: Iterable[Executor] = EXECUTORS,
+    steps: st.SearchStrategy[int] = STEPS,
     examples: int = 100,
     random_seed: int = 0,
 ) -> Report:
@@ -118,6 +131,7 @@ def check_recurrence(
     Args:
         recurrence: the system.
         executors: who is to agree; those that cannot run it are left out.
+        steps: draws how long sequences are; up to 24 steps.
         examples: how many cases are tried.
         random_seed: where the search begins.
 
@@ -126,6 +140,7 @@ def check_recurrence(
 
     Raises:
         Disagreement: a promise is broken.
+        TypeError: no recurrence, or no executors.
 
     Example:
         >>> import linrec
@@ -134,7 +149,12 @@ def check_recurrence(
         >>> len(check_recurrence(average, examples=5).executors)
         7
     """
-    found = search(cases(st.just(recurrence)), executors, examples, random_seed)
+    if not isinstance(recurrence, LinearRecurrence):
+        raise TypeError(
+            f"`recurrence` is {recurrence!r}: expected a `LinearRecurrence`. Of a `StateSpace`, "
+            "`linrec.discretize(system, dt)` makes one."
+        )
+    found = search(cases(st.just(recurrence), steps), executors, examples, random_seed)
     return found.raise_first()
 
 
@@ -156,6 +176,7 @@ def check_structure(
 
     Raises:
         Disagreement: a promise is broken.
+        TypeError: no structure, nor a strategy.
 
     Example:
         >>> import torch, linrec
@@ -164,6 +185,11 @@ def check_structure(
         >>> "compose" in report.properties
         True
     """
+    if not isinstance(structure, Structure | st.SearchStrategy):
+        raise TypeError(
+            f"`structure` is {structure!r}: expected a structure such as `linrec.Dense(A)`, or a "
+            "strategy that draws such."
+        )
     drawn = st.just(structure) if isinstance(structure, Structure) else structure
     around = cases(recurrences(drawn))
     report = search(around, [Recurrent()], examples, random_seed, operations.PROPERTIES)
@@ -243,6 +269,7 @@ def search(
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
     """Try cases on every executor and property; what fails is shrunk and then left out."""
+    executors = those_given(executors)
     report = Report()
     pairs: Pairs = [(name, executor) for executor in executors for name in properties]
 
@@ -261,3 +288,15 @@ def search(
         report.fail(*failed)
         pairs.remove(failed[0])
     return report
+
+
+def those_given(executors: object) -> list[Executor]:
+    """See that they are executors; one alone will do."""
+    listed: list[object] = list(executors) if isinstance(executors, Iterable) else [executors]
+    found = [each for each in listed if isinstance(each, Executor)]
+    if len(found) < len(listed):
+        wrong = next(each for each in listed if not isinstance(each, Executor))
+        raise TypeError(
+            f"{wrong!r} is no executor: expected one that is made, such as `linrec.Recurrent()`."
+        )
+    return found

@@ -154,10 +154,10 @@ def forward_mode(case: Case, executor: Executor) -> Comparisons:
     pull = torch.func.vjp(outputs, *primals)[1]
     left = (forward.conj() * v).sum().real
     right = sum((t.conj() * g).sum().real for t, g in zip(tangents, pull(v), strict=True))
-    size = float((small.bounds.most.max() + 1) ** 2)
+    sizes = size(small) * size(small.variant("adjoint", lambda: adjoint_of(small)))
     count = 4 * (small.steps + 1) ** 2 * (value.numel() + sum(p.numel() for p in primals))
     yield Comparison(
-        "⟨J d, v⟩ and ⟨d, J* v⟩", left, torch.as_tensor(right), count * eps(value) * size
+        "⟨J d, v⟩ and ⟨d, J* v⟩", left, torch.as_tensor(right), count * eps(value) * sizes
     )
 
 
@@ -186,25 +186,25 @@ def vectorized(case: Case, executor: Executor) -> Comparisons:
 
 
 def largest(allowed: Result) -> float:
-    """The largest error allowed of any number."""
+    """The largest number of outputs and final state."""
     return float(torch.cat([each.flatten() for each in allowed]).max())
 
 
 def size(case: Case) -> float:
-    """How large any number on the way can be, and one."""
-    return float(case.bounds.most.max()) + 1
+    """How large any number on the way, or any output, can be, and one."""
+    return max(float(case.bounds.most.max()), largest(case.bounds.largest())) + 1
 
 
 def is_tame(case: Case) -> bool:
     """Whether differences can tell a derivative, and are few enough."""
     numbers = sum(leaf.numel() for leaf in case.recurrence.leaves().values())
     small = 0 < case.steps and numbers + case.inputs.numel() <= FEW
-    return small and float(case.bounds.most.max()) <= TAME
+    return small and size(case) <= TAME + 1
 
 
 def gradient(outputs: Tensor, v: Tensor, given: Tensor) -> Tensor:
     """The gradient of Re⟨outputs, v⟩ in a tensor; zeros where it has no influence."""
-    if not outputs.numel():
+    if not (outputs.numel() and outputs.requires_grad):
         return torch.zeros_like(given)
     (found,) = torch.autograd.grad(outputs, given, v, allow_unused=True)
     return torch.zeros_like(given) if found is None else found

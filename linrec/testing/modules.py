@@ -42,6 +42,7 @@ def check_module(
     module: nn.Module,
     input_size: int | None = None,
     *,
+    inputs: Tensor | None = None,
     examples: int = 30,
     random_seed: int = 0,
 ) -> Report:
@@ -51,7 +52,8 @@ def check_module(
         step(input (batch, features), state=None) -> (output, state)
 
     A state is whatever the module takes back: a tensor, or tuples, lists or dicts of them. Where
-    `forward` has an argument `lengths`, padding is checked too. A module need not be linear, so
+    `forward` has an argument `lengths`, padding is checked too: of sequences of several lengths,
+    and of none of their own. A module need not be linear, so
     that there is no bound to derive: what is allowed is how far the outputs move when every
     parameter, buffer and input moves by one rounding error, at random, eight times, multiplied by
     the number of operations along the longest path (time and the widest tensor together). That is
@@ -60,6 +62,7 @@ def check_module(
     Args:
         module: the module; it is put into evaluation mode, and back.
         input_size: the number of features. None: `module.input_size`.
+        inputs (batch, time, features): these alone are tried. None: others are searched for.
         examples: how many inputs are tried.
         random_seed: where the search begins.
 
@@ -67,9 +70,9 @@ def check_module(
         How much of what is allowed each property used.
 
     Raises:
-        Disagreement: the forms differ; the message says where.
+        Disagreement: the forms differ; the message says where, and has the inputs as code.
         ValueError: the number of features is not known.
-        TypeError: the module has no `step`.
+        TypeError: no module, or one that has no `step`.
 
     Example:
         >>> import linrec
@@ -79,7 +82,9 @@ def check_module(
         >>> report.properties
         ['streaming', 'continuation', 'causality', 'independence', 'padding', 'gradients']
     """
-    return search_module(module, input_size, examples, random_seed).raise_first()
+    if inputs is None:
+        return search_module(module, input_size, examples, random_seed).raise_first()
+    return search_module(module, inputs.shape[-1], 1, 0, st.just(inputs)).raise_first()
 
 
 def search_module(
@@ -87,31 +92,28 @@ def search_module(
     input_size: int | None,
     examples: int,
     random_seed: int,
+    drawn: st.SearchStrategy[Tensor] | None = None,
     *,
     most_failures: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
     """Try inputs on every property; shrink what fails, and go on without it."""
     size = features(module, input_size)
-    if not callable(getattr(module, "step", None)):
-        raise TypeError(
-            f"`{type(module).__name__}` has no `step`: expected a method `step(input, state)` that "
-            "returns `(output, state)`. Wrap the module in one that has it."
-        )
     report, names, was_training = Report(), list(PROPERTIES), module.training
     column = cast(Executor, module)  # what the report's table calls its column
-    shapes = st.tuples(st.integers(1, 3), st.integers(1, 12))
-    inputs = shapes.flatmap(lambda shape: tensors((*shape, size), dtype_of(module)))
+    if drawn is None:
+        shapes = st.tuples(st.integers(1, 3), st.integers(1, 12))
+        drawn = shapes.flatmap(lambda shape: tensors((*shape, size), dtype_of(module)))
 
-    def attempt(name: str, drawn: Tensor) -> None:
-        trial = Trial(module, drawn, sensitivity(module, drawn))
+    def attempt(name: str, inputs: Tensor) -> None:
+        trial = Trial(module, inputs, sensitivity(module, inputs))
         report.note(name, column, worst_share(name, trial))
 
     module.eval()
     try:
         while names and len(report.failures) < most_failures:
             failed = smallest_failure(
-                inputs, lambda _: list(names), attempt, examples, random_seed, progress
+                drawn, lambda _: list(names), attempt, examples, random_seed, progress
             )
             if failed is None:
                 break
@@ -125,18 +127,17 @@ def search_module(
 def worst_share(name: str, trial: Trial) -> float:
     """See that a property holds; give the share of what is allowed that is used."""
     module, worst = type(trial.module).__name__, 0.0
-    where = f"inputs {trial.inputs.tolist()}"
     try:
         for comparison in PROPERTIES[name](trial):
             used = share(comparison)
             if used > 1:
-                raise Disagreement(name, module, None, f"{reason(comparison)}\nFor {where}.")
+                raise Disagreement(name, module, trial.inputs, reason(comparison))
             worst = max(worst, used)
     except Disagreement:
         raise
     except Exception as error:
-        text = f"{type(error).__name__}: {error}\nFor {where}."
-        raise Disagreement(name, module, None, text) from error
+        text = f"{type(error).__name__}: {error}"
+        raise Disagreement(name, module, trial.inputs, text) from error
     return worst
 
 
@@ -145,20 +146,20 @@ def streaming(trial: Trial) -> Comparisons:
     outputs, state = whole(trial.module, trial.inputs)
     single, after = steps(trial.module, trial.inputs)
     yield Comparison("outputs of single steps", single, outputs, trial.allowed)
-    for mine, theirs in zip(tensors_of(after), tensors_of(state), strict=True):
-        yield Comparison("state after single steps", mine, theirs, trial.allowed)
+    yield from same_states("state after single steps", after, state, trial.allowed)
 
 
 def continuation(trial: Trial) -> Comparisons:
     """Two calls joined by the state are one call."""
     cut = trial.steps // 2
-    outputs, _ = whole(trial.module, trial.inputs)
+    outputs, state = whole(trial.module, trial.inputs)
     if not cut:
         return
-    first, state = whole(trial.module, trial.inputs[:, :cut])
-    second, _ = whole(trial.module, trial.inputs[:, cut:], state)
+    first, between = whole(trial.module, trial.inputs[:, :cut])
+    second, after = whole(trial.module, trial.inputs[:, cut:], between)
     joined = torch.cat([first, second], 1)
     yield Comparison("joined outputs", joined, outputs, trial.allowed)
+    yield from same_states("state after the second call", after, state, trial.allowed)
 
 
 def causality(trial: Trial) -> Comparisons:
@@ -181,21 +182,29 @@ def independence(trial: Trial) -> Comparisons:
 
 
 def padding(trial: Trial) -> Comparisons:
-    """Nothing past a sequence's length reaches its outputs."""
+    """Nothing past a sequence's length reaches its outputs or its state, and none leaves both."""
     if "lengths" not in inspect.signature(trial.module.forward).parameters:
         return
-    length = trial.steps // 2
-    lengths = torch.full((len(trial.inputs),), length)
-    spoiled = torch.cat(
-        [trial.inputs[:, :length], torch.full_like(trial.inputs[:, length:], torch.nan)], 1
-    )
+    # The first sequence ends in the middle, the second goes on to the end, the third has one step.
+    ends = (max(trial.steps // 2, 1), trial.steps, 1)[: len(trial.inputs)]
+    lengths = torch.tensor([ends[row % len(ends)] for row in range(len(trial.inputs))])
+    past = (torch.arange(trial.steps) >= lengths.unsqueeze(-1)).unsqueeze(-1)
+    spoiled = torch.where(past, torch.nan, trial.inputs)
     outputs, state = trial.module(spoiled, lengths=lengths)
-    if not length:
-        return
-    own, after = whole(trial.module, trial.inputs[:, :length])
-    yield Comparison("outputs of a padded sequence", outputs[:, :length], own, trial.allowed)
-    for mine, theirs in zip(tensors_of(state), tensors_of(after), strict=True):
-        yield Comparison("state of a padded sequence", mine, theirs, trial.allowed)
+    rows = enumerate(lengths.tolist())
+    alone = [whole(trial.module, trial.inputs[row : row + 1, :end]) for row, end in rows]
+    for row, (own, _) in enumerate(alone):
+        padded = outputs[row : row + 1, : own.shape[1]]
+        yield Comparison("outputs of a padded sequence", padded, own, trial.allowed)
+    after = [tensors_of(own) for _, own in alone]
+    for mine, *theirs in zip(tensors_of(state), *after, strict=True):
+        yield Comparison(
+            "state of padded sequences", mine, side_by_side(theirs, mine), trial.allowed
+        )
+    none = torch.zeros_like(lengths)
+    unmoved = trial.module(torch.full_like(trial.inputs, torch.nan), lengths=none)[1]
+    later, expected = (whole(trial.module, trial.inputs, each)[0] for each in (unmoved, None))
+    yield Comparison("outputs after a sequence of no steps", later, expected, trial.allowed)
 
 
 def gradients(trial: Trial) -> Comparisons:
@@ -222,6 +231,19 @@ PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
     function.__name__: function
     for function in (streaming, continuation, causality, independence, padding, gradients)
 }
+
+
+def same_states(what: str, mine: State, theirs: State, allowed: float) -> Comparisons:
+    """Compare two states, tensor by tensor."""
+    for one, other in zip(tensors_of(mine), tensors_of(theirs), strict=True):
+        yield Comparison(what, one, other, allowed)
+
+
+def side_by_side(alone: list[Tensor], together: Tensor) -> Tensor:
+    """Join the states of single sequences along the axis that is longer in that of all."""
+    shapes = zip(alone[0].shape, together.shape, strict=True)
+    longer = [axis for axis, (one, all_of_them) in enumerate(shapes) if one != all_of_them]
+    return torch.cat(alone, longer[0]) if longer else alone[0]
 
 
 def whole(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
@@ -294,7 +316,16 @@ def unlike(left: Tensor | None, right: Tensor | None) -> Tensor:
 
 
 def features(module: nn.Module, input_size: int | None) -> int:
-    """The number of features that a module takes."""
+    """See that a module can be checked; find the number of features that it takes."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"`module` is {module!r}: expected an `nn.Module`, made. Wrap a function in one."
+        )
+    if not callable(getattr(module, "step", None)):
+        raise TypeError(
+            f"`{type(module).__name__}` has no `step`: expected a method `step(input, state)` that "
+            "returns `(output, state)`. Wrap the module in one that has it."
+        )
     size = getattr(module, "input_size", None) if input_size is None else input_size
     recurrence = getattr(module, "recurrence", None)
     if size is None and isinstance(recurrence, LinearRecurrence):
@@ -302,7 +333,8 @@ def features(module: nn.Module, input_size: int | None) -> int:
     if isinstance(size, int):
         return size
     raise ValueError(
-        f"`{type(module).__name__}` says not how many features it takes: pass `input_size=…`."
+        f"`{type(module).__name__}` does not say how many features it takes: pass `input_size=…` "
+        "(`linrec verify --input-size …`), or give it an attribute `input_size`."
     )
 
 

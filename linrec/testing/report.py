@@ -9,7 +9,7 @@ from torch import Tensor
 
 from linrec.executors import Executor
 from linrec.testing.case import Case, Comparison
-from linrec.testing.source import imports_of, written
+from linrec.testing.source import IMPORTS, imports_of, written
 
 
 class Disagreement(AssertionError):
@@ -18,15 +18,19 @@ class Disagreement(AssertionError):
     Attributes:
         property: the name of what does not hold.
         executor: for which executor.
-        case: the smallest case found, None where there is no recurrence to write down.
+        case: the smallest case found, or the smallest inputs of a module.
         code: that case as a program that shows the disagreement.
     """
 
-    def __init__(self, property: str, executor: object, case: Case | None, reason: str) -> None:
+    def __init__(self, property: str, executor: object, case: Case | Tensor, reason: str) -> None:
         self.property, self.executor, self.case = property, executor, case
-        self.code = "" if case is None else program(property, executor, case)
-        shown = f"\n\nTo see it again:\n\n{self.code}" if self.code else ""
-        super().__init__(f"{property} does not hold for {executor}: {reason}{shown}")
+        if isinstance(case, Case):
+            self.code = program(property, executor, case)
+        else:
+            self.code = program_of_module(case)
+        super().__init__(
+            f"{property} does not hold for {executor}: {reason}\n\nTo see it again:\n\n{self.code}"
+        )
 
 
 def program(property: str, executor: object, case: Case) -> str:
@@ -40,6 +44,12 @@ def program(property: str, executor: object, case: Case) -> str:
     ]
     call = "\n".join(["linrec.testing.check_case(", *arguments, ")"])
     return f"{imports_of(case.recurrence, executor)}\n{call}\n"
+
+
+def program_of_module(inputs: Tensor) -> str:
+    """Write inputs as a program that checks a module on them; the module is its user's."""
+    call = f"linrec.testing.check_module(module, inputs={written(inputs)})"
+    return f"{IMPORTS}\nmodule = ...  # as it was checked\n{call}\n"
 
 
 def optional(case: Case) -> dict[str, Tensor]:
@@ -113,7 +123,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 def share(comparison: Comparison) -> float:
     """How much of what is allowed the worst difference uses; infinite where it is no number.
 
-    Where the bound itself is infinite, intermediate results overflow and nothing is promised.
+    Where the bound itself is not finite, intermediate results overflow and nothing is promised.
     """
     _, got, expected, allowed = comparison
     if got.shape != torch.broadcast_shapes(got.shape, expected.shape):
@@ -122,7 +132,7 @@ def share(comparison: Comparison) -> float:
     difference = (got.detach().to(wide) - expected.detach().to(wide)).abs()
     limit = torch.as_tensor(allowed).expand_as(difference)
     shares = torch.where(difference == 0, 0, difference / limit)
-    shares = torch.where(limit.isinf(), 0, shares.nan_to_num(nan=math.inf, posinf=math.inf))
+    shares = torch.where(limit.isfinite(), shares.nan_to_num(nan=math.inf, posinf=math.inf), 0)
     return float(shares.max()) if shares.numel() else 0.0
 
 

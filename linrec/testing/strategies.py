@@ -26,6 +26,10 @@ BATCHES = ((), (), (2,), (1,), (2, 1), (3, 2))
 # Most systems are small; some have as many states as memories have in practice.
 SIZES = st.sampled_from((1, 2, 3, 4, 5) * 5 + (8, 16, 40))
 
+# Steps of most sequences are few; `MANY_STEPS` are for those who cut time in pieces of some size.
+STEPS = st.one_of(st.integers(0, 7), st.integers(0, 24))
+MANY_STEPS = st.one_of(STEPS, STEPS, st.integers(0, 300))
+
 # Larger tensors are random; drawing each number by itself would take too long.
 FEW = 24
 
@@ -190,7 +194,7 @@ def recurrences(
 def inputs_for(
     draw: st.DrawFn,
     recurrence: LinearRecurrence,
-    lengths: st.SearchStrategy[int] = st.one_of(st.integers(0, 7), st.integers(0, 24)),  # noqa: B008
+    lengths: st.SearchStrategy[int] = STEPS,
 ) -> Tensor:
     """Draw inputs `(*batch, time, m)` for a recurrence, of its dtype; also of no steps.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import torch
@@ -45,6 +46,19 @@ Device = Annotated[str, typer.Option(callback=_device, help="Where to compute: c
 Threads = Annotated[
     int | None, typer.Option(min=1, callback=_threads, help="CPU threads. Default: torch's.")
 ]
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """See that files can be written into a folder, before time is spent on what they will hold."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"nothing can be written into `{folder}` ({error.strerror}): expected a folder, or a "
+            "place where one can be made.",
+            param_hint=option,
+        ) from None
 
 
 @contextmanager

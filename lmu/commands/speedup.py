@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lmu.commands.options import Threads, explained
+from lmu.commands.options import Threads, explained, make_folder
 from lmu.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
 from lmu.speedup.chart import chart
 from lmu.tables import show, speedup_tables
@@ -60,6 +60,8 @@ def speedup(
                 f"`{kept}` has timings of another machine ({found.hardware}): expected this one's "
                 f"({Speedups.here().hardware}). Give another folder with `--output FOLDER`."
             )
+    if output is not None:
+        make_folder(output, "--output")
     for case in cases:
         with console.status(f"{case.title}: the unit of 2019 takes seconds a step"):
             found = found.with_case(measure(case, turns, seconds))

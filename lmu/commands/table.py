@@ -16,7 +16,7 @@ from lmu.tables import (
     speedup_tables,
     written_into,
 )
-from lmu.training import write
+from lmu.training import RESULT, write
 
 
 def table(
@@ -32,7 +32,13 @@ def table(
     with explained():
         results = recorded()
         if runs is not None:
-            results += recorded(runs, yours=True)
+            yours = recorded(runs, yours=True)
+            if not yours:
+                raise FileNotFoundError(
+                    f"`{runs}` holds no `{RESULT}`: expected the folder of a run that has ended, "
+                    "or a folder of such. Give it with `--runs FOLDER`."
+                )
+            results += yours
         tables = {
             "results": result_tables(results, EXPERIMENTS),
             "speedup": speedup_tables(measured()),

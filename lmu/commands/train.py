@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lmu.commands.options import DataDir, Device, Name, Threads, explained
+from lmu.commands.options import DataDir, Device, Name, Threads, explained, make_folder
 from lmu.commands.scores import print_scores
 from lmu.experiments import Budget, Run
 from lmu.training import BEST, write
@@ -51,6 +51,8 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train one of an experiment's models and print its score beside the published ones."""
+    if record is not None:
+        make_folder(record / experiment.name, "--record")
     with explained():
         run = Run(
             experiment,
@@ -66,12 +68,11 @@ def train(
     if run.data.reduced:
         typer.echo(f"The data are not the published ones: {run.data.reduced}")
     try:
-        result, outcome = run.train(progress=sys.stderr.isatty(), tensorboard=tensorboard)
+        with explained():
+            result, outcome = run.train(progress=sys.stderr.isatty(), tensorboard=tensorboard)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command with --resume goes on.", err=True)
         raise typer.Exit(130) from None
-    if record is not None:
-        write(record / result.path, result.to_json().encode())
     metric = run.recipe.metric
     name = next(iter(result.figures))
     score = metric.show(result.score) if name == metric.name else f"{result.score:.2f}"
@@ -87,3 +88,6 @@ def train(
         f"{result.seconds:.0f} s of training, {epoch:.2f} s an epoch, {result.parameters:,} "
         f"parameters. Weights: {run.folder.path / BEST}"
     )
+    if record is not None:
+        with explained():
+            write(record / result.path, result.to_json().encode())

@@ -276,7 +276,7 @@ def restore(
         network = setting.network(data)
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"The weights in `{path}` do not fit the network: {error}. Expected those of this "
             "version's network: train again, or install the version that trained them."
@@ -295,7 +295,9 @@ def _read(experiment: Experiment, path: Path) -> tuple[dict[str, Any], dict[str,
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         trained, weights = checkpoint["configuration"], checkpoint["network"]
         name = trained["experiment"]
-        _ = trained["seed"], trained["model"], Budget(trained["budget"]), trained["data"]
+        _ = Budget(trained["budget"]), trained["data"]
+        if not (isinstance(trained["seed"], int) and isinstance(trained["model"], str)):
+            raise TypeError
     except Exception as error:  # a file of something else makes the reader fail in any way
         raise ValueError(
             f"`{path}` is not a checkpoint of trained weights ({type(error).__name__}): expected "

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
-from lmu.layers.layer import Layer, own_steps, without_padding
+from lmu.layers.layer import Layer, as_lengths, own_steps, without_padding
+from lmu.unit import check_size
 
 
 class Bidirectional(nn.Module):
@@ -17,7 +18,9 @@ class Bidirectional(nn.Module):
     what the forward layer had before the first step and the backward layer after the last; as the
     final state, what they have after the last and before the first.
 
-    There is no `step`: the later steps would have to be known.
+    There is no `step`: the later steps would have to be known. Nor is there `final`: at the last
+    step the backward layer has read that step alone. What both know of all steps is in the final
+    state.
 
     Args:
         forward_layer: any layer.
@@ -68,6 +71,7 @@ class Bidirectional(nn.Module):
         """
         first = last = None
         if initial_state is not None:
+            check_size("initial_state", initial_state, self.state_size)
             sizes = [self.forward_layer.state_size, self.backward_layer.state_size]
             first, last = initial_state.split(sizes, -1)
         onwards, end = self.forward_layer(inputs, first, lengths)
@@ -80,7 +84,7 @@ def reversed_in_time(sequence: Tensor, lengths: Tensor | None) -> Tensor:
     """Turn each sequence of `(*batch, time, feature)` round within its own length."""
     if lengths is None:
         return sequence.flip(-2)
-    lengths = torch.as_tensor(lengths, device=sequence.device).expand(sequence.shape[:-2])
+    lengths = as_lengths(lengths, sequence)
     steps = torch.arange(sequence.shape[-2], device=sequence.device)
     index = (lengths.unsqueeze(-1) - 1 - steps).clamp(min=0).unsqueeze(-1)
     turned = without_padding(sequence, lengths).gather(-2, index.expand_as(sequence))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
-from lmu.layers.layer import Layer, without_padding
+from lmu.layers.layer import Layer, check_step, check_steps, without_padding
 from lmu.layers.parallel import ParallelLMU
 from lmu.layers.stack import Stack
 
@@ -38,12 +38,14 @@ class FeedForward(Layer):
         lengths: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
+        check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
         outputs = self.outer(nn.functional.gelu(self.inner(inputs)))
         return Result(without_padding(outputs, lengths), inputs.new_zeros(*inputs.shape[:-2], 0))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
         outputs = self.outer(nn.functional.gelu(self.inner(input)))
         return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
 
@@ -78,11 +80,13 @@ class Encoder(Layer):
         lengths: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
+        check_steps(self, inputs)
         outputs = torch.relu(self.encoder(without_padding(inputs, lengths)))
         return Result(without_padding(outputs, lengths), inputs.new_zeros(*inputs.shape[:-2], 0))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
         outputs = torch.relu(self.encoder(input))
         return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
 
@@ -121,12 +125,14 @@ class Residual(Layer):
         lengths: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
         outputs, state = self.layer(self.norm(inputs), initial_state, lengths)
         return Result(inputs + self.dropout(outputs), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
         outputs, state = self.layer.step(self.norm(input), state)
         return Result(input + self.dropout(outputs), state)
 
@@ -173,6 +179,7 @@ class Highway(Layer):
         lengths: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
         normed = self.norm(inputs)
         outputs, state = self.layer(normed, initial_state, lengths)
@@ -180,6 +187,7 @@ class Highway(Layer):
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
         normed = self.norm(input)
         outputs, state = self.layer.step(normed, state)
         return Result(self.mixed(input, normed, outputs), state)

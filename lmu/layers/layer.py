@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
+from lmu.unit import check_input
 
 
 class Layer(nn.Module, ABC):
@@ -79,6 +80,26 @@ class Layer(nn.Module, ABC):
         return Result(last_own_step(outputs, lengths), state)
 
 
+def check_step(layer: Layer, input: Tensor) -> None:
+    """Refuse what is no step of what a layer takes."""
+    check_input("input", input, layer.input_size, dtype_of(layer, input))
+
+
+def check_steps(layer: Layer, inputs: Tensor) -> None:
+    """Refuse what are no sequences of what a layer takes."""
+    check_input("inputs", inputs, layer.input_size, dtype_of(layer, inputs))
+    if inputs.ndim < 2:
+        raise ValueError(
+            f"`inputs` has shape {tuple(inputs.shape)}: expected (*batch, time, "
+            f"{layer.input_size}). For one step call `step`."
+        )
+
+
+def dtype_of(layer: Layer, inputs: Tensor) -> torch.dtype:
+    """Find the dtype of a layer's weights; without any, that of its inputs."""
+    return next(layer.parameters(), inputs).dtype
+
+
 def own_steps(inputs: Tensor, lengths: Tensor) -> Tensor:
     """Which steps are a sequence's own, `(*batch, time, 1)`."""
     lengths = as_lengths(lengths, inputs)
@@ -87,13 +108,21 @@ def own_steps(inputs: Tensor, lengths: Tensor) -> Tensor:
 
 
 def as_lengths(lengths: Tensor, inputs: Tensor) -> Tensor:
-    """See that lengths are whole numbers between 0 and the number of steps."""
+    """See that lengths are whole numbers between 0 and the number of steps, one a sequence."""
     lengths = torch.as_tensor(lengths, device=inputs.device)
     if lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise TypeError(
             f"`lengths` has dtype {lengths.dtype}: expected whole numbers (*batch). Pass "
             "`lengths.long()`, or of a mask (*batch, time) `mask.sum(-1)`."
         )
+    batch = inputs.shape[:-2]
+    try:
+        lengths = lengths.expand(batch)
+    except RuntimeError:
+        raise ValueError(
+            f"`lengths` has shape {tuple(lengths.shape)}: expected {tuple(batch)}, one number for "
+            f"each sequence of inputs of shape {tuple(inputs.shape)}."
+        ) from None
     if torch.compiler.is_compiling() or lengths.numel() == 0:
         return lengths
     try:
@@ -124,7 +153,7 @@ def last_own_step(sequence: Tensor, lengths: Tensor | None) -> Tensor:
         return sequence.sum(-2)
     if lengths is None:
         return sequence[..., -1, :]
-    lengths = as_lengths(lengths, sequence).expand(sequence.shape[:-2])
+    lengths = as_lengths(lengths, sequence)
     index = (lengths - 1).clamp(min=0)[..., None, None]
     last = sequence.gather(-2, index.expand(*sequence.shape[:-2], 1, sequence.shape[-1]))
     return last.squeeze(-2)

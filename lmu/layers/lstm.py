@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from linrec import Result
-from lmu.layers.layer import Layer, without_padding
+from lmu.layers.layer import Layer, as_lengths, check_step, check_steps, without_padding
+from lmu.unit import check_size
 
 
 class LSTM(Layer):
@@ -68,12 +69,14 @@ class LSTM(Layer):
         lengths: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
         batch, count = inputs.shape[:-2], inputs.shape[:-2].numel()
         rows = inputs.reshape(count, *inputs.shape[-2:])
         state = inputs.new_zeros(self.state_size) if initial_state is None else initial_state
+        check_size("initial_state", state, self.state_size)
         state = state.expand(*batch, -1).reshape(count, self.state_size)
         if lengths is not None:
-            lengths = torch.as_tensor(lengths, device=inputs.device).expand(batch).reshape(count)
+            lengths = as_lengths(lengths, inputs).reshape(count)
         outputs, end = self.all_rows(without_padding(rows, lengths), state, lengths)
         return Result(outputs.view(*batch, *outputs.shape[1:]), end.view(*batch, self.state_size))
 
@@ -114,5 +117,6 @@ class LSTM(Layer):
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
         outputs, end = self(input.unsqueeze(-2), state)
         return Result(outputs.squeeze(-2), end)

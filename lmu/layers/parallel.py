@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Auto, Executor, Result
-from lmu.layers.layer import Layer, last_own_step, own_steps
+from lmu.layers.layer import (
+    Layer,
+    as_lengths,
+    check_step,
+    check_steps,
+    last_own_step,
+    own_steps,
+)
 from lmu.memory import LegendreMemory
 
 
@@ -32,7 +39,7 @@ class ParallelLMU(Layer):
         input_skip: whether there is W_x.
         bias: whether there are b_u and b_o.
         memory_dropout: the share of memory states that are dropped in training.
-        method: how the memory is discretised, as in `linrec.discretize`.
+        method: how the memory is discretised; `LegendreMemory` says what each method makes of it.
         trainable_theta: whether the length of the window is trained.
         executor: how the memory is run.
 
@@ -120,7 +127,8 @@ class ParallelLMU(Layer):
             `outputs (*batch, time, hidden_size)` and the memory at each sequence's own end,
             `final_state (*batch, channels·order)`.
         """
-        lengths = None if lengths is None else torch.as_tensor(lengths, device=inputs.device)
+        check_steps(self, inputs)
+        lengths = None if lengths is None else as_lengths(lengths, inputs)
         mask = None if lengths is None else own_steps(inputs, lengths)
         if mask is not None:
             inputs = torch.where(mask, inputs, 0)
@@ -140,13 +148,14 @@ class ParallelLMU(Layer):
             `outputs (*batch, hidden_size)`, those of each sequence's last own step (zero where it
             has none), and `final_state (*batch, channels·order)`.
         """
+        check_steps(self, inputs)
         if lengths is None and inputs.shape[-2] == 0:
             lengths = torch.zeros(inputs.shape[:-2], dtype=torch.int64, device=inputs.device)
         if lengths is None:
             memory, state = self.memory.final(self.encode(inputs), initial_state)
             last = inputs[..., -1, :]
             return Result(self.read(memory, last), state)
-        lengths = torch.as_tensor(lengths, device=inputs.device)
+        lengths = as_lengths(lengths, inputs)
         inputs = torch.where(own_steps(inputs, lengths), inputs, 0)
         memory, state = self.memory.final(self.encode(inputs), initial_state, lengths)
         outputs = self.read(memory, last_own_step(inputs, lengths))
@@ -162,6 +171,7 @@ class ParallelLMU(Layer):
         Returns:
             `outputs (*batch, hidden_size)` and `final_state (*batch, channels·order)`.
         """
+        check_step(self, input)
         memory, state = self.memory.step(self.encode(input), state)
         return Result(self.read(memory, input), state)
 

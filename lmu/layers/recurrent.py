@@ -8,7 +8,14 @@ from torch import Tensor
 
 import linrec
 from linrec import LinearRecurrence, Result
-from lmu.layers.layer import Layer, last_own_step, own_steps, without_padding
+from lmu.layers.layer import (
+    Layer,
+    as_lengths,
+    check_steps,
+    last_own_step,
+    own_steps,
+    without_padding,
+)
 from lmu.unit import LegendreUnit
 
 
@@ -59,21 +66,24 @@ class LMU(LegendreUnit, Layer):
         channels: the size of u.
         order: how many polynomials, d, for each channel.
         theta: the length of the window, in steps.
-        hidden: f: None, a recurrent cell, or any module that is applied to each step by itself.
+        hidden: f: None, a recurrent cell, or any module that is applied to each step by itself; it
+            is given `(rows, features)`, the steps of all sequences, in every form.
         hidden_to_memory: whether there is e_h.
         memory_to_memory: whether there is e_m.
         input_to_hidden: whether f sees the input.
         input_projection: whether there are e_x and b_u.
         bias: whether there is b_u.
         trainable_theta: whether the length of the window is trained.
-        discretizer: "zoh" or "euler", or another `method` of `linrec.discretize`.
-        dropout: the share of x and h that the memory is not told of in training.
-        recurrent_dropout: the share of m that e_m does not see in training.
+        discretizer: "zoh" or "euler", or another `method` of `LegendreMemory`.
+        dropout: the share of x and h that the memory is not told of in training; the same entries
+            at all steps of a sequence.
+        recurrent_dropout: the share of m that e_m does not see in training, likewise.
         initializers: how the weights begin.
         executor: how the memory is run where it runs in parallel.
 
     Raises:
         ValueError: sizes that do not fit together, or a connection from or to no hidden module.
+        TypeError: a hidden module that does not return one tensor, such as `nn.LSTM`.
 
     Example:
         >>> import torch, lmu
@@ -120,7 +130,9 @@ class LMU(LegendreUnit, Layer):
             if self.why_hidden_steps() is not None:
                 outputs, carried = self.hidden_by_steps(memories, inputs, carried, mask)
             else:
-                outputs, _ = self.respond(None, memories, inputs, ())
+                # One axis of rows, as in `step`: a module may say which axis it works on.
+                rows = memories.flatten(0, 1), inputs.flatten(0, 1)
+                outputs = self.respond(None, *rows, ())[0].unflatten(0, inputs.shape[:2])
         if mask is not None:
             outputs = torch.where(mask, outputs, 0)
         state = torch.cat([memory, *carried], -1)
@@ -143,13 +155,14 @@ class LMU(LegendreUnit, Layer):
             `outputs (*batch, output_size)`, those of each sequence's last own step (zero where it
             has none), and `final_state (*batch, state_size)`.
         """
+        check_steps(self, inputs)
         if self.why_memory_steps() or self.why_hidden_steps() or not inputs.shape[-2]:
             return Layer.final(self, inputs, initial_state, lengths)
         inputs, memory, _, lengths, batch = self.arranged(inputs, initial_state, lengths)
-        _, memory = self.memory.plans.final(
+        last, memory = self.memory.plans.final(
             self.recurrence(), self.drive(inputs), known(initial_state, memory), lengths
         )
-        outputs, _ = self.respond(None, memory, last_own_step(inputs, lengths), ())
+        outputs, _ = self.respond(None, last, last_own_step(inputs, lengths), ())
         if lengths is not None:
             outputs = torch.where(lengths.unsqueeze(-1) > 0, outputs, 0)
         return Result(outputs.view(*batch, self.output_size), memory.view(*batch, self.state_size))
@@ -195,23 +208,17 @@ class LMU(LegendreUnit, Layer):
         if self.memory_to_memory is None:
             return alone
         assert alone.B is not None
-        eye = torch.eye(self.channels, dtype=alone.dtype, device=alone.device)
-        A, B = torch.kron(eye, alone.A.to_dense()), torch.kron(eye, alone.B)
+        A, B = (torch.block_diag(*[M] * self.channels) for M in (alone.A.to_dense(), alone.B))
         return LinearRecurrence(A + B @ self.memory_to_memory.weight, B)
 
     def arranged(
         self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor | None, torch.Size]:
         """Check a call, put the batch into rows, and zeros into the padding."""
-        self.check("inputs", inputs, self.input_size)
-        if inputs.ndim < 2:
-            raise ValueError(
-                f"`inputs` has shape {tuple(inputs.shape)}: expected (*batch, time, "
-                f"{self.input_size}). For one step call `step`."
-            )
+        check_steps(self, inputs)
         batch, count = inputs.shape[:-2], inputs.shape[:-2].numel()
         if lengths is not None:
-            lengths = torch.as_tensor(lengths, device=inputs.device).expand(batch).reshape(count)
+            lengths = as_lengths(lengths, inputs).reshape(count)
         rows = without_padding(inputs.reshape(count, *inputs.shape[-2:]), lengths)
         memory, carried = self.unpacked(state, rows, batch)
         return rows, memory, carried, lengths, batch

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
-from lmu.layers.layer import Layer, without_padding
+from lmu.layers.layer import Layer, check_steps, without_padding
+from lmu.unit import check_size
 
 
 class Stack(Layer):
@@ -54,6 +55,7 @@ class Stack(Layer):
         """Take a state apart into those of the layers."""
         if state is None:
             return [None] * len(self.state_sizes)
+        check_size("state", state, self.state_size)
         return list(state.split(self.state_sizes, -1))
 
     def forward(
@@ -162,6 +164,7 @@ class DeepRepresentation(Layer):
         lengths: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
         outputs, state = self.stack.all_layers(inputs, initial_state, lengths)
         return Result(self.sum([inputs, *outputs]), state)

@@ -254,6 +254,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss became infinite or NaN.
+        ValueError: a checkpoint of the run to go on with is missing or damaged.
     """
     if not recipe.epochs:
         weights = {"network": network.state_dict(), "epoch": 0}
@@ -261,19 +262,17 @@ def train(
         batches = predictions(network, forward or network, validation, recipe.batch_size)
         return Outcome(0, recipe.metric.score(batches), [])
     run = Training(network, forward or network, recipe, seed)
-    checkpoint = folder.load(LAST)
-    if checkpoint is not None:
-        run.load_state_dict(checkpoint)
+
+    def take_weights(checkpoint: dict[str, Any]) -> None:
+        network.load_state_dict(checkpoint["network"])
+
+    if (folder.path / LAST).exists():
+        folder.load(BEST, take_weights)  # needed in the end: what is wrong with it is said now
+        folder.load(LAST, run.load_state_dict)
     folder.relog(run.history)
     if len(run.history) < recipe.epochs:
         _run_epochs(run, training, validation, folder, progress, tensorboard)
-    best = folder.load(BEST)
-    if best is None:
-        raise FileNotFoundError(
-            f"`{folder.path / BEST}` does not exist: expected the weights of epoch "
-            f"{run.best['epoch']}, which the run wrote. Train again, in another folder."
-        )
-    network.load_state_dict(best["network"])
+    folder.load(BEST, take_weights)
     folder.write(CURVE, learning_curve(run.history, recipe.metric))
     return Outcome(run.best["epoch"], run.best["validation_score"], run.history)
 

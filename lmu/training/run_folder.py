@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class RunFolder:
 
     Raises:
         FileExistsError: the folder holds a run (or other files) and `resume` is False.
-        ValueError: the folder holds a run of another configuration, or files but no run.
+        ValueError: the folder holds a run of another configuration, or one that cannot be read.
     """
 
     def __init__(
@@ -77,7 +78,15 @@ class RunFolder:
                 "exist. Go on with that run by `--resume`, or give another folder with "
                 "`--out FOLDER`."
             )
-        held = json.loads((self.path / CONFIGURATION).read_text())
+        try:
+            held = json.loads((self.path / CONFIGURATION).read_text())
+        except ValueError:
+            held = None
+        if not isinstance(held, dict):
+            raise ValueError(
+                f"`{self.path / CONFIGURATION}` is no configuration of a run: expected a JSON "
+                "object, which the run wrote. Train again, in another folder, with `--out FOLDER`."
+            )
         differences = [
             f"`{key}` is {held.get(key)!r} there and {self.configuration.get(key)!r} here"
             for key in sorted(held.keys() | self.configuration.keys())
@@ -100,12 +109,24 @@ class RunFolder:
         torch.save(checkpoint, content)
         self.write(name, content.getvalue())
 
-    def load(self, name: str) -> dict[str, Any] | None:
-        """Read a checkpoint, without unpickling; None if there is none yet."""
+    def load(self, name: str, take: Callable[[dict[str, Any]], object]) -> None:
+        """Read a checkpoint, without unpickling.
+
+        Args:
+            name: of its file.
+            take: is given what it holds.
+
+        Raises:
+            ValueError: the file is missing, damaged, or of something else.
+        """
         path = self.path / name
-        if not path.is_file():
-            return None
-        return torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            take(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # what is damaged makes its reader fail in any way
+            raise ValueError(
+                f"`{path}` is no checkpoint of this run ({type(error).__name__}): expected what "
+                "the run wrote. Train again, in another folder, with `--out FOLDER`."
+            ) from error
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Add a line to `metrics.jsonl`."""

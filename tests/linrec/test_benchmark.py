@@ -87,14 +87,60 @@ def test_rates_are_measured_kept_and_ignored(tmp_path, monkeypatch) -> None:
     assert rates.stored_rates() == CPU
 
 
-@pytest.mark.parametrize("words", [("--calibrate",), ("--quick", "--output")])
-def test_folders_that_cannot_be_made(words, tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+def refused(*words: object) -> str:
+    """Run the command, which is to refuse without a traceback, and return what it says."""
+    done = CliRunner().invoke(app, ["bench", *map(str, words)])
+    assert done.exit_code == 2, done.output
+    return " ".join(done.output.replace("│", " ").split())
+
+
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "measure_rates", lambda seconds: pytest.fail("time was spent"))
-    place = [str(tmp_path / "file" / "results")] if "--output" in words else []
-    done = CliRunner().invoke(app, ["bench", *words, *place])
-    assert done.exit_code == 2 and "nothing can be written into" in done.output
+
+
+@pytest.mark.parametrize("words", [("--calibrate",), ("--quick", "--output")])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "file",
+        pytest.param("/proc", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux's")),
+    ],
+)
+def test_folders_that_cannot_be_made(words, place: str, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place))
+    no_time(monkeypatch)
+    folder = [tmp_path / place] if "--output" in words else []
+    assert "nothing can be written into" in refused(*words, *folder)
+
+
+@pytest.mark.parametrize(
+    "words, name", [(("--calibrate",), "rates.json"), (("--quick",), "bench.json")]
+)
+def test_a_folder_in_the_place_of_a_file_is_named_before_time_is_spent(
+    words, name: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "linrec" / name).mkdir(parents=True)
+    no_time(monkeypatch)
+    assert f"{name} is a folder" in refused(*words, "--output", tmp_path / "linrec")
+
+
+CORRUPT = ["", "[]", '{"machine": ', "\xff"]
+
+
+@pytest.mark.parametrize("text", CORRUPT)
+@pytest.mark.parametrize("words", [("--quick",), ("--page", "page.md")])
+def test_results_that_cannot_be_read_are_named_before_time_is_spent(
+    words, text: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.md").write_text("<!-- linrec bench: cases -->")
+    (tmp_path / "bench.json").write_bytes(text.encode("latin-1"))
+    no_time(monkeypatch)
+    told = refused(*words, "--output", tmp_path)
+    assert f"{tmp_path / 'bench.json'} cannot be read as results" in told
+    assert (tmp_path / "bench.json").read_bytes() == text.encode("latin-1")
 
 
 def test_rates_of_this_machine_are_positive_numbers() -> None:
@@ -107,20 +153,41 @@ def test_rates_of_this_machine_are_positive_numbers() -> None:
 @pytest.mark.parametrize(
     "page, folder, error",
     [
+        (None, True, "No such file or directory"),
         ("# no results", False, "there is no bench.json in --output"),
+        ("# no marks", True, "no line `<!-- linrec bench: NAME -->`"),
         ("<!-- linrec bench: cases -->", True, "expected one such line"),
         ("<!-- linrec bench: peers -->\n<!-- linrec bench: end of peers -->", True, "and peers"),
     ],
 )
-def test_pages_that_cannot_be_written(page: str, folder: bool, error: str, tmp_path: Path) -> None:
+def test_pages_that_cannot_be_written(
+    page: str | None, folder: bool, error: str, tmp_path: Path
+) -> None:
     path = tmp_path / "page.md"
-    path.write_text(page)
+    if page is not None:
+        path.write_text(page)
     if folder:
         run("--quick", "--output", tmp_path)
-    done = CliRunner().invoke(app, ["bench", "--page", str(path), "--output", str(tmp_path)])
-    told = " ".join((done.output + str(done.exception)).replace("│", " ").split())
-    assert done.exit_code != 0 and error in told
-    assert path.read_text() == page
+    assert error in refused("--page", path, "--output", tmp_path)
+    assert (path.read_text() if path.exists() else None) == page
+
+
+@pytest.mark.parametrize(
+    "found, error",
+    [
+        ({"machine": {}}, "it has none of cases, peers, regret, crossover"),
+        ({"machine": {}, "cases": []}, "KeyError: 'processor'"),
+        ({"machine": timing.machine(), "cases": [{}]}, "KeyError: 'target'"),
+        ({"machine": timing.machine(), "cases": 3}, "TypeError: 'int'"),
+    ],
+)
+def test_results_without_tables_are_not_written(found: dict, error: str, tmp_path: Path) -> None:
+    page, kept = tmp_path / "page.md", tmp_path / "bench.json"
+    text = "<!-- linrec bench: cases -->\n<!-- linrec bench: end of cases -->"
+    page.write_text(text)
+    kept.write_text(json.dumps(found))
+    told = refused("--page", page, "--output", tmp_path)
+    assert error in told and str(kept) in told and page.read_text() == text
 
 
 @pytest.mark.parametrize(

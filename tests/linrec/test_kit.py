@@ -1,5 +1,8 @@
 """The kit itself: its reference against two others, its bounds, its strategies, its programs."""
 
+# Wrong arguments are passed on purpose.
+# pyright: reportArgumentType=false
+
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,18 +17,23 @@ from hypothesis import find, given, seed, settings
 from hypothesis import strategies as st
 
 import linrec
+from linrec.executors import Workload
 from linrec.testing import (
     EXECUTORS,
     Disagreement,
     check_case,
     check_executor,
+    check_module,
+    check_recurrence,
+    check_structure,
     error_bound,
     exact_reference,
     recurrences,
+    shrink,
     structures,
 )
 from linrec.testing.case import Case
-from linrec.testing.check import cases
+from linrec.testing.check import PROPERTIES, cases
 from linrec.testing.matrices import KINDS
 from linrec.testing.report import share
 from linrec.testing.source import IMPORTS, written
@@ -213,6 +221,96 @@ class Moody(Distorted):
         result = super().execute(recurrence, plan, inputs, state)
         wrong = next(self.calls) == 10
         return linrec.Result(result.outputs + 1, result.final_state) if wrong else result
+
+
+@dataclass(frozen=True)
+class InPieces(linrec.Executor):
+    """Begins anew every so many steps."""
+
+    size: int = 32
+
+    def execute(
+        self,
+        recurrence: linrec.LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: torch.Tensor,
+        state: torch.Tensor | None,
+    ) -> linrec.Result:
+        if recurrence.varying:
+            return linrec.Recurrent().execute(recurrence, plan, inputs, state)
+        outputs = []
+        for piece in inputs.split(self.size, -2):
+            result = linrec.Recurrent().execute(recurrence, plan, piece, state)
+            outputs.append(result.outputs)
+            state = torch.zeros_like(result.final_state)
+        return linrec.Result(torch.cat(outputs, -2), result.final_state)
+
+    def cost(self, work: Workload) -> linrec.Cost:
+        return linrec.Cost(1, 1, work.steps)
+
+
+def test_a_state_dropped_between_long_pieces_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrink, "ATTEMPTS", 5)
+    with pytest.raises(Disagreement, match="does not hold for InPieces") as found:
+        check_executor(InPieces(), examples=40)
+    assert isinstance(found.value.case, Case) and found.value.case.steps > 32
+
+
+# Systems whose numbers leave the range of single precision, or hardly move when one is added.
+EXTREME = {
+    "A overflows": linrec.LinearRecurrence(A=[[1000.0]]),
+    "B overflows with A": linrec.LinearRecurrence(A=[[30.0]], B=[[1e8]]),
+    "C overflows with A": linrec.LinearRecurrence(A=[[30.0]], B=[[1e-3]], C=[[1e20]]),
+    "D overflows": linrec.LinearRecurrence(A=[[1.0]], B=[[1e30]], C=[[1e-5]], D=[[3e38]]),
+    "A is more than its digits": linrec.LinearRecurrence(A=[[2e7]]),
+    "A is minus one": linrec.LinearRecurrence(A=[[-1.0]]),
+    "C is large": linrec.LinearRecurrence(A=[[0.5]], C=[[1e6]]),
+    "no system": linrec.LinearRecurrence(A=torch.zeros(0, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("property", PROPERTIES)
+@pytest.mark.parametrize("name", EXTREME)
+def test_extreme_systems_raise_no_false_alarm(name: str, property: str) -> None:
+    system = EXTREME[name]
+    inputs = torch.ones(*system.batch_shape, 13, system.input_size)
+    for executor in EXECUTORS:
+        assert check_case(system, inputs, executor=executor, property=property) <= 1
+
+
+WRONG = {
+    "a class for an executor": lambda: check_executor(linrec.Recurrent),
+    "a name for an executor": lambda: check_recurrence(AVERAGE, executors=["fft"]),
+    "a class for a bound": lambda: error_bound(AVERAGE, torch.ones(3, 1), linrec.Recurrent),
+    "a number for a recurrence": lambda: check_recurrence(0.5),
+    "a recurrence for a structure": lambda: check_structure(AVERAGE),
+    "a class for a module": lambda: check_module(linrec.nn.Recurrence),
+}
+AVERAGE = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_checked_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match="expected"):
+        WRONG[name]()
+
+
+def test_the_code_of_a_module_shows_its_failure_again() -> None:
+    class Counting(torch.nn.Module):
+        input_size = 1
+
+        def forward(self, inputs: torch.Tensor, state: object = None) -> tuple:
+            return inputs.cumsum(1), inputs.sum(1)
+
+        def step(self, input: torch.Tensor, state: torch.Tensor | None = None) -> tuple:
+            return input, input if state is None else state + input
+
+    module = Counting()
+    with pytest.raises(Disagreement, match="streaming") as found:
+        check_module(module)
+    code = found.value.code.replace("module = ...", "pass")
+    with pytest.raises(Disagreement, match="streaming"):
+        exec(code, {"module": module})
 
 
 def test_what_fails_only_once_is_a_failure() -> None:

@@ -93,6 +93,31 @@ class Leaking(Wrapped):
         return self.layer(inputs.nan_to_num(0.0), state)
 
 
+class AllAsLongAsTheLongest(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        longest = None if lengths is None else torch.full_like(lengths, int(lengths.max()))
+        return self.layer(inputs, state, lengths=longest)
+
+
+class SpoiledByNoSteps(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        outputs, after = self.layer(inputs, state, lengths=lengths)
+        none = torch.zeros(len(inputs)) if lengths is None else lengths == 0
+        return outputs, torch.where(none.bool().unsqueeze(-1), torch.nan, after)
+
+
+class LosingTheStateAtLast(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        outputs, after = self.layer(inputs, state, lengths=lengths)
+        return outputs, after if state is None else torch.zeros_like(after)
+
+
 class LookingAhead(Wrapped):
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
@@ -111,6 +136,9 @@ MODULES: dict[str, tuple[type[Wrapped], set[str]]] = {
     "step has another decay": (OtherDecay, {"streaming"}),
     "forward ignores the state": (Forgetful, {"continuation"}),
     "padding runs on in the state": (Leaking, {"padding"}),
+    "every sequence is read as far as the longest": (AllAsLongAsTheLongest, {"padding"}),
+    "a sequence of no steps spoils the state": (SpoiledByNoSteps, {"padding"}),
+    "a second call ends in another state": (LosingTheStateAtLast, {"continuation"}),
     "outputs depend on later inputs": (LookingAhead, {"streaming", "causality"}),
     "outputs depend on the batch": (Normalizing, {"streaming", "independence"}),
 }

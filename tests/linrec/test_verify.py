@@ -16,7 +16,15 @@ import torch, linrec
 swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0, 1.0]])
 system = linrec.StateSpace([[-1.0]], [[1.0]])
 structure = linrec.Diagonal(torch.tensor([0.5, -0.9]))
+turning = linrec.LinearRecurrence([[0.9j]], [[1.0]])
+turns = linrec.Diagonal(torch.tensor([0.9j]))
 module = linrec.nn.Recurrence(swing)
+
+class Plain(torch.nn.Module):
+    def step(self, input, state=None):
+        return input, state
+
+plain = Plain()
 number = 3
 
 def make():
@@ -54,6 +62,10 @@ BAD: dict[str, tuple[list[str], str]] = {
     "not to be verified": (["mine.py:number"], "is a int: expected a `LinearRecurrence`"),
     "no such dtype": (["mine.py:swing", "--dtype", "float16"], "expected one of float64"),
     "a function of something": (["lmu:delay_system"], "needs order, theta"),
+    "no imaginary part": (["mine.py:turning", "--dtype", "float32"], "expected complex128 or"),
+    "nor of a structure": (["mine.py:turns", "--dtype", "float64"], "expected complex128 or"),
+    "no time step": (["mine.py:system", "--dt", "0"], "0.0 is no time step"),
+    "no size": (["mine.py:plain"], "--input-size"),
     "a time step of no use": (["mine.py:swing", "--dt", "1"], "leave it out"),
 }
 

@@ -49,6 +49,14 @@ def twice() -> nn.Module:
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "one layer twice": (lambda: twice(), "one object"),
+    "a state of one layer": (
+        lambda: lmu.Bidirectional(LSTM(2, 3), LSTM(2, 3))(torch.zeros(5, 2), torch.zeros(6)),
+        r"`initial_state` has shape \(6,\): expected 12 numbers",
+    ),
+    "lengths": (
+        lambda: lmu.Bidirectional(LSTM(2, 3), LSTM(2, 3))(torch.zeros(4, 5, 2), None, [1, 2]),
+        r"`lengths` has shape \(2,\): expected \(4,\)",
+    ),
     "two sizes": (lambda: lmu.Bidirectional(LSTM(2, 3), LSTM(3, 3)), "expected the same"),
 }
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -82,6 +83,26 @@ def test_train_refuses_to_resume_another_run() -> None:
     assert "`epochs` is 2 there and 3 here" in refusal
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def something_else(path: Path) -> None:
+    path.write_text("[]") if path.suffix == ".json" else torch.save([], path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "last.pt", "best.pt"])
+@pytest.mark.parametrize("damage", [cut, something_else])
+def test_train_names_the_file_for_which_it_cannot_go_on(
+    name: str, damage: Callable[[Path], None]
+) -> None:
+    words = ("train", "tiny", "--epochs", "1", "--out", "here")
+    lmu(*words)
+    damage(Path("here", name))
+    refusal = lmu(*words, "--resume", fails=True)
+    assert refusal.startswith(f"error: `here/{name}` is no ") and "--out FOLDER" in refusal
+
+
 def test_train_takes_a_model_and_a_budget_and_keeps_a_record() -> None:
     words = ("train", "tiny", "--model", "lstm", "--budget", "quick", "--record", "records")
     output = lmu(*words)
@@ -132,6 +153,37 @@ def test_a_mistake_is_answered_by_what_to_type(words: tuple[str, ...], said: str
     output = lmu(*words, fails=True)
     assert said in output
     assert "Traceback" not in output
+
+
+PLACES = [
+    "file",
+    "file/below",
+    pytest.param("/proc", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux's")),
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "words", [("train", "tiny", "--record"), ("speedup", "psmnist", "--output")]
+)
+def test_a_place_that_cannot_be_written_is_refused_before_time_is_spent(
+    words: tuple[str, ...], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spend(*arguments: object) -> None:
+        pytest.fail("time was spent")
+
+    monkeypatch.setattr("lmu.training.loop.Training.step", spend)
+    monkeypatch.setattr(sys.modules["lmu.commands.speedup"], "measure", spend)
+    Path("file").touch()
+    refusal = lmu(*words, place, fails=True)
+    assert words[-1] in refusal and f"nothing can be written into `{place}" in refusal
+    assert not Path("runs").exists()
+
+
+def test_the_score_is_printed_if_its_record_cannot_be_kept() -> None:
+    Path("records/tiny/lmu-full-seed0.json").mkdir(parents=True)
+    output = lmu("train", "tiny", "--epochs", "1", "--record", "records", fails=True)
+    assert "this run (lmu)" in output and "error: " in output
 
 
 def test_evaluate_scores_and_compares_the_two_forms() -> None:

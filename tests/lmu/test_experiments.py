@@ -229,6 +229,32 @@ def test_evaluation_refuses_what_is_no_checkpoint(tiny: Experiment, tmp_path: Pa
         evaluate(tiny, path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": None},
+        {"network": [1.0]},
+        {"network": {0: torch.zeros(1)}},
+        {"seed": "0"},
+        {"seed": None},
+        {"seed": 0.5},
+        {"model": ["lmu"]},
+        {"model": None},
+    ],
+    ids=str,
+)
+def test_evaluation_refuses_values_of_another_kind(
+    change: dict[str, object], tiny: Experiment, tmp_path: Path
+) -> None:
+    Run(tiny, tmp_path, epochs=1).train()
+    path = tmp_path / "best.pt"
+    checkpoint = torch.load(path, weights_only=True)
+    (checkpoint if "network" in change else checkpoint["configuration"]).update(change)
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"best\.pt` (is not a checkpoint|do not fit)"):
+        evaluate(tiny, path)
+
+
 def test_evaluation_refuses_the_checkpoint_of_another_experiment(
     tiny: Experiment, tmp_path: Path
 ) -> None:

@@ -4,6 +4,9 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
 # pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -146,6 +149,54 @@ def test_a_frozen_window_has_no_parameters_and_a_state_dict() -> None:
     other.load_state_dict(memory.state_dict())
     u = torch.randn(3, 15, 2)
     assert other(u).outputs.equal(memory(u).outputs)
+    assert other.theta == 50.0 and "theta=50" in repr(other)  # of which the state dict has nothing
+
+
+def held(implicit: float) -> tuple[Tensor, Tensor]:
+    """Step (I - αA) m_t = (I + (1-α) A) m_{t-1} + B u_t."""
+    A, B, eye = *DELAY, torch.eye(6).double()
+    both = torch.cat([eye + (1 - implicit) * A, B], -1)
+    stepped = torch.linalg.solve(eye - implicit * A, both)
+    return stepped[:, :-1], stepped[:, -1:]
+
+
+def integral(weight: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compute ∫₀¹ exp(A (1-s)) B weight(s) ds by Gauss's rule, exact to the last digits here."""
+    points, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(12))
+    s, (A, B) = (points + 1) / 2, DELAY
+    responses = torch.linalg.matrix_exp(A * (1 - s)[:, None, None]) @ B
+    return (responses * (weights * weight(s) / 2)[:, None, None]).sum(0)
+
+
+DELAY = (
+    lmu.delay_system(6, 100.0).A.to_dense(),
+    lmu.delay_system(6, 100.0).B,
+)
+PHI = torch.linalg.matrix_exp(DELAY[0])
+SAMPLES: dict[str, tuple[Tensor, Tensor]] = {  # what becomes of a memory, and of a sample
+    "zoh": (PHI, integral(torch.ones_like)),
+    "euler": held(0.0),
+    "bilinear": held(0.5),
+    "backward_diff": held(1.0),
+    # It has risen in the step before, and falls in its own.
+    "foh": (PHI, PHI @ integral(lambda s: s) + integral(lambda s: 1 - s)),
+    "impulse": (PHI, PHI @ DELAY[1]),
+}
+
+
+@pytest.mark.parametrize("method", SAMPLES)
+def test_the_memory_is_the_state_whatever_the_method(method: str) -> None:
+    """As its description has it, and by the equation m_t = Ā m_{t-1} + B̄ u_t alone."""
+    memory = lmu.LegendreMemory(1, 6, 100.0, method).double()
+    u = torch.randn(20, 1, generator=torch.Generator().manual_seed(1)).double()
+    made, (A, B) = memory.recurrence, SAMPLES[method]
+    single = 4 * torch.finfo(torch.float32).eps  # buffers are cast to the default dtype
+    torch.testing.assert_close(made.A.to_dense(), A, rtol=single, atol=single)
+    torch.testing.assert_close(made.B, B, rtol=single, atol=single)
+    state, outputs = torch.zeros(6).double(), memory(u).outputs
+    for t in range(20):
+        state = made.A.to_dense() @ state + made.B @ u[t]
+        torch.testing.assert_close(outputs[t], state, rtol=1e-12, atol=1e-12)
 
 
 def test_parameter_counts_of_the_paper() -> None:

@@ -235,6 +235,44 @@ def test_wrong_lengths_are_refused(name: str) -> None:
             made(inputs(2), lengths=torch.tensor(lengths))
     with pytest.raises(TypeError, match="expected whole numbers"):
         made(inputs(2), lengths=torch.tensor([3.0, 4.0]))
+    for form in (made, made.final):
+        for lengths in ([3, 4, 5], [[3, 4], [5, 6]]):
+            with pytest.raises(ValueError, match=r"`lengths` has shape .*: expected \(2,\)"):
+                form(inputs(2), lengths=torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_wrong_inputs_are_refused(name: str) -> None:
+    made, x = layer(name), inputs(2)
+    for form, given in ((made, x), (made.final, x), (made.step, x[:, 0])):
+        with pytest.raises(ValueError, match=rf"expected {WIDTH} numbers on the last axis"):
+            form(given[..., 1:])
+        with pytest.raises(TypeError, match=r"`inputs?` has dtype torch.int64: expected .*Pass"):
+            form(given.long())
+        if list(made.parameters()):  # what has no weights takes any dtype, as `linrec` does
+            message = r"`inputs?` has dtype torch.float32: expected torch.float64, that of the"
+            with pytest.raises(TypeError, match=message):
+                form(given.float())
+        if form != made.step:
+            with pytest.raises(ValueError, match=r"expected \(\*batch, time, 6\). For one step"):
+                form(x[0, 0])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_wrong_states_are_refused(name: str) -> None:
+    made, x = layer(name), inputs(2)
+    if not made.state_size:
+        return
+    for form, given in ((made, x), (made.final, x), (made.step, x[:, 0])):
+        with pytest.raises(ValueError, match=rf"state` has shape .*expected .*{made.state_size}"):
+            form(given, torch.zeros(2, made.state_size + 1).double())
+
+
+def test_autocast_takes_other_dtypes() -> None:
+    made = LAYERS["blocks"]()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = made(inputs(2).bfloat16()).outputs
+    assert outputs.isfinite().all()
 
 
 def test_dropout_only_in_training() -> None:

@@ -105,6 +105,15 @@ def test_the_command_shows_the_library_s_results_and_a_user_s(
     assert result.exit_code == 1 and "no record of a run" in result.output
 
 
+@pytest.mark.parametrize("name", ["nowhere", "file", "folder"])
+def test_the_command_refuses_a_place_without_results(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    result = CliRunner().invoke(app, ["table", "--runs", str(tmp_path / name)])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"error: `{tmp_path / name}` holds no `result.json`")
+
+
 def test_the_records_that_came_with_the_library_are_in_their_places() -> None:
     for results in recorded():
         assert results.first.experiment in EXPERIMENTS

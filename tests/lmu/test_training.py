@@ -3,10 +3,10 @@
 import json
 import math
 import os
-import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -293,8 +293,19 @@ def test_a_run_does_not_go_on_with_another_configuration(tmp_path: Path) -> None
 def test_a_checkpoint_is_not_unpickled(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, CONFIGURATION)
     torch.save({"network": print}, tmp_path / LAST)
-    with pytest.raises(pickle.UnpicklingError):
-        folder.load(LAST)
+    with pytest.raises(ValueError, match=r"last\.pt` is no .*UnpicklingError"):
+        folder.load(LAST, lambda checkpoint: pytest.fail("it was unpickled"))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PK")])
+def test_a_run_without_its_best_weights_is_not_trained_on(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    run(tmp_path, recipe=replace(RECIPE, epochs=2))
+    damage(tmp_path / BEST)
+    recipe = replace(RECIPE, loss=lambda *_: pytest.fail("it was trained on"))
+    with pytest.raises(ValueError, match=r"best\.pt` .*--out FOLDER"):
+        run(tmp_path, resume=True, recipe=recipe)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
