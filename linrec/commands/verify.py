@@ -23,7 +23,10 @@ from linrec.testing.modules import features, search_module
 from linrec.testing.report import Report
 from linrec.testing.strategies import MANY_STEPS, recurrences, structures
 
-DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "complex128", "complex64")}
+DTYPES = {
+    name: getattr(torch, name)
+    for name in ("float64", "float32", "complex128", "complex64", "bfloat16", "float16")
+}
 
 WIDTH = 110
 
@@ -50,7 +53,8 @@ def verify(
     examples: Annotated[int, typer.Option(min=1, help="How many cases are tried.")] = 200,
     seed: Annotated[int, typer.Option(help="Where the search begins.")] = 0,
     dtype: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(DTYPES)}. Default: its own, or all.")
+        str | None,
+        typer.Option(help=f"One of {', '.join(DTYPES)}. Default: its own, or the first four."),
     ] = None,
     dt: Annotated[
         float | None, typer.Option(help="The time step of a system in continuous time.")

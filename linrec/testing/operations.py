@@ -21,7 +21,8 @@ def apply(case: Case, executor: Executor) -> Comparisons:
     states = like(dense[..., 0])
     expected = (dense.to(wide(A)) @ states.to(wide(A)).unsqueeze(-1)).squeeze(-1)
     allowed = (sizes @ states.abs().double().unsqueeze(-1)).squeeze(-1)
-    yield Comparison("A x", A.apply(states), expected, 2 * unit * (A.state_size + 3) * allowed)
+    allowed = 2 * unit * (A.state_size + 3) * allowed
+    yield Comparison("A x", A.apply(states), expected, allowed + lost(A))
 
 
 def compose(case: Case, executor: Executor) -> Comparisons:
@@ -44,7 +45,7 @@ def product(
     got = A.compose(E).to_dense()
     # Composed, then written out: factors of up to n columns are multiplied twice.
     allowed = 4 * unit * (2 * n + 3) * (next(bounds) @ next(bounds))
-    return Comparison(what, got, left @ right, allowed)
+    return Comparison(what, got, left @ right, allowed + lost(A))
 
 
 def adjoint(case: Case, executor: Executor) -> Comparisons:
@@ -78,6 +79,12 @@ def parts(case: Case) -> tuple[Structure, Tensor, Tensor, float]:
     A = case.recurrence.A
     unit = torch.finfo(A.dtype).eps * (2**1.5 if A.dtype.is_complex else 1) / 2
     return A, A.to_dense(), stored_magnitude(of_steps(A)).double(), unit
+
+
+def lost(A: Structure) -> float:
+    """What sums of products lose where they are too small to be normal, as in float16 many are."""
+    limits = torch.finfo(A.dtype)
+    return limits.tiny * limits.eps * (2 * A.state_size + 3)
 
 
 def of_steps(A: Structure) -> Structure:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
+from linrec._checks import accumulation_dtype
 from linrec.structures import (
     BlockDiagonal,
     Dense,
@@ -146,7 +147,12 @@ def decays(draw: st.DrawFn, shape: tuple[int, ...], dtype: torch.dtype) -> Tenso
 def matrices(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int) -> Tensor:
     """Draw square matrices of one kind of trouble."""
     kind = draw(st.sampled_from(list(KINDS)))
-    return KINDS[kind](draw(tensors((*batch, n, n), dtype)))
+    wide = accumulation_dtype(dtype)  # torch factorises nothing in half precision
+    made = KINDS[kind](draw(tensors((*batch, n, n), wide)))
+    if dtype == wide:
+        return made
+    most = (torch.finfo(dtype).max / 64) ** 0.5  # float16 has not the range of a product of two
+    return made.clamp(-most, most).to(dtype)
 
 
 @st.composite

@@ -51,6 +51,8 @@ GOOD: dict[str, list[str]] = {
     "a system": ["mine.py:system", "--dt", "0.1"],
     "a structure": ["mine.py:structure", "--dtype", "complex64"],
     "an executor": ["mine.py:right"],
+    "in half precision": ["mine.py:swing", "--dtype", "float16"],
+    "the library in half precision": ["--dtype", "bfloat16"],
     "a module": ["mine.py:module"],
 }
 
@@ -60,7 +62,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no module": (["other:swing"], "there is no module `other`"),
     "no such name": (["mine.py:swings"], "has no `swings`: it has"),
     "not to be verified": (["mine.py:number"], "is a int: expected a `LinearRecurrence`"),
-    "no such dtype": (["mine.py:swing", "--dtype", "float16"], "expected one of float64"),
+    "no such dtype": (["mine.py:swing", "--dtype", "float8"], "expected one of float64"),
     "a function of something": (["lmu:delay_system"], "needs order, theta"),
     "no imaginary part": (["mine.py:turning", "--dtype", "float32"], "expected complex128 or"),
     "nor of a structure": (["mine.py:turns", "--dtype", "float64"], "expected complex128 or"),
