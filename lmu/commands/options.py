@@ -66,6 +66,6 @@ def explained() -> Iterator[None]:
     """Print a refusal instead of a traceback: its message says what to do."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

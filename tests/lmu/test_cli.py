@@ -186,6 +186,14 @@ def test_the_score_is_printed_if_its_record_cannot_be_kept() -> None:
     assert "this run (lmu)" in output and "error: " in output
 
 
+def test_a_loss_that_is_no_number_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*arguments: object) -> None:
+        raise FloatingPointError("the loss is nan")
+
+    monkeypatch.setattr("lmu.training.loop.Training.step", diverge)
+    assert "error: the loss is nan" in lmu("train", "tiny", fails=True)
+
+
 def test_evaluate_scores_and_compares_the_two_forms() -> None:
     lmu("train", "tiny", "--out", "here")
     words = ("evaluate", "tiny", "--checkpoint", "here/best.pt", "--limit", "25")
