@@ -212,7 +212,7 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor) -> Tensor:
         if inputs.ndim >= 2 and inputs.shape[-2] == size:
             hint = " If time is the last axis then pass `inputs.mT`."
         elif size == 1:
-            hint = " For a single input pass `inputs.unsqueeze(-1)`."
+            hint = " If time is the last axis then pass `inputs.unsqueeze(-1)`."
         raise ValueError(
             f"`inputs` has shape {tuple(inputs.shape)}, but the recurrence has {size} inputs: "
             f"expected (*batch, time, {size}).{hint}"

@@ -35,7 +35,7 @@ LAYERS = {
            nn interop
         8  testing.products testing.matrices testing.reference testing.source
            < testing.bounds testing.strategies < testing.case < testing.report testing.values
-           < testing.derivatives testing.operations testing.shrink
+           < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.modules < testing
         9  benchmark.timing benchmark.tables
            < benchmark.memory benchmark.cases benchmark.calibration benchmark.charts

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Any
@@ -133,7 +134,7 @@ def save(found: dict[str, Any], folder: Path) -> None:
     text = json.dumps(measured(folder) | found, indent=1, ensure_ascii=False) + "\n"
     replace(folder / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
     if "cases" in found:
-        draw = lambda path: draw_roofline(found["cases"], found["rates"], path)  # noqa: E731  # short
+        draw = partial(draw_roofline, found["cases"], found["rates"])
         replace(folder / "roofline.png", draw)
     if "crossover" in found:
         replace(folder / "crossover.png", lambda path: draw_crossover(found["crossover"], path))

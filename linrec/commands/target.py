@@ -85,16 +85,15 @@ def is_needed(parameter: inspect.Parameter) -> bool:
 
 def recurrence(target: str, dt: float | None = None) -> LinearRecurrence:
     """Load a recurrence: one as it stands, one that a module holds, or a system in steps of dt."""
-    if dt is not None and not dt > 0:
-        raise typer.BadParameter(
-            f"{dt} is no time step: expected a positive number.", param_hint="--dt"
-        )
     found = made(load(target))
     if isinstance(found, nn.Module) and hasattr(found, "recurrence"):
         found = found.recurrence
         found = found() if callable(found) else found
     if isinstance(found, StateSpace):
-        found = discretize(found, 1.0 if dt is None else dt)
+        try:
+            found = discretize(found, 1.0 if dt is None else dt)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--dt") from None
     elif dt is not None:
         raise typer.BadParameter(
             f"--dt is the time step of a `StateSpace`, and `{target}` is no such: leave it out."

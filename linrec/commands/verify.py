@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, TypedDict
 
 import torch
@@ -102,23 +102,21 @@ def of_target(
         # One that is wrong in one thing is so in most: its first failure says enough.
         return [(target, lambda n, seed, shown: search(drawn, [executor], n, seed, progress=shown))]
     if isinstance(found, Structure):
-        keep_imaginary(found.dtype, dtype)
+        keep_imaginary([found.dtype], dtype)
         structure = found if dtype is None else found.to(dtype)
         around = cases(recurrences(st.just(structure)))
         return [of_operations(target, around), of_cases(f"{target}, run", around)]
     if isinstance(found, nn.Module):
+        keep_imaginary([each.dtype for each in found.state_dict().values()], dtype)
         module = found if dtype is None else found.to(dtype)
         try:
             size = features(module, input_size)
         except (TypeError, ValueError) as error:
             raise typer.BadParameter(str(error)) from None
-        checked = lambda n, seed, progress: search_module(  # noqa: E731  # one of several
-            module, size, n, seed, **options(progress)
-        )
-        return [(target, checked)]
+        return [of_module(target, module, size)]
     if isinstance(found, LinearRecurrence | StateSpace):
         system = recurrence(target, dt)
-        keep_imaginary(system.dtype, dtype)
+        keep_imaginary([system.dtype], dtype)
         system = system if dtype is None else system.to(dtype)
         return [of_cases(target, cases(st.just(system)))]
     raise typer.BadParameter(
@@ -127,9 +125,9 @@ def of_target(
     )
 
 
-def keep_imaginary(own: torch.dtype, dtype: torch.dtype | None) -> None:
+def keep_imaginary(own: Iterable[torch.dtype], dtype: torch.dtype | None) -> None:
     """Refuse to cast what is complex to its real part: that would be another system."""
-    if own.is_complex and dtype is not None and not dtype.is_complex:
+    if dtype is not None and not dtype.is_complex and any(each.is_complex for each in own):
         raise typer.BadParameter(
             f"it is complex, and --dtype {str(dtype).removeprefix('torch.')} has no imaginary "
             "part: expected complex128 or complex64."
@@ -156,6 +154,13 @@ def of_operations(title: str, drawn: st.SearchStrategy) -> Verified:
 def of_cases(title: str, drawn: st.SearchStrategy) -> Verified:
     """All executors on these cases."""
     return title, lambda n, seed, progress: search(drawn, EXECUTORS, n, seed, **options(progress))
+
+
+def of_module(title: str, module: nn.Module, size: int) -> Verified:
+    """The two forms of a module of so many features."""
+    return title, lambda n, seed, progress: search_module(
+        module, size, n, seed, **options(progress)
+    )
 
 
 def with_progress(

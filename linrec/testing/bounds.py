@@ -58,11 +58,7 @@ def error_bound(
         Higham 2002, Accuracy and Stability of Numerical Algorithms, sections 3.1, 3.6, 3.7 and
         theorem 24.2.
     """
-    if not isinstance(executor, Executor):
-        raise TypeError(
-            f"`executor` is {executor!r}: expected one that is made, such as `linrec.Recurrent()`."
-        )
-    return ErrorBounds(recurrence, inputs, initial_state, lengths).of(executor)
+    return ErrorBounds(recurrence, inputs, initial_state, lengths).of(an_executor(executor))
 
 
 class ErrorBounds:
@@ -308,6 +304,15 @@ class ErrorBounds:
         last = states.gather(-2, ends.expand(*ends.shape[:-1], states.shape[-1])).squeeze(-2)
         own = torch.arange(self.steps) < ends.squeeze(-1)
         return Result(torch.where(own.unsqueeze(-1), outputs, 0), last)
+
+
+def an_executor(given: object) -> Executor:
+    """See that something is an executor, and not its class or its name."""
+    if isinstance(given, Executor):
+        return given
+    raise TypeError(
+        f"`executor` is {given!r}: expected one that is made, such as `linrec.Recurrent()`."
+    )
 
 
 def kind_of(executor: Executor) -> type[Executor]:

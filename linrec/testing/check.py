@@ -17,6 +17,7 @@ from linrec.planner import Auto
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 from linrec.testing import derivatives, operations, values
+from linrec.testing.bounds import an_executor
 from linrec.testing.case import Case, Comparison
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure
@@ -269,7 +270,8 @@ def search(
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
     """Try cases on every executor and property; what fails is shrunk and then left out."""
-    executors = those_given(executors)
+    listed = executors if isinstance(executors, Iterable) else [executors]
+    executors = [an_executor(each) for each in listed]
     report = Report()
     pairs: Pairs = [(name, executor) for executor in executors for name in properties]
 
@@ -288,15 +290,3 @@ def search(
         report.fail(*failed)
         pairs.remove(failed[0])
     return report
-
-
-def those_given(executors: object) -> list[Executor]:
-    """See that they are executors; one alone will do."""
-    listed: list[object] = list(executors) if isinstance(executors, Iterable) else [executors]
-    found = [each for each in listed if isinstance(each, Executor)]
-    if len(found) < len(listed):
-        wrong = next(each for each in listed if not isinstance(each, Executor))
-        raise TypeError(
-            f"{wrong!r} is no executor: expected one that is made, such as `linrec.Recurrent()`."
-        )
-    return found

@@ -1,8 +1,8 @@
 """Check that a module's parallel form and its streaming form are one function."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import cast
 
 import torch
 from hypothesis import strategies as st
@@ -10,32 +10,23 @@ from torch import Tensor, nn
 
 from linrec.executors import Executor
 from linrec.systems import LinearRecurrence
-from linrec.testing.case import Comparison
+from linrec.testing.case import Comparison, like
+from linrec.testing.forms import (
+    State,
+    Trial,
+    dtype_of,
+    movement,
+    operations,
+    sensitivity,
+    steps,
+    tensors_of,
+    whole,
+)
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure
 from linrec.testing.strategies import tensors
 
 Comparisons = Iterator[Comparison]
-State = Any  # a tensor, or tuples, lists and dicts of such; None before the first step
-
-
-class Trial(NamedTuple):
-    """A module with inputs for it.
-
-    Attributes:
-        module: the module, in evaluation mode.
-        inputs (batch, time, features): what it is fed.
-        allowed: how far two ways to compute the same outputs may lie apart.
-    """
-
-    module: nn.Module
-    inputs: Tensor
-    allowed: float
-
-    @property
-    def steps(self) -> int:
-        """The number of steps."""
-        return self.inputs.shape[1]
 
 
 def check_module(
@@ -53,11 +44,11 @@ def check_module(
 
     A state is whatever the module takes back: a tensor, or tuples, lists or dicts of them. Where
     `forward` has an argument `lengths`, padding is checked too: of sequences of several lengths,
-    and of none of their own. A module need not be linear, so
-    that there is no bound to derive: what is allowed is how far the outputs move when every
-    parameter, buffer and input moves by one rounding error, at random, eight times, multiplied by
-    the number of operations along the longest path (time and the widest tensor together). That is
-    an estimate, not a proof.
+    and of none of their own. Where it can be differentiated twice, or mapped by `torch.func.vmap`,
+    that is checked too. A module need not be linear, so that there is no bound to derive: what is
+    allowed is how far the outputs move when every parameter, buffer and input moves by one rounding
+    error, at random, eight times, multiplied by the number of operations along the longest path
+    (time and the widest tensor together). That is an estimate, not a proof.
 
     Args:
         module: the module; it is put into evaluation mode, and back.
@@ -79,8 +70,8 @@ def check_module(
         >>> from linrec.testing import check_module
         >>> average = linrec.nn.Recurrence(linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]]))
         >>> report = check_module(average, 1, examples=5)
-        >>> report.properties
-        ['streaming', 'continuation', 'causality', 'independence', 'padding', 'gradients']
+        >>> report.properties[:4]
+        ['streaming', 'continuation', 'causality', 'independence']
     """
     if inputs is None:
         return search_module(module, input_size, examples, random_seed).raise_first()
@@ -209,8 +200,7 @@ def padding(trial: Trial) -> Comparisons:
 
 def gradients(trial: Trial) -> Comparisons:
     """Both forms have the same gradient in the inputs and in every parameter."""
-    given = [trial.inputs.clone().requires_grad_()]
-    given += [each for each in trial.module.parameters() if each.requires_grad]
+    given = trained(trial)
     outputs = [form(trial.module, given[0])[0] for form in (whole, steps)]
     if not any(each.requires_grad for each in outputs):
         return  # what is not computed by torch has no gradients to compare
@@ -227,10 +217,78 @@ def gradients(trial: Trial) -> Comparisons:
         yield Comparison("gradient", left, right, allowed)
 
 
+def second_derivatives(trial: Trial) -> Comparisons:
+    """Both forms have the same second derivatives, where there are any."""
+    module, given = trial.module, trained(trial)
+    try:
+        outputs = whole(module, given[0])[0]
+        expected = second(outputs, given)
+    except RuntimeError:
+        return  # torch cannot differentiate the module twice
+    if expected is None:
+        return
+    got = second(steps(module, given[0])[0], given)
+    names = [name for name, each in module.named_parameters() if each.requires_grad]
+
+    def moving(own: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        moved = [inputs.detach().clone(), *(own[name].clone() for name in names)]
+        moved = [each.requires_grad_() for each in moved]
+        named = dict(own) | dict(zip(names, moved[1:], strict=True))
+        found = second(torch.func.functional_call(module, named, (moved[0],))[0], moved)
+        return torch.zeros_like(expected) if found is None else found
+
+    allowed = outputs.numel() * movement(moving, module, trial.inputs)
+    got = torch.zeros_like(expected) if got is None else got
+    yield Comparison("second derivatives", got, expected, allowed)
+
+
+def vmap(trial: Trial) -> Comparisons:
+    """Mapped over sequences, a module gives what it gives of each, where torch can map it."""
+    other = 1 - trial.inputs
+    both = torch.stack([trial.inputs, other])
+    try:
+        mapped = torch.func.vmap(lambda inputs: whole(trial.module, inputs)[0])(both)
+    except RuntimeError:
+        return
+    limits = trial.allowed, sensitivity(trial.module, other)
+    for outputs, inputs, allowed in zip(mapped, both, limits, strict=True):
+        yield Comparison("outputs, mapped", outputs, whole(trial.module, inputs)[0], allowed)
+
+
 PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
-    function.__name__: function
-    for function in (streaming, continuation, causality, independence, padding, gradients)
+    function.__name__.replace("_", " "): function
+    for function in (
+        streaming,
+        continuation,
+        causality,
+        independence,
+        padding,
+        gradients,
+        second_derivatives,
+        vmap,
+    )
 }
+
+
+def trained(trial: Trial) -> list[Tensor]:
+    """List what there are derivatives in: the inputs, and the parameters that are trained."""
+    own = (each for each in trial.module.parameters() if each.requires_grad)
+    return [trial.inputs.clone().requires_grad_(), *own]
+
+
+def second(outputs: Tensor, given: list[Tensor]) -> Tensor | None:
+    """Differentiate the gradient of the sum of outputs, towards fixed numbers; None if constant."""
+    if not outputs.requires_grad:
+        return None
+    ones = torch.ones_like(outputs)
+    first = torch.autograd.grad(outputs, given, ones, create_graph=True, allow_unused=True)
+    moving = [each for each in first if each is not None and each.requires_grad]
+    if not moving:
+        return None
+    towards = torch.stack([(each.conj() * like(each.detach())).real.sum() for each in moving]).sum()
+    found = torch.autograd.grad(towards, given, allow_unused=True)
+    pairs = zip(found, given, strict=True)
+    return torch.cat([(torch.zeros_like(g) if f is None else f).flatten() for f, g in pairs])
 
 
 def same_states(what: str, mine: State, theirs: State, allowed: float) -> Comparisons:
@@ -244,69 +302,6 @@ def side_by_side(alone: list[Tensor], together: Tensor) -> Tensor:
     shapes = zip(alone[0].shape, together.shape, strict=True)
     longer = [axis for axis, (one, all_of_them) in enumerate(shapes) if one != all_of_them]
     return torch.cat(alone, longer[0]) if longer else alone[0]
-
-
-def whole(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
-    """Call a module on all steps."""
-    outputs, state = module(inputs) if state is None else module(inputs, state)
-    return outputs, state
-
-
-def steps(module: nn.Module, inputs: Tensor) -> tuple[Tensor, State]:
-    """Call a module step by step."""
-    step = cast(Callable[..., tuple[Tensor, State]], module.step)
-    state, outputs = None, []
-    for now in inputs.unbind(1):
-        output, state = step(now) if state is None else step(now, state)
-        outputs.append(output)
-    return torch.stack(outputs, 1), state
-
-
-def sensitivity(module: nn.Module, inputs: Tensor) -> float:
-    """How far outputs and states move under rounding errors, times how many there may be."""
-    generator, eps = torch.Generator().manual_seed(0), torch.finfo(dtype_of(module)).eps
-
-    def moved(tensor: Tensor) -> Tensor:
-        if not (tensor.is_floating_point() or tensor.is_complex()):
-            return tensor
-        kind = tensor.real.dtype
-        noise = torch.randint(-1, 2, tensor.shape, generator=generator).to(kind)
-        return tensor * (1 + eps * noise)
-
-    own = dict(module.named_parameters()) | dict(module.named_buffers())
-    own = {name: tensor.detach() for name, tensor in own.items()}
-    with torch.no_grad():
-        base = everything(whole(module, inputs))
-        furthest = eps * float(base.abs().max())
-        for _ in range(8):
-            changed = {name: moved(tensor) for name, tensor in own.items()}
-            outcome = torch.func.functional_call(module, changed, (moved(inputs),))
-            furthest = max(furthest, float((everything(outcome) - base).abs().max()))
-    return operations(module, inputs) * furthest
-
-
-def everything(outcome: State) -> Tensor:
-    """Put all numbers of outputs and states side by side."""
-    parts = [tensor.flatten() for tensor in tensors_of(outcome)]
-    dtype = torch.complex128 if any(part.is_complex() for part in parts) else torch.float64
-    return torch.cat([part.to(dtype) for part in parts])
-
-
-def operations(module: nn.Module, inputs: Tensor) -> int:
-    """Count the roundings along the longest path: the steps, and the widest sum."""
-    widths = [max(tensor.shape, default=1) for tensor in module.state_dict().values()]
-    return inputs.shape[1] + max(widths, default=1) + 8
-
-
-def tensors_of(state: State) -> list[Tensor]:
-    """List the tensors of a state, in order."""
-    if isinstance(state, Tensor):
-        return [state]
-    if isinstance(state, dict):
-        return [tensor for name in sorted(state) for tensor in tensors_of(state[name])]
-    if isinstance(state, list | tuple):
-        return [tensor for part in state for tensor in tensors_of(part)]
-    return []
 
 
 def unlike(left: Tensor | None, right: Tensor | None) -> Tensor:
@@ -336,11 +331,3 @@ def features(module: nn.Module, input_size: int | None) -> int:
         f"`{type(module).__name__}` does not say how many features it takes: pass `input_size=…` "
         "(`linrec verify --input-size …`), or give it an attribute `input_size`."
     )
-
-
-def dtype_of(module: nn.Module) -> torch.dtype:
-    """The dtype of a module's numbers."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point() or tensor.is_complex():
-            return tensor.dtype
-    return torch.get_default_dtype()

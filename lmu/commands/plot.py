@@ -40,7 +40,8 @@ DRAWINGS: dict[Picture, Callable[[], bytes]] = {
 
 def plot(
     pictures: Annotated[
-        list[Picture] | None, typer.Argument(help="What is drawn. Default: everything.")
+        list[Picture] | None,
+        typer.Argument(help="What is drawn. Default: everything, or what --checkpoint asks for."),
     ] = None,
     checkpoint: Annotated[
         Path | None,

@@ -88,8 +88,8 @@ class EncodedWords(Words):
 
     References:
         Chilkuri and Eliasmith 2021, eq. 18 (one layer). Hendrycks and Gimpel 2016, Gaussian Error
-        Linear Units. Iyyer et al. 2015, Deep Unordered
-        Composition Rivals Syntactic Methods for Text Classification (several, after the sum).
+        Linear Units. Iyyer et al. 2015, Deep Unordered Composition Rivals Syntactic Methods for
+        Text Classification (several, after the sum).
     """
 
     def __init__(

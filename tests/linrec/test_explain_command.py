@@ -21,7 +21,7 @@ def mine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_time_step_that_is_not_positive_is_refused(dt: str) -> None:
     done = CliRunner().invoke(app, ["explain", "mine.py:system", "--dt", dt])
     told = " ".join(done.output.replace("│", " ").split())
-    assert done.exit_code == 2 and f"--dt: {float(dt)} is no time step" in told
+    assert done.exit_code == 2 and f"--dt: `dt` is {float(dt)}: expected a positive step" in told
 
 
 def test_a_time_step_is_taken() -> None:

@@ -118,6 +118,64 @@ class LosingTheStateAtLast(Wrapped):
         return outputs, after if state is None else torch.zeros_like(after)
 
 
+class Detached(torch.autograd.Function):
+    """Changes nothing, and has no second derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.detach()
+
+
+class DifferentiableOnce(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        outputs, after = self.layer(inputs, state, lengths=lengths)
+        return Detached.apply(outputs).square(), after
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        outputs, after = self.layer.step(input, state)
+        return outputs.square(), after
+
+
+class Doubling(torch.autograd.Function):
+    """Changes nothing; mapped, it doubles."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor) -> tuple[Tensor, int]:
+        return 2 * x, in_dims[0]
+
+
+class MappedOtherwise(Wrapped):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        outputs, after = self.layer(inputs, state, lengths=lengths)
+        return Doubling.apply(outputs), after
+
+
 class LookingAhead(Wrapped):
     def forward(
         self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
@@ -139,6 +197,8 @@ MODULES: dict[str, tuple[type[Wrapped], set[str]]] = {
     "every sequence is read as far as the longest": (AllAsLongAsTheLongest, {"padding"}),
     "a sequence of no steps spoils the state": (SpoiledByNoSteps, {"padding"}),
     "a second call ends in another state": (LosingTheStateAtLast, {"continuation"}),
+    "there is no second derivative": (DifferentiableOnce, {"second derivatives"}),
+    "mapped, it is another": (MappedOtherwise, {"vmap"}),
     "outputs depend on later inputs": (LookingAhead, {"streaming", "causality"}),
     "outputs depend on the batch": (Normalizing, {"streaming", "independence"}),
 }

@@ -17,6 +17,7 @@ swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0
 system = linrec.StateSpace([[-1.0]], [[1.0]])
 structure = linrec.Diagonal(torch.tensor([0.5, -0.9]))
 turning = linrec.LinearRecurrence([[0.9j]], [[1.0]])
+turner = linrec.nn.Recurrence(turning)
 turns = linrec.Diagonal(torch.tensor([0.9j]))
 module = linrec.nn.Recurrence(swing)
 
@@ -65,8 +66,9 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no such dtype": (["mine.py:swing", "--dtype", "float8"], "expected one of float64"),
     "a function of something": (["lmu:delay_system"], "needs order, theta"),
     "no imaginary part": (["mine.py:turning", "--dtype", "float32"], "expected complex128 or"),
+    "nor of a module": (["mine.py:turner", "--dtype", "float32"], "expected complex128 or"),
     "nor of a structure": (["mine.py:turns", "--dtype", "float64"], "expected complex128 or"),
-    "no time step": (["mine.py:system", "--dt", "0"], "0.0 is no time step"),
+    "no time step": (["mine.py:system", "--dt", "0"], "`dt` is 0.0"),
     "no size": (["mine.py:plain"], "--input-size"),
     "a time step of no use": (["mine.py:swing", "--dt", "1"], "leave it out"),
 }
