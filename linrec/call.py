@@ -106,7 +106,10 @@ class Call:
             )
         if isinstance(executor, Auto):
             batch = self.inputs.shape[:-2] if self.given.copies == 1 else self.inputs.shape[:-3]
-            executor = executor.select(self.cast, self.steps, batch, last_only=last_only)
+            gradient = asks_for_gradient(self.inputs, self.state)
+            executor = executor.select(
+                self.cast, self.steps, batch, last_only=last_only, gradient=gradient
+            )
         reason = executor.why_not(self.cast, self.steps)
         if reason is not None:
             raise ValueError(
@@ -286,6 +289,12 @@ def check_plan(plan: Plan, executor: Executor, call: Call) -> Plan:
         f"`plan` does not fit this call: {reason}. Pass `plan=None`, or make another with "
         "`executor.prepare(recurrence, length)`."
     )
+
+
+def asks_for_gradient(inputs: Tensor, state: Tensor | None) -> bool:
+    """Whether torch records a gradient in what a call is given."""
+    given = inputs.requires_grad or (state is not None and state.requires_grad)
+    return given and torch.is_grad_enabled()
 
 
 def inside(lengths: Tensor, steps: int) -> Tensor:

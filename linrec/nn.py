@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from linrec._checks import accumulation_dtype
+from linrec.call import asks_for_gradient
 from linrec.executors import Executor, Plan, Result
 from linrec.parametrised import Family, Parametrised
 from linrec.planner import Auto
@@ -94,7 +95,8 @@ class PlanKeeper:
         if not all(map(has_memory, leaves)):
             return None
         length, given = inputs.shape[-2], None if state is None else state.dtype
-        key = (length, last_only, inputs.dtype, given, *inputs.shape[:-2])
+        gradient = asks_for_gradient(inputs, state)
+        key = (length, last_only, gradient, inputs.dtype, given, *inputs.shape[:-2])
         kept = self.plans.get(key)
         if kept is not None and kept.why_not(recurrence, length) is None:
             return kept
@@ -106,7 +108,12 @@ class PlanKeeper:
         executor = self.executor
         if isinstance(executor, Auto):
             executor = executor.select(
-                recurrence, length, inputs.shape[:-2], last_only=last_only, prepared=True
+                recurrence,
+                length,
+                inputs.shape[:-2],
+                last_only=last_only,
+                prepared=True,
+                gradient=gradient,
             )
         if executor.why_not(recurrence, length) is not None:
             return None

@@ -1,7 +1,8 @@
 """The two values that a user writes down: a linear recurrence, and a continuous-time system."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -156,6 +157,31 @@ class LinearRecurrence:
         structure = now.A.at(0) if isinstance(now.A, Varying) else now.A
         rest = (m if m is None or m.ndim == 2 else m.squeeze(-3) for m in (now.B, now.C, now.D))
         return LinearRecurrence(structure, *rest)
+
+    def each_step(self, length: int) -> Iterator["LinearRecurrence"]:
+        """The systems of one copy at all steps, one after the other, as `at` gives them.
+
+        Each tensor is cut once: the gradient of one cut out at every step is as large as all of
+        them, and so that of T cuts as T².
+        """
+        if not isinstance(self.A, Varying):
+            yield from repeat(self, length)
+            return
+        cut: list[Sequence[Tensor]] = []
+
+        def collect(leaf: Tensor, core: int) -> Tensor:
+            cut.append(leaf.unbind(-core - 1) if leaf.ndim > core else [leaf])
+            return leaf
+
+        matrices = (self.B, self.C, self.D)
+        self.A.map(collect)
+        for matrix in matrices:
+            if matrix is not None:
+                collect(matrix, 2)
+        for step in range(length):
+            now = iter(pieces[min(step, len(pieces) - 1)] for pieces in cut)
+            structure = self.A.A.map(lambda _leaf, _core, now=now: next(now))
+            yield LinearRecurrence(structure, *(m if m is None else next(now) for m in matrices))
 
     def _map_batched(
         self, function: Callable[[Tensor, int], Tensor], copies: int = 1

@@ -1,15 +1,15 @@
 """How much time `Auto` loses by choosing from estimates, over many shapes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 
 from linrec.benchmark.cases import legendre
 from linrec.benchmark.timing import once
-from linrec.executors import Executor, Workload
-from linrec.planner import CANDIDATES, CPU, Auto
+from linrec.executors import Executor
+from linrec.planner import CANDIDATES, Auto
 from linrec.run import final, run
 from linrec.systems import LinearRecurrence
 
@@ -22,7 +22,11 @@ HOPELESS = 12.0
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: n states, T steps, sequences, channels, outputs of a channel (0: all states)."""
+    """One shape: n states, T steps, sequences, channels, outputs of a channel (0: all states).
+
+    And what is asked for: the last step alone; a gradient in the inputs, or in the system as well,
+    which then has to be prepared in every call.
+    """
 
     order: int
     steps: int
@@ -30,27 +34,37 @@ class Shape:
     channels: int
     outputs: int
     last_only: bool
+    gradient: bool
+    trained: bool
 
     def recurrence(self) -> LinearRecurrence:
         """A Legendre memory of this shape."""
-        return legendre(self.order, max(self.steps / 2, 4.0), self.channels, self.outputs)
+        memory = legendre(self.order, max(self.steps / 2, 4.0), self.channels, self.outputs)
+        if self.trained:
+            for leaf in memory.leaves().values():
+                leaf.requires_grad_()
+        return memory
 
     def __str__(self) -> str:
         read = "the last state" if self.last_only else f"{self.outputs or 'all'} outputs"
+        back = ", with gradient" if self.gradient else ""
+        back = ", trained" if self.trained else back
         return (
-            f"n {self.order}, T {self.steps}, batch {self.batch}, channels {self.channels}, {read}"
+            f"n {self.order}, T {self.steps}, batch {self.batch}, channels {self.channels}, "
+            f"{read}{back}"
         )
 
 
 def shapes(seed: int = 0) -> Iterator[Shape]:
     """Go through the grid of all shapes in a random order, without end of its variety."""
     grid = [
-        Shape(order, steps, batch, channels, outputs, last)
+        Shape(order, steps, batch, channels, outputs, last, gradient, trained)
         for order in (1, 2, 8, 32, 64, 128, 256, 512)
         for steps in (1, 16, 128, 784, 4096, 65536)
         for batch in (1, 8, 64, 512, 4096)
         for channels in (1, 16, 512)
         for outputs, last in ((0, False), (1, False), (0, True))
+        for gradient, trained in ((False, False), (True, False), (True, True))
     ]
     order = torch.randperm(len(grid), generator=torch.Generator().manual_seed(seed))
     return (grid[index] for index in order.tolist())
@@ -106,18 +120,20 @@ def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dic
         if max(numbers, given) > MOST_NUMBERS:
             continue
         recurrence = shape.recurrence()
-        work = Workload.of(recurrence, shape.steps, shape.batch * shape.channels)
-        costs = {
-            each: each.final_cost(work) if shape.last_only else each.cost(work)
-            for each in CANDIDATES
-        }
-        estimates = {each: (auto.rates or CPU).seconds(cost) for each, cost in costs.items()}
+        asked = auto.ask(
+            recurrence,
+            shape.steps,
+            (shape.batch,),
+            last_only=shape.last_only,
+            prepared=not shape.trained,
+            gradient=shape.gradient,
+        )
+        costs = {each: asked.cost(each) for each in CANDIDATES}
+        estimates = {each: asked.rates.seconds(cost) for each, cost in costs.items()}
         least = min(estimates.values())
         if least > LONGEST:
             continue
-        chosen = auto.select(
-            recurrence, shape.steps, (shape.batch,), last_only=shape.last_only, prepared=True
-        )
+        chosen = asked.answer()
         likely = [each for each in CANDIDATES if estimates[each] <= HOPELESS * max(least, 3e-4)]
         seconds = time_all(recurrence, shape, [*{*likely, chosen}])
         done += 1
@@ -133,15 +149,25 @@ def time_all(
     recurrence: LinearRecurrence, shape: Shape, executors: list[Executor]
 ) -> dict[str, float]:
     """Time executors in turns: the least of a few, since a choice between them is all it is for."""
-    inputs = torch.randn(shape.batch, shape.steps, shape.channels)
+    ways = {type(each).__name__: way_of(recurrence, shape, each) for each in executors}
+    best = dict.fromkeys(ways, math.inf)
+    for _ in range(4):
+        for name, way in ways.items():
+            best[name] = min(best[name], once(way))
+    return best
+
+
+def way_of(recurrence: LinearRecurrence, shape: Shape, executor: Executor) -> Callable[[], object]:
+    """Make what is timed: a call, and its gradients."""
+    inputs = torch.randn(shape.batch, shape.steps, shape.channels, requires_grad=shape.gradient)
     verb = final if shape.last_only else run
-    plans = {each: each.prepare(recurrence, shape.steps) for each in executors}
-    best = dict.fromkeys(executors, math.inf)
-    with torch.no_grad():
-        for turn in range(4):
-            for each, plan in plans.items():
-                taken = once(lambda p=plan: verb(recurrence, inputs, plan=p))
-                best[each] = taken if turn == 0 else min(best[each], taken)
-                if turn == 1 and best[each] > 4 * min(best.values()):
-                    best[each] = min(best[each], taken)
-    return {type(each).__name__: taken for each, taken in best.items()}
+    plan = None if shape.trained else executor.prepare(recurrence, shape.steps)
+    wanted = [inputs, *(recurrence.leaves().values() if shape.trained else ())]
+
+    def way() -> object:
+        outputs = verb(recurrence, inputs, executor=executor, plan=plan).outputs
+        if not shape.gradient:
+            return outputs
+        return torch.autograd.grad(outputs, wanted, torch.ones_like(outputs), allow_unused=True)
+
+    return way

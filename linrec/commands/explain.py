@@ -20,6 +20,7 @@ def explain(
     batch: Annotated[int, typer.Option(min=1, help="How many sequences.")] = 1,
     last_only: Annotated[bool, typer.Option(help="The last step alone, as by `final`.")] = False,
     prepared: Annotated[bool, typer.Option(help="Plans are kept, as by modules.")] = False,
+    gradient: Annotated[bool, typer.Option(help="The inputs need a gradient.")] = False,
     tolerance: Annotated[
         float | None, typer.Option(help="The largest error that an executor may have.")
     ] = None,
@@ -32,6 +33,9 @@ def explain(
     length = length if recurrence.steps is None else recurrence.steps
     try:
         auto = Auto(tolerance=tolerance)
-        print(auto.explain(recurrence, length, (batch,), last_only=last_only, prepared=prepared))
+        explained = auto.explain(
+            recurrence, length, (batch,), last_only=last_only, prepared=prepared, gradient=gradient
+        )
+        print(explained)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

@@ -4,8 +4,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import add
-from typing import NamedTuple
+from operator import add, mul
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +50,9 @@ class Cost(NamedTuple):
     def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]  # sums, as of vectors
         return Cost(*map(add, self, other))
 
+    def __mul__(self, times: "Cost") -> "Cost":  # type: ignore[override]  # of vectors, as well
+        return Cost(*map(mul, self, times))
+
 
 class Workload(NamedTuple):
     """What is to be run, in numbers: all that a cost may depend on, and no tensor.
@@ -69,6 +72,8 @@ class Workload(NamedTuple):
         elementwise: whether A is diagonal.
         device: the type of the device, as "cpu".
         roundoff: the unit roundoff of the dtype that sums are kept in.
+        gradient: whether a gradient is asked for afterwards, in the inputs.
+        trained: whether in the system as well, and so through what is prepared of it.
     """
 
     states: int
@@ -85,6 +90,8 @@ class Workload(NamedTuple):
     elementwise: bool
     device: str
     roundoff: float
+    gradient: bool = False
+    trained: bool = False
 
     @property
     def numbers(self) -> int:
@@ -92,7 +99,9 @@ class Workload(NamedTuple):
         return self.batch * self.steps
 
     @staticmethod
-    def of(recurrence: LinearRecurrence, length: int, batch: int) -> "Workload":
+    def of(
+        recurrence: LinearRecurrence, length: int, batch: int, gradient: bool = False
+    ) -> "Workload":
         """Describe running a recurrence over so many steps of so many sequences."""
         # (Written for speed: small calls spend much of their time on choosing.)
         A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
@@ -106,6 +115,7 @@ class Workload(NamedTuple):
             systems = max(math.prod(recurrence.batch_shape), 1)
         itemsize = max(leaf.element_size() for leaf in tensors)
         varying = isinstance(A, Varying)
+        trained = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)
         return Workload(
             states=n,
             inputs=n if B is None else B.shape[-1],
@@ -121,6 +131,8 @@ class Workload(NamedTuple):
             elementwise=isinstance(A.A if varying else A, Diagonal),
             device=tensors[0].device.type,
             roundoff=2.0**-53 if itemsize >= (16 if tensors[0].is_complex() else 8) else 2.0**-24,
+            gradient=gradient or trained,
+            trained=trained,
         )
 
 
@@ -205,6 +217,10 @@ class Executor(ABC):
     dtypes are equal and at least float32.
     """
 
+    # What the gradient in the inputs costs, in multiples of what it is a gradient of, as measured.
+    # That in the system costs as much again, there and in what is prepared.
+    gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=1, transforms=1, memory=0.2)
+
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Say, in a sentence, why it cannot run this; None if it can."""
         return None
@@ -288,7 +304,7 @@ def kernel_cost(work: Workload) -> Cost:
     In double precision, at half the rate.
     """
     n, m = work.states, work.inputs
-    squarings = max(work.steps - 1, 1).bit_length()
+    squarings = max(work.steps - 1, 0).bit_length()
     products = (squarings * n + work.steps * m) * work.stored
     kernel = 8.0 * work.systems * work.steps * m * n
-    return Cost(4.0 * work.systems * products, 4 * kernel, 3 * squarings, memory=1.5 * kernel)
+    return Cost(4.0 * work.systems * products, 4 * kernel, 3 * squarings + 6, memory=1.5 * kernel)

@@ -308,11 +308,20 @@ class ChunkProduct(Product):
 
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         """Multiply the gradients by the block, conjugated and transposed."""
+        rows = matvec(constant.conj(), self.rows(gradient))
+        return rows[..., : self.inputs], rows[..., self.inputs :]
+
+    def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+        """Multiply the gradients by the rows, conjugated and transposed."""
+        rows = torch.cat(factors, -1).flatten(0, -2)
+        return rows.mH @ self.rows(gradient).flatten(0, -2)
+
+    def rows(self, gradient: Tensor) -> Tensor:
+        """Write the gradients of each chunk in a row, the last with zeros."""
         if self.steps != self.chunk:
             missing = (0, 0, 0, -self.steps % self.chunk)
             gradient = torch.nn.functional.pad(gradient, missing).unflatten(-2, (-1, self.chunk))
-        rows = matvec(constant.conj(), gradient.flatten(-2))
-        return rows[..., : self.inputs], rows[..., self.inputs :]
+        return gradient.flatten(-2)
 
 
 def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Products with what a plan holds: written a cacheful at a time, with one gradient for all."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ Tile = tuple[slice, slice]
 
 
 class Product(ABC):
-    """A product that is linear in its factors: a frozen dataclass without tensors.
+    """A product that is linear in a constant and in its factors: a dataclass without tensors.
 
     Factors are `(units, copies, …)` and the product is `(units, copies, steps, p)`; units and
     copies do not mix.
@@ -41,75 +42,102 @@ class Product(ABC):
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         """Multiply by the conjugate transpose, `⟨gradient, of(x)⟩ = Σ ⟨adjoint(gradient), x⟩`."""
 
+    @abstractmethod
+    def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+        """Find the same with what the plan holds as the variable, summed over units and copies."""
+
+
+class Way(Enum):
+    """The three products of a bilinear map y = c x; the derivatives of each are the two others.
+
+    They are of two sides, (c; x), (c; ȳ) and (ȳ; x).
+    """
+
+    FORWARD = "c x"
+    ADJOINT = "c* ȳ"
+    CONSTANT = "ȳ x*"
+
 
 def multiply(product: Product, constant: Tensor, *factors: Tensor) -> Tensor:
     """Compute a product, differentiable any number of times.
 
-    Its memory lies in the order (units, steps, copies, p), in which outputs are handed back. Where
-    `constant` is trained, or compiled, the derivatives are those of torch's own operations.
+    Its memory lies in the order (units, steps, copies, p), in which outputs are handed back.
     """
-    if torch.compiler.is_compiling() or constant.requires_grad:
+    if torch.compiler.is_compiling():
         return product.of(constant, *factors)
-    return Multiply.apply(product, False, constant, *factors)  # type: ignore[return-value]  # untyped
+    return compute(product, Way.FORWARD, constant, *factors)
 
 
-def multiply_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
-    """Compute the adjoint of a product, differentiable any number of times."""
-    return Multiply.apply(product, True, constant, gradient)  # type: ignore[return-value]  # untyped
+def compute(product: Product, way: Way, *sides: Tensor) -> Any:
+    """Compute one of the three products, differentiable any number of times."""
+    return Multiply.apply(product, way, *sides)
 
 
 class Multiply(torch.autograd.Function):
-    """A linear map whose gradient is its adjoint, whose gradient is the map.
+    """A bilinear map, whose derivatives are its adjoints, whose derivatives are the map.
 
     Autograd has no derivative of writing a part of a result. It would keep all parts to put them
-    together, and walk through all of the result once for each of them on the way back. The adjoint
-    is a product of the same kind, and is written in parts as well.
+    together, and walk through all of the result once for each of them on the way back. The adjoints
+    are products of the same kind, and are written in parts as well.
     """
 
     @staticmethod
-    def forward(product: Product, adjoint: bool, constant: Tensor, *factors: Tensor) -> Any:
-        """Run the map in one of its two directions."""
-        if adjoint:
-            return run_adjoint(product, constant, *factors)
-        return run_forward(product, constant, factors)
+    def forward(product: Product, way: Way, *sides: Tensor) -> Any:
+        """Compute one of the three products."""
+        return RUN[way](product, *sides)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep nothing with an axis of time, but for a forward derivative."""
-        ctx.product, ctx.adjoint, *tensors = inputs
-        ctx.save_for_backward(tensors[0])
-        ctx.save_for_forward(*tensors)
+        """Keep of each side what the derivative in the other needs; all, for a forward one."""
+        ctx.product, ctx.way, first, *second = inputs
+        _, _, needs_first, *needs_second = ctx.needs_input_grad
+        kept = [side if needs_first else None for side in second]
+        ctx.save_for_backward(first if any(needs_second) else None, *kept)
+        ctx.save_for_forward(first, *second)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        """Run the map in the other direction."""
-        (constant,) = ctx.saved_tensors
-        if ctx.adjoint:
-            return None, None, None, multiply(ctx.product, constant, *gradients)
-        return None, None, None, *multiply_adjoint(ctx.product, constant, *gradients)
+    def backward(ctx: Any, *moved: Tensor) -> tuple[Any, ...]:
+        """Multiply what comes back by each of the sides."""
+        first, *second = ctx.saved_tensors
+        _, _, needs_first, *needs_second = ctx.needs_input_grad
+        to_first, to_second = None, [None] * len(needs_second)
+        if ctx.way is Way.FORWARD:
+            if needs_first:
+                to_first = compute(ctx.product, Way.CONSTANT, moved[0], *second)
+            if any(needs_second):
+                to_second = compute(ctx.product, Way.ADJOINT, first, moved[0])
+        elif ctx.way is Way.ADJOINT:
+            if needs_first:
+                to_first = compute(ctx.product, Way.CONSTANT, second[0], *moved)
+            if any(needs_second):
+                to_second = [compute(ctx.product, Way.FORWARD, first, *moved)]
+        else:
+            if needs_first:
+                to_first = compute(ctx.product, Way.FORWARD, moved[0], *second)
+            if any(needs_second):
+                to_second = compute(ctx.product, Way.ADJOINT, moved[0], first)
+        return None, None, to_first, *to_second
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """Move one of the two sides at a time."""
-        constant, *factors = ctx.saved_tensors
-        to_constant, *to_factors = tangents[2:]  # zeros, not None, where nothing moves
-        way = multiply_adjoint if ctx.adjoint else multiply
-        moved = way(ctx.product, constant, *to_factors)
-        turned = way(ctx.product, to_constant, *factors)
-        if not ctx.adjoint:
-            return torch.add(moved, turned)  # type: ignore[arg-type]  # single tensors
-        return tuple(first + second for first, second in zip(moved, turned, strict=True))
+        first, *second = ctx.saved_tensors
+        to_first, *to_second = tangents[2:]  # zeros, not None, where nothing moves
+        moved = compute(ctx.product, ctx.way, first, *to_second)
+        turned = compute(ctx.product, ctx.way, to_first, *second)
+        if ctx.way is Way.ADJOINT:
+            return tuple(map(torch.add, moved, turned))
+        return moved + turned
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], product: Product, adjoint: bool, *tensors: Tensor
+        info: Any, in_dims: tuple[Any, ...], product: Product, way: Way, *sides: Tensor
     ) -> tuple[Any, Any]:
         """Count the mapped axis of factors among their units; map a mapped constant plainly."""
-        constant, *factors = tensors
-        if in_dims[2] is not None:
-            way: Any = product.adjoint if adjoint else product.of
-            mapped = torch.vmap(way, in_dims=in_dims[2:])(*tensors)
-            return mapped, (0,) * len(mapped) if adjoint else 0
+        if in_dims[2] is not None or way is Way.CONSTANT:
+            mapped = torch.vmap(plain(product, way), in_dims=in_dims[2:])(*sides)
+            return mapped, (0,) * len(mapped) if way is Way.ADJOINT else 0
+        constant, *factors = sides
         units = [
             factor.expand(info.batch_size, *factor.shape)
             if axis is None
@@ -117,14 +145,23 @@ class Multiply(torch.autograd.Function):
             for factor, axis in zip(factors, in_dims[3:], strict=True)
         ]
         sizes = (info.batch_size, -1)
-        way = multiply_adjoint if adjoint else multiply
-        results = way(product, constant, *(factor.flatten(0, 1) for factor in units))
-        if adjoint:
+        results = compute(product, way, constant, *(factor.flatten(0, 1) for factor in units))
+        if way is Way.ADJOINT:
             return tuple(r.unflatten(0, sizes) for r in results), (0,) * len(results)
-        return results.unflatten(0, sizes), 0  # type: ignore[union-attr]  # a single tensor
+        return results.unflatten(0, sizes), 0
 
 
-def run_forward(product: Product, constant: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
+def plain(product: Product, way: Way) -> Callable[..., Any]:
+    """Find the product in torch's own operations."""
+    ways = {
+        Way.FORWARD: product.of,
+        Way.ADJOINT: product.adjoint,
+        Way.CONSTANT: product.to_constant,
+    }
+    return ways[way]
+
+
+def run_forward(product: Product, constant: Tensor, *factors: Tensor) -> Tensor:
     """Compute a product in tiles."""
     units, copies = factors[0].shape[:2]
     if factors[0].device.type != "cpu":  # the caches of other devices are theirs to manage
@@ -151,6 +188,24 @@ def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[T
             result[tile] = part
     assert results is not None, "there is one unit or more"
     return results
+
+
+def run_constant(product: Product, gradient: Tensor, *factors: Tensor) -> Tensor:
+    """Sum what tiles give to the constant."""
+    units, copies = gradient.shape[:2]
+    if gradient.device.type != "cpu":
+        return product.to_constant(gradient, *factors)
+    parts = (
+        product.to_constant(gradient[tile], *(factor[tile] for factor in factors))
+        for tile in tiles(units, copies, product.at_a_time)
+    )
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total
+
+
+RUN = {Way.FORWARD: run_forward, Way.ADJOINT: run_adjoint, Way.CONSTANT: run_constant}
 
 
 def tiles(units: int, copies: int, at_a_time: int) -> Iterator[Tile]:

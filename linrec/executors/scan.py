@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class AssociativeScan(Executor):
         Blelloch 1990, Prefix sums and their applications, section 1.4.
     """
 
+    gradient: ClassVar[Cost] = Cost(operations=1, bytes=1.2, rounds=0.7, memory=1)
+
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
@@ -58,12 +60,12 @@ class AssociativeScan(Executor):
             rounds = work.steps if width >= WIDE_STEP else rounds_of_blocks(work.steps, width)
             states = 2.0 * numbers * n
             return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
-        levels = max(work.steps - 1, 1).bit_length()
+        levels = max(work.steps - 1, 0).bit_length()  # none for one step
         products = work.systems * n * work.stored * (work.steps if work.varying else levels)
-        applied = 2.0 * work.numbers * work.stored
+        applied = 2.0 * work.numbers * work.stored * (levels > 0)
         held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.varying else 0)
         return Cost(
-            around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels, memory=held
+            around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels + 4, memory=held
         )
 
     def error(self, work: Workload) -> float:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 from torch import Tensor
 
@@ -69,6 +70,7 @@ class Auto(Executor):
         *,
         last_only: bool = False,
         prepared: bool = False,
+        gradient: bool = False,
     ) -> Executor:
         """Choose an executor.
 
@@ -78,11 +80,13 @@ class Auto(Executor):
             batch_shape: the batch axes of the inputs.
             last_only: whether only the last step is asked for, as by `final`.
             prepared: whether plans are kept, so that preparing them costs nothing.
+            gradient: whether the inputs need a gradient. (Whether the system does is seen from
+                its tensors.)
 
         Returns:
             The executor with the least estimated time.
         """
-        return self.ask(recurrence, length, batch_shape, last_only, prepared).answer()
+        return self.ask(recurrence, length, batch_shape, last_only, prepared, gradient).answer()
 
     def explain(
         self,
@@ -92,9 +96,22 @@ class Auto(Executor):
         *,
         last_only: bool = False,
         prepared: bool = False,
+        gradient: bool = False,
     ) -> Explanation:
         """Say which executor would be chosen and why; arguments as of `select`."""
-        return explanation(self.ask(recurrence, length, batch_shape, last_only, prepared))
+        return explanation(self.ask(recurrence, length, batch_shape, last_only, prepared, gradient))
+
+    def choices(
+        self, recurrence: LinearRecurrence, length: int, batch_shape: Sequence[int] = ()
+    ) -> set[Executor]:
+        """List what may be chosen for inputs of a shape, whatever is asked of them."""
+        found = set()
+        for last_only, prepared in product((False, True), repeat=2):
+            asked = self.ask(recurrence, length, batch_shape, last_only, prepared, False)
+            for gradient, trained in ((False, False), (True, False), (True, True)):
+                work = asked.work._replace(gradient=gradient, trained=trained)
+                found.add(replace(asked, work=work).answer())
+        return found
 
     def ask(
         self,
@@ -103,6 +120,7 @@ class Auto(Executor):
         batch_shape: Sequence[int],
         last_only: bool,
         prepared: bool,
+        gradient: bool,
     ) -> Question:
         """Put what is to be run, the rates and the tolerance together."""
         if recurrence.steps not in (None, length):
@@ -112,7 +130,7 @@ class Auto(Executor):
             )
         if length < 0:
             raise ValueError(f"`length` is {length}: expected a number of steps, 0 or more.")
-        work = Workload.of(recurrence, length, math.prod(batch_shape) * recurrence.copies)
+        work = Workload.of(recurrence, length, math.prod(batch_shape) * recurrence.copies, gradient)
         rates = self.rates or rates_of(work.device)
         return Question(recurrence, work, rates, self.tolerance, last_only, prepared)
 
@@ -146,6 +164,7 @@ def explain(
     *,
     last_only: bool = False,
     prepared: bool = False,
+    gradient: bool = False,
     executor: Auto = Auto(),
 ) -> Explanation:
     """Say which executor `Auto` chooses, what each would cost, and why the others are not it.
@@ -156,6 +175,8 @@ def explain(
         batch_shape: the batch axes of the inputs.
         last_only: whether only the last step is asked for, as by `final`.
         prepared: whether plans are kept, as `linrec.nn.Recurrence` keeps those of frozen systems.
+        gradient: whether the inputs need a gradient. (Whether the system does is seen from its
+            tensors.)
         executor: the `Auto` that is asked, with its tolerance and its rates.
 
     Returns:
@@ -171,4 +192,11 @@ def explain(
         >>> linrec.explain(average, 1000, last_only=True, prepared=True).chosen
         Toeplitz()
     """
-    return executor.explain(recurrence, length, batch_shape, last_only=last_only, prepared=prepared)
+    return executor.explain(
+        recurrence,
+        length,
+        batch_shape,
+        last_only=last_only,
+        prepared=prepared,
+        gradient=gradient,
+    )

@@ -55,10 +55,9 @@ class Question:
                 continue
             if self.tolerance is not None and executor.error(self.work) > self.tolerance:
                 continue
-            cost = self.running_cost(executor)
-            estimate = self.rates.seconds(cost)
+            estimate = self.rates.seconds(self.running_cost(executor))
             if estimate < least and not self.prepared:
-                estimate += self.rates.seconds(executor.preparation_cost(self.work))
+                estimate += self.rates.seconds(self.preparation_cost(executor))
             if best is None or estimate < least:
                 best, least = executor, estimate
         if best is None:
@@ -66,13 +65,22 @@ class Question:
         return best
 
     def running_cost(self, executor: Executor) -> Cost:
-        """Ask for what all steps cost, or the last one alone, with a plan."""
-        return executor.final_cost(self.work) if self.last_only else executor.cost(self.work)
+        """Ask for what all steps cost, or the last one alone, with a plan, and their gradient."""
+        cost = executor.final_cost(self.work) if self.last_only else executor.cost(self.work)
+        if not self.work.gradient:
+            return cost
+        back = cost * executor.gradient
+        return cost + back + back if self.work.trained else cost + back
+
+    def preparation_cost(self, executor: Executor) -> Cost:
+        """Ask for what it costs to prepare, and the gradient of that where it is wanted."""
+        cost = executor.preparation_cost(self.work)
+        return cost + cost + cost if self.work.trained else cost
 
     def cost(self, executor: Executor) -> Cost:
         """Ask for what it costs to run and, unless plans are kept, to prepare."""
         cost = self.running_cost(executor)
-        return cost if self.prepared else cost + executor.preparation_cost(self.work)
+        return cost if self.prepared else cost + self.preparation_cost(executor)
 
     def why_not(self, executor: Executor) -> str | None:
         """Say why an executor cannot be the answer; None if it can."""

@@ -105,6 +105,10 @@ def variations(question: Question) -> Iterator[tuple[str, Question]]:
     yield other, replace(question, last_only=not question.last_only)
     other = "if it had to be prepared first" if question.prepared else "if plans were kept"
     yield other, replace(question, prepared=not question.prepared)
+    work = question.work
+    other = "without a gradient" if work.gradient else "with a gradient in the inputs"
+    work = work._replace(gradient=not work.gradient, trained=False)
+    yield other, replace(question, work=work)
     free = {"steps": "steps", "sequences": "batch"}
     if question.work.varying:  # has as many matrices as steps
         del free["steps"]

@@ -127,8 +127,7 @@ class ErrorBounds:
         """Compute what `of` remembers."""
         choices = [executor]
         if isinstance(executor, Auto):
-            call = self.recurrence, self.steps, self.batch
-            choices = [executor.select(*call, last_only=last) for last in (False, True)]
+            choices = executor.choices(self.recurrence, self.steps, self.batch)
         bounds = [self.of_kind(kind) for kind in dict.fromkeys(map(kind_of, choices))]
         outputs, states = (torch.stack(each).amax(0) for each in zip(*bounds, strict=True))
         return self.finish(outputs, states)

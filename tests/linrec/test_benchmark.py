@@ -1,5 +1,6 @@
 """The benchmark: what it measures, keeps, draws and writes; never how long anything takes."""
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import linrec
 from linrec.benchmark import cases, crossover, memory, peers, regret, tables, timing
 from linrec.benchmark.peers import Peer
 from linrec.commands import app
@@ -255,6 +257,18 @@ def test_shapes_of_regret_come_in_one_order_and_cover_the_grid() -> None:
     all_of_them = [str(shape) for shape in regret.shapes()]
     assert all_of_them == [str(shape) for shape in regret.shapes()]
     assert len(set(all_of_them)) == len(all_of_them) >= 200
+
+
+def test_shapes_that_train_ask_for_gradients_of_the_system() -> None:
+    shape = regret.Shape(3, 5, 2, 1, 0, last_only=False, gradient=True, trained=True)
+    assert str(shape).endswith("all outputs, trained")
+    to_inputs, to_A, to_B = regret.way_of(shape.recurrence(), shape, linrec.Recurrent())()  # type: ignore[misc]  # gradients
+    assert [each.shape for each in (to_inputs, to_A, to_B)] == [(2, 5, 1), (3, 3), (3, 1)]
+    shape = dataclasses.replace(shape, trained=False)
+    assert str(shape).endswith("with gradient")
+    assert len(regret.way_of(shape.recurrence(), shape, linrec.Chunked())()) == 1  # type: ignore[arg-type]  # as above
+    shape = dataclasses.replace(shape, gradient=False)
+    assert regret.way_of(shape.recurrence(), shape, linrec.Chunked())().shape == (2, 5, 3)  # type: ignore[attr-defined]  # outputs
 
 
 def test_regret_is_the_time_of_the_choice_over_the_least() -> None:

@@ -1,6 +1,7 @@
 """Products in tiles: equal to the product at once, and differentiable in every way torch knows."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from linrec.executors import chunked, fft
 from linrec.executors.chunked import ChunkProduct
 from linrec.executors.fft import Convolution
-from linrec.executors.multiply import Product, multiply, multiply_adjoint, tiles
+from linrec.executors.multiply import Product, Way, compute, multiply, tiles
 from tests.cases import normal
 
 STEPS, M, P, N = 5, 2, 3, 4
@@ -52,10 +53,13 @@ def test_tiles_are_the_whole(name: str, dtype: torch.dtype, cache: None) -> None
     got, expected = multiply(product, constant, *factors), product.of(constant, *factors)
     torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
     assert got.transpose(1, 2).is_contiguous()
-    back = multiply_adjoint(product, constant, got)
+    back = compute(product, Way.ADJOINT, constant, got)
     for mine, theirs, factor in zip(back, product.adjoint(constant, got), factors, strict=True):
         assert mine.shape == factor.shape
         torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
+    mine = compute(product, Way.CONSTANT, got, *factors)
+    assert mine.shape == constant.shape
+    torch.testing.assert_close(mine, product.to_constant(got, *factors), rtol=1e-13, atol=1e-12)
 
 
 @each
@@ -75,10 +79,35 @@ def test_the_adjoint_is_the_adjoint(name: str, dtype: torch.dtype) -> None:
 def test_derivatives(name: str, dtype: torch.dtype, monkeypatch) -> None:
     monkeypatch.setattr(fft, "CACHE", 60)
     product, (constant, *factors) = PRODUCTS[name](dtype)
-    inputs = tuple(factor[:2].clone().requires_grad_() for factor in factors)
-    way = lambda *given: multiply(product, constant, *given)  # noqa: E731  # said once for both
-    assert torch.autograd.gradcheck(way, inputs, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(way, inputs)
+    factors = [factor[:2] for factor in factors]
+    gradient = normal(*product.of(constant, *factors).shape, seed=9, dtype=dtype)
+    sides = {
+        Way.FORWARD: (constant, *factors),
+        Way.ADJOINT: (constant, gradient),
+        Way.CONSTANT: (gradient, *factors),
+    }
+    for way, tensors in sides.items():
+        inputs = tuple(tensor.clone().requires_grad_() for tensor in tensors)
+        call = partial(compute, product, way)
+        assert torch.autograd.gradcheck(call, inputs, check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(call, inputs)
+        assert torch.autograd.gradgradcheck(lambda x, c=call, r=inputs[1:]: c(x, *r), inputs[:1])
+
+
+@each
+def test_only_what_a_derivative_needs_is_kept(name: str) -> None:
+    """Of a frozen product nothing that has an axis of time."""
+    product, (constant, *factors) = PRODUCTS[name](torch.float64)
+    for trained in (0, 1):
+        kept: list[Tensor] = []
+        given = [side.clone() for side in (constant, *factors)]
+        for side in given[:1] if trained else given[1:]:
+            side.requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, k=kept: k.append(t), lambda t: t):
+            multiply(product, given[0], *given[1:])
+        expected = given[1:] if trained else given[:1]
+        assert len(kept) == len(expected)
+        assert all(map(torch.equal, kept, expected))
 
 
 @each
@@ -95,7 +124,7 @@ def test_maps_over_either_side(name: str) -> None:
     doubled = [torch.stack([factor, 3 * factor], 1) for factor in factors]
     over_factors = torch.vmap(lambda *f: multiply(product, constant, *f), in_dims=1)(*doubled)  # type: ignore[arg-type]  # tensors
     torch.testing.assert_close(over_factors[1], 3 * one)
-    # Gradients of each sample, in the factors and, by torch's own rules, in the constant.
+    # Gradients of each sample, in the constant and in a factor.
     for argument in (0, 1):
         gradient = torch.func.grad(loss, argnums=argument)
         mapped = torch.vmap(lambda c, g=gradient: g(c, *factors), in_dims=-1)(constants)
@@ -116,7 +145,7 @@ def test_forward_derivatives_of_the_adjoint(name: str) -> None:
     """It is linear in either side, and so is its derivative."""
     product, (constant, *factors) = PRODUCTS[name](torch.float64)
     gradient = normal(*product.of(constant, *factors).shape, seed=9)
-    way = lambda c, g: multiply_adjoint(product, c, g)  # noqa: E731  # said once for all three
+    way = lambda c, g: compute(product, Way.ADJOINT, c, g)  # noqa: E731  # said once for all three
     once = way(constant, gradient)
     both = torch.func.jvp(way, (constant, gradient), (3 * constant, 2 * gradient))[1]
     left = torch.func.jvp(lambda c: way(c, gradient), (constant,), (3 * constant,))[1]
@@ -132,13 +161,25 @@ def test_maps_over_the_adjoint(name: str) -> None:
     gradient = normal(*product.of(constant, *factors).shape, seed=9)
     once = product.adjoint(constant, gradient)
     gradients = torch.stack([gradient, 3 * gradient], 1)
-    over = torch.vmap(lambda g: multiply_adjoint(product, constant, g), in_dims=1)(gradients)
+    over = torch.vmap(lambda g: compute(product, Way.ADJOINT, constant, g), in_dims=1)(gradients)
     constants = torch.stack([constant, 2 * constant], -1)
-    across = torch.vmap(lambda c: multiply_adjoint(product, c, gradient), in_dims=-1)(constants)
+    across = torch.vmap(lambda c: compute(product, Way.ADJOINT, c, gradient), in_dims=-1)(constants)
     for times, mapped in ((3, over), (2, across)):
         for mine, theirs in zip(mapped, once, strict=True):
             assert mine.shape == (2, *theirs.shape)
             torch.testing.assert_close(mine[1], times * theirs)
+
+
+@each
+def test_maps_over_what_comes_back_to_the_constant(name: str) -> None:
+    product, (constant, *factors) = PRODUCTS[name](torch.float64)
+    gradient = normal(*product.of(constant, *factors).shape, seed=9)
+    once = product.to_constant(gradient, *factors)
+    way = lambda g: compute(product, Way.CONSTANT, g, *factors)  # noqa: E731  # said once for both
+    mapped = torch.vmap(way, in_dims=1)(torch.stack([gradient, 3 * gradient], 1))
+    torch.testing.assert_close(mapped, torch.stack([once, 3 * once]))
+    tangent = torch.func.jvp(way, (gradient,), (2 * gradient,))[1]
+    torch.testing.assert_close(tangent, 2 * once)
 
 
 @pytest.mark.parametrize("moved", [0, 1])
@@ -178,7 +219,7 @@ def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     product, (constant, inputs) = Noted(STEPS, M, P), convolution(torch.float64)[1]
     outputs = multiply(product, constant, inputs)
     assert product.tiles == [(1, 2)] * 3
-    multiply_adjoint(product, constant, outputs)
+    compute(product, Way.ADJOINT, constant, outputs)
     assert product.tiles[3:] == [(1, 2)] * 3
 
 

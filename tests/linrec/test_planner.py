@@ -80,11 +80,12 @@ def test_explain_says_why_not() -> None:
     assert "ruled out: its matrices change" in str(explained)
 
 
+@pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("tolerance", [None, 1e-5])
 @pytest.mark.parametrize("last_only", [False, True])
-def test_the_change_that_is_named_makes_the_choice(last_only, tolerance) -> None:
+def test_the_change_that_is_named_makes_the_choice(last_only, tolerance, gradient) -> None:
     recurrence, auto = memory(32, readout=1), dataclasses.replace(AUTO, tolerance=tolerance)
-    explained = auto.explain(recurrence, 4096, (16,), last_only=last_only)
+    explained = auto.explain(recurrence, 4096, (16,), last_only=last_only, gradient=gradient)
     assert explained.changes and explained.chosen not in explained.changes
     for executor, words in explained.changes.items():
         size = int("".join(filter(str.isdigit, words)) or 0)
@@ -93,7 +94,12 @@ def test_the_change_that_is_named_makes_the_choice(last_only, tolerance) -> None
         other = last_only != ("all steps" in words or "last step" in words)
         asked = AUTO if words == "without the tolerance" else auto
         chosen = asked.select(
-            recurrence, steps, (batch,), last_only=other, prepared="plans" in words
+            recurrence,
+            steps,
+            (batch,),
+            last_only=other,
+            prepared="plans" in words,
+            gradient=gradient != ("gradient" in words),
         )
         assert chosen == executor, words
 
@@ -141,6 +147,80 @@ def test_a_workload_says_what_there_is() -> None:
     assert changing.varying and changing.systems == 1 and changing.stored == 9
     complex_ = linrec.LinearRecurrence(linrec.Diagonal(torch.ones(2, dtype=torch.complex64)))
     assert linrec.Workload.of(complex_, 5, 1).roundoff == 2.0**-24
+
+
+def trained(recurrence: linrec.LinearRecurrence) -> linrec.LinearRecurrence:
+    leaves = {name: leaf.requires_grad_() for name, leaf in recurrence.leaves().items()}
+    return recurrence.with_leaves(leaves)
+
+
+def test_a_workload_says_of_what_a_gradient_is_asked_for() -> None:
+    frozen, learning = memory(4), trained(memory(4))
+    asked = {
+        (gradient, recurrence is learning): linrec.Workload.of(recurrence, 5, 1, gradient)
+        for gradient in (False, True)
+        for recurrence in (frozen, learning)
+    }
+    flags = {which: (work.gradient, work.trained) for which, work in asked.items()}
+    assert flags[False, False] == (False, False) and flags[True, False] == (True, False)
+    assert flags[False, True] == flags[True, True] == (True, True)
+    with torch.no_grad():
+        work = linrec.Workload.of(learning, 5, 1)
+    assert not work.trained and not work.gradient
+
+
+@pytest.mark.parametrize("executor", CANDIDATES, ids=lambda executor: type(executor).__name__)
+@pytest.mark.parametrize("last_only", [False, True])
+def test_gradients_cost_their_multiples(executor: linrec.Executor, last_only: bool) -> None:
+    def cost(recurrence, prepared: bool, gradient: bool) -> linrec.Cost:
+        return AUTO.ask(recurrence, 784, (8,), last_only, prepared, gradient).cost(executor)
+
+    frozen, learning = memory(16), trained(memory(16))
+    there, preparation = cost(frozen, True, False), cost(frozen, False, False)
+    for forward, back, both, twice, prepared, all_of_it in zip(
+        there,
+        executor.gradient,
+        cost(frozen, True, True),
+        cost(learning, True, True),
+        preparation,
+        cost(learning, False, False),
+        strict=True,
+    ):
+        assert both == pytest.approx(forward * (1 + back))
+        assert twice == pytest.approx(forward * (1 + 2 * back))
+        assert all_of_it == pytest.approx(twice + 3 * (prepared - forward))
+
+
+def test_calls_say_what_gradients_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    select = linrec.Auto.select
+
+    def noted(self, *args, gradient: bool, **others) -> linrec.Executor:
+        told.append(gradient)
+        return select(self, *args, gradient=gradient, **others)
+
+    monkeypatch.setattr(linrec.Auto, "select", noted)
+    recurrence, module = memory(4), linrec.nn.Recurrence(memory(4))
+    inputs, state = torch.ones(3, 1), torch.ones(4)
+    for run in (lambda *given: linrec.run(recurrence, *given), module, module.final):
+        run(inputs, state)
+        run(inputs.clone().requires_grad_(), state)
+        run(inputs, state.clone().requires_grad_())
+        with torch.no_grad():
+            run(inputs.clone().requires_grad_(), state)
+        assert told in ([False, True, True, False], [False, True]), told  # modules keep plans
+        told.clear()
+
+
+def test_bounds_hold_for_whatever_may_be_chosen() -> None:
+    recurrence, learning = memory(64), trained(memory(64))
+    for length, batch in ((16, (1,)), (784, (8,)), (4096, (16,))):
+        choices = AUTO.choices(recurrence, length, batch)
+        for last_only in (False, True):
+            for prepared in (False, True):
+                for system, gradient in ((recurrence, False), (recurrence, True), (learning, True)):
+                    options = {"last_only": last_only, "prepared": prepared, "gradient": gradient}
+                    assert AUTO.select(system, length, batch, **options) in choices
 
 
 def test_a_tolerance_rules_out_what_is_less_accurate() -> None:
