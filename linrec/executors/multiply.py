@@ -178,6 +178,7 @@ def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[T
     units, copies = gradient.shape[:2]
     if gradient.device.type != "cpu":
         return product.adjoint(constant, gradient)
+    constant = constant.conj().resolve_conj().conj()  # conjugated once instead of in every tile
     results = None
     for tile in tiles(units, copies, product.at_a_time):
         parts = product.adjoint(constant, gradient[tile])

@@ -281,6 +281,35 @@ BUGS: dict[str, Bug] = {
             lambda doublings: lambda A, count: A.to_dense().expand(count + 1, *A.to_dense().shape),
         ),
     ),
+    "gradients in a spectrum not conjugated": Bug(
+        FFTConvolution(),
+        "first derivatives",
+        patched(
+            "linrec.executors.fft.Convolution.to_constant",
+            lambda to_constant: lambda self, *given: to_constant(self, *given).conj(),
+        ),
+    ),
+    "gradients in a block from the states alone": Bug(
+        Chunked(size=2),
+        "first derivatives",
+        patched(
+            "linrec.executors.chunked.ChunkProduct.to_constant",
+            lambda to_constant: (
+                lambda self, g, rows, before: to_constant(self, g, 0 * rows, before)
+            ),
+        ),
+    ),
+    "every step has the matrices of the one before": Bug(
+        Recurrent(),
+        "agreement",
+        patched(
+            "linrec.systems.LinearRecurrence.each_step",
+            lambda each_step: (
+                lambda self, length: [list(each_step(self, length))[t - 1] for t in range(length)]
+            ),
+        ),
+        structures(sizes=st.just(2)).filter(lambda A: isinstance(A, linrec.Varying)),
+    ),
     "kernels in single precision": Bug(
         Toeplitz(),
         "agreement",

@@ -244,6 +244,20 @@ def test_short_calls_are_timed_in_a_row() -> None:
     assert len(timing.in_a_row(lambda: None)) > 100
 
 
+@pytest.mark.parametrize(
+    "taken, counted",
+    [
+        ([0.003, 0.001], [0.003]),  # alone
+        ([0.0019, 0.0015, 0.0001, 0.0005], [0.0015, 0.0001, 0.0005]),  # but for the first
+        ([0.001, 0.003], [0.003]),
+    ],
+)
+def test_the_first_of_short_calls_is_not_counted(taken, counted, monkeypatch) -> None:
+    times = iter(taken)
+    monkeypatch.setattr(timing, "once", lambda way: next(times))
+    assert timing.in_a_row(lambda: None) == counted
+
+
 def test_the_memory_of_a_call_is_counted() -> None:
     size = 1 << 26
     peak = memory.peak_bytes(lambda: torch.ones(size, dtype=torch.uint8).add(1))
