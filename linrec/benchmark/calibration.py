@@ -38,6 +38,7 @@ def measure_rates(seconds: float = 4.0) -> Rates:
             "chain": chain,
         },
         seconds,
+        fresh=False,
     )
     # Results are written into memory that is new, and read and written again within it.
     fresh, reused = 4.0 * (1 << 24) / taken["fresh"], 8.0 * (1 << 23) / taken["reused"]

@@ -28,6 +28,8 @@ class Case:
         targets: the times that are aimed at, in those of another way: `{"run": ("floor", 1.5)}`.
         numbers: how many numbers come out.
         operations: how many multiplications and additions the definition takes.
+        fresh: whether memory is made new to the process in each call. (That of results beyond 32
+            MiB always is.)
         leanest: the memory that a way may hold, in those of its outputs: `{"forward": 1.3}`.
     """
 
@@ -37,6 +39,7 @@ class Case:
     targets: dict[str, tuple[str, float]] = field(default_factory=dict)
     numbers: int = 0
     operations: float = 0.0
+    fresh: bool = False
     leanest: dict[str, float] = field(default_factory=dict)
 
 
@@ -84,7 +87,7 @@ def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: flo
         {"forward": ("floor", most), "with gradient": ("forward", 2.5)},
         batch * steps * order * copies,
         2.0 * batch * steps * copies * order * (order + 1),
-        {"forward": 1.3},
+        leanest={"forward": 1.3},
     )
 
 
@@ -108,6 +111,7 @@ def elementwise(batch: int, steps: int, features: int) -> Case:
         {"forward": ("floor", 2.0), "with gradient": ("forward", 3.0)},
         batch * steps * features,
         2.0 * batch * steps * features,
+        fresh=True,
     )
 
 

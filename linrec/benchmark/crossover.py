@@ -37,7 +37,7 @@ def at(over: str, states: int, steps: int, batch: int, seconds: float) -> Iterat
             ways[type(each).__name__] = lambda plan=plan: run(memory, inputs, plan=plan)
     fixed = f"{states} states" if over == "steps" else f"{steps:,} steps"
     with torch.no_grad():
-        for name, taken in medians(ways, seconds, 3).items():
+        for name, taken in medians(ways, seconds, 3, fresh=False).items():
             yield {
                 "over": over,
                 "fixed": f"{fixed}, {batch} sequences",

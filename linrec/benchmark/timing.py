@@ -10,13 +10,16 @@ from pathlib import Path
 
 import torch
 
-# Calls shorter than this, in seconds, are timed in a row, as a loop makes them; longer ones singly,
-# or the memory of their results would be that of the call before.
-TURN = 0.002
+# Short calls are timed in a row, as a loop makes them, for so many seconds; long ones singly.
+TURN, LONG = 0.002, 0.01
 
 
 def medians(
-    ways: Mapping[str, Callable[[], object]], seconds: float = 3.0, least: int = 5
+    ways: Mapping[str, Callable[[], object]],
+    seconds: float = 3.0,
+    least: int = 5,
+    *,
+    fresh: bool = True,
 ) -> dict[str, float]:
     """Time several functions in turns, so that what disturbs one disturbs all.
 
@@ -27,6 +30,8 @@ def medians(
         ways: the functions, by name.
         seconds: for how long they take turns, in seconds.
         least: how many turns at least.
+        fresh: whether memory is new to the process in each call, as that of large results is;
+            else calls find what those before gave back, as in a loop.
 
     Returns:
         The median time of each, in seconds.
@@ -39,16 +44,25 @@ def medians(
     while turns < least or time.perf_counter() < end:
         turns += 1
         for name, way in ways.items():
-            times[name].extend(in_a_row(way))
+            times[name].extend(alone(way) if fresh else in_a_row(way))
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-def in_a_row(way: Callable[[], object]) -> list[float]:
-    """Time one call, whose memory is new to the process; or short ones after it, for one turn."""
+def alone(way: Callable[[], object]) -> list[float]:
+    """Time one call, whose memory is new to the process."""
     give_back()
-    alone = once(way)
-    if alone >= TURN:
-        return [alone]
+    return [once(way)]
+
+
+def in_a_row(way: Callable[[], object]) -> list[float]:
+    """Time calls for one turn, but at least one.
+
+    Before short ones one is made that is not counted: it finds caches and memory as another way has
+    left them.
+    """
+    first = once(way)
+    if first >= LONG:
+        return [first]
     taken: list[float] = []
     while sum(taken) < TURN:
         taken.append(once(way))

@@ -90,7 +90,7 @@ def measure_cases(seconds: float, least: int) -> Iterable[dict[str, Any]]:
     """Time every case, and compare its ways with their targets."""
     for case in CASES:
         ways = case.make()
-        times = medians(ways, seconds, least)
+        times = medians(ways, seconds, least, fresh=case.fresh)
         for way, taken in times.items():
             base, most = case.targets.get(way, ("floor", None))
             leanest = case.leanest.get(way)

@@ -244,18 +244,13 @@ def test_short_calls_are_timed_in_a_row() -> None:
     assert len(timing.in_a_row(lambda: None)) > 100
 
 
-@pytest.mark.parametrize(
-    "taken, counted",
-    [
-        ([0.003, 0.001], [0.003]),  # alone
-        ([0.0019, 0.0015, 0.0001, 0.0005], [0.0015, 0.0001, 0.0005]),  # but for the first
-        ([0.001, 0.003], [0.003]),
-    ],
-)
-def test_the_first_of_short_calls_is_not_counted(taken, counted, monkeypatch) -> None:
-    times = iter(taken)
-    monkeypatch.setattr(timing, "once", lambda way: next(times))
-    assert timing.in_a_row(lambda: None) == counted
+def test_calls_whose_memory_is_new_are_timed_alone(monkeypatch) -> None:
+    given_back = []
+    monkeypatch.setattr(timing, "give_back", lambda: given_back.append(1))
+    assert len(timing.alone(lambda: None)) == 1 and len(given_back) == 1
+    calls: list[str] = []
+    timing.medians({"a": lambda: calls.append("a")}, 0.0, 3, fresh=False)
+    assert len(calls) > 100 and len(given_back) == 1
 
 
 def test_the_memory_of_a_call_is_counted() -> None:
