@@ -25,7 +25,8 @@ class Case:
         name: what is run.
         floor: what it is compared with, in words.
         make: makes what is timed, "floor" among it.
-        targets: the times that are aimed at, in those of another way: `{"run": ("floor", 1.5)}`.
+        targets: the times that are aimed at, in those of another way: `{"run": ("floor", 1.5)}`;
+            None: none, but they are compared.
         numbers: how many numbers come out.
         operations: how many multiplications and additions the definition takes.
         fresh: whether memory is made new to the process in each call. (That of results beyond 32
@@ -36,7 +37,7 @@ class Case:
     name: str
     floor: str
     make: Callable[[], Ways]
-    targets: dict[str, tuple[str, float]] = field(default_factory=dict)
+    targets: dict[str, tuple[str, float | None]] = field(default_factory=dict)
     numbers: int = 0
     operations: float = 0.0
     fresh: bool = False
@@ -66,17 +67,20 @@ def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> o
 
 
 def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: float) -> Case:
-    """All states of a frozen memory, and the gradient in its inputs."""
+    """All states of a frozen memory, the gradient in its inputs, and that in the memory itself."""
 
     def make() -> Ways:
         memory = Recurrence(legendre(order, steps / 2, copies))
         inputs = torch.randn(batch, steps, copies)
         trained = inputs.clone().requires_grad_()
         gradient = torch.full((batch, steps, order * copies), 0.1)
+        learning = Recurrence(legendre(order, steps / 2, copies), trainable=["A", "B"])
+        matrices = tuple(learning.parameters())
         return {
             "floor": lambda: torch.full((batch, steps, order * copies), 1.0),
             "forward": lambda: memory(inputs).outputs,
             "with gradient": lambda: backward(memory(trained).outputs, (trained,), gradient),
+            "trained": lambda: backward(learning(inputs).outputs, matrices, gradient),
         }
 
     channels = f", {copies} channels" if copies > 1 else ""
@@ -84,10 +88,14 @@ def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: flo
         f"all states: {batch} × {steps:,}, order {order}{channels}",
         "filling the outputs",
         make,
-        {"forward": ("floor", most), "with gradient": ("forward", 2.5)},
+        {
+            "forward": ("floor", most),
+            "with gradient": ("forward", 2.5),
+            "trained": ("forward", None),
+        },
         batch * steps * order * copies,
         2.0 * batch * steps * copies * order * (order + 1),
-        leanest={"forward": 1.3},
+        leanest={"forward": 1.3, "trained": 2.0},
     )
 
 

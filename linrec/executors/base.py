@@ -72,8 +72,8 @@ class Workload(NamedTuple):
         elementwise: whether A is diagonal.
         device: the type of the device, as "cpu".
         roundoff: the unit roundoff of the dtype that sums are kept in.
-        gradient: whether a gradient is asked for afterwards, in the inputs.
-        trained: whether in the system as well, and so through what is prepared of it.
+        gradient: whether a gradient in the inputs is asked for afterwards.
+        trained: whether one in the system is, and so through what is prepared of it.
     """
 
     states: int
@@ -131,7 +131,7 @@ class Workload(NamedTuple):
             elementwise=isinstance(A.A if varying else A, Diagonal),
             device=tensors[0].device.type,
             roundoff=2.0**-53 if itemsize >= (16 if tensors[0].is_complex() else 8) else 2.0**-24,
-            gradient=gradient or trained,
+            gradient=gradient,
             trained=trained,
         )
 
@@ -218,8 +218,9 @@ class Executor(ABC):
     """
 
     # What the gradient in the inputs costs, in multiples of what it is a gradient of, as measured.
-    # That in the system costs as much again, there and in what is prepared.
+    # That in the system costs as much again; where states follow from states it needs that as well.
     gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=1, transforms=1, memory=0.2)
+    recursive: ClassVar[bool] = True
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Say, in a sentence, why it cannot run this; None if it can."""

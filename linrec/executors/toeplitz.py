@@ -50,6 +50,7 @@ class Toeplitz(Executor):
     """
 
     gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=0.6, memory=0.2)
+    recursive: ClassVar[bool] = False
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Only time-invariant systems have an impulse response."""

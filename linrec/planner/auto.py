@@ -108,7 +108,7 @@ class Auto(Executor):
         found = set()
         for last_only, prepared in product((False, True), repeat=2):
             asked = self.ask(recurrence, length, batch_shape, last_only, prepared, False)
-            for gradient, trained in ((False, False), (True, False), (True, True)):
+            for gradient, trained in product((False, True), repeat=2):
                 work = asked.work._replace(gradient=gradient, trained=trained)
                 found.add(replace(asked, work=work).answer())
         return found

@@ -106,8 +106,9 @@ def variations(question: Question) -> Iterator[tuple[str, Question]]:
     other = "if it had to be prepared first" if question.prepared else "if plans were kept"
     yield other, replace(question, prepared=not question.prepared)
     work = question.work
-    other = "without a gradient" if work.gradient else "with a gradient in the inputs"
-    work = work._replace(gradient=not work.gradient, trained=False)
+    asked = work.gradient or work.trained
+    other = "without a gradient" if asked else "with a gradient in the inputs"
+    work = work._replace(gradient=not asked, trained=False)
     yield other, replace(question, work=work)
     free = {"steps": "steps", "sequences": "batch"}
     if question.work.varying:  # has as many matrices as steps
@@ -130,7 +131,7 @@ def instability(recurrence: LinearRecurrence) -> str | None:
         return None
     if not all(bool(leaf.isfinite().all()) for leaf in recurrence.leaves().values()):
         return "A, B, C or D hold numbers that are not finite."
-    moduli = poles(recurrence).abs()
+    moduli = poles(recurrence).detach().abs()
     radius = float(moduli.max()) if moduli.numel() else 0.0
     if radius <= 1 + 1e-9:
         return None

@@ -163,7 +163,7 @@ def test_a_workload_says_of_what_a_gradient_is_asked_for() -> None:
     }
     flags = {which: (work.gradient, work.trained) for which, work in asked.items()}
     assert flags[False, False] == (False, False) and flags[True, False] == (True, False)
-    assert flags[False, True] == flags[True, True] == (True, True)
+    assert flags[False, True] == (False, True) and flags[True, True] == (True, True)
     with torch.no_grad():
         work = linrec.Workload.of(learning, 5, 1)
     assert not work.trained and not work.gradient
@@ -177,18 +177,21 @@ def test_gradients_cost_their_multiples(executor: linrec.Executor, last_only: bo
 
     frozen, learning = memory(16), trained(memory(16))
     there, preparation = cost(frozen, True, False), cost(frozen, False, False)
-    for forward, back, both, twice, prepared, all_of_it in zip(
+    through_states = not isinstance(executor, linrec.Toeplitz | linrec.FFTConvolution)
+    for forward, back, inputs, both, system, prepared, all_of_it in zip(
         there,
         executor.gradient,
         cost(frozen, True, True),
         cost(learning, True, True),
+        cost(learning, True, False),
         preparation,
         cost(learning, False, False),
         strict=True,
     ):
-        assert both == pytest.approx(forward * (1 + back))
-        assert twice == pytest.approx(forward * (1 + 2 * back))
-        assert all_of_it == pytest.approx(twice + 3 * (prepared - forward))
+        assert inputs == pytest.approx(forward * (1 + back))
+        assert both == pytest.approx(forward * (1 + 2 * back))
+        assert system == pytest.approx(both if through_states else inputs)
+        assert all_of_it == pytest.approx(system + 3 * (prepared - forward))
 
 
 def test_calls_say_what_gradients_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,15 +215,22 @@ def test_calls_say_what_gradients_they_need(monkeypatch: pytest.MonkeyPatch) -> 
         told.clear()
 
 
+def test_trained_systems_are_explained_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    explained = AUTO.explain(trained(memory(8)), 100)
+    assert "would be chosen without a gradient" in str(explained) and not recwarn.list
+
+
 def test_bounds_hold_for_whatever_may_be_chosen() -> None:
     recurrence, learning = memory(64), trained(memory(64))
     for length, batch in ((16, (1,)), (784, (8,)), (4096, (16,))):
         choices = AUTO.choices(recurrence, length, batch)
         for last_only in (False, True):
             for prepared in (False, True):
-                for system, gradient in ((recurrence, False), (recurrence, True), (learning, True)):
-                    options = {"last_only": last_only, "prepared": prepared, "gradient": gradient}
-                    assert AUTO.select(system, length, batch, **options) in choices
+                for system in (recurrence, learning):
+                    for gradient in (False, True):
+                        options = {"last_only": last_only, "prepared": prepared}
+                        chosen = AUTO.select(system, length, batch, gradient=gradient, **options)
+                        assert chosen in choices
 
 
 def test_a_tolerance_rules_out_what_is_less_accurate() -> None:
