@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec.executors import chunked, fft
+from linrec.executors import multiply as multiply_file
 from linrec.executors.chunked import ChunkProduct
 from linrec.executors.fft import Convolution
 from linrec.executors.multiply import Product, Way, compute, multiply, tiles
@@ -212,6 +213,10 @@ class Noted(Convolution):  # type: ignore[misc]  # final, but not for this test
         self.tiles.append(gradient.shape[:2])
         return super().adjoint(constant, gradient)
 
+    def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+        self.tiles.append(gradient.shape[:2])
+        return super().to_constant(gradient, *factors)
+
 
 def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sequences of 10 numbers by three outputs to a cache of 60."""
@@ -221,6 +226,10 @@ def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     assert product.tiles == [(1, 2)] * 3
     compute(product, Way.ADJOINT, constant, outputs)
     assert product.tiles[3:] == [(1, 2)] * 3
+    compute(product, Way.CONSTANT, outputs, inputs)
+    assert product.tiles[6:] == [(1, 2)] * 3
+    torch.vmap(lambda u: multiply(product, constant, u))(torch.stack([inputs, inputs]))
+    assert product.tiles[9:] == [(1, 2)] * 6
 
 
 def test_a_cacheful_of_chunks() -> None:
@@ -229,6 +238,18 @@ def test_a_cacheful_of_chunks() -> None:
     assert dataclasses.replace(product, outputs=1 << 20).at_a_time == chunked.FEW_ROWS
     assert dataclasses.replace(product, steps=12).at_a_time == chunked.CACHE // 64 * 4 // 12
     assert dataclasses.replace(product, steps=1 << 30).at_a_time == 1
+
+
+@each
+def test_other_devices_take_everything_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiply_file, "tiles", None)
+    product, sides = PRODUCTS[name](torch.float32)
+    constant, *factors = (side.to("meta") for side in sides)
+    outputs = multiply(product, constant, *factors)
+    assert outputs.shape == product.of(*sides).shape
+    back = compute(product, Way.ADJOINT, constant, outputs)
+    assert [each.shape for each in back] == [factor.shape for factor in factors]
+    assert compute(product, Way.CONSTANT, outputs, *factors).shape == constant.shape
 
 
 @pytest.mark.parametrize("size", [100, 256, 300, 512])
