@@ -9,6 +9,7 @@ import torch
 
 import linrec
 from linrec.planner import CANDIDATES, rates
+from linrec.planner.explain import variations
 from linrec.planner.rates import CPU, CUDA, Rates
 from tests.cases import VARYING, legendre, normal
 
@@ -216,8 +217,14 @@ def test_calls_say_what_gradients_they_need(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_trained_systems_are_explained_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
-    explained = AUTO.explain(trained(memory(8)), 100)
-    assert "would be chosen without a gradient" in str(explained) and not recwarn.list
+    assert AUTO.explain(trained(memory(8)), 100).warning is None and not recwarn.list
+    words = {
+        gradient: [
+            words for words, _ in variations(AUTO.ask(system, 100, (), False, False, gradient))
+        ]
+        for system, gradient in ((memory(8), False), (trained(memory(8)), True))
+    }
+    assert "with a gradient in the inputs" in words[False] and "without a gradient" in words[True]
 
 
 def test_bounds_hold_for_whatever_may_be_chosen() -> None:
