@@ -67,10 +67,10 @@ class Question:
     def running_cost(self, executor: Executor) -> Cost:
         """Ask for what all steps cost, or the last one alone, with a plan, and their gradient."""
         cost = executor.final_cost(self.work) if self.last_only else executor.cost(self.work)
+        back = cost * executor.gradient
         if self.work.gradient or (self.work.trained and executor.recursive):
-            back = cost * executor.gradient
-            return cost + back + back if self.work.trained else cost + back
-        return cost + cost * executor.gradient if self.work.trained else cost
+            cost += back
+        return cost + back if self.work.trained else cost
 
     def preparation_cost(self, executor: Executor) -> Cost:
         """Ask for what it costs to prepare, and the gradient of that where it is wanted."""

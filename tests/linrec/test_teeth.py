@@ -118,10 +118,8 @@ class LosingTheStateAtLast(Wrapped):
         return outputs, after if state is None else torch.zeros_like(after)
 
 
-class Detached(torch.autograd.Function):
-    """Changes nothing, and has no second derivative."""
-
-    generate_vmap_rule = True
+class Unchanged(torch.autograd.Function):
+    """Changes nothing, as its parts do."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -130,6 +128,16 @@ class Detached(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.clone()
+
+
+class Detached(Unchanged):
+    """Has no second derivative."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
@@ -148,20 +156,8 @@ class DifferentiableOnce(Wrapped):
         return outputs.square(), after
 
 
-class Doubling(torch.autograd.Function):
-    """Changes nothing; mapped, it doubles."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.clone()
+class Doubling(Unchanged):
+    """Mapped, it doubles."""
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor) -> tuple[Tensor, int]:
