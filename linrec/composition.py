@@ -88,7 +88,7 @@ def parallel(first: System, second: System) -> System:
     A_1, B_1, C_1, D_1 = matrices(first)
     A_2, B_2, C_2, D_2 = matrices(second)
     A: Structure = Dense(blocks([[A_1, None], [None, A_2]]))
-    if isinstance(first.A, Diagonal) and isinstance(second.A, Diagonal):
+    if first.A.as_diagonal() is not None and second.A.as_diagonal() is not None:
         A = Diagonal(A.to_dense().diagonal(dim1=-2, dim2=-1))
     return rebuild(first, second, A, blocks([[B_1], [B_2]]), blocks([[C_1, C_2]]), D_1 + D_2)
 

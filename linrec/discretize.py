@@ -160,8 +160,9 @@ def exponential_integrals(
         exp [[A dt, B dt, 0], [0, 0, I], [0, 0, 0]] = [[exp(A dt), dt φ_1 B, dt φ_2 B], …]
     """
     A, B = system.A, system.B
-    if isinstance(A, Diagonal):
-        z = A.diagonal * steps.unsqueeze(-1)
+    diagonal = A.as_diagonal()
+    if diagonal is not None:
+        z = diagonal * steps.unsqueeze(-1)
         held = [(phi(z, k) * steps.unsqueeze(-1)).unsqueeze(-1) * B for k in range(1, count + 1)]
         return Diagonal(z.exp()), held
     n, m = B.shape[-2:]
@@ -234,8 +235,9 @@ def generalized_bilinear(
     As in scipy, the state is changed so that u[k+1] is not needed, which changes C and D.
     """
     A, B, C, D = system.A, system.B, system.C, system.D
-    if isinstance(A, Diagonal):
-        z = A.diagonal * steps.unsqueeze(-1)
+    diagonal = A.as_diagonal()
+    if diagonal is not None:
+        z = diagonal * steps.unsqueeze(-1)
         inverse = 1 / (1 - alpha * z)
         structure: Structure = Diagonal(inverse * (1 + (1 - alpha) * z))
         solved = inverse.unsqueeze(-1) * B * steps[..., None, None]

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from linrec._checks import as_tensor, double_dtype
 from linrec.discretize import divide
-from linrec.structures import Diagonal, Structure, Varying
+from linrec.structures import Structure, Varying
 from linrec.systems import LinearRecurrence, StateSpace
 
 
@@ -229,8 +229,9 @@ def poles(system: LinearRecurrence | StateSpace) -> Tensor:
         tensor([-0.9000+0.j,  0.5000+0.j])
     """
     check_invariant(system, "poles")
-    if isinstance(system.A, Diagonal):
-        values = system.A.diagonal.to(torch.complex128)
+    diagonal = system.A.as_diagonal()
+    if diagonal is not None:
+        values = diagonal.to(torch.complex128)
     else:
         values = torch.linalg.eigvals(system.A.to_dense().to(double_dtype(system.dtype)))
     order = values.abs().argsort(dim=-1, descending=True)

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from linrec.structures import Diagonal, Varying
+from linrec.structures import Varying
 from linrec.systems import LinearRecurrence
 
 # Tensors of fewer numbers are compared as they are.
@@ -64,12 +64,12 @@ class Workload(NamedTuple):
         steps: T.
         batch: how many sequences, the copies of a system counted apart.
         systems: how many different systems.
-        stored: how many numbers one A is stored in: as many multiplications as applying it takes.
+        multiplications: how many of them applying one A takes.
         itemsize: the bytes of a number.
         driven: whether there is a B.
         read: whether there is a C.
         varying: whether the matrices change from step to step.
-        elementwise: whether A is diagonal.
+        diagonal: whether A is diagonal.
         device: the type of the device, as "cpu".
         roundoff: the unit roundoff of the dtype that sums are kept in.
         gradient: whether a gradient in the inputs is asked for afterwards.
@@ -82,12 +82,12 @@ class Workload(NamedTuple):
     steps: int
     batch: int
     systems: int
-    stored: int
+    multiplications: int
     itemsize: int
     driven: bool
     read: bool
     varying: bool
-    elementwise: bool
+    diagonal: bool
     device: str
     roundoff: float
     gradient: bool = False
@@ -107,14 +107,13 @@ class Workload(NamedTuple):
         A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
         leaves, n = A.leaves(), A.state_size
         tensors = [*leaves.values(), *(matrix for matrix in (B, C, D) if matrix is not None)]
-        stored = sum(leaf.numel() for leaf in leaves.values())
-        alone = all(leaf.ndim == A.core_axes.get(name) for name, leaf in leaves.items())
-        stack = 1 if alone else max(math.prod(A.batch_shape), 1)
+        varying = isinstance(A, Varying)
+        one = A.A if varying else A
+        alone = all(leaf.ndim == one.core_axes.get(name) for name, leaf in leaves.items())
         systems = 1
         if not alone or any(matrix.ndim > 2 for matrix in tensors[len(leaves) :]):
             systems = max(math.prod(recurrence.batch_shape), 1)
         itemsize = max(leaf.element_size() for leaf in tensors)
-        varying = isinstance(A, Varying)
         trained = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)
         return Workload(
             states=n,
@@ -123,12 +122,12 @@ class Workload(NamedTuple):
             steps=length,
             batch=batch,
             systems=systems,
-            stored=stored // stack,
+            multiplications=one.multiplications,
             itemsize=max(itemsize, 4),
             driven=B is not None,
             read=C is not None,
             varying=varying,
-            elementwise=isinstance(A.A if varying else A, Diagonal),
+            diagonal=one.as_diagonal() is not None,
             device=tensors[0].device.type,
             roundoff=2.0**-53 if itemsize >= (16 if tensors[0].is_complex() else 8) else 2.0**-24,
             gradient=gradient,
@@ -306,6 +305,6 @@ def kernel_cost(work: Workload) -> Cost:
     """
     n, m = work.states, work.inputs
     squarings = max(work.steps - 1, 0).bit_length()
-    products = (squarings * n + work.steps * m) * work.stored
+    products = (squarings * n + work.steps * m) * work.multiplications
     kernel = 8.0 * work.systems * work.steps * m * n
     return Cost(4.0 * work.systems * products, 4 * kernel, 3 * squarings + 6, memory=1.5 * kernel)

@@ -142,7 +142,7 @@ class Chunked(Executor):
         n, m, p, chunk = work.states, work.inputs, work.outputs, self.steps_in_chunk(work)
         doublings = (chunk + 1).bit_length()
         powers = max(work.steps // chunk, 1).bit_length()
-        products = work.stored * (chunk * (m + p) + (3 * doublings + powers) * n)
+        products = work.multiplications * (chunk * (m + p) + (3 * doublings + powers) * n)
         block = 8.0 * work.systems * (chunk * m + n) * chunk * p
         operations, rounds = 4.0 * work.systems * products, 40 + 12 * doublings
         return Cost(operations, 3 * block, rounds, memory=2 * block)

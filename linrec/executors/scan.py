@@ -10,7 +10,7 @@ from torch import Tensor
 from linrec._checks import double_dtype
 from linrec.executors.base import Cost, Executor, Plan, Result, Workload
 from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP, linear_scan
-from linrec.structures import Diagonal, Structure, Varying
+from linrec.structures import Structure, Varying
 from linrec.systems import LinearRecurrence
 
 
@@ -55,14 +55,15 @@ class AssociativeScan(Executor):
         numbers = work.itemsize * work.numbers
         outputs = numbers * p if work.read else 0
         around = 2.0 * work.numbers * n * (work.driven * work.inputs + work.read * p)
-        if work.elementwise:
+        if work.diagonal:
             width = work.batch * n
             rounds = work.steps if width >= WIDE_STEP else rounds_of_blocks(work.steps, width)
             states = 2.0 * numbers * n
             return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
         levels = max(work.steps - 1, 0).bit_length()  # none for one step
-        products = work.systems * n * work.stored * (work.steps if work.varying else levels)
-        applied = 2.0 * work.numbers * work.stored * (levels > 0)
+        combined = work.steps if work.varying else levels
+        products = work.systems * n * work.multiplications * combined
+        applied = 2.0 * work.numbers * work.multiplications * (levels > 0)
         held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.varying else 0)
         return Cost(
             around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels + 4, memory=held
@@ -70,7 +71,7 @@ class AssociativeScan(Executor):
 
     def error(self, work: Workload) -> float:
         """A path has log2(T) products of matrices, or as many roundings as the loop elementwise."""
-        if work.elementwise:
+        if work.diagonal:
             return math.sqrt(2.0 * work.steps + 2) * work.roundoff
         levels = max(work.steps - 1, 1).bit_length() + 2
         return math.sqrt(2.0 * (work.states + 1) * levels) * work.roundoff
@@ -96,9 +97,9 @@ def scan_states(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:
     Returns:
         The states, `(*batch, time, n)`.
     """
-    if isinstance(A, Diagonal):  # the one structure whose scan needs no products of matrices
-        decay = A.diagonal if A.batch_shape else A.diagonal.unsqueeze(0)
-        return linear_scan(decay, drive, state)
+    diagonal = A.as_diagonal()
+    if diagonal is not None:  # its scan needs no products of matrices
+        return linear_scan(diagonal if diagonal.ndim > 1 else diagonal.unsqueeze(0), drive, state)
     changing = bool(A.batch_shape) and A.batch_shape[-1] > 1
     if not changing:  # few matrices, of many powers: squared in double precision, cast last
         A = A.to(double_dtype(A.dtype))

@@ -1,5 +1,6 @@
 """What every structure of the transition matrix A can do: five operations, on stacks too."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -43,11 +44,14 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
 class Structure(ABC):
     """How the transition matrix A is stored and multiplied.
 
-    An executor calls five things only: `state_size`, `apply`, `compose`, `adjoint` and
-    `to_dense`. A subclass is a frozen dataclass (`eq=False`) of tensors that implements these
-    five and declares in `core_axes` how many of each tensor's last axes belong to the matrix.
-    The axes before them are batch axes, so that a stack of matrices is one structure; the rest
-    of this class (slicing, casting) follows from that declaration alone.
+    A subclass is a frozen dataclass (`eq=False`) of tensors that implements five operations,
+    `state_size`, `apply`, `compose`, `adjoint` and `to_dense`, and declares in `core_axes` how
+    many of each tensor's last axes belong to the matrix. The axes before them are batch axes, so
+    that a stack of matrices is one structure; slicing and casting follow from that declaration.
+
+    Four capabilities have defaults: `as_diagonal`, `as_diagonal_plus_low_rank`, `multiplications`
+    and `magnitude`. Nothing outside a structure's own file asks for its class; what declares that
+    it is diagonal is run, discretised and estimated as `Diagonal` is.
     """
 
     core_axes: ClassVar[Mapping[str, int]]
@@ -72,6 +76,52 @@ class Structure(ABC):
     @abstractmethod
     def to_dense(self) -> Tensor:
         """Write the matrix out, `(*batch, n, n)`."""
+
+    def as_diagonal(self) -> Tensor | None:
+        """Return the diagonal `(*batch, n)` of a matrix that is diagonal by construction.
+
+        Executors then scan it elementwise, and systems made from it stay diagonal.
+
+        Returns:
+            The diagonal. None: the matrix may have other entries.
+        """
+        return None
+
+    def as_diagonal_plus_low_rank(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return d, U and V of a matrix diag(d) + U V* by construction, V* the conjugate transpose.
+
+        Returns:
+            `(*batch, n)`, `(*batch, n, r)` and `(*batch, n, r)`; of a diagonal matrix r = 0.
+            None: the matrix is not stored so.
+        """
+        diagonal = self.as_diagonal()
+        if diagonal is None:
+            return None
+        empty = diagonal.new_zeros(*diagonal.shape, 0)
+        return diagonal, empty, empty
+
+    @property
+    def multiplications(self) -> int:
+        """The multiplications that applying one matrix takes: one for each number stored."""
+        return sum(
+            math.prod(getattr(self, name).shape[-axes:]) for name, axes in self.core_axes.items()
+        )
+
+    def magnitude(self) -> Tensor | None:
+        """Bound, entry by entry, the numbers that `apply` adds up: |d| + |U||V*| of a sum.
+
+        Rounding errors of A x are then at most a small multiple of eps times this bound times |x|.
+
+        Returns:
+            The bound, `(*batch, n, n)`. None: nothing is known of how `apply` adds, as of a
+            transform, which spreads errors over all entries.
+        """
+        parts = self.as_diagonal_plus_low_rank()
+        if parts is None:
+            return None
+        diagonal, left, right = (part.abs() for part in parts)
+        left, right = same_dtype(left, right)
+        return torch.diag_embed(diagonal) + left @ right.mT
 
     def leaves(self) -> dict[str, Tensor]:
         """List the tensors that it is made of, by the names of its fields."""

@@ -68,6 +68,14 @@ class BlockDiagonal(Structure):
         """Transpose and conjugate each block."""
         return BlockDiagonal(self.blocks.mH)
 
+    def as_diagonal(self) -> Tensor | None:
+        """Return the diagonal of blocks of one state, `(*batch, k)`; None of larger ones."""
+        return self.blocks.squeeze((-1, -2)) if self.blocks.shape[-1] == 1 else None
+
+    def magnitude(self) -> Tensor:
+        """Return |A|, `(*batch, n, n)`."""
+        return self.to_dense().abs()
+
     def to_dense(self) -> Tensor:
         """Write the matrix out, `(*batch, n, n)`."""
         # diag_embed of the block axis gives (*batch, b, b, k, k); the matrix is (k, b) by (k, b).

@@ -62,3 +62,7 @@ class Dense(Structure):
     def to_dense(self) -> Tensor:
         """Give the matrix, `(*batch, n, n)`."""
         return self.matrix
+
+    def magnitude(self) -> Tensor:
+        """Return |A|, `(*batch, n, n)`."""
+        return self.matrix.abs()

@@ -49,9 +49,14 @@ class Diagonal(Structure):
 
     def compose(self, earlier: Structure) -> Structure:
         """Multiply the matrices: this one after `earlier`."""
-        if isinstance(earlier, Diagonal):
-            return Diagonal(self.diagonal * earlier.diagonal)
+        other = earlier.as_diagonal()
+        if other is not None:
+            return Diagonal(self.diagonal * other)
         return Dense(self.diagonal.unsqueeze(-1) * earlier.to_dense())
+
+    def as_diagonal(self) -> Tensor:
+        """Return the diagonal, `(*batch, n)`."""
+        return self.diagonal
 
     def adjoint(self) -> "Diagonal":
         """Conjugate."""

@@ -77,22 +77,28 @@ class DiagonalPlusLowRank(Structure):
         (d₁ + U₁V₁*)(d₂ + U₂V₂*) = d₁d₂ + [U₁, d₁U₂ + U₁(V₁*U₂)] [d₂*V₁, V₂]*; once the rank
         reaches n, a dense matrix is smaller.
         """
-        rank = self.left.shape[-1]
-        if not isinstance(earlier, DiagonalPlusLowRank) or (
-            rank + earlier.left.shape[-1] >= self.state_size
-        ):
+        other = earlier.as_diagonal_plus_low_rank()
+        if other is None or self.left.shape[-1] + other[1].shape[-1] >= self.state_size:
             return Dense(self.to_dense()).compose(earlier)
         dtype = torch.promote_types(self.dtype, earlier.dtype)
-        later, earlier = self.to(dtype), earlier.to(dtype)
-        after = later.diagonal.unsqueeze(-1) * earlier.left
-        after = after + later.left @ (later.right.mH @ earlier.left)
-        before = earlier.diagonal.conj().unsqueeze(-1) * later.right
+        later, (diagonal, left, right) = self.to(dtype), (part.to(dtype) for part in other)
+        after = later.diagonal.unsqueeze(-1) * left
+        after = after + later.left @ (later.right.mH @ left)
+        before = diagonal.conj().unsqueeze(-1) * later.right
         batch = torch.broadcast_shapes(later.batch_shape, earlier.batch_shape)
         return DiagonalPlusLowRank(
-            later.diagonal * earlier.diagonal,
+            later.diagonal * diagonal,
             torch.cat([later.left.expand(*batch, -1, -1), after], -1),
-            torch.cat([before, earlier.right.expand(*batch, -1, -1)], -1),
+            torch.cat([before, right.expand(*batch, -1, -1)], -1),
         )
+
+    def as_diagonal(self) -> Tensor | None:
+        """Return d where the rank is 0; None otherwise."""
+        return self.diagonal if self.left.shape[-1] == 0 else None
+
+    def as_diagonal_plus_low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return d, U and V."""
+        return self.diagonal, self.left, self.right
 
     def adjoint(self) -> "DiagonalPlusLowRank":
         """Transpose and conjugate: d* + V U*."""

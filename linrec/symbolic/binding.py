@@ -154,10 +154,10 @@ def structure(entries: Tensor, axes: int) -> Structure:
 
 def blocks_of(A: Structure, size: int) -> Structure:
     """Keep only the blocks of a dense matrix that is known to be zero elsewhere."""
-    if not isinstance(A, Dense) or size == A.state_size:
+    if A.as_diagonal() is not None or size == A.state_size:
         return A
     count = A.state_size // size
-    split = A.matrix.unflatten(-1, (count, size)).unflatten(-3, (count, size))
+    split = A.to_dense().unflatten(-1, (count, size)).unflatten(-3, (count, size))
     blocks = split.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
     return Diagonal(blocks.flatten(-3)) if size == 1 else BlockDiagonal(blocks)
 

@@ -66,11 +66,27 @@ def shape(case: Case, executor: Executor) -> Comparisons:
     yield Comparison("A in double precision", A.to(wide(A)).to_dense(), dense, allowed)
 
 
+def capabilities(case: Case, executor: Executor) -> Comparisons:
+    """What a structure says of itself holds of its matrix."""
+    A, dense, sizes, unit = parts(case)
+    A, allowed = of_steps(A), 2 * unit * (A.state_size + 3) * sizes
+    diagonal, low_rank = A.as_diagonal(), A.as_diagonal_plus_low_rank()
+    if diagonal is not None:
+        yield Comparison("the diagonal", torch.diag_embed(diagonal), dense, allowed)
+    if low_rank is not None:
+        d, left, right = (part.to(wide(A)) for part in low_rank)
+        whole = torch.diag_embed(d) + left @ right.mH
+        yield Comparison("diagonal plus low rank", whole, dense, allowed)
+    least = torch.minimum(sizes, dense.abs().double())
+    yield Comparison("the magnitude, or more", least, dense.abs(), allowed)
+
+
 PROPERTIES: dict[str, Callable[[Case, Executor], Comparisons]] = {
     "apply": apply,
     "compose": compose,
     "adjoint of A": adjoint,
     "shape": shape,
+    "capabilities": capabilities,
 }
 
 

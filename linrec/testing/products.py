@@ -7,14 +7,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import double_dtype
-from linrec.structures import (
-    BlockDiagonal,
-    Dense,
-    Diagonal,
-    DiagonalPlusLowRank,
-    Structure,
-    Varying,
-)
+from linrec.structures import Structure, Varying
 from linrec.systems import LinearRecurrence
 
 
@@ -43,7 +36,7 @@ def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
     structure = one.A.A if isinstance(one.A, Varying) else one.A
     structure = structure.to(double_dtype(structure.dtype))
     exact, stored = structure.to_dense().detach(), stored_magnitude(structure)
-    known = isinstance(structure, Dense | Diagonal | BlockDiagonal | DiagonalPlusLowRank)
+    known = structure.magnitude() is not None
     if not recurrence.varying:
         exact, stored = exact.unsqueeze(-3), stored.unsqueeze(-3)
     B, C, D = (absolute(matrix, recurrence.varying) for matrix in (one.B, one.C, one.D))
@@ -54,18 +47,14 @@ def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
 
 def stored_magnitude(A: Structure) -> Tensor:
     """Write out |A|, of a sum the absolute values of its parts: they may cancel in A itself."""
-    if isinstance(A, DiagonalPlusLowRank):
-        low_rank = A.left.detach().abs() @ A.right.detach().abs().mT
-        return torch.diag_embed(A.diagonal.detach().abs()) + low_rank
-    dense = A.to_dense().detach().abs()
-    return dense if isinstance(A, Dense | Diagonal | BlockDiagonal) else everywhere(dense)
+    bound = A.magnitude()
+    return everywhere(A.to_dense().detach().abs()) if bound is None else bound.detach()
 
 
 def everywhere(matrices: Tensor) -> Tensor:
     """The largest entry of each matrix in all its places.
 
-    Nothing is known of how a structure of another library multiplies: a transform, say, spreads
-    errors over all entries.
+    For a structure that has no `magnitude`: a transform, say, spreads errors over all entries.
     """
     return matrices.amax((-2, -1), keepdim=True).expand_as(matrices)
 

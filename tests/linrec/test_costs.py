@@ -20,12 +20,12 @@ WORK = Workload(
     steps=100,
     batch=7,
     systems=1,
-    stored=9,
+    multiplications=9,
     itemsize=4,
     driven=True,
     read=True,
     varying=False,
-    elementwise=False,
+    diagonal=False,
     device="cpu",
     roundoff=2.0**-24,
 )
@@ -35,7 +35,7 @@ SINGLE = WORK._replace(inputs=3, driven=False)
 SEVERAL = WORK._replace(systems=7)
 LONG = WORK._replace(steps=1000)
 MANY = WORK._replace(batch=1 << 17)
-DIAGONAL = WORK._replace(stored=3, elementwise=True, varying=True)
+DIAGONAL = WORK._replace(multiplications=3, diagonal=True, varying=True)
 LAST = Cost(2 * 7 * 600, 4 * 600, 3)  # x = [A^(T-1) B … B] [u_0 … u_{T-1}]
 TEN = linrec.Chunked(size=10)
 RECURRENT, TOEPLITZ, FFT = linrec.Recurrent(), linrec.Toeplitz(), linrec.FFTConvolution()
@@ -317,11 +317,11 @@ def test_workloads_of_every_precision(dtype, itemsize: int, roundoff: float) -> 
 def test_matrices_of_many_systems_count_where_A_is_shared() -> None:
     recurrence = linrec.LinearRecurrence(torch.eye(2), torch.ones(3, 2, 1))
     work = Workload.of(recurrence, 5, 3)
-    assert (work.systems, work.stored, work.inputs) == (3, 4, 1)
+    assert (work.systems, work.multiplications, work.inputs) == (3, 4, 1)
     none = linrec.LinearRecurrence(torch.ones(0, 2, 2), torch.ones(2, 1))
     assert Workload.of(none, 5, 0).systems == 1
     one = linrec.LinearRecurrence(torch.eye(2).expand(1, 2, 2), torch.ones(2, 1))
-    assert (Workload.of(one, 5, 3).systems, Workload.of(one, 5, 3).stored) == (1, 4)
+    assert (Workload.of(one, 5, 3).systems, Workload.of(one, 5, 3).multiplications) == (1, 4)
 
 
 @pytest.mark.parametrize(

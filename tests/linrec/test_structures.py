@@ -4,11 +4,16 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
 # pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 import torch
 
 import linrec
 from linrec.structures import matvec
+from linrec.testing import Disagreement, check_case
 from tests.cases import TRANSITIONS, VARYING, normal
 
 ALL = {name: make for name, make in TRANSITIONS.items()} | {
@@ -244,3 +249,122 @@ def test_a_low_rank_part_without_its_axes_is_refused(wrong: str) -> None:
     parts[wrong] = parts[wrong].sum() if wrong == "diagonal" else parts[wrong][:, 0]
     with pytest.raises(ValueError, match=rf"`{wrong}` has shape \(.*\): expected a "):
         linrec.DiagonalPlusLowRank(**parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Decays(linrec.Structure):
+    """A user's diagonal matrix, equal to `Diagonal` but for its class."""
+
+    values: torch.Tensor
+    core_axes: ClassVar[Mapping[str, int]] = {"values": 1}
+
+    @property
+    def state_size(self) -> int:
+        return self.values.shape[-1]
+
+    def apply(self, states: torch.Tensor) -> torch.Tensor:
+        return self.values * states
+
+    def compose(self, earlier: linrec.Structure) -> linrec.Structure:
+        other = earlier.as_diagonal()
+        if other is not None:
+            return Decays(self.values * other)
+        return linrec.Dense(self.to_dense()).compose(earlier)
+
+    def adjoint(self) -> "Decays":
+        return Decays(self.values.conj())
+
+    def to_dense(self) -> torch.Tensor:
+        return torch.diag_embed(self.values)
+
+    def as_diagonal(self) -> torch.Tensor:
+        return self.values
+
+
+DECAYS = normal(512, 16, dtype=torch.float32).sigmoid()
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_diagonal_of_a_users_is_run_as_ours(varying: bool, gradient: bool) -> None:
+    """The same executor and estimates, and (to the last digit) the same operations."""
+    mine, ours = (
+        linrec.LinearRecurrence(linrec.Varying(kind(DECAYS)) if varying else kind(DECAYS[0]))
+        for kind in (Decays, linrec.Diagonal)
+    )
+    plans = [linrec.explain(each, 512, (64,), gradient=gradient) for each in (mine, ours)]
+    assert plans[0].rows == plans[1].rows and plans[0].chosen == linrec.AssociativeScan()
+    inputs = normal(64, 512, 16, dtype=torch.float32)
+    got, expected = linrec.run(mine, inputs), linrec.run(ours, inputs)
+    assert all(map(torch.equal, got, expected))
+
+
+def test_a_diagonal_of_a_users_stays_diagonal() -> None:
+    rates = -DECAYS[0].double()
+    mine, ours = (
+        linrec.StateSpace(kind(rates), torch.ones(16, 1)) for kind in (Decays, linrec.Diagonal)
+    )
+    for method in ("zoh", "foh", "bilinear"):
+        got, expected = (linrec.discretize(each, 0.1, method) for each in (mine, ours))
+        assert got.A.as_diagonal().equal(expected.A.as_diagonal())
+        assert got.B.equal(expected.B)
+    assert linrec.poles(mine).equal(linrec.poles(ours))
+    assert linrec.parallel(mine, ours).A.as_diagonal() is not None
+    assert linrec.Diagonal(rates).compose(Decays(rates)).as_diagonal() is not None
+
+
+CAPABLE = {
+    "dense": (False, False, 16),
+    "diagonal": (True, True, 4),
+    "diagonal batch": (True, True, 3),
+    "blocks": (False, False, 12),
+    "low rank batch": (False, True, 12),
+}
+
+
+@pytest.mark.parametrize("name", CAPABLE)
+def test_what_structures_say_of_themselves(name: str) -> None:
+    A, (diagonal, low_rank, multiplications) = TRANSITIONS[name](), CAPABLE[name]
+    dense, parts = A.to_dense(), A.as_diagonal_plus_low_rank()
+    assert (A.as_diagonal() is not None, parts is not None) == (diagonal, low_rank)
+    assert A.multiplications == multiplications
+    if parts is not None:
+        d, left, right = parts
+        close(torch.diag_embed(d) + left @ right.mH, dense, largest_row_sum(dense))
+    assert (A.magnitude() >= dense.abs() * (1 - 1e-12)).all()
+
+
+def test_blocks_of_one_state_and_corrections_of_no_rank_are_diagonal() -> None:
+    values = normal(3, 5)
+    blocks = linrec.BlockDiagonal(values[..., None, None])
+    plain = linrec.DiagonalPlusLowRank(values, values.new_zeros(5, 0), values.new_zeros(5, 0))
+    assert blocks.as_diagonal().equal(values) and plain.as_diagonal().equal(values)
+    twice = linrec.DiagonalPlusLowRank(values, normal(5, 1), normal(5, 1)).compose(blocks)
+    assert isinstance(twice, linrec.DiagonalPlusLowRank) and twice.left.shape[-1] == 1
+
+
+def test_a_structure_that_says_nothing_is_taken_for_any() -> None:
+    class Silent(linrec.Structure):
+        """A matrix of which nothing is known but how it multiplies."""
+
+        def __init__(self, values: torch.Tensor) -> None:
+            self.values = values
+
+        core_axes = Decays.core_axes
+        state_size, apply, compose = Decays.state_size, Decays.apply, Decays.compose
+        adjoint, to_dense = Decays.adjoint, Decays.to_dense
+
+    A = Silent(DECAYS[0])
+    assert A.as_diagonal() is A.as_diagonal_plus_low_rank() is A.magnitude() is None
+    assert A.multiplications == 16
+
+
+@pytest.mark.parametrize("capability", ["as_diagonal", "as_diagonal_plus_low_rank", "magnitude"])
+def test_false_claims_are_found(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    A = linrec.Diagonal(torch.tensor([0.5, -1.0]))
+    inputs, options = torch.ones(1, 2), {"executor": linrec.Recurrent(), "property": "capabilities"}
+    assert check_case(linrec.LinearRecurrence(A), inputs, **options) <= 1
+    wrong = getattr(linrec.Diagonal(A.diagonal / 2), capability)()
+    monkeypatch.setattr(linrec.Diagonal, capability, lambda self: wrong)
+    with pytest.raises(Disagreement, match="capabilities"):
+        check_case(linrec.LinearRecurrence(A), inputs, **options)
