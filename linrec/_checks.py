@@ -93,3 +93,21 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 def double_dtype(dtype: torch.dtype) -> torch.dtype:
     """Kernels and powers are computed in double precision and cast last."""
     return torch.complex128 if dtype.is_complex else torch.float64
+
+
+def has_values(*tensors: Tensor) -> bool:
+    """Whether the numbers of tensors can be looked at.
+
+    They cannot in a graph that is being compiled, under `torch.func` transforms, on the meta
+    device and in fake tensors.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    for tensor in tensors:
+        if tensor.device.type == "meta":
+            return False
+        try:
+            tensor.data_ptr()
+        except RuntimeError:
+            return False
+    return True

@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _checks _memory < scan
+        0  _checks _memory _whole < scan contraction
         1  structures.base < structures.dense
            < structures.block structures.diagonal structures.low_rank structures.varying
            < structures
         2  systems < discretize composition
-        3  response memories parametrised
+        3  powers < response memories parametrised
         4  executors.base < executors.kernel executors.multiply
            < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors

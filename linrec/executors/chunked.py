@@ -19,7 +19,7 @@ from linrec.executors.base import (
 )
 from linrec.executors.multiply import Product, multiply
 from linrec.executors.toeplitz import toeplitz_columns
-from linrec.response import krylov, matrix_power, output_kernel, state_kernel
+from linrec.powers import krylov, matrix_power, output_kernel, state_kernel
 from linrec.structures import Structure, matvec
 from linrec.systems import LinearRecurrence
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from linrec._checks import accumulation_dtype, double_dtype
 from linrec.executors.base import Cost, Plan, Result, Workload
-from linrec.response import free_response, matrix_power, output_kernel, state_kernel
+from linrec.powers import free_response, matrix_power, output_kernel, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 

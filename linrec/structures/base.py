@@ -49,9 +49,10 @@ class Structure(ABC):
     many of each tensor's last axes belong to the matrix. The axes before them are batch axes, so
     that a stack of matrices is one structure; slicing and casting follow from that declaration.
 
-    Four capabilities have defaults: `as_diagonal`, `as_diagonal_plus_low_rank`, `multiplications`
-    and `magnitude`. Nothing outside a structure's own file asks for its class; what declares that
-    it is diagonal is run, discretised and estimated as `Diagonal` is.
+    Five capabilities have defaults: `as_diagonal`, `as_diagonal_plus_low_rank`,
+    `as_block_diagonal`, `multiplications` and `magnitude`. Nothing outside a structure's own file
+    asks for its class; what declares that it is diagonal is run, discretised and estimated as
+    `Diagonal` is.
     """
 
     core_axes: ClassVar[Mapping[str, int]]
@@ -99,6 +100,14 @@ class Structure(ABC):
             return None
         empty = diagonal.new_zeros(*diagonal.shape, 0)
         return diagonal, empty, empty
+
+    def as_block_diagonal(self) -> Tensor | None:
+        """Return the equal square blocks of a matrix that has no entries outside of them.
+
+        Returns:
+            The blocks, `(*batch, k, b, b)` with k·b = n. None: the matrix is not stored so.
+        """
+        return None
 
     @property
     def multiplications(self) -> int:

@@ -76,6 +76,10 @@ class BlockDiagonal(Structure):
         """Return |A|, `(*batch, n, n)`."""
         return self.to_dense().abs()
 
+    def as_block_diagonal(self) -> Tensor:
+        """Return the blocks."""
+        return self.blocks
+
     def to_dense(self) -> Tensor:
         """Write the matrix out, `(*batch, n, n)`."""
         # diag_embed of the block axis gives (*batch, b, b, k, k); the matrix is (k, b) by (k, b).

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import linrec
 from linrec import LinearRecurrence, StateSpace
-from linrec.response import free_response, matrix_power
+from linrec.powers import Powers, free_response, matrix_power
 from linrec.testing import error_bound, exact_reference
 from tests.cases import SYSTEMS, TRANSITIONS, VARYING, data, normal
 from tests.linrec.test_agreement import assert_within
@@ -203,3 +203,17 @@ def test_one_system_of_as_many_states_as_inputs_and_frequencies() -> None:
         got = linrec.frequency_response(kind(A, B), omega)
         expected = linrec.frequency_response(kind(A[0], B), omega)
         torch.testing.assert_close(got[0], expected, rtol=1e-13, atol=1e-13)
+
+
+def test_powers_count_what_squaring_cancels():
+    """Companion matrices of slow filters cancel; orthogonal and triangular ones do not."""
+    b, a = scipy.signal.butter(6, 0.05)
+    filters = Powers(linrec.Dense(torch.tensor(scipy.signal.tf2ss(b, a)[0])))
+    filters.power(512)
+    assert filters.cancellation()[0] > 1e3
+    rotation = torch.linalg.qr(torch.randn(20, 20, dtype=torch.float64))[0]
+    for harmless in (rotation, torch.ones(6, 6).triu().double()):
+        powers = Powers(linrec.Dense(harmless))
+        powers.power(512)
+        assert 0 < powers.cancellation()[0] < 4
+    assert Powers(linrec.Diagonal(torch.rand(3))).cancellation() == (0.0, 0.0)

@@ -1,0 +1,144 @@
+"""Coordinates in which a matrix hardly stretches any vector, so that its powers stay small.
+
+The powers of a matrix can be far larger than its spectral radius suggests: those of a sixth-order
+low-pass filter with poles within 0.96 reach 1.4e5 before they decay. Squaring such a power loses
+the square of that in digits. By Lyapunov's theorem every matrix of spectral radius below r has
+coordinates in which its norm is below r: with P = Σ_k (A/r)^k (A/r)^k* and a Cholesky factor
+P = L L*, the matrix L⁻¹ A L has norm r·sqrt(1 - 1/‖P‖) or less.
+
+For r close to the radius P is too ill-conditioned to be factored. The search therefore lowers r in
+stages, each in the coordinates of the one before, where the matrix is smaller already and the next
+P is harmless. Only the product of all stages, T, is kept; T⁻¹ A T is then computed anew with enough
+digits (`linrec._whole`), so that the stages' own rounding errors do not matter.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from linrec import _whole
+
+# Stages end when the norm is this close to the target, or when there have been too many.
+CLOSE, STAGES = 1e-3, 60
+
+# A Gramian of a stage may be this ill-conditioned.
+LARGEST_GRAMIAN = 1e6
+
+# Squarings within which a Gramian's sum has converged: 2^40 terms.
+SQUARINGS = 40
+
+# Values of r that are tried at once, between the target and the present norm.
+TRIED, TRIED_LARGE = 7, 3
+LARGE = 32
+
+# Matrices of up to so many entries, systems together, are transformed in whole numbers.
+EXACT_PRODUCTS = 1 << 19
+
+
+class Contraction(NamedTuple):
+    """New coordinates x = T z of some matrices, and the matrices in them.
+
+    Attributes:
+        basis (systems, n, n): T.
+        inverse (systems, n, n): T⁻¹.
+        matrix (systems, n, n): T⁻¹ A T.
+    """
+
+    basis: np.ndarray
+    inverse: np.ndarray
+    matrix: np.ndarray
+
+
+def contract(A: np.ndarray, length: int) -> Contraction:
+    """Find coordinates in which the powers of matrices decay almost as their spectral radius does.
+
+    Args:
+        A (systems, n, n): real or complex matrices in double precision.
+        length: how many powers matter.
+
+    Returns:
+        The coordinates. The norm of T⁻¹ A T is close to the mean of the spectral radius and 1, or,
+        from a radius of 1 on, to 1 + 1/length times the radius; it is larger where no Gramian
+        could be factored.
+    """
+    radius = np.abs(np.linalg.eigvals(A)).max(-1)
+    target = np.maximum((1 + radius) / 2, radius * (1 + 1 / max(length, 1)))
+    found = in_stages(A, np.where(radius < 1, (1 + radius) / 2, target))
+    return exactly(A, found)
+
+
+def in_stages(A: np.ndarray, target: np.ndarray) -> Contraction:
+    """Lower the norm in stages, each by a Gramian that is well enough conditioned."""
+    identity = np.broadcast_to(np.eye(A.shape[-1], dtype=A.dtype), A.shape)
+    basis, inverse, matrix = identity.copy(), identity.copy(), A.copy()
+    for _ in range(STAGES):
+        norm = np.linalg.norm(matrix, 2, axis=(-2, -1))
+        if (norm <= target * (1 + CLOSE)).all():
+            break
+        factor = stage(matrix, target, norm)
+        matrix = np.linalg.solve(factor, matrix @ factor)
+        basis, inverse = basis @ factor, np.linalg.solve(factor, inverse)
+    return Contraction(basis, inverse, matrix)
+
+
+def stage(matrix: np.ndarray, target: np.ndarray, norm: np.ndarray) -> np.ndarray:
+    """Find one Cholesky factor for each matrix: that of the smallest r whose Gramian is harmless.
+
+    Returns:
+        The factors, `(systems, n, n)`; the identity where the target is reached or no r will do.
+    """
+    systems, n = matrix.shape[0], matrix.shape[-1]
+    tried = TRIED if n <= LARGE else TRIED_LARGE
+    lowest = np.maximum(target, norm / 2)
+    r = lowest[:, None] * (norm / lowest)[:, None] ** (np.arange(tried) / (tried - 1))
+    gramians, harmless = sum_gramians(matrix[:, None] / r[..., None, None])
+    harmless &= (norm > target * (1 + CLOSE))[:, None]
+    best = harmless.argmax(-1)  # the first, and so the smallest r
+    chosen = gramians[np.arange(systems), best]
+    usable = harmless.any(-1)
+    chosen[~usable] = np.eye(n)
+    return np.linalg.cholesky(chosen)
+
+
+def sum_gramians(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum Σ_k M^k M^k* by doubling, and say which sums converged to something harmless."""
+    total = np.broadcast_to(np.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape).copy()
+    power = matrix.copy()
+    harmless = np.ones(matrix.shape[:-2], bool)
+    for _ in range(SQUARINGS):
+        total = total + power @ total @ power.conj().swapaxes(-1, -2)
+        power = power @ power
+        harmless &= np.abs(total).max((-2, -1)) <= LARGEST_GRAMIAN
+        total[~harmless], power[~harmless] = np.eye(matrix.shape[-1]), 0
+        if np.abs(power).max() < 1e-12:
+            return total, harmless
+    return total, harmless & (np.abs(power).max((-2, -1)) < 1e-12)
+
+
+def exactly(A: np.ndarray, found: Contraction) -> Contraction:
+    """Compute T⁻¹ A T anew, correctly rounded, where the matrices are small enough for that."""
+    systems, n = A.shape[0], A.shape[-1] * (2 if np.iscomplexobj(A) else 1)
+    if systems * n**3 > EXACT_PRODUCTS:
+        return found
+    matrix = found.matrix.copy()
+    for system in range(systems):
+        real = (in_real_numbers(each[system]) for each in (A, found.basis, found.inverse))
+        turned = _whole.similar(*real)
+        if turned is not None:
+            matrix[system] = in_complex_numbers(turned, like=A)
+    return found._replace(matrix=matrix)
+
+
+def in_real_numbers(matrix: np.ndarray) -> np.ndarray:
+    """Write a complex matrix as a real one of twice the size, [[Re, -Im], [Im, Re]]."""
+    if not np.iscomplexobj(matrix):
+        return matrix
+    return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
+
+
+def in_complex_numbers(matrix: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Undo `in_real_numbers`."""
+    if not np.iscomplexobj(like):
+        return matrix
+    n = like.shape[-1]
+    return matrix[:n, :n] + 1j * matrix[n:, :n]

@@ -1,0 +1,174 @@
+"""Powers of a transition matrix by repeated squaring, and the kernels made of them.
+
+Squaring needs log2 T products instead of T, but it rounds |A^k||A^k| where only A^2k is wanted.
+Where the powers grow before they decay the first is far larger than the second, and digits are
+lost; `Powers` keeps count of that.
+"""
+
+import torch
+from torch import Tensor
+
+from linrec._checks import double_dtype, has_values
+from linrec.structures import Structure
+from linrec.systems import LinearRecurrence
+
+
+class Powers:
+    """The powers of one matrix (or of a stack of them), each square computed once.
+
+    Args:
+        A: a time-invariant structure, in the precision in which its powers are wanted.
+    """
+
+    def __init__(self, A: Structure) -> None:
+        self.squares = [A]
+        # Row sums of |A^2^i| and of |A^2^i||A^2^i|: their infinity norms. Diagonal matrices cannot
+        # cancel; where there are no values to see (in a graph, under vmap), nothing is counted.
+        self.counted = A.as_diagonal() is None and has_values(*A.leaves().values())
+        self.sizes: list[Tensor] = []
+        self.square_sizes: list[Tensor] = []
+
+    def square(self, level: int) -> Structure:
+        """Return A to the power of 2^level."""
+        while len(self.squares) <= level:
+            last = self.squares[-1]
+            if self.counted:
+                self.count(last)
+            self.squares.append(last.compose(last))
+        return self.squares[level]
+
+    def power(self, exponent: int) -> Structure:
+        """Return A to a power of 1 or more."""
+        if exponent < 1:
+            raise ValueError(f"`exponent` is {exponent}: expected 1 or more.")
+        result = None
+        for level in range(exponent.bit_length()):
+            if exponent >> level & 1:
+                factor = self.square(level)
+                result = factor if result is None else result.compose(factor)
+        assert result is not None, "some bit of a positive number is set"
+        return result
+
+    def krylov(self, columns: Tensor, length: int) -> Tensor:
+        """Compute B, A B, A² B, … by doubling: log2(length) products of matrices.
+
+        From the first k blocks and A^k, one product gives the next k: A^k [B … A^(k-1) B]. The
+        result is transposed, time first, which is how executors multiply by it.
+
+        Args:
+            columns (*batch, n, m): B; powers are cast to its dtype to multiply it.
+            length: how many blocks.
+
+        Returns:
+            The blocks, transposed: `(*batch, length, m, n)`.
+
+        Numerical error: block k differs by at most about (n log2 k + 1)·eps·|A|^k |B|.
+        """
+        m = columns.shape[-1]
+        rows = columns.mT  # (*batch, blocks·m, n): the blocks so far, each column a row
+        level = 0
+        while (blocks := 1 << level) < length:
+            power = self.square(level)
+            power = power[..., None] if power.batch_shape else power
+            more = min(blocks, length - blocks)
+            rows = torch.cat([rows, power.to(rows.dtype).apply(rows[..., : more * m, :])], -2)
+            level += 1
+        return rows[..., : length * m, :].unflatten(-2, (length, m))
+
+    def count(self, power: Structure) -> None:
+        """Measure a power that is about to be squared, by its row sums: n² operations."""
+        matrix = blocks_of(power).detach().abs()
+        rows = matrix.sum(-1)
+        self.sizes.append(rows.amax())
+        self.square_sizes.append((matrix @ rows.unsqueeze(-1)).amax())
+
+    def cancellation(self) -> tuple[float, float]:
+        """Say how much squaring cancels.
+
+        Returns:
+            max ‖|A^k|²‖ / max ‖A^k‖ over the powers that were squared, beside sqrt(n), which
+            orthogonal matrices reach; and max ‖|A^k|²‖ itself. Zeros where nothing was counted.
+        """
+        if not self.sizes:
+            return 0.0, 0.0
+        size, square = torch.stack([torch.stack(self.sizes), torch.stack(self.square_sizes)]).amax(
+            -1
+        )
+        n = blocks_of(self.squares[0]).shape[-1]
+        size, square = size.item(), square.item()  # the one place that waits for a device
+        return square / (max(size, 1.0) * n**0.5), square
+
+
+def blocks_of(A: Structure) -> Tensor:
+    """Return the square blocks `(*batch, b, b)` that act on states by themselves; or all of A."""
+    blocks = A.as_block_diagonal()
+    return A.to_dense() if blocks is None else blocks
+
+
+def krylov(A: Structure, columns: Tensor, length: int) -> Tensor:
+    """Compute B, A B, A² B, …, transposed, `(*batch, length, m, n)`; see `Powers.krylov`."""
+    return Powers(A).krylov(columns, length)
+
+
+def matrix_power(A: Structure, exponent: int) -> Structure:
+    """Compute A^exponent by squaring, for exponents of 1 or more."""
+    return Powers(A).power(exponent)
+
+
+def state_kernel(recurrence: LinearRecurrence, length: int, powers: Powers | None = None) -> Tensor:
+    """Compute the states that an impulse leaves, A^k B, in double precision.
+
+    Args:
+        recurrence: a time-invariant recurrence; of one with copies, one copy is taken.
+        length: how many steps.
+        powers: the powers of its A in double precision, where there are some already.
+
+    Returns:
+        The kernel, `(*batch, length, m, n)`.
+    """
+    one = recurrence.per_copy()
+    dtype = double_dtype(one.dtype)
+    if one.B is None:
+        columns = torch.eye(one.A.state_size, dtype=dtype, device=one.device)
+    else:
+        columns = one.B.to(dtype)
+    batch = torch.broadcast_shapes(one.A.batch_shape, columns.shape[:-2])
+    powers = powers or Powers(one.A.to(dtype))
+    return powers.krylov(columns.expand(*batch, -1, -1), length)
+
+
+def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
+    """Read the impulse response off the state kernel: C A^k B, and D added at k = 0.
+
+    Args:
+        recurrence: the recurrence that the kernel belongs to.
+        states (*batch, length, m, n): its state kernel.
+
+    Returns:
+        The kernel, `(*batch, length, m, p)`.
+    """
+    one = recurrence.per_copy()
+    kernel = states
+    if one.C is not None:
+        kernel = states @ one.C.to(states.dtype).mT.unsqueeze(-3)
+    if one.D is None:
+        return kernel
+    through = one.D.to(states.dtype).mT.unsqueeze(-3)
+    batch = torch.broadcast_shapes(kernel.shape[:-3], through.shape[:-3])
+    kernel, through = kernel.expand(*batch, -1, -1, -1), through.expand(*batch, -1, -1, -1)
+    return torch.cat([kernel[..., :1, :, :] + through, kernel[..., 1:, :, :]], -3)
+
+
+def free_response(A: Structure, state: Tensor, length: int) -> Tensor:
+    """Compute the states that an initial state passes through without inputs, A x, A² x, ….
+
+    Args:
+        A: a time-invariant structure of n states.
+        state (*batch, n): x, the state before the first step.
+        length: how many steps.
+
+    Returns:
+        The states, `(*batch, length, n)`.
+    """
+    first = A.apply(state)
+    return krylov(A.to(double_dtype(state.dtype)), first.unsqueeze(-1), length).squeeze(-2)

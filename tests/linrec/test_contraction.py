@@ -1,0 +1,90 @@
+"""Coordinates in which powers stay small, against rational arithmetic."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from linrec import _whole
+from linrec.contraction import contract
+
+FILTERS = {
+    "butter(6, .05)": signal.butter(6, 0.05),
+    "cheby1(6, 1, .1)": signal.cheby1(6, 1, 0.1),
+    "bessel(7, .07)": signal.bessel(7, 0.07),
+    "ellip(7, .7, 41, .013)": signal.ellip(7, 0.7, 41, 0.013),
+    "butter(8, .005), unstable as rounded": signal.butter(8, 0.005),
+}
+
+
+def companion(name: str) -> np.ndarray:
+    return signal.tf2ss(*FILTERS[name])[0]
+
+
+def fractions(matrix: np.ndarray) -> list[list[Fraction]]:
+    return [[Fraction(float(entry)) for entry in row] for row in matrix]
+
+
+def product(left: list[list[Fraction]], right: list[list[Fraction]]) -> list[list[Fraction]]:
+    return [
+        [
+            sum((a * b for a, b in zip(row, column, strict=True)), Fraction(0))
+            for column in zip(*right, strict=True)
+        ]
+        for row in left
+    ]
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_norm_reaches_its_target_from_powers_that_explode(name):
+    A = companion(name)
+    radius = np.abs(np.linalg.eigvals(A)).max()
+    target = (1 + radius) / 2 if radius < 1 else radius * (1 + 1 / 600)
+    assert np.linalg.norm(A, 2) > 20
+    norm = np.linalg.norm(contract(A[None], 600).matrix[0], 2)
+    assert norm <= target * 1.002  # the last stage ends within a thousandth
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_matrix_in_new_coordinates_is_correctly_rounded(name):
+    """T A' = A T holds in rational arithmetic but for one rounding of each entry of A'."""
+    A = companion(name)
+    basis, _, matrix = (each[0] for each in contract(A[None], 600))
+    T, moved = fractions(basis), fractions(matrix)
+    left, right = product(T, moved), product(fractions(A), T)
+    allowed = product(fractions(np.abs(basis)), fractions(np.abs(matrix)))
+    for row_left, row_right, row_allowed in zip(left, right, allowed, strict=True):
+        for a, b, bound in zip(row_left, row_right, row_allowed, strict=True):
+            assert abs(a - b) <= bound * Fraction(2) ** -53 + Fraction(2) ** -90
+
+
+def test_a_stack_of_real_and_one_of_complex_matrices():
+    stack = np.stack([companion("butter(6, .05)"), np.diag(np.full(6, 0.5))])
+    real = contract(stack, 100)
+    assert (real.basis[1] == np.eye(6)).all()  # nothing to do for it
+    turned = stack * np.exp(0.3j)
+    turned_found = contract(turned, 100)
+    for system in range(2):
+        T, X, A = (each[system] for each in turned_found)
+        assert np.linalg.norm(A, 2) < 1
+        assert np.abs(T @ A - turned[system] @ T).max() <= 1e-13 * np.abs(T).max()
+        assert np.abs(X @ T - np.eye(6)).max() < 1e-6
+
+
+def test_a_large_matrix_is_transformed_in_doubles():
+    random = np.random.default_rng(0).standard_normal((96, 96))
+    A = np.triu(random, 1) + np.diag(np.linspace(-0.9, 0.9, 96))
+    A *= 0.3
+    T, _, moved = (each[0] for each in contract(A[None], 100))
+    assert np.linalg.norm(moved, 2) < 1 < np.linalg.norm(A, 2)
+    assert np.linalg.norm(T @ moved - A @ T, 2) <= 1e-12 * np.linalg.norm(T, 2)
+
+
+def test_fixed_point_numbers_are_exact():
+    numbers = np.array([[1.5, -(2.0**-200)], [3e20, 0.0]])
+    assert (_whole.to_float(_whole.to_fixed(numbers)) == numbers).all()
+
+
+def test_an_inverse_that_is_too_far_off_is_refused():
+    assert _whole.similar(np.eye(2), np.eye(2), -np.eye(2)) is None
