@@ -18,8 +18,9 @@ import numpy as np
 
 from linrec import _whole
 
-# Stages end when the norm is this close to the target, or when there have been too many.
-CLOSE, STAGES = 1e-3, 60
+# Stages end when the norm is this close to the target, or when there have been too many. Rounding
+# errors of very ill-conditioned stages add up; another round then starts from the exact matrix.
+CLOSE, STAGES, ROUNDS = 1e-3, 60, 4
 
 # A Gramian of a stage may be this ill-conditioned.
 LARGEST_GRAMIAN = 1e6
@@ -61,27 +62,36 @@ def contract(A: np.ndarray, length: int) -> Contraction:
         from a radius of 1 on, to 1 + 1/length times the radius; it is larger where no Gramian
         could be factored.
     """
-    radius = np.abs(np.linalg.eigvals(A)).max(-1)
-    target = np.maximum((1 + radius) / 2, radius * (1 + 1 / max(length, 1)))
-    found = in_stages(A, np.where(radius < 1, (1 + radius) / 2, target))
-    return exactly(A, found)
-
-
-def in_stages(A: np.ndarray, target: np.ndarray) -> Contraction:
-    """Lower the norm in stages, each by a Gramian that is well enough conditioned."""
     identity = np.broadcast_to(np.eye(A.shape[-1], dtype=A.dtype), A.shape)
-    basis, inverse, matrix = identity.copy(), identity.copy(), A.copy()
-    for _ in range(STAGES):
-        norm = np.linalg.norm(matrix, 2, axis=(-2, -1))
-        if (norm <= target * (1 + CLOSE)).all():
+    found = Contraction(identity.copy(), identity.copy(), A.copy())
+    for _ in range(ROUNDS):
+        # In better coordinates eigenvalues are more accurate, and so is the target.
+        radius = np.abs(np.linalg.eigvals(found.matrix)).max(-1)
+        target = np.where(radius < 1, (1 + radius) / 2, radius * (1 + 1 / max(length, 1)))
+        if is_close(found.matrix, target).all():
             break
-        factor = stage(matrix, target, norm)
+        found = exactly(A, in_stages(found, target))
+    return found
+
+
+def is_close(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Say which matrices have a norm that is close to the target or below."""
+    return np.linalg.norm(matrix, 2, axis=(-2, -1)) <= target * (1 + CLOSE)
+
+
+def in_stages(found: Contraction, target: np.ndarray) -> Contraction:
+    """Lower the norm in stages, each by a Gramian that is well enough conditioned."""
+    basis, inverse, matrix = found
+    for _ in range(STAGES):
+        if is_close(matrix, target).all():
+            break
+        factor = stage(matrix, target)
         matrix = np.linalg.solve(factor, matrix @ factor)
         basis, inverse = basis @ factor, np.linalg.solve(factor, inverse)
     return Contraction(basis, inverse, matrix)
 
 
-def stage(matrix: np.ndarray, target: np.ndarray, norm: np.ndarray) -> np.ndarray:
+def stage(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Find one Cholesky factor for each matrix: that of the smallest r whose Gramian is harmless.
 
     Returns:
@@ -89,10 +99,11 @@ def stage(matrix: np.ndarray, target: np.ndarray, norm: np.ndarray) -> np.ndarra
     """
     systems, n = matrix.shape[0], matrix.shape[-1]
     tried = TRIED if n <= LARGE else TRIED_LARGE
-    lowest = np.maximum(target, norm / 2)
+    norm = np.linalg.norm(matrix, 2, axis=(-2, -1))
+    lowest = np.minimum(np.maximum(target, norm / 2), norm)
     r = lowest[:, None] * (norm / lowest)[:, None] ** (np.arange(tried) / (tried - 1))
     gramians, harmless = sum_gramians(matrix[:, None] / r[..., None, None])
-    harmless &= (norm > target * (1 + CLOSE))[:, None]
+    harmless &= ~is_close(matrix, target)[:, None]
     best = harmless.argmax(-1)  # the first, and so the smallest r
     chosen = gramians[np.arange(systems), best]
     usable = harmless.any(-1)
@@ -133,12 +144,13 @@ def in_real_numbers(matrix: np.ndarray) -> np.ndarray:
     """Write a complex matrix as a real one of twice the size, [[Re, -Im], [Im, Re]]."""
     if not np.iscomplexobj(matrix):
         return matrix
-    return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
+    real, imaginary = np.real(matrix), np.imag(matrix)
+    return np.block([[real, -imaginary], [imaginary, real]])
 
 
 def in_complex_numbers(matrix: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Undo `in_real_numbers`."""
     if not np.iscomplexobj(like):
         return matrix
-    n = like.shape[-1]
+    n = like.shape[-1]  # [[Re, -Im], [Im, Re]]
     return matrix[:n, :n] + 1j * matrix[n:, :n]

@@ -3,6 +3,7 @@
 # Wrong arguments are passed on purpose, and matrices known to be there are used as such.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
 # pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+# pyright: reportOptionalIterable=false
 
 import math
 
@@ -207,8 +208,8 @@ def test_one_system_of_as_many_states_as_inputs_and_frequencies() -> None:
 
 def test_powers_count_what_squaring_cancels():
     """Companion matrices of slow filters cancel; orthogonal and triangular ones do not."""
-    b, a = scipy.signal.butter(6, 0.05)
-    filters = Powers(linrec.Dense(torch.tensor(scipy.signal.tf2ss(b, a)[0])))
+    companion = scipy.signal.tf2ss(*scipy.signal.butter(6, 0.05))[0]
+    filters = Powers(linrec.Dense(torch.tensor(companion)))
     filters.power(512)
     assert filters.cancellation()[0] > 1e3
     rotation = torch.linalg.qr(torch.randn(20, 20, dtype=torch.float64))[0]
