@@ -1,12 +1,49 @@
-"""The Legendre Memory Unit of 2019, one step at a time."""
+"""The Legendre Memory Unit of 2019: its weights, and one step of it."""
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import Self
 
-from linrec import Result
-from lmu.unit import LegendreUnit
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from linrec import Auto, Executor, Result
+from lmu._checks import check_input, check_size
+from lmu.hidden import (
+    HiddenCall,
+    States,
+    hidden_call,
+    is_cell,
+    is_lstm,
+    output_size,
+    unwrapped,
+)
+from lmu.initializers import VOELKER_2019, Initializer, Initializers
+from lmu.memory import LegendreMemory
 
 
-class LMUCell(LegendreUnit):
+@dataclass(frozen=True, eq=False)
+class StepWeights:
+    """What all steps of a call have in common, computed once.
+
+    Attributes:
+        A (order, order): Āᵀ.
+        B (1, order): B̄ᵀ.
+        e_h (hidden_size, channels): transposed; None without this connection.
+        e_m (channels·order, channels): likewise.
+        hidden_mask (rows, hidden_size): what dropout leaves of h on its way to the memory.
+        memory_mask (rows, channels·order): likewise of m.
+    """
+
+    A: Tensor
+    B: Tensor
+    e_h: Tensor | None
+    e_m: Tensor | None
+    hidden_mask: Tensor | None
+    memory_mask: Tensor | None
+
+
+class LMUCell(nn.Module):
     """One step of the Legendre Memory Unit, nonlinear in time as its options have it.
 
         u_t = e_x x_t + e_h h_{t-1} + e_m m_{t-1} + b_u
@@ -22,13 +59,14 @@ class LMUCell(LegendreUnit):
         order: how many polynomials, d, for each.
         theta: the length of the window, in steps.
         hidden: f. None: the outputs are the memory. A cell, `nn.RNNCell`, `nn.GRUCell` or
-            `nn.LSTMCell`, is recurrent. Any other module is applied to each step by itself, such
-            as `nn.Sequential(nn.Linear(...), nn.ReLU())`. It takes `(rows, features)`, the memory,
-            followed by the input with `input_to_hidden`: channels·order, or channels·order +
-            input_size, numbers.
+            `nn.LSTMCell` or a class derived from one, is recurrent. Any other module is applied to
+            each step by itself, such as `nn.Sequential(nn.Linear(...), nn.ReLU())`. It takes
+            `(rows, features)`, the memory, followed by the input with `input_to_hidden`:
+            channels·order, or channels·order + input_size, numbers.
         hidden_to_memory: whether there is e_h.
         memory_to_memory: whether there is e_m.
-        input_to_hidden: whether f sees the input.
+        input_to_hidden: whether f sees the input. Without f: whether the outputs are the memory
+            followed by the input.
         input_projection: whether there are e_x and b_u; without, u = x + ... and channels =
             input_size.
         bias: whether there is b_u.
@@ -42,10 +80,15 @@ class LMUCell(LegendreUnit):
         executor: how the memory is run where it can run in parallel, in `LMU`.
 
     The state is one tensor `(*batch, state_size)`: the memory, followed by h, and c of an LSTM,
-    where they are needed for the next step.
+    where they are needed for the next step. `LMU` has the same keys in its state dict.
+
+    A module that is tried to learn its size, one of no torch cell's class, is called once on zeros.
+    It is always called as what it is, with its hooks and parametrisations, on tensors that are not
+    the unit's own state, so that it may write into them. Initialisers leave alone what is
+    parametrised.
 
     Raises:
-        ValueError: sizes that do not fit together, or a connection from or to no hidden module.
+        ValueError: sizes that do not fit together, or a connection from no hidden module.
         TypeError: a hidden module that does not return one tensor, such as `nn.LSTM`.
 
     Example:
@@ -60,6 +103,260 @@ class LMUCell(LegendreUnit):
         Voelker, Kajić and Eliasmith 2019, Legendre Memory Units, eqs 1-7.
     """
 
+    def __init__(
+        self,
+        input_size: int,
+        channels: int,
+        order: int,
+        theta: float,
+        hidden: nn.Module | None = None,
+        *,
+        hidden_to_memory: bool = False,
+        memory_to_memory: bool = False,
+        input_to_hidden: bool = False,
+        input_projection: bool = True,
+        bias: bool = False,
+        trainable_theta: bool = False,
+        discretizer: str = "zoh",
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        initializers: Initializers = VOELKER_2019,
+        executor: Executor = Auto(),
+    ) -> None:
+        super().__init__()
+        if not isinstance(input_size, int) or input_size < 1:
+            raise ValueError(
+                f"`input_size` is {input_size!r}: expected a whole number of 1 or more."
+            )
+        if not input_projection and channels != input_size:
+            raise ValueError(
+                f"`channels` is {channels} and `input_size` {input_size}: without a projection "
+                "the inputs are the channels. Pass equal numbers, or `input_projection=True`."
+            )
+        for name, share in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not 0 <= share < 1:
+                raise ValueError(f"`{name}` is {share}: expected a share from 0 to below 1.")
+        if hidden_to_memory and hidden is None:
+            raise ValueError(
+                "`hidden_to_memory` is True, but `hidden` is None: expected a module to connect. "
+                "Pass `hidden=...`, or `hidden_to_memory=False`."
+            )
+        self.memory = LegendreMemory(
+            channels, order, theta, discretizer, trainable_theta, executor=executor
+        )
+        self.input_size, self.channels, self.order = input_size, channels, order
+        self.memory_size = channels * order
+        self.input_to_hidden = input_to_hidden
+        self.hidden = hidden
+        seen = self.memory_size + input_size * input_to_hidden
+        self.output_size = seen if hidden is None else output_size(hidden, seen)
+        self.input_to_memory = nn.Linear(input_size, channels, bias) if input_projection else None
+        self.hidden_to_memory = (
+            nn.Linear(self.output_size, channels, False) if hidden_to_memory else None
+        )
+        self.memory_to_memory = (
+            nn.Linear(self.memory_size, channels, False) if memory_to_memory else None
+        )
+        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
+        self.initializers = initializers
+        self.reset_parameters()
+
+    @classmethod
+    def original(
+        cls,
+        input_size: int,
+        hidden_size: int,
+        order: int,
+        theta: float,
+        *,
+        trainable_theta: bool = False,
+        discretizer: str = "zoh",
+        initializers: Initializers = VOELKER_2019,
+    ) -> Self:
+        """Make the unit of 2019: one channel, tanh units, all connections, no biases.
+
+        Args:
+            input_size: the size of x.
+            hidden_size: how many tanh units.
+            order: how many polynomials, d.
+            theta: the length of the window, in steps.
+            trainable_theta: whether the length of the window is trained.
+            discretizer: "zoh" or "euler".
+            initializers: how the weights begin.
+
+        Returns:
+            The unit, of which the state is the memory and then h.
+        """
+        return cls(
+            input_size,
+            1,
+            order,
+            theta,
+            nn.RNNCell(order + input_size, hidden_size, bias=False),
+            hidden_to_memory=True,
+            memory_to_memory=True,
+            input_to_hidden=True,
+            trainable_theta=trainable_theta,
+            discretizer=discretizer,
+            initializers=initializers,
+        )
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew; of the hidden module those that have an initialiser."""
+        chosen = self.initializers
+        for connection, initializer in (
+            (self.input_to_memory, chosen.input_to_memory),
+            (self.hidden_to_memory, chosen.hidden_to_memory),
+            (self.memory_to_memory, chosen.memory_to_memory),
+        ):
+            if connection is not None:
+                fill(connection.weight, initializer)
+        if self.input_to_memory is not None and self.input_to_memory.bias is not None:
+            nn.init.zeros_(self.input_to_memory.bias)
+        weight = first_weight(self.hidden)
+        if weight is not None:
+            fill(weight[:, : self.memory_size], chosen.memory_to_hidden)
+            if self.input_to_hidden:
+                fill(weight[:, self.memory_size :], chosen.input_to_hidden)
+        cell = unwrapped(self.hidden)
+        if isinstance(cell, nn.RNNCellBase):
+            fill(cell._parameters.get("weight_hh"), chosen.hidden_to_hidden)
+
+    @property
+    def hidden_states(self) -> int:
+        """How many tensors the next step is told of the hidden module.
+
+        Of an LSTM h and c, of another cell h, of other modules h if the memory is told of it.
+        """
+        if is_cell(self.hidden):
+            return 1 + is_lstm(self.hidden)
+        return int(self.hidden_to_memory is not None)
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers are kept from step to step."""
+        return self.memory_size + self.hidden_states * self.output_size
+
     def forward(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `step`."""
         return self.step(input, state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step.
+
+        Args:
+            input (*batch, input_size): x_t.
+            state (*batch, state_size): what the step before returned. None: zeros.
+
+        Returns:
+            `outputs (*batch, output_size)` and `final_state (*batch, state_size)`.
+        """
+        check_input("input", input, self.input_size, self.dtype)
+        batch = input.shape[:-1]
+        rows = input.reshape(batch.numel(), self.input_size)
+        weights, hidden = self.step_weights(rows), self.hidden_call()
+        memory, states = self.unpacked(state, rows, batch)
+        drive, given = (f(rows.unsqueeze(1)).squeeze(1) for f in (self.drive, hidden.inputs))
+        memory = self.next_memory(weights, drive, memory.to(self.dtype), states)
+        output, states = hidden.step(memory, given, states)
+        state = torch.cat([memory, *states], -1)
+        return Result(output.view(*batch, self.output_size), state.view(*batch, state.shape[-1]))
+
+    def step_weights(self, rows: Tensor) -> StepWeights:
+        """Discretise and transpose the matrices for all steps of a call, and draw the dropout."""
+        recurrence = self.memory.recurrence
+        e_h, e_m = self.hidden_to_memory, self.memory_to_memory
+        assert recurrence.B is not None
+        return StepWeights(
+            recurrence.A.to_dense().mT,
+            recurrence.B.mT,
+            None if e_h is None else e_h.weight.mT,
+            None if e_m is None else e_m.weight.mT,
+            None if e_h is None else self.mask(rows, self.output_size, self.dropout),
+            None if e_m is None else self.mask(rows, self.memory_size, self.recurrent_dropout),
+        )
+
+    def hidden_call(self, padded: bool = False) -> HiddenCall:
+        """Find out how the hidden module is called, which can change between calls."""
+        return hidden_call(
+            self.hidden,
+            self.memory_size,
+            self.input_size * self.input_to_hidden,
+            self.output_size,
+            self.hidden_states,
+            self.dtype,
+            padded,
+        )
+
+    def mask(self, rows: Tensor, size: int, share: float) -> Tensor | None:
+        """Draw what dropout multiplies by, `(rows, size)`: the same at every step of a call."""
+        if not self.training or not share:
+            return None
+        return dropout(rows.new_ones(len(rows), size), share)
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        """Compute e_x x + b_u for `inputs (rows, time, input_size)`."""
+        mask = self.mask(inputs, self.input_size, self.dropout)
+        inputs = inputs if mask is None else inputs * mask.unsqueeze(1)
+        return inputs if self.input_to_memory is None else self.input_to_memory(inputs)
+
+    def next_memory(
+        self, weights: StepWeights, drive: Tensor, memory: Tensor, states: States
+    ) -> Tensor:
+        """Compute m_t for a batch of rows from m_{t-1}, h_{t-1} and e_x x_t + b_u."""
+        u = drive
+        if weights.e_h is not None:
+            u = torch.addmm(u, kept_of(states[0], weights.hidden_mask), weights.e_h)
+        if weights.e_m is not None:
+            u = torch.addmm(u, kept_of(memory, weights.memory_mask), weights.e_m)
+        # Āᵀ and B̄ᵀ serve all channels, which stand in rows of their own meanwhile.
+        driven = u.reshape(-1, 1) * weights.B
+        memory = torch.addmm(driven, memory.view(-1, self.order), weights.A)
+        return memory.view(len(u), self.memory_size)
+
+    def unpacked(
+        self, state: Tensor | None, rows: Tensor, batch: torch.Size
+    ) -> tuple[Tensor, States]:
+        """Take a state apart into memory and hidden states, with the batch in rows."""
+        sizes = [self.memory_size, *[self.output_size] * self.hidden_states]
+        size, dtype = sum(sizes), self.dtype
+        if state is None:
+            state = rows.new_zeros(len(rows), size, dtype=dtype)
+        else:
+            check_size("state", state, size)
+            state = state.expand(*batch, -1).reshape(len(rows), size)
+        memory, *states = state.split(sizes, -1)
+        return memory.contiguous(), tuple(part.to(dtype) for part in states)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the memory, which is that of the whole unit."""
+        memory = self.memory
+        return (memory.A if memory.log_theta is None else memory.log_theta).dtype
+
+    def extra_repr(self) -> str:
+        """Say its sizes."""
+        return f"{self.input_size}, output_size={self.output_size}, state_size={self.state_size}"
+
+
+def first_weight(hidden: nn.Module | None) -> Tensor | None:
+    """Find the matrix that a hidden module's input meets first; None if it is computed."""
+    cell = unwrapped(hidden)
+    if cell is None:
+        return None
+    if isinstance(cell, nn.RNNCellBase):
+        return cell._parameters.get("weight_ih")
+    first = next((m for m in cell.modules() if isinstance(m, nn.Linear)), None)
+    return None if first is None else first._parameters.get("weight")
+
+
+def fill(weight: Tensor | None, initializer: Initializer | None) -> None:
+    """Let an initialiser fill a matrix, or a part of one."""
+    if weight is not None and initializer is not None:
+        with torch.no_grad():
+            initializer(weight)
+
+
+def kept_of(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Drop what a mask drops."""
+    return values if mask is None else values * mask

@@ -45,8 +45,8 @@ LAYERS = {
         11 .
     """,
     "lmu": """
-        0  derive legendre
-        1  initializers memory < unit < cell
+        0  _checks derive legendre
+        1  hidden initializers memory < cell
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
            layers.stack < layers.blocks < layers
         3  models.network models.words models.attention

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
+from lmu._checks import check_size
 from lmu.layers.layer import Layer, as_lengths, own_steps, without_padding
-from lmu.unit import check_size
 
 
 class Bidirectional(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
-from lmu.unit import check_input
+from lmu._checks import check_input
 
 
 class Layer(nn.Module, ABC):

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from linrec import Result
+from lmu._checks import check_size
 from lmu.layers.layer import Layer, as_lengths, check_step, check_steps, without_padding
-from lmu.unit import check_size
 
 
 class LSTM(Layer):

@@ -176,6 +176,10 @@ class ParallelLMU(Layer):
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Compute what is remembered, u = f₁(U_x x + b_u), for `inputs (*batch, input_size)`."""
+        if isinstance(self.encoder, nn.Identity) and not isinstance(
+            self.input_activation, nn.Identity
+        ):
+            inputs = inputs.clone()  # an activation may work in place
         return self.input_activation(self.encoder(inputs))
 
     def read(self, memory: Tensor, inputs: Tensor) -> Tensor:

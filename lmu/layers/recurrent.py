@@ -8,6 +8,8 @@ from torch import Tensor
 
 import linrec
 from linrec import LinearRecurrence, Result
+from lmu.cell import LMUCell
+from lmu.hidden import HiddenCall, States, is_cell
 from lmu.layers.layer import (
     Layer,
     as_lengths,
@@ -16,7 +18,6 @@ from lmu.layers.layer import (
     own_steps,
     without_padding,
 )
-from lmu.unit import LegendreUnit
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Form:
         return "\n".join(lines if self.executors is None else [*lines, str(self.executors)])
 
 
-class LMU(LegendreUnit, Layer):
+class LMU(LMUCell, Layer):
     """The Legendre Memory Unit over whole sequences.
 
         u_t = e_x x_t + e_h h_{t-1} + e_m m_{t-1} + b_u
@@ -70,7 +71,8 @@ class LMU(LegendreUnit, Layer):
             is given `(rows, features)`, the steps of all sequences, in every form.
         hidden_to_memory: whether there is e_h.
         memory_to_memory: whether there is e_m.
-        input_to_hidden: whether f sees the input.
+        input_to_hidden: whether f sees the input. Without f: whether the outputs are the memory
+            followed by the input.
         input_projection: whether there are e_x and b_u.
         bias: whether there is b_u.
         trainable_theta: whether the length of the window is trained.
@@ -82,7 +84,7 @@ class LMU(LegendreUnit, Layer):
         executor: how the memory is run where it runs in parallel.
 
     Raises:
-        ValueError: sizes that do not fit together, or a connection from or to no hidden module.
+        ValueError: sizes that do not fit together, or a connection from no hidden module.
         TypeError: a hidden module that does not return one tensor, such as `nn.LSTM`.
 
     Example:
@@ -119,24 +121,26 @@ class LMU(LegendreUnit, Layer):
             `outputs (*batch, time, output_size)` and the state at each sequence's own end,
             `final_state (*batch, state_size)`.
         """
-        inputs, memory, carried, lengths, batch = self.arranged(inputs, initial_state, lengths)
+        inputs, memory, states, lengths, batch = self.arranged(inputs, initial_state, lengths)
         mask = None if lengths is None else own_steps(inputs, lengths)
+        hidden = self.hidden_call(padded=mask is not None)
         if self.why_memory_steps() is not None:
-            outputs, memory, carried = self.all_by_steps(inputs, memory, carried, mask)
+            outputs, memory, states = self.all_by_steps(hidden, inputs, memory, states, mask)
         else:
             memories, memory = self.memory.plans.run(
                 self.recurrence(), self.drive(inputs), known(initial_state, memory), lengths
             )
             if self.why_hidden_steps() is not None:
-                outputs, carried = self.hidden_by_steps(memories, inputs, carried, mask)
+                outputs, states = self.hidden_by_steps(hidden, memories, inputs, states, mask)
             else:
                 # One axis of rows, as in `step`: a module may say which axis it works on.
                 rows = memories.flatten(0, 1), inputs.flatten(0, 1)
-                outputs = self.respond(None, *rows, ())[0].unflatten(0, inputs.shape[:2])
+                own = None if mask is None else mask.flatten(0, 1)
+                outputs = hidden.step(*rows, (), own)[0].unflatten(0, inputs.shape[:2])
         if mask is not None:
             outputs = torch.where(mask, outputs, 0)
-        state = torch.cat([memory, *carried], -1)
-        return Result(outputs.view(*batch, *outputs.shape[1:]), state.view(*batch, self.state_size))
+        state = torch.cat([memory, *states], -1)
+        return Result(outputs.view(*batch, *outputs.shape[1:]), state.view(*batch, state.shape[-1]))
 
     def final(
         self,
@@ -162,10 +166,13 @@ class LMU(LegendreUnit, Layer):
         last, memory = self.memory.plans.final(
             self.recurrence(), self.drive(inputs), known(initial_state, memory), lengths
         )
-        outputs, _ = self.respond(None, last, last_own_step(inputs, lengths), ())
-        if lengths is not None:
-            outputs = torch.where(lengths.unsqueeze(-1) > 0, outputs, 0)
-        return Result(outputs.view(*batch, self.output_size), memory.view(*batch, self.state_size))
+        own = None if lengths is None else lengths.unsqueeze(-1) > 0
+        hidden = self.hidden_call(padded=own is not None)
+        outputs, _ = hidden.step(last, last_own_step(inputs, lengths), (), own)
+        if own is not None:
+            outputs = torch.where(own, outputs, 0)
+        state = memory.clone()  # without a module the outputs are the memory
+        return Result(outputs.view(*batch, self.output_size), state.view(*batch, state.shape[-1]))
 
     def explain(self, length: int, batch_shape: Sequence[int] = ()) -> Form:
         """Say what runs in parallel over time and what does not, and why.
@@ -200,7 +207,7 @@ class LMU(LegendreUnit, Layer):
 
     def why_hidden_steps(self) -> str | None:
         """Say why the hidden module cannot run in parallel over time; None if it can."""
-        return f"since {type(self.hidden).__name__} is recurrent" if self.recurrent else None
+        return f"since {type(self.hidden).__name__} is recurrent" if is_cell(self.hidden) else None
 
     def recurrence(self) -> LinearRecurrence:
         """Make the memory's recurrence, with e_m in it: m_t = (Ā + B̄ e_m) m_{t-1} + B̄ u_t."""
@@ -213,44 +220,54 @@ class LMU(LegendreUnit, Layer):
 
     def arranged(
         self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor | None, torch.Size]:
+    ) -> tuple[Tensor, Tensor, States, Tensor | None, torch.Size]:
         """Check a call, put the batch into rows, and zeros into the padding."""
         check_steps(self, inputs)
         batch, count = inputs.shape[:-2], inputs.shape[:-2].numel()
         if lengths is not None:
             lengths = as_lengths(lengths, inputs).reshape(count)
         rows = without_padding(inputs.reshape(count, *inputs.shape[-2:]), lengths)
-        memory, carried = self.unpacked(state, rows, batch)
-        return rows, memory, carried, lengths, batch
+        memory, states = self.unpacked(state, rows, batch)
+        return rows, memory, states, lengths, batch
 
     def all_by_steps(
-        self, inputs: Tensor, memory: Tensor, carried: tuple[Tensor, ...], mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        self,
+        hidden: HiddenCall,
+        inputs: Tensor,
+        memory: Tensor,
+        states: States,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor, States]:
         """Run memory and hidden module one step after the other."""
-        update = self.update(inputs)
-        memory = memory.to(self.dtype)
+        weights, memory = self.step_weights(inputs), memory.to(self.dtype)
         drives = self.drive(inputs).unbind(1)
         own = [None] * len(drives) if mask is None else mask.unbind(1)
         outputs = []
-        for drive, below, active in zip(drives, self.below(inputs).unbind(1), own, strict=True):
-            output, following, next_carried = self.advance(update, drive, below, memory, carried)
+        for drive, given, active in zip(drives, hidden.inputs(inputs).unbind(1), own, strict=True):
+            following = self.next_memory(weights, drive, memory, states)
+            output, after = hidden.step(following, given, states, active)
             memory = kept(active, following, memory)
-            carried = tuple(map(kept, [active] * self.carried, next_carried, carried))
+            states = tuple(map(kept, [active] * len(states), after, states))
             outputs.append(output)
-        return self.stacked(outputs, memory), memory, carried
+        return self.stacked(outputs, memory), memory, states
 
     def hidden_by_steps(
-        self, memories: Tensor, inputs: Tensor, carried: tuple[Tensor, ...], mask: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self,
+        hidden: HiddenCall,
+        memories: Tensor,
+        inputs: Tensor,
+        states: States,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, States]:
         """Run the hidden module alone, one step after the other."""
         own = [None] * inputs.shape[1] if mask is None else mask.unbind(1)
-        units, each = self.units(), (memories, self.below(inputs))
+        each = zip(memories.unbind(1), hidden.inputs(inputs).unbind(1), own, strict=True)
         outputs = []
-        for memory, below, active in zip(*(part.unbind(1) for part in each), own, strict=True):
-            output, following = self.respond(units, memory, below, carried)
-            carried = tuple(map(kept, [active] * self.carried, following, carried))
+        for memory, given, active in each:
+            output, after = hidden.step(memory, given, states, active)
+            states = tuple(map(kept, [active] * len(states), after, states))
             outputs.append(output)
-        return self.stacked(outputs, memories), carried
+        return self.stacked(outputs, memories), states
 
     def stacked(self, outputs: list[Tensor], like: Tensor) -> Tensor:
         """Put steps side by side, `(rows, time, output_size)`, also when there are none."""

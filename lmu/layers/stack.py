@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
+from lmu._checks import check_size
 from lmu.layers.layer import Layer, check_steps, without_padding
-from lmu.unit import check_size
 
 
 class Stack(Layer):

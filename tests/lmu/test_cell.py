@@ -16,6 +16,7 @@ from scipy.linalg import expm
 from torch import Tensor, nn
 
 import lmu
+from lmu.hidden import ModuleCall, NoModule, PlainRNN
 
 INPUTS, CHANNELS, ORDER, THETA, UNITS, STEPS = 3, 2, 4, 20.0, 5, 17
 MEMORY = CHANNELS * ORDER
@@ -41,7 +42,7 @@ CASES = [
     (hidden, connections)
     for hidden in HIDDEN
     for connections in CONNECTIONS
-    if hidden != "none" or connections not in ("input", "hidden", "all")
+    if hidden != "none" or connections not in ("hidden", "all")
 ]
 EPS = torch.finfo(torch.float64).eps
 
@@ -115,10 +116,14 @@ def equations(made: lmu.LMU, x: np.ndarray, state: np.ndarray) -> tuple[np.ndarr
         if "memory_to_memory.weight" in w:
             u = u + w["memory_to_memory.weight"] @ m.flatten()
         m = m @ A_bar.T + u[:, None] @ B_bar.T
-        seen = np.concatenate([m.flatten(), x_t]) if made.feeds_input else m.flatten()
+        seen = np.concatenate([m.flatten(), x_t]) if made.input_to_hidden else m.flatten()
         h, c = hidden_step(made.hidden, w, seen, h, c)
         outputs.append(h)
-    kept = [m.flatten(), h if made.carried else h[:0], c if made.carried == 2 else h[:0]]
+    kept = [
+        m.flatten(),
+        h if made.hidden_states else h[:0],
+        c if made.hidden_states == 2 else h[:0],
+    ]
     return np.array(outputs), np.concatenate(kept)
 
 
@@ -251,15 +256,16 @@ def test_it_says_what_is_parallel_and_is(
 
     stepped: list[str] = []
 
-    def counted(name: str) -> None:
-        real = getattr(made, name)
-        monkeypatch.setattr(made, name, lambda *a: (stepped.append(name), real(*a))[1])
+    def counted(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a: (stepped.append(name), real(*a))[1])
 
-    counted("advance")
-    counted("respond")
+    counted(made, "next_memory")
+    for kind in (NoModule, PlainRNN, ModuleCall):
+        counted(kind, "step")
     made(inputs(2))
-    assert stepped.count("advance") == (0 if memory else STEPS)
-    assert stepped.count("respond") == (1 if hidden else STEPS)
+    assert stepped.count("next_memory") == (0 if memory else STEPS)
+    assert stepped.count("step") == (1 if hidden else STEPS)
 
 
 def test_the_last_step_alone_does_not_compute_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,10 +357,6 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "no hidden module to tell of": (
         lambda: lmu.LMU(1, 1, 4, 9.0, hidden_to_memory=True),
         "`hidden_to_memory` is True, but `hidden` is None",
-    ),
-    "no hidden module to tell": (
-        lambda: lmu.LMU(1, 1, 4, 9.0, input_to_hidden=True),
-        "`input_to_hidden` is True, but `hidden` is None",
     ),
     "cell of another size": (
         lambda: lmu.LMU(1, 1, 4, 9.0, nn.RNNCell(3, 2)),

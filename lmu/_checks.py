@@ -1,0 +1,24 @@
+"""What is asked of the tensors that layers are given."""
+
+import torch
+from torch import Tensor
+
+
+def check_size(name: str, tensor: Tensor, size: int) -> None:
+    """Refuse a tensor whose last axis does not fit."""
+    if tensor.ndim < 1 or tensor.shape[-1] != size:
+        raise ValueError(
+            f"`{name}` has shape {tuple(tensor.shape)}: expected {size} numbers on the last "
+            f"axis, (*batch, {size})."
+        )
+
+
+def check_input(name: str, tensor: Tensor, size: int, dtype: torch.dtype) -> None:
+    """Refuse a tensor whose last axis does not fit, or whose dtype is not that of the weights."""
+    check_size(name, tensor, size)
+    # Autocast casts by itself what meets weights.
+    if tensor.dtype != dtype and not torch.is_autocast_enabled(tensor.device.type):
+        raise TypeError(
+            f"`{name}` has dtype {tensor.dtype}: expected {dtype}, that of the weights. Pass "
+            f"`{name}.to({dtype})`."
+        )
