@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from lmu.commands.options import Threads, explained, make_folder
+from lmu.files import DamagedFile, read_text
 from lmu.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
 from lmu.speedup.chart import chart
 from lmu.tables import show, speedup_tables
@@ -27,6 +28,15 @@ def chosen(names: list[str], longest: int) -> list[Case]:
     if OVER_LENGTH in names:
         cases += [over_length(length) for length in LENGTHS if length <= longest]
     return cases
+
+
+def kept_in(path: Path) -> Speedups:
+    """Read the timings that are in a folder already."""
+    text = read_text(path)
+    try:
+        return Speedups.from_json(text)
+    except ValueError as error:
+        raise DamagedFile(f"`{path}`: {error} Delete it, or give another folder.") from None
 
 
 def speedup(
@@ -54,7 +64,7 @@ def speedup(
         kept = None if output is None else output / "speedup.json"
         found = Speedups.here()
         if kept is not None and kept.is_file():
-            found = Speedups.from_json(kept.read_text())
+            found = kept_in(kept)
         if found.hardware != Speedups.here().hardware:
             raise ValueError(
                 f"`{kept}` has timings of another machine ({found.hardware}): expected this one's "
@@ -66,8 +76,10 @@ def speedup(
         with console.status(f"{case.title}: the unit of 2019 takes seconds a step"):
             found = found.with_case(measure(case, turns, seconds))
         if kept is not None:
-            write(kept, found.to_json().encode())
+            with explained():
+                write(kept, found.to_json().encode())
     show(speedup_tables(found), console)
     if output is not None:
-        write(output / "speedup.png", chart(found))
+        with explained():
+            write(output / "speedup.png", chart(found))
         console.print(f"Written to {output}.")

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from lmu.commands.options import explained
 from lmu.experiments import EXPERIMENTS
+from lmu.files import read_text
 from lmu.tables import (
     measured,
     recorded,
@@ -17,6 +18,8 @@ from lmu.tables import (
     written_into,
 )
 from lmu.training import RESULT, write
+
+PAGE = 2**24  # bytes of a page, at most
 
 
 def table(
@@ -28,12 +31,16 @@ def table(
         typer.Option(help="A page to write the tables into, between its marks, instead."),
     ] = None,
 ) -> None:
-    """Show the papers' tables with recorded results beside them."""
+    """Show the papers' tables with recorded results beside them.
+
+    A result of yours that cannot be read is named, and left out; the exit status is 1 then.
+    """
+    damaged: list[Exception] = []
     with explained():
         results = recorded()
         if runs is not None:
-            yours = recorded(runs, yours=True)
-            if not yours:
+            yours = recorded(runs, yours=True, damaged=damaged)
+            if not yours and not damaged:
                 raise FileNotFoundError(
                     f"`{runs}` holds no `{RESULT}`: expected the folder of a run that has ended, "
                     "or a folder of such. Give it with `--runs FOLDER`."
@@ -44,8 +51,13 @@ def table(
             "speedup": speedup_tables(measured()),
         }
         if markdown is not None:
-            page = markdown.read_text(encoding="utf-8")
+            page = read_text(markdown, PAGE)
             write(markdown, written_into(page, tables).encode())
-            return
-    for own in tables.values():
-        show(own, Console())
+    if markdown is None:
+        for own in tables.values():
+            show(own, Console())
+    for error in damaged:
+        typer.echo(f"error: {error}", err=True)
+    if damaged:
+        typer.echo(f"{len(damaged)} of your results are left out of the tables.", err=True)
+        raise typer.Exit(1)

@@ -1,12 +1,17 @@
 """Finding a data set's files: in a folder of yours or downloaded, and checked in both cases."""
 
-import gzip
 import os
 import sys
-import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
+
+from lmu.files import lines_of, unpacked
+
+GIBIBYTE = 2**30
+REMEDY = "Replace it, or delete it to have it downloaded."
 
 
 @dataclass(frozen=True)
@@ -21,12 +26,58 @@ class DataFile:
             file will do as well, and who reads it says what is missing.
         urls: where to download it, in the order to try.
         source: what to say of a file that cannot be downloaded by itself: where it can be had.
+        largest: bytes of the uncompressed content, at most. What has more is refused before it is
+            read, and what unpacks to more as soon as it does.
     """
 
     path: str
     sha256: str | None = None
     urls: tuple[str, ...] = ()
     source: str = ""
+    largest: int = GIBIBYTE
+
+
+def find(file: DataFile, folder: str | os.PathLike[str] | None = None) -> Path:
+    """Find a file in the data folder, without any network, or download it into the user's cache.
+
+    Args:
+        file: which one.
+        folder: the data folder; None takes the environment variable `LMU_DATA`, if it is set.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        FileNotFoundError: the data folder does not exist, or the file is in none and cannot be
+            downloaded.
+    """
+    place = data_folder(folder)
+    if place is None:
+        return _downloaded(file, "no data folder was given")
+    for path in (place / file.path, place / file.path.removesuffix(".gz")):
+        if path.is_file():
+            return path
+    return _downloaded(file, f"`{place / file.path}` does not exist")
+
+
+def opened(
+    file: DataFile, folder: str | os.PathLike[str] | None = None
+) -> AbstractContextManager[BinaryIO]:
+    """Open a file for reading, uncompressed. At its end its checksum is compared.
+
+    Args:
+        file: which one.
+        folder: the data folder; None takes the environment variable `LMU_DATA`, if it is set.
+
+    Returns:
+        The stream, to be used in a `with`; its `name` is the path.
+
+    Raises:
+        FileNotFoundError: as `find` does.
+        ValueError: here or while reading: the file is damaged, too large, or not the published one.
+        OSError: it cannot be read.
+    """
+    return unpacked(find(file, folder), file.largest, checksum=file.sha256, mend=REMEDY)
 
 
 def read(file: DataFile, folder: str | os.PathLike[str] | None = None) -> bytes:
@@ -45,15 +96,22 @@ def read(file: DataFile, folder: str | os.PathLike[str] | None = None) -> bytes:
     Raises:
         FileNotFoundError: the data folder does not exist, or the file is in none and cannot be
             downloaded.
-        ValueError: the file is truncated or its content is not the published one.
+        ValueError: the file is truncated, too large, or its content is not the published one.
+        OSError: it cannot be read.
     """
-    place = data_folder(folder)
-    if place is None:
-        return _downloaded(file, "no data folder was given")
-    for path in (place / file.path, place / file.path.removesuffix(".gz")):
-        if path.is_file():
-            return _checked(file, path, "Replace it, or delete it to have it downloaded.")
-    return _downloaded(file, f"`{place / file.path}` does not exist")
+    with opened(file, folder) as stream:
+        return stream.read()
+
+
+def read_lines(file: DataFile, folder: str | os.PathLike[str] | None = None) -> Iterator[str]:
+    """Read a file of text in UTF-8 line by line.
+
+    Raises:
+        FileNotFoundError: as `find` does.
+        ValueError: as `opened` does; or the text is of another encoding.
+    """
+    with opened(file, folder) as stream:
+        yield from lines_of(stream, stream.name)
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
@@ -74,26 +132,7 @@ def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
     return Path(folder)
 
 
-def _checked(file: DataFile, path: Path, remedy: str) -> bytes:
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(
-                f"`{path}` cannot be uncompressed ({error}): expected a whole gzip file"
-                + (f" of content with SHA-256 {file.sha256}. " if file.sha256 else ". ")
-                + remedy
-            ) from None
-    got = sha256(content).hexdigest()
-    if file.sha256 not in (None, got):
-        raise ValueError(
-            f"The content of `{path}` has SHA-256 {got}: expected {file.sha256}. {remedy}"
-        )
-    return content
-
-
-def _downloaded(file: DataFile, why: str) -> bytes:
+def _downloaded(file: DataFile, why: str) -> Path:
     # pooch is needed for nothing else: who has the files need not have it.
     import pooch
 
@@ -109,7 +148,11 @@ def _downloaded(file: DataFile, why: str) -> bytes:
                 path=cache.parent,
                 progressbar=sys.stderr.isatty(),
             )
-            return _checked(file, cache, "The next address is tried.")
+            mend = "The next address is tried."
+            with unpacked(cache, file.largest, checksum=file.sha256, mend=mend) as stream:
+                while stream.read(2**20):
+                    pass  # at the end it has been checked
+            return cache
         except (OSError, ValueError) as error:
             cache.unlink(missing_ok=True)
             failures.append(f"\n  {url}: {error}")

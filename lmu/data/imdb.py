@@ -1,23 +1,23 @@
 """IMDB: film reviews, for or against, and more of them that say not which."""
 
-import io
 import os
 import re
-import tarfile
 from collections.abc import Iterator
 
 import torch
 
-from lmu.data.files import DataFile, read
+from lmu.data.files import DataFile, opened
 from lmu.data.splits import Split
 from lmu.data.vocabulary import Vocabulary
+from lmu.files import DamagedFile, decoded, tar_members
 
 PUBLISHED = DataFile(
     "imdb/aclImdb_v1.tar.gz",
     urls=("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",),
+    largest=2**30,  # the tar has half of it
 )
 LABELLED = 25_000  # reviews to train on, and as many to test
-MEMBER = re.compile(r"aclImdb/(train|test)/(neg|pos|unsup)/(\d+)_(\d+)\.txt")
+MEMBER = re.compile(r"aclImdb/(train|test)/(neg|pos|unsup)/([0-9]{1,9})_([0-9]{1,9})\.txt")
 
 # What GloVe takes for words: "do" and "n't", "it" and "'s", each mark of punctuation by itself.
 WORD = re.compile(r"\w+(?=n't)|n't|'\w+|\w+|[^\w\s]")
@@ -73,7 +73,7 @@ def imdb_reviews(
     References:
         Maas et al. 2011, Learning Word Vectors for Sentiment Analysis.
     """
-    numbered = sorted(_members(read(PUBLISHED, folder), unlabelled))
+    numbered = sorted(_members(folder, unlabelled))
     reviews = Reviews({(part, label): [] for part in ("train", "test") for label in ("neg", "pos")})
     for part, label, _, text in numbered:
         reviews.setdefault((part, label), []).append(words_of(text))
@@ -85,20 +85,28 @@ def imdb_reviews(
     return reviews
 
 
-def _members(archive: bytes, unlabelled: bool) -> Iterator[tuple[str, str, int, str]]:
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as members:
-            for member in members:
-                named = MEMBER.fullmatch(member.name)
-                if named is None or (named[2] == "unsup" and not unlabelled):
-                    continue
-                content = members.extractfile(member)
-                assert content is not None  # a member of such a name is a file
-                yield named[1], named[2], int(named[3]), content.read().decode("utf-8", "replace")
-    except tarfile.TarError as error:
-        raise ValueError(
-            f"`{PUBLISHED.path}` cannot be read ({error}): expected a tar archive. Replace it."
-        ) from None
+def _members(
+    folder: str | os.PathLike[str] | None, unlabelled: bool
+) -> Iterator[tuple[str, str, int, str]]:
+    """Read the part, the label, the number and the text of each review."""
+
+    def wanted(name: str) -> bool:
+        named = MEMBER.fullmatch(name)
+        return named is not None and (named[2] != "unsup" or unlabelled)
+
+    known: set[str] = set()
+    with opened(PUBLISHED, folder) as stream:
+        for name, content in tar_members(stream, stream.name, wanted):
+            named = MEMBER.fullmatch(name)
+            assert named is not None  # it was wanted
+            if name in known:
+                raise DamagedFile(
+                    f"`{stream.name}` has the member `{name}` twice: expected each review once. "
+                    "Replace it."
+                )
+            known.add(name)
+            text = decoded(content, f"{stream.name}: {name}")
+            yield named[1], named[2], int(named[3]), text
 
 
 def labelled(

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lmu.data.files import DataFile, read
+from lmu.data.files import DataFile, read_lines
 from lmu.data.splits import Dataset, Split
 from lmu.data.vocabulary import BEGIN, END, PADDING, SPECIAL, padded
+from lmu.files import DamagedFile
 
 PARTS = ("train", "tst2012", "tst2013")  # to learn from, to choose by, to report
 PUBLISHED = 133_317  # pairs to learn from
@@ -129,16 +130,19 @@ def sentences(
     Args:
         part: "train", "tst2012" or "tst2013".
         folder: the data folder; None takes `LMU_DATA`.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, or they have not as many lines.
     """
     english, vietnamese = (
-        read(DataFile(f"iwslt15/{part}.{language}", source=SOURCE), folder)
-        .decode("utf-8")
-        .rstrip("\n")
-        .split("\n")
+        list(
+            read_lines(DataFile(f"iwslt15/{part}.{language}", source=SOURCE, largest=2**28), folder)
+        )
         for language in ("en", "vi")
     )
     if len(english) != len(vietnamese):
-        raise ValueError(
+        raise DamagedFile(
             f"`iwslt15/{part}.en` has {len(english):,} lines and `{part}.vi` {len(vietnamese):,}: "
             "expected as many. One of them is damaged: replace both."
         )
@@ -147,6 +151,11 @@ def sentences(
         for one, other in zip(english, vietnamese, strict=True)
         if one.strip() and other.strip()
     ]
+    if not pairs:
+        raise DamagedFile(
+            f"`iwslt15/{part}.en` and `{part}.vi` have no pair of sentences with words: expected "
+            "the published ones. Replace both."
+        )
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
@@ -162,6 +171,11 @@ def _split(
         for one, other in zip(read, written, strict=True)
         if whole or max(len(one), len(other) + 1) <= longest
     ]
+    if not pairs:
+        raise ValueError(
+            f"All sentences to learn from are longer than {longest} pieces: expected shorter ones. "
+            "Raise `longest`, or replace `iwslt15/train.en` and `iwslt15/train.vi`."
+        )
     one = [pair[0] for pair in pairs]
     said = [[BEGIN, *pair[1]] for pair in pairs]
     answers = [[*pair[1], END] for pair in pairs]

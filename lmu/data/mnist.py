@@ -1,5 +1,6 @@
 """MNIST as a task for memories: its pixels read one at a time, in a shuffled order (psMNIST)."""
 
+import math
 import os
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from lmu.data.files import DataFile, read
 from lmu.data.splits import Dataset, Split
+from lmu.files import DamagedFile
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -16,8 +18,12 @@ MIRRORS = (
 )
 
 
+MOST_AXES = 8
+
+
 def _published(name: str, sha256: str) -> DataFile:
-    return DataFile(f"mnist/{name}", sha256, tuple(mirror + name for mirror in MIRRORS))
+    urls = tuple(mirror + name for mirror in MIRRORS)
+    return DataFile(f"mnist/{name}", sha256, urls, largest=2**26)  # the largest has 47,040,016
 
 
 class MnistFiles(NamedTuple):
@@ -70,10 +76,15 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
             "number of axes (an idx file of unsigned bytes). Uncompress a .gz file first."
         )
     start = 4 + 4 * content[3]
-    shape = tuple(int(length) for length in np.frombuffer(content[4:start], ">u4"))
-    if len(content) != start + int(np.prod(shape)):
+    if content[3] > MOST_AXES or len(content) < start:
         raise ValueError(
-            f"The content has {len(content)} bytes: expected {start + int(np.prod(shape))} for an "
+            f"The content has {len(content)} bytes and says it has {content[3]} axes: expected "
+            f"at most {MOST_AXES}, each with its length. The file is damaged: download it again."
+        )
+    shape = tuple(int(length) for length in np.frombuffer(content[4:start], ">u4"))
+    if len(content) != start + math.prod(shape):
+        raise ValueError(
+            f"The content has {len(content)} bytes: expected {start + math.prod(shape)} for an "
             f"array of shape {shape}. The file is truncated or damaged: download it again."
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
@@ -105,8 +116,15 @@ def permuted_mnist(
     References:
         LeCun, Cortes and Burges 1998; as a permuted sequence, Le, Jaitly and Hinton 2015.
     """
-    images, labels, test_images, test_labels = (parse_idx(read(file, folder)) for file in files)
-    pixels = images[0].size
+    images, labels = _images(files.train_images, files.train_labels, folder)
+    test_images, test_labels = _images(files.test_images, files.test_labels, folder)
+    if images.shape[1:] != test_images.shape[1:]:
+        raise DamagedFile(
+            f"The images of `{files.train_images.path}` have the shape {images.shape[1:]}, and "
+            f"those of `{files.test_images.path}` {test_images.shape[1:]}: expected the same. "
+            "Replace both."
+        )
+    pixels = math.prod(images.shape[1:])
     order = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
     whole = _split(images, labels, order)
     kept = len(whole.targets) - validation
@@ -115,6 +133,27 @@ def permuted_mnist(
         validation=Split(whole.inputs[kept:], whole.targets[kept:]),
         test=_split(test_images, test_labels, order),
     )
+
+
+def _images(
+    images: DataFile, labels: DataFile, folder: str | os.PathLike[str] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read the images and their labels, as many of each."""
+    found = []
+    for file in (images, labels):
+        try:
+            found.append(parse_idx(read(file, folder)))
+        except DamagedFile:
+            raise
+        except ValueError as error:
+            raise DamagedFile(f"`{file.path}`: {error}") from None
+    shapes = found[0].shape, found[1].shape
+    if len(shapes[0]) != 3 or 0 in shapes[0] or shapes[1] != shapes[0][:1]:
+        raise DamagedFile(
+            f"`{images.path}` has the shape {shapes[0]} and `{labels.path}` {shapes[1]}: expected "
+            "(images, rows, columns), none of them 0, and a label for each image. Replace both."
+        )
+    return found[0], found[1]
 
 
 def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8], order: torch.Tensor) -> Split:

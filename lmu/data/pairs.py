@@ -1,16 +1,16 @@
 """Pairs of sentences: questions that ask the same (QQP), sentences that follow (SNLI)."""
 
-import json
 import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
-from lmu.data.files import DataFile, read
+from lmu.data.files import DataFile, read_lines
 from lmu.data.glove import glove_vocabulary
 from lmu.data.splits import Dataset, Split
 from lmu.data.vocabulary import Vocabulary
+from lmu.files import DamagedFile, json_of
 
 RELATIONS = ("entailment", "neutral", "contradiction")
 
@@ -31,7 +31,7 @@ class PairFiles(NamedTuple):
         validation: to choose by.
         test: to report.
         parse: from a line to a pair; None if the line is none. A line of another form is a
-            `ValueError`, a `KeyError` or an `IndexError`.
+            `ValueError`.
         published: how many pairs the published training and validation files have.
     """
 
@@ -44,7 +44,10 @@ class PairFiles(NamedTuple):
 
 def question_pair(line: str) -> Pair:
     """Read a line of the Quora question pairs: label, two questions, number, between tabs."""
-    label, one, other, _ = line.split("\t")
+    fields = line.split("\t")
+    if len(fields) != 4:
+        raise ValueError(f"{len(fields)} fields between tabs, and not 4")
+    label, one, other, _ = fields
     if label not in ("0", "1"):
         raise ValueError(f"label {label!r}")
     return Pair(one.lower().split(), other.lower().split(), int(label))
@@ -52,13 +55,19 @@ def question_pair(line: str) -> Pair:
 
 def sentence_pair(line: str) -> Pair | None:
     """Read a line of SNLI, a JSON object; pairs on whose label nobody agreed are none."""
-    record = json.loads(line)
-    if record["gold_label"] == "-":
+    record = json_of(line)
+    names = ("gold_label", "sentence1", "sentence2")
+    texts = [record.get(name) if isinstance(record, dict) else None for name in names]
+    for name, text in zip(names, texts, strict=True):
+        if not isinstance(text, str):
+            raise ValueError(f"'{name}' is no text there")
+    label, *sentences = map(str, texts)
+    if label == "-":
         return None
-    one, other = (
-        record[name].lower().replace(".", " . ").split() for name in ("sentence1", "sentence2")
-    )
-    return Pair(one, other, RELATIONS.index(record["gold_label"]))
+    if label not in RELATIONS:
+        raise ValueError(f"label {label!r}")
+    one, other = (sentence.lower().replace(".", " . ").split() for sentence in sentences)
+    return Pair(one, other, RELATIONS.index(label))
 
 
 QUORA_SOURCE = (
@@ -125,17 +134,23 @@ def _pairs(
     file: DataFile, parse: Callable[[str], Pair | None], folder: str | os.PathLike[str] | None
 ) -> list[Pair]:
     pairs = []
-    lines = read(file, folder).decode("utf-8").rstrip("\n").split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(file, folder), 1):
+        if not line:
+            continue
         try:
             pair = parse(line)
-        except (ValueError, KeyError, IndexError) as error:
-            raise ValueError(
+        except ValueError as error:
+            raise DamagedFile(
                 f"Line {number} of `{file.path}` is not a pair of sentences ({error}): got "
                 f"{line[:60]!r}, expected the form of the published file. Replace it."
             ) from None
         if pair is not None:
             pairs.append(pair)
+    if not any(pair.one or pair.other for pair in pairs):
+        raise DamagedFile(
+            f"`{file.path}` has no pair of sentences with words: expected those of the published "
+            "file. Replace it."
+        )
     return pairs
 
 

@@ -1,19 +1,22 @@
 """text8: running text of 27 letters, to be continued letter by letter."""
 
-import io
 import os
-import zipfile
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lmu.data.files import DataFile, read
+from lmu.data.files import DataFile, find
 from lmu.data.splits import Dataset, Split
+from lmu.files import DamagedFile, zip_member
 
-PUBLISHED = DataFile("text8/text8.zip", urls=("http://mattmahoney.net/dc/text8.zip",))
 LETTERS = " abcdefghijklmnopqrstuvwxyz"  # their numbers are their places
 LENGTH = 100_000_000  # letters of the published text
+LARGEST = 2 * LENGTH  # letters of a text that stands for it
+PUBLISHED = DataFile(
+    "text8/text8.zip", urls=("http://mattmahoney.net/dc/text8.zip",), largest=LARGEST
+)
 WINDOW = 180  # letters
 BEGINNING = " anarchism originated as a term of abuse"  # of the published text
 
@@ -24,8 +27,10 @@ def letters(text: str) -> Tensor:
     Raises:
         ValueError: another letter.
     """
-    numbers = _NUMBERS[np.frombuffer(text.encode("utf-8"), np.uint8)]
+    content = text.encode("utf-8", "surrogatepass")
+    numbers = _NUMBERS[np.frombuffer(content, np.uint8)]
     if (numbers > len(LETTERS)).any():
+        # What stands before the first such byte are letters of one byte each.
         odd = text[int((numbers > len(LETTERS)).argmax())]
         raise ValueError(
             f"The text has the letter {odd!r}: expected small letters a … z and spaces alone, as "
@@ -64,27 +69,34 @@ def text8(
     References:
         Mahoney 2011, About the Test Data. Mikolov et al. 2012 for the parts.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(read(PUBLISHED, folder))) as archive:
-            text = archive.read("text8").decode("ascii")
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"`{PUBLISHED.path}` cannot be read ({error}): expected a zip archive with one member, "
-            "`text8`. Replace it."
-        ) from None
-    numbers = letters(text)
-    tenth = len(text) // 20
-    parts = numbers.split([len(text) - 2 * tenth, tenth, tenth])
+    numbers = _text(find(PUBLISHED, folder))
+    tenth = len(numbers) // 20
+    parts = numbers.split([len(numbers) - 2 * tenth, tenth, tenth])
     train, validation, test = (
         _windows(part, count) for part, count in zip(parts, (None, *most), strict=True)
     )
     reduced = ""
-    if len(text) != LENGTH or not text.startswith(BEGINNING):
+    if len(numbers) != LENGTH or text_of(numbers[: len(BEGINNING)]) != BEGINNING:
         reduced = (
-            f"{len(text):,} letters of another text stand for the {LENGTH:,} of Wikipedia: bits "
+            f"{len(numbers):,} letters of another text stand for the {LENGTH:,} of Wikipedia: bits "
             "per character do not compare with published ones."
         )
     return Dataset(train, validation, test, reduced=reduced)
+
+
+def _text(path: Path) -> Tensor:
+    """Read the numbers of all letters, in pieces: the text itself is never held whole."""
+    pieces, count = [], 0
+    with zip_member(path, "text8", LARGEST) as stream:
+        while content := stream.read(2**20):
+            try:
+                pieces.append(letters(content.decode("latin-1")))
+            except ValueError as error:
+                raise DamagedFile(
+                    f"`{path}`, after letter {count:,}: {error} Replace it."
+                ) from None
+            count += len(content)
+    return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.uint8)
 
 
 def _windows(part: Tensor, most: int | None) -> Split:

@@ -6,11 +6,12 @@ import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lmu.experiments.experiment import Budget
+from lmu.files import json_of
+from lmu.files.entries import COUNT, FIGURES, NUMBER, SEED, TEXT, TEXTS, Kind, checked, is_count
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,38 @@ class Record:
             ValueError: the text is something else.
         """
         try:
-            content: dict[str, Any] = json.loads(text)
-            content["budget"] = Budget(content["budget"])
-            content["examples"] = tuple(content["examples"])
-            return Record(**content)
-        except (KeyError, TypeError, ValueError) as error:
+            content = checked(json_of(text), ENTRIES)
+        except ValueError as error:
             raise ValueError(
                 f"The text is no record of a run ({error}): expected the content of a "
                 "`result.json`, as `lmu train` writes it."
             ) from None
+        content["budget"] = Budget(content["budget"])
+        content["examples"] = tuple(content["examples"])
+        return Record(**content)
+
+
+def is_examples(value: object) -> bool:
+    """Tell whether these are three numbers of examples."""
+    return isinstance(value, list) and len(value) == 3 and all(map(is_count, value))
+
+
+ENTRIES = {
+    "experiment": TEXT,
+    "model": TEXT,
+    "budget": Kind(lambda value: value in [*Budget], "`full` or `quick`"),
+    "seed": SEED,
+    "figures": FIGURES,
+    "best_epoch": COUNT,
+    "epochs": COUNT,
+    "parameters": COUNT,
+    "seconds": NUMBER,
+    "examples": Kind(is_examples, "three whole numbers"),
+    "data": TEXT,
+    "reduced": TEXT,
+    "versions": TEXTS,
+    "hardware": TEXT,
+}
 
 
 def versions() -> dict[str, str]:
@@ -101,7 +125,7 @@ def hardware(device: torch.device) -> str:
 def _processor() -> str:
     names = Path("/proc/cpuinfo")
     if names.is_file():  # Linux, where `platform` knows the architecture alone
-        for line in names.read_text().splitlines():
+        for line in names.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

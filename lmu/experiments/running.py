@@ -13,6 +13,8 @@ from torch import Tensor
 from lmu.data import Dataset, Split
 from lmu.experiments.experiment import Budget, Experiment
 from lmu.experiments.record import Record, hardware, versions
+from lmu.files import read_checkpoint
+from lmu.files.entries import SEED, is_text
 from lmu.models import Network
 from lmu.training import BEST, RESULT, Outcome, RunFolder, predictions
 from lmu.training import train as train_network
@@ -56,6 +58,8 @@ class Run:
         device: str = "cpu",
         resume: bool = False,
     ) -> None:
+        if not SEED.test(seed):
+            raise ValueError(f"`seed` is {seed!r}: expected {SEED.name}.")
         self.experiment = experiment
         self.model = model or experiment.model
         self.budget = budget
@@ -292,16 +296,21 @@ def _read(experiment: Experiment, path: Path) -> tuple[dict[str, Any], dict[str,
             f"`lmu train {experiment.name}` writes it."
         )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path)
         trained, weights = checkpoint["configuration"], checkpoint["network"]
         name = trained["experiment"]
-        _ = Budget(trained["budget"]), trained["data"]
-        if not (isinstance(trained["seed"], int) and isinstance(trained["model"], str)):
-            raise TypeError
+        _ = Budget(trained["budget"])
+        if not all(map(is_text, (name, trained["model"], trained["data"]))):
+            raise ValueError("its configuration is of another kind")
+        if not SEED.test(trained["seed"]):
+            raise ValueError(f"its seed is {repr(trained['seed'])[:60]}, and not {SEED.name}")
+        if not isinstance(weights, dict):
+            raise ValueError(f"its weights are a {type(weights).__name__}")
     except Exception as error:  # a file of something else makes the reader fail in any way
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
         raise ValueError(
-            f"`{path}` is not a checkpoint of trained weights ({type(error).__name__}): expected "
-            f"the `{BEST}` of a run folder."
+            f"`{path}` is not a checkpoint of trained weights ({reason}): expected the `{BEST}` of "
+            f"a run folder. Give the one that `lmu train {experiment.name}` wrote."
         ) from None
     if name != experiment.name:
         raise ValueError(

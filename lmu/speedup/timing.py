@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from lmu.experiments.record import hardware, versions
+from lmu.files import json_of
+from lmu.files.entries import COUNT, TEXT, TEXTS, Kind, checked, is_number
 from lmu.speedup.cases import Case, Way
 
 SHORTEST = 0.1  # seconds that are timed at once: steps that are shorter are repeated
@@ -100,17 +102,42 @@ class Speedups:
             ValueError: the text is something else.
         """
         try:
-            content = json.loads(text)
-            timings = tuple(
-                Timing(**{**entry, "way": Way(entry["way"]), "seconds": tuple(entry["seconds"])})
-                for entry in content.pop("timings")
-            )
-            return Speedups(timings, **content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            content = checked(json_of(text), ENTRIES)
+            entries = [checked(entry, TIMING) for entry in content.pop("timings")]
+        except ValueError as error:
             raise ValueError(
                 f"The text is no record of timings ({error}): expected the content of a "
                 "`speedup.json`, as `lmu speedup` writes it."
             ) from None
+        timings = tuple(
+            Timing(**{**entry, "way": Way(entry["way"]), "seconds": tuple(entry["seconds"])})
+            for entry in entries
+        )
+        return Speedups(timings, **content)
+
+
+def is_seconds(value: object) -> bool:
+    """Tell whether these are times, at least one."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(is_number(each) and each > 0 for each in value)
+
+
+ENTRIES = {
+    "timings": Kind(lambda value: isinstance(value, list), "a list of timings"),
+    "versions": TEXTS,
+    "hardware": TEXT,
+}
+TIMING = {
+    "case": TEXT,
+    "title": TEXT,
+    "way": Kind(lambda value: value in [*Way], f"one of {', '.join(Way)}"),
+    "batch": COUNT,
+    "length": COUNT,
+    "steps": COUNT,
+    "parameters": COUNT,
+    "seconds": Kind(is_seconds, "times in seconds, at least one"),
+}
 
 
 def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lmu.experiments
 from lmu.experiments import Experiment, Figure, Record, Source
+from lmu.files import DamagedFile, read_text
 from lmu.tables.table import Table
 from lmu.training import RESULT
 
@@ -38,28 +39,49 @@ class Results:
         return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
-def recorded(folder: Path = RECORDS, *, yours: bool = False) -> list[Results]:
+def recorded(
+    folder: Path = RECORDS, *, yours: bool = False, damaged: list[Exception] | None = None
+) -> list[Results]:
     """Read the records of a folder, whatever they are called, and put seeds together.
 
     Args:
         folder: of records, or of run folders; the library's own are the default.
         yours: whether they are a user's.
+        damaged: a list that takes what was wrong with files that are no records, which are left
+            out; None: the first of them is refused.
 
     Returns:
         The results, in the order of models and budgets.
 
     Raises:
-        ValueError: a file of the library's folder, or a `result.json`, is no record.
+        ValueError: a file of the library's folder, or a `result.json`, is no record. The message
+            names it.
+        OSError: a file or folder cannot be read.
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
     for path in sorted(folder.rglob(RESULT if yours else "*.json")):
-        record = Record.from_json(path.read_text())
+        try:
+            record = _record(path)
+        except (ValueError, OSError) as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
+            continue
         same = (record.experiment, record.model, record.budget, record.epochs, record.examples)
-        groups.setdefault((*same, record.reduced, record.parameters), []).append(record)
+        key = (*same, record.reduced, record.parameters, *record.figures)
+        groups.setdefault(key, []).append(record)
     return [
         Results(tuple(sorted(records, key=lambda record: record.seed)), yours)
         for records in groups.values()
     ]
+
+
+def _record(path: Path) -> Record:
+    text = read_text(path)
+    try:
+        return Record.from_json(text)
+    except ValueError as error:
+        raise DamagedFile(f"`{path}`: {error} Replace it, or delete it.") from None
 
 
 def result_tables(results: Iterable[Results], experiments: Mapping[str, Experiment]) -> list[Table]:

@@ -12,7 +12,7 @@ OVER_LENGTH = "length-"
 
 def measured() -> Speedups:
     """Read the timings that came with the library."""
-    return Speedups.from_json(MEASURED.read_text())
+    return Speedups.from_json(MEASURED.read_text(encoding="utf-8"))
 
 
 def speedup_tables(speedups: Speedups) -> list[Table]:

@@ -1,13 +1,22 @@
 """The folder that a run leaves behind: what was asked, what came of it, where it can go on."""
 
-import io
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+from lmu.files import (
+    PART,
+    DamagedFile,
+    append,
+    read_checkpoint,
+    read_json,
+    said,
+    written_checkpoint,
+)
+from lmu.files import write as write
+from lmu.files.locks import LOCK, FolderLock
 
 CONFIGURATION = "config.json"
 METRICS = "metrics.jsonl"
@@ -15,23 +24,7 @@ BEST = "best.pt"
 LAST = "last.pt"
 CURVE = "curve.png"
 RESULT = "result.json"
-PART = ".part"  # of a file that is being written, or was when the process was killed
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, even if the process is killed meanwhile.
-
-    Args:
-        path: where; the folders above it are made.
-        content: what.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + PART)
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+RESTART = "Train again, in another folder, with `--out FOLDER`."
 
 
 class RunFolder:
@@ -43,6 +36,8 @@ class RunFolder:
     beside its place and then moved to it, so that a run killed at any moment leaves whole files;
     `metrics.jsonl` is written anew from `last.pt` when a run goes on.
 
+    One process at a time: the folder is locked until this object is forgotten or its process ends.
+
     Args:
         path: where it is, or will be.
         configuration: what is run, in values that JSON knows. A run goes on only with its own.
@@ -51,6 +46,8 @@ class RunFolder:
 
     Raises:
         FileExistsError: the folder holds a run (or other files) and `resume` is False.
+        BlockingIOError: another process trains there.
+        OSError: the folder cannot be written.
         ValueError: the folder holds a run of another configuration, or one that cannot be read.
     """
 
@@ -59,14 +56,25 @@ class RunFolder:
     ) -> None:
         self.path = Path(path)
         self.configuration = json.loads(json.dumps(configuration))
-        held = self.path.iterdir() if self.path.exists() else ()
-        if any(file.suffix != PART for file in held):
-            self._join(resume)
-        else:
+        if self._holds_files():
+            self._refuse_others(resume)
+        with said(self.path, "written"):
             self.path.mkdir(parents=True, exist_ok=True)
+        self.lock = FolderLock(self.path)
+        for part in self.path.glob(f".*{PART}"):  # of processes that were killed
+            part.unlink(missing_ok=True)
+        if self._holds_files():  # looked at again: now nobody else writes
+            self._refuse_others(resume)
+            self._compare()
+        else:
             self.write(CONFIGURATION, (json.dumps(self.configuration, indent=2) + "\n").encode())
 
-    def _join(self, resume: bool) -> None:
+    def _holds_files(self) -> bool:
+        with said(self.path, "read"):
+            held = list(self.path.iterdir()) if self.path.exists() else []
+        return any(file.suffix != PART and file.name != LOCK for file in held)
+
+    def _refuse_others(self, resume: bool) -> None:
         if not (self.path / CONFIGURATION).is_file():
             raise FileExistsError(
                 f"`{self.path}` holds files but no run (no {CONFIGURATION}): expected a folder "
@@ -78,15 +86,11 @@ class RunFolder:
                 "exist. Go on with that run by `--resume`, or give another folder with "
                 "`--out FOLDER`."
             )
-        try:
-            held = json.loads((self.path / CONFIGURATION).read_text())
-        except ValueError:
-            held = None
-        if not isinstance(held, dict):
-            raise ValueError(
-                f"`{self.path / CONFIGURATION}` is no configuration of a run: expected a JSON "
-                "object, which the run wrote. Train again, in another folder, with `--out FOLDER`."
-            )
+
+    def _compare(self) -> None:
+        held = read_json(
+            self.path / CONFIGURATION, "configuration of a run, a JSON object", RESTART
+        )
         differences = [
             f"`{key}` is {held.get(key)!r} there and {self.configuration.get(key)!r} here"
             for key in sorted(held.keys() | self.configuration.keys())
@@ -105,9 +109,7 @@ class RunFolder:
 
     def save(self, name: str, checkpoint: dict[str, Any]) -> None:
         """Write a checkpoint of tensors, numbers, strings, lists and dictionaries."""
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        self.write(name, content.getvalue())
+        self.write(name, written_checkpoint(checkpoint))
 
     def load(self, name: str, take: Callable[[dict[str, Any]], object]) -> None:
         """Read a checkpoint, without unpickling.
@@ -121,17 +123,17 @@ class RunFolder:
         """
         path = self.path / name
         try:
-            take(torch.load(path, map_location="cpu", weights_only=True))
+            take(read_checkpoint(path))
         except Exception as error:  # what is damaged makes its reader fail in any way
-            raise ValueError(
-                f"`{path}` is no checkpoint of this run ({type(error).__name__}): expected what "
-                "the run wrote. Train again, in another folder, with `--out FOLDER`."
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+            raise DamagedFile(
+                f"`{path}` is no checkpoint of this run ({reason}): expected what the run wrote. "
+                f"{RESTART}"
             ) from error
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Add a line to `metrics.jsonl`."""
-        with (self.path / METRICS).open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
+        append(self.path / METRICS, json.dumps(metrics))
 
     def relog(self, history: list[dict[str, Any]]) -> None:
         """Write `metrics.jsonl` anew: a line that was cut off, or of a lost epoch, goes."""

@@ -107,7 +107,7 @@ def test_training_learns_and_leaves_its_files(tmp_path: Path) -> None:
     losses = [entry["training_loss"] for entry in outcome.history]
     assert losses[-1] < 0.9 * losses[0]
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", BEST, LAST, "curve.png"}
+    assert names == {"config.json", "metrics.jsonl", BEST, LAST, "curve.png", "run.lock"}
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert logged(tmp_path) == outcome.history
 

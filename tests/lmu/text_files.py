@@ -26,7 +26,7 @@ def text_files(folder: Path) -> Path:
     write(folder / "glove/glove.6B.300d.txt", "\n".join(lines) + "\n")
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as members:
-        for name, text in {**REVIEWS, "../README": "no review"}.items():
+        for name, text in {**REVIEWS, "README": "no review"}.items():
             member = tarfile.TarInfo(f"aclImdb/{name}.txt")
             member.size = len(text.encode())
             members.addfile(member, io.BytesIO(text.encode()))

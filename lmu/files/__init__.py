@@ -1,0 +1,19 @@
+"""Files that somebody else wrote are read with distrust; ours are written whole or not at all."""
+
+from lmu.files.archives import tar_members as tar_members
+from lmu.files.archives import unpacked as unpacked
+from lmu.files.archives import zip_member as zip_member
+from lmu.files.checkpoints import read_checkpoint as read_checkpoint
+from lmu.files.checkpoints import written_checkpoint as written_checkpoint
+from lmu.files.refusals import DamagedFile as DamagedFile
+from lmu.files.refusals import parsing as parsing
+from lmu.files.refusals import said as said
+from lmu.files.text import decoded as decoded
+from lmu.files.text import json_of as json_of
+from lmu.files.text import lines_of as lines_of
+from lmu.files.text import read_bytes as read_bytes
+from lmu.files.text import read_json as read_json
+from lmu.files.text import read_text as read_text
+from lmu.files.writing import PART as PART
+from lmu.files.writing import append as append
+from lmu.files.writing import write as write

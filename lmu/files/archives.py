@@ -1,0 +1,247 @@
+"""Archives, unpacked as a stream: what comes out is counted, and refused beyond a limit.
+
+A kilobyte of an archive can become a megabyte, and 10 MB fill any memory. So everything is read in
+pieces, sizes that an archive declares are believed only as far as they refuse it, and nothing is
+ever unpacked onto the disk.
+"""
+
+import gzip
+import io
+import os
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from lmu.files.refusals import DamagedFile, parsing, said
+
+HEADER = 2**16  # bytes of what tells about members: an extended header of tar, a zip's directory
+
+
+class Unpacked(io.RawIOBase):
+    """A stream that is counted while it is read, and checked at its end.
+
+    Args:
+        source: where it comes from.
+        name: the file, for what is said of it.
+        largest: bytes, at most.
+        expected: what the file should be.
+        mend: what to do if it is not.
+        checksum: SHA-256 of the whole, in hexadecimal; None: not known.
+
+    Raises:
+        DamagedFile: while reading: the source is damaged, holds more, or something else.
+    """
+
+    def __init__(
+        self,
+        source: IO[bytes],
+        name: str,
+        largest: int,
+        expected: str,
+        mend: str,
+        checksum: str | None = None,
+    ) -> None:
+        self.source = source
+        self.name = name
+        self.largest = largest
+        self.expected = expected
+        self.mend = mend
+        self.checksum = checksum
+        self.digest = sha256()
+        self.count = 0
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] (typeshed's Buffer has no length)
+        """Read as many bytes as there is room for, and return how many there were."""
+        with parsing(self.name, self.expected, self.mend, "uncompressed"):
+            content = self.source.read(len(buffer))
+        self.count += len(content)
+        if self.count > self.largest:
+            raise too_large(self.name, f"unpacks to more than {self.largest:,} bytes", self.mend)
+        if self.checksum is not None:
+            self.digest.update(content)
+            if not content and self.digest.hexdigest() != self.checksum:
+                raise DamagedFile(
+                    f"The content of `{self.name}` has SHA-256 {self.digest.hexdigest()}: expected "
+                    f"{self.checksum}. {self.mend}"
+                )
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def too_large(name: str, what: str, mend: str) -> DamagedFile:
+    """Say that a file holds more than it should."""
+    return DamagedFile(f"`{name}` {what}: expected no more. {mend}")
+
+
+@contextmanager
+def unpacked(
+    path: Path, largest: int, *, checksum: str | None = None, mend: str = "Replace it."
+) -> Iterator[BinaryIO]:
+    """Open a file for reading, uncompressed if its name ends in `.gz`.
+
+    Args:
+        path: the file.
+        largest: bytes of the uncompressed content, at most.
+        checksum: SHA-256 of the uncompressed content, compared when its end has been read.
+        mend: what to do if it is damaged.
+
+    Yields:
+        The stream; its `name` is the path.
+
+    Raises:
+        DamagedFile: here or while reading: it is damaged, too large, or of another checksum.
+        OSError: it cannot be read.
+    """
+    whole = "a whole gzip file" if path.suffix == ".gz" else "a file"
+    expected = whole + (f" of content with SHA-256 {checksum}" if checksum else "")
+    with said(path, "read"):
+        file: IO[bytes] = path.open("rb")
+    with file:
+        if os.fstat(file.fileno()).st_size > largest:
+            raise too_large(str(path), f"has more than {largest:,} bytes", mend)
+        source = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
+        raw = Unpacked(source, str(path), largest, expected, mend, checksum)
+        yield io.BufferedReader(raw, buffer_size=2**16)
+
+
+@contextmanager
+def zip_member(path: Path, member: str, largest: int) -> Iterator[BinaryIO]:
+    """Open a member of a zip archive for reading.
+
+    Args:
+        path: the archive.
+        member: its name.
+        largest: bytes of its content, at most.
+
+    Yields:
+        The stream; its `name` is the path. Its checksum is compared when its end has been read.
+
+    Raises:
+        DamagedFile: here or while reading: there is no such archive or member, it is encrypted or
+            compressed in another way than zip files are, or too large.
+        OSError: it cannot be read.
+    """
+    expected, mend = f"a zip archive with one member, `{member}`", "Replace it."
+    with said(path, "read"):
+        file = path.open("rb")
+    with file:
+        if os.fstat(file.fileno()).st_size > largest:
+            raise too_large(str(path), f"has more than {largest:,} bytes", mend)
+        check_directory(file, str(path), HEADER)
+        with parsing(path, expected, mend):
+            archive = zipfile.ZipFile(file)
+            found = [info for info in archive.infolist() if info.filename == member]
+            if len(found) != 1:
+                raise ValueError(f"it has {len(found)} members `{member}`")
+            info = found[0]
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"its member is compressed by method {info.compress_type}")
+            source = archive.open(info)
+        if info.file_size > largest:
+            what = f"declares {info.file_size:,} bytes, more than {largest:,}"
+            raise too_large(str(path), what, mend)
+        raw = Unpacked(source, str(path), largest, expected, mend)
+        yield io.BufferedReader(raw, buffer_size=2**16)
+
+
+def check_directory(file: BinaryIO, name: str, largest: int) -> None:
+    """Refuse a zip archive whose directory is so large that to read it takes much memory.
+
+    The directory's size stands in the last 22 bytes before the archive's comment, 12 bytes from
+    their beginning, and in a record before these if the archive is of the kind for large files.
+    """
+    end = file.seek(0, io.SEEK_END)
+    file.seek(max(0, end - 2**16 - 128))
+    tail = file.read()
+    file.seek(0)
+    found = tail.rfind(b"PK\5\6")
+    sizes = [int.from_bytes(tail[found + 12 : found + 16], "little")] if found >= 0 else []
+    for record in re.finditer(rb"PK\x06\x06", tail):
+        sizes.append(int.from_bytes(tail[record.start() + 40 : record.start() + 48], "little"))
+    if max(sizes, default=0) > largest:
+        raise too_large(name, f"has a directory of {max(sizes):,} bytes", "Replace it.")
+
+
+class _Member(tarfile.TarInfo):
+    """A header of a tar archive that is not believed before it was looked at."""
+
+    LARGEST = 2**24  # bytes of a member
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        # tarfile takes a header that it cannot read for the end of the archive, and skips what is
+        # declared to follow without looking whether there is anything: forever, if it is much.
+        if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+            return super().frombuf(buf, encoding, errors)  # the end
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            raise ValueError(f"{error}, where a member or the end was expected") from None
+        extended = member.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+        if not (extended or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)):
+            raise ValueError(
+                f"member `{member.name[:80]}` is a link, a device or the like (type "
+                f"{member.type.decode('latin-1')!r}), and not a file or a folder"
+            )
+        if not 0 <= member.size <= (HEADER if extended else cls.LARGEST):
+            raise ValueError(f"member `{member.name[:80]}` declares {member.size:,} bytes")
+        return member
+
+
+def tar_members(
+    stream: BinaryIO, name: str, wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, bytes]]:
+    """Read files out of a tar archive, in their order, in memory.
+
+    Args:
+        stream: the archive, uncompressed.
+        name: of the file that it is from.
+        wanted: says of a member's name whether it is read.
+
+    Yields:
+        The name and the content of each member that is wanted.
+
+    Raises:
+        DamagedFile: while reading: it is no archive, is cut off, or has members that no archive of
+            data has: links, devices, paths that lead out of it, files of more than 16 MiB.
+    """
+    expected = "a tar archive of files and folders"
+    with parsing(name, expected):
+        archive = tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member)
+    while True:
+        with parsing(name, expected):
+            member = archive.next()
+            if member is None:
+                return
+            archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] (it keeps them all)
+            _check(member)
+            content = _content(archive, member) if wanted(member.name) else None
+        if content is not None:
+            yield member.name, content
+
+
+def _check(member: tarfile.TarInfo) -> None:
+    # An extended header has its say on names and sizes after the header that was looked at.
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        raise ValueError(f"member `{member.name[:80]}` leads out of the archive")
+    if not 0 <= member.size <= _Member.LARGEST or member.issparse():
+        raise ValueError(f"member `{member.name[:80]}` declares {member.size:,} bytes")
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    if file is None:
+        raise ValueError(f"member `{member.name[:80]}` is no file")
+    content = file.read()
+    if len(content) != member.size:
+        raise ValueError(f"member `{member.name[:80]}` is cut off")
+    return content

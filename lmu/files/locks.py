@@ -1,0 +1,37 @@
+"""A folder that one process at a time may write."""
+
+import weakref
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lmu.files.refusals import said
+
+LOCK = "run.lock"
+
+
+class FolderLock:
+    """A hold on a folder, until it is released, forgotten, or its process ends in whatever way.
+
+    The operating system keeps it, not the file `run.lock` that it is taken on: the file may stay,
+    and holds nobody up. Within one process it may be taken any number of times.
+
+    Args:
+        folder: which.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        lock = FileLock(folder.resolve() / LOCK, timeout=0, thread_local=False, is_singleton=True)
+        try:
+            with said(folder / LOCK, "written"):
+                lock.acquire()
+        except Timeout:
+            raise BlockingIOError(
+                f"`{folder}` is in use: another process trains there. Expected one at a time. Wait "
+                "until it has ended, or give another folder with `--out FOLDER`."
+            ) from None
+        self.release = weakref.finalize(self, lock.release)

@@ -1,0 +1,95 @@
+"""What is said of a file that cannot be read or written: its name, what is wrong, what to do."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+AnyPath = str | os.PathLike[str]
+
+# What to do about what the operating system refuses.
+_FULL = "Free some space there, or name a folder on another disk."
+_FORBIDDEN = "Change its permissions or those of the folder, or name another place."
+_NO_FOLDER = "A part of the path is a file where a folder was expected: name another place."
+MENDS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "The file is larger than may be written there: name a folder on another disk.",
+    errno.EROFS: "The disk is there to be read only: name a folder on another one.",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EISDIR: "It is a folder where a file was expected: move it away, or name another place.",
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EEXIST: _NO_FOLDER,
+    errno.ENOENT: "It does not exist: correct the name.",
+    errno.EMFILE: "Too many files are open: close some.",
+    errno.ELOOP: "It is a link that leads to itself: replace it.",
+    errno.EIO: "The disk may be failing: name a folder on another one.",
+}
+
+
+class DamagedFile(ValueError):
+    """A file is not what it should be; the message names it and says what to do."""
+
+
+@contextmanager
+def said(path: AnyPath, verb: str) -> Iterator[None]:
+    """Say a refusal of the operating system in a sentence: which file, why, and what to do.
+
+    Args:
+        path: the file.
+        verb: what was tried: "read" or "written".
+
+    Raises:
+        OSError: what was raised within, of the same type and with the same `errno`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno == errno.EINVAL:
+            raise
+        reason = error.strerror or os.strerror(error.errno)
+        mend = MENDS.get(error.errno, "Name another place.")
+        told = type(error)(f"`{os.fspath(path)}` cannot be {verb} ({reason}). {mend}")
+        told.errno = error.errno
+        raise told from None
+
+
+@contextmanager
+def parsing(
+    path: AnyPath, expected: str, mend: str = "Replace it.", verb: str = "read"
+) -> Iterator[None]:
+    """Turn what a parser fails with into a refusal that names the file.
+
+    Parsers of archives, checkpoints and the like are other people's, and what is damaged makes
+    them fail in any way: zlib's errors, `EOFError`, `NotImplementedError`, `RecursionError` and
+    others get out of them. Nothing but such a parser belongs into the `with`.
+
+    Args:
+        path: the file.
+        expected: what it should have been.
+        mend: what to do.
+        verb: what was tried.
+
+    Raises:
+        DamagedFile: the parser failed.
+        OSError: the operating system refused to read.
+    """
+    try:
+        with said(path, "read"):
+            yield
+    except DamagedFile:
+        raise
+    except OSError as error:
+        if error.errno in MENDS:
+            raise
+        # None of gzip's own; EINVAL where a damaged archive leads before the file's beginning.
+        failure: Exception = error
+    except Exception as error:
+        failure = error
+    else:
+        return
+    reason = (str(failure).splitlines() or [""])[0][:200] or type(failure).__name__
+    raise DamagedFile(
+        f"`{os.fspath(path)}` cannot be {verb} ({reason}): expected {expected}. {mend}"
+    ) from None
