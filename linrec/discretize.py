@@ -1,11 +1,13 @@
 """From continuous to discrete time, by the methods and names of `scipy.signal.cont2discrete`."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, double_dtype
+from linrec._checks import as_tensor, double_dtype, show
+from linrec.exponential import balance, exponential, phi
 from linrec.structures import Dense, Diagonal, Structure, Varying
 from linrec.systems import LinearRecurrence, StateSpace
 
@@ -22,12 +24,15 @@ METHODS = {
     "gbt": None,
 }
 
+STEPS_PER = ("step", "system", "state")  # what `dt_per` may be
+
 
 def discretize(
     system: StateSpace,
     dt: float | Tensor = 1.0,
     method: str = "zoh",
     *,
+    dt_per: str | None = None,
     alpha: float | None = None,
     prewarp_frequency: float | None = None,
 ) -> LinearRecurrence:
@@ -37,29 +42,38 @@ def discretize(
 
         Ā = exp(A dt)        B̄ = ∫₀^dt exp(A s) ds B
 
-    and is computed as one exponential of [[A, B], [0, 0]]·dt, so that A may be singular. All
-    methods return the four matrices that `scipy.signal.cont2discrete` returns. Here they are read
-    post-update (docs/conventions.md): y_t is the output at the *end* of step t, the input having
-    been u_t until then, where scipy's y[k] is the output at the beginning of step k. Computed in
-    float64 and cast last; differentiable in A, B, C, D and `dt`.
+    and A may be singular. All methods return the four matrices that `scipy.signal.cont2discrete`
+    returns. Here they are read post-update (docs/conventions.md): y_t is the output at the *end*
+    of step t, the input having been u_t until then, where scipy's y[k] is the output at the
+    beginning of step k. Computed in float64 and cast last; differentiable in A, B, C, D and `dt`.
 
     Args:
         system: the continuous-time system.
-        dt: the length of a step, in the unit of time of `system`. A tensor `(*batch, time)` of
-            one length a step gives a `Varying` recurrence: irregular sampling.
+        dt: the length of a step, in the unit of time of `system`: a number, or a tensor of axes
+            that `dt_per` tells apart.
+        dt_per: "step": `dt (*batch, time)` has a length for each step and gives a `Varying`
+            recurrence (irregular sampling; NaN may stand where a sequence has ended). "system":
+            `dt (*batch)` has one for each system of a bank. "state": `dt (*batch, n)` has one for
+            each state of a diagonal A (row i of A and of B times dt_i, as in S5). None: "step",
+            but if the system has the batch axes that `dt` has, it must be said.
         method: "zoh", "foh" (inputs interpolated linearly), "bilinear" (Tustin), "euler"
             (forward), "backward_diff" (backward Euler), "impulse" (impulse-invariant; D = None) or
             "gbt" (the family that "euler", "bilinear" and "backward_diff" belong to).
         alpha: for "gbt", how implicit it is: 0 is forward and 1 backward Euler, 0.5 bilinear.
         prewarp_frequency: for "bilinear", the angular frequency, in radians per unit of time, at
-            which the frequency response (of the matrices read as scipy reads them) is kept.
+            which the frequency response (of the matrices read as scipy reads them) is kept: from
+            0, which warps nothing, to less than π/dt.
 
     Returns:
         The recurrence, in the dtype of the system. A diagonal A stays diagonal.
 
     Raises:
         ValueError: an unknown method, an option that the method does not have, a step that is not
-            positive, or "impulse" with a D.
+            positive and finite, "impulse" with a D, or a pole at 1/(α dt), where the implicit
+            methods of weight α ("bilinear": 1/2, "backward_diff": 1) divide by zero.
+
+    Numerical error: that of a relative change of the entries of A by about one rounding ("zoh",
+        "foh", "impulse"; docs/numerics.md), in any unit of time. A does not depend on B.
 
     Example:
         >>> import linrec
@@ -68,56 +82,128 @@ def discretize(
         tensor([[0.5000]])
 
     References:
-        Van Loan 1978, Computing integrals involving the matrix exponential, theorem 1.
         Franklin, Powell and Workman 1998, Digital Control of Dynamic Systems, chapters 4 and 6.
         Zhang, Chen and Chen 2009, On the generalized bilinear transformation (gbt).
+        Smith, Warrington and Linderman 2023, Simplified state space layers (S5; dt for each state).
     """
     if not isinstance(system, StateSpace):
         raise TypeError(
             f"`system` is of type {type(system).__name__}: expected a continuous-time StateSpace. "
             "A LinearRecurrence is in discrete time already."
         )
-    steps, dtype = check_step(dt, system), system.dtype
+    dtype, steps = system.dtype, check_step(dt, system, dt_per)
     weight = implicitness(method, alpha, prewarp_frequency)
     if prewarp_frequency is not None:
-        # tan maps the frequency axis of z onto that of s; with this dt they meet at ω.
-        steps = 2 * torch.tan(prewarp_frequency * steps / 2) / prewarp_frequency
-    system = in_double(system, with_time=steps.ndim > 0)
+        steps = prewarped(steps, prewarp_frequency)
+    varying = steps.ndim > 0 and dt_per in (None, "step")
+    system = in_steps(system, steps, "step" if varying else dt_per)
+    # Methods work in units of the states in which no entry of A is needlessly large. (Forward
+    # Euler takes sums only, to which units make no difference.)
+    simple = system.A.as_diagonal() is not None or weight == 0
+    units = None if simple else balance(system.A.to_dense())
+    inner = system if units is None else in_units(system, units)
     if weight is not None:
-        A, B, C, D = generalized_bilinear(system, steps, weight)
+        check_no_pole(inner.A, None if dt_per == "state" else steps, weight, method)
+        A, B, C, D = generalized_bilinear(inner, weight)
     elif method == "foh":
-        A, B, C, D = first_order_hold(system, steps)
+        A, B, C, D = first_order_hold(inner)
     elif method == "impulse":
-        A, B, C, D = impulse_invariant(system, steps)
+        A, B, C, D = impulse_invariant(inner)
     else:
-        A, (B,) = exponential_integrals(system, steps, count=1)
-        C, D = system.C, system.D
-    recurrence = LinearRecurrence(Varying(A) if steps.ndim else A, B, C, D)
+        A, (B,) = exponential_integrals(inner, count=1)
+        C, D = inner.C, inner.D
+    if units is not None:
+        A, B = Dense(A.to_dense() / ratio(units)), B * units.unsqueeze(-1)
+        # Implicit methods read the states in another way; the others as it was, None included.
+        C = system.C if C is inner.C or C is None else C / units.unsqueeze(-2)
+    recurrence = LinearRecurrence(Varying(A) if varying else A, B, C, D)
     return recurrence.to(dtype)
 
 
-def check_step(dt: float | Tensor, system: StateSpace) -> Tensor:
+def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Tensor:
     """Take the step in double precision on the device of the system."""
+    if dt_per not in (None, *STEPS_PER):
+        raise ValueError(f"`dt_per` is {dt_per!r}: expected one of {', '.join(STEPS_PER)}.")
     steps = as_tensor("dt", dt)
     if steps.is_complex():
         raise TypeError(f"`dt` has dtype {steps.dtype}: expected a real number.")
-    if isinstance(dt, int | float) and not dt > 0:
-        raise ValueError(f"`dt` is {dt}: expected a positive step.")
     if isinstance(dt, int | float):
         steps = torch.tensor(dt, dtype=torch.float64, device=system.device)
-    elif not torch.compiler.is_compiling() and known_negative(steps):
+    check_axes_of_steps(steps, system, dt_per)
+    wrong = (steps <= 0) | steps.isinf()
+    if steps.ndim == 0 or dt_per in ("system", "state"):
+        wrong = wrong | steps.isnan()  # (elsewhere it stands where a sequence has no more steps)
+    if known(wrong):
+        got = f"is {dt}" if steps.ndim == 0 else f"has an entry of {float(steps[wrong][0])}"
         raise ValueError(
-            f"`dt` has a smallest entry of {float(steps.min())}: expected positive steps."
+            f"`dt` {got}: expected a positive step, and a finite one, in the unit of time of the "
+            "system."
         )
     return steps.to(system.device, torch.float64)
 
 
-def known_negative(steps: Tensor) -> bool:
-    """Whether a step is seen to be negative or zero (NaN may stand where no step is)."""
-    try:
-        return bool((steps <= 0).any())
-    except RuntimeError:  # inside vmap no value can be looked at
+def check_axes_of_steps(steps: Tensor, system: StateSpace, dt_per: str | None) -> None:
+    """Refuse steps whose axes do not belong to the system, or may be taken for others."""
+    shape, batch = steps.shape, system.batch_shape
+    got = f"`dt` has shape {show(shape)} and the system batch axes {show(batch)}: "
+    if dt_per is None and shape and shape == batch[-len(shape) :]:
+        raise ValueError(
+            f"{got}expected to be told whether it is the length of each step, "
+            '`dt_per="step"`, or that of each system, `dt_per="system"`.'
+        )
+    if dt_per == "step" and not shape:
+        raise ValueError('`dt` is one number and `dt_per` is "step": expected `dt (*batch, time)`.')
+    if dt_per == "state":
+        if system.A.as_diagonal() is None:
+            raise ValueError(
+                '`dt_per` is "state" and A is not diagonal: expected a `Diagonal` A, whose states '
+                "do not drive one another and can each have a time of its own."
+            )
+        if shape and shape[-1] not in (1, system.state_size):
+            raise ValueError(
+                f"{got}expected one for each of the {system.state_size} states, (*batch, n)."
+            )
+        shape = shape[:-1]
+    if dt_per in ("system", "state"):
+        try:
+            torch.broadcast_shapes(shape, batch)
+        except RuntimeError:
+            raise ValueError(
+                f"{got}expected axes that broadcast against those. For a length of each step "
+                'pass `dt_per="step"`.'
+            ) from None
+
+
+def known(condition: Tensor) -> bool:
+    """Whether a condition is seen to hold somewhere."""
+    if torch.compiler.is_compiling():
         return False
+    try:
+        return bool(condition.any())
+    except RuntimeError:  # inside vmap, or on the meta device, no value can be looked at
+        return False
+
+
+def prewarped(steps: Tensor, frequency: float) -> Tensor:
+    """Change steps so that the bilinear rule meets the response at a frequency.
+
+    tan maps the frequency axis of z onto that of s: 2 tan(ω dt / 2) / ω in the place of dt.
+    """
+    if not isinstance(frequency, Real | Tensor):
+        raise TypeError(
+            f"`prewarp_frequency` is of type {type(frequency).__name__}: expected a number."
+        )
+    angle = frequency * steps
+    if frequency == 0:
+        return steps
+    # (A NaN of `frequency` fails the comparison; one of a step stands where there is none.)
+    if known(~((angle >= 0) & (angle < math.pi)) & ~steps.isnan()):
+        raise ValueError(
+            f"`prewarp_frequency` is {float(frequency)}: expected an angular frequency from 0 to "
+            f"less than π/dt = {math.pi / float(steps.nan_to_num(0.0).max()):.6g} radians per "
+            "unit of time, the largest that steps of this length can show."
+        )
+    return 2 * torch.tan(angle / 2) / frequency
 
 
 def implicitness(method: str, alpha: float | None, prewarp: float | None) -> float | None:
@@ -139,73 +225,59 @@ def implicitness(method: str, alpha: float | None, prewarp: float | None) -> flo
     return alpha if method == "gbt" else METHODS[method]
 
 
-def in_double(system: StateSpace, *, with_time: bool) -> StateSpace:
-    """Cast to double precision, and give every batch axis a place for time behind it."""
+def in_steps(system: StateSpace, steps: Tensor, dt_per: str | None) -> StateSpace:
+    """Measure time in steps: A dt and B dt in the place of A and B, in double precision."""
     dtype = double_dtype(system.dtype)
     A = system.A.to(dtype)
-    if not with_time:
-        return StateSpace(A, *(None if m is None else m.to(dtype) for m in system.matrices()))
-    rest = (None if m is None else m.to(dtype).unsqueeze(-3) for m in system.matrices())
-    return StateSpace(A[..., None], *rest)
-
-
-def exponential_integrals(
-    system: StateSpace, steps: Tensor, count: int
-) -> tuple[Structure, list[Tensor]]:
-    """Compute exp(A dt), and dt·φ_k(A dt)·B for k = 1 … count.
-
-    φ_k(z) = Σ_j z^j / (j+k)!, so that dt·φ_1(A dt) = ∫₀^dt exp(A s) ds. All of them are blocks of
-    the first row of one exponential (Van Loan 1978, theorem 1):
-
-        exp [[A dt, B dt, 0], [0, 0, I], [0, 0, 0]] = [[exp(A dt), dt φ_1 B, dt φ_2 B], …]
-    """
-    A, B = system.A, system.B
+    B, C, D = (None if matrix is None else matrix.to(dtype) for matrix in system.matrices())
+    if dt_per == "step":  # every batch axis gets a place for time behind it
+        A = A[..., None]
+        B, C, D = (None if matrix is None else matrix.unsqueeze(-3) for matrix in (B, C, D))
+    rows = steps if dt_per == "state" else steps.unsqueeze(-1)
     diagonal = A.as_diagonal()
     if diagonal is not None:
-        z = diagonal * steps.unsqueeze(-1)
-        held = [(phi(z, k) * steps.unsqueeze(-1)).unsqueeze(-1) * B for k in range(1, count + 1)]
-        return Diagonal(z.exp()), held
-    n, m = B.shape[-2:]
-    dense = A.to_dense() * steps[..., None, None]
-    driven = B * steps[..., None, None]
-    batch = broadcast(A=dense.shape[:-2], B=driven.shape[:-2])
-    rows = torch.cat([dense.expand(*batch, n, n), driven.expand(*batch, n, m)], -1)
-    augmented = torch.nn.functional.pad(rows, (0, (count - 1) * m, 0, count * m))
-    if count > 1:
-        shift = B.new_ones((count - 1) * m)
-        augmented = augmented + torch.nn.functional.pad(torch.diag_embed(shift), (n + m, 0, n, m))
-    first_row = torch.linalg.matrix_exp(augmented)[..., :n, :]
-    return Dense(first_row[..., :n]), list(first_row[..., n:].split(m, dim=-1))
+        structure: Structure = Diagonal(diagonal * rows)
+    else:
+        structure = Dense(A.to_dense() * rows.unsqueeze(-1))
+    assert B is not None, "a StateSpace has a B"
+    return StateSpace(structure, B * rows.unsqueeze(-1), C, D)
 
 
-def phi(z: Tensor, order: int) -> Tensor:
-    """Compute φ_k(z) = Σ_j z^j / (j+k)!, smooth at 0.
+def in_units(system: StateSpace, units: Tensor) -> StateSpace:
+    """Measure state i in units of `units[i]`, powers of two, which rounds nothing."""
+    C = (
+        torch.diag_embed(units).to(system.dtype)
+        if system.C is None
+        else system.C * units.unsqueeze(-2)
+    )
+    A = Dense(system.A.to_dense() * ratio(units))
+    return StateSpace(A, system.B / units.unsqueeze(-1), C, system.D)
 
-    φ_{k+1}(z) = (φ_k(z) - 1/k!) / z cancels near 0. Below 1/4 the series takes over: after 14
-    terms what is left out is under 4^-14 / 14! < 1e-19. Each branch is given arguments that it
-    can bear, since the gradient of `where` multiplies the other branch's by zero, not by nothing.
-    """
-    near = z.abs() < 0.25
-    small = torch.where(near, z, 0)
-    series = torch.zeros_like(z)
-    for j in reversed(range(14)):
-        series = series * small + 1 / math.factorial(j + order)
-    large = torch.where(near, 1, z)
-    value = large.exp()
-    for k in range(order):
-        value = (value - 1 / math.factorial(k)) / large
-    return torch.where(near, series, value)
+
+def ratio(units: Tensor) -> Tensor:
+    """Compute what a matrix is multiplied by, entry by entry, when states change their units."""
+    return units.unsqueeze(-2) / units.unsqueeze(-1)
+
+
+def exponential_integrals(system: StateSpace, count: int) -> tuple[Structure, list[Tensor]]:
+    """Compute exp(A), and φ_k(A)·B for k = 1 … count, φ_k(z) = Σ_j z^j / (j+k)!."""
+    A, B = system.A, system.B
+    z = A.as_diagonal()
+    if z is not None:
+        return Diagonal(z.exp()), [phi(z, k).unsqueeze(-1) * B for k in range(1, count + 1)]
+    turned, held = exponential(A.to_dense(), B, count)
+    return Dense(turned), held
 
 
 def first_order_hold(
-    system: StateSpace, steps: Tensor
+    system: StateSpace,
 ) -> tuple[Structure, Tensor, Tensor | None, Tensor]:
     """Join the inputs by straight lines (Franklin et al. 1998, section 6.3.2).
 
     The state obeys x[k+1] = Φ x[k] + (Γ₁ - Γ₂) u[k] + Γ₂ u[k+1], and w = x - Γ₂ u needs no
     u[k+1]: w[k+1] = Φ w[k] + (Γ₁ - Γ₂ + Φ Γ₂) u[k], y[k] = C w[k] + (D + C Γ₂) u[k].
     """
-    A, (gamma_1, gamma_2) = exponential_integrals(system, steps, count=2)
+    A, (gamma_1, gamma_2) = exponential_integrals(system, count=2)
     turned = A.to_dense() @ gamma_2
     through = gamma_2 if system.C is None else system.C @ gamma_2
     through = through if system.D is None else through + system.D
@@ -213,7 +285,7 @@ def first_order_hold(
 
 
 def impulse_invariant(
-    system: StateSpace, steps: Tensor
+    system: StateSpace,
 ) -> tuple[Structure, Tensor, Tensor | None, Tensor]:
     """Sample the impulse response: every input is an impulse of area dt·u at its step's start."""
     if system.D is not None and bool((system.D != 0).any()):
@@ -221,38 +293,67 @@ def impulse_invariant(
             '`method` is "impulse" and the system has a D: an impulse through D cannot be sampled. '
             "Expected D = None; discretise without it and add `D` afterwards."
         )
-    A, _ = exponential_integrals(system, steps, count=1)
-    impulse = system.B * steps[..., None, None]
+    A, _ = exponential_integrals(system, count=0)
+    impulse = system.B
     through = impulse if system.C is None else system.C @ impulse
     return A, A.to_dense() @ impulse, system.C, through
 
 
 def generalized_bilinear(
-    system: StateSpace, steps: Tensor, alpha: float
+    system: StateSpace, alpha: float
 ) -> tuple[Structure, Tensor, Tensor | None, Tensor | None]:
-    """Step (I - α dt A) x[k+1] = (I + (1-α) dt A) x[k] + dt B (α u[k+1] + (1-α) u[k]).
+    """Step (I - α A) x[k+1] = (I + (1-α) A) x[k] + B (α u[k+1] + (1-α) u[k]).
 
     As in scipy, the state is changed so that u[k+1] is not needed, which changes C and D.
     """
     A, B, C, D = system.A, system.B, system.C, system.D
-    diagonal = A.as_diagonal()
-    if diagonal is not None:
-        z = diagonal * steps.unsqueeze(-1)
+    z = A.as_diagonal()
+    if z is not None:
         inverse = 1 / (1 - alpha * z)
         structure: Structure = Diagonal(inverse * (1 + (1 - alpha) * z))
-        solved = inverse.unsqueeze(-1) * B * steps[..., None, None]
+        solved = inverse.unsqueeze(-1) * B
         read = torch.diag_embed(inverse) if C is None else C * inverse.unsqueeze(-2)
     else:
-        z = A.to_dense() * steps[..., None, None]
+        z = A.to_dense()
         identity = torch.eye(A.state_size, dtype=z.dtype, device=z.device)
         implicit = identity - alpha * z
         structure = Dense(torch.linalg.solve(implicit, identity + (1 - alpha) * z))
-        solved = divide(implicit, B * steps[..., None, None])
+        solved = divide(implicit, B)
         read = divide(implicit, identity if C is None else C, left=False)
     if alpha == 0:
         return structure, solved, C, D
     through = alpha * (solved if C is None else C @ solved)
     return structure, solved, read, through if D is None else D + through
+
+
+def check_no_pole(A: Structure, steps: Tensor | None, alpha: float, method: str) -> None:
+    """Refuse a system with a pole where an implicit method divides by zero: I - α A singular."""
+    eps = torch.finfo(torch.float64).eps
+    diagonal = A.as_diagonal()
+    if diagonal is not None:
+        distance = (1 - alpha * diagonal.detach()).abs().amin(-1)
+        wrong = distance <= 4 * eps
+    else:
+        z = A.to_dense().detach().nan_to_num()
+        n = A.state_size
+        inverse, info = torch.linalg.inv_ex(
+            torch.eye(n, dtype=z.dtype, device=z.device) - alpha * z
+        )
+        # Rounding hides most zeros; what is left of them is large, but so may be what is right.
+        if not known((info != 0) | ~(inverse.abs().amax((-2, -1)) < 1e12)):
+            return
+        distance = (1 - alpha * torch.linalg.eigvals(z)).abs().amin(-1)
+        wrong = (info != 0) | (distance <= 64 * n * eps)
+    if not known(wrong):
+        return
+    place = tuple(wrong.nonzero()[0].tolist())
+    step = None if steps is None else float(steps.expand(wrong.shape)[place])
+    raise ValueError(
+        f"The system has a pole at {'1/(α dt)' if step is None else f'{1 / (alpha * step):.6g}'}"
+        f"{f' (entry {list(place)} of the batch axes)' if place else ''}, where {method!r} divides "
+        f"by zero: 1 - α·dt·pole = 0 for α = {alpha:g}. Expected another `dt`, or a method that "
+        'divides by nothing, such as "zoh".'
+    )
 
 
 def divide(by: Tensor, matrices: Tensor, *, left: bool = True) -> Tensor:

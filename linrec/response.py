@@ -1,5 +1,7 @@
 """What a system does, in closed form: its responses, its poles, its adjoint, its compositions."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -80,6 +82,8 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
     Raises:
         ValueError: the recurrence is varying, or frequencies are not a vector.
 
+    At a frequency that is exactly a pole the response is inf + nan i, of infinite modulus.
+
     Example:
         >>> import torch, linrec
         >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
@@ -101,12 +105,17 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
     B = (identity if system.B is None else system.B.to(A.dtype)).unsqueeze(-3)
     omega = frequencies.to(A.device, torch.float64)[:, None, None]
     if isinstance(system, StateSpace):
-        states = divide(1j * omega * identity - A, B)
+        matrices = 1j * omega * identity - A
     else:
-        states = divide(identity - A * torch.exp(-1j * omega), B)
+        matrices = identity - A * torch.exp(-1j * omega)
+    # Singular matrices are replaced before they are divided by: behind a `torch.where` alone,
+    # what comes of them would still spoil the gradients of the other samples.
+    at_pole = (torch.linalg.lu_factor_ex(matrices.detach()).info != 0)[..., None, None]
+    states = divide(torch.where(at_pole, identity, matrices), B)
     response = states if system.C is None else system.C.to(A.dtype).unsqueeze(-3) @ states
     if system.D is not None:
         response = response + system.D.to(A.dtype).unsqueeze(-3)
+    response = torch.where(at_pole, complex(math.inf, math.nan), response)
     single = system.dtype in (torch.float64, torch.complex128)
     return response if single else response.to(torch.complex64)
 

@@ -19,7 +19,7 @@ LAYERS = {
         1  structures.base < structures.dense
            < structures.block structures.diagonal structures.low_rank structures.varying
            < structures
-        2  systems < discretize composition
+        2  systems exponential < discretize composition
         3  powers < response memories parametrised
         4  executors.base < executors.kernel executors.multiply
            < executors.toeplitz executors.fft executors.recurrent executors.scan

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import linrec
 from linrec import StateSpace, discretize
-from linrec.discretize import phi
+from linrec.exponential import phi
 from tests.cases import normal
 
 METHODS = {
@@ -271,13 +271,128 @@ def test_float32_is_computed_in_float64(method: str, C: Tensor | None) -> None:
         torch.testing.assert_close(single.leaves()[name], leaf.float(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("method", ["zoh", "foh", "impulse", "bilinear", "backward_diff"])
+@pytest.mark.parametrize("size", [1e-200, 1e-10, 3.0, 1e10, 1e200])
+def test_A_does_not_depend_on_B(method: str, size: float) -> None:
+    """A to the last digit; and B is linear in B, the size being rounded once."""
+    A, B = normal(4, 4, seed=1), normal(4, 2, seed=2)
+    one, other = (discretize(StateSpace(A, each), 0.1, method) for each in (B, size * B))
+    assert one.A.to_dense().equal(other.A.to_dense())
+    torch.testing.assert_close(other.B, size * one.B, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("order, cutoff", [(3, 1e6), (4, 2e4), (6, 1.0), (6, 1e3), (8, 1e9)])
+def test_step_response_of_a_butterworth_filter(order: int, cutoff: float) -> None:
+    """In closed form, from the residues of its simple poles; a held step is exact with "zoh"."""
+    wc, dt = 2 * math.pi * cutoff, 0.1 / cutoff
+    system = linrec.interop.from_scipy(
+        scipy.signal.lti(*scipy.signal.butter(order, wc, analog=True))
+    )
+    got = linrec.step_response(discretize(system, dt), 60).flatten().numpy()
+    poles = wc * np.exp(1j * math.pi * (2 * np.arange(order) + order + 1) / (2 * order))
+    residues = [wc**order / (p * np.prod(p - np.delete(poles, k))) for k, p in enumerate(poles)]
+    time = dt * np.arange(1, 61)
+    right = 1 + sum((r * np.exp(p * time)).real for r, p in zip(residues, poles, strict=True))
+    # The loop itself loses a few digits in companion form.
+    assert np.abs(got - right).max() <= 1e-12
+
+
+@pytest.mark.parametrize("omega", [0.0, 0, 1e-300])
+def test_nothing_is_warped_at_frequency_zero(omega: float) -> None:
+    lag = StateSpace([[-1.0]], [[1.0]])
+    warped = discretize(lag, 0.1, "bilinear", prewarp_frequency=omega)
+    assert warped.A.to_dense().equal(discretize(lag, 0.1, "bilinear").A.to_dense())
+
+
+def test_poles_where_implicit_methods_divide_by_zero() -> None:
+    """A pole at 1/(α dt) is named, in one system and in one of many, plain and hidden."""
+    turn = torch.linalg.qr(normal(3, 3, seed=1))[0]
+    hidden = turn @ torch.diag(torch.tensor([20.0, -1.0, -3.0]).double()) @ turn.mT
+    many = torch.stack([-torch.eye(3).double(), hidden])
+    diagonal = linrec.Diagonal(torch.tensor([-1.0, 10.0]).double())
+    ones, two_steps = torch.ones(3, 1).double(), torch.tensor([0.3, 0.1], dtype=torch.float64)
+    for system, dt, method, words in (
+        (StateSpace([[20.0]], [[1.0]]), 0.1, "bilinear", "a pole at 20, where 'bilinear'"),
+        (StateSpace(hidden, ones), 0.1, "bilinear", "a pole at 20, where"),
+        (StateSpace(many, ones), 0.1, "bilinear", r"a pole at 20 \(entry \[1\] of the batch"),
+        (StateSpace(diagonal, ones[:2]), 0.1, "backward_diff", "a pole at 10, where"),
+        (StateSpace(hidden, ones), two_steps, "bilinear", r"entry \[1\]"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            discretize(system, dt, method)
+    # Large is not singular: 2^62 in the corner of the inverse, exactly.
+    chain = StateSpace(torch.ones(64, 64).double().tril(-1), torch.ones(64, 1).double())
+    made = discretize(chain, 1.0, "backward_diff")
+    assert float(made.A.to_dense()[-1, 0]) == 2.0**62
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_for_each_system_of_a_bank(method: str) -> None:
+    A, B, alpha = normal(3, 2, 4, 4, seed=1), normal(4, 1, seed=2), METHODS[method]
+    dt = torch.tensor([[0.1], [0.2], [0.7]]).double()
+    bank = discretize(StateSpace(A, B), dt, method, dt_per="system", alpha=alpha)
+    assert not bank.varying and bank.batch_shape == (3, 2)
+    for row in range(3):
+        one = discretize(StateSpace(A[row, 1], B), dt[row, 0], method, alpha=alpha)
+        for name, leaf in one.leaves().items():
+            mine = bank.leaves()[name]
+            mine = mine.expand(3, 2, *leaf.shape)[row, 1] if mine.ndim > 2 else mine
+            torch.testing.assert_close(mine, leaf, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_for_each_state(method: str) -> None:
+    """As the time of each state were measured in units of its own (S5)."""
+    poles, B, C, alpha = (
+        -normal(4, seed=1).exp(),
+        normal(4, 2, seed=2),
+        normal(3, 4),
+        METHODS[method],
+    )
+    dt = torch.tensor([0.1, 0.2, 0.5, 1.0]).double()
+    one = StateSpace(linrec.Diagonal(poles), B, C)
+    got = discretize(one, dt, method, dt_per="state", alpha=alpha)
+    assert isinstance(got.A, linrec.Diagonal)
+    for state in range(4):
+        alone = StateSpace(linrec.Diagonal(poles[state : state + 1]), B[state : state + 1])
+        expected = discretize(alone, float(dt[state]), method, alpha=alpha)
+        torch.testing.assert_close(got.A.diagonal[state], expected.A.to_dense()[0, 0])
+        torch.testing.assert_close(got.B[state], expected.B[0])
+
+
+@pytest.mark.parametrize(
+    "dt, dt_per, error",
+    [
+        (torch.tensor([0.1, 0.2]), None, "expected to be told whether it is the length of each"),
+        (torch.tensor([0.1, 0.2, 0.3]), "system", "expected axes that broadcast against those"),
+        (torch.tensor([0.1, 0.2]), "state", "A is not diagonal"),
+        (0.1, "step", r"expected `dt \(\*batch, time\)`"),
+        (0.1, "second", "`dt_per` is 'second': expected one of step, system, state"),
+        (torch.tensor([0.1, math.nan]), "system", "`dt` has an entry of nan"),
+        (torch.tensor([0.1, math.inf]), "step", "`dt` has an entry of inf"),
+        (math.inf, None, "`dt` is inf: expected a positive step, and a finite one"),
+        (math.nan, None, "`dt` is nan: expected a positive step"),
+        (torch.tensor(math.nan), None, "`dt` is nan: expected a positive step"),
+    ],
+)
+def test_steps_that_cannot_be(dt: object, dt_per: str | None, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        discretize(StateSpace(normal(2, 3, 3), normal(3, 1)), dt, dt_per=dt_per)
+
+
+@pytest.mark.parametrize("omega", [-1.0, 10 * math.pi, 50.0, math.inf, math.nan])
+def test_frequencies_that_no_step_shows(omega: float) -> None:
+    with pytest.raises(ValueError, match=r"less than π/dt = 31\.4159 radians per unit of time"):
+        discretize(StateSpace([[-1.0]], [[1.0]]), 0.1, "bilinear", prewarp_frequency=omega)
+
+
 @pytest.mark.parametrize(
     "arguments, error",
     [
         ({"method": "zho"}, r"`method` is 'zho': expected one of zoh, foh"),
         ({"dt": -1.0}, "`dt` is -1.0: expected a positive step"),
         ({"dt": 0}, "`dt` is 0: expected a positive step"),
-        ({"dt": torch.tensor([0.5, 0.0])}, "`dt` has a smallest entry of 0.0"),
+        ({"dt": torch.tensor([0.5, 0.0])}, "`dt` has an entry of 0.0: expected a positive step"),
         ({"method": "gbt"}, "`alpha` is None and `method` 'gbt'"),
         ({"method": "zoh", "alpha": 0.5}, "None for every other method"),
         ({"method": "gbt", "alpha": 1.5}, "`alpha` is 1.5: expected a number from 0 to 1"),

@@ -95,6 +95,24 @@ def test_frequency_response_is_the_transform_of_the_impulse_response() -> None:
     assert (got - expected).abs().max() <= 1e4 * EPS * expected.abs().max()
 
 
+def test_frequency_response_at_a_pole_is_infinite_there_alone() -> None:
+    """As scipy's freqz and python-control answer; all other samples, and gradients, are finite."""
+    omega = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+    A = torch.tensor([[[1.0]], [[0.5]]], dtype=torch.float64, requires_grad=True)
+    summing = LinearRecurrence(A, [[1.0]])
+    integrating = StateSpace(A - torch.tensor([[[1.0]], [[1.0]]]), [[1.0]])
+    for system, right in (
+        (summing, lambda w, a: 1 / (1 - a * torch.exp(-1j * w))),
+        (integrating, lambda w, a: 1 / (1j * w - a + 1)),
+    ):
+        got = linrec.frequency_response(system, omega)[..., 0, 0]
+        assert got[0, 0].abs() == math.inf
+        torch.testing.assert_close(got[0, 1:], right(omega[1:], 1.0))
+        torch.testing.assert_close(got[1], right(omega, 0.5))
+        (gradient,) = torch.autograd.grad(got[:, 1:].abs().sum(), A)
+        assert gradient.isfinite().all()
+
+
 def test_frequency_response_of_continuous_systems() -> None:
     system = StateSpace(normal(3, 3), normal(3, 2, seed=1), normal(2, 3, seed=2))
     omega = np.array([0.0, 0.7, 10.0])
