@@ -1,5 +1,8 @@
 """Exponentials of matrices and their integrals, against certified ones: in every unit of time."""
 
+# Matrices known to be there are used as such, and scipy's annotations are too wide.
+# pyright: reportOperatorIssue=false, reportOptionalIterable=false, reportArgumentType=false
+
 import math
 from fractions import Fraction
 
@@ -9,7 +12,7 @@ import scipy.signal
 import torch
 
 import linrec
-from linrec import StateSpace, discretize
+from linrec import StateSpace, discretize, interop
 from linrec.exponential import phi
 from tests.cases import normal
 
@@ -53,9 +56,7 @@ def test_A_does_not_depend_on_B(method: str, size: float) -> None:
 def test_step_response_of_a_butterworth_filter(order: int, cutoff: float) -> None:
     """In closed form, from the residues of its simple poles; a held step is exact with "zoh"."""
     wc, dt = 2 * math.pi * cutoff, 0.1 / cutoff
-    system = linrec.interop.from_scipy(
-        scipy.signal.lti(*scipy.signal.butter(order, wc, analog=True))
-    )
+    system = interop.from_scipy(scipy.signal.lti(*scipy.signal.butter(order, wc, analog=True)))
     got = linrec.step_response(discretize(system, dt), 60).flatten().numpy()
     poles = wc * np.exp(1j * math.pi * (2 * np.arange(order) + order + 1) / (2 * order))
     residues = [wc**order / (p * np.prod(p - np.delete(poles, k))) for k, p in enumerate(poles)]
