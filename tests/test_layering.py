@@ -36,7 +36,8 @@ LAYERS = {
         8  testing.products testing.matrices testing.reference testing.source
            < testing.bounds testing.strategies < testing.case < testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink
-           < testing.check testing.modules < testing
+           < testing.check testing.module_derivatives testing.module_values
+           < testing.modules < testing
         9  benchmark.timing benchmark.tables
            < benchmark.memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.peers benchmark.crossover benchmark.regret < benchmark

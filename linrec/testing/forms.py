@@ -1,31 +1,40 @@
 """The two forms of a module, all steps at once and one by one, and how exact they can be."""
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from linrec._checks import double_dtype
+
 State = Any  # a tensor, or tuples, lists and dicts of such; None before the first step
 
 
-class Trial(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Trial:
     """A module with inputs for it.
 
     Attributes:
         module: the module, in evaluation mode.
         inputs (batch, time, features): what it is fed.
-        allowed: how far two ways to compute the same outputs may lie apart.
     """
 
     module: nn.Module
     inputs: Tensor
-    allowed: float
 
     @property
     def steps(self) -> int:
         """The number of steps."""
         return self.inputs.shape[1]
+
+    @cached_property
+    def allowed(self) -> float:
+        """How far two ways to compute the same outputs may lie apart."""
+        return sensitivity(self.module, self.inputs)
 
 
 def whole(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
@@ -34,37 +43,40 @@ def whole(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tenso
     return outputs, state
 
 
-def steps(module: nn.Module, inputs: Tensor) -> tuple[Tensor, State]:
-    """Call a module step by step."""
+def steps(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
+    """Call a module step by step; without any step its outputs are those of all steps at once."""
     step = cast(Callable[..., tuple[Tensor, State]], module.step)
-    state, outputs = None, []
+    outputs = []
     for now in inputs.unbind(1):
         output, state = step(now) if state is None else step(now, state)
         outputs.append(output)
-    return torch.stack(outputs, 1), state
+    return (torch.stack(outputs, 1), state) if outputs else whole(module, inputs, state)
 
 
 def sensitivity(module: nn.Module, inputs: Tensor) -> float:
     """How far outputs and states move under rounding errors, times how many there may be."""
 
-    def run(own: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        return everything(torch.func.functional_call(module, dict(own), (inputs,)))
+    def run(own: Mapping[str, Tensor], inputs: Tensor) -> list[Tensor]:
+        return [everything(torch.func.functional_call(module, dict(own), (inputs,)))]
 
     with torch.no_grad():
-        return movement(run, module, inputs)
+        return movement(run, module, inputs)[0]
 
 
 def movement(
-    function: Callable[[Mapping[str, Tensor], Tensor], Tensor], module: nn.Module, inputs: Tensor
-) -> float:
-    """How far a function moves with a module's numbers and its inputs, each by a rounding error.
+    function: Callable[[Mapping[str, Tensor], Tensor], list[Tensor]],
+    module: nn.Module,
+    inputs: Tensor,
+) -> list[float]:
+    """How far each tensor of a function moves with a module's numbers and inputs, each rounded.
 
-    At random, eight times; multiplied by the roundings along the longest path.
+    At random, eight times (three of what is large); the largest number that moved, multiplied by
+    the roundings along the longest path.
     """
     generator, eps = torch.Generator().manual_seed(0), torch.finfo(dtype_of(module)).eps
 
     def moved(tensor: Tensor) -> Tensor:
-        if not (tensor.is_floating_point() or tensor.is_complex()):
+        if not is_number(tensor):
             return tensor
         kind = tensor.real.dtype
         noise = torch.randint(-1, 2, tensor.shape, generator=generator).to(kind)
@@ -73,11 +85,17 @@ def movement(
     own = dict(module.named_parameters()) | dict(module.named_buffers())
     own = {name: tensor.detach() for name, tensor in own.items()}
     base = function(own, inputs)
-    furthest = eps * float(base.abs().max())
-    for _ in range(8):
+    furthest = [eps * size_of(each) for each in base]
+    for _ in range(8 if inputs.numel() < 1000 else 3):
         outcome = function({name: moved(tensor) for name, tensor in own.items()}, moved(inputs))
-        furthest = max(furthest, float((outcome - base).abs().max()))
-    return operations(module, inputs) * furthest
+        pairs = zip(furthest, outcome, base, strict=True)
+        furthest = [max(far, size_of(now - before)) for far, now, before in pairs]
+    return [operations(module, inputs) * far for far in furthest]
+
+
+def size_of(tensor: Tensor) -> float:
+    """The largest absolute value; 0 of no numbers."""
+    return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
 
 
 def everything(outcome: State) -> Tensor:
@@ -102,6 +120,38 @@ def tensors_of(state: State) -> list[Tensor]:
     if isinstance(state, list | tuple):
         return [tensor for part in state for tensor in tensors_of(part)]
     return []
+
+
+def mapped(change: Callable[[Tensor], Tensor], state: State) -> State:
+    """Make a state of the same form with every tensor changed."""
+    if isinstance(state, Tensor):
+        return change(state)
+    if isinstance(state, dict):  # in the order of `tensors_of`
+        return {name: mapped(change, state[name]) for name in sorted(state)}
+    if isinstance(state, list | tuple):
+        parts = [mapped(change, part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    return state
+
+
+def with_tensors(state: State, tensors: list[Tensor]) -> State:
+    """Make a state of the same form of other tensors, as `tensors_of` lists them."""
+    remaining = iter(tensors)
+    return mapped(lambda _: next(remaining), state)
+
+
+def is_number(tensor: Tensor) -> bool:
+    """Whether a tensor has derivatives: counts and masks have none."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def in_double(module: nn.Module) -> nn.Module:
+    """Copy a module into double precision, real or complex."""
+
+    def widen(tensor: Tensor) -> Tensor:
+        return tensor.to(double_dtype(tensor.dtype)) if is_number(tensor) else tensor
+
+    return copy.deepcopy(module)._apply(widen)
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:

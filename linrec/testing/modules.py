@@ -1,7 +1,7 @@
 """Check that a module's parallel form and its streaming form are one function."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator
 from typing import cast
 
 import torch
@@ -10,23 +10,30 @@ from torch import Tensor, nn
 
 from linrec.executors import Executor
 from linrec.systems import LinearRecurrence
-from linrec.testing.case import Comparison, like
-from linrec.testing.forms import (
-    State,
-    Trial,
-    dtype_of,
-    movement,
-    operations,
-    sensitivity,
-    steps,
-    tensors_of,
-    whole,
-)
+from linrec.testing import module_derivatives, module_values
+from linrec.testing.case import Comparison
+from linrec.testing.forms import Trial, dtype_of, in_double, whole
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure
-from linrec.testing.strategies import tensors
+from linrec.testing.strategies import normal, tensors
 
 Comparisons = Iterator[Comparison]
+Strategy = st.SearchStrategy
+
+FEW_STEPS, FEW_SEQUENCES = st.integers(1, 12), st.integers(1, 3)
+
+# How many steps and sequences, and how large the numbers, where modules go wrong that are right on
+# short sequences: those that cut time in pieces, count in powers of two, or clamp what is large.
+# Errors over many steps add up: these are tried in double precision, where the module runs in it.
+LARGE: tuple[tuple[Strategy[int], Strategy[int], float], ...] = (
+    (st.integers(40, 100), FEW_SEQUENCES, 1.0),
+    (st.integers(2, 4), st.integers(70, 200), 1.0),
+    (st.just(256), st.just(1), 1.0),
+    (st.integers(1200, 2200), st.just(1), 1.0),
+    (FEW_STEPS, FEW_SEQUENCES, 2.0**17),
+    *((st.just(2**power), st.just(1), 1.0) for power in (6, 4, 5, 7, 10, 9)),
+    (st.just(3), st.just(256), 1.0),
+)
 
 
 def check_module(
@@ -34,6 +41,9 @@ def check_module(
     input_size: int | None = None,
     *,
     inputs: Tensor | None = None,
+    steps: st.SearchStrategy[int] | None = None,
+    batch: st.SearchStrategy[int] | None = None,
+    without: Collection[str] = (),
     examples: int = 30,
     random_seed: int = 0,
 ) -> Report:
@@ -44,16 +54,27 @@ def check_module(
 
     A state is whatever the module takes back: a tensor, or tuples, lists or dicts of them. Where
     `forward` has an argument `lengths`, padding is checked too: of sequences of several lengths,
-    and of none of their own. Where it can be differentiated twice, or mapped by `torch.func.vmap`,
-    that is checked too. A module need not be linear, so that there is no bound to derive: what is
-    allowed is how far the outputs move when every parameter, buffer and input moves by one rounding
-    error, at random, eight times, multiplied by the number of operations along the longest path
-    (time and the widest tensor together). That is an estimate, not a proof.
+    and of none of their own. Gradients in inputs, initial state and parameters, of outputs and
+    final state, are compared from form to form and with differences, and in training mode the
+    module has to be what it is in evaluation mode, dropout aside. Where it can be differentiated
+    twice, mapped by `torch.func.vmap`, or called without any step, that is checked too.
+
+    A module need not be linear, so that there is no bound to derive: what is allowed is how far
+    the outputs move when every parameter, buffer and input moves by one rounding error, at random,
+    eight times, multiplied by the number of operations along the longest path (time and the widest
+    tensor together). That is an estimate, not a proof.
 
     Args:
         module: the module; it is put into evaluation mode, and back.
         input_size: the number of features. None: `module.input_size`.
-        inputs (batch, time, features): these alone are tried. None: others are searched for.
+        inputs (batch, time, features): these alone are tried. None: others are searched for. Of
+            another dtype than the module's, a copy of it in double precision is checked.
+        steps: draws how many steps, of those that are searched for. None: mostly 1 to 12; one
+            example in three is longer, up to 2,200 steps, has up to 256 sequences, or numbers of
+            10⁵. A module that cuts time in longer pieces should be given lengths of several.
+        batch: draws how many sequences. None: mostly 1 to 3, as above.
+        without: properties that are not asked of it, such as "differences" where a gradient is
+            not meant to be the function's own (straight-through, truncated).
         examples: how many inputs are tried.
         random_seed: where the search begins.
 
@@ -73,9 +94,18 @@ def check_module(
         >>> report.properties[:4]
         ['streaming', 'continuation', 'causality', 'independence']
     """
-    if inputs is None:
-        return search_module(module, input_size, examples, random_seed).raise_first()
-    return search_module(module, inputs.shape[-1], 1, 0, st.just(inputs)).raise_first()
+    if inputs is not None:
+        input_size, examples, random_seed = inputs.shape[-1], 1, 0
+    return search_module(
+        module,
+        input_size,
+        examples,
+        random_seed,
+        None if inputs is None else st.just(inputs),
+        steps=steps,
+        batch=batch,
+        without=without,
+    ).raise_first()
 
 
 def search_module(
@@ -85,34 +115,83 @@ def search_module(
     random_seed: int,
     drawn: st.SearchStrategy[Tensor] | None = None,
     *,
+    steps: st.SearchStrategy[int] | None = None,
+    batch: st.SearchStrategy[int] | None = None,
+    without: Collection[str] = (),
     most_failures: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
     """Try inputs on every property; shrink what fails, and go on without it."""
-    size = features(module, input_size)
-    report, names, was_training = Report(), list(PROPERTIES), module.training
+    size, dtype = features(module, input_size), dtype_of(module)
+    known_names(without)
+    report, was_training = Report(), module.training
+    wide = wider(module, size)
+    names = [name for name in PROPERTIES if name not in without]
     column = cast(Executor, module)  # what the report's table calls its column
-    if drawn is None:
-        shapes = st.tuples(st.integers(1, 3), st.integers(1, 12))
-        drawn = shapes.flatmap(lambda shape: tensors((*shape, size), dtype_of(module)))
+
+    latest: list[Trial] = []
 
     def attempt(name: str, inputs: Tensor) -> None:
-        trial = Trial(module, inputs, sensitivity(module, inputs))
-        report.note(name, column, worst_share(name, trial))
+        if drawn is None and inputs.shape[1] > LONG and name not in LONG_TOO:
+            return
+        if not latest or latest[0].inputs is not inputs:
+            report.see(steps=inputs.shape[1], sequences=len(inputs))
+            latest[:] = [Trial(module if inputs.dtype == dtype else wide, inputs)]
+        report.note(name, column, worst_share(name, latest[0]))
+
+    def tried_on(drawn: st.SearchStrategy[Tensor], examples: int, among: Collection[str]) -> None:
+        while len(report.failures) < most_failures:
+            failed = smallest_failure(
+                drawn,
+                lambda _: [name for name in names if name in among],
+                attempt,
+                examples,
+                random_seed,
+                progress,
+            )
+            if failed is None:
+                return
+            report.fail((failed[0], column), failed[1])
+            names.remove(failed[0])
 
     module.eval()
     try:
-        while names and len(report.failures) < most_failures:
-            failed = smallest_failure(
-                drawn, lambda _: list(names), attempt, examples, random_seed, progress
-            )
-            if failed is None:
-                break
-            report.fail((failed[0], column), failed[1])
-            names.remove(failed[0])
+        if drawn is not None:
+            tried_on(drawn, examples, PROPERTIES)
+        else:
+            free = steps is None and batch is None
+            large = LARGE[: math.ceil(examples / 3)] if free else ()
+            shapes = st.tuples(batch or FEW_SEQUENCES, steps or FEW_STEPS)
+            few = shapes.flatmap(lambda shape: tensors((*shape, size), dtype))
+            tried_on(few, max(examples - len(large), 1), PROPERTIES)
+            for row in large:
+                tried_on(large_inputs(*row, size, dtype_of(wide)), 1, WIDE_TOO)
     finally:
         module.train(was_training)
     return report
+
+
+def wider(module: nn.Module, features: int) -> nn.Module:
+    """Copy a module into double precision, where errors over many steps stay small, if it runs."""
+    try:
+        wide = in_double(module).eval()
+        with torch.no_grad():
+            whole(wide, torch.zeros(1, 1, features, dtype=dtype_of(wide)))
+    except (RuntimeError, TypeError, ValueError):
+        return module
+    return wide
+
+
+def large_inputs(
+    steps: st.SearchStrategy[int],
+    batch: st.SearchStrategy[int],
+    scale: float,
+    features: int,
+    dtype: torch.dtype,
+) -> st.SearchStrategy[Tensor]:
+    """Draw normal inputs of some extent and size."""
+    shapes = st.tuples(batch, steps, st.integers(0, 2**31 - 1))
+    return shapes.map(lambda each: scale * normal((*each[:2], features), dtype, each[2]))
 
 
 def worst_share(name: str, trial: Trial) -> float:
@@ -132,182 +211,36 @@ def worst_share(name: str, trial: Trial) -> float:
     return worst
 
 
-def streaming(trial: Trial) -> Comparisons:
-    """Step by step gives what all steps at once give."""
-    outputs, state = whole(trial.module, trial.inputs)
-    single, after = steps(trial.module, trial.inputs)
-    yield Comparison("outputs of single steps", single, outputs, trial.allowed)
-    yield from same_states("state after single steps", after, state, trial.allowed)
-
-
-def continuation(trial: Trial) -> Comparisons:
-    """Two calls joined by the state are one call."""
-    cut = trial.steps // 2
-    outputs, state = whole(trial.module, trial.inputs)
-    if not cut:
-        return
-    first, between = whole(trial.module, trial.inputs[:, :cut])
-    second, after = whole(trial.module, trial.inputs[:, cut:], between)
-    joined = torch.cat([first, second], 1)
-    yield Comparison("joined outputs", joined, outputs, trial.allowed)
-    yield from same_states("state after the second call", after, state, trial.allowed)
-
-
-def causality(trial: Trial) -> Comparisons:
-    """Later inputs change nothing before them."""
-    cut = trial.steps // 2
-    changed = torch.cat([trial.inputs[:, :cut], 1 - trial.inputs[:, cut:]], 1)
-    allowed = trial.allowed + sensitivity(trial.module, changed)
-    mine, other = (whole(trial.module, each)[0][:, :cut] for each in (trial.inputs, changed))
-    yield Comparison("outputs before a change", other, mine, allowed)
-
-
-def independence(trial: Trial) -> Comparisons:
-    """A sequence comes out the same whatever stands beside it."""
-    alone, _ = whole(trial.module, trial.inputs)
-    beside = torch.cat([trial.inputs, 1 - trial.inputs])
-    allowed = trial.allowed + sensitivity(trial.module, beside)
-    yield Comparison(
-        "outputs beside others", whole(trial.module, beside)[0][: len(alone)], alone, allowed
-    )
-
-
-def padding(trial: Trial) -> Comparisons:
-    """Nothing past a sequence's length reaches its outputs or its state, and none leaves both."""
-    if "lengths" not in inspect.signature(trial.module.forward).parameters:
-        return
-    # The first sequence ends in the middle, the second goes on to the end, the third has one step.
-    ends = (max(trial.steps // 2, 1), trial.steps, 1)[: len(trial.inputs)]
-    lengths = torch.tensor([ends[row % len(ends)] for row in range(len(trial.inputs))])
-    past = (torch.arange(trial.steps) >= lengths.unsqueeze(-1)).unsqueeze(-1)
-    spoiled = torch.where(past, torch.nan, trial.inputs)
-    outputs, state = trial.module(spoiled, lengths=lengths)
-    rows = enumerate(lengths.tolist())
-    alone = [whole(trial.module, trial.inputs[row : row + 1, :end]) for row, end in rows]
-    for row, (own, _) in enumerate(alone):
-        padded = outputs[row : row + 1, : own.shape[1]]
-        yield Comparison("outputs of a padded sequence", padded, own, trial.allowed)
-    after = [tensors_of(own) for _, own in alone]
-    for mine, *theirs in zip(tensors_of(state), *after, strict=True):
-        yield Comparison(
-            "state of padded sequences", mine, side_by_side(theirs, mine), trial.allowed
-        )
-    none = torch.zeros_like(lengths)
-    unmoved = trial.module(torch.full_like(trial.inputs, torch.nan), lengths=none)[1]
-    later, expected = (whole(trial.module, trial.inputs, each)[0] for each in (unmoved, None))
-    yield Comparison("outputs after a sequence of no steps", later, expected, trial.allowed)
-
-
-def gradients(trial: Trial) -> Comparisons:
-    """Both forms have the same gradient in the inputs and in every parameter."""
-    given = trained(trial)
-    outputs = [form(trial.module, given[0])[0] for form in (whole, steps)]
-    if not any(each.requires_grad for each in outputs):
-        return  # what is not computed by torch has no gradients to compare
-    v = torch.ones_like(outputs[0])
-    mine, theirs = (torch.autograd.grad(o, given, v, allow_unused=True) for o in outputs)
-    # A gradient moves with its factors, as outputs do; summed over all steps and sequences.
-    for left, right in zip(mine, theirs, strict=True):
-        if left is None or right is None:
-            yield Comparison("gradient of one form only", unlike(left, right), torch.zeros(()), 0.0)
-            continue
-        size = float(left.abs().max()) + float(right.abs().max())
-        eps = torch.finfo(left.dtype).eps
-        allowed = v.numel() * trial.allowed + operations(trial.module, trial.inputs) * eps * size
-        yield Comparison("gradient", left, right, allowed)
-
-
-def second_derivatives(trial: Trial) -> Comparisons:
-    """Both forms have the same second derivatives, where there are any."""
-    module, given = trial.module, trained(trial)
-    try:
-        outputs = whole(module, given[0])[0]
-        expected = second(outputs, given)
-    except RuntimeError:
-        return  # torch cannot differentiate the module twice
-    if expected is None:
-        return
-    got = second(steps(module, given[0])[0], given)
-    names = [name for name, each in module.named_parameters() if each.requires_grad]
-
-    def moving(own: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        moved = [inputs.detach().clone(), *(own[name].clone() for name in names)]
-        moved = [each.requires_grad_() for each in moved]
-        named = dict(own) | dict(zip(names, moved[1:], strict=True))
-        found = second(torch.func.functional_call(module, named, (moved[0],))[0], moved)
-        return torch.zeros_like(expected) if found is None else found
-
-    allowed = outputs.numel() * movement(moving, module, trial.inputs)
-    got = torch.zeros_like(expected) if got is None else got
-    yield Comparison("second derivatives", got, expected, allowed)
-
-
-def vmap(trial: Trial) -> Comparisons:
-    """Mapped over sequences, a module gives what it gives of each, where torch can map it."""
-    other = 1 - trial.inputs
-    both = torch.stack([trial.inputs, other])
-    try:
-        mapped = torch.func.vmap(lambda inputs: whole(trial.module, inputs)[0])(both)
-    except RuntimeError:
-        return
-    limits = trial.allowed, sensitivity(trial.module, other)
-    for outputs, inputs, allowed in zip(mapped, both, limits, strict=True):
-        yield Comparison("outputs, mapped", outputs, whole(trial.module, inputs)[0], allowed)
-
-
 PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
     function.__name__.replace("_", " "): function
     for function in (
-        streaming,
-        continuation,
-        causality,
-        independence,
-        padding,
-        gradients,
-        second_derivatives,
-        vmap,
+        module_values.streaming,
+        module_values.continuation,
+        module_values.causality,
+        module_values.independence,
+        module_values.padding,
+        module_values.no_steps,
+        module_values.untouched,
+        module_values.training_mode,
+        module_derivatives.gradients,
+        module_derivatives.differences,
+        module_derivatives.second_derivatives,
+        module_derivatives.vmap,
+        module_derivatives.batched_gradients,
     )
 }
 
-
-def trained(trial: Trial) -> list[Tensor]:
-    """List what there are derivatives in: the inputs, and the parameters that are trained."""
-    own = (each for each in trial.module.parameters() if each.requires_grad)
-    return [trial.inputs.clone().requires_grad_(), *own]
-
-
-def second(outputs: Tensor, given: list[Tensor]) -> Tensor | None:
-    """Differentiate the gradient of the sum of outputs, towards fixed numbers; None if constant."""
-    if not outputs.requires_grad:
-        return None
-    ones = torch.ones_like(outputs)
-    first = torch.autograd.grad(outputs, given, ones, create_graph=True, allow_unused=True)
-    moving = [each for each in first if each is not None and each.requires_grad]
-    if not moving:
-        return None
-    towards = torch.stack([(each.conj() * like(each.detach())).real.sum() for each in moving]).sum()
-    found = torch.autograd.grad(towards, given, allow_unused=True)
-    pairs = zip(found, given, strict=True)
-    return torch.cat([(torch.zeros_like(g) if f is None else f).flatten() for f, g in pairs])
+# What is tried on wide inputs too, and on very long ones; the rest shows on small ones.
+WIDE_TOO = ("streaming", "continuation", "causality", "independence", "padding", "gradients")
+LONG_TOO = ("streaming", "gradients")
+LONG = 300
 
 
-def same_states(what: str, mine: State, theirs: State, allowed: float) -> Comparisons:
-    """Compare two states, tensor by tensor."""
-    for one, other in zip(tensors_of(mine), tensors_of(theirs), strict=True):
-        yield Comparison(what, one, other, allowed)
-
-
-def side_by_side(alone: list[Tensor], together: Tensor) -> Tensor:
-    """Join the states of single sequences along the axis that is longer in that of all."""
-    shapes = zip(alone[0].shape, together.shape, strict=True)
-    longer = [axis for axis, (one, all_of_them) in enumerate(shapes) if one != all_of_them]
-    return torch.cat(alone, longer[0]) if longer else alone[0]
-
-
-def unlike(left: Tensor | None, right: Tensor | None) -> Tensor:
-    """The largest number of the one gradient that there is; zero where there is none."""
-    sizes = [float(each.abs().max()) for each in (left, right) if each is not None]
-    return torch.tensor(max(sizes, default=0.0))
+def known_names(names: Collection[str]) -> None:
+    """See that all of these are properties."""
+    for name in names:
+        if name not in PROPERTIES:
+            raise ValueError(f"`{name}` is no property: expected some of {', '.join(PROPERTIES)}.")
 
 
 def features(module: nn.Module, input_size: int | None) -> int:

@@ -66,11 +66,29 @@ class Report:
         shares: by property and executor, the largest error over its bound; above 1 is a failure.
         examples: by property and executor, how many cases it was tried on.
         failures: the smallest disagreement of each pair that failed.
+        extents: the fewest and the most steps, states and sequences that were tried.
     """
 
     shares: dict[tuple[str, Executor], float] = field(default_factory=dict)
     examples: dict[tuple[str, Executor], int] = field(default_factory=dict)
     failures: list[Disagreement] = field(default_factory=list)
+    extents: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def see(self, **extents: int) -> None:
+        """Remember how large a case is."""
+        for name, size in extents.items():
+            least, most = self.extents.get(name, (size, size))
+            self.extents[name] = min(least, size), max(most, size)
+
+    @property
+    def limits(self) -> str:
+        """Say what was tried, and so what was not."""
+        tried = max(self.examples.values(), default=0)
+        ranges = (
+            f"{least} to {most} {name}" if least < most else f"{most} {name}"
+            for name, (least, most) in self.extents.items()
+        )
+        return f"{tried} cases: {', '.join(ranges)}. Beyond that nothing was tried."
 
     def note(self, property: str, executor: Executor, share: float) -> None:
         """Remember a share, if it is the largest so far."""
@@ -110,7 +128,7 @@ class Report:
         rows = [["", *(str(executor).partition("(")[0] for executor in self.executors)]]
         for name in self.properties:
             rows.append([name, *(self.cell(name, each) for each in self.executors)])
-        return aligned(rows)
+        return f"{aligned(rows)}\n{self.limits}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

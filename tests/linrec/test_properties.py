@@ -10,6 +10,7 @@ import linrec
 import lmu
 from linrec.testing import EXECUTORS, check_executor, check_module
 from linrec.testing.check import cases, search
+from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.operations import PROPERTIES
 
 EXAMPLES = 1000 if os.environ.get("LINREC_FULL") else 30
@@ -40,7 +41,7 @@ def test_structures_are_the_matrices_that_they_stand_for() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_one_function(name: str) -> None:
     torch.manual_seed(0)
-    report = check_module(MODULES[name](), examples=max(EXAMPLES // 10, 5))
-    assert report.properties[-2:] == ["second derivatives", "vmap"]
+    report = check_module(MODULES[name](), examples=max(EXAMPLES // 10, 9))
+    assert report.properties == list(MODULE_PROPERTIES)
     if name not in ("recurrence", "copies"):  # those have no parameters, and are linear
         assert max(v for (name, _), v in report.shares.items() if name == "second derivatives") > 0

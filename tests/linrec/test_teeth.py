@@ -11,9 +11,11 @@ import linrec
 import lmu
 from linrec.testing import Disagreement, check_module, recurrences, shrink
 from linrec.testing.check import PROPERTIES, cases, search
+from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.modules import search_module
 from linrec.testing.operations import PROPERTIES as OPERATIONS
 from tests.linrec.deliberate_bugs import BUGS, Bug, patched
+from tests.linrec.wrong_modules import WRONG, Leaky
 
 SOUND, BROKEN = 60, 600  # the latter ends with the first failure
 
@@ -200,10 +202,18 @@ MODULES: dict[str, tuple[type[Wrapped], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("right", [Wrapped, Leaky])
+def test_a_right_module_is_not_found_wrong(right: type[torch.nn.Module]) -> None:
+    report = check_module(right(), examples=12)
+    assert report.extents["steps"][1] >= 1000 and report.extents["sequences"][1] > 64
+    assert "Beyond that nothing was tried." in str(report)
+
+
+@pytest.mark.parametrize("name", MODULES | WRONG)
 def test_a_wrong_module_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)
-    wrong, properties = MODULES[name]
-    check_module(Wrapped(), examples=8)
-    found = search_module(wrong(), None, 8, 0, most_failures=10).failures
-    assert properties <= {failure.property for failure in found}
+    wrong, properties = (MODULES | WRONG)[name]
+    for property in properties:  # each finds it by itself
+        others = set(MODULE_PROPERTIES) - {property}
+        found = search_module(wrong(), None, 15, 0, without=others).failures
+        assert found and found[0].property == property

@@ -1,0 +1,301 @@
+"""What must hold of a module's derivatives: from form to form, and against differences."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from linrec.testing.case import Comparison, like
+from linrec.testing.forms import (
+    State,
+    Trial,
+    everything,
+    in_double,
+    is_number,
+    movement,
+    operations,
+    sensitivity,
+    size_of,
+    steps,
+    tensors_of,
+    whole,
+    with_tensors,
+)
+
+Comparisons = Iterator[Comparison]
+Form = Callable[[nn.Module, Tensor, State], tuple[Tensor, State]]
+
+FORMS: tuple[tuple[str, Form], ...] = (("forward", whole), ("step", steps))
+
+GROUPS = "inputs", "initial state", "parameters"
+STEP = 1e-6  # of differences in double precision
+
+
+class Start(NamedTuple):
+    """What a call is differentiated in.
+
+    Attributes:
+        inputs (batch, time, features): what is fed.
+        state: the state before, as the module takes it.
+        leaves: the inputs, the state's numbers, and the parameters that are trained.
+    """
+
+    inputs: Tensor
+    state: State
+    leaves: list[Tensor]
+
+
+def gradients(trial: Trial) -> Comparisons:
+    """Both forms have the same gradient in inputs, initial state and every parameter."""
+    module, start = trial.module, started(trial.module, trial.inputs)
+    results = [drawn_sum(form, module, start) for _, form in FORMS]
+    if not any(each.requires_grad for each in results):
+        return  # what is not computed by torch has no gradients to compare
+    mine, theirs = (gradient(each, start.leaves) for each in results)
+    if any((left is None) != (right is None) for left, right in zip(mine, theirs, strict=True)):
+        for left, right in zip(mine, theirs, strict=True):
+            yield Comparison("gradient of one form only", unlike(left, right), torch.zeros(()), 0.0)
+    names = [name for name, each in module.named_parameters() if each.requires_grad]
+
+    def moving(own: Mapping[str, Tensor], inputs: Tensor) -> list[Tensor]:
+        named, moved = moved_leaves(own, names, inputs, start.state)
+        total = drawn_sum(lambda m, u, x: call(m, named, u, x), module, moved)
+        return filled(gradient(total, moved.leaves), moved.leaves)
+
+    limits = movement(moving, module, trial.inputs)
+    eps = torch.finfo(trial.inputs.dtype).eps * operations(module, trial.inputs)
+    pairs = zip(filled(mine, start.leaves), filled(theirs, start.leaves), limits, strict=True)
+    for left, right, limit in pairs:
+        yield Comparison("gradient", left, right, limit + eps * (size_of(left) + size_of(right)))
+
+
+def differences(trial: Trial) -> Comparisons:
+    """Along any line the gradient is what differences give: ⟨∇, d⟩, in double precision.
+
+    Of inputs, of the initial state and of the parameters, each group by itself. Where the module
+    has a kink within the step nothing can be said: what fails has to fail at another place too.
+    """
+    try:
+        module = in_double(trial.module)
+        starts = [started(module, like_double(trial.inputs, seed)) for seed in range(2)]
+        sums = [[drawn_sum(form, module, start) for _, form in FORMS] for start in starts]
+    except (RuntimeError, TypeError, ValueError):
+        return  # it cannot be run in double precision
+    if not all(each.requires_grad for both in sums for each in both):
+        return
+    # Numbers are moved in place below: all gradients are taken before.
+    found = [
+        [filled(gradient(each, start.leaves), start.leaves) for each in both]
+        for start, both in zip(starts, sums, strict=True)
+    ]
+    for number, (name, form) in enumerate(FORMS):
+        places = [
+            slopes(form, module, start, both[number])
+            for start, both in zip(starts, found, strict=True)
+        ]
+        for group in GROUPS:
+            best = min((each[group] for each in places if group in each), key=excess, default=None)
+            if best is not None:
+                along, difference, allowed = best
+                text = f"derivative in the {group} of `{name}`"
+                got, expected = torch.tensor(along), torch.tensor(difference)
+                yield Comparison(text, got, expected, allowed)
+
+
+class Slope(NamedTuple):
+    """A derivative along a line.
+
+    Attributes:
+        along: what the gradient gives.
+        difference: what a difference gives.
+        allowed: how far they may lie apart.
+    """
+
+    along: float
+    difference: float
+    allowed: float
+
+
+def excess(slope: Slope) -> float:
+    """How far a slope is off, as a share of what is allowed."""
+    return abs(slope.along - slope.difference) / max(slope.allowed, 1e-300)
+
+
+def slopes(form: Form, module: nn.Module, start: Start, found: list[Tensor]) -> dict[str, Slope]:
+    """Compare a gradient with differences, along one line for each group of leaves."""
+    with torch.no_grad():
+        outcome = everything(form(module, start.inputs, start.state))
+    # The rounding of the values, over the step.
+    values = float((outcome.abs() * like(outcome).abs()).sum()) + size_of(outcome)
+    rounding = operations(module, start.inputs) * torch.finfo(torch.float64).eps * values / STEP
+    own = sum(each.requires_grad for each in tensors_of(start.state))
+    groups = zip(GROUPS, pairwise((0, 1, 1 + own, len(start.leaves))), strict=True)
+    slopes = {}
+    for group, (first, last) in groups:
+        if first == last:
+            continue
+        leaves, lines = start.leaves[first:last], [like(g.detach()) for g in found[first:last]]
+
+        def at(h: float, leaves: list[Tensor] = leaves, lines: list[Tensor] = lines) -> float:
+            with torch.no_grad():
+                before = [leaf.clone() for leaf in leaves]
+                for leaf, line in zip(leaves, lines, strict=True):
+                    leaf += h * line
+                value = float(drawn_sum(form, module, start))
+                for leaf, kept in zip(leaves, before, strict=True):
+                    leaf.copy_(kept)
+            return value
+
+        near, far = ((at(h) - at(-h)) / (2 * h) for h in (STEP, 4 * STEP))
+        products = zip(found[first:last], lines, strict=True)
+        along = sum(float((g.conj() * line).real.sum()) for g, line in products)
+        # What curves shows in the longer step.
+        slopes[group] = Slope(along, near, 4 * abs(near - far) + rounding + 1e-9 * abs(near))
+    return slopes
+
+
+def second_derivatives(trial: Trial) -> Comparisons:
+    """Both forms have the same second derivatives, where there are any."""
+    module, given = trial.module, started(trial.module, trial.inputs)
+    try:
+        outputs = whole(module, given.inputs)[0]
+        expected = second(outputs, given.leaves)
+    except RuntimeError:
+        return  # torch cannot differentiate the module twice
+    if expected is None:
+        return
+    got = second(steps(module, given.inputs)[0], given.leaves)
+    names = [name for name, each in module.named_parameters() if each.requires_grad]
+
+    def moving(own: Mapping[str, Tensor], inputs: Tensor) -> list[Tensor]:
+        named, moved = moved_leaves(own, names, inputs, given.state)
+        found = second(call(module, named, moved.inputs, None)[0], moved.leaves)
+        return [torch.zeros_like(expected) if found is None else found]
+
+    allowed = outputs.numel() * movement(moving, module, trial.inputs)[0]
+    got = torch.zeros_like(expected) if got is None else got
+    yield Comparison("second derivatives", got, expected, allowed)
+
+
+def vmap(trial: Trial) -> Comparisons:
+    """Mapped over sequences, a module gives what it gives of each, where torch can map it."""
+    other = 1 - trial.inputs
+    both = torch.stack([trial.inputs, other])
+    try:
+        mapped = torch.func.vmap(lambda inputs: whole(trial.module, inputs)[0])(both)
+    except RuntimeError:
+        return
+    limits = trial.allowed, sensitivity(trial.module, other)
+    for outputs, inputs, allowed in zip(mapped, both, limits, strict=True):
+        yield Comparison("outputs, mapped", outputs, whole(trial.module, inputs)[0], allowed)
+
+
+def batched_gradients(trial: Trial) -> Comparisons:
+    """Several gradients at once, of a graph used before, are those one by one, where torch can."""
+    start = started(trial.module, trial.inputs)
+    outputs, fresh = (whole(trial.module, start.inputs, start.state)[0] for _ in range(2))
+    if not outputs.requires_grad:
+        return
+    towards = like(outputs.detach()), torch.ones_like(outputs)
+    options = {"retain_graph": True, "allow_unused": True}
+    one_by_one = [
+        torch.autograd.grad(each, start.leaves, v, **options)
+        for each, v in zip((outputs, fresh), towards, strict=True)
+    ]
+    options["is_grads_batched"] = True
+    try:
+        together = torch.autograd.grad(outputs, start.leaves, torch.stack(towards), **options)
+    except RuntimeError:
+        return  # torch cannot map the backward pass
+    eps = torch.finfo(outputs.dtype).eps * operations(trial.module, trial.inputs)
+    for row, alone in enumerate(one_by_one):
+        for mine, single in zip(together, alone, strict=True):
+            if mine is None or single is None:
+                yield Comparison("batched gradient", unlike(mine, single), torch.zeros(()), 0.0)
+                continue
+            allowed = eps * size_of(single) + outputs.numel() * trial.allowed
+            yield Comparison("batched gradient", mine[row], single, allowed)
+
+
+def started(module: nn.Module, inputs: Tensor) -> Start:
+    """Prepare to differentiate a call that goes on from the state after other inputs."""
+    with torch.no_grad():
+        _, state = whole(module, like(inputs))
+    return leaves_of(inputs, state, [each for each in module.parameters() if each.requires_grad])
+
+
+def leaves_of(inputs: Tensor, state: State, parameters: list[Tensor]) -> Start:
+    """List what there are derivatives in; inputs and state become leaves of their own."""
+    inputs = inputs.detach().clone().requires_grad_()
+    own = [
+        each.detach().clone().requires_grad_(is_number(each) and each.numel() > 0)
+        for each in tensors_of(state)
+    ]
+    leaves = [inputs, *(each for each in own if each.requires_grad), *parameters]
+    return Start(inputs, with_tensors(state, own), leaves)
+
+
+def moved_leaves(
+    own: Mapping[str, Tensor], names: list[str], inputs: Tensor, state: State
+) -> tuple[dict[str, Tensor], Start]:
+    """Name a module's numbers anew, those that are trained as leaves, and all that is given."""
+    moved = [own[name].clone().requires_grad_() for name in names]
+    return dict(own) | dict(zip(names, moved, strict=True)), leaves_of(inputs, state, moved)
+
+
+def call(
+    module: nn.Module, named: Mapping[str, Tensor], inputs: Tensor, state: State
+) -> tuple[Tensor, State]:
+    """Call a module with other numbers."""
+    given = (inputs,) if state is None else (inputs, state)
+    return torch.func.functional_call(module, dict(named), given)
+
+
+def drawn_sum(form: Form, module: nn.Module, start: Start) -> Tensor:
+    """Sum all numbers of outputs and final state, each weighted by a number of its own."""
+    outcome = everything(form(module, start.inputs, start.state))
+    return (outcome * like(outcome.detach()).conj()).real.sum()
+
+
+def like_double(tensor: Tensor, seed: int) -> Tensor:
+    """Draw normal numbers in double precision, in the shape of a tensor."""
+    generator = torch.Generator().manual_seed(seed)
+    kind = torch.complex128 if tensor.is_complex() else torch.float64
+    return torch.randn(tensor.shape, generator=generator, dtype=kind)
+
+
+def gradient(total: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
+    """The gradient of a sum; None where a leaf has no influence."""
+    if not total.requires_grad:
+        return [None] * len(leaves)
+    return list(torch.autograd.grad(total, leaves, allow_unused=True))
+
+
+def filled(found: list[Tensor | None], leaves: list[Tensor]) -> list[Tensor]:
+    """Write zeros where there is no gradient."""
+    pairs = zip(found, leaves, strict=True)
+    return [torch.zeros_like(leaf) if each is None else each for each, leaf in pairs]
+
+
+def second(outputs: Tensor, given: list[Tensor]) -> Tensor | None:
+    """Differentiate the gradient of a weighted sum, towards fixed numbers; None if constant."""
+    if not outputs.requires_grad:
+        return None
+    v = like(outputs.detach())
+    first = torch.autograd.grad(outputs, given, v, create_graph=True, allow_unused=True)
+    moving = [each for each in first if each is not None and each.requires_grad]
+    if not moving:
+        return None
+    towards = torch.stack([(each.conj() * like(each.detach())).real.sum() for each in moving]).sum()
+    found = torch.autograd.grad(towards, given, allow_unused=True)
+    return torch.cat([each.flatten() for each in filled(list(found), given)])
+
+
+def unlike(left: Tensor | None, right: Tensor | None) -> Tensor:
+    """The largest number of the one gradient that there is; zero where there is none, or both."""
+    if left is not None and right is not None:
+        return torch.zeros(())
+    sizes = [size_of(each) for each in (left, right) if each is not None]
+    return torch.tensor(max(sizes, default=0.0))

@@ -1,0 +1,160 @@
+"""What must hold of a module's outputs and states, in both of its forms."""
+
+import copy
+import inspect
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from linrec.testing.case import Comparison
+from linrec.testing.forms import (
+    State,
+    Trial,
+    operations,
+    sensitivity,
+    size_of,
+    steps,
+    tensors_of,
+    whole,
+)
+
+Comparisons = Iterator[Comparison]
+
+
+def streaming(trial: Trial) -> Comparisons:
+    """Step by step gives what all steps at once give."""
+    outputs, state = whole(trial.module, trial.inputs)
+    single, after = steps(trial.module, trial.inputs)
+    yield Comparison("outputs of single steps", single, outputs, trial.allowed)
+    yield from same_states("state after single steps", after, state, trial.allowed)
+
+
+def continuation(trial: Trial) -> Comparisons:
+    """Two calls joined by the state are one call."""
+    outputs, state = whole(trial.module, trial.inputs)
+    for cut in sorted({trial.steps // 2, trial.steps // 3} - {0}):
+        first, between = whole(trial.module, trial.inputs[:, :cut])
+        second, after = whole(trial.module, trial.inputs[:, cut:], between)
+        joined = torch.cat([first, second], 1)
+        yield Comparison("joined outputs", joined, outputs, trial.allowed)
+        yield from same_states("state after the second call", after, state, trial.allowed)
+
+
+def no_steps(trial: Trial) -> Comparisons:
+    """A call on no steps changes nothing, where a module takes such."""
+    outputs, state = whole(trial.module, trial.inputs)
+    nothing = trial.inputs[:, :0]
+    for before in (None, state):
+        try:
+            none, after = whole(trial.module, nothing, before)
+        except (RuntimeError, ValueError, TypeError):
+            return  # refused, which is no wrong answer
+        wanted = (len(nothing), 0, *outputs.shape[2:])
+        yield Comparison("outputs of no steps", none, outputs.new_zeros(wanted), 0.0)
+        got, later = whole(trial.module, trial.inputs, after)
+        expected, end = whole(trial.module, trial.inputs, before)
+        yield Comparison("outputs after no steps", got, expected, 2 * trial.allowed)
+        yield from same_states("state after no steps", later, end, 2 * trial.allowed)
+
+
+def untouched(trial: Trial) -> Comparisons:
+    """A call leaves its inputs, the caller's state and the module as they were."""
+    module, inputs = trial.module, trial.inputs.clone()
+    outputs, state = whole(module, inputs)
+    kept = [each.clone() for each in tensors_of(state)]
+    for form, name in ((whole, "forward"), (steps, "step")):
+        form(module, inputs, state)
+        yield Comparison(f"inputs after `{name}`", inputs, trial.inputs, 0.0)
+        for mine, before in zip(tensors_of(state), kept, strict=True):
+            yield Comparison(f"state given to `{name}`, afterwards", mine, before, 0.0)
+    again, _ = whole(module, inputs)
+    # (What a module keeps between calls would move it under rounding errors, too.)
+    eps = torch.finfo(inputs.dtype).eps * operations(module, inputs)
+    yield Comparison("outputs of a second call", again, outputs, eps * size_of(outputs))
+
+
+def training_mode(trial: Trial) -> Comparisons:
+    """In training mode a module is the same function, once what is random in it is turned off."""
+    training = without_dropout(trial.module)
+    torch.manual_seed(0)
+    outputs, state = whole(training, trial.inputs)
+    torch.manual_seed(1)
+    if size_of(whole(training, trial.inputs)[0] - outputs) > trial.allowed:
+        return  # it is random in a way of its own
+    expected, end = whole(trial.module, trial.inputs)
+    yield Comparison("outputs in training mode", outputs, expected, trial.allowed)
+    yield from same_states("state in training mode", state, end, trial.allowed)
+    single, _ = steps(training, trial.inputs)
+    yield Comparison("outputs of single steps in training mode", single, expected, trial.allowed)
+
+
+def without_dropout(module: nn.Module) -> nn.Module:
+    """Copy a module into training mode, without dropout, and batch statistics as they stand."""
+    training = copy.deepcopy(module).train()
+    for part in training.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+        if isinstance(part, nn.RNNBase):
+            part.dropout = 0.0
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            part.eval()
+    return training
+
+
+def causality(trial: Trial) -> Comparisons:
+    """Later inputs change nothing before them."""
+    cut = trial.steps // 2
+    changed = torch.cat([trial.inputs[:, :cut], 1 - trial.inputs[:, cut:]], 1)
+    allowed = trial.allowed + sensitivity(trial.module, changed)
+    mine, other = (whole(trial.module, each)[0][:, :cut] for each in (trial.inputs, changed))
+    yield Comparison("outputs before a change", other, mine, allowed)
+
+
+def independence(trial: Trial) -> Comparisons:
+    """A sequence comes out the same whatever stands beside it."""
+    alone, _ = whole(trial.module, trial.inputs)
+    beside = torch.cat([trial.inputs, 1 - trial.inputs])
+    allowed = trial.allowed + sensitivity(trial.module, beside)
+    yield Comparison(
+        "outputs beside others", whole(trial.module, beside)[0][: len(alone)], alone, allowed
+    )
+
+
+def padding(trial: Trial) -> Comparisons:
+    """Nothing past a sequence's length reaches its outputs or its state, and none leaves both."""
+    if "lengths" not in inspect.signature(trial.module.forward).parameters:
+        return
+    # The first sequence ends in the middle, the second goes on to the end, the third has one step.
+    ends = (max(trial.steps // 2, 1), trial.steps, 1)[: len(trial.inputs)]
+    lengths = torch.tensor([ends[row % len(ends)] for row in range(len(trial.inputs))])
+    past = (torch.arange(trial.steps) >= lengths.unsqueeze(-1)).unsqueeze(-1)
+    spoiled = torch.where(past, torch.nan, trial.inputs)
+    outputs, state = trial.module(spoiled, lengths=lengths)
+    rows = enumerate(lengths.tolist())
+    alone = [whole(trial.module, trial.inputs[row : row + 1, :end]) for row, end in rows]
+    for row, (own, _) in enumerate(alone):
+        padded = outputs[row : row + 1, : own.shape[1]]
+        yield Comparison("outputs of a padded sequence", padded, own, trial.allowed)
+    after = [tensors_of(own) for _, own in alone]
+    for mine, *theirs in zip(tensors_of(state), *after, strict=True):
+        yield Comparison(
+            "state of padded sequences", mine, side_by_side(theirs, mine), trial.allowed
+        )
+    none = torch.zeros_like(lengths)
+    unmoved = trial.module(torch.full_like(trial.inputs, torch.nan), lengths=none)[1]
+    later, expected = (whole(trial.module, trial.inputs, each)[0] for each in (unmoved, None))
+    yield Comparison("outputs after a sequence of no steps", later, expected, trial.allowed)
+
+
+def same_states(what: str, mine: State, theirs: State, allowed: float) -> Comparisons:
+    """Compare two states, tensor by tensor."""
+    for one, other in zip(tensors_of(mine), tensors_of(theirs), strict=True):
+        yield Comparison(what, one, other, allowed)
+
+
+def side_by_side(alone: list[Tensor], together: Tensor) -> Tensor:
+    """Join the states of single sequences along the axis that is longer in that of all."""
+    shapes = zip(alone[0].shape, together.shape, strict=True)
+    longer = [axis for axis, (one, all_of_them) in enumerate(shapes) if one != all_of_them]
+    return torch.cat(alone, longer[0]) if longer else alone[0]

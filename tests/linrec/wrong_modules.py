@@ -1,0 +1,240 @@
+"""Modules that are wrong in ways that people have met, each in one line of a right one."""
+
+# The state that a module keeps between calls is any attribute.
+# pyright: reportIncompatibleMethodOverride=false
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Outcome = tuple[Tensor, Tensor]
+
+
+class Leaky(nn.Module):
+    """Leaky integrators: h_t = a h_{t-1} + W u_t, read as they are. This one is right."""
+
+    input_size = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.decay = nn.Parameter(torch.tensor([0.999, -0.9, 0.5]))
+        self.weight = nn.Parameter(torch.randn(3, 2, generator=generator))
+
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        """Run all steps, as every form of it does unless it is wrong."""
+        h = inputs.new_zeros(len(inputs), 3) if state is None else state
+        rows = []
+        for drive in (inputs @ self.weight.mT).unbind(1):
+            h = self.decay * h + drive
+            rows.append(h)
+        return torch.stack(rows, 1) if rows else inputs.new_zeros(len(inputs), 0, 3), h
+
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Outcome:
+        """All steps; of padded sequences each to its own end."""
+        if lengths is None:
+            return self.all_steps(inputs, state)
+        own = (torch.arange(inputs.shape[1]) < lengths.unsqueeze(-1)).unsqueeze(-1)
+        outputs, _ = self.run(torch.where(own, inputs, 0), state)
+        first = outputs.new_zeros(len(inputs), 1, 3) if state is None else state.unsqueeze(1)
+        ends = lengths[:, None, None].expand(-1, 1, 3)
+        return outputs, torch.cat([first, outputs], 1).gather(1, ends).squeeze(1)
+
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        """All steps of whole sequences: what wrong ones do otherwise."""
+        return self.run(inputs, state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Outcome:
+        """One step."""
+        outputs, state = self.run(input.unsqueeze(1), state)
+        return outputs.squeeze(1), state
+
+
+class InBackward(torch.autograd.Function):
+    """The same numbers; the gradient is changed."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, change: Any) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.change = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.change(gradient), None
+
+
+class BackwardFlipsTime(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return InBackward.apply(outputs, lambda g: g.flip(1)), after
+
+
+class BackwardFlipsFeatures(Leaky):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = super().run(inputs, state)
+        return InBackward.apply(outputs, lambda g: g.flip(-1)), after
+
+
+class BackwardFlipsBatch(Leaky):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = super().run(inputs, state)
+        return InBackward.apply(outputs, lambda g: g.flip(0)), after
+
+
+class InitialStateDetached(Leaky):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return super().run(inputs, None if state is None else state.detach())
+
+
+class FinalStateDetached(Leaky):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = super().run(inputs, state)
+        return outputs, after.detach()
+
+
+class OverwritesItsInputs(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        result = self.run(inputs, state)
+        with torch.no_grad():
+            inputs.mul_(0.5)
+        return result
+
+
+class OverwritesTheState(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        if state is not None:
+            with torch.no_grad():
+                state.copy_(after)
+        return outputs, after
+
+
+class OtherwiseInTraining(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return self.run(inputs, None if self.training else state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Outcome:
+        outputs, after = super().step(input, state)
+        return (outputs.half().float() if self.training else outputs), after
+
+
+class ForgetsWithoutSteps(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return self.run(inputs, state if inputs.shape[1] else None)
+
+
+class DropsTheCarry(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs = []
+        for piece in inputs.split(16, 1) if inputs.shape[1] else [inputs]:
+            rows, after = self.run(piece, state)
+            outputs.append(rows)
+            state = None
+        return torch.cat(outputs, 1), after  # type: ignore[possibly-unbound]  # one piece at least
+
+
+class WrongAt256(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return (outputs.roll(1, 1) if inputs.shape[1] == 256 else outputs), after
+
+
+class WrongWhenLong(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return torch.cat([outputs[:, :1000], 1.01 * outputs[:, 1000:]], 1), after
+
+
+class WrongGradientWhenLong(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        first, rest = inputs[:, :1000], inputs[:, 1000:]
+        return self.run(torch.cat([first, 0.5 * rest + 0.5 * rest.detach()], 1), state)
+
+
+class WrongWhenWide(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return torch.cat([outputs[:64], outputs[64:].flip(0)]), after
+
+
+class Clamped(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return outputs.clamp(-1e4, 1e4), after
+
+
+class HalfTheGradient(Leaky):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = super().run(inputs, state)
+        return InBackward.apply(outputs, lambda g: g / 2), InBackward.apply(after, lambda g: g / 2)
+
+
+class StaleBackward(torch.autograd.Function):
+    """The same numbers; a second gradient of the same graph is the first once more."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.kept = None
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        ctx.kept = gradient.clone() if ctx.kept is None else ctx.kept
+        return ctx.kept
+
+
+class SecondGradientStale(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return StaleBackward.apply(outputs), after
+
+
+class StepIsLate(Leaky):
+    def step(self, input: Tensor, state: Tensor | None = None) -> Outcome:
+        _, after = super().step(input, state)
+        return torch.zeros_like(after) if state is None else state, after
+
+
+class KeepsTheState(Leaky):
+    kept: Tensor | None = None
+
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        if state is None and self.kept is not None and len(self.kept) == len(inputs):
+            state = self.kept
+        outputs, after = self.run(inputs, state)
+        self.kept = after.detach()
+        return outputs, after
+
+
+WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
+    "the backward pass flips time": (BackwardFlipsTime, {"gradients", "differences"}),
+    "both backward passes flip features": (BackwardFlipsFeatures, {"differences"}),
+    "both backward passes flip the batch": (BackwardFlipsBatch, {"differences"}),
+    "the initial state is detached": (InitialStateDetached, {"differences"}),
+    "the final state is detached": (FinalStateDetached, {"differences"}),
+    "the inputs are overwritten": (OverwritesItsInputs, {"untouched"}),
+    "the caller's state is overwritten": (OverwritesTheState, {"untouched"}),
+    "it is another in training": (OtherwiseInTraining, {"training mode"}),
+    "without steps it forgets": (ForgetsWithoutSteps, {"no steps"}),
+    "the carry is dropped between pieces of 16": (DropsTheCarry, {"streaming"}),
+    "it is wrong at 256 steps": (WrongAt256, {"streaming"}),
+    "it is wrong beyond 1,000 steps": (WrongWhenLong, {"streaming"}),
+    "its gradient is wrong beyond 1,000 steps": (WrongGradientWhenLong, {"gradients"}),
+    "it is wrong beyond 64 sequences": (WrongWhenWide, {"streaming"}),
+    "its outputs are clamped at 10,000": (Clamped, {"streaming"}),
+    "half the gradient, in both forms": (HalfTheGradient, {"differences"}),
+    "a second gradient is the first once more": (SecondGradientStale, {"batched gradients"}),
+    "the step is one late": (StepIsLate, {"streaming"}),
+    "it keeps the state between calls": (KeepsTheState, {"untouched"}),
+}
