@@ -1,6 +1,6 @@
 """One call arranged for executors: checked, cast, copies as a batch axis, padding taken away."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from linrec._checks import (
     common_dtype,
     double_dtype,
 )
-from linrec.executors import Executor, Plan, Result
+from linrec.executors import Executor, Plan, Recurrent, Result
 from linrec.planner import Auto
 from linrec.structures import Structure, Varying
 from linrec.systems import LinearRecurrence
@@ -57,6 +57,11 @@ class Call:
             states = self.start().unsqueeze(-2).expand(*self.inputs.shape[:-1], -1)
             return Result(self.system.over_time().read(states, self.inputs), self.start())
         executor, plan = self.choose(executor, plan, False, compared)
+        outputs, state = self.in_coordinates_of(plan).execute(executor, plan)
+        return Result(outputs, plan.leave(state))
+
+    def execute(self, executor: Executor, plan: Plan) -> Result:
+        """Run all steps in the coordinates of the plan."""
         if self.lengths is None:
             return executor.execute(self.system, plan, self.inputs, self.state)
         if self.system.varying:
@@ -80,6 +85,11 @@ class Call:
             outputs, state = self.all_steps(executor, plan, compared=compared)
             return Result(self.at_end(outputs, torch.zeros_like(outputs[..., 0, :])), state)
         executor, plan = self.choose(executor, plan, True, compared)
+        outputs, state = self.in_coordinates_of(plan).execute_last(executor, plan)
+        return Result(outputs, plan.leave(state))
+
+    def execute_last(self, executor: Executor, plan: Plan) -> Result:
+        """Run for the last step in the coordinates of the plan."""
         if self.lengths is None:
             state = executor.final_state(self.system, plan, self.inputs, self.state)
             last_input = self.inputs.select(-2, -1)
@@ -98,7 +108,7 @@ class Call:
         """
         if plan is not None:
             plan = plan if compared else check_plan(plan, executor, self)
-            return plan.executor, plan
+            return self.within_range(plan)
         if not isinstance(executor, Executor):
             raise TypeError(
                 f"`executor` is {executor!r}: expected an executor such as `linrec.Auto()`, "
@@ -116,7 +126,23 @@ class Call:
                 f"{executor} cannot run this recurrence: {reason}. Pass `executor=Auto()` to "
                 "choose one that can."
             )
-        return executor, executor.prepare(self.cast, self.steps)
+        return self.within_range(executor.prepare(self.cast, self.steps))
+
+    def within_range(self, plan: Plan) -> tuple[Executor, Plan]:
+        """Return the executor and its plan, or the loop's where powers of A overflow.
+
+        An infinite power times a state of zero is NaN, where the recurrence itself is finite.
+        """
+        if plan.overflows:
+            plan = Recurrent().prepare(self.cast, self.steps)
+        return plan.executor, plan
+
+    def in_coordinates_of(self, plan: Plan) -> "Call":
+        """Write the system and the initial state in the coordinates of a plan."""
+        if plan.system is None:
+            return self
+        state = None if self.state is None else plan.enter(self.state)
+        return replace(self, system=plan.system, state=state)
 
     def no_input(self) -> Tensor:
         """One step of zeros."""

@@ -5,12 +5,17 @@ Where the powers grow before they decay the first is far larger than the second,
 lost; `Powers` keeps count of that.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from linrec._checks import double_dtype, has_values
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
+
+# The first steps of an impulse response that are computed in a loop, where coordinates change.
+FIRST_STEPS = 8
 
 
 class Powers:
@@ -22,19 +27,20 @@ class Powers:
 
     def __init__(self, A: Structure) -> None:
         self.squares = [A]
-        # Row sums of |A^2^i| and of |A^2^i||A^2^i|: their infinity norms. Diagonal matrices cannot
-        # cancel; where there are no values to see (in a graph, under vmap), nothing is counted.
+        # Infinity norms of A^2^i and of |A^2^i||A^2^i|. Where there are no values to see (in a
+        # graph, under vmap), nothing is counted; diagonal matrices cannot cancel.
         self.counted = A.as_diagonal() is None and has_values(*A.leaves().values())
         self.sizes: list[Tensor] = []
         self.square_sizes: list[Tensor] = []
+        self.further: list[Powers] = []
 
     def square(self, level: int) -> Structure:
         """Return A to the power of 2^level."""
         while len(self.squares) <= level:
             last = self.squares[-1]
+            self.squares.append(last.compose(last))
             if self.counted:
                 self.count(last)
-            self.squares.append(last.compose(last))
         return self.squares[level]
 
     def power(self, exponent: int) -> Structure:
@@ -48,6 +54,11 @@ class Powers:
                 result = factor if result is None else result.compose(factor)
         assert result is not None, "some bit of a positive number is set"
         return result
+
+    def beyond(self, exponent: int) -> "Powers":
+        """Return the powers of A^exponent, whose cancellation counts as this one's."""
+        self.further.append(Powers(self.power(exponent)))
+        return self.further[-1]
 
     def krylov(self, columns: Tensor, length: int) -> Tensor:
         """Compute B, A B, A² B, … by doubling: log2(length) products of matrices.
@@ -76,7 +87,7 @@ class Powers:
         return rows[..., : length * m, :].unflatten(-2, (length, m))
 
     def count(self, power: Structure) -> None:
-        """Measure a power that is about to be squared, by its row sums: n² operations."""
+        """Measure a power that was squared, by its row sums: n² operations."""
         matrix = blocks_of(power).detach().abs()
         rows = matrix.sum(-1)
         self.sizes.append(rows.amax())
@@ -86,17 +97,22 @@ class Powers:
         """Say how much squaring cancels.
 
         Returns:
-            max ‖|A^k|²‖ / max ‖A^k‖ over the powers that were squared, beside sqrt(n), which
-            orthogonal matrices reach; and max ‖|A^k|²‖ itself. Zeros where nothing was counted.
+            The largest ‖|A^k|²‖ beside the largest ‖A^j‖ up to j = 2k and beside sqrt(n), which
+            orthogonal matrices reach; and that ‖|A^k|²‖. Zeros where nothing was counted; powers
+            that are not finite do not count.
         """
-        if not self.sizes:
-            return 0.0, 0.0
-        size, square = torch.stack([torch.stack(self.sizes), torch.stack(self.square_sizes)]).amax(
-            -1
-        )
-        n = blocks_of(self.squares[0]).shape[-1]
-        size, square = size.item(), square.item()  # the one place that waits for a device
-        return square / (max(size, 1.0) * n**0.5), square
+        worst, level, largest = 0.0, 0.0, 1.0
+        for powers in (self, *self.further):
+            if not powers.sizes:
+                continue
+            last = blocks_of(powers.squares[-1]).detach().abs().sum(-1).amax()
+            measured = torch.stack([*powers.sizes, last, *powers.square_sizes])
+            sizes, squares = measured.tolist(), measured[len(powers.sizes) + 1 :].tolist()
+            for size, doubled, square in zip(sizes, sizes[1:], squares, strict=False):
+                largest = max(largest, size, doubled)
+                if math.isfinite(largest) and square / largest > worst:
+                    worst, level = square / largest, square
+        return worst / blocks_of(self.squares[0]).shape[-1] ** 0.5, level
 
 
 def blocks_of(A: Structure) -> Tensor:
@@ -135,6 +151,52 @@ def state_kernel(recurrence: LinearRecurrence, length: int, powers: Powers | Non
     batch = torch.broadcast_shapes(one.A.batch_shape, columns.shape[:-2])
     powers = powers or Powers(one.A.to(dtype))
     return powers.krylov(columns.expand(*batch, -1, -1), length)
+
+
+def first_outputs(recurrence: LinearRecurrence, count: int) -> Tensor:
+    """Compute the first steps of the impulse response in a loop, C A^k B, and D added at k = 0.
+
+    Returns:
+        The kernel's beginning, `(*batch, count, m, p)`, in double precision.
+    """
+    double = recurrence.per_copy().to(double_dtype(recurrence.dtype))
+    if double.B is None:
+        rows = torch.eye(double.A.state_size, dtype=double.dtype, device=double.device)
+    else:
+        rows = double.B.mT
+    A = double.A[..., None] if double.A.batch_shape else double.A
+    states = [rows]
+    for _ in range(count - 1):
+        states.append(A.apply(states[-1]))
+    batch = torch.broadcast_shapes(*(each.shape for each in states))
+    return output_kernel(double, torch.stack([each.expand(batch) for each in states], -3))
+
+
+def impulse_kernel(system: LinearRecurrence, states: Tensor, own: LinearRecurrence) -> Tensor:
+    """Read the impulse response off the state kernel of a system in other coordinates.
+
+    Its first steps, in which the powers of A have not grown yet, are exact to rounding in the
+    recurrence's own coordinates alone, and are computed there.
+
+    Args:
+        system: the system that the kernel belongs to.
+        states (*batch, length, m, n): its state kernel.
+        own: the recurrence in its own coordinates; the system itself, if it is in them.
+
+    Returns:
+        The kernel, `(*batch, length, m, p)`.
+    """
+    kernel = output_kernel(system, states)
+    if own is system:
+        return kernel
+    first = first_outputs(own, min(FIRST_STEPS, kernel.shape[-3]))
+    return torch.cat(
+        [
+            first.expand_as(kernel[..., : first.shape[-3], :, :]),
+            kernel[..., first.shape[-3] :, :, :],
+        ],
+        -3,
+    )
 
 
 def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:

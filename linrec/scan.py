@@ -226,7 +226,11 @@ def fill_blocks(
     order = range(length - 1, -1, -1) if reverse else range(length)
     before = state.unsqueeze(-2)
     if blocks > 1:
-        before = carry(decay, drive, state, reverse)
+        whole = decay.prod(-2)
+        if left_range(whole):  # one step after another, as far as the states themselves are finite
+            parts = (t.flatten(-3, -2).unsqueeze(-3) for t in (decay, drive))
+            return fill_blocks(*parts, states.flatten(-3, -2).unsqueeze(-3), state, reverse)
+        before = carry(whole, decay, drive, state, reverse)
     for step in order:
         before = write(
             states.select(-2, step), drive.select(-2, step), decay.select(-2, step), before
@@ -234,17 +238,28 @@ def fill_blocks(
     return before.select(-2, 0 if reverse else blocks - 1)
 
 
-def carry(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
+def left_range(products: Tensor) -> bool:
+    """Whether products of decays are not finite: times a state of zero they would be NaN.
+
+    Looked at on the CPU alone, where that is cheap, and not in a graph that is being compiled.
+    """
+    if torch.compiler.is_compiling() or products.device.type != "cpu":
+        return False
+    return not bool(products.isfinite().all())
+
+
+def carry(whole: Tensor, decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Find the state before each block, `(*batch, blocks, features)`.
 
     What blocks do to the state before them is a recurrence from block to block, scanned likewise.
+    Its decays are the products over each block, `whole (*batch, blocks, features)`.
     """
     length = drive.shape[-2]
     order = range(length - 2, -1, -1) if reverse else range(1, length)
     end = drive.select(-2, length - 1 if reverse else 0)
     for step in order:
         end = torch.addcmul(drive.select(-2, step), decay.select(-2, step), end)
-    after = forward_states(decay.prod(-2), end, state, reverse)
+    after = forward_states(whole, end, state, reverse)
     return previous_states(after, state, reverse)
 
 

@@ -20,8 +20,8 @@ LAYERS = {
            < structures.block structures.diagonal structures.low_rank structures.varying
            < structures
         2  systems exponential < discretize composition
-        3  powers < response memories parametrised
-        4  executors.base < executors.kernel executors.multiply
+        3  powers < coordinates response memories parametrised
+        4  executors.base < executors.prepare executors.multiply < executors.kernel
            < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
         5  planner.rates < planner.choice < planner.explain < planner.auto < planner

@@ -10,7 +10,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from linrec.structures import Varying
+from linrec.coordinates import Coordinates
+from linrec.structures import Structure, Varying
 from linrec.systems import LinearRecurrence
 
 # Tensors of fewer numbers are compared as they are.
@@ -147,12 +148,20 @@ class Plan:
         recurrence: the recurrence it was made for.
         length: the number of steps that it was made for.
         tensors: what was computed; the names are the executor's own.
+        coordinates: those of the states in which powers were taken. None: the recurrence's own.
+        system: one copy of the recurrence in these coordinates, which is what is executed.
+        squares: A, A², A⁴, … of `system`, where the executor takes them as they are.
+        overflows: whether the powers left the range of the dtype.
     """
 
     executor: "Executor"
     recurrence: LinearRecurrence
     length: int
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    coordinates: Coordinates | None = None
+    system: LinearRecurrence | None = None
+    squares: tuple[Structure, ...] = ()
+    overflows: bool = False
     values: Mapping[str, Tensor] = field(init=False, repr=False)
     differentiable: frozenset[str] = field(init=False, repr=False)
 
@@ -168,6 +177,14 @@ class Plan:
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
+    def enter(self, state: Tensor) -> Tensor:
+        """Convert a state to the coordinates of the plan."""
+        return state if self.coordinates is None else self.coordinates.enter(state)
+
+    def leave(self, state: Tensor) -> Tensor:
+        """Convert a state back to the coordinates of the recurrence."""
+        return state if self.coordinates is None else self.coordinates.leave(state)
+
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Say why the plan does not stand for this recurrence and length; None if it does."""
         if length != self.length:
@@ -182,7 +199,7 @@ class Plan:
             unchanged = all(same_values(leaf, given[name]) for name, leaf in self.values.items())
         if not unchanged:
             return "it was prepared for a recurrence of other values"
-        if not torch.is_grad_enabled() or not self.tensors:
+        if not torch.is_grad_enabled() or not (self.tensors or self.squares):
             return None
         missing = [name for name, leaf in given.items() if leaf.requires_grad]
         missing = [name for name in missing if name not in self.differentiable]

@@ -7,7 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, double_dtype
+from linrec._checks import double_dtype
+from linrec.coordinates import apply_to_columns
 from linrec.executors.base import (
     Cost,
     Executor,
@@ -18,9 +19,10 @@ from linrec.executors.base import (
     invariant_only,
 )
 from linrec.executors.multiply import Product, multiply
+from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.toeplitz import toeplitz_columns
-from linrec.powers import krylov, matrix_power, output_kernel, state_kernel
-from linrec.structures import Structure, matvec
+from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
+from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
 # The state is carried through so many chunks in a loop, and in steps of so many numbers always.
@@ -70,20 +72,23 @@ class Chunked(Executor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the block of a chunk, the way to its last state, and A^L."""
-        one, dtype = recurrence.per_copy(), accumulation_dtype(recurrence.dtype)
         chunk = self.chunk(recurrence, length)
-        states = state_kernel(recurrence, chunk)
-        A = one.A.to(states.dtype)
-        within = toeplitz_columns(output_kernel(recurrence, states), 0, chunk).flatten(-4, -3)
-        block = stack_rows(within, reach(one, chunk)).flatten(-2)
-        tensors = {
-            "block": block.to(dtype),  # (*batch, L·m + n, L·p)
-            "last": states.flip(-3).flatten(-3, -2).to(dtype),  # (*batch, L·m, n)
-            "powers": doublings(matrix_power(A, chunk), pairings(length // chunk)).to(dtype),
-        }
-        if length % chunk:
-            tensors["rest_power"] = matrix_power(A, length % chunk).to_dense().to(dtype)
-        return Plan(self, recurrence, length, tensors)
+
+        def compute(system: LinearRecurrence, powers: Powers, own: LinearRecurrence) -> Prepared:
+            states = state_kernel(system, chunk, powers)
+            kernel = impulse_kernel(system, states, own)
+            within = toeplitz_columns(kernel, 0, chunk).flatten(-4, -3)
+            long = powers.beyond(chunk)
+            tensors = {
+                "block": stack_rows(within, reach(system, chunk)).flatten(-2),  # (…, L·m + n, L·p)
+                "last": states.flip(-3).flatten(-3, -2),  # (*batch, L·m, n)
+                "powers": doublings(long, pairings(length // chunk)),
+            }
+            if length % chunk:
+                tensors["rest_power"] = powers.power(length % chunk).to_dense()
+            return Prepared(tensors)
+
+        return prepare(self, recurrence, length, compute)
 
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
@@ -180,13 +185,8 @@ def reach(recurrence: LinearRecurrence, chunk: int) -> Tensor:
         rows = recurrence.C.to(dtype).mH
     adjoint = recurrence.A.to(dtype).adjoint()
     batch = torch.broadcast_shapes(adjoint.batch_shape, rows.shape[:-2])
-    powers = krylov(adjoint, adjoint_columns(adjoint, rows.expand(*batch, -1, -1)), chunk)
+    powers = krylov(adjoint, apply_to_columns(adjoint, rows.expand(*batch, -1, -1)), chunk)
     return powers.conj().movedim(-1, -3)
-
-
-def adjoint_columns(A: Structure, columns: Tensor) -> Tensor:
-    """Multiply every column by A, `(*batch, n, p)`."""
-    return (A[..., None] if A.batch_shape else A).apply(columns.mT).mT
 
 
 def stack_rows(first: Tensor, second: Tensor) -> Tensor:
@@ -211,12 +211,9 @@ def pairings(chunks: int) -> int:
     return max(math.ceil(chunks / FEW_CHUNKS) - 1, 0).bit_length()
 
 
-def doublings(power: Structure, count: int) -> Tensor:
-    """Square a matrix again and again, `(count + 1, *batch, n, n)`, itself the first."""
-    powers = [power]
-    for _ in range(count):
-        powers.append(powers[-1].compose(powers[-1]))
-    return torch.stack([each.to_dense() for each in powers])
+def doublings(powers: Powers, count: int) -> Tensor:
+    """Write out a matrix and its repeated squares, `(count + 1, *batch, n, n)`."""
+    return torch.stack([powers.square(level).to_dense() for level in range(count + 1)])
 
 
 def carry_states(

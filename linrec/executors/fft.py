@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
+from linrec._checks import accumulation_dtype
 from linrec.executors.base import (
     Cost,
     Executor,
@@ -17,8 +18,15 @@ from linrec.executors.base import (
     invariant_only,
     kernel_cost,
 )
-from linrec.executors.kernel import add_free_motion, kernels, last_cost, last_state, states_of
+from linrec.executors.kernel import (
+    add_free_motion,
+    kernels,
+    last_cost,
+    last_state,
+    output_kernel_of,
+)
 from linrec.executors.multiply import Product, multiply
+from linrec.executors.prepare import Prepared, prepare
 from linrec.systems import LinearRecurrence
 
 # The transforms are limited by memory, not arithmetic: as many sequences at a time as keep their
@@ -63,11 +71,15 @@ class FFTConvolution(Executor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the kernel of the last state, and the spectrum of the impulse response."""
-        tensors = kernels(recurrence, length)
-        made = Plan(self, recurrence, length, tensors)
-        kernel = tensors.pop("outputs") if "outputs" in tensors else states_of(made)
-        tensors["spectrum"] = transform(kernel.movedim(-3, -1), fast_length(2 * length - 1))
-        return made
+        dtype, size = accumulation_dtype(recurrence.dtype), fast_length(2 * length - 1)
+
+        def compute(*of_system: Any) -> Prepared:
+            tensors = dict(kernels(*of_system, length=length).tensors)
+            kernel = output_kernel_of(tensors, length).to(dtype)
+            spectrum = transform(kernel.movedim(-3, -1), size)
+            return Prepared({"last": tensors["last"], "spectrum": spectrum})
+
+        return prepare(self, recurrence, length, compute)
 
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None

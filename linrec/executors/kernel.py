@@ -1,31 +1,43 @@
 """The impulse response as executors use it: of states and outputs, last step and free motion."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, double_dtype
+from linrec._checks import double_dtype
 from linrec.executors.base import Cost, Plan, Result, Workload
-from linrec.powers import free_response, matrix_power, output_kernel, state_kernel
+from linrec.executors.prepare import Prepared
+from linrec.powers import Powers, free_response, impulse_kernel, matrix_power, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
 
-def kernels(recurrence: LinearRecurrence, length: int) -> dict[str, Tensor]:
-    """Compute what a convolution needs, in the precision of the run.
+def kernels(
+    system: LinearRecurrence, powers: Powers, own: LinearRecurrence, length: int
+) -> Prepared:
+    """Compute what a convolution needs.
+
+    Args:
+        system: one copy of the system.
+        powers: the powers of its A in double precision.
+        own: the same copy in the recurrence's own coordinates.
+        length: the number of steps.
 
     Returns:
         "last" (*batch, length·m, n): the state kernel, latest first: the last row of the Toeplitz
         matrix. "outputs" (*batch, length, m, p): the impulse response, where it is another.
     """
-    dtype = accumulation_dtype(recurrence.dtype)
-    states = state_kernel(recurrence, length)
-    tensors = {"last": states.flip(-3).flatten(-3, -2).to(dtype)}
-    outputs = output_kernel(recurrence, states)
-    return tensors if outputs is states else tensors | {"outputs": outputs.to(dtype)}
+    states = state_kernel(system, length, powers)
+    tensors = {"last": states.flip(-3).flatten(-3, -2)}
+    outputs = impulse_kernel(system, states, own)
+    return Prepared(tensors if outputs is states else tensors | {"outputs": outputs})
 
 
-def states_of(plan: Plan) -> Tensor:
-    """Turn "last" back into a kernel `(*batch, length, m, n)`: the outputs' if they are states."""
-    return plan["last"].unflatten(-2, (plan.length, -1)).flip(-3)
+def output_kernel_of(tensors: Mapping[str, Tensor], length: int) -> Tensor:
+    """Return the outputs' kernel `(*batch, length, m, p)`: the states', if they are the outputs."""
+    if "outputs" in tensors:
+        return tensors["outputs"]
+    return tensors["last"].unflatten(-2, (length, -1)).flip(-3)
 
 
 def driven_state(plan: Plan, inputs: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
 """The recurrence as a scan: pairs of steps are steps, of half as many."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype
+from linrec._checks import accumulation_dtype, double_dtype
 from linrec.executors.base import Cost, Executor, Plan, Result, Workload
+from linrec.executors.prepare import Prepared, prepare
+from linrec.powers import Powers
 from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP, linear_scan
 from linrec.structures import Structure, Varying
 from linrec.systems import LinearRecurrence
@@ -39,6 +42,20 @@ class AssociativeScan(Executor):
 
     gradient: ClassVar[Cost] = Cost(operations=1, bytes=1.2, rounds=0.7, memory=1)
 
+    def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
+        """Square the matrix of a time-invariant system, once for each level of pairs."""
+        if recurrence.A.as_diagonal() is not None:
+            return Plan(self, recurrence, length)
+        if isinstance(recurrence.A, Varying):
+            steady = recurrence.A.steps == 1  # the same at every step, and so are its powers
+            squares = squared(recurrence.per_copy().A.A[..., 0], length) if steady else ()
+            return Plan(self, recurrence, length, squares=squares)
+
+        def compute(_: LinearRecurrence, powers: Powers, __: LinearRecurrence) -> Prepared:
+            return Prepared(squares=tuple(powers.square(i) for i in range(levels_of(length))))
+
+        return prepare(self, recurrence, length, compute)
+
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
@@ -46,7 +63,12 @@ class AssociativeScan(Executor):
         timed = recurrence.over_time()
         drive = timed.drive(inputs)
         structure = timed.A.A if isinstance(timed.A, Varying) else timed.A
-        states = scan_states(structure, drive, state)
+        diagonal = structure.as_diagonal()
+        if diagonal is not None:  # its scan needs no products of matrices
+            decay = diagonal if diagonal.ndim > 1 else diagonal.unsqueeze(0)
+            states = linear_scan(decay, drive, state)
+        else:
+            states = combine(structure, plan.squares, driven_from(structure, drive, state))
         return Result(timed.read(states, inputs), states[..., -1, :])
 
     def cost(self, work: Workload) -> Cost:
@@ -85,51 +107,64 @@ def rounds_of_blocks(steps: int, width: int) -> int:
     return 2 * (steps // blocks) + 8 + rounds_of_blocks(blocks, width)
 
 
-def scan_states(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:
-    """Compute the states of x_t = A_t x_{t-1} + b_t, elementwise where A is diagonal.
+def levels_of(steps: int) -> int:
+    """Count how often steps can be taken in pairs until one is left."""
+    return max(steps, 1).bit_length() - 1
+
+
+def squared(A: Structure, length: int) -> tuple[Structure, ...]:
+    """Square a matrix for each level of pairs, in double precision and cast last."""
+    powers = Powers(A.to(double_dtype(A.dtype)))
+    dtype = accumulation_dtype(A.dtype)
+    return tuple(powers.square(level).to(dtype) for level in range(levels_of(length)))
+
+
+def driven_from(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:
+    """Add what the state before the first step becomes there, so that the scan starts from zero.
 
     Args:
         A: a structure whose last batch axis is time, of one entry if it never changes, or a
             structure without batch axes.
         drive (*batch, time, n): b.
         state (*batch, n): the state before the first step; None: zeros.
-
-    Returns:
-        The states, `(*batch, time, n)`.
     """
-    diagonal = A.as_diagonal()
-    if diagonal is not None:  # its scan needs no products of matrices
-        return linear_scan(diagonal if diagonal.ndim > 1 else diagonal.unsqueeze(0), drive, state)
-    changing = bool(A.batch_shape) and A.batch_shape[-1] > 1
-    if not changing:  # few matrices, of many powers: squared in double precision, cast last
-        A = A.to(double_dtype(A.dtype))
-    if state is not None:
-        first_A = A[..., :1] if A.batch_shape else A
-        first = drive[..., :1, :] + first_A.to(drive.dtype).apply(state.unsqueeze(-2))
-        drive = torch.cat([first, drive[..., 1:, :]], -2)
-    return combine(A, drive)
+    if state is None:
+        return drive
+    first_A = A[..., :1] if A.batch_shape else A
+    first = drive[..., :1, :] + first_A.apply(state.unsqueeze(-2))
+    return torch.cat([first, drive[..., 1:, :]], -2)
 
 
-def combine(A: Structure, drive: Tensor) -> Tensor:
+def combine(A: Structure, squares: Sequence[Structure], drive: Tensor) -> Tensor:
     """Scan from a zero state: pairs of steps first, whose states are every second one's.
 
     The state after step 2i+1 is that of step i of the recurrence of pairs; one more step from it
     gives the state after step 2i+2.
+
+    Args:
+        A: the matrices of all steps, `(*batch, time, …)`, where they change.
+        squares: A, A², A⁴, … where they do not; empty otherwise.
+        drive (*batch, time, n): b.
+
+    Returns:
+        The states, `(*batch, time, n)`.
     """
     steps = drive.shape[-2]
     if steps == 1:
         return drive
     pairs, between = steps // 2, (steps - 1) // 2
-    changing = bool(A.batch_shape) and A.batch_shape[-1] > 1
-    narrow = A if changing else A.to(drive.dtype)
-    early = A[..., 0 : 2 * pairs : 2] if changing else A
-    late = A[..., 1::2] if changing else A
     even, odd = drive[..., 0::2, :], drive[..., 1::2, :]
-    paired = (late if changing else narrow).apply(even[..., :pairs, :]) + odd
-    after_odd = combine(late.compose(early), paired) if pairs > 1 else paired
+    if squares:
+        square = squares[0]
+        late = follow = square[..., None] if square.batch_shape else square
+        of_pairs = A
+    else:
+        late, follow = A[..., 1::2], A[..., 2::2] if between else A
+        of_pairs = late.compose(A[..., 0 : 2 * pairs : 2]) if pairs > 1 else A
+    paired = late.apply(even[..., :pairs, :]) + odd
+    after_odd = combine(of_pairs, squares[1:], paired) if pairs > 1 else paired
     after_even = even[..., :1, :]
     if between:
-        follow = A[..., 2::2] if changing else narrow
         later = even[..., 1:, :] + follow.apply(after_odd[..., :between, :])
         after_even = torch.cat([after_even, later], -2)
     woven = torch.stack([after_even[..., :pairs, :], after_odd], -2).flatten(-3, -2)

@@ -18,7 +18,14 @@ from linrec.executors.base import (
     join,
     kernel_cost,
 )
-from linrec.executors.kernel import add_free_motion, kernels, last_cost, last_state, states_of
+from linrec.executors.kernel import (
+    add_free_motion,
+    kernels,
+    last_cost,
+    last_state,
+    output_kernel_of,
+)
+from linrec.executors.prepare import prepare
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
@@ -58,13 +65,15 @@ class Toeplitz(Executor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the impulse response, and the last row of the matrix for the states."""
-        return Plan(self, recurrence, length, kernels(recurrence, length))
+        return prepare(
+            self, recurrence, length, lambda *of_system: kernels(*of_system, length=length)
+        )
 
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
         """Write the matrix out a few columns of time at a time, above the diagonal nothing."""
-        kernel = plan["outputs"] if "outputs" in plan.tensors else states_of(plan)
+        kernel = output_kernel_of(plan.tensors, plan.length)
         steps, (m, p) = inputs.shape[-2], kernel.shape[-2:]
         width = min(max(PIECE // (steps * m * p), 1), steps)
         parts = []

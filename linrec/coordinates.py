@@ -1,0 +1,224 @@
+"""Similarity transforms: the same system in other coordinates of its states."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linrec._checks import as_tensor, double_dtype, has_values, show
+from linrec.contraction import Contraction, contract, exactly
+from linrec.powers import Powers, blocks_of
+from linrec.structures import BlockDiagonal, Dense, Structure
+from linrec.systems import LinearRecurrence, StateSpace
+
+System = TypeVar("System", LinearRecurrence, StateSpace)
+
+# Squaring may cancel this much (see `Powers.cancellation`) before other coordinates are looked for:
+# measured over scipy's filters, the executors err about as many times as much as the loop.
+HARMLESS = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Coordinates z of the states of a system, x = T z.
+
+        A' = T⁻¹ A T        B' = T⁻¹ B        C' = C T        D' = D
+
+    Outputs are the same; states are converted by `enter` and `leave`, both in double precision and
+    rounded last. T is a constant: gradients of `transform` are those in A, B and C.
+
+    Args:
+        basis: T, a structure of the system's states, in double precision.
+        inverse: T⁻¹.
+        matrix: T⁻¹ A T of one A, if it is known more accurately than by multiplying; None: not.
+
+    Example:
+        >>> import torch, linrec
+        >>> swing = linrec.LinearRecurrence([[0.9, -20.0], [0.0, 0.9]], [[0.0], [1.0]])
+        >>> coordinates = linrec.contracting_coordinates(swing, 100)
+        >>> torch.linalg.matrix_norm(coordinates.transform(swing).A.to_dense(), 2) < 1
+        tensor(True)
+    """
+
+    basis: Structure
+    inverse: Structure
+    matrix: Tensor | None = None
+
+    def enter(self, states: Tensor) -> Tensor:
+        """Convert states to the new coordinates, z = T⁻¹ x, for `states (*batch, n)`."""
+        return self.inverse.apply(states.to(self.inverse.dtype)).to(states.dtype)
+
+    def leave(self, states: Tensor) -> Tensor:
+        """Convert states back, x = T z, for `states (*batch, n)`."""
+        return self.basis.apply(states.to(self.basis.dtype)).to(states.dtype)
+
+    def transform(self, system: System) -> System:
+        """Write a system in the new coordinates, in double precision.
+
+        Where C was None, C' is T: outputs stay the states in the old coordinates.
+        """
+        double = system.to(double_dtype(system.dtype))
+        A = self.transformed(double.A)
+        identity = torch.eye(double.A.state_size, dtype=A.dtype, device=A.device)
+        B = (identity if double.B is None else double.B).to(A.dtype)
+        C = None if double.C is None else double.C.to(A.dtype)
+        B = apply_to_columns(self.inverse, B)
+        # (C T)ᵀ = Tᵀ Cᵀ: structures multiply columns alone.
+        read = self.basis.to_dense()
+        read = read if C is None else C @ read
+        if isinstance(double, LinearRecurrence):
+            return LinearRecurrence(A, B, read, double.D, copies=double.copies)
+        return StateSpace(A, B, read, double.D)
+
+    def transformed(self, A: Structure) -> Structure:
+        """Compute T⁻¹ A T: its accurate value if that is known, with the gradient of the product.
+
+        A minus itself is 0 to the last digit, and has A's gradient.
+        """
+        basis, inverse, blocks = blocks_of(self.basis), blocks_of(self.inverse), blocks_of(A)
+        if self.matrix is None:
+            moved = inverse @ blocks @ basis
+        else:
+            moved = self.matrix
+            if blocks.requires_grad:
+                moved = moved + inverse @ (blocks - blocks.detach()) @ basis
+        return Dense(moved) if A.as_block_diagonal() is None else BlockDiagonal(moved)
+
+
+def similarity_transform(system: System, basis: Tensor | object) -> System:
+    """Write a system in other coordinates of its states, x = T z: the outputs are the same.
+
+        A' = T⁻¹ A T        B' = T⁻¹ B        C' = C T        D' = D
+
+    Args:
+        system: a time-invariant recurrence or a StateSpace.
+        basis (n, n): T, whose columns are the new basis vectors.
+
+    Returns:
+        The system in the new coordinates, dense, in the dtype of the system. Where C was None it
+        is T, so that outputs remain the states in the old coordinates.
+
+    Raises:
+        ValueError: T has another shape or is singular, or the system varies with time.
+
+    Numerical error: to n = 64, T⁻¹ A T is computed with as many digits as it takes and rounded
+    once; beyond that it errs by eps·‖T⁻¹‖‖A‖‖T‖.
+
+    Example:
+        >>> import linrec
+        >>> swing = linrec.LinearRecurrence([[0.9, -0.4], [0.1, 0.9]], [[0.0], [1.0]])
+        >>> linrec.similarity_transform(swing, [[2.0, 0.0], [0.0, 1.0]]).A.to_dense()
+        tensor([[ 0.9000, -0.2000],
+                [ 0.2000,  0.9000]])
+
+    References:
+        Kailath 1980, Linear Systems, section 2.2.
+    """
+    check_invariant(system, "similarity_transform")
+    n = system.A.state_size
+    T = as_tensor("basis", basis).detach().to(double_dtype(system.dtype))
+    if T.shape != (n, n):
+        raise ValueError(
+            f"`basis` has shape {show(T.shape)}: expected ({n}, {n}), a column a state."
+        )
+    inverse, failed = torch.linalg.inv_ex(T)
+    if failed or not inverse.isfinite().all():
+        raise ValueError("`basis` is singular: expected linearly independent columns.")
+    dense = system.A.to_dense().detach().to(T.dtype)
+    coordinates = from_arrays(dense, T.numpy(force=True)[None], inverse.numpy(force=True)[None])
+    return coordinates.transform(system).to(system.dtype)
+
+
+def contracting_coordinates(recurrence: LinearRecurrence, length: int) -> Coordinates:
+    """Find coordinates in which no power of A up to `length` is much larger than its eigenvalues.
+
+    In them ‖A'‖ is close to (1 + ρ)/2 for a spectral radius ρ below 1, and to ρ(1 + 1/length) from
+    1 on, where there are such coordinates at all. Recurrences in these coordinates lose fewer
+    digits, in float32 above all: `coordinates.transform(recurrence).to(torch.float32)`.
+
+    Args:
+        recurrence: a time-invariant recurrence.
+        length: how many steps it is going to be run.
+
+    Returns:
+        The coordinates, constants without gradients.
+
+    Raises:
+        ValueError: the recurrence varies with time, or its values cannot be seen (in a graph that
+            is being compiled, under `torch.func` transforms).
+
+    Example:
+        >>> import linrec
+        >>> slow = linrec.LinearRecurrence([[1.9, -0.9025], [1.0, 0.0]], [[1.0], [0.0]])
+        >>> coordinates = linrec.contracting_coordinates(slow, 100)
+        >>> float(coordinates.transform(slow).A.to_dense().norm(2)) < 1.5
+        True
+
+    References:
+        Mullis and Roberts 1976, Synthesis of minimum roundoff noise fixed point digital filters.
+    """
+    check_invariant(recurrence, "contracting_coordinates")
+    if not has_values(*recurrence.A.leaves().values()):
+        raise ValueError(
+            "`contracting_coordinates` looks at the values of A, which cannot be seen here: "
+            "expected a call outside of torch.compile and torch.func transforms."
+        )
+    A = recurrence.A.to(double_dtype(recurrence.A.dtype))
+    return contracting(A, length)
+
+
+def contracting(A: Structure, length: int) -> Coordinates:
+    """Find contracting coordinates of a structure in double precision."""
+    blocks = blocks_of(A).detach()
+    flat = blocks.reshape(-1, *blocks.shape[-2:]).numpy(force=True)
+    return as_structures(A, blocks, contract(flat, length))
+
+
+def from_arrays(A: Tensor, basis: np.ndarray, inverse: np.ndarray) -> Coordinates:
+    """Make coordinates of given arrays, T⁻¹ A T as accurate as can be."""
+    matrix = A.reshape(-1, *A.shape[-2:]).numpy(force=True)
+    basis, inverse = (np.broadcast_to(each, matrix.shape) for each in (basis, inverse))
+    found = exactly(matrix, Contraction(basis, inverse, inverse @ matrix @ basis))
+    return as_structures(Dense(A), A, found)
+
+
+def as_structures(A: Structure, blocks: Tensor, found: Contraction) -> Coordinates:
+    """Shape arrays as the structure whose coordinates they are."""
+    kind = Dense if A.as_block_diagonal() is None else BlockDiagonal
+    basis, inverse, matrix = (
+        torch.from_numpy(np.ascontiguousarray(each)).to(blocks.device).reshape(blocks.shape)
+        for each in found
+    )
+    return Coordinates(kind(basis), kind(inverse), matrix)
+
+
+def better_coordinates(powers: Powers, length: int) -> Coordinates | None:
+    """Find coordinates for powers that lost digits; None where they did not or none are better.
+
+    T and its inverse lose ‖T‖‖T⁻¹‖ roundings where states are converted. Of triangular matrices
+    with all eigenvalues at 1, and their like, powers grow without cancelling, and no coordinates
+    are better than those that they have.
+    """
+    cancelled, level = powers.cancellation()
+    if cancelled <= HARMLESS:
+        return None
+    found = contracting(powers.squares[0], length)
+    basis, inverse = blocks_of(found.basis), blocks_of(found.inverse)
+    condition = torch.linalg.matrix_norm(basis, 2) * torch.linalg.matrix_norm(inverse, 2)
+    return found if float(condition.amax()) < level else None
+
+
+def apply_to_columns(A: Structure, columns: Tensor) -> Tensor:
+    """Multiply every column by A, `(*batch, n, m)`."""
+    return (A[..., None] if A.batch_shape else A).apply(columns.mT).mT
+
+
+def check_invariant(system: LinearRecurrence | StateSpace, what: str) -> None:
+    """Refuse a recurrence that varies with time."""
+    if isinstance(system, LinearRecurrence) and system.steps is not None:
+        raise ValueError(
+            f"`{what}` got a recurrence that varies with time: expected a time-invariant one. "
+            "Pass one step of it, `recurrence.at(step)`."
+        )

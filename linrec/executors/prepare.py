@@ -1,0 +1,79 @@
+"""Preparation from powers of A: in the coordinates that keep them small, if its own do not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from linrec._checks import accumulation_dtype, double_dtype, has_values
+from linrec.coordinates import better_coordinates
+from linrec.executors.base import Executor, Plan
+from linrec.powers import Powers
+from linrec.structures import Structure
+from linrec.systems import LinearRecurrence
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What an executor makes of a system's powers, in double precision.
+
+    Attributes:
+        tensors: kernels and powers, by the executor's own names.
+        squares: A, A², A⁴, …, if it takes them as they are.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    squares: tuple[Structure, ...] = ()
+
+
+def prepare(
+    executor: Executor,
+    recurrence: LinearRecurrence,
+    length: int,
+    compute: Callable[[LinearRecurrence, Powers, LinearRecurrence], Prepared],
+) -> Plan:
+    """Make a plan from powers of A, which are squared in coordinates that lose few digits.
+
+    Squaring counts what it cancels (`linrec.powers`). Where that is too much, all is computed again
+    in coordinates in which A hardly stretches any vector. Where no values can be seen, the
+    recurrence's own coordinates have to do.
+
+    Args:
+        executor: the executor that prepares.
+        recurrence: a time-invariant recurrence.
+        length: the number of steps.
+        compute: makes what the executor needs from one copy of the system, the powers of its A and
+            that copy in the recurrence's own coordinates.
+
+    Returns:
+        The plan, cast to the dtype of the run.
+    """
+    one = recurrence.per_copy()
+    dtype = accumulation_dtype(recurrence.dtype)
+    powers = Powers(one.A.to(double_dtype(recurrence.dtype)))
+    prepared = compute(one, powers, one)
+    coordinates = better_coordinates(powers, length)
+    system = None
+    if coordinates is not None:
+        moved = coordinates.transform(one)
+        prepared = compute(moved, Powers(moved.A), one)
+        system = moved.to(dtype)
+    tensors = {name: cast(tensor, dtype) for name, tensor in prepared.tensors.items()}
+    squares = tuple(square.to(dtype) for square in prepared.squares)
+    made = [*tensors.values(), *(leaf for square in squares for leaf in square.leaves().values())]
+    overflows = has_values(*made) and overflow(recurrence, made)
+    return Plan(executor, recurrence, length, tensors, coordinates, system, squares, overflows)
+
+
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast a tensor, but for spectra of real systems, which are complex and in their precision."""
+    return tensor.to(dtype) if tensor.is_complex() == dtype.is_complex else tensor
+
+
+def overflow(recurrence: LinearRecurrence, made: list[Tensor]) -> bool:
+    """Whether finite matrices have powers that are not."""
+    finite = torch.stack([tensor.isfinite().all() for tensor in made]) if made else torch.ones(1)
+    if bool(finite.all()):
+        return False
+    return all(bool(leaf.isfinite().all()) for leaf in recurrence.leaves().values())
