@@ -228,8 +228,8 @@ def fill_blocks(
     if blocks > 1:
         whole = decay.prod(-2)
         if left_range(whole):  # one step after another, as far as the states themselves are finite
-            parts = (t.flatten(-3, -2).unsqueeze(-3) for t in (decay, drive))
-            return fill_blocks(*parts, states.flatten(-3, -2).unsqueeze(-3), state, reverse)
+            a, b, x = (t.flatten(-3, -2).unsqueeze(-3) for t in (decay, drive, states))
+            return fill_blocks(a, b, x, state, reverse)
         before = carry(whole, decay, drive, state, reverse)
     for step in order:
         before = write(

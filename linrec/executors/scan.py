@@ -48,7 +48,8 @@ class AssociativeScan(Executor):
             return Plan(self, recurrence, length)
         if isinstance(recurrence.A, Varying):
             steady = recurrence.A.steps == 1  # the same at every step, and so are its powers
-            squares = squared(recurrence.per_copy().A.A[..., 0], length) if steady else ()
+            structure = recurrence.per_copy().at(0).A
+            squares = squared(structure, length) if steady else ()
             return Plan(self, recurrence, length, squares=squares)
 
         def compute(_: LinearRecurrence, powers: Powers, __: LinearRecurrence) -> Prepared:
