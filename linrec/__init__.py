@@ -2,6 +2,7 @@
 
 from linrec import memories as memories
 from linrec import nn as nn
+from linrec.composition import feedback as feedback
 from linrec.composition import parallel as parallel
 from linrec.composition import series as series
 from linrec.discretize import discretize as discretize
@@ -17,6 +18,7 @@ from linrec.executors import Toeplitz as Toeplitz
 from linrec.executors import Workload as Workload
 from linrec.planner import Auto as Auto
 from linrec.planner import explain as explain
+from linrec.real_part import real_part as real_part
 from linrec.response import adjoint as adjoint
 from linrec.response import frequency_response as frequency_response
 from linrec.response import impulse_response as impulse_response
@@ -27,6 +29,7 @@ from linrec.run import run as run
 from linrec.run import step as step
 from linrec.scan import linear_scan as linear_scan
 from linrec.structures import BlockDiagonal as BlockDiagonal
+from linrec.structures import Companion as Companion
 from linrec.structures import Dense as Dense
 from linrec.structures import Diagonal as Diagonal
 from linrec.structures import DiagonalPlusLowRank as DiagonalPlusLowRank
@@ -40,6 +43,6 @@ def __getattr__(name: str) -> object:
     """Import what few programs need when it is first asked for."""
     import importlib
 
-    if name in ("interop", "symbolic", "testing"):
+    if name in ("interop", "signal", "symbolic", "testing"):
         return importlib.import_module(f"linrec.{name}")
     raise AttributeError(f"module 'linrec' has no attribute {name!r}")

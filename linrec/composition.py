@@ -1,11 +1,13 @@
-"""Two systems made into one: behind each other, or side by side."""
+"""Two systems made into one: behind each other, side by side, or in a loop."""
 
+from collections.abc import Sequence
+from numbers import Number
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast
+from linrec._checks import as_tensor, broadcast, show
 from linrec.structures import Dense, Diagonal, Structure, Varying
 from linrec.systems import LinearRecurrence, StateSpace
 
@@ -93,6 +95,76 @@ def parallel(first: System, second: System) -> System:
     return rebuild(first, second, A, blocks([[B_1], [B_2]]), blocks([[C_1, C_2]]), D_1 + D_2)
 
 
+def feedback(first: System, second: System | Tensor | float = 1.0, sign: float = -1) -> System:
+    """Close a loop: the outputs of `first` come back to its inputs through `second`.
+
+    In the loop u₁ = r + s y₂, u₂ = y₁ and y = y₁, with s the sign. Let y = H x + E u be what a
+    system gives in terms of its state before a step: H = C A and E = C B + D for a recurrence,
+    whose input acts at once, H = C and E = D for a continuous system. The first one's input is
+
+        u₁ = (I - s E₂ E₁)⁻¹ (r + s E₂ H₁ x₁ + s H₂ x₂)
+
+    from which y₁ = H₁ x₁ + E₁ u₁ and both states follow. A recurrence reads its outputs from the
+    states after the step, y = (I - s D₁ D₂)⁻¹ (C₁ x₁ + s D₁ C₂ x₂ + D₁ r).
+
+    Args:
+        first: the system in the forward path.
+        second: a system of the same kind in the path back, or a gain: a matrix of as many rows as
+            `first` has inputs and as many columns as it has outputs, or a number for each of as
+            many channels.
+        sign: -1 for negative feedback, as in python-control; 1 for positive.
+
+    Returns:
+        The closed loop, dense, of n₁ + n₂ states, the first one's before the second one's, with the
+        inputs and outputs of `first`.
+
+    Raises:
+        ValueError: the systems do not fit each other, or the loop is algebraic without a solution:
+            I - s E₂ E₁ or I - s D₁ D₂ is singular.
+        TypeError: the systems are of different kinds.
+
+    Example:
+        >>> import linrec
+        >>> tank = linrec.StateSpace(A=[[0.0]], B=[[1.0]])
+        >>> linrec.feedback(tank, 2.0).A.to_dense()
+        tensor([[-2.]])
+
+    References:
+        Åström and Murray 2021, Feedback Systems, section 9.1.
+    """
+    if isinstance(second, LinearRecurrence | StateSpace):
+        first, other = aligned(first, second)
+        A_2, B_2, C_2, D_2 = matrices(other)
+    else:
+        first, D_2 = with_gain(first, second)
+        other = first
+        A_2, B_2, C_2 = (D_2.new_zeros(0, k) for k in (0, D_2.shape[-1], D_2.shape[-2]))
+        C_2 = C_2.mT
+    A_1, B_1, C_1, D_1 = matrices(first)
+    if D_2.shape[-2:] != D_1.mT.shape[-2:]:
+        raise ValueError(
+            f"`first` has {D_1.shape[-1]} inputs and {D_1.shape[-2]} outputs, `second` "
+            f"{D_2.shape[-1]} and {D_2.shape[-2]} (of one copy): expected as many outputs of each "
+            "as the other has inputs. Give one a B or a C that makes them meet."
+        )
+    at_once = isinstance(first, LinearRecurrence)
+    H_1, E_1 = (C_1 @ A_1, C_1 @ B_1 + D_1) if at_once else (C_1, D_1)
+    H_2, E_2 = (C_2 @ A_2, C_2 @ B_2 + D_2) if at_once else (C_2, D_2)
+    # Each as it depends on x₁, x₂ and r.
+    loop, identity = around(E_2, E_1, sign)
+    u = solved(loop, [sign * E_2 @ H_1, sign * H_2, identity])
+    y = [H_1 + E_1 @ u[0], E_1 @ u[1], E_1 @ u[2]]
+    A = blocks([[A_1 + B_1 @ u[0], B_1 @ u[1]], [B_2 @ y[0], A_2 + B_2 @ y[1]]])
+    B = blocks([[B_1 @ u[2]], [B_2 @ y[2]]])
+    if at_once and first.D is None:
+        y = [C_1, C_1.new_zeros(C_1.shape[-2], A_2.shape[-1]), None]
+    elif at_once:
+        loop, _ = around(D_1, D_2, sign)
+        y = solved(loop, [C_1, sign * D_1 @ C_2, D_1])
+    C, D = blocks([y[:2]]), None if first.D is None and other.D is None else y[2]
+    return rebuild(first, other, Dense(A), B, C, D)
+
+
 def aligned(first: System, second: System) -> tuple[System, System]:
     """Give two systems one dtype and, if one varies, both an axis of time; refuse other pairs."""
     if type(first) is not type(second):
@@ -114,6 +186,49 @@ def aligned(first: System, second: System) -> tuple[System, System]:
     return first, second
 
 
+def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Tensor]:
+    """Give a system and a gain one dtype; a number counts for each of as many channels."""
+    matrix = as_tensor("second", gain)
+    if isinstance(first, LinearRecurrence) and first.varying:
+        first = first.over_time()
+    dtype = (
+        first.dtype if isinstance(gain, Number) else torch.promote_types(first.dtype, matrix.dtype)
+    )
+    first, matrix = first.to(dtype), matrix.to(first.device, dtype)
+    if matrix.ndim == 0:
+        copies = getattr(first, "copies", 1)
+        matrix = matrix * torch.eye(first.input_size // copies, dtype=dtype, device=first.device)
+    if matrix.ndim < 2:
+        raise ValueError(
+            f"`second` has shape {show(matrix.shape)}: expected a system, a matrix with a row for "
+            "each input of `first` and a column for each output, or a number."
+        )
+    return first, matrix
+
+
+def around(back: Tensor, forth: Tensor, sign: float) -> tuple[Tensor, Tensor]:
+    """Go once around a loop of gains: I - s (back)(forth), and the identity."""
+    identity = torch.eye(back.shape[-2], dtype=back.dtype, device=back.device)
+    return identity - sign * back @ forth, identity
+
+
+def solved(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
+    """Multiply by the inverse of a loop of gains; refuse a loop without a solution."""
+    whole = blocks([parts])
+    try:
+        singular = bool((torch.linalg.matrix_rank(loop.detach()) < loop.shape[-1]).any())
+    except RuntimeError:  # no value can be looked at
+        singular = False
+    if singular:
+        raise ValueError(
+            "The loop is algebraic and has no solution: each step's input depends on itself, and "
+            "I - sign·D₂D₁ (of recurrences: with C B added to D) is singular to working precision. "
+            "Expected a delay or another gain in the loop."
+        )
+    widths = [part.shape[-1] for part in parts]
+    return list(torch.linalg.solve(loop, whole).split(widths, -1))
+
+
 def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Write A, B, C, D of one copy out, with identities and zeros for what was left out."""
     A = system.A.to_dense()
@@ -125,7 +240,7 @@ def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Ten
     return A.to(dtype), B.to(dtype), C.to(dtype), D.to(dtype)
 
 
-def blocks(rows: list[list[Tensor | None]]) -> Tensor:
+def blocks(rows: Sequence[Sequence[Tensor | None]]) -> Tensor:
     """Put matrices together; None is a block of zeros that fits."""
     given = [block for row in rows for block in row if block is not None]
     batch = broadcast(**{f"block {i}": block.shape[:-2] for i, block in enumerate(given)})
@@ -149,7 +264,9 @@ def blocks(rows: list[list[Tensor | None]]) -> Tensor:
     return torch.cat(filled, -2)
 
 
-def rebuild(first: System, second: System, A: Structure, B: Tensor, C: Tensor, D: Tensor) -> System:
+def rebuild(
+    first: System, second: System, A: Structure, B: Tensor, C: Tensor, D: Tensor | None
+) -> System:
     """Make a system of the same kind as the two that it comes from; D = 0 is left out."""
     through = None if first.D is None and second.D is None else D
     if isinstance(first, StateSpace):

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import linalg, signal
-from torch import Tensor
-from torch.nn.functional import pad
 
 from linrec._checks import double_dtype, show
+from linrec.pre_update import from_pre_update as from_pre_update
+from linrec.pre_update import run_pre_update as run_pre_update
+from linrec.pre_update import to_pre_update as to_pre_update
 from linrec.response import check_invariant
 from linrec.systems import LinearRecurrence, StateSpace
 
@@ -235,28 +236,6 @@ def pre_update(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> li
     return [A, B, C @ A, C @ B + D]
 
 
-def post_update(A: Tensor, B: Tensor, C: Tensor, D: Tensor | None) -> LinearRecurrence:
-    """Write a pre-update system so that it reads the state after each step.
-
-    y[t] = C x[t] + D u[t] needs x[t], when x[t+1] is all that step t leaves behind. A recurrence of
-    n states that reads it off x[t+1] has C' A = C, for which A must be invertible, and badly
-    conditioned it costs digits. So the state carries what is to be read along, one step late:
-
-        z_t = [x[t+1]; E x[t]] = [[A, 0], [E, 0]] z_{t-1} + [[B], [0]] u_t
-
-    where E is the shorter of C (then y_t = [0, I] z_t + D u_t) and I (y_t = [0, C] z_t + D u_t).
-    Nothing is computed, the matrices are copied; and A = 0 with C = B = I cannot do with fewer
-    states: its responses are 0, I, 0, …, those of a recurrence G, I, 0, … for any G that D' makes
-    good, and its Hankel matrix [[G, I], [I, 0]] has rank 2n.
-    """
-    p, n = C.shape
-    identity = torch.eye(min(p, n), dtype=C.dtype)
-    held_back, reading = (C, identity) if p <= n else (identity, C)
-    late = len(held_back)
-    transition = pad(torch.cat([A, held_back]), (0, late))
-    return LinearRecurrence(transition, pad(B, (0, 0, 0, late)), pad(reading, (n, 0)), D)
-
-
 def read(system: Any, *, discrete: bool) -> LinearRecurrence | StateSpace:
     """Copy the matrices of a foreign system, and make of them one of ours."""
     arrays = [np.asarray(matrix) for matrix in (system.A, system.B, system.C, system.D)]
@@ -265,7 +244,7 @@ def read(system: Any, *, discrete: bool) -> LinearRecurrence | StateSpace:
     if not len(A):  # a gain has no states there, and one at least here
         A, B, C = A.new_zeros(1, 1), B.new_zeros(1, D.shape[1]), C.new_zeros(D.shape[0], 1)
     through = D if bool((D != 0).any()) else None
-    return post_update(A, B, C, through) if discrete else StateSpace(A, B, C, through)
+    return from_pre_update(A, B, C, through) if discrete else StateSpace(A, B, C, through)
 
 
 def write(system: LinearRecurrence | StateSpace, verb: str) -> list[np.ndarray]:

@@ -75,6 +75,10 @@ TRANSITIONS: dict[str, Callable[[], linrec.Structure]] = {
     "blocks complex batch": lambda: linrec.BlockDiagonal(
         torch.complex(contraction(2, 2, 2), 0.2 * contraction(2, 2, 2))
     ),
+    "companion": lambda: linrec.Companion(torch.tensor([-1.2, 0.5, -0.1]).double()),
+    "companion complex batch": lambda: linrec.Companion(
+        0.3 * normal(2, 1, 3, dtype=COMPLEX), transposed=True
+    ),
     "low rank": lambda: linrec.DiagonalPlusLowRank(
         torch.full((5,), 0.5).double(), 0.2 * normal(5, 1, seed=1), 0.2 * normal(5, 1, seed=2)
     ),
@@ -97,6 +101,9 @@ VARYING: dict[str, Callable[[int], linrec.Structure]] = {
     ),
     "varying blocks": lambda steps: linrec.Varying(
         linrec.BlockDiagonal(contraction(2, steps, 2, radius=1.0))
+    ),
+    "varying companion": lambda steps: linrec.Varying(
+        linrec.Companion(0.4 * normal(steps, 3), transposed=True)
     ),
     "varying low rank": lambda steps: linrec.Varying(
         linrec.DiagonalPlusLowRank(

@@ -17,22 +17,23 @@ LAYERS = {
     "linrec": """
         0  _checks _memory _whole < scan contraction
         1  structures.base < structures.dense
-           < structures.block structures.diagonal structures.low_rank structures.varying
+           < structures.block structures.companion structures.diagonal structures.low_rank
+           structures.varying
            < structures
-        2  systems exponential < discretize composition
+        2  systems exponential < discretize composition real_part
         3  powers < coordinates response memories parametrised
         4  executors.base < executors.prepare executors.multiply < executors.kernel
            < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
         5  planner.rates < planner.choice < planner.explain < planner.auto < planner
         6  call < run
-        7  symbolic.matrices
+        7  symbolic.matrices pre_update
            < symbolic.functions symbolic.parameters symbolic.program symbolic.realization
            symbolic.signals symbolic.stability symbolic.typeset
            < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
-           nn interop
+           nn interop signal.arguments < signal.delays signal.filters < signal
         8  testing.products testing.matrices testing.reference testing.source
            < testing.bounds testing.strategies < testing.case < testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink

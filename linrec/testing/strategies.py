@@ -12,6 +12,7 @@ from torch import Tensor
 from linrec._checks import accumulation_dtype
 from linrec.structures import (
     BlockDiagonal,
+    Companion,
     Dense,
     Diagonal,
     DiagonalPlusLowRank,
@@ -22,6 +23,7 @@ from linrec.systems import LinearRecurrence
 from linrec.testing.matrices import KINDS
 
 DTYPES = (torch.float64, torch.float32, torch.complex128, torch.complex64)
+FORMS = (Dense, Diagonal, BlockDiagonal, Companion, DiagonalPlusLowRank)
 BATCHES = ((), (), (2,), (1,), (2, 1), (3, 2))
 
 # Most systems are small; some have as many states as memories have in practice.
@@ -121,11 +123,15 @@ def structures(
 @st.composite
 def invariant(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int) -> Structure:
     """Draw a structure that is not `Varying`."""
-    form = draw(st.sampled_from((Dense, Diagonal, BlockDiagonal, DiagonalPlusLowRank)))
+    form = draw(st.sampled_from(FORMS))
     if form is Dense:
         return Dense(draw(matrices(batch, dtype, n)))
     if form is Diagonal:
         return Diagonal(draw(decays((*batch, n), dtype)))
+    if form is Companion:
+        # Coefficients that sum to less than 1 belong to a stable matrix, others mostly not.
+        scale = draw(st.sampled_from((1 / n, 1.0)))
+        return Companion(scale * draw(decays((*batch, n), dtype)), draw(st.booleans()))
     if form is BlockDiagonal:
         blocks = draw(st.integers(1, 3))
         size = max(n // blocks, 1)

@@ -137,7 +137,13 @@ def test_a_bound_is_that_of_what_is_computed() -> None:
         assert all(earlier <= later for earlier, later in pairwise(lasts))
 
 
-FORMS = (linrec.Dense, linrec.Diagonal, linrec.BlockDiagonal, linrec.DiagonalPlusLowRank)
+FORMS = (
+    linrec.Dense,
+    linrec.Diagonal,
+    linrec.BlockDiagonal,
+    linrec.Companion,
+    linrec.DiagonalPlusLowRank,
+)
 
 
 @pytest.mark.parametrize("varying", [False, True])
@@ -248,7 +254,7 @@ class InPieces(Distorted):
 def test_a_state_dropped_between_long_pieces_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)
     with pytest.raises(Disagreement, match="does not hold for InPieces") as found:
-        check_executor(InPieces(), examples=40)
+        check_executor(InPieces(), examples=80)
     assert isinstance(found.value.case, Case) and found.value.case.steps > 32
 
 

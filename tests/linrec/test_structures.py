@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
+import scipy.linalg
 import torch
 
 import linrec
@@ -24,6 +25,8 @@ PAIRS = [
     ("diagonal", "dense"),
     ("diagonal", "diagonal"),
     ("blocks", "blocks"),
+    ("companion", "companion"),
+    ("companion complex batch", "companion"),
     ("low rank", "low rank"),
     ("low rank complex", "low rank complex"),
     ("low rank batch", "low rank batch"),
@@ -116,7 +119,9 @@ WIDER = [
 
 
 @pytest.mark.parametrize("mine, theirs, both", WIDER)
-@pytest.mark.parametrize("name", ["dense", "dense batch", "diagonal", "blocks", "low rank"])
+@pytest.mark.parametrize(
+    "name", ["dense", "dense batch", "diagonal", "blocks", "companion", "low rank"]
+)
 def test_dtypes_are_promoted(name: str, mine, theirs, both) -> None:
     A, E = TRANSITIONS[name]().to(mine), TRANSITIONS[name]().to(theirs)
     states = normal(*A.batch_shape, A.state_size, dtype=torch.float64).to(theirs)
@@ -142,6 +147,7 @@ LISTED = {
     linrec.Dense: {"A": [[1.0, 2], [3, 4]]},
     linrec.Diagonal: {"diagonal": [1.0, 2]},
     linrec.BlockDiagonal: {"blocks": [[[1.0, 2], [3, 4]]]},
+    linrec.Companion: {"coefficients": [1.0, 2]},
     linrec.DiagonalPlusLowRank: {"diagonal": [1.0, 2], "left": [[1.0], [2]], "right": [[3.0], [4]]},
 }
 
@@ -155,6 +161,18 @@ def test_lists_of_numbers(structure: type[linrec.Structure]) -> None:
     assert all(
         mine.equal(given) for mine, given in zip(got.leaves().values(), tensors, strict=True)
     )
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_companions_are_scipys(n: int) -> None:
+    coefficients = normal(n)
+    expected = scipy.linalg.companion([1.0, *coefficients.tolist()])
+    A = linrec.Companion(coefficients)
+    assert A.to_dense().tolist() == expected.tolist()
+    assert (
+        linrec.Companion(coefficients, transposed=True).to_dense().tolist() == expected.T.tolist()
+    )
+    assert linrec.Workload.of(linrec.LinearRecurrence(A), 10, 1).stored == n
 
 
 def test_blocks_of_other_sizes() -> None:
@@ -203,6 +221,8 @@ def test_one_step_of_varying() -> None:
         (lambda: linrec.Dense(torch.ones(2, 0, 0)), "0 states: expected one or more"),
         (lambda: linrec.Diagonal(torch.tensor(1.0)), r"`diagonal` .*: expected a vector \(\*b"),
         (lambda: linrec.Diagonal(torch.ones(2, 0)), "`diagonal` has 0 states: expected one"),
+        (lambda: linrec.Companion(torch.tensor(1.0)), r"`coefficients` .*: expected a vector"),
+        (lambda: linrec.Companion(torch.ones(2, 0)), "`coefficients` has 0 states"),
         (lambda: linrec.BlockDiagonal(torch.ones(0, 2, 2)), "0 states: expected one or more"),
         (lambda: linrec.BlockDiagonal(torch.ones(2, 0, 0)), "0 states: expected one or more"),
         (lambda: linrec.BlockDiagonal(torch.ones(2, 2)), r"`blocks` .* \(2, 2\): expected square"),

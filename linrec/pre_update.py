@@ -1,0 +1,196 @@
+"""Systems that are read before the state has moved, as scipy, python-control and RWKV read them.
+
+    pre-update    x[k+1] = A_k x[k] + B_k u[k]        y[k] = C_k x[k] + D_k u[k]
+    here          x_t = A_t x_{t-1} + B_t u_t         y_t = C_t x_t + D_t u_t
+
+The states are the same, one step apart: x[k] = x_{k-1}, and so x[0] is our initial state and the
+state after the last input our final state. What differs is which of them an output is read from.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from linrec._checks import accumulation_dtype, check_axes, check_tensor, common_dtype
+from linrec.call import check_lengths, inside, without_padding
+from linrec.composition import matrices
+from linrec.executors import Executor, Result
+from linrec.planner import Auto
+from linrec.run import run
+from linrec.structures import Structure, Varying, matvec
+from linrec.systems import LinearRecurrence
+
+Matrix = Tensor | object
+
+
+def run_pre_update(
+    A: Structure | Matrix,
+    B: Matrix | None,
+    C: Matrix | None,
+    D: Matrix | None,
+    inputs: Tensor,
+    initial_state: Tensor | None = None,
+    *,
+    lengths: Tensor | None = None,
+    executor: Executor = Auto(),
+) -> Result:
+    """Run a system whose outputs are read from the state before each step.
+
+        x[k+1] = A_k x[k] + B_k u[k]        y[k] = C_k x[k] + D_k u[k]
+
+    The states are run as they are, in any structure, and C_{k+1} x[k+1] is read one step early and
+    handed out one step late: no state is added, and nothing inverted.
+
+    Args:
+        A (*batch, n, n): the transition matrix, a tensor or a structure; `Varying` for one a step,
+            and then the last batch axis of B, C and D is time too, where they have one.
+        B (*batch, n, m): how inputs drive the states. None: directly, m = n.
+        C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
+        D (*batch, p, m): how inputs are added to the outputs. None: they are not.
+        inputs (*batch, time, m): u, of any length, 0 included.
+        initial_state (*batch, n): x[0], which the first output is read from. None: zeros.
+        lengths (*batch): how many steps of each right-padded sequence are its own.
+        executor: how it is run.
+
+    Returns:
+        `outputs (*batch, time, p)`, zero past a sequence's length, and `final_state (*batch, n)`:
+        x[T], the state that the next input would find.
+
+    Raises:
+        ValueError, TypeError: as `LinearRecurrence` and `run` do.
+
+    Numerical error: that of the executor.
+
+    Example:
+        >>> import torch
+        >>> from linrec.interop import run_pre_update
+        >>> run_pre_update([[0.5]], [[1.0]], [[1.0]], None, torch.ones(3, 1)).outputs.squeeze()
+        tensor([0.0000, 1.0000, 1.5000])
+
+    References:
+        Kailath 1980, Linear Systems, chapter 2.
+    """
+    system = LinearRecurrence(A, B, C, D)
+    inputs = check_tensor("inputs", inputs)
+    check_axes("inputs", inputs, 2, "(*batch, time, m)")
+    steps = inputs.shape[-2]
+    result = common_dtype(*system.leaves().values(), inputs)
+    inputs = inputs.to(accumulation_dtype(result))  # D u is added to what is not rounded yet
+    mask = None
+    if lengths is not None:
+        mask = inside(check_lengths(lengths, inputs), steps)
+        inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
+        system = without_padding(system, mask)
+    reading = LinearRecurrence(system.A, system.B, one_step_early(system))
+    later, state = run(reading, inputs, initial_state, lengths=lengths, executor=executor)
+    if not steps:
+        return Result(later.to(result), state)
+    start = inputs.new_zeros(system.state_size) if initial_state is None else initial_state
+    first = start if system.C is None else matvec(first_matrix(system, system.C), start)
+    first = first.to(later.dtype).expand(*later.shape[:-2], -1).unsqueeze(-2)
+    outputs = torch.cat([first, later], -2)[..., :steps, :]
+    if system.D is not None:
+        outputs = outputs + matvec(system.over_time().D, inputs)  # type: ignore[arg-type]  # it has a D
+    if mask is not None:
+        outputs = torch.where(mask.unsqueeze(-1), outputs, 0)
+    narrow = result if accumulation_dtype(result) == later.dtype else later.dtype
+    return Result(outputs.to(narrow), state)
+
+
+def from_pre_update(
+    A: Structure | Matrix,
+    B: Matrix | None = None,
+    C: Matrix | None = None,
+    D: Matrix | None = None,
+) -> LinearRecurrence:
+    """Write a system that is read before each step as one that is read after it.
+
+    y[k] = C_k x[k] + D_k u[k] needs x[k], when x[k+1] is all that step k leaves behind. A
+    recurrence of n states that reads it off x[k+1] has C' A = C, for which A must be invertible,
+    and badly conditioned it costs digits. So the state carries what is to be read along:
+
+        z_k = [x[k+1]; E_k x[k]] = [[A_k, 0], [E_k, 0]] z_{k-1} + [[B_k], [0]] u[k]
+
+    where E is the shorter of C (then y[k] = [0, I] z_k + D_k u[k]) and I (y[k] = [0, C_k] z_k +
+    D_k u[k]). Nothing is computed, the matrices are copied; and A = 0 with C = B = I cannot do with
+    fewer states: its responses are 0, I, 0, …, those of a recurrence G, I, 0, … for any G that D'
+    makes good, and its Hankel matrix [[G, I], [I, 0]] has rank 2n.
+
+    To run such a system, `run_pre_update` is cheaper: it adds no states and keeps the structure.
+    This is for what takes a recurrence: modules, responses, compositions.
+
+    Args:
+        A (*batch, n, n): the transition matrix, a tensor or a structure; `Varying` for one a step.
+        B (*batch, n, m): how inputs drive the states. None: directly, m = n.
+        C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
+        D (*batch, p, m): how inputs are added to the outputs. None: they are not.
+
+    Returns:
+        The recurrence of n + min(p, n) states, dense. It starts from x[0] with
+        `initial_state = torch.nn.functional.pad(x0, (0, min(p, n)))`, and the first n numbers of
+        its final state are x[T].
+
+    Raises:
+        ValueError, TypeError: as `LinearRecurrence` does.
+
+    Example:
+        >>> import torch, linrec
+        >>> from linrec.interop import from_pre_update
+        >>> lag = from_pre_update([[0.5]], [[1.0]], [[1.0]])
+        >>> linrec.run(lag, torch.ones(3, 1)).outputs.squeeze()
+        tensor([0.0000, 1.0000, 1.5000])
+
+    References:
+        Kailath 1980, Linear Systems, chapter 2.
+    """
+    system = LinearRecurrence(A, B, C, D)
+    transition, driven, read, _ = matrices(system)
+    p, n = read.shape[-2:]
+    identity = torch.eye(min(p, n), dtype=read.dtype, device=read.device)
+    held_back, reading = (read, identity) if p <= n else (identity, read)
+    late = held_back.shape[-2]
+    batch = torch.broadcast_shapes(transition.shape[:-2], held_back.shape[:-2])
+    parts = (transition.expand(*batch, -1, -1), held_back.expand(*batch, -1, -1))
+    extended = pad(torch.cat(parts, -2), (0, late))
+    return LinearRecurrence(
+        Varying(extended) if system.varying else extended,
+        pad(driven, (0, 0, 0, late)),
+        pad(reading, (n, 0)),
+        system.D,
+    )
+
+
+def to_pre_update(recurrence: LinearRecurrence) -> tuple[Structure, Tensor, Tensor, Tensor]:
+    """Write a recurrence so that it is read before each step: y_t = C A x_{t-1} + (C B + D) u_t.
+
+    Args:
+        recurrence: any recurrence, varying or with batch axes too; of one with copies, the
+            matrices of one copy.
+
+    Returns:
+        A as it is, B, C A and C B + D, of as many states: x[k] = x_{k-1}.
+
+    Example:
+        >>> import linrec
+        >>> from linrec.interop import to_pre_update
+        >>> to_pre_update(linrec.LinearRecurrence(A=[[0.5]], B=[[0.25]]))[2:]
+        (tensor([[0.5000]]), tensor([[0.2500]]))
+
+    References:
+        Kailath 1980, Linear Systems, chapter 2.
+    """
+    A, B, C, D = matrices(recurrence)
+    return recurrence.A, B, C @ A, C @ B + D
+
+
+def one_step_early(system: LinearRecurrence) -> Tensor | None:
+    """Take C_{k+1} where C_k stands: what step k leaves is read by the output after it."""
+    C = system.C
+    if C is None or not system.varying or C.ndim == 2 or C.shape[-3] == 1:
+        return C
+    return torch.cat([C[..., 1:, :, :], torch.zeros_like(C[..., :1, :, :])], -3)
+
+
+def first_matrix(system: LinearRecurrence, matrix: Tensor) -> Tensor:
+    """Take a matrix as it is at the first step."""
+    return matrix[..., 0, :, :] if system.varying and matrix.ndim > 2 else matrix

@@ -1,0 +1,133 @@
+"""What filters are given: tensors, arrays and plain numbers, in one dtype, divided by a₀."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from linrec._checks import as_tensor, common_dtype, holds_tensor, show
+
+
+def taken(**given: object) -> list[Any]:
+    """Take tensors and arrays, and numbers beside them, in the dtype that holds them all.
+
+    Plain numbers and whole ones have no precision of their own: 0.1 is 0.1 in float64 beside a
+    sequence in float64, and does not widen one in float32.
+
+    Args:
+        given: what was given, by name; None stays None.
+
+    Returns:
+        A tensor for each, in order.
+    """
+    plain = {name: is_plain(value) for name, value in given.items() if value is not None}
+    tensors = {name: as_numbers(name, given[name], plain[name]) for name in plain}
+    firm = [tensor for name, tensor in tensors.items() if not plain[name]]
+    dtype = common_dtype(*firm) if firm else torch.get_default_dtype()
+    if any(tensor.is_complex() for tensor in tensors.values()) and not dtype.is_complex:
+        dtype = torch.promote_types(dtype, torch.complex64)
+    device = firm[0].device if firm else None
+    return [
+        tensors[name].to(device if plain[name] else None, dtype) if name in tensors else None
+        for name in given
+    ]
+
+
+def is_plain(value: object) -> bool:
+    """Whether these are numbers without a floating-point dtype of their own."""
+    if isinstance(value, Tensor):
+        return not (value.is_floating_point() or value.is_complex())
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind in "iub"
+    return not holds_tensor(value)
+
+
+def as_numbers(name: str, value: object, plain: bool) -> Tensor:
+    """Take a value as a tensor; plain numbers in double precision."""
+    if not plain:
+        return as_tensor(name, value)
+    if isinstance(value, Tensor):
+        return value.to(torch.float64)
+    try:
+        array = np.asarray(value)
+        return torch.from_numpy(array.astype(complex if array.dtype.kind == "c" else float))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor, a numpy array "
+            f"or nested lists of numbers ({error})."
+        ) from None
+
+
+def normalised(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide the coefficients of a filter by a₀, whose axis they get if they have none."""
+    b, a = (vector.reshape(1) if vector.ndim == 0 else vector for vector in (b, a))
+    for name, vector in (("b", b), ("a", a)):
+        if vector.shape[-1] == 0:
+            raise ValueError(
+                f"`{name}` has shape {show(vector.shape)}: expected one or more coefficients. "
+                "Pass `[1.0]` for none but a gain of 1."
+            )
+    leading = a[..., :1]
+    if holds_zero(leading):
+        raise ValueError(
+            "`a[..., 0]` is 0: the filter would have to know inputs that are yet to come. Expected "
+            "coefficients in powers of 1/z, whose first is not 0; leave out zeros before it."
+        )
+    return b / leading, a / leading
+
+
+def of_one_length(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Fill the shorter of numerator and denominator up with zeros."""
+    length = max(b.shape[-1], a.shape[-1])
+    return pad(b, (0, length - b.shape[-1])), pad(a, (0, length - a.shape[-1]))
+
+
+def check_signal(x: Tensor, axis: int) -> None:
+    """See that there is an axis of time."""
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(
+            f"`x` has shape {show(x.shape)} and `axis` is {axis}: expected an axis of time, one of "
+            f"{-x.ndim} to {x.ndim - 1}."
+            if x.ndim
+            else "`x` is a single number: expected an axis of time. Pass `x.reshape(1)`."
+        )
+
+
+def check_sections(sos: Tensor, *, unit: bool) -> None:
+    """See that these are second-order sections and, if asked, that each has a₀ = 1."""
+    if sos.ndim < 2 or sos.shape[-1] != 6 or sos.shape[-2] == 0:
+        raise ValueError(
+            f"`sos` has shape {show(sos.shape)}: expected (*batch, sections, 6), the coefficients "
+            "b₀, b₁, b₂, 1, a₁, a₂ of each section."
+        )
+    if unit and holds_zero((sos[..., 3] == 1).to(sos.dtype)):
+        raise ValueError(
+            "`sos[..., 3]` is not 1 everywhere: expected sections that are divided by their a₀. "
+            "Pass `sos / sos[..., 3:4]`."
+        )
+
+
+def check_delays(zi: Tensor, wanted: list[int], fixed: set[int]) -> None:
+    """See that delays are of the wanted shape, or 1 on any axis that is not fixed."""
+    fits = zi.ndim == len(wanted) and all(
+        size == whole or (size == 1 and axis not in fixed)
+        for axis, (size, whole) in enumerate(zip(zi.shape, wanted, strict=True))
+    )
+    if not fits:
+        raise ValueError(
+            f"`zi` has shape {show(zi.shape)}: expected {show(wanted)}, or 1 on the axes that are "
+            f"not {' and '.join(map(str, sorted(fixed)))}. A steady start is that of `lfilter_zi` "
+            "or `sosfilt_zi`, reshaped so."
+        )
+
+
+def holds_zero(tensor: Tensor) -> bool:
+    """Whether there is a zero, if that can be seen."""
+    if torch.compiler.is_compiling() or tensor.is_meta:
+        return False
+    try:
+        return bool((tensor == 0).any())
+    except RuntimeError:  # inside vmap no value can be looked at
+        return False
