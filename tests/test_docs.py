@@ -41,6 +41,7 @@ LIBRARIES = (
     "linrec.symbolic",
     "linrec.testing",
     "linrec.interop",
+    "linrec.signal",
     "lmu",
 )
 LISTED = (

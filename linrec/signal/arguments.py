@@ -1,6 +1,7 @@
 """What filters are given: tensors, arrays and plain numbers, in one dtype, divided by a₀."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from linrec._checks import as_tensor, common_dtype, holds_tensor, show
+
+# Tensors, arrays, and plain numbers in lists or alone.
+Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any] | complex
 
 
 def taken(**given: object) -> list[Any]:

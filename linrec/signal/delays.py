@@ -5,10 +5,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from linrec._checks import show
-from linrec.signal.arguments import check_sections, holds_zero, normalised, of_one_length, taken
+from linrec.signal.arguments import (
+    Numbers,
+    check_sections,
+    holds_zero,
+    normalised,
+    of_one_length,
+    taken,
+)
 
 
-def lfilter_zi(b: Tensor | object, a: Tensor | object) -> Tensor:
+def lfilter_zi(b: Numbers, a: Numbers) -> Tensor:
     """Compute the delays of a steady start, as `scipy.signal.lfilter_zi`.
 
     With them the response to a constant 1 is constant, g = Σ b / Σ a, from the first step on:
@@ -50,7 +57,7 @@ def lfilter_zi(b: Tensor | object, a: Tensor | object) -> Tensor:
     return remaining[..., 1:].flip(-1).cumsum(-1).flip(-1)
 
 
-def sosfilt_zi(sos: Tensor | object) -> Tensor:
+def sosfilt_zi(sos: Numbers) -> Tensor:
     """Compute the delays of a steady start, as `scipy.signal.sosfilt_zi`.
 
     Args:
@@ -78,9 +85,7 @@ def sosfilt_zi(sos: Tensor | object) -> Tensor:
     return before.unsqueeze(-1) * lfilter_zi(b, a)
 
 
-def lfiltic(
-    b: Tensor | object, a: Tensor | object, y: Tensor | object, x: Tensor | object | None = None
-) -> Tensor:
+def lfiltic(b: Numbers, a: Numbers, y: Numbers, x: Numbers | None = None) -> Tensor:
     """Compute the delays that past outputs and inputs have left, as `scipy.signal.lfiltic`.
 
         a₀ z_i = Σ_{k ≥ 1} b_{i+k} x_{-k} - a_{i+k} y_{-k}        (from i = 0: b_{i+1} x_{-1} + …)

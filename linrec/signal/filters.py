@@ -8,6 +8,8 @@ that is a pre-update system (`linrec.pre_update`) with A = Companion(a, transpos
 C = (1, 0, …) and D = b₀.
 """
 
+from typing import overload
+
 import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
@@ -17,6 +19,7 @@ from linrec.executors import Executor
 from linrec.planner import Auto
 from linrec.pre_update import run_pre_update
 from linrec.signal.arguments import (
+    Numbers,
     check_delays,
     check_sections,
     check_signal,
@@ -27,12 +30,30 @@ from linrec.signal.arguments import (
 from linrec.structures import Companion
 
 
+@overload
 def lfilter(
-    b: Tensor | object,
-    a: Tensor | object,
-    x: Tensor | object,
+    b: Numbers, a: Numbers, x: Numbers, axis: int = -1, zi: None = None, *, executor: Executor = ...
+) -> Tensor: ...
+
+
+@overload
+def lfilter(
+    b: Numbers, a: Numbers, x: Numbers, axis: int = -1, *, zi: Numbers, executor: Executor = ...
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def lfilter(
+    b: Numbers, a: Numbers, x: Numbers, axis: int, zi: Numbers, *, executor: Executor = ...
+) -> tuple[Tensor, Tensor]: ...
+
+
+def lfilter(
+    b: Numbers,
+    a: Numbers,
+    x: Numbers,
     axis: int = -1,
-    zi: Tensor | object | None = None,
+    zi: Numbers | None = None,
     *,
     executor: Executor = Auto(),
 ) -> Tensor | tuple[Tensor, Tensor]:
@@ -85,11 +106,29 @@ def lfilter(
     return y if zi is None else (y, last.movedim(-1, axis))
 
 
+@overload
 def sosfilt(
-    sos: Tensor | object,
-    x: Tensor | object,
+    sos: Numbers, x: Numbers, axis: int = -1, zi: None = None, *, executor: Executor = ...
+) -> Tensor: ...
+
+
+@overload
+def sosfilt(
+    sos: Numbers, x: Numbers, axis: int = -1, *, zi: Numbers, executor: Executor = ...
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def sosfilt(
+    sos: Numbers, x: Numbers, axis: int, zi: Numbers, *, executor: Executor = ...
+) -> tuple[Tensor, Tensor]: ...
+
+
+def sosfilt(
+    sos: Numbers,
+    x: Numbers,
     axis: int = -1,
-    zi: Tensor | object | None = None,
+    zi: Numbers | None = None,
     *,
     executor: Executor = Auto(),
 ) -> Tensor | tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 # The third party's results are of types that it does not declare.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false
 
 import itertools
 from typing import Any
@@ -116,7 +117,7 @@ def test_is_scipys_and_controls_simulation() -> None:
     got = run_pre_update(A, B, C, D, inputs, state, executor=linrec.Recurrent())
     bounds = allowed(linrec.LinearRecurrence(A, B, C, D), inputs, state)[0]
     arrays = [each.numpy() for each in (A, B, C, D)]
-    _, theirs, _ = signal.dlsim(signal.StateSpace(*arrays, dt=1), inputs.numpy(), x0=state.numpy())
+    theirs = signal.dlsim(signal.StateSpace(*arrays, dt=1), inputs.numpy(), x0=state.numpy())[1]
     assert_within(got.outputs, torch.from_numpy(theirs), bounds)
     response = control.forced_response(
         control.ss(*arrays, 1), inputs=inputs.numpy().T, initial_state=state.numpy()
@@ -174,7 +175,7 @@ def test_no_steps_no_state_and_half_precision() -> None:
     nothing = run_pre_update(A, B, C, D, torch.zeros(2, 0, 1), torch.ones(2, 1))
     assert nothing.outputs.shape == (2, 0, 1) and nothing.final_state.tolist() == [[1], [1]]
     assert run_pre_update(A, B, C, D, torch.ones(2, 1)).outputs.flatten().tolist() == [3, 5]
-    half = [torch.tensor(each, dtype=torch.bfloat16) for each in (A, B, C, D)]
+    half: Any = [torch.tensor(each, dtype=torch.bfloat16) for each in (A, B, C, D)]
     got = run_pre_update(*half, torch.ones(3, 1, dtype=torch.bfloat16))
     assert got.outputs.dtype == torch.bfloat16 and got.final_state.dtype == torch.float32
     with pytest.raises(ValueError, match="`inputs` has shape"):

@@ -1,7 +1,8 @@
 """Complex systems read in real numbers give the real parts, and no more, with every executor."""
 
 # Matrices known to be there are used as such.
-# pyright: reportOptionalMemberAccess=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false
+# pyright: reportArgumentType=false, reportOperatorIssue=false
 
 from typing import Any
 

@@ -3,6 +3,7 @@
 # Wrong arguments are passed on purpose, and pairs known to be pairs used as such.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
+import importlib
 import itertools
 from typing import Any
 
@@ -10,110 +11,23 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from scipy import signal
 
 import linrec
 from linrec.signal import lfilter, lfilter_zi, lfiltic, sosfilt, sosfilt_zi
 from tests.cases import EXECUTORS
+from tests.linrec.filters import (
+    EPS,
+    FILTERS,
+    allowed,
+    assert_within,
+    filtered,
+    polynomial,
+    random,
+    summed,
+)
 
-EPS = float(np.finfo(np.float64).eps)
+signal: Any = importlib.import_module("scipy.signal")  # whose stubs know no arrays but theirs
 EXACT = ("recurrent", "auto")  # the executors that filters are crossed with in every detail
-
-
-def random(*shape: int, seed: int = 0, dtype: Any = np.float64) -> np.ndarray:
-    values = np.random.default_rng(seed).standard_normal((2, *shape))
-    return (
-        values[0] + 1j * values[1] if np.issubdtype(dtype, np.complexfloating) else values[0]
-    ).astype(dtype)
-
-
-def polynomial(order: int, seed: int, dtype: Any = np.float64, radius: float = 0.9) -> np.ndarray:
-    """A denominator of poles within a radius."""
-    poles = random(order, seed=seed, dtype=np.complex128)
-    poles = radius * poles / np.abs(poles).max(initial=1.0)
-    if not np.issubdtype(dtype, np.complexfloating):
-        half = poles[: order // 2]
-        poles = np.concatenate([half, half.conj(), poles[order // 2 : order % 2 + order // 2].real])
-    return np.poly(poles).astype(dtype)
-
-
-FILTERS: dict[str, tuple[np.ndarray, np.ndarray]] = {
-    "gain": (np.array([2.0]), np.array([4.0])),
-    "one pole": (np.array([0.5]), np.array([1.0, -0.5])),
-    "not normalised": (random(3), -3 * polynomial(2, 1)),
-    "poles only": (np.array([1.5]), polynomial(5, 2)),
-    "moving average": (random(7), np.array([1.0])),
-    "moving average, not normalised": (random(7), np.array([-2.0])),
-    "more zeros than poles": (random(8), polynomial(3, 3)),
-    "fewer zeros than poles": (random(2), polynomial(6, 4)),
-    "a of trailing zeros": (random(3), np.array([1.0, 0.5, 0.0, 0.0, 0.0])),
-    "b of leading zeros": (np.array([0.0, 0.0, 1.0]), polynomial(2, 5)),
-    "delay": (np.array([0.0, 0.0, 1.0]), np.array([1.0])),
-    "integrator": (np.array([1.0]), np.array([1.0, -1.0])),
-    "unstable": (random(2), np.array([1.0, -1.1])),
-    "complex": (random(3, dtype=complex), polynomial(4, 6, complex)),
-    "complex denominator": (random(3), (1 + 1j) * polynomial(4, 6, complex)),
-}
-
-
-def allowed(b: Any, a: Any, x: Any, zi: Any) -> tuple[np.ndarray, np.ndarray]:
-    """How far two computations of outputs and last delays lie apart, along the last axis.
-
-    An output is a sum of at most 2n + 2 products of coefficients, inputs and earlier outputs, which
-    go through n delays: each is rounded at most 2(2n + 2) times, complex ones four times as often,
-    and b_i - a_i b_0 is once more. What is rounded at one step reaches later ones through 1 / a.
-    The coefficients were divided by a_0 before, which is one rounding more of each.
-    """
-    b, a = np.asarray(b) / a[0], np.asarray(a) / a[0]
-    n = max(len(a), len(b)) - 1
-    b, a = np.pad(b, (0, n + 1 - len(b))), np.pad(a, (0, n + 1 - len(a)))
-    steps = x.shape[-1]
-    zi = np.zeros((*x.shape[:-1], n)) if zi is None else np.broadcast_to(zi, (*x.shape[:-1], n))
-    y = filtered(b, a, x, zi)[0]
-    # (FIR filters of absolute values: sums of |b| |x|, |a| |y| and |a| |b_0 x|, n steps beyond.)
-    longer = [np.pad(np.abs(each), [(0, 0)] * (x.ndim - 1) + [(0, n)]) for each in (x, y)]
-    local = summed(np.abs(b) + np.abs(a * b[0]), longer[0]) + summed(np.abs(a), longer[1])
-    local[..., :n] += np.abs(zi)[..., : steps + n]
-    local = 4 * (2 * (2 * n + 2) + 3) * EPS * local
-    impulse = np.eye(1, steps)[0]
-    response = np.abs(filtered(np.eye(1, n + 1)[0], a, impulse, np.zeros(n))[0])
-    outputs = summed(response, local[..., :steps])
-    # A delay is such a sum too, of outputs that are wrong already.
-    wrong = np.pad(outputs, [(0, 0)] * (x.ndim - 1) + [(0, n)])
-    delays = local[..., steps:] + summed(np.abs(a), wrong)[..., steps:]
-    return 2 * outputs, 2 * delays
-
-
-def filtered(b: Any, a: Any, x: Any, zi: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The definition, in transposed direct form II, as a loop."""
-    z = [
-        np.zeros(x.shape[:-1]) if n == 0 else zi[..., i] for n in (1,) for i in range(zi.shape[-1])
-    ]
-    y = []
-    for t in range(x.shape[-1]):
-        now = b[0] * x[..., t] + (z[0] if z else 0)
-        z = [
-            (z[i + 1] if i + 1 < len(z) else 0) + b[i + 1] * x[..., t] - a[i + 1] * now
-            for i in range(len(z))
-        ]
-        y.append(now)
-    stacked = np.stack(y, -1) if y else np.zeros((*x.shape[:-1], 0))
-    return stacked, np.stack(z, -1) if z else np.zeros((*x.shape[:-1], 0))
-
-
-def summed(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Σ_k w_k v_{t-k} along the last axis."""
-    total = np.zeros(values.shape)
-    for k, weight in enumerate(weights[: values.shape[-1]]):
-        total[..., k:] += weight * values[..., : values.shape[-1] - k]
-    return total
-
-
-def assert_within(got: torch.Tensor, expected: np.ndarray, tolerance: Any) -> None:
-    assert tuple(got.shape) == expected.shape
-    assert str(got.dtype).removeprefix("torch.") == str(expected.dtype)
-    difference = np.abs(got.numpy() - expected)
-    assert (difference <= tolerance).all(), (difference - tolerance).max()
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -133,9 +47,9 @@ def test_outputs_and_delays_are_scipys(name: str, axis: int, executor: str) -> N
             np.moveaxis(bound, -1, axis) for bound in allowed(b, a, np.moveaxis(x, axis, -1), given)
         )
         expected = signal.lfilter(b, a, x, axis, zi)
-        tensors = (torch.from_numpy(each) for each in (b, a, x))
+        numbers, poles, sequence = (torch.from_numpy(each) for each in (b, a, x))
         start = None if zi is None else torch.from_numpy(zi)
-        got = lfilter(*tensors, axis, start, executor=EXECUTORS[executor])
+        got = lfilter(numbers, poles, sequence, axis, zi=start, executor=EXECUTORS[executor])
         if zi is None:
             assert isinstance(got, torch.Tensor)
             assert_within(got, expected, y_allowed)
@@ -343,59 +257,6 @@ def test_maps_over_filters() -> None:
     x = torch.from_numpy(random(9, seed=1))
     mapped = torch.vmap(lambda b, a: lfilter(b, a, x, executor=linrec.Recurrent()))(b, a)
     assert torch.allclose(mapped, lfilter(b, a, x, executor=linrec.Recurrent()), rtol=0, atol=1e-12)
-
-
-# (scipy refuses to look for the delays of a gain, which are none.)
-STEADY = {name: FILTERS[name] for name in FILTERS if name not in ("integrator", "gain")} | {
-    "butter(4, .02)": signal.butter(4, 0.02)
-}
-
-
-@pytest.mark.parametrize("name", STEADY)
-def test_steady_delays_are_scipys_and_steady(name: str) -> None:
-    b, a = STEADY[name]
-    zi = lfilter_zi(b, a)
-    # Both divide by Σ a, of which eps·Σ|a| is rounding.
-    condition = (
-        64 * EPS * len(a) * np.abs(a).sum() / abs(a.sum()) * max(np.abs(b).sum() / np.abs(a[0]), 1)
-    )
-    theirs = signal.lfilter_zi(b, a)
-    assert zi.shape == theirs.shape
-    assert np.abs(zi.numpy() - theirs).max(initial=0) <= condition * np.abs(theirs).max(initial=1)
-    gain = b.sum() / a.sum()
-    n = max(len(a), len(b)) - 1
-    one = filtered(
-        np.pad(b / a[0], (0, n + 1 - len(b))),
-        np.pad(a / a[0], (0, n + 1 - len(a))),
-        np.ones(1),
-        zi.numpy(),
-    )
-    scale = max(np.abs(zi.numpy()).max(initial=0), abs(gain), 1) * np.abs(a / a[0]).sum()
-    assert np.abs(one[0] - gain).max() <= condition * scale
-    assert np.abs(one[1] - zi.numpy()).max(initial=0) <= condition * scale
-
-
-def test_steady_delays_of_many_filters() -> None:
-    b, a = random(3, 2, seed=1), np.stack([polynomial(4, seed) for seed in range(3)])
-    for mine, *own in zip(lfilter_zi(b, a), b, a, strict=True):
-        assert torch.allclose(mine, lfilter_zi(*own), rtol=1e-12)
-    sos = signal.butter(5, 0.2, output="sos")
-    assert np.allclose(sosfilt_zi(sos).numpy(), signal.sosfilt_zi(sos), rtol=1e-12, atol=1e-15)
-    assert sosfilt_zi(np.stack([sos, sos])).shape == (2, 3, 2)
-    assert torch.equal(
-        lfilter_zi([1.0, 2.0], [0.0, 0.0, 2.0, 1.0]), lfilter_zi([1.0, 2.0], [2.0, 1.0])
-    )
-
-
-@pytest.mark.parametrize("name", FILTERS)
-@pytest.mark.parametrize(("outputs", "inputs"), [(0, 0), (2, 1), (9, 9), (3, None)])
-def test_delays_of_a_past(name: str, outputs: int, inputs: int | None) -> None:
-    b, a = FILTERS[name]
-    y, x = random(outputs, seed=1), None if inputs is None else random(inputs, seed=2)
-    mine, theirs = lfiltic(b, a, y, x), signal.lfiltic(b, a, y, x)
-    largest = 3.0 * (np.abs(b).sum() + np.abs(a).sum()) / abs(a[0])
-    assert mine.shape == theirs.shape
-    assert np.abs(mine.numpy() - theirs).max(initial=0) <= 32 * EPS * largest
 
 
 @pytest.mark.parametrize(
