@@ -175,8 +175,8 @@ def test_no_steps_no_state_and_half_precision() -> None:
     nothing = run_pre_update(A, B, C, D, torch.zeros(2, 0, 1), torch.ones(2, 1))
     assert nothing.outputs.shape == (2, 0, 1) and nothing.final_state.tolist() == [[1], [1]]
     assert run_pre_update(A, B, C, D, torch.ones(2, 1)).outputs.flatten().tolist() == [3, 5]
-    half: Any = [torch.tensor(each, dtype=torch.bfloat16) for each in (A, B, C, D)]
-    got = run_pre_update(*half, torch.ones(3, 1, dtype=torch.bfloat16))
+    a, b, c, d = (torch.tensor(each, dtype=torch.bfloat16) for each in (A, B, C, D))
+    got = run_pre_update(a, b, c, d, torch.ones(3, 1, dtype=torch.bfloat16))
     assert got.outputs.dtype == torch.bfloat16 and got.final_state.dtype == torch.float32
     with pytest.raises(ValueError, match="`inputs` has shape"):
         run_pre_update(A, B, C, D, torch.ones(3))
