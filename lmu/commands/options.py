@@ -43,6 +43,7 @@ DataDir = Annotated[
     typer.Option(help="Folder of the data sets' files. Default: LMU_DATA, or download them."),
 ]
 Device = Annotated[str, typer.Option(callback=_device, help="Where to compute: cpu, cuda, …")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is drawn.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, callback=_threads, help="CPU threads. Default: torch's.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lmu.commands.options import DataDir, Device, Name, Threads, explained, make_folder
+from lmu.commands.options import DataDir, Device, Name, Seed, Threads, explained, make_folder
 from lmu.commands.scores import print_scores
 from lmu.experiments import Budget, Run
 from lmu.training import BEST, write
@@ -31,7 +31,7 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="How many. Default: the recipe's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of data, weights, order and dropout.")] = 0,
+    seed: Seed = 0,
     data_dir: DataDir = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder. Default: runs/NAME-MODEL-BUDGET-seedSEED.")

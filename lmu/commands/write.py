@@ -7,7 +7,7 @@ import torch
 import typer
 from torch import Tensor
 
-from lmu.commands.options import DataDir, Name, Threads, explained
+from lmu.commands.options import DataDir, Name, Seed, Threads, explained
 from lmu.data import Dataset
 from lmu.data.imdb import words_of
 from lmu.data.text8 import letters, text_of
@@ -27,7 +27,7 @@ def write(
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 writes the likeliest; 1 draws as it has learned.")
     ] = 0.8,
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    seed: Seed = 0,
     data_dir: DataDir = None,
     threads: Threads = None,
 ) -> None:

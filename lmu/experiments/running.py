@@ -269,7 +269,12 @@ def restore(
     path = Path(checkpoint)
     trained, weights = _read(experiment, path)
     budget, seed = Budget(trained["budget"]), trained["seed"]
-    setting = experiment.setting(trained["model"], budget)
+    try:
+        setting = experiment.setting(trained["model"], budget)
+    except ValueError as error:
+        raise ValueError(
+            f"`{path}` was trained by another version ({error}). Train again, or install it."
+        ) from None
     data = experiment.data(seed, data_folder, budget)
     if trained["data"] != data.digest():
         raise ValueError(
@@ -280,7 +285,7 @@ def restore(
         network = setting.network(data)
     try:
         network.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except Exception as error:  # untrusted weights make it fail in any way
         raise ValueError(
             f"The weights in `{path}` do not fit the network: {error}. Expected those of this "
             "version's network: train again, or install the version that trained them."

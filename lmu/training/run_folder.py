@@ -61,7 +61,7 @@ class RunFolder:
         with said(self.path, "written"):
             self.path.mkdir(parents=True, exist_ok=True)
         self.lock = FolderLock(self.path)
-        for part in self.path.glob(f".*{PART}"):  # of processes that were killed
+        for part in self.path.glob(f"*{PART}"):  # of processes that were killed
             part.unlink(missing_ok=True)
         if self._holds_files():  # looked at again: now nobody else writes
             self._refuse_others(resume)
@@ -92,13 +92,14 @@ class RunFolder:
             self.path / CONFIGURATION, "configuration of a run, a JSON object", RESTART
         )
         differences = [
-            f"`{key}` is {held.get(key)!r} there and {self.configuration.get(key)!r} here"
+            f"`{key}` is {repr(held.get(key))[:60]} there and {self.configuration.get(key)!r} here"
             for key in sorted(held.keys() | self.configuration.keys())
             if held.get(key) != self.configuration.get(key)
         ]
         if differences:
             raise ValueError(
-                f"`{self.path}` holds a run of another configuration: {'; '.join(differences)}. "
+                f"`{self.path}` holds a run of another configuration, as `{CONFIGURATION}` there "
+                f"says: {'; '.join(differences)}. "
                 "Expected the same, to go on with it. Ask for what it was started with, or give "
                 "another folder with `--out FOLDER`."
             )

@@ -145,6 +145,8 @@ def test_an_interrupted_training_says_how_to_go_on(monkeypatch: pytest.MonkeyPat
         (("train", "tiny", "--budget", "large"), "quick"),
         (("train", "tiny", "--model", "gru"), "expected one of lmu, lstm"),
         (("train", "tiny", "--device", "abacus"), "expected `cpu`"),
+        (("train", "tiny", "--seed", str(2**70)), "0<=x<=9223372036854775807"),
+        (("train", "mackey-glass", "--seed", "-1"), "0<=x<=9223372036854775807"),
         (("train", "psmnist", "--data-dir", "nowhere"), "data folder `nowhere` does not exist"),
         (("evaluate", "tiny", "--checkpoint", "nowhere.pt"), "is no file"),
     ],

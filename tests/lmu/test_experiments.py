@@ -183,6 +183,15 @@ def test_a_run_does_not_depend_on_the_random_numbers_of_others(
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("seed", [2**70, 2**63, -1])
+def test_a_seed_that_no_generator_takes_is_refused(
+    seed: int, tiny: Experiment, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"`seed` is .*: expected a whole number from 0 to 2\^63"):
+        Run(tiny, tmp_path / "run", seed=seed)
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_seed_is_another_run(tiny: Experiment, tmp_path: Path) -> None:
     Run(tiny, tmp_path / "run", seed=0, epochs=1).train()
     with pytest.raises(ValueError, match="`seed` is 0 there and 1 here"):
@@ -238,6 +247,12 @@ def test_evaluation_refuses_what_is_no_checkpoint(tiny: Experiment, tmp_path: Pa
         {"seed": "0"},
         {"seed": None},
         {"seed": 0.5},
+        {"seed": True},
+        {"seed": 2**70},
+        {"seed": -1},
+        {"model": "gru"},
+        {"model": "\x1b[2J"},
+        {"data": 3},
         {"model": ["lmu"]},
         {"model": None},
     ],
@@ -251,7 +266,7 @@ def test_evaluation_refuses_values_of_another_kind(
     checkpoint = torch.load(path, weights_only=True)
     (checkpoint if "network" in change else checkpoint["configuration"]).update(change)
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match=r"best\.pt` (is not a checkpoint|do not fit)"):
+    with pytest.raises(ValueError, match=r"best\.pt` (is not a checkpoint|do not fit|was trained)"):
         evaluate(tiny, path)
 
 

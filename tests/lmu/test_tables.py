@@ -1,6 +1,9 @@
 """Tables: recorded results beside the published ones, in the terminal and in the page."""
 
-from dataclasses import replace
+import json
+import math
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -100,9 +103,70 @@ def test_the_command_shows_the_library_s_results_and_a_user_s(
     result = CliRunner().invoke(app, ["table", "--runs", str(records / "runs")])
     assert result.exit_code == 0, result.output
     assert "lmu, yours" in result.output and "An epoch of training" in result.output
-    write(records / "runs" / "two" / "result.json", b"{}")
-    result = CliRunner().invoke(app, ["table", "--runs", str(records / "runs")])
-    assert result.exit_code == 1 and "no record of a run" in result.output
+
+
+DAMAGED: dict[str, bytes] = {
+    "truncated": RECORD.to_json().encode()[:80],
+    "utf-16": RECORD.to_json().encode("utf-16"),
+    "nested": b"[" * 100_000,
+    "a list": b"[]",
+    "empty": b"",
+    "large": b" " * (2**20 + 1),
+    "twice": RECORD.to_json().replace('"seed": 0,', '"seed": 0, "seed": 1,').encode(),
+}
+ODD: dict[str, object] = {
+    "figures": {},
+    "figures, a text": {"accuracy": "90"},
+    "figures, NaN": {"accuracy": math.nan},
+    "figures, true": {"accuracy": True},
+    "figures, whole": {"accuracy": 10**400},
+    "seed": 2**70,
+    "seed, negative": -1,
+    "seed, true": True,
+    "seed, a fraction": 0.5,
+    "budget": "large",
+    "budget, a list": ["full"],
+    "examples": [60, 30],
+    "examples, texts": ["60", "30", "30"],
+    "seconds": None,
+    "epochs": 1.5,
+    "hardware": "\x1b[2J",
+    "model": "\ud800",
+    "versions": ["3.11"],
+    "unknown": 1,
+}
+
+
+@pytest.mark.parametrize("name", [*DAMAGED, *ODD])
+def test_a_damaged_record_is_named_and_hides_no_other(
+    name: str, records: Path, tiny: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "tiny", tiny)
+    monkeypatch.setenv("COLUMNS", "200")
+    content = DAMAGED.get(name)
+    if content is None:
+        odd = {**asdict(RECORD), name.partition(",")[0]: ODD[name]}
+        content = json.dumps(odd).encode()
+    runs = records / "runs"
+    write(runs / "of-monday" / "result.json", RECORD.to_json().encode())
+    write(runs / "of-tuesday" / "result.json", content)
+    write(runs / "of-wednesday" / "result.json", OTHERS[2].to_json().encode())
+    with pytest.raises(ValueError, match=r"of-tuesday.result\.json"):
+        recorded(runs, yours=True)
+    result = CliRunner().invoke(app, ["table", "--runs", str(runs)])
+    assert result.exit_code == 1
+    assert "lmu, yours" in result.stdout and "lstm, yours" in result.stdout
+    assert str(runs / "of-tuesday" / "result.json") in result.stderr
+    assert "1 of your results are left out" in result.stderr
+
+
+def test_a_folder_and_a_pipe_of_the_name_of_a_record_hold_nobody_up(records: Path) -> None:
+    (records / "runs/one/result.json").mkdir(parents=True)
+    (records / "runs/two").mkdir()
+    os.mkfifo(records / "runs/two/result.json")
+    damaged: list[Exception] = []
+    assert recorded(records / "runs", yours=True, damaged=damaged) == []
+    assert [part in str(error) for part, error in zip(("one", "two"), damaged, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file", "folder"])
