@@ -2,6 +2,8 @@
 
 from linrec import memories as memories
 from linrec import nn as nn
+from linrec.certificate import Certificate as Certificate
+from linrec.certificate import certify as certify
 from linrec.composition import feedback as feedback
 from linrec.composition import parallel as parallel
 from linrec.composition import series as series

@@ -34,6 +34,8 @@ LAYERS = {
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
            nn interop signal.arguments < signal.delays signal.filters < signal
+           certificate.exact < certificate.norm certificate.real < certificate.ways
+           < certificate.enclosure < certificate.certify < certificate
         8  testing.products testing.matrices testing.reference testing.source
            < testing.bounds testing.strategies < testing.case < testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink

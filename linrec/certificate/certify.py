@@ -1,0 +1,168 @@
+"""Certify: how far, at most, these numbers are from the exact ones."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linrec._checks import check_tensor, double_dtype, show
+from linrec.call import Call, arrange
+from linrec.certificate.enclosure import Enclosure, enclose_outputs, enclose_states
+from linrec.certificate.exact import INFLATED, UNIT
+from linrec.certificate.real import RealSystem, real_system, whole
+from linrec.certificate.ways import Way, way_of
+from linrec.executors import Executor, Result
+from linrec.planner import Auto
+from linrec.run import full_precision, run
+from linrec.systems import LinearRecurrence
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """What is certain of one run's numbers. All are of the shapes that `run` returns.
+
+    Attributes:
+        result: the numbers that are certified.
+        bound: |result - exact| is at most this, entry by entry; infinite where nothing is certain.
+        centre: better numbers than those of the result, in double precision.
+        radius: |centre - exact| is at most this.
+    """
+
+    result: Result
+    bound: Result
+    centre: Result
+    radius: Result
+
+
+def certify(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    initial_state: Tensor | None = None,
+    *,
+    result: Result | Tensor | None = None,
+    lengths: Tensor | None = None,
+    executor: Executor = Auto(),
+) -> Certificate:
+    """Bound the errors of a run, for these very numbers and whoever computed them.
+
+        |outputs - exact| ≤ bound.outputs        |final_state - exact| ≤ bound.final_state
+
+    Exact is what the recurrence gives in exact arithmetic on the floating-point numbers that
+    recurrence, inputs and initial state are made of (of a structure other than linrec's, on what
+    its `to_dense` gives in double precision). Every rounding on the way to the bound is counted.
+    States are computed in double precision and corrected by the recurrence of their residuals; a
+    norm in which A hardly grows bounds what is then still wrong (docs/numerics.md has the
+    derivation). The bound is so close to the error itself that either can stand for the other.
+
+    Args:
+        recurrence: the system.
+        inputs (*batch, time, m): u.
+        initial_state (*batch, n): the state before the first step. None: zeros.
+        result: what is certified: what `run` returned, or outputs `(*batch, time, p)` alone, from
+            anywhere; their final state is then taken from the centre. None: it is run.
+        lengths (*batch): how many steps of each right-padded sequence are its own.
+        executor: how it is run, where no result is given.
+
+    Returns:
+        The result and its bounds, in double precision. They are infinite where exact numbers could
+        not be enclosed, as of inputs that are not finite.
+
+    Raises:
+        ValueError, TypeError: as `run` does; or the result has another shape.
+
+    Numerical error: none that is not counted, on devices whose double precision follows IEEE 754
+    with gradual underflow (the default of torch).
+
+    Example:
+        >>> import torch, linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.9]], B=[[0.1]])
+        >>> certificate = linrec.certify(average, torch.ones(100, 1))
+        >>> bool(certificate.bound.outputs.max() < 1e-6)
+        True
+
+    References:
+        Rump 2010, Verification methods: rigorous results using floating-point arithmetic.
+        Ozaki, Ogita, Oishi and Rump 2012, Error-free transformations of matrix multiplication.
+        Lohner 1987, Enclosing the solutions of ordinary initial and boundary value problems.
+    """
+    with torch.no_grad(), full_precision(inputs):
+        call = arrange(recurrence, inputs, initial_state, lengths)
+        if result is None:
+            result = run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
+        system = real_system(call)
+        way = way_of(system, call.inputs.is_complex())
+        outputs = result if isinstance(result, Tensor) else result.outputs
+        if outputs.dtype not in (torch.float64, torch.complex128):
+            quick = certified(call, system, way, result, False)
+            if tight(quick):
+                return quick
+        return certified(call, system, way, result, True)
+
+
+def certified(
+    call: Call, system: RealSystem, way: Way, result: Result | Tensor, precise: bool
+) -> Certificate:
+    """Compare results with what is enclosed in double precision, or in twice that to be precise."""
+    states = enclose_states(system, way, precise)
+    outputs = without_padding(call, enclose_outputs(system, states, precise))
+    enclosed = [finished(call, outputs), finished(call, at_end(call, states))]
+    enclosed[1] = enclosed[1].map(lambda each: each.squeeze(-2))
+    centre = Result(*(each.high + each.low for each in enclosed))
+    radius = (each.radius + 2 * UNIT * (each.high + each.low).abs() for each in enclosed)
+    if isinstance(result, Tensor):
+        result = Result(result, centre.final_state)
+    given = map(check_result, result, enclosed, ("outputs", "final_state"))
+    bound = Result(*map(compared, given, enclosed))
+    return Certificate(result, bound, centre, Result(*map(certain, radius)))
+
+
+def tight(certificate: Certificate) -> bool:
+    """Whether most bounds are errors, and little else."""
+    bound, radius = certificate.bound.outputs, certificate.radius.outputs
+    return 2 * int((4 * radius <= bound).sum()) >= bound.numel()
+
+
+def at_end(call: Call, states: Enclosure) -> Enclosure:
+    """Take the state at each sequence's own end, `(*batch, 1, n)`."""
+    ends = torch.full((), call.steps) if call.lengths is None else call.lengths
+    ends = ends.to(states.high.device).expand(states.high.shape[:-2])[..., None, None]
+    ends = ends.expand(*ends.shape[:-1], states.high.shape[-1])
+    return states.map(lambda each: each.gather(-2, ends))
+
+
+def finished(call: Call, found: Enclosure) -> Enclosure:
+    """Put what was enclosed into the caller's form: complex, and copies side by side."""
+    if call.inputs.is_complex():
+        radius = found.radius.unflatten(-1, (-1, 2)).sum(-1)
+        found = Enclosure(whole(found.high, True), whole(found.low, True), radius)
+    if call.given.copies == 1:
+        return found
+    return found.map(lambda each: each.movedim(-3, -2).flatten(-2))
+
+
+def without_padding(call: Call, outputs: Enclosure) -> Enclosure:
+    """Put zeros, which are exact, past the end of each sequence."""
+    return outputs if call.lengths is None else outputs.map(call.own)
+
+
+def check_result(given: Tensor, enclosed: Enclosure, name: str) -> Tensor:
+    """See that numbers to be certified have the shape of those that they are compared with."""
+    given = check_tensor(name, given).detach()
+    if given.shape != enclosed.high.shape:
+        raise ValueError(
+            f"`{name}` has shape {show(given.shape)}: expected {show(enclosed.high.shape)}, as "
+            "`run` gives for this recurrence and these inputs."
+        )
+    return given.to(enclosed.high.device, double_dtype(given.dtype))
+
+
+def compared(given: Tensor, enclosed: Enclosure) -> Tensor:
+    """Bound |given - exact|; two differences round, of complex parts each by itself."""
+    off = given - enclosed.high
+    rounding = 4 * UNIT * (off.abs() + enclosed.low.abs())
+    return certain((off - enclosed.low).abs() + rounding + enclosed.radius)
+
+
+def certain(bound: Tensor) -> Tensor:
+    """Make up for the rounding of a bound; nothing is certain where it is not a number."""
+    return torch.nan_to_num(INFLATED * bound, nan=torch.inf, posinf=torch.inf)

@@ -1,0 +1,152 @@
+"""A norm of states in which a transition matrix hardly grows, and how much it does at most."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linrec.certificate.exact import INFLATED, UNDERFLOW, gamma
+
+# The logarithm of a growth that costs nothing which matters, beside 2^-53 twice.
+GOOD = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """The norm |v| = ‖S v‖₂ on the states of each system.
+
+    Attributes:
+        forward (*batch, n, n): S.
+        backward (*batch, n, n): about the inverse of S.
+        growth (*batch): |A v| ≤ growth · |v| for every v.
+        rows (*batch, n): |v_i| ≤ rows_i · |v| for every v.
+    """
+
+    forward: Tensor
+    backward: Tensor
+    growth: Tensor
+    rows: Tensor
+
+    @property
+    def condition(self) -> Tensor:
+        """How much larger numbers get on their way there and back, `(*batch)`."""
+        return torch.linalg.matrix_norm(self.forward) * torch.linalg.vector_norm(self.rows, dim=-1)
+
+
+def fitting_norm(A: Tensor, uncertainty: Tensor | None, steps: int) -> Norm:
+    """Find a norm in which A grows as little as its powers do over some steps.
+
+    With P = Σ_{k<N} (A/ρ)^k* (A/ρ)^k and ρ^N = ‖A^N‖, N ≥ steps,
+
+        (A/ρ)* P (A/ρ) = P - 1 + (A^N/ρ^N)* (A^N/ρ^N) ≤ P,
+
+    so that |v|² = v* P v grows by ρ at most, and S is the Cholesky factor of P. It may be
+    inaccurate: what is promised of S is computed from S itself, all rounding errors bounded.
+
+    Args:
+        A (*batch, n, n): the transition matrices, real.
+        uncertainty (*batch, n, n): how far the true ones may be from A, by entries, or None.
+        steps: for how many steps it is wanted.
+    """
+    n = A.shape[-1]
+    one = torch.eye(n, dtype=A.dtype, device=A.device).expand_as(A)
+    best = verified(A, uncertainty, one, one, one)
+    rate, best_cost = growth_rate(A, steps), cost(best, steps)
+    for rho in (rate, rate.clamp(min=1)):  # (of a nilpotent A the rate is 0)
+        if not bool((best_cost > GOOD).any()):
+            break
+        P = gramian(A / rho[..., None, None], steps)
+        finite = torch.isfinite(P).all((-2, -1), keepdim=True)
+        lower, failed = torch.linalg.cholesky_ex(torch.where(finite, P, one))
+        usable = finite & (failed == 0)[..., None, None]
+        forward = torch.where(usable, lower.mH, one)
+        backward = torch.linalg.solve_triangular(forward, one, upper=True)
+        found = verified(A, uncertainty, forward, backward)
+        found_cost = cost(found, steps)
+        better = found_cost < best_cost
+        best, best_cost = chosen(better, found, best), torch.where(better, found_cost, best_cost)
+    return best
+
+
+def growth_rate(A: Tensor, steps: int) -> Tensor:
+    """Compute ‖A^N‖^(1/N) for a power of two N ≥ steps, `(*batch)`."""
+    power, logarithm, exponent = A, A.new_zeros(A.shape[:-2]), 1
+    while True:
+        size = torch.linalg.matrix_norm(power).clamp(min=1e-300)
+        logarithm = logarithm + size.log()  # A^exponent = exp(logarithm) · power / size
+        if exponent >= steps:
+            return (logarithm / exponent).exp().clamp(min=1e-100)
+        power = power / size[..., None, None]
+        power, logarithm, exponent = power @ power, 2 * logarithm, 2 * exponent
+
+
+def gramian(A: Tensor, steps: int) -> Tensor:
+    """Compute Σ_k (A^k)* A^k for k < N, N ≥ steps, doubling their number."""
+    total = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device).expand_as(A)
+    for _ in range(max(steps - 1, 0).bit_length()):
+        total = total + A.mH @ total @ A
+        A = A @ A
+    return (total + total.mH) / 2
+
+
+def verified(
+    A: Tensor, uncertainty: Tensor | None, S: Tensor, R: Tensor, V: Tensor | None = None
+) -> Norm:
+    """Bound the growth of A in the norm of S, with R about the inverse of S, V as `spectral_norm`.
+
+    S R = 1 + E with ‖E‖ ≤ ε < 1, so that 1/S = R/(1 + E):
+
+        ‖S A /S‖ ≤ ‖S A R‖ / (1 - ε)        |v_i| ≤ ‖R_i‖ |v| / (1 - ε)
+    """
+    n = A.shape[-1]
+    one = torch.eye(n, dtype=A.dtype, device=A.device)
+    off = (S @ R - one).abs() + gamma(n + 2) * (S.abs() @ R.abs() + one)
+    epsilon = INFLATED * torch.linalg.matrix_norm(off)
+    loss = torch.where(epsilon < 0.5, 1 - epsilon, torch.nan)
+    size = A.abs().amax((-2, -1), keepdim=True).clamp(min=1e-290)  # so that nothing underflows
+    error = gamma(2 * n + 3) * (A / size).abs()
+    error = error if uncertainty is None else error + uncertainty / size
+    error = torch.linalg.matrix_norm(S.abs() @ error @ R.abs())
+    growth = size[..., 0, 0] * (spectral_norm(S @ (A / size) @ R, V) + error) / loss
+    rows = torch.linalg.vector_norm(R, dim=-1) / loss[..., None] + UNDERFLOW**0.5
+    return Norm(S, R, INFLATED * growth, INFLATED * rows)
+
+
+def spectral_norm(M: Tensor, V: Tensor | None = None) -> Tensor:
+    """Bound the largest singular value of matrices `(*batch, n, n)` from above, closely.
+
+    With V about the eigenvectors of M* M, unless another one is given, W = M V has nearly
+    orthogonal columns, so that the largest row sum of |W* W| is close to ‖W‖². And ‖M‖ ≤ ‖W‖ ‖1/V‖ with ‖1/V‖² ≤ 1 / (1 - ‖V* V - 1‖).
+    """
+    n = M.shape[-1]
+    one = torch.eye(n, dtype=M.dtype, device=M.device)
+    size = M.abs().amax((-2, -1), keepdim=True).clamp(min=1e-290)
+    M = M / size  # so that no square underflows that matters beside the largest, which is 1
+    if V is None:
+        finite = torch.isfinite(M).all((-2, -1), keepdim=True)
+        _, V = torch.linalg.eigh(torch.where(finite, M.mH @ M, one))
+    assert V is not None
+    W = M @ V
+    lost = gamma(n) * (M.abs() @ V.abs())
+    squares = (W.mH @ W).abs() + gamma(n) * (W.abs().mH @ W.abs())
+    largest = squares.sum(-1).amax(-1).sqrt() + torch.linalg.matrix_norm(lost)
+    off = (V.mH @ V - one).abs() + gamma(n + 2) * (V.abs().mH @ V.abs() + one)
+    off = off.sum(-1).amax(-1)
+    loss = torch.where(off < 0.5, 1 - off, torch.nan)
+    return INFLATED * size[..., 0, 0] * (largest / loss.sqrt() + UNDERFLOW)
+
+
+def cost(norm: Norm, steps: int) -> Tensor:
+    """Say how useful a norm is: the logarithm of what it makes of an error after all steps."""
+    growth = norm.growth.log().clamp(min=-1.0 / max(steps, 1)) * steps
+    return torch.nan_to_num(norm.condition.log() + growth, nan=torch.inf)
+
+
+def chosen(first: Tensor, yes: Norm, no: Norm) -> Norm:
+    """Take one norm or the other for each system, `first (*batch)`."""
+    return Norm(
+        torch.where(first[..., None, None], yes.forward, no.forward),
+        torch.where(first[..., None, None], yes.backward, no.backward),
+        torch.where(first, yes.growth, no.growth),
+        torch.where(first[..., None], yes.rows, no.rows),
+    )

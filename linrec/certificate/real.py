@@ -1,0 +1,119 @@
+"""One call as a real system in double precision: what is certified."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linrec._checks import double_dtype
+from linrec.call import Call
+from linrec.certificate.exact import INFLATED, UNIT, add_up, exact_product
+from linrec.structures import Diagonal, DiagonalPlusLowRank, Structure, Varying
+
+
+@dataclass(frozen=True, eq=False)
+class RealSystem:
+    """A call written out in real numbers, a complex one as its real and imaginary parts by turns.
+
+    The states are k groups of b that do not meet: each by itself where A is diagonal, else all n.
+
+    Attributes:
+        A (*batch, k, [time,] b, b): what carries states on.
+        tail: what is to be added to A, where it is a sum that had to be rounded; or None.
+        uncertainty: how far A and its tail may be from that sum, entry by entry; or None.
+        B (*batch, [time,] n, m), C (*batch, [time,] p, n), D (*batch, [time,] p, m): or None.
+        inputs (*batch, time, m): u.
+        start (*batch, n): the state before the first step.
+        by_step: which of A (and what belongs to it), B, C and D have an axis of time.
+    """
+
+    A: Tensor
+    tail: Tensor | None
+    uncertainty: Tensor | None
+    B: Tensor | None
+    C: Tensor | None
+    D: Tensor | None
+    inputs: Tensor
+    start: Tensor
+    by_step: dict[str, bool]
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """k and b."""
+        return self.A.shape[-4 if self.by_step["A"] else -3], self.A.shape[-1]
+
+    @property
+    def doubt(self) -> Tensor | None:
+        """How far A alone may be from what it stands for."""
+        if self.tail is None or self.uncertainty is None:
+            return self.uncertainty
+        return INFLATED * (self.tail.abs() + self.uncertainty)
+
+    def at(self, name: str, steps: slice) -> Tensor | None:
+        """Cut one of A, B, C and D to some steps, if it changes with them."""
+        matrix = getattr(self, name)
+        changes = self.by_step["A" if name == "tail" else name]
+        return matrix[..., steps, :, :] if changes and matrix is not None else matrix
+
+    def grouped(self, sequence: Tensor) -> Tensor:
+        """Bring states `(*batch, time, n)` into groups, `(*batch, k, time, b)`."""
+        return sequence.unflatten(-1, self.groups).movedim(-2, -3)
+
+    def together(self, sequence: Tensor) -> Tensor:
+        """Bring groups `(*batch, k, time, b)` back, `(*batch, time, n)`."""
+        return sequence.movedim(-3, -2).flatten(-2)
+
+
+def real_system(call: Call) -> RealSystem:
+    """Write a call out in real numbers; every conversion is exact."""
+    system, varying = call.system, call.system.varying
+    dtype = double_dtype(call.inputs.dtype)
+    A, tail, uncertainty = transition(system.A.to(dtype), varying)
+    by_step = {"A": varying}
+    matrices = {}
+    for name in "BCD":
+        matrix = getattr(system, name)
+        by_step[name] = varying and matrix is not None and matrix.ndim > 2
+        matrices[name] = None if matrix is None else real_matrix(matrix.detach().to(dtype))
+    inputs, start = (parts(each.detach().to(dtype)) for each in (call.inputs, call.start()))
+    return RealSystem(A, tail, uncertainty, **matrices, inputs=inputs, start=start, by_step=by_step)
+
+
+def transition(A: Structure, varying: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Write A out in groups, with what writing it out has rounded, as of `RealSystem`."""
+    structure = A.A if isinstance(A, Varying) else A
+    if isinstance(structure, Diagonal):
+        each = structure.diagonal.detach()[..., None, None]
+        return real_matrix(each.movedim(-3, -4) if varying else each), None, None
+    dense, axis = real_matrix(structure.to_dense().detach()), -4 if varying else -3
+    if not isinstance(structure, DiagonalPlusLowRank):
+        return dense.unsqueeze(axis), None, None
+    left, right = (real_matrix(each.detach()) for each in (structure.left, structure.right))
+    diagonal = real_matrix(torch.diag_embed(structure.diagonal.detach()))
+    high, low, error = add_up([exact_product(right, left, False)], [diagonal, -dense])
+    tail, error = high + low, error + 2 * UNIT * (high + low).abs()
+    return dense.unsqueeze(axis), tail.unsqueeze(axis), error.unsqueeze(axis)
+
+
+def real_matrix(matrix: Tensor) -> Tensor:
+    """Write a + bi as [[a, -b], [b, a]], entry by entry; a real matrix as it is."""
+    if not matrix.is_complex():
+        return matrix
+    real, imaginary = matrix.real, matrix.imag
+    rows = [torch.stack(row, -1) for row in ((real, -imaginary), (imaginary, real))]
+    blocks = torch.stack(rows, -3)  # (*batch, r, 2, q, 2), where the first 2 stands before q
+    return blocks.flatten(-2).flatten(-3, -2)
+
+
+def parts(vectors: Tensor) -> Tensor:
+    """Write complex vectors as real and imaginary parts by turns."""
+    if not vectors.is_complex():
+        return vectors
+    return torch.view_as_real(vectors.resolve_conj()).flatten(-2)
+
+
+def whole(vectors: Tensor, is_complex: bool) -> Tensor:
+    """Undo `parts`."""
+    if not is_complex:
+        return vectors
+    return torch.view_as_complex(vectors.unflatten(-1, (-1, 2)).contiguous())

@@ -1,0 +1,222 @@
+"""Three ways to compute all states in double precision, and to carry bounds on errors along.
+
+How well states were computed is seen afterwards. Bounds are carried along in sums and products of
+numbers that are not negative, whose rounding `INFLATED` makes up for.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from linrec.certificate.exact import INFLATED, gamma, multiply
+from linrec.certificate.norm import Norm, fitting_norm
+from linrec.certificate.real import RealSystem, whole
+from linrec.executors import Chunked
+from linrec.run import run
+from linrec.scan import linear_scan
+from linrec.structures import Dense
+from linrec.systems import LinearRecurrence
+
+# No bound that is carried along is less: what may underflow on the way is nothing beside it.
+LEAST = 2.0**-990
+
+# Coordinates of so small a condition lose few digits: A is run as it is.
+WELL_CONDITIONED = 1e3
+
+
+class Way(Protocol):
+    """How states and bounds of a system are carried from step to step."""
+
+    def solve(self, drive: Tensor, start: Tensor) -> Tensor:
+        """Compute the states x_t = A x_{t-1} + b_t, `(*batch, k, time, b)`, in some precision.
+
+        Args:
+            drive (*batch, k, time, b): b.
+            start (*batch, k, b): x_{-1}.
+        """
+        ...
+
+    def carry(self, s: Tensor, error: Tensor) -> Tensor:
+        """Bound f_t = A f_{t-1} + s_t, f_{-1} = 0, entry by entry, `(*batch, k, time, b)`.
+
+        Args:
+            s (*batch, k, time, b): s, up to an error.
+            error (*batch, k, time, b): a bound on it.
+        """
+        ...
+
+
+def way_of(system: RealSystem, is_complex: bool) -> Way:
+    """Choose the way for a system that was real or complex."""
+    if system.A.shape[-1] == (2 if is_complex else 1):
+        return Elementwise.of(system, is_complex)
+    if system.by_step["A"]:
+        return Rotating.of(system)
+    return Contracting.of(system)
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise:
+    """Systems of one state each, real or complex: a number is multiplied by a number.
+
+    Attributes:
+        factors (*batch, k, [time] or 1): the numbers.
+        is_complex: whether states are a real and an imaginary part.
+    """
+
+    factors: Tensor
+    is_complex: bool
+
+    @classmethod
+    def of(cls, system: RealSystem, is_complex: bool) -> "Elementwise":
+        """Read the numbers."""
+        first = system.A[..., 0, 0]
+        factors = torch.complex(first, system.A[..., 1, 0]) if is_complex else first
+        return cls(factors if system.by_step["A"] else factors.unsqueeze(-1), is_complex)
+
+    def solve(self, drive: Tensor, start: Tensor) -> Tensor:
+        """Scan."""
+        numbers = whole(drive, self.is_complex).squeeze(-1).mT
+        states = linear_scan(self.factors.mT, numbers, whole(start, self.is_complex).squeeze(-1))
+        states = states.mT.unsqueeze(-1)
+        return torch.view_as_real(states).flatten(-2) if self.is_complex else states
+
+    def carry(self, s: Tensor, error: Tensor) -> Tensor:
+        """|f_t| ≤ |a_t| |f_{t-1}| + |s_t|."""
+        sizes = INFLATED * (s.abs() + error).sum(-1)
+        return accumulated(INFLATED * self.factors.abs(), sizes).unsqueeze(-1).expand_as(s)
+
+
+@dataclass(frozen=True, eq=False)
+class Contracting:
+    """One matrix for all steps, in the norm in which it grows least.
+
+    Attributes:
+        A (*batch, k, b, b): the matrix.
+        norm: this norm.
+    """
+
+    A: Tensor
+    norm: Norm
+
+    @classmethod
+    def of(cls, system: RealSystem) -> "Contracting":
+        """Find the norm."""
+        steps = max(system.inputs.shape[-2], 1)
+        return cls(system.A, fitting_norm(system.A, system.doubt, steps))
+
+    def solve(self, drive: Tensor, start: Tensor) -> Tensor:
+        """Run, in the coordinates S x if those of x are so bad that powers of A lose digits."""
+        A, S, R = (M.squeeze(-3) for M in (self.A, self.norm.forward, self.norm.backward))
+        drive, start = drive.squeeze(-3), start.squeeze(-2)
+        if bool((self.norm.condition < WELL_CONDITIONED).all()):
+            return executed(A, drive, start).unsqueeze(-3)
+        start = (S @ start.unsqueeze(-1)).squeeze(-1)
+        states = executed(S @ A @ R, multiply(S, drive, False), start)
+        return multiply(R, states, False).unsqueeze(-3)
+
+    def carry(self, s: Tensor, error: Tensor) -> Tensor:
+        """‖S f_t‖ ≤ growth ‖S f_{t-1}‖ + Σ_i |s_i| ‖column i of S‖."""
+        columns = torch.linalg.vector_norm(self.norm.forward, dim=-2).unsqueeze(-1)
+        sizes = INFLATED * ((s.abs() + error) @ columns).squeeze(-1)
+        radius = accumulated(self.norm.growth.unsqueeze(-1), sizes)
+        return INFLATED * self.norm.rows.unsqueeze(-2) * radius.unsqueeze(-1)
+
+
+def executed(A: Tensor, drive: Tensor, start: Tensor) -> Tensor:
+    """Run a time-invariant system of no B."""
+    return run(LinearRecurrence(Dense(A)), drive, start, executor=Chunked()).outputs
+
+
+@dataclass(frozen=True, eq=False)
+class Rotating:
+    """A matrix for each step, in coordinates that turn with the states (Lohner 1987).
+
+    With Q_t of a QR decomposition A_t Q_{t-1} = Q_t R_t, f_t = Q_t g_t and Q* Q = 1 + E, ‖E‖ ≤ ε,
+
+        |g_t| ≤ |(1 + E)^-1 Q_t* A_t Q_{t-1}| |g_{t-1}| + |(1 + E)^-1 Q_t* s_t|
+
+    where the matrix is R_t, nearly triangular, up to what is bounded. Products of |R_t| grow little
+    more than those of A_t itself; those of |A_t| would grow without limit.
+
+    Attributes:
+        A (*batch, k, time, b, b): the matrices.
+        uncertainty: a bound on how far they are from the true ones, or None.
+    """
+
+    A: Tensor
+    uncertainty: Tensor | None
+
+    @classmethod
+    def of(cls, system: RealSystem) -> "Rotating":
+        """Keep the matrices."""
+        return cls(system.A, system.doubt)
+
+    def solve(self, drive: Tensor, start: Tensor) -> Tensor:
+        """Go step by step."""
+        state, states = start.unsqueeze(-1), []
+        for A, now in zip(self.A.unbind(-3), drive.unsqueeze(-1).unbind(-3), strict=True):
+            state = A @ state + now
+            states.append(state)
+        return torch.stack(states, -3).squeeze(-1)
+
+    def carry(self, s: Tensor, error: Tensor) -> Tensor:
+        """Carry |g_t|, step by step."""
+        n = self.A.shape[-1]
+        one = torch.eye(n, dtype=s.dtype, device=s.device)
+        turned = [one.expand_as(self.A[..., 0, :, :])]
+        for A in self.A.unbind(-3):
+            turned.append(torch.linalg.qr(A @ turned[-1]).Q)
+        Q = torch.stack(turned, -3)
+        before, Q = Q[..., :-1, :, :], Q[..., 1:, :, :]
+        off = (Q.mH @ Q - one).abs() + gamma(n + 2) * (Q.abs().mH @ Q.abs() + one)
+        epsilon = torch.linalg.matrix_norm(off)
+        spread = torch.where(epsilon < 0.5, 2.02 * epsilon, torch.nan)[..., None, None]
+
+        R = Q.mH @ self.A @ before
+        blurred = gamma(2 * n + 2) * self.A.abs()
+        blurred = blurred if self.uncertainty is None else blurred + self.uncertainty
+        R = R.abs() + Q.abs().mH @ blurred @ before.abs()
+        R = INFLATED * (R + spread * R.sum(-2, keepdim=True))
+        s, error = s.unsqueeze(-1), error.unsqueeze(-1)
+        s = (Q.mH @ s).abs() + Q.abs().mH @ (error + gamma(n) * s.abs())
+        s = INFLATED * (s + spread * s.sum(-2, keepdim=True)) + LEAST
+
+        g, bounds = torch.zeros_like(s[..., 0, :, :]), []
+        for matrix, now in zip(R.unbind(-3), s.unbind(-3), strict=True):
+            g = matrix @ g + now
+            bounds.append(g)
+        return INFLATED * (Q.abs() @ torch.stack(bounds, -3)).squeeze(-1)
+
+
+def accumulated(growth: Tensor, sizes: Tensor) -> Tensor:
+    """Bound f_t = growth_t f_{t-1} + sizes_t, f_{-1} = 0, from above.
+
+    Args:
+        growth (*batch, k, time or 1): how f may grow.
+        sizes (*batch, k, time): what is added.
+    """
+    sizes = sizes + LEAST
+    if sizes.shape[-1] == 0:
+        return sizes
+    if growth.shape[-1] > 1 and bool((growth > 1).any()):
+        f, found = torch.zeros_like(sizes[..., 0]), []
+        for factor, now in zip(growth.unbind(-1), sizes.unbind(-1), strict=True):
+            f = factor * f + now
+            found.append(f)
+        return INFLATED * torch.stack(found, -1)
+    # A scan multiplies factors with each other. Of factors of 1 or more no product underflows; of
+    # factors below 1 every partial product is below 1, and so what underflows is nothing beside
+    # LEAST times the largest f.
+    small = scanned(growth.clamp(max=1), sizes)
+    small = small + LEAST * small.amax(-1, keepdim=True)
+    if not bool((growth > 1).any()):
+        return INFLATED * small
+    return INFLATED * torch.where(growth > 1, scanned(growth.clamp(min=1), sizes), small)
+
+
+def scanned(growth: Tensor, sizes: Tensor) -> Tensor:
+    """Scan along the last axis."""
+    return linear_scan(growth.mT, sizes.mT).mT

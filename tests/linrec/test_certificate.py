@@ -1,0 +1,277 @@
+"""Certificates: no error is above its bound, bounds are close to the errors, and both are tested."""
+
+import math
+import sys
+from fractions import Fraction
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from scipy import signal
+from torch import Tensor
+
+import linrec
+import lmu
+from linrec._checks import double_dtype
+from linrec.certificate import enclosure, exact, ways
+from linrec.testing import inputs_for, recurrences, structures
+from linrec.testing.reference import Dyadic, real_matrices
+from tests.cases import normal
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def filtered(*matrices: np.ndarray) -> linrec.LinearRecurrence:
+    return linrec.LinearRecurrence(*(torch.as_tensor(matrix) for matrix in matrices))
+
+
+def dense(A: Tensor, seed: int = 1) -> linrec.LinearRecurrence:
+    n = A.shape[-1]
+    B, C = normal(n, 1, seed=seed, dtype=A.dtype), normal(2, n, seed=seed + 1, dtype=A.dtype)
+    return linrec.LinearRecurrence(A, B, C)
+
+
+def turned(values: Tensor, seed: int) -> Tensor:
+    """Put values on a diagonal, in coordinates that mix them."""
+    T = normal(len(values), len(values), seed=seed)
+    return T @ torch.diag(values) @ torch.linalg.inv(T)
+
+
+def gates(*shape: int) -> Tensor:
+    return normal(*shape).sigmoid()
+
+
+ROTATION = torch.linalg.qr(normal(6, 6)).Q
+JORDAN = torch.eye(4, dtype=torch.float64) + torch.diag(torch.ones(3, dtype=torch.float64), 1)
+POLES = torch.polar(gates(5), normal(5))
+
+FAMILIES = {
+    "butter(6, .05)": filtered(*signal.tf2ss(*signal.butter(6, 0.05))),
+    "bessel(7, .07)": filtered(*signal.tf2ss(*signal.bessel(7, 0.07))),
+    "cheby1(6, 1, .1)": filtered(*signal.tf2ss(*signal.cheby1(6, 1, 0.1))),
+    "ellip(4, 1, 40, .3)": filtered(*signal.tf2ss(*signal.ellip(4, 1, 40, 0.3))),
+    "Legendre 8": linrec.discretize(lmu.delay_system(8, 30.0).to(torch.float64)),
+    "Legendre 20": linrec.discretize(lmu.delay_system(20, 60.0).to(torch.float64)),
+    "Jordan at 1": dense(JORDAN),
+    "rotation": dense(ROTATION),
+    "nilpotent": dense(torch.diag(torch.ones(5, dtype=torch.float64), -1)),
+    "norm 50, radius 0.9": dense(torch.diag(torch.full((4,), 0.9).double()) + 50 * JORDAN.triu(1)),
+    "badly scaled": dense(
+        torch.diag(torch.tensor([1e-6, 1, 1e6])).double()
+        @ turned(torch.tensor([0.9, 0.8, 0.5]).double(), 3)
+        @ torch.diag(torch.tensor([1e6, 1, 1e-6])).double()
+    ),
+    "random": dense(0.4 * normal(6, 6, seed=4)),
+    "unstable": dense(normal(5, 5, seed=5)),
+    "diagonal": linrec.LinearRecurrence(linrec.Diagonal(1.1 * gates(6)), normal(6, 1)),
+    "complex poles": linrec.LinearRecurrence(linrec.Diagonal(POLES), normal(5, 2) + 0j),
+    "complex": dense(0.3 * normal(4, 4, dtype=torch.complex128)),
+    "low rank": linrec.LinearRecurrence(
+        linrec.DiagonalPlusLowRank(gates(5), normal(5, 1) / 3, normal(5, 1, seed=7) / 3)
+    ),
+    "blocks": linrec.LinearRecurrence(linrec.BlockDiagonal(0.5 * normal(2, 3, 3)), copies=2),
+    "gated": linrec.LinearRecurrence(linrec.Varying(linrec.Diagonal(gates(60, 4)))),
+    "varying": linrec.LinearRecurrence(linrec.Varying(normal(60, 4, 4) / 2), normal(60, 4, 1)),
+}
+
+
+# States of very different sizes are looked at beside the largest.
+LOOSE = ("badly scaled",)
+
+
+def exact_loop(recurrence: linrec.LinearRecurrence, inputs: Tensor, state: Tensor | None = None):
+    """Run one copy of one system without any rounding, in whole numbers over a power of two.
+
+    (`exact_reference` would write out low-rank structures in double precision first, and run long
+    sequences in 64 bits.)
+    """
+    is_complex = inputs.is_complex() or recurrence.dtype.is_complex
+
+    def numbers(tensor: Tensor, vector: bool = False) -> Dyadic:
+        array = tensor.detach().to(double_dtype(tensor.dtype)).numpy()
+        if is_complex and vector:
+            return Dyadic.of(np.concatenate([np.real(array), np.imag(array)]))
+        return Dyadic.of(real_matrices(array[None])[0] if is_complex else array)
+
+    def transition(A: linrec.Structure) -> Dyadic:
+        if isinstance(A, linrec.DiagonalPlusLowRank):
+            return numbers(torch.diag(A.diagonal)) + numbers(A.left) @ numbers(A.right.mH)
+        return numbers(A.to_dense())
+
+    n = recurrence.A.state_size
+    start = torch.zeros(n, dtype=torch.float64) if state is None else state
+    x, outputs = numbers(start, True), []
+    for t, now in enumerate(inputs):
+        at = recurrence.at(t)
+        u = numbers(now, True)
+        x = transition(at.A) @ x + (u if at.B is None else numbers(at.B) @ u)
+        y = x if at.C is None else numbers(at.C) @ x
+        outputs.append(y if at.D is None else y + numbers(at.D) @ u)
+    return outputs, x
+
+
+def shares(computed: Tensor, bounds: Tensor, true: Dyadic) -> list[float]:
+    """Divide each error by its bound, exactly; the square root of a complex one is rounded."""
+    scale = Fraction(1, 1 << true.scale)
+    parts = [Fraction(int(whole)) * scale for whole in true.whole]
+    values = computed.detach().to(double_dtype(computed.dtype))
+    n = len(values)
+    found = []
+    for i, (value, bound) in enumerate(zip(values.tolist(), bounds.tolist(), strict=True)):
+        if isinstance(value, complex):
+            off = [Fraction(value.real) - parts[i], Fraction(value.imag) - parts[i + n]]
+        else:
+            off = [Fraction(value) - parts[i]]
+        if math.isinf(bound):
+            continue
+        square = sum(each * each for each in off)
+        if square:
+            found.append(math.sqrt(square / Fraction(bound) ** 2) if bound else math.inf)
+    return found
+
+
+def used(recurrence: linrec.LinearRecurrence, inputs: Tensor, state: Tensor | None = None):
+    """Give the share of each bound that the errors use, and of each radius."""
+    found = linrec.certify(recurrence, inputs, state)
+    outputs, last = exact_loop(recurrence, inputs, state)
+    bound, radius = [], []
+    for t, row in enumerate(outputs):
+        bound += shares(found.result.outputs[t], found.bound.outputs[t], row)
+        radius += shares(found.centre.outputs[t], found.radius.outputs[t], row)
+    bound += shares(found.result.final_state, found.bound.final_state, last)
+    radius += shares(found.centre.final_state, found.radius.final_state, last)
+    return bound, radius
+
+
+def one_copy(recurrence: linrec.LinearRecurrence) -> linrec.LinearRecurrence:
+    return linrec.LinearRecurrence(recurrence.A, recurrence.B, recurrence.C, recurrence.D)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_error_is_above_its_bound_and_most_are_close(name: str, dtype: torch.dtype) -> None:
+    recurrence = one_copy(FAMILIES[name])
+    dtype = dtype.to_complex() if recurrence.dtype.is_complex else dtype
+    recurrence = recurrence.to(dtype)
+    inputs = normal(60, recurrence.input_size, dtype=dtype)
+    state = normal(recurrence.state_size, dtype=dtype)
+    bound, radius = used(recurrence, inputs, state)
+    assert max(bound) <= 1 and max(radius) <= 1
+    if name not in LOOSE:
+        assert np.median(bound) >= 1 / 4
+
+
+SINGLE = recurrences(structures(sizes=st.integers(1, 5), batch_shapes=st.just(()))).map(one_copy)
+
+
+@settings(max_examples=40)
+@given(SINGLE.flatmap(lambda drawn: st.tuples(st.just(drawn), inputs_for(drawn))))
+def test_no_error_of_any_recurrence_is_above_its_bound(drawn) -> None:
+    recurrence, inputs = drawn
+    if inputs.ndim == 2:  # a batch is many of these
+        bound, radius = used(recurrence, inputs)
+        assert max(bound + radius, default=0) <= 1
+
+
+def no_rest(product: exact.ExactProduct) -> exact.ExactProduct:
+    return exact.ExactProduct(product.parts, 0 * product.rest, product.size, product.error)
+
+
+def no_low(high: Tensor, low: Tensor, error: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return high, 0 * low, 0 * error
+
+
+BREAKS = {
+    "half the radius": (
+        sys.modules["linrec.certificate.certify"],
+        "certain",
+        lambda old: lambda bound: old(bound) / 2,
+    ),
+    "rests dropped": (enclosure, "exact_product", lambda old: lambda *a: no_rest(old(*a))),
+    "losses of sums dropped": (enclosure, "add_up", lambda old: lambda *a: no_low(*old(*a))),
+    "nothing carried along": (ways, "accumulated", lambda old: lambda _, sizes: 1e-9 * sizes),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_certificate_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, attribute, broken = BREAKS[name]
+    monkeypatch.setattr(module, attribute, broken(getattr(module, attribute)))
+    recurrence = FAMILIES["butter(6, .05)"]
+    shares = sum(used(recurrence, normal(60, 1), normal(6)), [])
+    assert max(shares) > 1
+
+
+def test_batches_copies_and_lengths_are_certified_like_single_sequences() -> None:
+    copied = linrec.LinearRecurrence(normal(3, 3) / 3, normal(3, 1), normal(2, 3), copies=2)
+    one, inputs, state = one_copy(copied), normal(2, 40, 2), normal(2, 6)
+    lengths = torch.tensor([40, 25])
+    whole = linrec.certify(copied, inputs, state, lengths=lengths)
+    for row, copy in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        steps = int(lengths[row])
+        u, start = inputs[row, :steps, copy, None], state[row, 3 * copy : 3 * copy + 3]
+        alone = linrec.certify(one, u, start)
+        mine = whole.centre.outputs[row, :, 2 * copy : 2 * copy + 2]
+        off = (mine[:steps] - alone.centre.outputs).abs()
+        both = whole.radius.outputs[row, :steps, 2 * copy : 2 * copy + 2] + alone.radius.outputs
+        assert (off <= both).all() and not mine[steps:].any()
+        off = whole.centre.final_state[row, 3 * copy : 3 * copy + 3] - alone.centre.final_state
+        assert (off.abs() <= 2 * alone.radius.final_state).all()
+    assert not whole.bound.outputs[1, 25:].any()
+
+
+@pytest.mark.parametrize("executor", [linrec.Toeplitz(), linrec.FFTConvolution()], ids=str)
+def test_outputs_of_anybody_are_certified(executor: linrec.Executor) -> None:
+    recurrence, inputs = FAMILIES["butter(6, .05)"], normal(400, 1)
+    outputs = linrec.run(recurrence, inputs, executor=executor).outputs
+    found = linrec.certify(recurrence, inputs, result=outputs)
+    error = (outputs - found.centre.outputs).abs()
+    assert ((found.bound.outputs - error).abs() <= 1e-5 * error + found.radius.outputs).all()
+    assert (found.radius.outputs <= 1e-14 * outputs.abs().amax()).all()
+    outputs[200] += 1e-3
+    assert linrec.certify(recurrence, inputs, result=outputs).bound.outputs[200] >= 9e-4
+
+
+def test_a_pole_of_float64_is_not_hidden() -> None:
+    """scipy's own filter of the same coefficients is within what the certificate allows."""
+    b, a = signal.butter(6, 0.05)
+    u = normal(300, 1)
+    A, B, C, D = signal.tf2ss(b, a)  # y_t of the state before the step: C x_{t-1} + D u_t
+    states = linrec.certify(filtered(A, B), u).centre.outputs
+    before = torch.cat([torch.zeros(1, 6, dtype=torch.float64), states[:-1]])
+    y = before @ torch.as_tensor(C).mT + u * torch.as_tensor(D)
+    theirs = signal.lfilter(b, a, u[:, 0].numpy())
+    assert np.abs(theirs - y[:, 0].numpy()).max() < 1e-9
+
+
+def test_what_is_not_finite_has_no_bound() -> None:
+    inputs = normal(30, 1)
+    inputs[20] = math.nan
+    found = linrec.certify(FAMILIES["diagonal"], inputs)
+    assert torch.isfinite(found.bound.outputs[:20]).all()
+    assert (
+        torch.isinf(found.bound.outputs[20:]).all() and torch.isinf(found.bound.final_state).all()
+    )
+    grown = linrec.LinearRecurrence(A=[[2.0]])
+    found = linrec.certify(grown, torch.ones(3000, 1))
+    assert torch.isinf(found.bound.outputs[2000:]).all()
+    assert torch.isfinite(found.bound.outputs[:100]).all()
+
+
+def test_no_steps_and_no_sequences() -> None:
+    state = normal(2, 4)
+    for inputs in (normal(2, 0, 1), normal(2, 1, 1)[:0]):
+        first = state[: len(inputs)]
+        found = linrec.certify(dense(JORDAN), inputs, first)
+        assert found.bound.outputs.shape == (len(inputs), inputs.shape[1], 2)
+    found = linrec.certify(dense(JORDAN), normal(2, 0, 1), state)
+    assert (
+        torch.equal(found.centre.final_state, state) and not (found.bound.final_state > 1e-14).any()
+    )
+
+
+def test_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`outputs` has shape \(30, 3\): expected \(30, 2\)"):
+        linrec.certify(dense(JORDAN), normal(30, 1), result=normal(30, 3))
