@@ -86,6 +86,7 @@ def residuals(
 ) -> tuple[Tensor, Tensor]:
     """Compute r over some steps, `(*batch, k, time, b)`, and bound its rounding errors."""
     A, B = system.at("A", steps), system.at("B", steps)
+    assert A is not None
     inputs = system.inputs[..., steps, :]
     last = states[..., :-1, :][..., steps, :]
     now = states[..., 1:, :][..., steps, :]

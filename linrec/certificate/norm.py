@@ -116,7 +116,8 @@ def spectral_norm(M: Tensor, V: Tensor | None = None) -> Tensor:
     """Bound the largest singular value of matrices `(*batch, n, n)` from above, closely.
 
     With V about the eigenvectors of M* M, unless another one is given, W = M V has nearly
-    orthogonal columns, so that the largest row sum of |W* W| is close to ‖W‖². And ‖M‖ ≤ ‖W‖ ‖1/V‖ with ‖1/V‖² ≤ 1 / (1 - ‖V* V - 1‖).
+    orthogonal columns, so that the largest row sum of |W* W| is close to ‖W‖². And
+    ‖M‖ ≤ ‖W‖ ‖1/V‖ with ‖1/V‖² ≤ 1 / (1 - ‖V* V - 1‖).
     """
     n = M.shape[-1]
     one = torch.eye(n, dtype=M.dtype, device=M.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 from linrec._checks import double_dtype
 from linrec.call import Call
 from linrec.certificate.exact import INFLATED, UNIT, add_up, exact_product
-from linrec.structures import Diagonal, DiagonalPlusLowRank, Structure, Varying
+from linrec.structures import Structure, Varying
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +82,16 @@ def real_system(call: Call) -> RealSystem:
 def transition(A: Structure, varying: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Write A out in groups, with what writing it out has rounded, as of `RealSystem`."""
     structure = A.A if isinstance(A, Varying) else A
-    if isinstance(structure, Diagonal):
-        each = structure.diagonal.detach()[..., None, None]
+    diagonal = structure.as_diagonal()
+    if diagonal is not None:
+        each = diagonal.detach()[..., None, None]
         return real_matrix(each.movedim(-3, -4) if varying else each), None, None
     dense, axis = real_matrix(structure.to_dense().detach()), -4 if varying else -3
-    if not isinstance(structure, DiagonalPlusLowRank):
+    summed = structure.as_diagonal_plus_low_rank()
+    if summed is None:
         return dense.unsqueeze(axis), None, None
-    left, right = (real_matrix(each.detach()) for each in (structure.left, structure.right))
-    diagonal = real_matrix(torch.diag_embed(structure.diagonal.detach()))
+    left, right = (real_matrix(each.detach()) for each in summed[1:])
+    diagonal = real_matrix(torch.diag_embed(summed[0].detach()))
     high, low, error = add_up([exact_product(right, left, False)], [diagonal, -dense])
     tail, error = high + low, error + 2 * UNIT * (high + low).abs()
     return dense.unsqueeze(axis), tail.unsqueeze(axis), error.unsqueeze(axis)

@@ -22,9 +22,6 @@ from linrec.systems import LinearRecurrence
 # No bound that is carried along is less: what may underflow on the way is nothing beside it.
 LEAST = 2.0**-990
 
-# Coordinates of so small a condition lose few digits: A is run as it is.
-WELL_CONDITIONED = 1e3
-
 
 class Way(Protocol):
     """How states and bounds of a system are carried from step to step."""
@@ -108,14 +105,12 @@ class Contracting:
         return cls(system.A, fitting_norm(system.A, system.doubt, steps))
 
     def solve(self, drive: Tensor, start: Tensor) -> Tensor:
-        """Run, in the coordinates S x if those of x are so bad that powers of A lose digits."""
+        """Run in chunks, in the coordinates S x, in which no power of A loses digits."""
         A, S, R = (M.squeeze(-3) for M in (self.A, self.norm.forward, self.norm.backward))
-        drive, start = drive.squeeze(-3), start.squeeze(-2)
-        if bool((self.norm.condition < WELL_CONDITIONED).all()):
-            return executed(A, drive, start).unsqueeze(-3)
-        start = (S @ start.unsqueeze(-1)).squeeze(-1)
-        states = executed(S @ A @ R, multiply(S, drive, False), start)
-        return multiply(R, states, False).unsqueeze(-3)
+        moved = LinearRecurrence(Dense(S @ A @ R))
+        start = (S @ start.transpose(-1, -2)).squeeze(-1)
+        states = run(moved, multiply(S, drive.squeeze(-3), False), start, executor=Chunked())
+        return multiply(R, states.outputs, False).unsqueeze(-3)
 
     def carry(self, s: Tensor, error: Tensor) -> Tensor:
         """‖S f_t‖ ≤ growth ‖S f_{t-1}‖ + Σ_i |s_i| ‖column i of S‖."""
@@ -123,11 +118,6 @@ class Contracting:
         sizes = INFLATED * ((s.abs() + error) @ columns).squeeze(-1)
         radius = accumulated(self.norm.growth.unsqueeze(-1), sizes)
         return INFLATED * self.norm.rows.unsqueeze(-2) * radius.unsqueeze(-1)
-
-
-def executed(A: Tensor, drive: Tensor, start: Tensor) -> Tensor:
-    """Run a time-invariant system of no B."""
-    return run(LinearRecurrence(Dense(A)), drive, start, executor=Chunked()).outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +201,7 @@ def accumulated(growth: Tensor, sizes: Tensor) -> Tensor:
     # factors below 1 every partial product is below 1, and so what underflows is nothing beside
     # LEAST times the largest f.
     small = scanned(growth.clamp(max=1), sizes)
-    small = small + LEAST * small.amax(-1, keepdim=True)
+    small = small + LEAST * torch.nan_to_num(small, 0.0).amax(-1, keepdim=True)
     if not bool((growth > 1).any()):
         return INFLATED * small
     return INFLATED * torch.where(growth > 1, scanned(growth.clamp(min=1), sizes), small)
