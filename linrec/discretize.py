@@ -34,7 +34,7 @@ def discretize(
     *,
     dt_per: str | None = None,
     alpha: float | None = None,
-    prewarp_frequency: float | None = None,
+    prewarp_frequency: float | Tensor | None = None,
 ) -> LinearRecurrence:
     """Turn a continuous-time system into a recurrence of steps of length `dt`.
 
@@ -93,9 +93,9 @@ def discretize(
         )
     dtype, steps = system.dtype, check_step(dt, system, dt_per)
     weight = implicitness(method, alpha, prewarp_frequency)
+    varying = steps.ndim > 0 and dt_per in (None, "step")
     if prewarp_frequency is not None:
         steps = prewarped(steps, prewarp_frequency)
-    varying = steps.ndim > 0 and dt_per in (None, "step")
     system = in_steps(system, steps, "step" if varying else dt_per)
     # Methods work in units of the states in which no entry of A is needlessly large. (Forward
     # Euler takes sums only, to which units make no difference.)
@@ -184,8 +184,8 @@ def known(condition: Tensor) -> bool:
         return False
 
 
-def prewarped(steps: Tensor, frequency: float) -> Tensor:
-    """Change steps so that the bilinear rule meets the response at a frequency.
+def prewarped(steps: Tensor, frequency: float | Tensor) -> Tensor:
+    """Change steps so that the bilinear rule keeps the response at a frequency.
 
     tan maps the frequency axis of z onto that of s: 2 tan(ω dt / 2) / ω in the place of dt.
     """
@@ -193,20 +193,22 @@ def prewarped(steps: Tensor, frequency: float) -> Tensor:
         raise TypeError(
             f"`prewarp_frequency` is of type {type(frequency).__name__}: expected a number."
         )
-    angle = frequency * steps
-    if frequency == 0:
-        return steps
-    # (A NaN of `frequency` fails the comparison; one of a step stands where there is none.)
-    if known(~((angle >= 0) & (angle < math.pi)) & ~steps.isnan()):
+    omega = torch.as_tensor(frequency, dtype=torch.float64, device=steps.device)
+    angle = omega * steps
+    # (A NaN of the frequency is wrong; that of a step stands where a sequence has ended.)
+    wrong = ~((angle >= 0) & (angle < math.pi)) & ~steps.isnan()
+    if known(wrong):
+        omega, steps = (each.expand(wrong.shape)[wrong][0] for each in (omega, steps))
         raise ValueError(
-            f"`prewarp_frequency` is {float(frequency)}: expected an angular frequency from 0 to "
-            f"less than π/dt = {math.pi / float(steps.nan_to_num(0.0).max()):.6g} radians per "
-            "unit of time, the largest that steps of this length can show."
+            f"`prewarp_frequency` is {float(omega)}: expected an angular frequency from 0 to less "
+            f"than π/dt = {math.pi / float(steps):.6g} radians per unit of time, the largest that "
+            "steps of this length can show."
         )
-    return 2 * torch.tan(angle / 2) / frequency
+    small = angle < 1e-8  # where tan x = x, to the last digit
+    return torch.where(small, steps, 2 * torch.tan(angle / 2) / torch.where(small, 1, omega))
 
 
-def implicitness(method: str, alpha: float | None, prewarp: float | None) -> float | None:
+def implicitness(method: str, alpha: float | None, prewarp: object) -> float | None:
     """Find how implicit a method of the gbt family is; None for the others."""
     if method not in METHODS:
         raise ValueError(f"`method` is {method!r}: expected one of {', '.join(METHODS)}.")

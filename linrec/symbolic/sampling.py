@@ -11,6 +11,8 @@ from linrec.discretize import implicitness
 from linrec.symbolic.functions import Exponential, function_of_matrix
 from linrec.symbolic.matrices import Matrix, inverse, tidied
 
+NOT_FINITE = (sympy.nan, sympy.oo, -sympy.oo, sympy.zoo)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -20,17 +22,39 @@ class Step:
         dt: the length of a step, in the unit of time of the system.
         method: one of the names that `linrec.discretize` knows.
         alpha: for "gbt", how implicit it is.
+        prewarp: for "bilinear", the angular frequency at which the response is kept, per unit of
+            time.
     """
 
     dt: sympy.Expr
     method: str = "zoh"
     alpha: float | None = None
+    prewarp: sympy.Expr | None = None
+
+    @property
+    def angle(self) -> sympy.Expr:
+        """How far the frequency that is kept turns in a step, ω dt; 0 where none is."""
+        return sympy.S.Zero if self.prewarp is None else self.prewarp * self.dt
+
+    @property
+    def warped(self) -> sympy.Expr:
+        """The step that keeps it, 2 tan(ω dt / 2) / ω."""
+        if self.prewarp is None or self.prewarp.is_zero:
+            return self.dt
+        return 2 * sympy.tan(self.angle / 2) / self.prewarp
 
     def check(self, through: Matrix) -> None:
         """Refuse what the numeric discretisation would refuse."""
-        implicitness(self.method, self.alpha, None)
-        if self.dt.is_nonpositive:
-            raise ValueError(f"`dt` is {self.dt}: expected a positive step.")
+        implicitness(self.method, self.alpha, self.prewarp)
+        if self.dt.is_nonpositive or self.dt in NOT_FINITE:
+            raise ValueError(f"`dt` is {self.dt}: expected a positive step, and a finite one.")
+        angle = self.angle
+        beyond = angle.is_number and (angle.is_real is not True or not 0 <= angle < sympy.pi)
+        if beyond or angle.is_negative or angle in NOT_FINITE:
+            raise ValueError(
+                f"`prewarp_frequency` is {self.prewarp}: expected an angular frequency from 0 to "
+                f"less than π/dt = {sympy.pi / self.dt}, in radians per unit of time."
+            )
         if self.method == "impulse" and any(through):
             raise ValueError(
                 '`method` is "impulse" and the system has a D: an impulse through D cannot be '
@@ -48,7 +72,7 @@ def closed_form(
     """
     alpha = implicitness(step.method, step.alpha, None)
     if alpha is not None:
-        return bilinear(A, B, C, D, step.dt, sympy.nsimplify(alpha))
+        return bilinear(A, B, C, D, step.warped, sympy.nsimplify(alpha))
     turned = function_of_matrix(Exponential(step.dt), A)
     if step.method == "impulse":
         impulse = B * step.dt

@@ -3,15 +3,17 @@
 # sympy's annotations are narrower, or wider, than what it does.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import sympy
+from torch import Tensor
 
 from linrec import systems
-from linrec.discretize import discretize, implicitness
+from linrec.discretize import discretize, implicitness, known
 from linrec.symbolic import realization as forms
 from linrec.symbolic.binding import (
     Bindable,
@@ -140,7 +142,12 @@ class StateSpace(System):
         return hurwitz(characteristic_polynomial(self.A, sympy.Dummy("s")))
 
     def discretize(
-        self, dt: object = 1, method: str = "zoh", *, alpha: float | None = None
+        self,
+        dt: object = 1,
+        method: str = "zoh",
+        *,
+        alpha: float | None = None,
+        prewarp_frequency: object | None = None,
     ) -> "LinearRecurrence | Discretized":
         """Turn the system into a recurrence of steps of length `dt`, as `linrec.discretize` does.
 
@@ -149,6 +156,8 @@ class StateSpace(System):
                 a number.
             method: one of the names of `linrec.discretize`.
             alpha: for "gbt", how implicit it is.
+            prewarp_frequency: for "bilinear", the angular frequency at which the frequency
+                response is kept, an expression or a number, from 0 to less than π/dt.
 
         Returns:
             The recurrence in closed form. Where there is none, `Discretized`, which can be bound
@@ -156,9 +165,12 @@ class StateSpace(System):
             where a formula divides 0 by 0.
 
         Raises:
-            ValueError: an unknown method, a step that is not positive, "impulse" with a D.
+            ValueError: an unknown method, a step that is not positive, "impulse" with a D, a
+                frequency that steps of this length cannot show.
         """
-        step = Step(as_expression("dt", dt), method, alpha)
+        prewarp = prewarp_frequency
+        prewarp = None if prewarp is None else as_expression("prewarp_frequency", prewarp)
+        step = Step(as_expression("dt", dt), method, alpha, prewarp)
         step.check(self.D)
         unevaluated = Discretized(self, step)
         try:
@@ -211,7 +223,8 @@ class Discretized(Bindable):
     @cached_property
     def parameters(self) -> tuple[sympy.Symbol, ...]:
         """List the symbols that `bind` wants values for, by name."""
-        return parameters_of((*self.system.matrices, self.step.dt), self.system.time)
+        of_step = (self.step.dt, self.step.angle)
+        return parameters_of((*self.system.matrices, *of_step), self.system.time)
 
     @cached_property
     def numerical(self) -> Numerical:
@@ -226,8 +239,23 @@ class Discretized(Bindable):
             raise ValueError(f"`steps` is {steps}: expected None, since no matrix depends on time.")
         A, B, C, D = self.numerical.evaluate(values)
         system = systems.StateSpace(A, B, C, D)
-        made = discretize(system, 1.0, self.step.method, alpha=self.step.alpha)
+        options: dict[str, Any] = {"alpha": self.step.alpha}
+        if self.step.prewarp is not None:
+            options["prewarp_frequency"] = self.warping(values)
+        made = discretize(system, 1.0, self.step.method, dt_per="system", **options)
         return blocks_of(made.A, block_size(self.system.A)), made.B, made.C, made.D
+
+    def warping(self, values: Mapping[str, Any]) -> Tensor:
+        """Compute the frequency that is kept, in radians per step, `(*batch)`."""
+        one, angle = Matrix([[1]]), Matrix([[self.step.angle]])
+        program = numerical((angle, one, one, Matrix([[0]])), self.parameters)
+        result = program.evaluate(values)[0].to_dense()[..., 0, 0]
+        if known(~((result >= 0) & (result < math.pi))):
+            raise ValueError(
+                f"`prewarp_frequency` times `dt` is {self.step.angle}, with a value outside of 0 "
+                "to π: expected an angular frequency from 0 to less than π/dt."
+            )
+        return result
 
     @property
     def exponential(self) -> bool:
@@ -253,8 +281,9 @@ class Discretized(Bindable):
             The recurrence, in closed form if there is one now.
         """
         exact = {symbol: as_expression(str(symbol), value) for symbol, value in values.items()}
-        dt, method = self.step.dt.subs(exact), self.step.method
-        return self.system.subs(values).discretize(dt, method, alpha=self.step.alpha)
+        dt, method, prewarp = self.step.dt.subs(exact), self.step.method, self.step.prewarp
+        options = {} if prewarp is None else {"prewarp_frequency": prewarp.subs(exact)}
+        return self.system.subs(values).discretize(dt, method, alpha=self.step.alpha, **options)
 
     def latex(self) -> str:
         """Write the equations of the system, and what is to be done with them, as LaTeX."""

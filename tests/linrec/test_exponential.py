@@ -115,10 +115,10 @@ def part_of_allowed(A: np.ndarray, B: np.ndarray, step: float) -> float:
 
 
 def check_certified(A: np.ndarray, B: np.ndarray, step: float) -> None:
-    """A dt, dt and the result are rounded once each, and n products are summed at each squaring."""
+    """A dt, B dt and the result are rounded; a sum of n products errs by √n if at random."""
     part = part_of_allowed(np.asarray(A, dtype=float), np.asarray(B, dtype=float), step)
     print(f"{part:.2g} of what one rounding moves")  # pytest -rP shows it
-    assert part <= 4
+    assert part <= 3 + math.sqrt(len(A))
 
 
 @pytest.mark.parametrize("name", HARD)

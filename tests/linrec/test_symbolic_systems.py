@@ -94,6 +94,34 @@ def test_the_closed_form_is_what_is_computed_numerically(name: str, method: str)
         np.testing.assert_allclose(numeric(matrix), values, rtol=0, atol=1e-13)
 
 
+def warped(frequency: Any, step: Any = dt, method: str = "bilinear") -> Any:
+    return CONTINUOUS["lag"].discretize(step, method, prewarp_frequency=frequency)
+
+
+@pytest.mark.parametrize("name", ["lag", "turning", "damped", "rate of any sign"])
+def test_warped_frequencies(name: str) -> None:
+    """The formula, what is bound of it, and what is computed numerically are the same."""
+    system = CONTINUOUS[name]
+    discrete = system.discretize(dt, "bilinear", prewarp_frequency=theta)
+    known = linrec.discretize(
+        bound(system), VALUES[dt], "bilinear", prewarp_frequency=VALUES[theta]
+    )
+    np.testing.assert_allclose(numeric(discrete.A), known.A.to_dense(), rtol=0, atol=1e-13)
+    torch.testing.assert_close(bound(discrete).A.to_dense(), known.A.to_dense())
+    of_numbers = discrete.subs({theta: 4}).subs({dt: Rational(3, 10)})
+    torch.testing.assert_close(bound(of_numbers).A.to_dense(), known.A.to_dense())
+
+
+def test_warped_frequencies_are_checked_when_they_are_bound() -> None:
+    discrete = warped(theta)
+    frequencies = torch.tensor([4.0, 5.0])
+    assert discrete.bind(tau=2.5, dt=0.3, theta=frequencies).batch_shape == (2,)
+    with pytest.raises(ValueError, match="from 0 to less than π/dt"):
+        discrete.bind(tau=2.5, dt=0.3, theta=torch.tensor([4.0, 11.0]))
+    plain = CONTINUOUS["lag"].discretize(dt, "bilinear")
+    assert warped(0).A == plain.A
+
+
 @pytest.mark.parametrize("name", DISCRETE)
 def test_the_impulse_response_is_that_of_powers(name: str) -> None:
     system = DISCRETE[name]
@@ -332,6 +360,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "method": (lambda: CONTINUOUS["lag"].discretize(dt, "exact"), "`method` is 'exact'"),
     "alpha": (lambda: CONTINUOUS["lag"].discretize(dt, "gbt"), "`alpha` is None"),
     "step": (lambda: CONTINUOUS["lag"].discretize(-1), "`dt` is -1"),
+    "endless step": (lambda: CONTINUOUS["lag"].discretize(sympy.oo), "`dt` is oo"),
+    "no number": (lambda: CONTINUOUS["lag"].discretize(float("nan")), "`dt` is nan"),
+    "warped hold": (lambda: warped(omega, method="zoh"), 'only "bilinear" warps'),
+    "warped beyond": (lambda: warped(50, 0.1), r"less than π/dt = 10\.0\*pi"),
+    "warped below": (lambda: warped(-omega), "`prewarp_frequency` is -omega"),
+    "warped by nothing": (lambda: warped(float("nan")), "`prewarp_frequency` is nan"),
     "string step": (lambda: CONTINUOUS["lag"].discretize("dt"), "is the string 'dt'"),
     "variable": (lambda: CONTINUOUS["lag"].transfer_function(tau), "does not have"),
     "realization": (lambda: StateSpace.from_delay(1, 1, 2, "modal"), "`realization` is 'modal'"),
