@@ -43,7 +43,7 @@ LAYERS = {
            < testing.modules < testing
         9  benchmark.timing benchmark.tables
            < benchmark.memory benchmark.cases benchmark.calibration benchmark.charts
-           < benchmark.peers benchmark.crossover benchmark.regret < benchmark
+           < benchmark.accuracy benchmark.peers benchmark.crossover benchmark.regret < benchmark
         10 commands.target < commands.bench commands.explain commands.plot commands.verify
            < commands < cli
         11 .

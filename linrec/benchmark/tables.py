@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 Rows = list[dict[str, Any]]
@@ -64,6 +65,27 @@ def of_peers(rows: Rows) -> Table:
     return Table(f"Other libraries ({ran})" if ran else "Other libraries", columns, cells)
 
 
+def of_accuracy(rows: Rows) -> Table:
+    """Errors of the executors over the loop's, by family and precision."""
+    executors = list(dict.fromkeys(row["executor"] for row in rows))
+    groups: dict[tuple[str, str], dict[str, list[float]]] = {}
+    loops: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        key = (row["family"], row["dtype"])
+        groups.setdefault(key, {}).setdefault(row["executor"], []).append(row["ratio"])
+        loops.setdefault(key, []).append(row["loop"])
+    cells = [
+        [
+            *key,
+            f"{max(loops[key]):.0e}",
+            *(f"{median(found[name]):.2g} / {max(found[name]):.2g}" for name in executors),
+        ]
+        for key, found in groups.items()
+    ]
+    columns = ["family", "precision", "the loop's largest error", *executors]
+    return Table("Error over the loop's error, median / largest", columns, cells)
+
+
 def of_regret(kept: dict[str, Any]) -> Table:
     """The shapes on which most was lost."""
     cells = []
@@ -118,6 +140,7 @@ SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
     "cases": lambda rows: [of_cases(rows)],
     "peers": lambda rows: [of_peers(rows)],
     "regret": lambda kept: [of_regret(kept)],
+    "accuracy": lambda rows: [of_accuracy(rows)],
     "crossover": of_crossover,
 }
 

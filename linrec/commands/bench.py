@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from linrec.benchmark import CASES, Regret, measure_rates, medians, peak_bytes, store_rates
+from linrec.benchmark.accuracy import measure_accuracy
 from linrec.benchmark.charts import draw_crossover, draw_roofline
 from linrec.benchmark.crossover import crossover
 from linrec.benchmark.peers import measure_peers
@@ -33,6 +34,9 @@ def bench(
     ] = None,
     regret: Annotated[bool, typer.Option(help="What Auto loses by estimating.")] = False,
     shapes: Annotated[int, typer.Option(min=1, help="Over how many shapes.")] = 200,
+    accuracy: Annotated[
+        bool, typer.Option(help="How accurate, beside the plain loop, on filters and the like.")
+    ] = False,
     charts: Annotated[bool, typer.Option(help="Which executor is fastest where.")] = False,
     calibrate: Annotated[
         bool, typer.Option(help="Measure this machine's rates, for Auto to use from now on.")
@@ -48,7 +52,7 @@ def bench(
 ) -> None:
     """Measure this machine: each shape beside the least that any method has to do.
 
-    With --peers, --regret or --charts, measure that instead.
+    With --peers, --regret, --accuracy or --charts, measure that instead.
     """
     console = Console(width=120)
     if page is not None:
@@ -73,9 +77,11 @@ def bench(
     if regret:
         kept = Regret(list(track(measure(shapes), "shapes", shapes, console=console)))
         found["regret"] = {"summary": kept.summary(), "rows": kept.rows}
+    if accuracy:
+        found["accuracy"] = list(measure_accuracy())
     if charts:
         found["crossover"] = list(crossover(0.05 if quick else 0.5))
-    if not (peers or regret or charts):
+    if not (peers or regret or charts or accuracy):
         found["rates"] = asdict(measure_rates(seconds))
         found["cases"] = list(measure_cases(seconds, 2 if quick else 5))
     for name in found.keys() & SECTIONS.keys():

@@ -1,0 +1,153 @@
+"""How accurate the executors are beside the plain loop, on the systems that people have."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import linalg, signal
+from torch import Tensor
+
+from linrec.benchmark.cases import legendre
+from linrec.executors import (
+    AssociativeScan,
+    Chunked,
+    Executor,
+    FFTConvolution,
+    Recurrent,
+    Toeplitz,
+)
+from linrec.planner import Auto
+from linrec.run import run
+from linrec.systems import LinearRecurrence
+
+# Steps, and bits after the binary point of the reference.
+STEPS, POINT = 600, 300
+
+# Kinds of filters with their arguments between order and cutoff, as scipy's functions take them.
+FILTERS = {
+    "butter": (),
+    "cheby1": (1,),
+    "cheby2": (40,),
+    "ellip": (0.7, 41),
+    "bessel": (),
+}
+ORDERS = (2, 3, 4, 5, 6, 7, 8)
+CUTOFFS = (0.005, 0.013, 0.05, 0.1, 0.2, 0.3, 0.45)
+
+EXECUTORS: tuple[Executor, ...] = (
+    Toeplitz(),
+    FFTConvolution(),
+    AssociativeScan(),
+    Chunked(),
+    Auto(),
+)
+
+
+def systems(orders: tuple[int, ...] = ORDERS, largest: int = 256) -> Iterator[tuple[str, Any]]:
+    """Make the systems of each family, one after another, by the family's name."""
+    for kind, between in FILTERS.items():
+        for order, cutoff in product(orders, CUTOFFS):
+            b, a = getattr(signal, kind)(order, *between, cutoff)
+            yield f"scipy's {kind}", signal.tf2ss(b, a)
+    random = np.random.default_rng(0)
+    for n in (3, 6, 10):
+        modulus, angle = random.uniform(0.5, 0.99, n // 2), random.uniform(0, np.pi, n // 2)
+        pairs = modulus * np.exp(1j * angle)
+        poles = np.concatenate([pairs, pairs.conj(), [0.7] * (n % 2)])
+        yield "random companion", around(linalg.companion(np.poly(poles).real), random)
+    for n, sign in product((6, 12), (1, -1)):
+        chain = np.diag(np.full(n, 0.95)) + sign * np.diag(np.full(n - 1, 0.8), -1)
+        yield "cascade", (chain, np.eye(n, 1), np.eye(1, n, n - 1), np.zeros((1, 1)))
+    for order in (8, 32, 64, 256):
+        if order <= largest:
+            memory = legendre(order, max(100.0, 2.0 * order)).to(torch.float64)
+            A, B = memory.A.to_dense().numpy(), memory.B
+            assert B is not None
+            yield "Legendre", (A, B.numpy(), random.standard_normal((1, order)), np.zeros((1, 1)))
+    for n in (3, 6):
+        yield "Jordan block at 1", around(np.eye(n) + np.eye(n, k=1), random)
+    for n in (5, 20):
+        turn = np.linalg.qr(random.standard_normal((n, n)))[0]
+        yield "orthogonal", around(turn, random)
+        # Of norm 50, and stable beyond what rounding can do to it.
+        skew = np.triu(random.standard_normal((n, n)), 1) * np.eye(n, k=1)
+        skew *= 50 / np.linalg.norm(skew, 2)
+        if n == 5:
+            yield (
+                "norm 50, radius 0.9",
+                around(turn @ (skew + np.diag(np.linspace(-0.9, 0.9, n))) @ turn.T, random),
+            )
+        full = random.standard_normal((n, n))
+        yield "random", around(full * 0.97 / np.abs(np.linalg.eigvals(full)).max(), random)
+
+
+def around(A: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Give a matrix one random input and output."""
+    n = len(A)
+    return A, random.standard_normal((n, 1)), random.standard_normal((1, n)), np.zeros((1, 1))
+
+
+def exact_outputs(matrices: list[np.ndarray], inputs: np.ndarray) -> np.ndarray:
+    """Run a loop in fixed-point numbers of Python: 300 bits after the point.
+
+    Args:
+        matrices: A, B, C and D.
+        inputs (time, 1): u.
+
+    Returns:
+        Outputs `(time, 1)`, rounded to doubles.
+    """
+    A, B, C, D = (fixed(matrix) for matrix in matrices)
+    state, outputs = fixed(np.zeros(len(A))), []
+    for now in fixed(inputs):
+        state = (A @ state + B @ now) >> POINT
+        outputs.append((C @ state + D @ now) >> POINT)
+    return np.array([[entry / (1 << POINT) for entry in row] for row in outputs])
+
+
+def fixed(array: np.ndarray) -> np.ndarray:
+    """Write doubles as whole multiples of 2^-POINT; smaller parts are cut off."""
+    ratios = [float(entry).as_integer_ratio() for entry in array.flat]
+    whole = [(top << POINT) // bottom for top, bottom in ratios]
+    return np.array(whole, object).reshape(array.shape)
+
+
+def measure_accuracy(
+    orders: tuple[int, ...] = ORDERS, largest: int = 256
+) -> Iterator[dict[str, Any]]:
+    """Run every system by every executor, in both precisions, beside the loop.
+
+    Args:
+        orders: those of scipy's filters.
+        largest: the largest order of a Legendre memory.
+
+    Yields:
+        The family, the dtype, the executor, the loop's error and the executor's, both the largest
+        of a sequence beside its largest output.
+    """
+    inputs = np.random.default_rng(1).standard_normal((STEPS, 1))
+    for family, matrices in systems(orders, largest):
+        for dtype in (torch.float64, torch.float32):
+            cast = [torch.tensor(np.asarray(matrix)).to(dtype) for matrix in matrices]
+            u = torch.tensor(inputs).to(dtype)
+            exact = exact_outputs([matrix.double().numpy() for matrix in cast], u.double().numpy())
+            recurrence = LinearRecurrence(*cast)
+            loop = error(run(recurrence, u, executor=Recurrent()).outputs, exact)
+            for executor in EXECUTORS:
+                found = error(run(recurrence, u, executor=executor).outputs, exact)
+                yield {
+                    "family": family,
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "executor": type(executor).__name__,
+                    "loop": loop,
+                    "error": found,
+                    "ratio": found / max(loop, torch.finfo(dtype).eps / 2),
+                }
+
+
+def error(outputs: Tensor, exact: np.ndarray) -> float:
+    """Return the largest error of a sequence beside its largest output."""
+    difference = np.abs(outputs.detach().double().numpy() - exact).max()
+    return float(difference / np.abs(exact).max())
