@@ -5,6 +5,7 @@ from lmu import layers as layers
 from lmu.cell import LMUCell as LMUCell
 from lmu.derive import derive as derive
 from lmu.initializers import Initializers as Initializers
+from lmu.keras import from_keras as from_keras
 from lmu.layers import LMU as LMU
 from lmu.layers import Bidirectional as Bidirectional
 from lmu.layers import ParallelLMU as ParallelLMU

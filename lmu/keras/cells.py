@@ -1,0 +1,289 @@
+"""Hidden cells of Keras as modules of torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class Exponential(nn.Module):
+    """The exponential function, elementwise."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute it."""
+        return inputs.exp()
+
+
+# Keras 3's functions of these names; Keras 2 has another hard_sigmoid and no leaky_relu.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "linear": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "hard_sigmoid": nn.Hardsigmoid,
+    "softmax": lambda: nn.Softmax(-1),
+    "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "swish": nn.SiLU,
+    "mish": nn.Mish,
+    "exponential": Exponential,
+}
+
+
+class SimpleRNNCell(nn.RNNCell):
+    """A `SimpleRNNCell` of an activation that `nn.RNNCell` does not have: h' = f(W x + U h + b).
+
+    Args:
+        input_size: the size of x.
+        hidden_size: the size of h.
+        bias: whether there is b.
+        activation: f.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool, activation: nn.Module
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias)
+        self.activation = activation
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Run one step, `input (rows, input_size)` and `hx (rows, hidden_size)`."""
+        below = nn.functional.linear(input, self.weight_ih, self.bias_ih)
+        h = below.new_zeros(below.shape) if hx is None else hx
+        return self.activation(below + nn.functional.linear(h, self.weight_hh, self.bias_hh))
+
+
+class LSTMCell(nn.LSTMCell):
+    """An `LSTMCell` of other activations: c' = σ(f) c + σ(i) f(g), h' = σ(o) f(c').
+
+    Args:
+        input_size: the size of x.
+        hidden_size: the size of h.
+        bias: whether there are biases.
+        activation: f.
+        recurrent_activation: σ.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        activation: nn.Module,
+        recurrent_activation: nn.Module,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias)
+        self.activation, self.recurrent_activation = activation, recurrent_activation
+
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run one step, `input (rows, input_size)` and h and c `(rows, hidden_size)`."""
+        zeros = input.new_zeros(len(input), self.hidden_size)
+        h, c = (zeros, zeros) if hx is None else hx
+        gates = nn.functional.linear(input, self.weight_ih, self.bias_ih)
+        gates = gates + nn.functional.linear(h, self.weight_hh, self.bias_hh)
+        i, f, g, o = gates.chunk(4, -1)
+        σ = self.recurrent_activation
+        c = σ(f) * c + σ(i) * self.activation(g)
+        return σ(o) * self.activation(c), c
+
+
+class GRUCell(nn.GRUCell):
+    """A `GRUCell` of other activations, or which resets h before the product with it.
+
+        n = f(W x + b + r (U h + b')), or f(W x + b + U (r h)) with `reset_after=False`
+        h' = (1 - z) n + z h
+
+    Args:
+        input_size: the size of x.
+        hidden_size: the size of h.
+        bias: whether there are biases.
+        activation: f.
+        recurrent_activation: σ, of which r and z are made.
+        reset_after: where h is reset.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        activation: nn.Module,
+        recurrent_activation: nn.Module,
+        reset_after: bool,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias)
+        self.activation, self.recurrent_activation = activation, recurrent_activation
+        self.reset_after = reset_after
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Run one step, `input (rows, input_size)` and `hx (rows, hidden_size)`."""
+        h = input.new_zeros(len(input), self.hidden_size) if hx is None else hx
+        r, z, n = nn.functional.linear(input, self.weight_ih, self.bias_ih).chunk(3, -1)
+        if self.reset_after:
+            r_h, z_h, n_h = nn.functional.linear(h, self.weight_hh, self.bias_hh).chunk(3, -1)
+            r, z = self.recurrent_activation(r + r_h), self.recurrent_activation(z + z_h)
+            n = self.activation(n + r * n_h)
+        else:
+            U_r, U_z, U_n = self.weight_hh.chunk(3)
+            r = self.recurrent_activation(r + h @ U_r.mT)
+            z = self.recurrent_activation(z + h @ U_z.mT)
+            n = self.activation(n + (r * h) @ U_n.mT)
+        return (1 - z) * n + z * h
+
+
+def activation(setting: Any, keras_2: bool = False) -> nn.Module:
+    """Make the module of an activation's name; a named function is given as `config` of a record.
+
+    Raises:
+        ValueError: what is none of `ACTIVATIONS`.
+    """
+    name = setting
+    if isinstance(setting, Mapping) and setting.get("class_name") == "function":
+        name = setting.get("config")
+    name = "linear" if name is None else name
+    changed = keras_2 and name in ("hard_sigmoid", "leaky_relu")
+    if not isinstance(name, str) or name not in ACTIVATIONS or changed:
+        raise ValueError(
+            f"the activation {name!r}{' of Keras 2' * changed} is not known here: expected one of "
+            f"{', '.join(ACTIVATIONS)}"
+        )
+    return ACTIVATIONS[name]()
+
+
+def dense(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool) -> nn.Module:
+    """Make a `Dense` layer: a linear layer, followed by its activation if it has one."""
+    kernel, bias = named(weights, ["kernel"] + ["bias"] * has_bias(settings), "Dense")[:2]
+    linear = nn.Linear(*kernel.shape, bias=bias is not None)
+    fill(linear.weight, kernel.T, "the kernel of Dense")
+    fill(linear.bias, bias, "the bias of Dense")
+    after = activation(settings.get("activation"), keras_2)
+    return linear if isinstance(after, nn.Identity) else nn.Sequential(linear, after)
+
+
+def simple_rnn(
+    settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool
+) -> nn.Module:
+    """Make a `SimpleRNNCell`; of tanh and ReLU torch's own."""
+    kernel, recurrent, bias = recurrent_weights(weights, settings, "SimpleRNNCell", 1)
+    sizes, name = (
+        (len(kernel), len(recurrent), bias is not None),
+        settings.get("activation", "tanh"),
+    )
+    if name in ("tanh", "relu"):
+        cell = nn.RNNCell(*sizes, nonlinearity=name)
+    else:
+        cell = SimpleRNNCell(*sizes, activation(name, keras_2))
+    return filled(cell, kernel, recurrent, bias)
+
+
+def lstm(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool) -> nn.Module:
+    """Make an `LSTMCell`, whose gates i, f, g, o are in the order of torch's."""
+    kernel, recurrent, bias = recurrent_weights(weights, settings, "LSTMCell", 4)
+    names = settings.get("activation", "tanh"), settings.get("recurrent_activation", "sigmoid")
+    sizes = len(kernel), len(recurrent), bias is not None
+    if names == ("tanh", "sigmoid"):
+        cell = nn.LSTMCell(*sizes)
+    else:
+        cell = LSTMCell(*sizes, activation(names[0], keras_2), activation(names[1], keras_2))
+    return filled(cell, kernel, recurrent, bias)
+
+
+def gru(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool) -> nn.Module:
+    """Make a `GRUCell`, whose gates z, r, h become r, z, n."""
+    reset_after = bool(settings.get("reset_after", not keras_2))
+    kernel, recurrent, bias = recurrent_weights(weights, settings, "GRUCell", 3)
+    names = settings.get("activation", "tanh"), settings.get("recurrent_activation", "sigmoid")
+    sizes = len(kernel), len(recurrent), bias is not None
+    if names == ("tanh", "sigmoid") and reset_after:
+        cell = nn.GRUCell(*sizes)
+    else:
+        f, σ = (activation(name, keras_2) for name in names)
+        cell = GRUCell(*sizes, f, σ, reset_after)
+    z, r, h = np.split(np.arange(kernel.shape[1]), 3)
+    order = np.concatenate([r, z, h])
+    if bias is not None:
+        wanted = (2, len(order)) if reset_after else (len(order),)
+        if bias.shape != wanted:
+            raise ValueError(
+                f"the bias of GRUCell has shape {bias.shape}: expected {wanted}, with "
+                f"reset_after={reset_after}"
+            )
+        bias = bias[..., order]
+    return filled(cell, kernel[:, order], recurrent[:, order], bias)
+
+
+# What a hidden cell is made of, by the name of its class.
+HIDDEN: dict[str, Callable[[Mapping[str, Any], Sequence[np.ndarray], bool], nn.Module]] = {
+    "Dense": dense,
+    "SimpleRNNCell": simple_rnn,
+    "LSTMCell": lstm,
+    "GRUCell": gru,
+}
+
+
+def has_bias(settings: Mapping[str, Any]) -> bool:
+    """Whether a cell has a bias, which Keras' do unless told."""
+    return bool(settings.get("use_bias", True))
+
+
+def named(
+    weights: Sequence[np.ndarray], names: Sequence[str], owner: str
+) -> tuple[np.ndarray, ...]:
+    """See that there are as many variables as names; those that are not there are None."""
+    if len(weights) != len(names):
+        raise ValueError(
+            f"{owner} has {len(weights)} variables of shapes {[w.shape for w in weights]}: "
+            f"expected {len(names)} by its options, {', '.join(names)}"
+        )
+    return (*weights, None, None)  # pyright: ignore[reportReturnType]  # what is not there
+
+
+def recurrent_weights(
+    weights: Sequence[np.ndarray], settings: Mapping[str, Any], owner: str, gates: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """See that kernel, recurrent kernel and bias belong together."""
+    names = ["kernel", "recurrent_kernel"] + ["bias"] * has_bias(settings)
+    kernel, recurrent, bias = named(weights, names, owner)[:3]
+    units = recurrent.shape[0] if recurrent.ndim == 2 else 0
+    if kernel.ndim != 2 or not kernel.shape[1] == recurrent.shape[-1] == gates * units > 0:
+        raise ValueError(
+            f"the kernels of {owner} have shapes {kernel.shape} and {recurrent.shape}: expected "
+            f"(inputs, {gates} units) and (units, {gates} units)"
+        )
+    return kernel, recurrent, bias
+
+
+def filled(
+    cell: nn.RNNCellBase, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray | None
+) -> nn.RNNCellBase:
+    """Put weights into a cell. Where Keras has one bias, torch's second is zero and not trained."""
+    fill(cell.weight_ih, kernel.T, "the kernel of the hidden cell")
+    fill(cell.weight_hh, recurrent.T, "the recurrent kernel of the hidden cell")
+    if bias is not None:
+        fill(cell.bias_ih, bias[0] if bias.ndim == 2 else bias, "the bias of the hidden cell")
+        second = bias[1] if bias.ndim == 2 else np.zeros(len(bias), bias.dtype)
+        fill(cell.bias_hh, second, "the bias of the hidden cell")
+        cell.bias_hh.requires_grad_(bias.ndim == 2)
+    return cell
+
+
+def fill(parameter: Tensor, values: np.ndarray | None, name: str) -> None:
+    """Put values into a parameter, and see that they are as many."""
+    if values is None:
+        return
+    if tuple(parameter.shape) != values.shape:
+        shapes = f"{values.shape[::-1]}: expected {tuple(parameter.shape)[::-1]}"
+        raise ValueError(f"{name} has shape {shapes}")
+    parameter.data = torch.from_numpy(np.ascontiguousarray(values))

@@ -1,0 +1,272 @@
+"""`from_keras`: layers of keras-lmu as layers of ours."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+import linrec
+from lmu.initializers import KERAS_LMU
+from lmu.keras.cells import HIDDEN, dense, fill
+from lmu.keras.files import (
+    KerasFile,
+    KerasLayer,
+    base_name,
+    damage_named,
+    read,
+    read_config,
+)
+from lmu.layers import LMU
+from lmu.legendre import delay_system
+
+# The options of keras-lmu that say what a layer computes, and what they are unless given.
+DEFAULTS: dict[str, Any] = {
+    "hidden_cell": None,
+    "trainable_theta": False,
+    "hidden_to_memory": False,
+    "memory_to_memory": False,
+    "input_to_hidden": False,
+    "discretizer": "zoh",
+    "kernel_initializer": "glorot_uniform",
+    "use_bias": False,
+    "dropout": 0,
+    "recurrent_dropout": 0,
+}
+NEEDED = ("memory_d", "order", "theta")
+
+# Those that say how weights begin or are punished, how a layer is called, or how it is computed.
+PASSED_OVER = {
+    "name", "trainable", "dtype", "seed", "input_d", "registered_name", "build_config",
+    "return_sequences", "return_state", "stateful", "unroll", "time_major", "zero_output_for_mask",
+    "conv_mode", "truncate_ir",
+    "recurrent_initializer", "bias_initializer",
+    "kernel_regularizer", "recurrent_regularizer", "bias_regularizer",
+}  # fmt: skip
+
+
+def from_keras(
+    path: str | PathLike[str],
+    *,
+    layer: str | None = None,
+    config: Mapping[str, Any] | str | PathLike[str] | None = None,
+    **options: Any,
+) -> Any:
+    """Make a layer of a file of keras-lmu, with the same outputs.
+
+    Neither TensorFlow nor Keras is needed, and nothing in the file is executed. `LMU`,
+    `LMUFeedforward` and `RNN(LMUCell)` all become `lmu.LMU`, which runs in parallel over time what
+    can run so, and one step at a time by `step`. `return_sequences=False` is its `final`.
+
+    Args:
+        path: a `.keras` archive, a legacy `.h5` model, or weights, `.weights.h5` or `.h5`.
+        layer: the name of one layer; a `Dense` layer can be had by its name, too. None: all of
+            keras-lmu.
+        config: for a file that holds weights alone, the configuration of its model: a `.keras` or
+            JSON file, or a dictionary as `json.loads(model.to_json())` returns it.
+        options: for such a file in place of `config`, the options of the one layer as keras-lmu
+            names them, `memory_d`, `order`, `theta` and those that differ from keras-lmu's
+            defaults. `hidden_cell` is a class's name, such as "LSTMCell", or a dictionary
+            `{"class_name": ..., "config": {...}}`.
+
+    Returns:
+        An `lmu.LMU`; a dictionary of them by name where the file has several layers. With `layer`
+        that layer, a `Dense` as `nn.Linear`, followed by its activation in an `nn.Sequential`.
+
+    Raises:
+        ValueError: a damaged file, a file of other layers, options that do not fit the weights, or
+            what has no equal here, such as `go_backwards`. The message names the file.
+        ModuleNotFoundError: h5py is missing: `pip install 'linrec[keras]'`.
+
+    Numerical error: keras-lmu discretises in single precision, and here that is done in double.
+    Outputs of 200 steps agree to 1e-5. Two things are not copied. Without a static number of steps
+    keras-lmu cuts the memory's response after int(5 theta) steps, and with `conv_mode="raw"` where
+    less than `truncate_ir` of it is left; here the memory is never cut.
+
+    Example:
+        >>> import torch, lmu
+        >>> layer = lmu.from_keras("model.keras")  # doctest: +SKIP
+        >>> outputs, state = layer(torch.randn(8, 200, 3))  # doctest: +SKIP
+        >>> layer = lmu.from_keras(
+        ...     "model.weights.h5", memory_d=2, order=6, theta=40, hidden_cell="LSTMCell"
+        ... )  # doctest: +SKIP
+    """
+    path = Path(path)
+    if config is not None and options:
+        raise ValueError(f"{path}: got `config` and {sorted(options)}: expected one of the two.")
+    described: Mapping[str, Any] | None = None
+    if isinstance(config, Mapping):
+        described = config
+    elif config is not None:
+        with damage_named(Path(config)):
+            described = read_config(Path(config))
+    with damage_named(path):
+        if described is not None and base_name(described) in ("LMU", "LMUFeedforward", "LMUCell"):
+            described = described["config"]
+        if described is not None and "class_name" not in described:
+            described, options = None, dict(described)
+        file = read(path, described)
+        chosen = chosen_layers(file, layer)
+        if options:
+            if any(each.config is not None for each in file.layers):
+                raise ValueError(
+                    f"it says itself what its layers are, and got {sorted(options)}: expected no "
+                    "options"
+                )
+            if len(chosen) > 1:
+                raise ValueError(f"its layers are {names(chosen)}: pass one as `layer`")
+        made = {each.name: converted(each, options, file.keras_2) for each in chosen}
+    return made if len(made) > 1 else next(iter(made.values()))
+
+
+def chosen_layers(file: KerasFile, name: str | None) -> Sequence[KerasLayer]:
+    """Find the layer of a name, or else all of keras-lmu."""
+    if name is None:
+        chosen = [each for each in file.layers if is_lmu(each)]
+        if not chosen:
+            raise ValueError(f"it has no layer of keras-lmu, but {names(file.layers) or 'none'}")
+        return chosen
+    chosen = [each for each in file.layers if each.name == name]
+    if not chosen:
+        raise ValueError(f"it has no layer `{name}`: expected one of {names(file.layers)}")
+    if not (is_lmu(chosen[0]) or chosen[0].kind == "Dense"):
+        raise ValueError(
+            f"its layer `{name}` is a {chosen[0].kind}: expected LMU, LMUFeedforward, RNN(LMUCell) "
+            "or Dense"
+        )
+    return chosen[:1]
+
+
+def names(layers: Sequence[KerasLayer]) -> str:
+    """List layers for a message."""
+    return ", ".join(f"`{each.name}` ({each.kind})" for each in layers)
+
+
+def is_lmu(layer: KerasLayer) -> bool:
+    """Whether a layer is of keras-lmu."""
+    if layer.kind == "RNN" and layer.config is not None:
+        return base_name(layer.config.get("cell") or {}) == "LMUCell"
+    return layer.kind in ("LMU", "LMUFeedforward", "RNN")
+
+
+def converted(layer: KerasLayer, options: Mapping[str, Any], keras_2: bool) -> nn.Module:
+    """Make one layer."""
+    try:
+        if layer.kind == "Dense":
+            return dense(layer.config or {}, layer.own, keras_2)
+        return unit(layer, settings_of(layer, options), keras_2)
+    except ValueError as error:
+        raise ValueError(f"layer `{layer.name}`: {error}") from error
+
+
+def settings_of(layer: KerasLayer, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the options of a layer, and refuse what changes outputs and is not known."""
+    config = options if layer.config is None else layer.config
+    if layer.kind == "RNN" and layer.config is not None:
+        if layer.config.get("go_backwards"):
+            raise ValueError(
+                "go_backwards=True is not known here: expected False. Flip the inputs in time"
+            )
+        config = layer.config["cell"]["config"]
+    unknown = sorted(set(config) - set(DEFAULTS) - set(NEEDED) - PASSED_OVER)
+    if unknown:
+        raise ValueError(f"the options {unknown} are not those of keras-lmu")
+    missing = [name for name in NEEDED if name not in config]
+    if missing:
+        raise ValueError(
+            f"the options {missing} are missing: a file of weights does not say them. Pass them, "
+            "or the model's configuration as `config`"
+        )
+    return {**DEFAULTS, **config}
+
+
+def unit(layer: KerasLayer, settings: Mapping[str, Any], keras_2: bool) -> LMU:
+    """Make an `LMU` of the options and variables of one of keras-lmu."""
+    to_memory, of_memory = settings["hidden_to_memory"], settings["memory_to_memory"]
+    trained, biased = settings["trainable_theta"], settings["use_bias"]
+    projected = settings["kernel_initializer"] is not None
+    wanted = ["kernel"] * projected + ["bias"] * biased + ["theta_inv"] * trained
+    wanted += ["recurrent_kernel"] * of_memory
+    if len(layer.own) != len(wanted):
+        raise ValueError(
+            f"it has {len(layer.own)} variables of shapes {[w.shape for w in layer.own]}: expected "
+            f"{len(wanted)}, {wanted}, by its options use_bias={biased}, "
+            f"trainable_theta={trained}, memory_to_memory={of_memory} and kernel_initializer="
+            f"{settings['kernel_initializer']!r}"
+        )
+    held = dict(zip(wanted, layer.own, strict=True))
+    memory_d, order = settings["memory_d"], settings["order"]
+    hidden, units = hidden_cell(settings["hidden_cell"], layer.hidden, keras_2)
+    told = units if to_memory else 0
+    kernel = held.get("kernel")
+    if kernel is None:
+        # The memory is then told of x, and of h after it, as they are.
+        kernel = np.eye(memory_d, dtype=np.float32)
+    if kernel.ndim != 2 or kernel.shape[1] != memory_d or kernel.shape[0] <= told:
+        raise ValueError(
+            f"the kernel has shape {kernel.shape}: expected (inputs + {told}, {memory_d}), with "
+            f"memory_d={memory_d} and hidden_to_memory={to_memory}"
+        )
+    theta = 1 / float(held["theta_inv"].squeeze()) if trained else float(settings["theta"])
+    input_size = len(kernel) - told
+    plain = not (projected or biased or to_memory)
+    made = LMU(
+        input_size,
+        memory_d,
+        order,
+        theta,
+        hidden,
+        hidden_to_memory=to_memory,
+        memory_to_memory=of_memory,
+        input_to_hidden=settings["input_to_hidden"],
+        input_projection=not plain,
+        bias=biased,
+        trainable_theta=trained,
+        discretizer=settings["discretizer"],
+        dropout=settings["dropout"],
+        recurrent_dropout=settings["recurrent_dropout"],
+        initializers=KERAS_LMU,
+    )
+    for connection, values, name in (
+        (made.input_to_memory, kernel[:input_size], "kernel"),
+        (made.hidden_to_memory, kernel[input_size:], "kernel"),
+        (made.memory_to_memory, held.get("recurrent_kernel"), "recurrent_kernel"),
+    ):
+        if connection is not None:
+            fill(connection.weight, None if values is None else values.T, f"the {name}")
+            connection.weight.requires_grad_(projected or name != "kernel")
+    if biased and made.input_to_memory is not None:
+        fill(made.input_to_memory.bias, held["bias"], "the bias")
+    if any(values.dtype == np.float64 for values in (*layer.own, *layer.hidden)):
+        made.double()
+        if not trained:  # not by way of float32
+            discrete = linrec.discretize(delay_system(order, theta), method=settings["discretizer"])
+            assert discrete.B is not None
+            made.memory.A, made.memory.B = discrete.A.to_dense(), discrete.B
+    return made
+
+
+def hidden_cell(
+    setting: Any, weights: Sequence[np.ndarray], keras_2: bool
+) -> tuple[nn.Module | None, int]:
+    """Make a hidden cell, and say how many units it has."""
+    if setting is None:
+        if weights:
+            raise ValueError(
+                f"its hidden cell has {len(weights)} variables: expected none with "
+                "hidden_cell=None. Pass `hidden_cell`"
+            )
+        return None, 0
+    record: Mapping[str, Any]
+    record = {"class_name": setting} if isinstance(setting, str) else setting
+    kind = base_name(record)
+    if kind not in HIDDEN:
+        raise ValueError(f"the hidden cell {kind} is not known here: expected {', '.join(HIDDEN)}")
+    settings = record.get("config") or {}
+    module = HIDDEN[kind](settings, weights, keras_2)
+    units = len(weights[0].T) if kind == "Dense" else len(weights[1])
+    if settings.get("units", units) != units:
+        raise ValueError(f"its hidden cell has {units} units: expected {settings['units']}")
+    return module, units
