@@ -148,8 +148,8 @@ def write_positional(
                 put(inside, "delay", {})
                 put(f"{inside}/cell", "delay_cell", {})
             if case.hidden:
-                put(f"{at}/cell/hidden_cell" if case.kind == "RNN" else f"{at}/hidden_cell", "inner",
-                    case.inner)  # fmt: skip
+                inside = f"{at}/cell" if case.kind == "RNN" else at
+                put(f"{inside}/hidden_cell", "inner", case.inner)
         put("layers/dense", "readout", after)
         put("layers/input_layer", "start", {})
 
@@ -178,7 +178,7 @@ def write_named(
 
 
 def outputs(case: Case, x: np.ndarray) -> np.ndarray:
-    """Compute all steps for `x (batch, time, inputs)` in double precision, as keras-lmu documents."""
+    """Compute all steps for `x (batch, time, inputs)` in double precision, from the equations."""
     c, w = case.config, {name: value.astype(np.float64) for name, value in case.own.items()}
     order, channels = c["order"], c["memory_d"]
     i, j = np.arange(order)[:, None], np.arange(order)[None, :]
