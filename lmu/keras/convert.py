@@ -85,6 +85,10 @@ def from_keras(
     keras-lmu cuts the memory's response after int(5 theta) steps, and with `conv_mode="raw"` where
     less than `truncate_ir` of it is left; here the memory is never cut.
 
+    A `.keras` archive has checksums, so that damage is found. Plain HDF5 has none: changed numbers
+    are not noticed, and libhdf5 may crash or never return where its own tables are damaged. Read
+    files of unknown origin in a process of their own.
+
     Example:
         >>> import torch, lmu
         >>> layer = lmu.from_keras("model.keras")  # doctest: +SKIP
