@@ -308,7 +308,7 @@ def test_a_link_to_another_file_is_not_followed(tmp_path: Path) -> None:
 def test_damaged_files_are_named(ending: str, tmp_path: Path) -> None:
     """Cut short anywhere, or with bytes overwritten: a layer, or an error with the file's name.
 
-    Only archives have checksums: of overwritten bytes in plain HDF5, libhdf5 itself may never return.
+    Only archives have checksums: libhdf5 may never return from plain HDF5 that is overwritten.
     """
     case = Case("LMU", "LSTMCell", options={"hidden_to_memory": True})
     options = given(case) if ending == ".weights.h5" else {}
