@@ -49,10 +49,10 @@ class Start(NamedTuple):
 
 def gradients(trial: Trial) -> Comparisons:
     """Both forms have the same gradient in inputs, initial state and every parameter."""
+    if not is_differentiable(trial):
+        return
     module, start = trial.module, started(trial.module, trial.inputs)
     results = [drawn_sum(form, module, start) for _, form in FORMS]
-    if not any(each.requires_grad for each in results):
-        return  # what is not computed by torch has no gradients to compare
     mine, theirs = (gradient(each, start.leaves) for each in results)
     if any((left is None) != (right is None) for left, right in zip(mine, theirs, strict=True)):
         for left, right in zip(mine, theirs, strict=True):
@@ -77,14 +77,14 @@ def differences(trial: Trial) -> Comparisons:
     Of inputs, of the initial state and of the parameters, each group by itself. Where the module
     has a kink within the step nothing can be said: what fails has to fail at another place too.
     """
+    if not is_differentiable(trial):
+        return
     try:
         module = in_double(trial.module)
         starts = [started(module, like_double(trial.inputs, seed)) for seed in range(2)]
         sums = [[drawn_sum(form, module, start) for _, form in FORMS] for start in starts]
     except (RuntimeError, TypeError, ValueError):
         return  # it cannot be run in double precision
-    if not all(each.requires_grad for both in sums for each in both):
-        return
     # Numbers are moved in place below: all gradients are taken before.
     found = [
         [filled(gradient(each, start.leaves), start.leaves) for each in both]
@@ -158,6 +158,8 @@ def slopes(form: Form, module: nn.Module, start: Start, found: list[Tensor]) -> 
 
 def second_derivatives(trial: Trial) -> Comparisons:
     """Both forms have the same second derivatives, where there are any."""
+    if not is_differentiable(trial):
+        return
     module, given = trial.module, started(trial.module, trial.inputs)
     try:
         outputs = whole(module, given.inputs)[0]
@@ -194,6 +196,8 @@ def vmap(trial: Trial) -> Comparisons:
 
 def batched_gradients(trial: Trial) -> Comparisons:
     """Several gradients at once, of a graph used before, are those one by one, where torch can."""
+    if not is_differentiable(trial):
+        return
     start = started(trial.module, trial.inputs)
     outputs, fresh = (whole(trial.module, start.inputs, start.state)[0] for _ in range(2))
     if not outputs.requires_grad:
@@ -217,6 +221,16 @@ def batched_gradients(trial: Trial) -> Comparisons:
                 continue
             allowed = eps * size_of(single) + outputs.numel() * trial.allowed
             yield Comparison("batched gradient", mine[row], single, allowed)
+
+
+def is_differentiable(trial: Trial) -> bool:
+    """Whether torch computes any of the two forms: what others compute has no gradients."""
+    inputs = trial.inputs.detach().clone().requires_grad_()
+    return any(
+        each.requires_grad
+        for _, form in FORMS
+        for each in tensors_of(form(trial.module, inputs, None))
+    )
 
 
 def started(module: nn.Module, inputs: Tensor) -> Start:
