@@ -10,7 +10,7 @@ from linrec._checks import accumulation_dtype, common_dtype, double_dtype
 from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toeplitz
 from linrec.planner import Auto
 from linrec.systems import LinearRecurrence
-from linrec.testing.products import magnitudes, reached, split, summed
+from linrec.testing.products import Magnitudes, magnitudes, reached, split, summed
 
 
 def error_bound(
@@ -99,8 +99,12 @@ class ErrorBounds:
         self.recurrence, self.batch = recurrence, batch
         self.known: dict[Executor, Result] = {}
         self.by_kind: dict[type[Executor], tuple[Tensor, Tensor]] = {}
-        self.system = magnitudes(recurrence, self.steps)
+        self.system = self.prepared()
         self.states = exact_states(recurrence, inputs, start).abs().unsqueeze(-1)
+
+    def prepared(self) -> Magnitudes:
+        """Write out the system and its products."""
+        return magnitudes(self.recurrence, self.steps)
 
     @property
     def unit(self) -> float:
@@ -284,10 +288,14 @@ class ErrorBounds:
         """Carry an error of the initial state, `(*batch, n)`, on to outputs and final state."""
         error = error.unflatten(-1, (self.copies, -1)) if self.copies > 1 else error
         start = error[..., None, :, None].expand_as(self.start)
-        states = reached(self.system, torch.cat([start, torch.zeros_like(self.drive)], -3))
+        states = self.carried_states(start)
         outputs = states[..., 1:, :, :]
         outputs = outputs if self.system.C is None else self.system.C @ outputs
         return self.finish(outputs.squeeze(-1), states.squeeze(-1))
+
+    def carried_states(self, start: Tensor) -> Tensor:
+        """Carry an error `(*batch, 1, n, 1)` of the initial state on to all states."""
+        return reached(self.system, torch.cat([start, torch.zeros_like(self.drive)], -3))
 
     def largest(self) -> Result:
         """Bound the sizes of outputs and final state themselves."""

@@ -1,7 +1,9 @@
 """Search for cases in which an executor, a structure or a recurrence breaks its promises."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
+import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from linrec.systems import LinearRecurrence
 from linrec.testing import derivatives, operations, values
 from linrec.testing.bounds import an_executor
 from linrec.testing.case import Case, Comparison
+from linrec.testing.large import EXTENTS, Extent, large_cases
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure
 from linrec.testing.strategies import (
@@ -28,6 +31,18 @@ from linrec.testing.strategies import (
     inputs_for,
     lengths,
     recurrences,
+    structures,
+)
+
+# What is tried on large cases: the rest would take long, and shows on small ones.
+LARGE_TOO = (
+    "agreement",
+    "last step",
+    "continuation",
+    "padding",
+    "gradient in inputs",
+    "gradient in state",
+    "gradient of the final state",
 )
 
 Property = Callable[[Case, Executor], Iterator[Comparison]]
@@ -55,8 +70,10 @@ PROPERTIES: dict[str, Property] = {
     "independence": values.independence,
     "adjoint": values.adjoint_identity,
     "plans": values.plans,
+    "untouched": values.untouched,
     "gradient in inputs": derivatives.gradient_of_inputs,
     "gradient in state": derivatives.gradient_of_state,
+    "gradient of the final state": derivatives.gradient_of_final_state,
     "first derivatives": derivatives.first_differences,
     "second derivatives": derivatives.second_differences,
     "forward mode": derivatives.forward_mode,
@@ -73,10 +90,11 @@ def cases(
     draw: st.DrawFn,
     systems: st.SearchStrategy[LinearRecurrence] = recurrences(),  # noqa: B008  # a constant
     steps: st.SearchStrategy[int] = STEPS,
+    batch: st.SearchStrategy[int] | None = None,
 ) -> Case:
     """Draw a recurrence, inputs of so many steps, perhaps an initial state, perhaps lengths."""
     recurrence = draw(systems)
-    inputs = draw(inputs_for(recurrence, steps))
+    inputs = draw(inputs_for(recurrence, steps, batch))
     state = draw(initial_states_for(recurrence, tuple(inputs.shape[:-2])))
     return Case(recurrence, inputs, state, draw(lengths(inputs)))
 
@@ -84,7 +102,9 @@ def cases(
 def check_executor(
     executor: Executor,
     *,
-    steps: st.SearchStrategy[int] = MANY_STEPS,
+    steps: st.SearchStrategy[int] | None = None,
+    batch: st.SearchStrategy[int] | None = None,
+    sizes: st.SearchStrategy[int] | None = None,
     examples: int = 100,
     random_seed: int = 0,
 ) -> Report:
@@ -96,8 +116,13 @@ def check_executor(
     Args:
         executor: the executor. One of your own is held to the bound of any order of additions
             and multiplications.
-        steps: draws how long sequences are. One that cuts time in pieces should be given lengths
-            of several pieces; as it is, one case in four has up to 300 steps.
+        steps: draws how long sequences are. None: up to 24 steps, in one case of four up to 300;
+            and beside them the large cases. One that cuts time in pieces of thousands should be
+            given lengths of several.
+        batch: draws how many sequences there are beside the axes of the system. None: one or two.
+        sizes: draws how many states. None: up to 5, in some 8, 16 or 40. Where none of the three
+            is given, one case in six is large: up to 4,096 steps, 140 states, or 300 sequences,
+            powers of two among them, and numbers of 10⁶.
         examples: how many cases are tried.
         random_seed: where the search begins; the same seed tries the same cases in the same
             program. (Hypothesis also draws constants that it finds in the modules that are loaded.)
@@ -116,7 +141,23 @@ def check_executor(
         >>> max(report.shares.values()) <= 1
         True
     """
-    return search(cases(steps=steps), [executor], examples, random_seed).raise_first()
+    drawn, large = drawn_for(steps, batch, sizes, examples)
+    return search(drawn, [executor], examples, random_seed, large=large).raise_first()
+
+
+def drawn_for(
+    steps: st.SearchStrategy[int] | None,
+    batch: st.SearchStrategy[int] | None,
+    sizes: st.SearchStrategy[int] | None,
+    examples: int,
+    dtypes: st.SearchStrategy[torch.dtype] | None = None,
+) -> tuple[st.SearchStrategy[Case], tuple[Extent, ...]]:
+    """What an executor is tried on: cases, and the extents of large ones where nothing is said."""
+    given = {"sizes": sizes, "dtypes": dtypes}
+    transitions = structures(**{name: each for name, each in given.items() if each is not None})
+    drawn = cases(recurrences(transitions), steps or MANY_STEPS, batch)
+    free = steps is None and batch is None and sizes is None and dtypes is None
+    return drawn, EXTENTS[: math.ceil(examples / 6)] if free else ()
 
 
 def check_recurrence(
@@ -124,6 +165,7 @@ def check_recurrence(
     *,
     executors: Iterable[Executor] = EXECUTORS,
     steps: st.SearchStrategy[int] = STEPS,
+    batch: st.SearchStrategy[int] | None = None,
     examples: int = 100,
     random_seed: int = 0,
 ) -> Report:
@@ -133,6 +175,7 @@ def check_recurrence(
         recurrence: the system.
         executors: who is to agree; those that cannot run it are left out.
         steps: draws how long sequences are; up to 24 steps.
+        batch: draws how many sequences there are beside the axes of the system. None: one or two.
         examples: how many cases are tried.
         random_seed: where the search begins.
 
@@ -155,7 +198,7 @@ def check_recurrence(
             f"`recurrence` is {recurrence!r}: expected a `LinearRecurrence`. Of a `StateSpace`, "
             "`linrec.discretize(system, dt)` makes one."
         )
-    found = search(cases(st.just(recurrence), steps), executors, examples, random_seed)
+    found = search(cases(st.just(recurrence), steps, batch), executors, examples, random_seed)
     return found.raise_first()
 
 
@@ -266,10 +309,14 @@ def search(
     random_seed: int,
     properties: dict[str, Property] = PROPERTIES,
     *,
+    large: Iterable[Extent] = (),
     most_failures: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Try cases on every executor and property; what fails is shrunk and then left out."""
+    """Try cases on every executor and property; what fails is shrunk and then left out.
+
+    After them one case of each large extent is tried, on the properties that show there.
+    """
     listed = executors if isinstance(executors, Iterable) else [executors]
     executors = [an_executor(each) for each in listed]
     report = Report()
@@ -278,15 +325,23 @@ def search(
     def attempt(pair: tuple[str, Executor], case: Case) -> None:
         name, executor = pair
         if executor.why_not(case.recurrence, case.steps) is None:
+            sequences = math.prod(case.inputs.shape[:-2])
+            states = case.recurrence.A.state_size
+            report.see(steps=case.steps, states=states, sequences=sequences)
             report.note(name, executor, hold(name, properties[name], executor, case))
 
-    def tried(number: int) -> Pairs:
+    def small(number: int) -> Pairs:
         return [pair for pair in pairs if number % SELDOM == 1 or pair[0] not in DEAR]
 
-    while pairs and len(report.failures) < most_failures:
-        failed = smallest_failure(cases, tried, attempt, examples, random_seed, progress)
-        if failed is None:
-            break
-        report.fail(*failed)
-        pairs.remove(failed[0])
+    def wide(number: int) -> Pairs:
+        return [pair for pair in pairs if pair[0] in LARGE_TOO]
+
+    rounds = [(cases, small, examples), *((large_cases(extent), wide, 1) for extent in large)]
+    for drawn, tried, count in rounds:
+        while pairs and len(report.failures) < most_failures:
+            failed = smallest_failure(drawn, tried, attempt, count, random_seed, progress)
+            if failed is None:
+                break
+            report.fail(*failed)
+            pairs.remove(failed[0])
     return report

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 
-from linrec.executors import Executor, Result
+from linrec.executors import AssociativeScan, Executor, Result
 from linrec.response import adjoint
 from linrec.run import run
+from linrec.systems import LinearRecurrence
 from linrec.testing.case import Case, Comparison, like
 from linrec.testing.values import WIDE
 
@@ -52,6 +53,28 @@ def gradient_of_state(case: Case, executor: Executor) -> Comparisons:
     sizes = silent.bounds.largest().outputs
     allowed = (v.abs() * (2 * silent.allowed(executor).outputs + terms * sizes)).sum()
     yield Comparison("gradient in the initial state", left, products.sum(), allowed)
+
+
+def gradient_of_final_state(case: Case, executor: Executor) -> Comparisons:
+    """The gradient of ⟨x_T, w⟩ in the inputs is the adjoint of the states, fed w at the end."""
+    rest, one = case.at_rest, case.recurrence
+    w = like(rest.truth.final_state.to(case.inputs.dtype))
+    if not case.steps:
+        return
+    inputs = case.inputs.expand(*w.shape[:-1], -1, -1).detach().clone().requires_grad_()
+    found = gradient(rest.with_inputs(inputs).run(executor).final_state, w, inputs)
+
+    def back() -> Case:
+        states = LinearRecurrence(one.A, one.B, copies=one.copies)
+        last = torch.zeros(*w.shape[:-1], case.steps - 1, w.shape[-1], dtype=w.dtype)
+        return Case(adjoint(states), torch.cat([w.unsqueeze(-2), last], -2))
+
+    adjoints = case.variant("from the final state", back)
+    # States at the end are reached by powers, whatever the executor does for the outputs.
+    limits = [adjoints.allowed(each).outputs for each in (executor, AssociativeScan())]
+    allowed = torch.maximum(*limits).flip(-2)
+    truth = adjoints.truth.outputs.flip(-2)
+    yield Comparison("gradient of the final state in the inputs", found, truth, allowed)
 
 
 def first_differences(case: Case, executor: Executor) -> Comparisons:

@@ -76,17 +76,23 @@ def exact_reference(
     outputs, states = np.zeros((*batch, steps, copies * p), kind), np.array(x, kind)
     work = math.prod(batch) * copies * steps * steps * (n * (n + m) + p * (n + m))
     finite = all(np.isfinite(array).all() for array in (*system, x))
-    for row in np.ndindex(*batch):
-        end = int(ends[row])
-        own = Matrices(*(matrix[row][:end] for matrix in system))
-        exactly = work <= EXACT and finite and np.isfinite(u[row][:end]).all()
-        loop = rational_loop if exactly else wide_loop
-        for copy in range(copies):
-            now = u[row][:end, copy * m : (copy + 1) * m]
-            mine = slice(copy * n, (copy + 1) * n)
-            read, state = loop(own, now, x[row][mine])
-            outputs[row][:end, copy * p : (copy + 1) * p] = read
-            states[row][mine] = state
+    exactly = work <= EXACT and finite
+    for copy in range(copies):
+        now, mine = slice(copy * m, (copy + 1) * m), slice(copy * n, (copy + 1) * n)
+        read = slice(copy * p, (copy + 1) * p)
+        if not exactly:
+            result = wide_loop(system, u[..., now], x[..., mine], ends)
+            outputs[..., read], states[..., mine] = result
+            continue
+        for row in np.ndindex(*batch):
+            end = int(ends[row])
+            own = Matrices(*(matrix[row][:end] for matrix in system))
+            given = u[row][:end, now], x[row][mine]
+            if np.isfinite(given[0]).all():
+                outputs[row][:end, read], states[row][mine] = rational_loop(own, *given)
+            else:
+                result = wide_loop(own, *given, np.array(end))
+                outputs[row][:end, read], states[row][mine] = result
     return Result(torch.from_numpy(outputs), torch.from_numpy(states))
 
 
@@ -123,14 +129,21 @@ def numbers(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().resolve_conj().to(double_dtype(tensor.dtype)).numpy()
 
 
-def wide_loop(system: Matrices, u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Run one sequence in numpy's widest numbers."""
+def wide_loop(
+    system: Matrices, u: np.ndarray, x: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run sequences `(*batch, time, m)` in numpy's widest numbers, each to its own end."""
+    widest = np.longdouble(1)
+    kind = np.result_type(*system, u, x, widest)
+    steps, x = u.shape[-2], x.astype(kind)
+    outputs = np.zeros((*u.shape[:-1], system.C.shape[-2]), kind)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is the caller's to see
-        A, B, C, D, u, x = (array * np.longdouble(1) for array in (*system, u, x))
-        outputs = np.zeros((len(u), C.shape[-2]), np.result_type(C, D, u, x))
-        for t in range(len(u)):
-            x = A[t] @ x + B[t] @ u[t]
-            outputs[t] = C[t] @ x + D[t] @ u[t]
+        for t in range(steps):
+            A, B, C, D = (matrix[..., t, :, :].astype(kind) for matrix in system)
+            now, own = u[..., t, :, None].astype(kind), (t < ends)[..., None]
+            after = (A @ x[..., None] + B @ now)[..., 0]
+            read = (C @ after[..., None] + D @ now)[..., 0]
+            x, outputs[..., t, :] = np.where(own, after, x), np.where(own, read, 0)
     return outputs, x
 
 

@@ -207,12 +207,14 @@ def inputs_for(
     draw: st.DrawFn,
     recurrence: LinearRecurrence,
     lengths: st.SearchStrategy[int] = STEPS,
+    sequences: st.SearchStrategy[int] | None = None,
 ) -> Tensor:
     """Draw inputs `(*batch, time, m)` for a recurrence, of its dtype; also of no steps.
 
     Args:
         recurrence: what they are for; a varying one says itself how many steps there are.
         lengths: the number of steps otherwise.
+        sequences: how many there are beside the axes of the system. None: one or two.
 
     Returns:
         A strategy.
@@ -228,7 +230,9 @@ def inputs_for(
         >>> test_mean()
     """
     steps = draw(lengths) if recurrence.steps is None else recurrence.steps
-    batch = (*draw(st.sampled_from(((), (), (2,), (1,)))), *recurrence.batch_shape)
+    few = st.sampled_from(((), (), (2,), (1,)))
+    beside = draw(few if sequences is None else sequences.map(lambda count: (count,)))
+    batch = (*beside, *recurrence.batch_shape)
     return draw(tensors((*batch, steps, recurrence.input_size), recurrence.dtype))
 
 

@@ -192,6 +192,18 @@ def plans(case: Case, executor: Executor) -> Comparisons:
     yield same("a plan made for another recurrence", "taken", "refused")
 
 
+def untouched(case: Case, executor: Executor) -> Comparisons:
+    """A run leaves its inputs, the caller's state and the system as they were."""
+    given = {"the inputs": case.inputs, "the initial state": case.initial_state}
+    given |= {f"leaf {name}": leaf for name, leaf in case.recurrence.leaves().items()}
+    kept = {name: each.clone() for name, each in given.items() if each is not None}
+    run(case.recurrence, case.inputs, case.initial_state, lengths=case.lengths, executor=executor)
+    for name, before in kept.items():
+        after = given[name]
+        assert after is not None
+        yield Comparison(f"{name} after a run", after, before, 0.0)
+
+
 def same(what: str, got: object, expected: object) -> Comparison:
     """Compare two things that are no numbers."""
     text = f"{what} ({got}, expected {expected})" if got != expected else what

@@ -9,6 +9,7 @@ import torch
 import linrec
 import lmu
 from linrec.testing import EXECUTORS, check_executor, check_module
+from linrec.testing.check import PROPERTIES as EVERY
 from linrec.testing.check import cases, search
 from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.operations import PROPERTIES
@@ -29,7 +30,7 @@ MODULES: dict[str, Callable[[], torch.nn.Module]] = {
 @pytest.mark.parametrize("executor", EXECUTORS, ids=str)
 def test_an_executor_keeps_its_promises(executor: linrec.Executor) -> None:
     report = check_executor(executor, examples=EXAMPLES)
-    assert len(report.properties) == 17
+    assert report.properties == list(EVERY)
     assert max(report.shares.values()) > 0  # some of a bound is used: there was something to see
 
 

@@ -1,0 +1,79 @@
+"""Cases of a size at which executors go wrong that are right on small ones."""
+
+from typing import NamedTuple
+
+import torch
+from hypothesis import strategies as st
+
+from linrec._checks import double_dtype
+from linrec.structures import Dense, Diagonal, Structure
+from linrec.systems import LinearRecurrence
+from linrec.testing.case import Case
+from linrec.testing.matrices import KINDS
+from linrec.testing.strategies import DTYPES, normal
+
+FEW, ONE = st.integers(2, 4), st.just(1)
+
+
+class Extent(NamedTuple):
+    """How large a case is.
+
+    Attributes:
+        steps: draws T.
+        sizes: draws n.
+        batch: draws the number of sequences.
+        scale: how large inputs are.
+    """
+
+    steps: st.SearchStrategy[int]
+    sizes: st.SearchStrategy[int] = FEW
+    batch: st.SearchStrategy[int] = ONE
+    scale: float = 1.0
+
+
+# The most telling first: of a short search only those are tried. Powers of two each by itself.
+EXTENTS: tuple[Extent, ...] = (
+    Extent(st.integers(1100, 2500)),
+    Extent(st.integers(5, 40), sizes=st.integers(17, 64)),
+    Extent(st.integers(2, 12), batch=st.integers(70, 300)),
+    Extent(st.just(256)),
+    Extent(st.integers(5, 40), scale=2.0**20),
+    Extent(st.just(1024)),
+    Extent(st.just(64)),
+    Extent(st.integers(5, 20), sizes=st.integers(65, 140)),
+    *(Extent(st.just(2**power)) for power in (7, 9, 5, 11, 4, 12, 3)),
+    Extent(st.integers(300, 1100)),
+    Extent(st.integers(40, 300), sizes=st.sampled_from((8, 16, 32)), batch=st.integers(2, 8)),
+    Extent(st.integers(2, 12), batch=st.sampled_from((64, 128, 256))),
+)
+
+
+@st.composite
+def large_cases(draw: st.DrawFn, extent: Extent) -> Case:
+    """Draw a case of some extent: of normal numbers, and of matrices whose powers stay small.
+
+    Row sums of |A| are one at most, so that a bound is found in one pass: permutations, diagonals
+    that forget slowly, contractions.
+    """
+    steps, n, batch = draw(extent.steps), draw(extent.sizes), draw(extent.batch)
+    dtype, seed = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 2**31 - 1))
+    A = transition(draw(st.sampled_from(("shift", "diagonal", "stable"))), n, dtype, seed)
+    B = normal((n, 2), dtype, seed + 1) if draw(st.booleans()) or n > 16 else None
+    C = normal((2, n), dtype, seed + 2) if draw(st.booleans()) else None
+    recurrence = LinearRecurrence(A, B, C)
+    axes = (batch,) if batch > 1 else ()
+    inputs = extent.scale * normal((*axes, steps, recurrence.input_size), dtype, seed + 3)
+    state = normal((*axes, n), dtype, seed + 4) if draw(st.booleans()) else None
+    lengths = None
+    if batch > 1 and draw(st.booleans()):
+        lengths = torch.arange(batch) * 7 % (steps + 1)
+    return Case(recurrence, inputs, state, lengths)
+
+
+def transition(kind: str, n: int, dtype: torch.dtype, seed: int) -> Structure:
+    """Make a transition of n states whose memory is long, or not."""
+    numbers = normal((n, n), double_dtype(dtype), seed)
+    if kind == "diagonal":
+        sizes = 1 - torch.logspace(-5, 0, n + 1, dtype=torch.float64)[:n]
+        return Diagonal((numbers[0].sgn() * sizes).to(dtype))
+    return Dense(KINDS[kind](numbers).to(dtype))

@@ -1,0 +1,92 @@
+"""Error bounds of long and wide runs: looser ones, whose cost grows with the steps alone."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from linrec.testing.bounds import ErrorBounds
+from linrec.testing.products import Magnitudes, magnitudes
+
+
+class LongBounds(ErrorBounds):
+    """The bounds of `ErrorBounds` with |A_t| … |A_{s+1}| in place of |A_t … A_{s+1}|.
+
+    A product of absolute values is no smaller than the absolute value of a product, however it is
+    cut, so that one recurrence of absolute values,
+
+        X_t = |A_t| X_{t-1} + |B_t| |u_t|,
+
+    bounds all states and all intermediate results, G included: X_t ≥ |A|^{t-r} X_r. It takes T n²
+    multiplications. Where powers of |A| grow and those of A do not, it says little: what is drawn
+    to be run over many steps has row sums of |A| of at most one.
+    """
+
+    def prepared(self) -> Magnitudes:
+        """Write out the system; products are not needed."""
+        return magnitudes(self.recurrence, 0)
+
+    def travelled(self, sources: Tensor) -> Tensor:
+        """Run the recurrence of absolute values on `sources (*batch, time + 1, n, k)`."""
+        A, rows = self.system.A, [sources[..., 0, :, :]]
+        for t in range(1, sources.shape[-3]):
+            now = A[..., min(t, A.shape[-3]) - 1, :, :]
+            rows.append(now @ rows[-1] + sources[..., t, :, :])
+        return torch.stack(torch.broadcast_tensors(*rows), -3)
+
+    def step_by_step(self) -> Tensor:
+        """As there."""
+        local = self.system.A @ self.states[..., :-1, :, :] + self.drive
+        local = torch.cat([torch.zeros_like(self.start.expand_as(local[..., :1, :, :])), local], -3)
+        return self.unit * self.roundings * self.travelled(local)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """As there."""
+        return self.travelled(self.sources)
+
+    @cached_property
+    def most(self) -> Tensor:
+        """As there: X_t itself."""
+        return self.sizes
+
+    @cached_property
+    def forced(self) -> Tensor:
+        """What the inputs alone reach."""
+        return self.travelled(torch.cat([torch.zeros_like(self.start), self.drive], -3))
+
+    @cached_property
+    def free_motion(self) -> Tensor:
+        """As there."""
+        free = self.travelled(torch.cat([self.start, torch.zeros_like(self.drive)], -3))
+        return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * free
+
+    def convolved(self, weights: Tensor | None) -> Tensor:
+        """As there; weights grow, and the last stands for all."""
+        if weights is None:
+            return self.forced
+        return torch.cat([weights.new_zeros(1), weights])[:, None, None] * self.forced
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """|A|^k |B| for k < T."""
+        B, n = self.system.B, self.n
+        now = torch.eye(n, dtype=torch.float64).expand(*self.start.shape[:-3], n, n)
+        now = now if B is None else now @ B[..., 0, :, :]
+        rows = []
+        for _ in range(self.steps):
+            rows.append(now)
+            now = self.system.A[..., 0, :, :] @ now
+        return torch.stack(rows, -3)
+
+    @cached_property
+    def underflow(self) -> Tensor:
+        """As there."""
+        limits = torch.finfo(self.dtype)
+        ones = self.travelled(torch.ones_like(self.sources))
+        spoiled = bool((torch.maximum(ones, self.sizes) > limits.max / 4).any())
+        return ones * (torch.inf if spoiled else limits.tiny * self.roundings)
+
+    def carried_states(self, start: Tensor) -> Tensor:
+        """Carry an error of the initial state on."""
+        return self.travelled(torch.cat([start, torch.zeros_like(self.drive)], -3))
