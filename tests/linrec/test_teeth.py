@@ -10,11 +10,12 @@ from torch import Tensor
 import linrec
 import lmu
 from linrec.testing import Disagreement, check_module, recurrences, shrink
-from linrec.testing.check import PROPERTIES, cases, search
+from linrec.testing.check import PROPERTIES, cases, drawn_for, search
 from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.modules import search_module
 from linrec.testing.operations import PROPERTIES as OPERATIONS
 from tests.linrec.deliberate_bugs import BUGS, Bug, patched
+from tests.linrec.wrong_executors import WRONG as WRONG_EXECUTORS
 from tests.linrec.wrong_modules import WRONG, Leaky
 
 SOUND, BROKEN = 60, 600  # the latter ends with the first failure
@@ -217,3 +218,14 @@ def test_a_wrong_module_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         others = set(MODULE_PROPERTIES) - {property}
         found = search_module(wrong(), None, 15, 0, without=others).failures
         assert found and found[0].property == property
+
+
+@pytest.mark.parametrize("name", WRONG_EXECUTORS)
+def test_an_executor_right_on_small_cases_is_found(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shrink, "ATTEMPTS", 5)
+    executor, property = WRONG_EXECUTORS[name]
+    drawn, large = drawn_for(None, None, None, 60)
+    found = search(drawn, [executor], 60, 0, {property: PROPERTIES[property]}, large=large)
+    assert found.failures and found.failures[0].property == property

@@ -1,0 +1,154 @@
+"""Executors that are right on small cases, or in their outputs alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import linrec
+from linrec import LinearRecurrence, Recurrent, Result
+from tests.linrec.deliberate_bugs import Distorted
+from tests.linrec.wrong_modules import InBackward
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Spoiled(linrec.Executor):
+    """Runs step by step; outputs, final state or inputs are changed, where a condition holds."""
+
+    outputs: Change = lambda y: y
+    state: Change = lambda x: x
+    inputs: Change = lambda u: u
+    when: Callable[[LinearRecurrence, Tensor], bool] = lambda recurrence, inputs: True
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        if not self.when(recurrence, inputs):
+            return Recurrent().execute(recurrence, plan, inputs, state)
+        result = Recurrent().execute(recurrence, plan, self.inputs(inputs), state)
+        return Result(self.outputs(result.outputs), self.state(result.final_state))
+
+    def cost(self, work: linrec.Workload) -> linrec.Cost:
+        return Recurrent().cost(work)
+
+
+@dataclass(frozen=True)
+class Pieces(Distorted):
+    """Runs in pieces; what is carried from one to the next is changed."""
+
+    carry: Change = torch.zeros_like
+    size: int = 64
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        if recurrence.varying:
+            return Recurrent().execute(recurrence, plan, inputs, state)
+        outputs = []
+        for number, piece in enumerate(inputs.split(self.size, -2)):
+            start = state if not number or state is None else self.carry(state)
+            result = Recurrent().execute(recurrence, plan, piece, start)
+            outputs.append(result.outputs)
+            state = result.final_state
+        return Result(torch.cat(outputs, -2), result.final_state)  # type: ignore[possibly-unbound]  # one piece at least
+
+
+def backwards(change: Change) -> Change:
+    """The same numbers, whose gradient is changed."""
+    return lambda x: InBackward.apply(x, change)  # type: ignore[no-any-return]
+
+
+def halved(u: Tensor) -> Tensor:
+    """Overwrite the inputs, as in place operations do."""
+    with torch.no_grad():
+        u.mul_(0.5)
+    return 2 * u
+
+
+def last_rank_alone(g: Tensor) -> Tensor:
+    """Halve the gradient but for that of the last 64 steps."""
+    early = torch.arange(g.shape[-2]).unsqueeze(-1) < g.shape[-2] - 64
+    return torch.where(early, g / 2, g)
+
+
+WRONG: dict[str, tuple[linrec.Executor, str]] = {
+    "wrong for more than 16 states": (
+        Spoiled(lambda y: 1.001 * y, when=lambda r, u: r.A.state_size > 16 and u.shape[-2] > 0),
+        "agreement",
+    ),
+    "wrong for more than 64 sequences": (
+        Spoiled(
+            lambda y: torch.cat([y[:64], y[64:].flip(0)]),
+            when=lambda r, u: u.ndim > 2 and u.shape[0] > 65,
+        ),
+        "agreement",
+    ),
+    "wrong at 256 steps": (
+        Spoiled(lambda y: y.roll(1, -2), when=lambda r, u: u.shape[-2] == 256),
+        "agreement",
+    ),
+    "wrong beyond 1,000 steps": (
+        Spoiled(lambda y: torch.cat([y[..., :1000, :], 1.01 * y[..., 1000:, :]], -2)),
+        "agreement",
+    ),
+    "not a number beyond 1,024 steps": (
+        Spoiled(lambda y: y * torch.nan, when=lambda r, u: u.shape[-2] > 1024),
+        "agreement",
+    ),
+    "clamped at 10,000": (
+        Spoiled(
+            lambda y: y if y.is_complex() else y.clamp(-1e4, 1e4),
+        ),
+        "agreement",
+    ),
+    "state restarted in every piece": (Pieces(), "agreement"),
+    "carry in half precision": (
+        Pieces(carry=lambda x: x if x.is_complex() else x.bfloat16().to(x.dtype)),
+        "agreement",
+    ),
+    "carry without a gradient": (Pieces(carry=Tensor.detach), "gradient in inputs"),
+    "complex carry without the conjugate in the backward pass": (
+        Pieces(carry=backwards(lambda g: g.conj() if g.is_complex() else g)),
+        "gradient in inputs",
+    ),
+    "gradients wrong on all but the last rank": (
+        Spoiled(inputs=backwards(last_rank_alone)),
+        "gradient in inputs",
+    ),
+    "final state without a gradient": (
+        Spoiled(state=Tensor.detach),
+        "gradient of the final state",
+    ),
+    "backward pass flips time": (
+        Spoiled(backwards(lambda g: g.flip(-2))),
+        "gradient in inputs",
+    ),
+    "backward pass flips features": (
+        Spoiled(backwards(lambda g: g.flip(-1))),
+        "gradient in inputs",
+    ),
+    "inputs overwritten": (Spoiled(inputs=halved), "untouched"),
+    "the last steps that fill no piece are left out": (
+        Spoiled(
+            lambda y: torch.cat([y[..., : len_of(y), :], 0 * y[..., len_of(y) :, :]], -2),
+            when=lambda r, u: u.shape[-2] > 32,
+        ),
+        "agreement",
+    ),
+}
+
+
+def len_of(y: Tensor) -> int:
+    """The steps that fill whole pieces of 32."""
+    return y.shape[-2] // 32 * 32
