@@ -192,14 +192,7 @@ SHARP: dict[str, Any] = {  # ordinary filters, whose companion matrices have pow
 
 @pytest.mark.parametrize("name", SHARP)
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_sharp_filters_lose_no_more_than_the_loop(
-    name: str, executor: str, request: pytest.FixtureRequest
-) -> None:
-    if executor != "recurrent":
-        # To be enabled for every executor once powers are taken in coordinates that keep them
-        # small: today squares of companion matrices cancel.
-        reason = "powers of companion matrices lose digits in all executors but the loop"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+def test_sharp_filters_lose_no_more_than_the_loop(name: str, executor: str) -> None:
     b, a = SHARP[name]()
     x = random(300, seed=1)
     truth = exactly(b, a, x)
