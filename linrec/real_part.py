@@ -19,7 +19,8 @@ def real_part(system: System) -> System:
     Each complex state becomes the two real ones Re x and Im x, each number a + ib of A the block
     [[a, -b], [b, a]], each number of B a column of two, and each number of C the row [a, -b]; D
     becomes Re D. No imaginary part of an output is computed, and the kernels of convolutions are
-    real: half the memory and less than half the products of the complex ones.
+    real. This is for convolutions (`Toeplitz`, `FFTConvolution`, `Chunked`): `AssociativeScan`
+    runs a complex diagonal elementwise and the blocks made of it as matrices, which is slower.
 
     States that stand for pairs of conjugates are read as 2 Re(C x) (S4D, S5): pass 2 C.
 

@@ -42,7 +42,7 @@ def numpy(result: Any) -> Any:
 
 
 def lfilter(b: Any, a: Any, x: Any, axis: int = -1, zi: Any = None) -> Any:
-    if handed_on(b, a, x, zi) or np.ndim(b) > 1 or np.ndim(a) > 1:  # (many filters: refused there)
+    if handed_on(b, a, x, zi):
         return scipys["lfilter"](b, a, x, axis, zi)
     answer: Any = linrec.signal.lfilter
     return numpy(answer(tensor(b), tensor(a), tensor(x), axis, tensor(zi), executor=EXECUTOR))
