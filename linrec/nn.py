@@ -9,8 +9,8 @@ from torch.nn.utils import parametrize
 
 from linrec._checks import accumulation_dtype
 from linrec.call import asks_for_gradient
+from linrec.constraints import BoundParameters, ParametricFamily
 from linrec.executors import Executor, Plan, Result
-from linrec.parametrised import Family, Parametrised
 from linrec.planner import Auto
 from linrec.run import run_kept, step
 from linrec.systems import LinearRecurrence
@@ -142,7 +142,7 @@ class PlanKeeper:
         return {"executor": self.executor, "plans": {}, "last": None}
 
 
-Shape = LinearRecurrence | Parametrised
+Shape = LinearRecurrence | BoundParameters
 
 
 class Recurrence(nn.Module):
@@ -181,7 +181,7 @@ class Recurrence(nn.Module):
 
     def __init__(
         self,
-        recurrence: LinearRecurrence | Family,
+        recurrence: LinearRecurrence | ParametricFamily,
         *,
         trainable: Collection[str] = (),
         executor: Executor = Auto(),
@@ -197,7 +197,7 @@ class Recurrence(nn.Module):
                 self.register_parameter(name, nn.Parameter(copy))
             else:
                 self.register_buffer(name, copy)
-        if isinstance(shape, Parametrised):
+        if isinstance(shape, BoundParameters):
             for name in (name for name in shape.constraints if name in trained):
                 parametrize.register_parametrization(self, name, shape.constraints[name])
         # What the tensors are put into; of a recurrence it holds no numbers.
@@ -250,9 +250,9 @@ def as_shape(recurrence: object, parameters: Mapping[Any, Any] | None) -> Shape:
     """See what a module is to be made of."""
     if isinstance(recurrence, LinearRecurrence) and parameters is None:
         return recurrence
-    parametrised = getattr(recurrence, "parametrised", None)
-    if parametrised is not None:
-        return checked(parametrised(parameters or {}))
+    bound_parameters = getattr(recurrence, "bound_parameters", None)
+    if bound_parameters is not None:
+        return checked(bound_parameters(parameters or {}))
     given = "" if parameters is None else " and `parameters` are given"
     raise TypeError(
         f"`recurrence` is of type {type(recurrence).__name__}{given}: expected a "
@@ -261,7 +261,7 @@ def as_shape(recurrence: object, parameters: Mapping[Any, Any] | None) -> Shape:
     )
 
 
-def checked(shape: Parametrised) -> Parametrised:
+def checked(shape: BoundParameters) -> BoundParameters:
     """Refuse names of parameters that a module has another use for."""
     known = {"shape", "plans", *vars(nn.Module()), *dir(Recurrence)}
     for name in shape.leaves():

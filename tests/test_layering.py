@@ -21,15 +21,15 @@ LAYERS = {
            structures.varying
            < structures
         2  systems exponential < discretize composition real_part
-        3  powers < coordinates response memories parametrised
+        3  powers < coordinates response constraints memories
         4  executors.base < executors.prepare executors.multiply < executors.kernel
            < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
         5  planner.rates < planner.choice < planner.explain < planner.auto < planner
         6  call < run
         7  symbolic.matrices pre_update
-           < symbolic.functions symbolic.parameters symbolic.program symbolic.realization
-           symbolic.signals symbolic.stability symbolic.typeset
+           < symbolic.functions symbolic.parameters symbolic.realization symbolic.signals
+           symbolic.stability symbolic.torch_lowering symbolic.typeset
            < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic

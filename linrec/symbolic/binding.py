@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, broadcast, common_dtype, double_dtype
-from linrec.parametrised import Parametrised
+from linrec.constraints import BoundParameters
 from linrec.structures import BlockDiagonal, Dense, Diagonal, Structure, Varying
 from linrec.symbolic.matrices import Matrix, block_size
 from linrec.symbolic.parameters import as_values, constraint, starting_values
-from linrec.symbolic.program import Program, compiled, number
+from linrec.symbolic.torch_lowering import TorchFunction, lower, number
 from linrec.systems import LinearRecurrence
 
 Evaluated = tuple[Structure, Tensor | None, Tensor | None, Tensor | None]
@@ -36,7 +36,7 @@ class Numerical:
     """
 
     symbols: tuple[sympy.Symbol, ...]
-    program: Program
+    program: TorchFunction
     constants: Tensor
     places: tuple[Tensor | None, ...]
     varying: bool
@@ -106,7 +106,7 @@ def numerical(
     dtype = torch.complex128 if any(isinstance(c, complex) for c in constants) else torch.float64
     return Numerical(
         names,
-        compiled(names, dynamic),
+        lower(names, dynamic),
         torch.tensor(constants, dtype=dtype),
         tuple(None if array is None else indices(array, distinct) for array in shaped),
         clock is not None,
@@ -203,7 +203,7 @@ class Bindable(ABC):
         recurrence = LinearRecurrence(A, B, C, D)
         return recurrence.to(narrowed(recurrence.dtype, given))
 
-    def parametrised(self, values: Mapping[Any, Any]) -> Parametrised:
+    def bound_parameters(self, values: Mapping[Any, Any]) -> BoundParameters:
         """Pair the system with values that training may start from (see `linrec.nn`).
 
         Args:
@@ -219,7 +219,7 @@ class Bindable(ABC):
         self.bind(start)  # what cannot be evaluated is refused now, not in training
         known = {symbol.name: constraint(symbol) for symbol in self.parameters}
         kept = {name: module for name, module in known.items() if module is not None}
-        return Parametrised(self, start, kept)
+        return BoundParameters(self, start, kept)
 
 
 def narrowed(computed: torch.dtype, values: Mapping[str, Any]) -> torch.dtype:

@@ -17,17 +17,17 @@ from sympy.core.function import UndefinedFunction
 
 from linrec.symbolic.matrices import Matrix, inverse
 from linrec.symbolic.recurrence import LinearRecurrence
-from linrec.symbolic.signals import Form, Signal
+from linrec.symbolic.signals import LinearForm, Signal
 
 Rows = dict[UndefinedFunction, dict[Signal, sympy.Expr]]
 Anchors = dict[UndefinedFunction, int]
 
 
 def recurrence(
-    equations: Sequence[Form],
+    equations: Sequence[LinearForm],
     unknowns: Sequence[UndefinedFunction],
     inputs: Sequence[UndefinedFunction],
-    outputs: Sequence[Form],
+    outputs: Sequence[LinearForm],
     time: sympy.Symbol,
 ) -> LinearRecurrence:
     """Make the recurrence that difference equations describe.
@@ -53,7 +53,7 @@ def recurrence(
     return assembled(updates, anchors, inputs, outputs, time)
 
 
-def moved(form: Form, shift: int, time: sympy.Symbol) -> dict[Signal, sympy.Expr]:
+def moved(form: LinearForm, shift: int, time: sympy.Symbol) -> dict[Signal, sympy.Expr]:
     """Say of t + shift what a form says of t."""
     return {
         Signal(signal.function, signal.shift + shift): coefficient.subs(time, time + shift)
@@ -61,7 +61,7 @@ def moved(form: Form, shift: int, time: sympy.Symbol) -> dict[Signal, sympy.Expr
     }
 
 
-def combined(parts: Sequence[tuple[sympy.Expr, Form]]) -> dict[Signal, sympy.Expr]:
+def combined(parts: Sequence[tuple[sympy.Expr, LinearForm]]) -> dict[Signal, sympy.Expr]:
     """Add forms, each times a factor."""
     total: dict[Signal, sympy.Expr] = {}
     for factor, form in parts:
@@ -72,7 +72,7 @@ def combined(parts: Sequence[tuple[sympy.Expr, Form]]) -> dict[Signal, sympy.Exp
 
 
 def solved(
-    equations: Sequence[Form], unknowns: Sequence[UndefinedFunction], time: sympy.Symbol
+    equations: Sequence[LinearForm], unknowns: Sequence[UndefinedFunction], time: sympy.Symbol
 ) -> Rows:
     """Solve for the unknowns at t in terms of what is older, and of inputs."""
     aligned = []
@@ -116,7 +116,9 @@ def newest_known(rows: Rows, inputs: Sequence[UndefinedFunction]) -> Anchors:
     return newest
 
 
-def check_known(rows: Rows, newest: Anchors, outputs: Sequence[Form], time: sympy.Symbol) -> None:
+def check_known(
+    rows: Rows, newest: Anchors, outputs: Sequence[LinearForm], time: sympy.Symbol
+) -> None:
     """Refuse outputs that depend on inputs that are still to come."""
     for form in outputs:
         for signal in form:
@@ -128,7 +130,7 @@ def check_known(rows: Rows, newest: Anchors, outputs: Sequence[Form], time: symp
                 )
 
 
-def chosen_anchors(rows: Rows, newest: Anchors, outputs: Sequence[Form]) -> Anchors:
+def chosen_anchors(rows: Rows, newest: Anchors, outputs: Sequence[LinearForm]) -> Anchors:
     """Choose the anchors: of what is read the newest value read, of the rest the newest known.
 
     What is read at x(t) though x(t + 1) is known is held at t, and the inputs with it: one state
@@ -154,7 +156,7 @@ def anchored(rows: Rows, anchors: Anchors, time: sympy.Symbol) -> Rows:
     """
     updates: Rows = {}
     for unknown in sorted(rows, key=lambda unknown: anchors[unknown]):
-        parts: list[tuple[sympy.Expr, Form]] = []
+        parts: list[tuple[sympy.Expr, LinearForm]] = []
         for signal, coefficient in moved(rows[unknown], anchors[unknown], time).items():
             counted = Signal(signal.function, signal.shift - anchors.get(signal.function, 0))
             # What belongs to the same step has a smaller anchor, and was written before.
@@ -166,7 +168,7 @@ def anchored(rows: Rows, anchors: Anchors, time: sympy.Symbol) -> Rows:
 
 
 @dataclass(frozen=True)
-class Register:
+class StateLayout:
     """The states: for each signal that is held its values of this and of earlier steps."""
 
     depths: Mapping[UndefinedFunction, int]
@@ -181,7 +183,7 @@ def assembled(
     updates: Rows,
     anchors: Anchors,
     inputs: Sequence[UndefinedFunction],
-    outputs: Sequence[Form],
+    outputs: Sequence[LinearForm],
     time: sympy.Symbol,
 ) -> LinearRecurrence:
     """Write the matrices."""
@@ -198,7 +200,7 @@ def assembled(
             through = signal.function in inputs and signal.shift == 0
             depth = 0 if through else 1 - signal.shift
             depths[signal.function] = max(depths[signal.function], depth)
-    states = Register(depths).index()
+    states = StateLayout(depths).index()
     if not states:
         raise ValueError("The equations hold no past: expected one that reaches back a step.")
     n, m = len(states), len(inputs)

@@ -15,15 +15,15 @@ import sympy
 from sympy.core.function import UndefinedFunction
 
 from linrec.symbolic.matrices import Matrix, inverse, is_zero, tidied
-from linrec.symbolic.signals import Form, Signal
+from linrec.symbolic.signals import LinearForm, Signal
 from linrec.symbolic.state_space import StateSpace
 
 
 def state_space(
-    equations: Sequence[Form],
+    equations: Sequence[LinearForm],
     unknowns: Sequence[UndefinedFunction],
     inputs: Sequence[UndefinedFunction],
-    outputs: Sequence[Form],
+    outputs: Sequence[LinearForm],
     time: sympy.Symbol,
 ) -> StateSpace:
     """Make the system that differential equations describe.
@@ -78,7 +78,7 @@ def state_space(
     return StateSpace(*matrices, time=time, states=names, inputs=given)
 
 
-def check_forms(forms: Sequence[Form], time: sympy.Symbol) -> None:
+def check_forms(forms: Sequence[LinearForm], time: sympy.Symbol) -> None:
     """Refuse shifts and coefficients that depend on time."""
     for form in forms:
         for signal, coefficient in form.items():
@@ -98,7 +98,7 @@ def check_forms(forms: Sequence[Form], time: sympy.Symbol) -> None:
 
 
 def solved(
-    equations: Sequence[Form], highest: Sequence[Signal], lower: Sequence[Signal]
+    equations: Sequence[LinearForm], highest: Sequence[Signal], lower: Sequence[Signal]
 ) -> list[sympy.MatrixBase]:
     """Solve for the highest derivatives: a row of coefficients of the lower ones for each."""
     leading = coefficients(equations, highest)
@@ -113,12 +113,14 @@ def solved(
     return [rows[i, :] for i in range(rows.rows)]
 
 
-def coefficients(forms: Sequence[Form], signals: Sequence[Signal]) -> sympy.MatrixBase:
+def coefficients(forms: Sequence[LinearForm], signals: Sequence[Signal]) -> sympy.MatrixBase:
     """Write forms as rows."""
     return sympy.Matrix(len(forms), len(signals), lambda i, j: forms[i].get(signals[j], 0))
 
 
-def total(form: Form, known: dict[Signal, sympy.MatrixBase], columns: int) -> sympy.MatrixBase:
+def total(
+    form: LinearForm, known: dict[Signal, sympy.MatrixBase], columns: int
+) -> sympy.MatrixBase:
     """Add up what the signals of an output are made of."""
     row = sympy.zeros(1, columns)
     for signal, coefficient in form.items():

@@ -12,7 +12,7 @@ from sympy.logic.boolalg import BooleanAtom
 from linrec.symbolic import differences, differentials
 from linrec.symbolic.matrices import as_expression
 from linrec.symbolic.recurrence import LinearRecurrence
-from linrec.symbolic.signals import Form, find_time, linear_form
+from linrec.symbolic.signals import LinearForm, find_time, linear_form
 from linrec.symbolic.state_space import StateSpace
 
 Equations = sympy.Eq | Sequence[sympy.Eq] | Mapping[sympy.Expr, sympy.Expr]
@@ -82,7 +82,7 @@ def from_equations(
     return make(kept, remaining, given, read, time)
 
 
-def difference_form(left: sympy.Expr, right: sympy.Expr, time: sympy.Symbol) -> Form:
+def difference_form(left: sympy.Expr, right: sympy.Expr, time: sympy.Symbol) -> LinearForm:
     """Write left - right as a linear form; a term that is refused has the sign it was given."""
     try:
         return linear_form(left - right, time)
@@ -165,7 +165,7 @@ def functions(expressions: Sequence[sympy.Expr], time: sympy.Symbol) -> list[Und
 
 
 def check_determined(
-    forms: Sequence[Form],
+    forms: Sequence[LinearForm],
     unknowns: Sequence[UndefinedFunction],
     inputs: Sequence[UndefinedFunction],
 ) -> None:
@@ -184,7 +184,7 @@ def check_determined(
 
 def pure_definitions(
     pairs: Sequence[tuple[sympy.Expr, sympy.Expr]],
-    forms: Sequence[Form],
+    forms: Sequence[LinearForm],
     unknowns: Sequence[UndefinedFunction],
 ) -> dict[AppliedUndef, sympy.Expr]:
     """Find the unknowns that an equation defines and that occur nowhere else, y(t) = c x(t)."""
@@ -213,7 +213,7 @@ def replaced(
 
 
 def default_outputs(
-    forms: Sequence[Form],
+    forms: Sequence[LinearForm],
     unknowns: Sequence[UndefinedFunction],
     inputs: Sequence[UndefinedFunction],
     time: sympy.Symbol,

@@ -11,7 +11,7 @@ import sympy
 from torch import Tensor
 
 from linrec._checks import as_tensor
-from linrec.parametrised import Between, Signed
+from linrec.constraints import FixedSign, Interval
 
 
 class Bounded(sympy.Symbol):
@@ -65,12 +65,12 @@ class Bounded(sympy.Symbol):
         return (self.name, self.lower, self.upper), {}
 
 
-def constraint(symbol: sympy.Symbol) -> Signed | Between | None:
+def constraint(symbol: sympy.Symbol) -> FixedSign | Interval | None:
     """Choose the reparametrisation that keeps what is known of a symbol; None: nothing is."""
     if isinstance(symbol, Bounded):
-        return Between(symbol.lower, symbol.upper)
+        return Interval(symbol.lower, symbol.upper)
     if symbol.is_nonnegative or symbol.is_nonpositive:
-        return Signed(1 if symbol.is_nonnegative else -1)
+        return FixedSign(1 if symbol.is_nonnegative else -1)
     return None
 
 

@@ -32,7 +32,7 @@ class Signal:
         return value.diff(time, self.derivative) if self.derivative else value
 
 
-Form = Mapping[Signal, sympy.Expr]
+LinearForm = Mapping[Signal, sympy.Expr]
 
 
 def find_time(expressions: Iterable[sympy.Basic]) -> sympy.Symbol:
@@ -109,7 +109,7 @@ def linear_form(expression: sympy.Expr, time: sympy.Symbol) -> dict[Signal, symp
     if found is None:
         found = slopes(sympy.simplify(plain), names)
     if found is None:
-        raise offence(plain, names)
+        raise nonlinear_term_error(plain, names)
     form: dict[Signal, sympy.Expr] = {}
     for placeholder, slope in found.items():
         signal = read_signal(names[placeholder], time)
@@ -137,7 +137,7 @@ def slopes(
     return found
 
 
-def offence(plain: sympy.Expr, names: Mapping[sympy.Dummy, sympy.Expr]) -> ValueError:
+def nonlinear_term_error(plain: sympy.Expr, names: Mapping[sympy.Dummy, sympy.Expr]) -> ValueError:
     """Name the first term that makes an expression nonlinear or affine."""
     terms = sympy.Add.make_args(plain)
     for term in terms:

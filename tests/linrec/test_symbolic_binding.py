@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import linrec
 from linrec.commands import app
 from linrec.symbolic import Bounded, LinearRecurrence, StateSpace, from_equations
-from linrec.symbolic.program import FUNCTIONS, compiled
+from linrec.symbolic.torch_lowering import FUNCTIONS, lower
 
 a, b, c = sympy.symbols("a b c", real=True)
 tau, omega, dt = sympy.symbols("tau omega dt", positive=True)
@@ -105,7 +105,7 @@ def test_functions_are_evaluated_as_sympy_evaluates_them(function: Any) -> None:
     point = {"acosh": 1.7}.get(function.__name__, 0.3)
     expression = function(p, q) if function is sympy.Mod else function(p) + 2 * p**-3 - p**q / 7
     values = [torch.tensor(point, dtype=torch.float64), torch.tensor(0.2, dtype=torch.float64)]
-    (got,) = compiled([p, q], [expression])(values)
+    (got,) = lower([p, q], [expression])(values)
     assert float(got) == pytest.approx(float(expression.subs({p: point, q: 0.2})), rel=1e-14)
 
 

@@ -1,9 +1,9 @@
-"""Expressions evaluated in torch: a list of operations, without generated code.
+"""Lowering of sympy expressions to torch: a list of operations, without generated code.
 
 sympy's `lambdify` writes source code and executes it; names of symbols and functions are part of
-that code, and its torch code for matrices cuts gradients. Here an expression is walked once and
-becomes a list of torch functions with the places of their arguments. A symbol's name is never
-more than a key, and what is not in the table of functions is refused.
+that code, and its torch code for matrices cuts gradients. Here an expression is traversed once, in
+postorder, and is turned into a list of torch functions with the places of their arguments. A
+symbol's name is never more than a key, and a function that is not in the table is refused.
 """
 
 import operator
@@ -42,7 +42,7 @@ FUNCTIONS: dict[type[sympy.Basic], Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class Program:
+class TorchFunction:
     """Operations on a growing list of values: first the inputs, then the constants, then results.
 
     Args:
@@ -63,7 +63,7 @@ class Program:
         return [values[place] for place in self.results]
 
 
-def compiled(symbols: Sequence[sympy.Symbol], expressions: Sequence[sympy.Expr]) -> Program:
+def lower(symbols: Sequence[sympy.Symbol], expressions: Sequence[sympy.Expr]) -> TorchFunction:
     """Turn expressions into a program; equal parts of them are computed once.
 
     Args:
@@ -77,7 +77,7 @@ def compiled(symbols: Sequence[sympy.Symbol], expressions: Sequence[sympy.Expr])
         ValueError: a function that torch does not have.
     """
     constants: dict[float | complex | int, int] = {}
-    nodes = [node for expression in expressions for node in walked(expression)]
+    nodes = [node for expression in expressions for node in postorder(expression)]
     for node in nodes:
         if not node.free_symbols:
             constants.setdefault(number(node), len(symbols) + len(constants))
@@ -91,16 +91,16 @@ def compiled(symbols: Sequence[sympy.Symbol], expressions: Sequence[sympy.Expr])
         if node in places or not node.free_symbols:
             continue
         arguments = [place(argument) for argument in node.args]
-        for function, chosen in steps(
+        for function, chosen in node_operations(
             node, arguments, len(symbols) + len(constants) + len(operations)
         ):
             operations.append((function, chosen))
         places[node] = len(symbols) + len(constants) + len(operations) - 1
     results = tuple(place(expression) for expression in expressions)
-    return Program(tuple(constants), tuple(operations), results)
+    return TorchFunction(tuple(constants), tuple(operations), results)
 
 
-def steps(
+def node_operations(
     node: sympy.Basic, arguments: list[int], following: int
 ) -> list[tuple[Callable[..., Any], tuple[int, ...]]]:
     """Choose the operations of one node; `following` is the place of the first one's result."""
@@ -131,13 +131,13 @@ def power(node: sympy.Pow, arguments: list[int]) -> tuple[Callable[..., Any], tu
     return operator.pow, (arguments[0], arguments[1])
 
 
-def walked(expression: sympy.Basic) -> list[sympy.Basic]:
+def postorder(expression: sympy.Basic) -> list[sympy.Basic]:
     """List the parts of an expression, arguments before what they are arguments of."""
     if not isinstance(expression, sympy.Expr):
         raise ValueError(f"`{expression}` cannot be evaluated in torch: expected an expression.")
     if not expression.free_symbols or not expression.args:
         return [expression]
-    parts = [part for argument in expression.args for part in walked(argument)]
+    parts = [part for argument in expression.args for part in postorder(argument)]
     return [*parts, expression]
 
 
