@@ -12,8 +12,8 @@ from linrec.systems import LinearRecurrence
 class ParametricFamily(Protocol):
     """Recurrences that differ in the values of named parameters, as `linrec.symbolic` has them."""
 
-    def bind(self, values: Mapping[Any, Any], /) -> LinearRecurrence:
-        """Return the recurrence with these values of its parameters."""
+    def at(self, values: Mapping[str, Any], /) -> LinearRecurrence:
+        """Return the recurrence with these values of its parameters, which are not checked."""
         ...
 
     def bound_parameters(self, values: Mapping[Any, Any]) -> "BoundParameters":
@@ -44,7 +44,7 @@ class BoundParameters:
 
     def with_leaves(self, leaves: dict[str, Tensor]) -> LinearRecurrence:
         """Return the recurrence with other values of the parameters."""
-        return self.family.bind(leaves)
+        return self.family.at(leaves)
 
 
 class FixedSign(nn.Module):

@@ -191,6 +191,8 @@ class Recurrence(nn.Module):
         shape = as_shape(recurrence, parameters)
         trainable = [trainable] if isinstance(trainable, str) else list(trainable)
         trained = chosen(shape, trainable)
+        if isinstance(shape, BoundParameters):
+            check_names(shape, trained)
         for name, leaf in shape.leaves().items():
             copy = leaf.detach().clone(memory_format=torch.contiguous_format)
             if name in trained:
@@ -252,7 +254,7 @@ def as_shape(recurrence: object, parameters: Mapping[Any, Any] | None) -> Shape:
         return recurrence
     bound_parameters = getattr(recurrence, "bound_parameters", None)
     if bound_parameters is not None:
-        return checked(bound_parameters(parameters or {}))
+        return bound_parameters(parameters or {})
     given = "" if parameters is None else " and `parameters` are given"
     raise TypeError(
         f"`recurrence` is of type {type(recurrence).__name__}{given}: expected a "
@@ -261,16 +263,21 @@ def as_shape(recurrence: object, parameters: Mapping[Any, Any] | None) -> Shape:
     )
 
 
-def checked(shape: BoundParameters) -> BoundParameters:
-    """Refuse names of parameters that a module has another use for."""
-    known = {"shape", "plans", *vars(nn.Module()), *dir(Recurrence)}
+def check_names(shape: BoundParameters, trained: Collection[str]) -> None:
+    """Refuse names of parameters that a module has another use for.
+
+    `torch.nn.utils.parametrize` keeps constraints in a `ModuleDict`, which takes no name of one
+    of its own attributes, as `update`.
+    """
+    known = {"", "shape", "plans", "parametrizations", *vars(nn.Module()), *dir(Recurrence)}
+    in_a_dict = {*vars(nn.ModuleDict()), *dir(nn.ModuleDict)}
     for name in shape.leaves():
-        if "." in name or name in known:
+        constrained = name in trained and name in shape.constraints
+        if "." in name or name in known or (constrained and name in in_a_dict):
             raise ValueError(
                 f"A parameter is called `{name}`, a name that a module cannot give to a tensor: "
                 "expected another one. Rename its symbol."
             )
-    return shape
 
 
 def chosen(shape: Shape, trainable: list[str]) -> set[str]:

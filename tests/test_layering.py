@@ -27,9 +27,9 @@ LAYERS = {
            < executors.chunked < executors
         5  planner.rates < planner.choice < planner.explain < planner.auto < planner
         6  call < run
-        7  symbolic.matrices pre_update
-           < symbolic.functions symbolic.parameters symbolic.realization symbolic.signals
-           symbolic.stability symbolic.torch_lowering symbolic.typeset
+        7  symbolic.matrices symbolic.polynomials symbolic.torch_lowering pre_update
+           < symbolic.functions symbolic.parameters symbolic.signals symbolic.stability
+           symbolic.typeset < symbolic.realization
            < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic

@@ -6,17 +6,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import sympy
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, common_dtype, double_dtype
+from linrec._checks import as_tensor, broadcast, common_dtype
 from linrec.constraints import BoundParameters
 from linrec.structures import BlockDiagonal, Dense, Diagonal, Structure, Varying
 from linrec.symbolic.matrices import Matrix, block_size
-from linrec.symbolic.parameters import as_values, constraint, starting_values
+from linrec.symbolic.parameters import as_values, both, constraint, in_double, starting_values
 from linrec.symbolic.torch_lowering import TorchFunction, lower, number
 from linrec.systems import LinearRecurrence
 
@@ -70,15 +71,6 @@ def placed(entries: Tensor, places: Tensor) -> Tensor:
     """Put `entries (*batch, k)` into the places of a matrix."""
     chosen = entries.index_select(-1, places.flatten().to(entries.device))
     return chosen.unflatten(-1, places.shape)
-
-
-def in_double(name: str, value: object) -> Tensor:
-    """Take a number or a tensor in double precision."""
-    if isinstance(value, int | float | complex):
-        dtype = torch.complex128 if isinstance(value, complex) else torch.float64
-        return torch.tensor(value, dtype=dtype)
-    tensor = as_tensor(name, value)
-    return tensor.to(double_dtype(tensor.dtype))
 
 
 def has_dtype(value: object) -> bool:
@@ -162,6 +154,16 @@ def blocks_of(A: Structure, size: int) -> Structure:
     return Diagonal(blocks.flatten(-3)) if size == 1 else BlockDiagonal(blocks)
 
 
+def check_steps(steps: Any) -> None:
+    """Refuse a number of steps that is none."""
+    whole = steps is None or (isinstance(steps, Integral) and not isinstance(steps, bool))
+    if not whole or (steps is not None and steps < 0):
+        raise ValueError(
+            f"`steps` is {steps!r}: expected how many steps there are, a whole number. A parameter "
+            'of that name is given in a mapping, `bind({"steps": 2.0})`.'
+        )
+
+
 class Bindable(ABC):
     """A recurrence that lacks nothing but numbers for its parameters."""
 
@@ -198,10 +200,19 @@ class Bindable(ABC):
         Raises:
             ValueError: a value is missing, unknown, or not what its symbol was declared to be.
         """
-        given = as_values(self.parameters, {**(values or {}), **parameters})
-        A, B, C, D = self.evaluated(given, steps)
+        given = as_values(self.parameters, both(values, parameters))
+        self.check(given)
+        return self.at(given, steps)
+
+    @abstractmethod
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuse values that are what their symbols were declared to be and yet make no system."""
+
+    def at(self, values: Mapping[str, Any], /, steps: int | None = None) -> LinearRecurrence:
+        """As `bind`, of values that are known to be what their symbols were declared to be."""
+        A, B, C, D = self.evaluated(values, steps)
         recurrence = LinearRecurrence(A, B, C, D)
-        return recurrence.to(narrowed(recurrence.dtype, given))
+        return recurrence.to(narrowed(recurrence.dtype, values))
 
     def bound_parameters(self, values: Mapping[Any, Any]) -> BoundParameters:
         """Pair the system with values that training may start from (see `linrec.nn`).

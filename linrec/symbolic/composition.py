@@ -1,13 +1,20 @@
 """Two symbolic systems made into one: behind each other, or side by side."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import sympy
 
+from linrec import composition, systems
+from linrec.symbolic.binding import Evaluated
 from linrec.symbolic.matrices import Matrix, tidied
+from linrec.symbolic.parameters import parameters_of
 from linrec.symbolic.recurrence import LinearRecurrence
+from linrec.symbolic.stability import Conditions
 from linrec.symbolic.state_space import StateSpace
 
+Compose = Callable[[systems.LinearRecurrence, systems.LinearRecurrence], systems.LinearRecurrence]
 Kind = TypeVar("Kind", LinearRecurrence, StateSpace)
 
 
@@ -49,7 +56,8 @@ def series(first: Kind, second: Kind) -> Kind:
     )
     B = sympy.Matrix.vstack(first.B, driven)
     C = sympy.Matrix.hstack(second.D * first.C, second.C)
-    return joined(first, second, A, B, C, second.D * first.D)
+    matrices = (A, B, C, Matrix(second.D * first.D))
+    return joined(first, second, matrices, composition.series)
 
 
 def parallel(first: Kind, second: Kind) -> Kind:
@@ -86,7 +94,7 @@ def parallel(first: Kind, second: Kind) -> Kind:
     A = sympy.diag(first.A, second.A)
     B = sympy.Matrix.vstack(first.B, second.B)
     C = sympy.Matrix.hstack(first.C, second.C)
-    return joined(first, second, A, B, C, first.D + second.D)
+    return joined(first, second, (A, B, C, Matrix(first.D + second.D)), composition.parallel)
 
 
 def check_kinds(first: object, second: object) -> None:
@@ -96,7 +104,8 @@ def check_kinds(first: object, second: object) -> None:
     if not known or not isinstance(second, type(first)):
         raise TypeError(
             f"`first` is a {kinds[0]} and `second` a {kinds[1]}: expected two symbolic systems of "
-            "a kind. Discretise the continuous one first, `system.discretize(dt)`."
+            "a kind. Discretise the continuous one first, `system.discretize(dt)`; where there is "
+            "no closed form, `bind` both and compose the numbers with `linrec.series`."
         )
     if first.time != second.time:
         raise ValueError(
@@ -106,15 +115,72 @@ def check_kinds(first: object, second: object) -> None:
 
 
 def joined(
-    first: Kind,
-    second: Kind,
-    A: sympy.MatrixBase,
-    B: sympy.MatrixBase,
-    C: sympy.MatrixBase,
-    D: sympy.MatrixBase,
+    first: Kind, second: Kind, matrices: tuple[sympy.MatrixBase, ...], compose: Compose
 ) -> Kind:
-    """Make the composed system; names of states are kept where no two are the same."""
+    """Make the composed system; names of states are kept where no two are the same.
+
+    What was discretised is so also after it was composed: evaluated by `linrec.discretize`, since
+    the formulas divide 0 by 0 where parameters meet.
+    """
     states = (*first.states, *second.states)
     names: dict[str, Any] = {"states": states} if len(set(states)) == len(states) else {}
-    matrices = (tidied(Matrix(matrix)) for matrix in (A, B, C, D))
-    return type(first)(*matrices, time=first.time, inputs=first.inputs, **names)
+    if isinstance(first, LinearRecurrence) and isinstance(second, LinearRecurrence):
+        if first.source is not None or second.source is not None:
+            names["source"] = Composed(first, second, compose)
+    tidy = (tidied(matrix) for matrix in matrices)
+    return type(first)(*tidy, time=first.time, inputs=first.inputs, **names)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What a composition was made from, of which at least one was discretised.
+
+    Args:
+        first: the first system.
+        second: the second one.
+        compose: `linrec.series` or `linrec.parallel`.
+    """
+
+    first: LinearRecurrence
+    second: LinearRecurrence
+    compose: Compose
+
+    def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
+        """Compute A, B, C and D of each, and compose the numbers."""
+        made = []
+        for system in (self.first, self.second):
+            own = {symbol.name: values[symbol.name] for symbol in system.parameters}
+            own_steps = steps if system.varying else None
+            made.append(systems.LinearRecurrence(*system.evaluated(own, own_steps)))
+        both = self.compose(*made)
+        return both.A, both.B, both.C, both.D
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuse what cannot be discretised."""
+        for system in (self.first, self.second):
+            system.check({symbol.name: values[symbol.name] for symbol in system.parameters})
+
+    @property
+    def parameters(self) -> tuple[sympy.Symbol, ...]:
+        """List the symbols of both."""
+        return parameters_of((*self.first.parameters, *self.second.parameters))
+
+    def power(self, k: sympy.Expr) -> Matrix | None:
+        """Compute A^k; None: nothing better is known than the power of A."""
+        if self.compose is composition.series:
+            return None
+        return Matrix(sympy.diag(self.first.power(k), self.second.power(k)))
+
+    def stability_conditions(self) -> Conditions:
+        """State when both are stable."""
+        conditions = (*self.first.stability_conditions(), *self.second.stability_conditions())
+        if sympy.false in conditions:
+            return (sympy.false,)
+        return tuple(dict.fromkeys(conditions))
+
+    def subs(self, values: Mapping[sympy.Symbol, object]) -> LinearRecurrence:
+        """Put expressions in the place of parameters of both."""
+        first, second = self.first.subs(values), self.second.subs(values)
+        return (
+            series(first, second) if self.compose is composition.series else parallel(first, second)
+        )

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import sympy
 from sympy.core.function import UndefinedFunction
 
-from linrec.symbolic.matrices import Matrix, inverse
+from linrec.symbolic.matrices import Matrix
+from linrec.symbolic.polynomials import inverse
 from linrec.symbolic.recurrence import LinearRecurrence
 from linrec.symbolic.signals import LinearForm, Signal
 
@@ -201,9 +202,7 @@ def assembled(
             depth = 0 if through else 1 - signal.shift
             depths[signal.function] = max(depths[signal.function], depth)
     states = StateLayout(depths).index()
-    if not states:
-        raise ValueError("The equations hold no past: expected one that reaches back a step.")
-    n, m = len(states), len(inputs)
+    n, m = max(len(states), 1), len(inputs)  # a gain needs no state, but a system has one
     A, B = sympy.zeros(n, n), sympy.zeros(n, m)
     C, D = sympy.zeros(len(read), n), sympy.zeros(len(read), m)
     given = {Signal(function): place for place, function in enumerate(inputs)}
@@ -228,6 +227,6 @@ def assembled(
     return LinearRecurrence(
         *(Matrix(matrix) for matrix in (A, B, C, D)),
         time=time,
-        states=names,
+        states=names or None,
         inputs=[function(time) for function in inputs],
     )

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import sympy
 from sympy.core.function import UndefinedFunction
 
-from linrec.symbolic.matrices import Matrix, inverse, is_zero, tidied
+from linrec.symbolic.matrices import Matrix, is_zero, tidied
+from linrec.symbolic.polynomials import inverse
 from linrec.symbolic.signals import LinearForm, Signal
 from linrec.symbolic.state_space import StateSpace
 

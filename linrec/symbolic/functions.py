@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import sympy
-from sympy.polys.matrices import DomainMatrix
 from sympy.polys.polyerrors import DomainError
 
-from linrec.symbolic.matrices import Matrix, block_size, tidy
+from linrec.symbolic.matrices import Matrix, block_size, exact, is_real, rounded, tidy
+from linrec.symbolic.polynomials import NoClosedForm, characteristic_polynomial
 
-
-class NoClosedForm(ValueError):
-    """There is no formula for what was asked; numbers can be had after `bind`."""
+# Of longer polynomials no factors are looked for.
+LONGEST_FACTORED = 300
 
 
 class Analytic(Protocol):
-    """A function that can be expanded anywhere."""
+    """A function that can be expanded anywhere, and is real at real points."""
 
     def coefficient(self, point: sympy.Expr, order: int) -> sympy.Expr:
         """Give the coefficient of (z - point)^order of its series there."""
@@ -92,41 +91,49 @@ def rectangular(exponent: sympy.Expr) -> sympy.Expr:
     return sympy.exp(real) * (sympy.cos(imaginary) + sympy.I * sympy.sin(imaginary))
 
 
-def characteristic_polynomial(A: Matrix, variable: sympy.Symbol) -> sympy.Poly:
-    """Compute det(λ I - A)."""
-    domain = DomainMatrix.from_Matrix(A.as_mutable()).to_field()
-    coefficients = [domain.domain.to_sympy(c) for c in domain.charpoly()]
-    return sympy.Poly([sympy.cancel(c) for c in coefficients], variable)
-
-
-def eigenvalues(A: Matrix, *, exact: bool = True) -> list[sympy.Expr]:
+def eigenvalues(A: sympy.MatrixBase, *, formulas: bool = True) -> list[sympy.Expr]:
     """Compute the eigenvalues, equal ones next to each other.
 
     Args:
         A: the matrix.
-        exact: only those that factors of degree 1 and 2 have; False also takes the indexed roots
+        formulas: only those that factors of degree 1 and 2 have; False also takes the indexed roots
             of polynomials with numbers as coefficients, which cannot be calculated with.
 
     Raises:
         NoClosedForm: the characteristic polynomial has an irreducible factor of higher degree.
     """
-    variable = sympy.Dummy("lambda")
-    found: list[sympy.Expr] = []
-    for factor, multiplicity in factors(characteristic_polynomial(A, variable)):
-        for root in roots(sympy.Poly(factor, variable), exact):
-            found += [root] * multiplicity
-    return found
+    precise = exact(A)
+    if precise != A:
+        return [rounded(each) for each in eigenvalues(precise, formulas=formulas)]
+    variable, found = sympy.Dummy("lambda"), dict[sympy.Poly, int]()
+    for part in sympy.Matrix(A).strongly_connected_components():  # the blocks of a triangular form
+        block = sympy.Matrix(A).extract(part, part)
+        for factor, multiplicity in factors(characteristic_polynomial(block, variable)):
+            found[factor] = found.get(factor, 0) + multiplicity
+    return [
+        root
+        for factor, multiplicity in found.items()
+        for root in roots(sympy.Poly(factor, variable), formulas)
+        for _ in range(multiplicity)
+    ]
 
 
 def factors(polynomial: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
-    """Factor a polynomial; one whose coefficients are no rational functions stays whole."""
+    """Factor a polynomial; one whose coefficients are no rational functions stays whole.
+
+    So does a long one, but that coefficients without symbols are numbers always.
+    """
+    if polynomial.free_symbols_in_domain:
+        size = sum(len(sympy.Add.make_args(sympy.expand(c))) for c in polynomial.all_coeffs())
+        if size > LONGEST_FACTORED:
+            return [(polynomial, 1)]
     try:
         return polynomial.factor_list()[1]
     except DomainError:
         return [(polynomial, 1)]
 
 
-def roots(factor: sympy.Poly, exact: bool) -> list[sympy.Expr]:
+def roots(factor: sympy.Poly, formulas: bool) -> list[sympy.Expr]:
     """Compute the roots of an irreducible polynomial."""
     coefficients = factor.all_coeffs()
     if factor.degree() == 1:
@@ -137,7 +144,7 @@ def roots(factor: sympy.Poly, exact: bool) -> list[sympy.Expr]:
         # A root that is known to be imaginary is written so: complex parts are then seen.
         distance = sympy.I * sympy.sqrt(-quarter) if quarter.is_negative else sympy.sqrt(quarter)
         return [middle + tidy(distance), middle - tidy(distance)]
-    if not exact and not factor.free_symbols_in_domain:
+    if not formulas and not factor.free_symbols_in_domain:
         return factor.all_roots()
     raise NoClosedForm(
         f"The characteristic polynomial has the factor {factor.as_expr()} of degree "
@@ -159,6 +166,9 @@ def function_of_matrix(function: Analytic, A: Matrix) -> Matrix:
     Raises:
         NoClosedForm: the eigenvalues have no formula.
     """
+    precise = exact(A)
+    if precise != A:  # of numbers in floating point equal eigenvalues would not be seen to be equal
+        return Matrix(function_of_matrix(function, precise).applyfunc(rounded))
     n, size = A.rows, block_size(A)
     if size < n:  # blocks do not know of each other
         blocks = [A[i : i + size, i : i + size] for i in range(0, n, size)]
@@ -170,7 +180,8 @@ def function_of_matrix(function: Analytic, A: Matrix) -> Matrix:
     for difference, node in zip(divided_differences(function, nodes), nodes, strict=True):
         total += difference * product
         product = (product * (A - node * sympy.eye(n))).applyfunc(sympy.expand)
-    return Matrix(total.applyfunc(real_form))
+    real = all(is_real(entry) for entry in A.flat())
+    return Matrix(total.applyfunc(real_form if real else tidy))
 
 
 def is_pair(first: sympy.Expr, second: sympy.Expr) -> bool:
@@ -180,7 +191,7 @@ def is_pair(first: sympy.Expr, second: sympy.Expr) -> bool:
 
 
 def function_of_pair(function: Analytic, A: Matrix, node: sympy.Expr) -> Matrix:
-    """Compute f(A) of a real A with the eigenvalues σ ± iω, for a real f.
+    """Compute f(A) of an A with the eigenvalues σ ± iω.
 
     The two terms of Newton's form are Re f(λ) I + Im f(λ) / ω (A - σ I).
     """
@@ -206,7 +217,7 @@ def divided_differences(function: Analytic, nodes: list[sympy.Expr]) -> list[sym
 
 
 def real_form(expression: sympy.Expr) -> sympy.Expr:
-    """Drop the imaginary part of what conjugate eigenvalues have added up to, and simplify."""
+    """Simplify an entry of a function of a real matrix: what conjugate eigenvalues add up to."""
     if expression.has(sympy.I) and all(s.is_real for s in expression.free_symbols):
         expression = sympy.expand(expression.rewrite(sympy.cos)).as_real_imag()[0]
     return tidy(expression)

@@ -6,8 +6,6 @@ from numbers import Number
 import sympy
 from sympy.core.function import AppliedUndef
 from sympy.matrices import MatrixBase
-from sympy.polys.matrices import DomainMatrix
-from sympy.polys.matrices.exceptions import DMNonInvertibleMatrixError
 
 Matrix = sympy.ImmutableDenseMatrix
 
@@ -89,17 +87,28 @@ def is_zero(expression: sympy.Expr) -> bool:
     return tidy(expression).is_zero is True if known is None else known
 
 
-def inverse(matrix: sympy.MatrixBase) -> Matrix | None:
-    """Invert a matrix in the field of rational functions of whatever its entries hold.
+def exact(matrix: sympy.MatrixBase) -> Matrix:
+    """Take numbers in floating point for the fractions that they are."""
+    return Matrix(
+        matrix.xreplace({each: sympy.Rational(each) for each in matrix.atoms(sympy.Float)})
+    )
 
-    Returns:
-        The inverse, whose entries are in lowest terms; None if there is none.
+
+def rounded(expression: sympy.Expr) -> sympy.Expr:
+    """Write numbers in floating point, whole ones aside."""
+    return expression.evalf()
+
+
+def is_real(expression: sympy.Expr) -> bool:
+    """Whether an expression is seen to be real wherever it is defined.
+
+    sympy's own `is_real` says of 1/b that it is not known, as b may be 0.
     """
-    try:
-        inverted = DomainMatrix.from_Matrix(sympy.Matrix(matrix)).to_field().inv()
-    except DMNonInvertibleMatrixError:
-        return None
-    return Matrix(inverted.to_Matrix())
+    if expression.is_real is not None:
+        return expression.is_real
+    if not all(symbol.is_real for symbol in expression.free_symbols):
+        return False
+    return expression.as_real_imag()[1] == 0
 
 
 def block_size(A: sympy.MatrixBase) -> int:

@@ -3,15 +3,22 @@
 # sympy's annotations are narrower, or wider, than what it does.
 # pyright: reportAttributeAccessIssue=false
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from numbers import Number
 from typing import Any
 
+import numpy as np
 import sympy
+import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor
+from linrec._checks import as_tensor, double_dtype, holds_tensor
 from linrec.constraints import FixedSign, Interval
+from linrec.symbolic.matrices import as_expression
+from linrec.symbolic.torch_lowering import number
+
+NOT_FINITE = (sympy.oo, -sympy.oo, sympy.nan)
 
 
 class Bounded(sympy.Symbol):
@@ -80,60 +87,200 @@ def parameters_of(expressions: Iterable[sympy.Basic], *others: sympy.Symbol) -> 
     ordered = sorted(symbols, key=lambda symbol: symbol.name)
     for first, second in pairwise(ordered):
         if first.name == second.name:
-            raise ValueError(
-                f"Two symbols are called `{first.name}` and have different assumptions, "
-                f"{first.assumptions0} and {second.assumptions0}: expected one. "
-                "Make the symbol once and use it everywhere."
-            )
+            raise namesakes(first, second)
+    for other in others:
+        refuse_namesakes(other, tuple(ordered))
     return tuple(ordered)
+
+
+def refuse_namesakes(expression: sympy.Basic, symbols: Iterable[Any]) -> None:
+    """Refuse an expression with a symbol that has the name of another one of the system."""
+    known = {symbol.name: symbol for symbol in symbols}
+    for symbol in expression.free_symbols:
+        if known.get(symbol.name, symbol) != symbol:  # type: ignore[attr-defined]  # a Symbol
+            raise namesakes(symbol, known[symbol.name])  # type: ignore[attr-defined]  # a Symbol
+
+
+def replacements(
+    known: tuple[Any, ...], values: Mapping[sympy.Symbol, object]
+) -> dict[sympy.Symbol, sympy.Expr]:
+    """Check what is to be put in the place of parameters.
+
+    Raises:
+        ValueError: a symbol only has the name of a parameter, or an expression contradicts what its
+            parameter was declared to be: what was simplified by that would be wrong.
+        TypeError: a key is no symbol.
+    """
+    found = dict[sympy.Symbol, sympy.Expr]()
+    for symbol, value in values.items():
+        if not isinstance(symbol, sympy.Symbol):
+            raise TypeError(f"`values` has the key {symbol!r}: expected a symbol.")
+        refuse_namesakes(symbol, known)
+        expression = as_expression(symbol.name, value)
+        for name, holds in symbol.assumptions0.items():
+            seen = getattr(expression, f"is_{name}", None)
+            inside = not isinstance(symbol, Bounded) or expression.free_symbols
+            if (seen is not None and seen != holds) or not (
+                inside or symbol.lower < expression < symbol.upper
+            ):
+                raise ValueError(
+                    f"`{symbol}` is to become {expression}: expected it to be {declared(symbol)}."
+                )
+        found[symbol] = expression
+    return found
+
+
+def namesakes(first: sympy.Basic, second: sympy.Basic) -> ValueError:
+    """Say that two symbols have one name."""
+    if first.assumptions0 == second.assumptions0:  # type: ignore[attr-defined]  # Symbols have them
+        differ = "are not the same (a Dummy or a Bounded differs from every other)"
+    else:
+        differ = f"have different assumptions, {assumed(first)} and {assumed(second)}"
+    return ValueError(
+        f"Two symbols are called `{first}` and {differ}: expected one. "
+        "Make the symbol once and use it everywhere."
+    )
+
+
+def assumed(symbol: sympy.Basic) -> dict[str, bool]:
+    """List what was assumed of a symbol; that it is commutative goes without saying."""
+    known = getattr(symbol, "_assumptions_orig", symbol.assumptions0)  # type: ignore[attr-defined]
+    return {name: value for name, value in known.items() if name != "commutative"}
+
+
+def both(values: Mapping[Any, Any] | None, named: Mapping[str, Any]) -> dict[Any, Any]:
+    """Put values by name or symbol and values by keyword together; refuse one given twice."""
+    names = {str(key) for key in values or {}}
+    twice = sorted(names & named.keys())
+    if twice:
+        raise ValueError(f"`{twice[0]}` is given twice: expected one value for each parameter.")
+    return {**(values or {}), **named}
 
 
 def as_values(symbols: tuple[sympy.Symbol, ...], given: Mapping[Any, object]) -> dict[str, Any]:
     """Check that there is one value for each parameter; name those that miss or are too many."""
     named: dict[str, Any] = {}
     for key, value in given.items():
-        named[key.name if isinstance(key, sympy.Symbol) else key] = value
+        name = key.name if isinstance(key, sympy.Symbol) else key
+        if name in named:
+            raise ValueError(f"`{name}` is given twice, by name and by symbol: expected it once.")
+        named[name] = value
     names = [symbol.name for symbol in symbols]
     missing = [name for name in names if name not in named]
     unknown = [name for name in named if name not in names]
     if missing or unknown:
         problems = [f"no value for {', '.join(missing)}"] if missing else []
         problems += [f"{', '.join(map(str, unknown))}, which it does not have"] if unknown else []
+        hint = 'bind({"steps": 2.0})' if "steps" in missing else "bind(theta=2.0)"
         raise ValueError(
             f"The system has the parameters ({', '.join(names)}) and got {' and '.join(problems)}."
-            " Expected one value for each, as in `bind(theta=2.0)`."
+            f" Expected one value for each, as in `{hint}`."
         )
-    for symbol in symbols:
-        check_value(symbol, named[symbol.name])
-    return {name: named[name] for name in names}
+    return {symbol.name: checked_value(symbol, named[symbol.name]) for symbol in symbols}
 
 
-def check_value(symbol: sympy.Symbol, value: object) -> None:
-    """Refuse a number that contradicts what the symbol was declared to be (tensors are free)."""
+def as_number(name: str, value: object) -> object:
+    """Take numbers of sympy, of `fractions` and the like as Python's; leave the rest as it is."""
     if isinstance(value, str):
-        raise TypeError(f"`{symbol.name}` is the string {value!r}: expected a number or a tensor.")
-    if not isinstance(value, int | float):
-        return
-    inside = not isinstance(symbol, Bounded) or symbol.lower < value < symbol.upper
-    contradicted = (
-        (symbol.is_positive and not value > 0)
-        or (symbol.is_negative and not value < 0)
-        or (symbol.is_nonnegative and value < 0)
-        or (symbol.is_nonpositive and value > 0)
-        or (symbol.is_nonzero and value == 0)
-        or (symbol.is_integer and value != int(value))
-    )
-    if contradicted or not inside:
-        raise ValueError(f"`{symbol.name}` is {value}: expected it to be {declared(symbol)}.")
+        raise TypeError(f"`{name}` is the string {value!r}: expected a number or a tensor.")
+    if isinstance(value, sympy.Basic):
+        if value.free_symbols:
+            raise TypeError(
+                f"`{name}` is the expression {value}: expected a number. Put expressions in the "
+                f"place of parameters with `system.subs({{{name}: {value}}})`."
+            )
+        return as_float(name, value)
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, Number) and not isinstance(value, np.generic):
+        return as_float(name, sympy.sympify(value, strict=True))
+    return value
+
+
+def as_float(name: str, value: sympy.Basic) -> float | complex:
+    """Take a number in double precision."""
+    try:
+        taken = number(value) if value not in NOT_FINITE else float(value)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"`{name}` is out of range: {error}") from None
+    return taken if isinstance(taken, complex) else float(taken)
+
+
+def in_double(name: str, value: object) -> Tensor:
+    """Take a number or a tensor in double precision."""
+    value = as_number(name, value)
+    if isinstance(value, int | float | complex):
+        dtype = torch.complex128 if isinstance(value, complex) else torch.float64
+        return torch.tensor(value, dtype=dtype)
+    if not holds_tensor(value):  # numbers, which would be rounded to torch's default on the way
+        array = np.asarray(value)
+        if array.dtype.kind in "iufc":
+            value = array.astype(complex if array.dtype.kind == "c" else float)
+    tensor = as_tensor(name, value)
+    return tensor.to(double_dtype(tensor.dtype))
+
+
+def checked_value(symbol: sympy.Symbol, value: object) -> Any:
+    """Refuse a value that contradicts what the symbol was declared to be, in any of its entries.
+
+    Values that cannot be looked at, inside `vmap` and `torch.compile`, are taken as they are.
+    """
+    value = as_number(symbol.name, value)
+    tensor = in_double(symbol.name, value)
+    if torch.compiler.is_compiling() or tensor.is_meta:
+        return value
+    try:
+        wrong = contradictions(symbol, tensor.detach())
+        if not bool(wrong.any()):
+            return value
+    except RuntimeError:
+        return value
+    first = tuple(wrong.nonzero()[0].tolist())
+    entry = tensor[first].item()
+    place = f" at {first}" if first else ""
+    raise ValueError(f"`{symbol.name}` is {entry}{place}: expected it to be {declared(symbol)}.")
+
+
+def contradictions(symbol: sympy.Symbol, values: Tensor) -> Tensor:
+    """Find the entries that a symbol cannot stand for."""
+    wrong = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    if values.is_complex():
+        if symbol.is_imaginary:
+            return (values.real != 0) | (values.imag == 0)
+        if symbol.is_extended_real is None:
+            return wrong if not symbol.is_nonzero else values == 0
+        wrong, values = values.imag != 0, values.real
+    elif symbol.is_imaginary:
+        return ~wrong
+    if isinstance(symbol, Bounded):
+        wrong = wrong | ~((values > symbol.lower) & (values < symbol.upper))
+    checks: dict[str, Callable[[Tensor], Tensor]] = {
+        "is_extended_positive": lambda v: v > 0,
+        "is_extended_negative": lambda v: v < 0,
+        "is_extended_nonnegative": lambda v: v >= 0,
+        "is_extended_nonpositive": lambda v: v <= 0,
+        "is_extended_nonzero": lambda v: v != 0,
+        "is_extended_real": lambda v: ~v.isnan(),
+        "is_zero": lambda v: v == 0,
+        "is_integer": lambda v: v.isfinite() & (v == v.round()),
+        "is_noninteger": lambda v: v != v.round(),
+        "is_even": lambda v: v % 2 == 0,
+        "is_odd": lambda v: v % 2 == 1,
+    }
+    for name, holds in checks.items():
+        if getattr(symbol, name):
+            wrong = wrong | ~holds(values)
+    return wrong
 
 
 def declared(symbol: sympy.Symbol) -> str:
     """Say what a symbol was declared to be."""
     if isinstance(symbol, Bounded):
         return f"between {symbol.lower:g} and {symbol.upper:g}"
-    said = ("integer", "positive", "negative", "nonnegative", "nonpositive", "nonzero")
-    true = [name for name in said if getattr(symbol, f"is_{name}")]
-    return ", ".join(true[:2]) or "a number"
+    kinds = ("even", "odd", "integer", "noninteger", "imaginary", "real")
+    signs = ("zero", "positive", "negative", "nonnegative", "nonpositive", "nonzero")
+    found = [[n for n in names if getattr(symbol, f"is_{n}")][:1] for names in (kinds, signs)]
+    return ", ".join(name for names in found for name in names) or "a number"
 
 
 def starting_values(
@@ -147,5 +294,10 @@ def starting_values(
             raise ValueError(
                 f"`{symbol.name}` starts at {value.tolist()}: expected it to be "
                 f"{declared(symbol)}, and not on the border."
+            )
+        if not bool(value.isfinite().all()):
+            raise ValueError(
+                f"`{symbol.name}` starts at {value.tolist()} in {value.dtype}: expected finite "
+                "values. Pass a tensor of a wider dtype if they are."
             )
     return values

@@ -13,6 +13,7 @@ from itertools import pairwise
 import sympy
 
 from linrec.symbolic.matrices import Matrix, as_expression, tidy
+from linrec.symbolic.parameters import refuse_namesakes
 
 REALIZATIONS = ("controllable", "observable", "balanced")
 Matrices = tuple[Matrix, Matrix, Matrix, Matrix]
@@ -39,11 +40,11 @@ def realize(
         n = max(len(denominator) - 1, len(numerator))
         C, D = padded(numerator, n), sympy.Integer(0)
     else:
-        n = len(denominator) - 1
-        if n < 1:
-            raise ValueError(f"`{transfer}` does not depend on the past: expected a pole or more.")
         D = numerator[0]
         C = [b - D * a for a, b in zip(denominator, numerator, strict=True)][1:]
+        n = len(C)
+        if n == 0:  # a gain needs no state, but a system has one: it stays 0
+            return Matrix([[-1]]), Matrix([[0]]), Matrix([[0]]), Matrix([[D]])
     shift = [sympy.Integer(1)] * (n - 1)
     if realization == "balanced":
         shift = scales(padded(denominator, n + 1))
@@ -95,6 +96,9 @@ def coefficients(
 ) -> tuple[list[sympy.Expr], list[sympy.Expr]]:
     """Find the coefficients of N and D, by rising powers of w = 1 / variable."""
     transfer = as_expression("transfer_function", transfer)
+    if not isinstance(variable, sympy.Symbol):
+        raise TypeError(f"`variable` is {variable!r}: expected a symbol, s or z.")
+    refuse_namesakes(variable, transfer.free_symbols)
     numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(transfer)))
     try:
         N, D = sympy.Poly(numerator, variable), sympy.Poly(denominator, variable)

@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Protocol
 
 import sympy
 
-from linrec.symbolic.binding import Bindable, Evaluated, Numerical, numerical
-from linrec.symbolic.functions import Power, characteristic_polynomial, function_of_matrix
-from linrec.symbolic.matrices import Matrix, as_expression, tidied
+from linrec.symbolic.binding import Bindable, Evaluated, Numerical, check_steps, numerical
+from linrec.symbolic.functions import Power, function_of_matrix
+from linrec.symbolic.matrices import Matrix, as_expression, exact, rounded, tidied
+from linrec.symbolic.parameters import parameters_of, refuse_namesakes
+from linrec.symbolic.polynomials import powered
 from linrec.symbolic.stability import Conditions, schur
 from linrec.symbolic.systems import Labels, System
 
@@ -22,6 +24,15 @@ class Source(Protocol):
 
     def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
         """Compute A, B, C and D."""
+        ...
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuse values that make no system."""
+        ...
+
+    @property
+    def parameters(self) -> tuple[sympy.Symbol, ...]:
+        """List the symbols that `evaluated` wants values for."""
         ...
 
     def power(self, k: sympy.Expr) -> Matrix | None:
@@ -77,6 +88,13 @@ class LinearRecurrence(System, Bindable):
         super().__init__(*matrices, **names)
         object.__setattr__(self, "source", source)
 
+    @cached_property
+    def parameters(self) -> tuple[sympy.Symbol, ...]:
+        """List the symbols that `bind` wants values for, by name."""
+        # A formula may have lost some that the numbers are computed from.
+        known = () if self.source is None else self.source.parameters
+        return parameters_of((*self.matrices, *known), self.time)
+
     def before(self) -> Labels:
         """Name what A multiplies: the states one step earlier."""
         return tuple(state.subs(self.time, self.time - 1) for state in self.states)
@@ -91,20 +109,32 @@ class LinearRecurrence(System, Bindable):
             h_0 = C B + D        h_k = C A^k B
 
         Args:
-            step: k, a number, or a symbol to get the formula.
+            step: k, a number, or a symbol to get the formula, which is for k = 0, 1, 2, …. Before
+                the impulse, at numbers k < 0, the response is 0.
 
         Returns:
             The response; of several inputs or outputs the matrix `(p, m)`.
 
         Raises:
-            ValueError: A^k has no formula, or the system depends on time.
+            ValueError: A^k has no formula, k is no whole number, or the system depends on time.
         """
         self.refuse_varying("impulse_response")
         k = as_expression("step", step)
-        power = self.A**k if k.is_Integer else self.power(k)
-        at_once = self.D * sympy.KroneckerDelta(k, 0)
-        response = tidied(self.C * power * self.B + at_once)
-        return response[0, 0] if response.shape == (1, 1) else response
+        refuse_namesakes(k, self.parameters)
+        if k.is_Float and float(k).is_integer():
+            k = sympy.Integer(int(k))
+        if k.is_integer is False or k.is_finite is False:
+            raise ValueError(f"`step` is {k}: expected a whole number of steps, or a symbol.")
+        if k.is_negative:  # an impulse is not felt before it comes
+            return self.scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
+        if k.is_Integer:
+            power = powered(exact(self.A), exact(self.B), int(k))
+            response = tidied(self.C * power + (self.D if k == 0 else 0 * self.D))
+            kept = (self.A, self.B) == (exact(self.A), exact(self.B))
+            return self.scalar_or_matrix(response if kept else Matrix(response.applyfunc(rounded)))
+        count = sympy.Dummy("k", integer=True, nonnegative=True)
+        response = self.C * self.power(count) * self.B + self.D * sympy.KroneckerDelta(count, 0)
+        return self.scalar_or_matrix(Matrix(tidied(response).subs(count, k)))
 
     def stability_conditions(self) -> Conditions:
         """State when all poles are inside the unit circle, by the criterion of Jury.
@@ -118,11 +148,7 @@ class LinearRecurrence(System, Bindable):
         """
         self.refuse_varying("stability_conditions")
         known = None if self.source is None else self.source.stability_conditions()
-        return (
-            known
-            if known is not None
-            else schur(characteristic_polynomial(self.A, sympy.Dummy("z")))
-        )
+        return known if known is not None else schur(self.A)
 
     def subs(self, values: Mapping[sympy.Symbol, object]) -> "LinearRecurrence":
         """Put expressions in the place of parameters; what was discretised is so anew.
@@ -145,11 +171,17 @@ class LinearRecurrence(System, Bindable):
         """The program that computes the matrices; made once, it depends on nothing else."""
         return numerical(self.matrices, self.parameters, self.time if self.varying else None)
 
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuse what cannot be discretised."""
+        if self.source is not None:
+            self.source.check(values)
+
     def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
         """Compute A, B, C and D; of what was discretised not from the formula.
 
         The formula may divide 0 by 0 where parameters meet, which `linrec.discretize` does not.
         """
+        check_steps(steps)
         if (steps is None) == self.varying:
             depends = "depend" if self.varying else "do not depend"
             raise ValueError(

@@ -9,7 +9,8 @@ import sympy
 
 from linrec.discretize import implicitness
 from linrec.symbolic.functions import Exponential, function_of_matrix
-from linrec.symbolic.matrices import Matrix, inverse, tidied
+from linrec.symbolic.matrices import Matrix, tidied
+from linrec.symbolic.polynomials import inverse
 
 NOT_FINITE = (sympy.nan, sympy.oo, -sympy.oo, sympy.zoo)
 

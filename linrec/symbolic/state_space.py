@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import sympy
+import torch
 from torch import Tensor
 
 from linrec import systems
@@ -23,18 +24,22 @@ from linrec.symbolic.binding import (
     narrowed,
     numerical,
 )
-from linrec.symbolic.functions import (
-    Exponential,
-    NoClosedForm,
-    characteristic_polynomial,
-    function_of_matrix,
-)
+from linrec.symbolic.functions import Exponential, function_of_matrix
 from linrec.symbolic.matrices import Matrix, as_expression, block_size, tidied
-from linrec.symbolic.parameters import as_values, parameters_of
+from linrec.symbolic.parameters import (
+    as_values,
+    both,
+    in_double,
+    parameters_of,
+    refuse_namesakes,
+    replacements,
+)
+from linrec.symbolic.polynomials import NoClosedForm
 from linrec.symbolic.recurrence import LinearRecurrence
 from linrec.symbolic.sampling import Step, closed_form
 from linrec.symbolic.stability import Conditions, hurwitz
 from linrec.symbolic.systems import Labels, System
+from linrec.symbolic.torch_lowering import TorchFunction, lower
 
 
 @dataclass(frozen=True, init=False)
@@ -117,17 +122,29 @@ class StateSpace(System):
         """Compute what an impulse on each input gives on each output, C exp(A t) B.
 
         Args:
-            time: t, positive: at 0 an impulse passes through D, and is no number.
+            time: t, a number or an expression; the formula is for t > 0. Before the impulse, at
+                numbers t < 0, the response is 0.
 
         Returns:
-            The response for t > 0; of several inputs or outputs the matrix `(p, m)`.
+            The response; of several inputs or outputs the matrix `(p, m)`.
 
         Raises:
-            ValueError: exp(A t) has no formula.
+            ValueError: exp(A t) has no formula; t is 0 and an impulse passes through D.
         """
         time = as_expression("time", time)
-        response = tidied(self.C * function_of_matrix(Exponential(time), self.A) * self.B)
-        return response[0, 0] if response.shape == (1, 1) else response
+        refuse_namesakes(time, self.parameters)
+        if time.is_real is False or time.is_finite is False:
+            raise ValueError(f"`time` is {time}: expected a real time, in the unit of the system.")
+        if time.is_negative:  # an impulse is not felt before it comes
+            return self.scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
+        if time.is_zero and any(self.D):
+            raise ValueError(
+                "`time` is 0 and the system has a D, through which an impulse passes as an "
+                "impulse: expected a time t > 0."
+            )
+        at = sympy.Dummy("t", positive=True)
+        power = function_of_matrix(Exponential(at), self.A).subs(at, time)
+        return self.scalar_or_matrix(tidied(self.C * power * self.B))
 
     def stability_conditions(self) -> Conditions:
         """State when all poles have a negative real part, by the criterion of Routh and Hurwitz.
@@ -139,7 +156,7 @@ class StateSpace(System):
         Raises:
             ValueError: the system is complex.
         """
-        return hurwitz(characteristic_polynomial(self.A, sympy.Dummy("s")))
+        return hurwitz(self.A)
 
     def discretize(
         self,
@@ -172,6 +189,11 @@ class StateSpace(System):
         prewarp = None if prewarp is None else as_expression("prewarp_frequency", prewarp)
         step = Step(as_expression("dt", dt), method, alpha, prewarp)
         step.check(self.D)
+        if self.time in step.dt.free_symbols:
+            raise ValueError(
+                f"`dt` is {step.dt} and {self.time} is the time of the system: expected another "
+                "symbol for the length of a step."
+            )
         unevaluated = Discretized(self, step)
         try:
             matrices = closed_form(*self.matrices, step)
@@ -202,7 +224,7 @@ class StateSpace(System):
         Raises:
             ValueError: a value is missing, unknown, or not what its symbol was declared to be.
         """
-        given = as_values(self.parameters, {**(values or {}), **parameters})
+        given = as_values(self.parameters, both(values, parameters))
         A, B, C, D = self.numerical.evaluate(given)
         system = systems.StateSpace(A, B, C, D)
         return system.to(narrowed(system.dtype, given))
@@ -257,6 +279,23 @@ class Discretized(Bindable):
             )
         return result
 
+    @cached_property
+    def length(self) -> TorchFunction:
+        """The program that computes dt."""
+        return lower(self.parameters, [self.step.dt])
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuse a step that is not positive, where its symbol did not say that it is."""
+        if self.step.dt.is_positive or torch.compiler.is_compiling():
+            return
+        (dt,) = self.length([in_double(name, value) for name, value in values.items()])
+        try:
+            smallest = float(dt.real.min()) if dt.numel() else 1.0
+        except RuntimeError:  # inside vmap no value can be looked at
+            return
+        if not smallest > 0:
+            raise ValueError(f"`dt` is {smallest}: expected a positive step.")
+
     @property
     def exponential(self) -> bool:
         """Whether the discrete A is exp(A dt)."""
@@ -264,8 +303,10 @@ class Discretized(Bindable):
 
     def power(self, k: sympy.Expr) -> Matrix | None:
         """Compute exp(A k dt); None for methods with another A."""
-        step = Exponential(self.step.dt * k)
-        return function_of_matrix(step, self.system.A) if self.exponential else None
+        if not self.exponential:
+            return None
+        at = sympy.Dummy("t", positive=True)
+        return function_of_matrix(Exponential(at), self.system.A).subs(at, self.step.dt * k)
 
     def stability_conditions(self) -> Conditions | None:
         """State when exp(A dt) is stable, which is when A is; None for other methods."""
@@ -280,10 +321,12 @@ class Discretized(Bindable):
         Returns:
             The recurrence, in closed form if there is one now.
         """
-        exact = {symbol: as_expression(str(symbol), value) for symbol, value in values.items()}
-        dt, method, prewarp = self.step.dt.subs(exact), self.step.method, self.step.prewarp
-        options = {} if prewarp is None else {"prewarp_frequency": prewarp.subs(exact)}
-        return self.system.subs(values).discretize(dt, method, alpha=self.step.alpha, **options)
+        exact = replacements((*self.parameters, self.system.time), values)
+        dt, prewarp = self.step.dt.subs(exact, simultaneous=True), self.step.prewarp
+        options: dict[str, Any] = {"method": self.step.method, "alpha": self.step.alpha}
+        if prewarp is not None:
+            options["prewarp_frequency"] = prewarp.subs(exact, simultaneous=True)
+        return self.system.subs(values).discretize(dt, **options)
 
     def latex(self) -> str:
         """Write the equations of the system, and what is to be done with them, as LaTeX."""

@@ -13,8 +13,16 @@ import sympy
 
 from linrec.symbolic import realization as forms
 from linrec.symbolic.functions import eigenvalues
-from linrec.symbolic.matrices import Matrix, as_expression, as_matrix, check_shape, inverse
-from linrec.symbolic.parameters import parameters_of
+from linrec.symbolic.matrices import (
+    Matrix,
+    as_matrix,
+    check_shape,
+    exact,
+    rounded,
+    tidy,
+)
+from linrec.symbolic.parameters import parameters_of, replacements
+from linrec.symbolic.polynomials import resolvent
 from linrec.symbolic.typeset import labels, matrix_equations, row_equations
 
 Labels = tuple[sympy.Expr, ...]
@@ -104,13 +112,17 @@ class System(ABC):
         """Put expressions in the place of parameters.
 
         Args:
-            values: what to put in the place of which symbol.
+            values: what to put in the place of which symbol; all at once.
 
         Returns:
             A system of the same kind.
+
+        Raises:
+            ValueError: a symbol has only the name of a parameter, or an expression is not what
+                its parameter was declared to be.
         """
-        exact = {symbol: as_expression(str(symbol), value) for symbol, value in values.items()}
-        return self.rebuilt(*(matrix.subs(exact) for matrix in self.matrices))
+        known = replacements((*self.parameters, self.time), values)
+        return self.rebuilt(*(m.subs(known, simultaneous=True) for m in self.matrices))
 
     def rebuilt(self, A: object, B: object, C: object, D: object, **names: Labels) -> Self:
         """Make a system of the same kind and time, of the same names unless others are given."""
@@ -127,7 +139,7 @@ class System(ABC):
             ValueError: they have no formula, or the system depends on time.
         """
         self.refuse_varying("poles")
-        return eigenvalues(self.A, exact=False)
+        return eigenvalues(self.A, formulas=False)
 
     def transfer_function(self, variable: sympy.Symbol) -> sympy.Expr | Matrix:
         """Compute how outputs follow from inputs in the frequency domain.
@@ -145,15 +157,22 @@ class System(ABC):
             ValueError: the system depends on time, or has a parameter of that name.
         """
         self.refuse_varying("transfer_function")
-        if not isinstance(variable, sympy.Symbol) or variable in self.parameters:
+        names = [symbol.name for symbol in self.parameters]
+        if not isinstance(variable, sympy.Symbol) or variable.name in names:
             raise ValueError(
                 f"`variable` is {variable!r}: expected a symbol that the system does not have."
             )
-        resolvent = inverse(variable * sympy.eye(self.state_size) - self.A)
-        assert resolvent is not None, "det(z I - A) is a polynomial whose first coefficient is 1"
-        response = self.C * resolvent * self.B * (variable if self.discrete else 1)
-        response = Matrix((response + self.D).applyfunc(sympy.factor))
-        return response[0, 0] if response.shape == (1, 1) else response
+        A, B, C, D = map(exact, self.matrices)
+        numerators, below = resolvent(A, B, C, variable)
+        above = numerators * (variable if self.discrete else 1) + D * below
+        response = (above / below).applyfunc(tidy)
+        if (A, B, C, D) != self.matrices:
+            response = response.applyfunc(rounded)
+        return self.scalar_or_matrix(Matrix(response))
+
+    def scalar_or_matrix(self, response: sympy.MatrixBase) -> sympy.Expr | Matrix:
+        """Return the one entry of a system of one input and one output, or the matrix."""
+        return response[0, 0] if response.shape == (1, 1) else Matrix(response)
 
     @classmethod
     def from_transfer_function(
@@ -162,16 +181,20 @@ class System(ABC):
         """Make a system of one input and one output from its transfer function.
 
         Args:
-            transfer: a proper rational function of `variable`.
-            variable: s for a `StateSpace`, z for a `LinearRecurrence`.
+            transfer: a proper rational function of `variable`, or a constant.
+            variable: s for a `StateSpace`, z for a `LinearRecurrence`; other symbols are
+                parameters.
             realization: "controllable": the companion form that inputs enter at one place;
                 "observable": its transpose, of which outputs are read at one place; "balanced":
                 the controllable form with states scaled so that its entries differ little, whose
                 numbers can be trusted for more poles.
 
         Returns:
-            The system. In discrete time it has one state more than poles if the numerator has
-            the degree of the denominator (no parameter is divided by).
+            The system. In discrete time H(z) = C (I - A/z)⁻¹ B + D with D = 0, which has the
+            factor z in the numerator: unless the numerator has it already, as z/(z - a) has, there
+            is one state more than poles, as of 1/(z - a) and (z + 1)/(z - a). A constant is a
+            gain: a system of one state, which stays 0 in continuous time and is never remembered
+            in discrete time.
 
         Raises:
             ValueError: the function is not rational, or not proper.

@@ -15,6 +15,9 @@ import sympy
 import torch
 from torch import Tensor
 
+# Up to here all whole numbers are numbers of double precision.
+EXACT = 2**53
+
 FUNCTIONS: dict[type[sympy.Basic], Callable[..., Any]] = {
     sympy.exp: torch.exp,
     sympy.log: torch.log,
@@ -59,7 +62,11 @@ class TorchFunction:
         """Evaluate."""
         values: list[Any] = [*inputs, *self.constants]
         for function, places in self.operations:
-            values.append(function(*[values[place] for place in places]))
+            arguments = [values[place] for place in places]
+            try:
+                values.append(function(*arguments))
+            except NotImplementedError as error:
+                raise ValueError(f"A function has no values in torch here: {error}.") from None
         return [values[place] for place in self.results]
 
 
@@ -128,7 +135,14 @@ def power(node: sympy.Pow, arguments: list[int]) -> tuple[Callable[..., Any], tu
     base, exponent = node.args
     if exponent in special and base.free_symbols:
         return special[exponent], (arguments[0],)
+    if exponent.is_Integer and exponent.is_odd and abs(exponent) > EXACT:
+        return odd_power, (arguments[0], arguments[1])
     return operator.pow, (arguments[0], arguments[1])
+
+
+def odd_power(base: Tensor, exponent: float) -> Tensor:
+    """Raise to an odd whole number so large that in double precision it is even."""
+    return base.sgn() * base.abs() ** exponent
 
 
 def postorder(expression: sympy.Basic) -> list[sympy.Basic]:
@@ -142,10 +156,26 @@ def postorder(expression: sympy.Basic) -> list[sympy.Basic]:
 
 
 def number(constant: sympy.Basic) -> float | complex | int:
-    """Evaluate a constant to double precision; whole numbers stay whole."""
-    if constant.is_Integer:
+    """Evaluate a constant to double precision; whole numbers stay whole where these are exact."""
+    if constant.is_Integer and abs(constant) <= EXACT:  # type: ignore[operator]  # an Integer
         return int(constant)  # type: ignore[call-overload]  # an Integer, as was just seen
-    value = complex(sympy.N(constant, 20))
-    if not (abs(value) < float("inf")):
-        raise ValueError(f"`{constant}` is not a finite number.")
+    try:
+        value = complex(sympy.N(constant, 20))
+    except OverflowError:
+        value = complex("inf")
+    except TypeError:
+        raise ValueError(f"`{shortened(constant)}` is not a number: expected one.") from None
+    if not abs(value) < float("inf"):
+        raise ValueError(
+            f"`{shortened(constant)}` is too large for double precision, or no number: expected "
+            "less than 1.8e308. Choose other units."
+        )
     return value if value.imag else value.real
+
+
+def shortened(constant: sympy.Basic) -> str:
+    """Write a constant, of many digits the first ones."""
+    digits = max((abs(each.p).bit_length() for each in constant.atoms(sympy.Rational)), default=0)
+    if digits > 200 or constant.is_Float:
+        return f"about {sympy.N(constant, 5)}"
+    return str(constant)

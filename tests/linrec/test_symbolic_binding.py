@@ -279,7 +279,8 @@ def test_names_that_a_module_needs_are_refused(name: str) -> None:
         (lambda: damped_module(trainable=["theta"]), r"expected some of \['dt', 'omega', 'zeta'\]"),
         (
             lambda: linrec.nn.Recurrence(
-                LinearRecurrence([[tau]]), parameters={"tau": torch.zeros(1)}
+                LinearRecurrence([[sympy.Symbol("q", nonnegative=True)]]),
+                parameters={"q": torch.zeros(1)},
             ),
             "not on the border",
         ),
