@@ -47,7 +47,12 @@ def exponential(A: sympy.MatrixBase) -> np.ndarray:
     return numbers(total)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+# To simplify what these give takes seconds.
+SLOW = {"Hamiltonian", "complex and coupled"}
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SYSTEMS]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_discretised_and_impulse_responses_are_exponentials(name: str) -> None:
     system = SYSTEMS[name]
     expected = exponential(system.A * dt)
@@ -61,7 +66,7 @@ def test_discretised_and_impulse_responses_are_exponentials(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_powers_and_transfer_functions(name: str) -> None:
     of = SYSTEMS[name]
     system = LinearRecurrence(of.A, of.B, of.C, [[I]] * of.output_size)
