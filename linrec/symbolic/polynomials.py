@@ -32,7 +32,7 @@ Rows = list[list[Any]]
 # Products of two terms, more for terms of many symbols: about a second.
 LIMIT = 60_000
 # Terms of a numerator times terms of its denominator, summed over the entries of an inverse.
-LONGEST_INVERSE = 10_000
+LONGEST_INVERSE = 2_000
 
 
 class NoClosedForm(ValueError):
