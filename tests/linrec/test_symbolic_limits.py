@@ -32,8 +32,7 @@ def test_formulas_of_high_order_end_or_are_refused(order: int) -> None:
 
 
 def test_a_full_matrix_of_free_symbols_is_refused() -> None:
-    full = LinearRecurrence(sympy.Matrix(12, 12, lambda i, j: sympy.Symbol(f"m{i}_{j}")))
+    full = LinearRecurrence(sympy.Matrix(8, 8, lambda i, j: sympy.Symbol(f"m{i}_{j}")))
     for call in (full.poles, full.stability_conditions, lambda: full.transfer_function(z)):
         with pytest.raises(NoClosedForm, match="too many free symbols"):
             call()
-    assert full.impulse_response(2).shape == (12, 12)
