@@ -96,7 +96,7 @@ def exact_loop(
     is_complex = inputs.is_complex() or recurrence.dtype.is_complex
 
     def numbers(tensor: Tensor, vector: bool = False) -> Dyadic:
-        array = tensor.detach().to(double_dtype(tensor.dtype)).numpy()
+        array = tensor.detach().to(double_dtype(tensor.dtype)).resolve_conj().numpy()
         if is_complex and vector:
             return Dyadic.of(np.concatenate([np.real(array), np.imag(array)]))
         return Dyadic.of(real_matrices(array[None])[0] if is_complex else array)
