@@ -158,7 +158,7 @@ def kept_in(folder: Path) -> dict[str, Any]:
         kept = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         kept = None
     if not isinstance(kept, dict):
         raise typer.BadParameter(
@@ -209,6 +209,12 @@ def write_page(page: Path, folder: Path | None) -> None:
     except ValueError as error:
         raise typer.BadParameter(
             f"{page}, {folder / RESULTS}: {error}", param_hint="--page"
+        ) from None
+    except (LookupError, TypeError, AttributeError) as error:
+        raise typer.BadParameter(
+            f"{folder / RESULTS} has results of another form ({type(error).__name__}: {error}): "
+            "expected those that this version wrote. Measure again, into another folder.",
+            param_hint="--page",
         ) from None
 
 

@@ -68,9 +68,10 @@ def stored_rates() -> Rates:
         return CPU
     try:
         stored = json.loads(rates_file().read_text(encoding="utf-8"))
-        return Rates(**{name: float(stored[name]) for name in asdict(CPU)})
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+        found = {name: float(stored[name]) for name in asdict(CPU)}
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError):
         return CPU  # none was stored, or what was is not one
+    return Rates(**found) if all(0 < rate < math.inf for rate in found.values()) else CPU
 
 
 # Read once: a choice must not change while a program runs, nor read files while it is traced.

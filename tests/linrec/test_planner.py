@@ -277,7 +277,9 @@ def test_rates_are_read_from_the_users_folder_or_ignored(tmp_path, monkeypatch) 
     monkeypatch.setenv(rates.IGNORE, "1")
     assert rates.stored_rates() == CPU
     monkeypatch.delenv(rates.IGNORE)
-    for broken in ("", "[]", '{"operations": 1}', '{"operations": "x"}', '{"operations": -1}'):
+    odd = [{**dataclasses.asdict(mine), "bytes": b} for b in (-1, 0, math.inf, math.nan, 10**400)]
+    texts = ["", "[]", '{"operations": 1}', '{"operations": "x"}', "[" * 10**5]
+    for broken in [*texts, *map(json.dumps, odd)]:
         (tmp_path / "rates.json").write_text(broken)
         assert rates.stored_rates() == CPU
 
