@@ -134,7 +134,8 @@ CORRUPT = ["", "[]", '{"machine": ', "\xff", "[" * 10**5]
 @pytest.mark.parametrize("cases", [1, [1], [{}], {"a": 1}, None, "text"])
 def test_results_of_another_form_are_named(cases: object, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "page.md").write_text("<!-- linrec bench: cases -->\n<!-- linrec bench: end of cases -->")
+    marks = "<!-- linrec bench: cases -->\n<!-- linrec bench: end of cases -->"
+    (tmp_path / "page.md").write_text(marks)
     (tmp_path / "bench.json").write_text(json.dumps({"cases": cases}))
     assert "bench.json" in refused("--page", "page.md", "--output", tmp_path)
 
