@@ -2,11 +2,16 @@
 
 from linrec import memories as memories
 from linrec import nn as nn
+from linrec.balancing import BalancedRealization as BalancedRealization
+from linrec.balancing import balanced_realization as balanced_realization
 from linrec.certificate import Certificate as Certificate
 from linrec.certificate import certify as certify
 from linrec.composition import feedback as feedback
 from linrec.composition import parallel as parallel
 from linrec.composition import series as series
+from linrec.coordinates import Coordinates as Coordinates
+from linrec.coordinates import contracting_coordinates as contracting_coordinates
+from linrec.coordinates import similarity_transform as similarity_transform
 from linrec.discretize import discretize as discretize
 from linrec.executors import AssociativeScan as AssociativeScan
 from linrec.executors import Chunked as Chunked

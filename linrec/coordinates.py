@@ -32,7 +32,8 @@ class Coordinates:
     Args:
         basis: T, a structure of the system's states, in double precision.
         inverse: T⁻¹.
-        matrix: T⁻¹ A T of one A, if it is known more accurately than by multiplying; None: not.
+        matrix: T⁻¹ A T of the A below, as accurate as can be; blocks, of a block-diagonal system.
+        original: that A, or its blocks.
 
     Example:
         >>> import torch, linrec
@@ -44,7 +45,8 @@ class Coordinates:
 
     basis: Structure
     inverse: Structure
-    matrix: Tensor | None = None
+    matrix: Tensor
+    original: Tensor
 
     def enter(self, states: Tensor) -> Tensor:
         """Convert states to the new coordinates, z = T⁻¹ x, for `states (*batch, n)`."""
@@ -73,17 +75,12 @@ class Coordinates:
         return StateSpace(A, B, read, double.D)
 
     def transformed(self, A: Structure) -> Structure:
-        """Compute T⁻¹ A T: its accurate value if that is known, with the gradient of the product.
+        """Compute T⁻¹ A T = T⁻¹ A₀ T + T⁻¹ (A - A₀) T, whose first part is known accurately.
 
-        A minus itself is 0 to the last digit, and has A's gradient.
+        For A₀ itself the second part is 0 to the last digit, and has the gradient.
         """
         basis, inverse, blocks = blocks_of(self.basis), blocks_of(self.inverse), blocks_of(A)
-        if self.matrix is None:
-            moved = inverse @ blocks @ basis
-        else:
-            moved = self.matrix
-            if blocks.requires_grad:
-                moved = moved + inverse @ (blocks - blocks.detach()) @ basis
+        moved = self.matrix + inverse @ (blocks - self.original) @ basis
         return Dense(moved) if A.as_block_diagonal() is None else BlockDiagonal(moved)
 
 
@@ -188,10 +185,9 @@ def as_structures(A: Structure, blocks: Tensor, found: Contraction) -> Coordinat
     """Shape arrays as the structure whose coordinates they are."""
     kind = Dense if A.as_block_diagonal() is None else BlockDiagonal
     basis, inverse, matrix = (
-        torch.from_numpy(np.ascontiguousarray(each)).to(blocks.device).reshape(blocks.shape)
-        for each in found
+        torch.tensor(each).to(blocks.device).reshape(blocks.shape) for each in found
     )
-    return Coordinates(kind(basis), kind(inverse), matrix)
+    return Coordinates(kind(basis), kind(inverse), matrix, blocks.detach())
 
 
 def better_coordinates(powers: Powers, length: int) -> Coordinates | None:

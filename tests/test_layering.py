@@ -21,7 +21,7 @@ LAYERS = {
            structures.varying
            < structures
         2  systems exponential < discretize composition real_part
-        3  powers < coordinates response constraints memories
+        3  powers < coordinates < balancing response constraints memories
         4  executors.base < executors.prepare executors.multiply < executors.kernel
            < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors

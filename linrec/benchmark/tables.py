@@ -175,7 +175,7 @@ def written_into(page: str, found: dict[str, Any]) -> str:
         _, _, after = rest.partition(end)
         try:
             own = "\n\n".join(f"{each.title}:\n\n{each.markdown()}" for each in tables(found[name]))
-            page = f"{before}{start}\n\n{machine(found)}\n\n{own}\n\n{end}{after}"
+            page = f"{before}{start}\n\n{machine(found, name)}\n\n{own}\n\n{end}{after}"
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"What was measured of {name} cannot be read ({type(error).__name__}: {error}): "
@@ -184,10 +184,11 @@ def written_into(page: str, found: dict[str, Any]) -> str:
     return page
 
 
-def machine(found: dict[str, Any]) -> str:
-    """Name the machine."""
+def machine(found: dict[str, Any], section: str) -> str:
+    """Name the machine, and the precision of what was timed."""
     named = found["machine"]
+    precision = "" if section == "accuracy" else ", float32"
     return (
         f"Measured on {named['processor']} ({named['vector instructions']}), {named['threads']} of "
-        f"{named['cores']} threads, torch {named['torch']}, Python {named['python']}, float32."
+        f"{named['cores']} threads, torch {named['torch']}, Python {named['python']}{precision}."
     )

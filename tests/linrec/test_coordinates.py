@@ -1,0 +1,150 @@
+"""Similarity transforms and balanced realisations, against python-control's theory and runs."""
+
+# Of scipy's overloads those that return two arrays are meant; some arguments are wrong on purpose.
+# pyright: reportOptionalIterable=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportOptionalOperand=false, reportOptionalMemberAccess=false
+# pyright: reportOptionalSubscript=false
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg, signal
+
+import linrec
+from linrec.interop import from_scipy
+
+
+def butterworth(order: int = 4, cutoff: float = 0.1) -> linrec.LinearRecurrence:
+    return linrec.LinearRecurrence(
+        *(torch.tensor(m) for m in signal.tf2ss(*signal.butter(order, cutoff)))
+    )
+
+
+def analog(cutoff: float):
+    return from_scipy(signal.lti(*signal.butter(4, cutoff, analog=True)))
+
+
+def test_a_transform_there_and_back_is_the_same_system():
+    system, basis = butterworth(), torch.randn(4, 4, dtype=torch.float64)
+    there = linrec.similarity_transform(system, basis)
+    back = linrec.similarity_transform(there, torch.linalg.inv(basis))
+    for mine, given in zip(
+        (back.A.to_dense(), back.B, back.C, back.D),
+        (system.A.to_dense(), system.B, system.C, system.D),
+        strict=True,
+    ):
+        assert torch.allclose(mine, given, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
+def test_outputs_stay_and_states_are_read_in_the_old_coordinates(dtype):
+    A = torch.randn(3, 3, dtype=dtype) * 0.3
+    recurrence, u = linrec.LinearRecurrence(A), torch.randn(2, 20, 3, dtype=dtype)
+    moved = linrec.similarity_transform(recurrence, torch.eye(3).double() + 0.2)
+    assert moved.dtype == dtype
+    found, given = linrec.run(moved, u).outputs, linrec.run(recurrence, u).outputs
+    assert (found - given).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("basis", "words"),
+    [
+        (torch.eye(3), "has shape"),
+        (torch.ones(4, 4), "singular"),
+        (torch.full((4, 4), 1e400), "singular"),
+    ],
+)
+def test_a_basis_that_is_none_is_refused(basis, words):
+    with pytest.raises(ValueError, match=words):
+        linrec.similarity_transform(butterworth(), basis)
+
+
+def test_a_varying_recurrence_is_refused():
+    varying = linrec.LinearRecurrence(linrec.Varying(torch.rand(5, 2, 2)))
+    with pytest.raises(ValueError, match="varies"):
+        linrec.similarity_transform(varying, torch.eye(2))
+
+
+@pytest.mark.parametrize(("order", "cutoff"), [(2, 0.3), (4, 0.1), (6, 0.05), (8, 0.1)])
+def test_gramians_of_a_balanced_recurrence_are_one_diagonal(order, cutoff):
+    balanced = linrec.balanced_realization(butterworth(order, cutoff))
+    A = balanced.system.A.to_dense().numpy()
+    B, C = balanced.system.B.numpy(), balanced.system.C.numpy()
+    values = np.diag(balanced.singular_values.numpy())
+    driven, read = (
+        linalg.solve_discrete_lyapunov(A, B @ B.T),
+        linalg.solve_discrete_lyapunov(A.T, C.T @ C),
+    )
+    # The equations are solved to a few hundred roundings of 1 / (1 - radius²) there.
+    assert np.abs(driven - values).max() < 1e-10 * values.max()
+    assert np.abs(read - values).max() < 1e-10 * values.max()
+
+
+@pytest.mark.parametrize("cutoff", [1.0, 2 * np.pi * 1e6])
+def test_gramians_of_a_balanced_state_space_are_one_diagonal_in_any_unit_of_time(cutoff):
+    balanced = linrec.balanced_realization(analog(cutoff))
+    A = balanced.system.A.to_dense().numpy() / cutoff
+    B = balanced.system.B.numpy() / np.sqrt(cutoff)
+    values = np.diag(balanced.singular_values.numpy())
+    driven = linalg.solve_continuous_lyapunov(A, -B @ B.T)
+    assert np.abs(driven - values).max() < 1e-11 * values.max()
+
+
+def test_singular_values_do_not_depend_on_coordinates():
+    system = butterworth(5, 0.2)
+    moved = linrec.similarity_transform(system, torch.randn(5, 5, dtype=torch.float64))
+    mine, others = (linrec.balanced_realization(s).singular_values for s in (system, moved))
+    assert torch.allclose(mine, others, rtol=1e-8)
+
+
+def test_a_balanced_system_runs_as_the_given_one_and_its_states_are_converted():
+    system, u = butterworth(6, 0.05), torch.randn(2, 300, 1, dtype=torch.float64)
+    start = torch.randn(2, 6, dtype=torch.float64)
+    balanced = linrec.balanced_realization(system)
+    found = linrec.run(balanced.system, u, balanced.coordinates.enter(start))
+    given = linrec.run(system, u, start, executor=linrec.Recurrent())
+    size = given.outputs.abs().max()
+    assert (found.outputs - given.outputs).abs().max() < 1e-9 * size
+    state = balanced.coordinates.leave(found.final_state)
+    assert (state - given.final_state).abs().max() < 1e-9 * given.final_state.abs().max()
+
+
+def test_a_bank_is_balanced_system_by_system():
+    A = torch.stack([butterworth(3, c).A.to_dense() for c in (0.1, 0.3)])
+    bank = linrec.LinearRecurrence(A, butterworth(3).B, torch.randn(2, 1, 3).double())
+    balanced = linrec.balanced_realization(bank)
+    for index in range(2):
+        alone = linrec.balanced_realization(
+            linrec.LinearRecurrence(A[index], bank.B, bank.C[index])
+        )
+        assert torch.allclose(balanced.singular_values[index], alone.singular_values, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [
+        (linrec.LinearRecurrence([[1.0]]), "stable"),
+        (linrec.StateSpace([[0.1]], [[1.0]]), "stable"),
+        (linrec.LinearRecurrence([[0.5, 0.0], [0.0, 0.2]], [[1.0], [0.0]]), "minimal"),
+    ],
+)
+def test_systems_without_a_balanced_realisation_are_refused(system, words):
+    with pytest.raises(ValueError, match=words):
+        linrec.balanced_realization(system)
+
+
+def test_coordinates_of_values_that_cannot_be_seen_are_refused():
+    with pytest.raises(ValueError, match="cannot be seen"):
+        linrec.contracting_coordinates(butterworth().to("meta"), 10)
+
+
+def test_gradients_pass_through_a_change_of_coordinates():
+    system = butterworth(3, 0.2)
+    coordinates = linrec.contracting_coordinates(system, 100)
+    A = system.A.to_dense().clone().requires_grad_()
+
+    def outputs(A):
+        moved = coordinates.transform(linrec.LinearRecurrence(A, system.B, system.C))
+        return linrec.run(moved, torch.ones(8, 1).double(), executor=linrec.Recurrent()).outputs
+
+    torch.autograd.gradcheck(outputs, (A,))
