@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SUITES = {
     "filters": (
         ("test_signaltools",),
-        # `test_invalid_params` asks for scipy's words of refusal, and that coefficients of two axes
-        # and whole numbers are refused: linrec takes a filter for each sequence, and whole numbers.
-        "(LinearFilterFloat64 or LinearFilterFloat32 or LinearFilterComplex128 or LFilterZI)"
-        " and not invalid_params",
+        # Two tests ask for scipy's words of refusal (bad_zi_shape, invalid_params), the second also
+        # that whole numbers and a filter for each sequence are refused, which linrec takes.
+        "(LinearFilterFloat64 or LinearFilterFloat32 or LinearFilterComplex128 or LFilterZI"
+        " or TestSOSFilt) and not (FiltFilt or invalid_params or bad_zi_shape)",
     ),
     "systems": (
         ("test_cont2discrete", "test_dltisys", "test_ltisys"),
@@ -30,7 +30,7 @@ SUITES = {
 
 @pytest.mark.slow
 @pytest.mark.skipif("LINREC_FULL" not in os.environ, reason="minutes: run with LINREC_FULL=1")
-@pytest.mark.parametrize("executor", ["recurrent", "auto"])
+@pytest.mark.parametrize("executor", ["recurrent", "toeplitz", "scan", "chunked", "auto"])
 @pytest.mark.parametrize("suite", SUITES)
 def test_they_pass(suite: str, executor: str, tmp_path: Path) -> None:
     modules, chosen = SUITES[suite]
