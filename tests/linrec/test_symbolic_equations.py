@@ -268,7 +268,6 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "nothing": ([], {}, "is empty"),
     "no function": (Eq(a, b), {}, "no functions of time"),
     "no input": (Eq(x(t), a * x(t - 1)), {}, "have no input"),
-    "no past": (Eq(x(t), u(t)), {}, "hold no past"),
     "two speeds": (
         Eq(x(2 * t), x(t - 1) + u(t)),
         {"time": t},
