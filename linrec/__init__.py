@@ -41,9 +41,9 @@ from linrec.structures import Dense as Dense
 from linrec.structures import Diagonal as Diagonal
 from linrec.structures import DiagonalPlusLowRank as DiagonalPlusLowRank
 from linrec.structures import Structure as Structure
-from linrec.structures import Varying as Varying
 from linrec.systems import LinearRecurrence as LinearRecurrence
 from linrec.systems import StateSpace as StateSpace
+from linrec.systems import Varying as Varying
 
 
 def __getattr__(name: str) -> object:

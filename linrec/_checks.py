@@ -1,9 +1,12 @@
 """What is asked of tensors at the public door, and the words in which a refusal is said."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Value = TypeVar("Value")
 
 
 def as_tensor(name: str, value: object) -> Tensor:
@@ -48,6 +51,13 @@ def check_tensor(name: str, value: object) -> Tensor:
             f"Pass `torch.as_tensor({name})`."
         )
     return as_tensor(name, value)
+
+
+def unchecked(kind: type[Value], **fields: object) -> Value:
+    """Make a frozen dataclass of fields that are known to be right, without its checks."""
+    made = object.__new__(kind)
+    made.__dict__.update(fields)
+    return made
 
 
 def check_axes(name: str, tensor: Tensor, least: int, shape: str) -> None:

@@ -14,7 +14,7 @@ from linrec._checks import (
 )
 from linrec.executors import Executor, Plan, Recurrent, Result
 from linrec.planner import Auto
-from linrec.structures import Structure, Varying
+from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
 
@@ -64,8 +64,8 @@ class Call:
         """Run all steps in the coordinates of the plan."""
         if self.lengths is None:
             return executor.execute(self.system, plan, self.inputs, self.state)
-        if self.system.varying:
-            states = LinearRecurrence(self.system.A, self.system.B)
+        if self.system.time_varying:
+            states = self.system.rebuilt(self.system.A, self.system.B, None, None)
             passed = executor.execute(states, plan, self.inputs, self.state).outputs
             outputs = self.system.over_time().read(passed, self.inputs)
             return Result(self.own(outputs), self.at_end(passed, self.start()))
@@ -81,7 +81,7 @@ class Call:
         if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
             size = self.given.output_size // self.given.copies
             return Result(self.inputs.new_zeros(*self.inputs.shape[:-2], size), self.start())
-        if self.lengths is not None and self.system.varying:
+        if self.lengths is not None and self.system.time_varying:
             outputs, state = self.all_steps(executor, plan, compared=compared)
             return Result(self.at_end(outputs, torch.zeros_like(outputs[..., 0, :])), state)
         executor, plan = self.choose(executor, plan, True, compared)
@@ -248,8 +248,8 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor) -> Tensor:
         )
     if steps is not None and inputs.shape[-2] != steps:
         raise ValueError(
-            f"`inputs` has {inputs.shape[-2]} steps, but the Varying recurrence has matrices for "
-            f"{steps}: expected as many."
+            f"`inputs` has {inputs.shape[-2]} steps, but the recurrence is time-varying and has "
+            f"matrices for {steps}: expected as many."
         )
     if inputs.device != recurrence.device:
         raise ValueError(
@@ -333,7 +333,7 @@ def without_padding(system: LinearRecurrence, mask: Tensor) -> LinearRecurrence:
 
     They could be NaN there, and 0 · NaN is NaN in the gradient.
     """
-    if not system.varying:
+    if not system.time_varying:
         return system
 
     def clean(leaf: Tensor, core: int) -> Tensor:
@@ -345,8 +345,7 @@ def without_padding(system: LinearRecurrence, mask: Tensor) -> LinearRecurrence:
             used = used.any(axis, keepdim=True) if size == 1 else used
         return torch.where(used[(..., *[None] * core)], leaf, 0)
 
-    assert isinstance(system.A, Varying)
-    return system._map_batched(clean)
+    return system.map_batched(clean)
 
 
 def largest(lengths: Tensor, steps: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, broadcast, show
-from linrec.structures import Dense, Diagonal, Structure, Varying
+from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
 System = TypeVar("System", LinearRecurrence, StateSpace)
@@ -180,8 +180,7 @@ def aligned(first: System, second: System) -> tuple[System, System]:
     dtype = torch.promote_types(first.dtype, second.dtype)
     first, second = first.to(dtype), second.to(dtype)
     if isinstance(first, LinearRecurrence) and isinstance(second, LinearRecurrence):
-        varying = first.varying or second.varying
-        if varying:
+        if first.time_varying or second.time_varying:
             first, second = first.over_time(), second.over_time()
     return first, second
 
@@ -189,7 +188,7 @@ def aligned(first: System, second: System) -> tuple[System, System]:
 def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Tensor]:
     """Give a system and a gain one dtype; a number counts for each of as many channels."""
     matrix = as_tensor("second", gain)
-    if isinstance(first, LinearRecurrence) and first.varying:
+    if isinstance(first, LinearRecurrence) and first.time_varying:
         first = first.over_time()
     dtype = (
         first.dtype if isinstance(gain, Number) else torch.promote_types(first.dtype, matrix.dtype)
@@ -271,6 +270,4 @@ def rebuild(
     through = None if first.D is None and second.D is None else D
     if isinstance(first, StateSpace):
         return StateSpace(A, B, C, through)  # type: ignore[return-value]  # System is StateSpace here
-    varying = isinstance(first.A, Varying) or isinstance(second.A, Varying)
-    structure = Varying(A) if varying else A
-    return LinearRecurrence(structure, B, C, through, copies=first.copies)  # type: ignore[return-value]  # as above
+    return LinearRecurrence(A, B, C, through, time_varying=first.time_varying, copies=first.copies)  # type: ignore[return-value]  # as above

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from linrec._checks import as_tensor, double_dtype, show
 from linrec.exponential import balance, exponential, phi
-from linrec.structures import Dense, Diagonal, Structure, Varying
+from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
 # The methods, and for those of the gbt family how implicit they are.
@@ -51,7 +51,7 @@ def discretize(
         system: the continuous-time system.
         dt: the length of a step, in the unit of time of `system`: a number, or a tensor of axes
             that `dt_per` tells apart.
-        dt_per: "step": `dt (*batch, time)` has a length for each step and gives a `Varying`
+        dt_per: "step": `dt (*batch, time)` has a length for each step and gives a time-varying
             recurrence (irregular sampling; NaN may stand where a sequence has ended). "system":
             `dt (*batch)` has one for each system of a bank. "state": `dt (*batch, n)` has one for
             each state of a diagonal A (row i of A and of B times dt_i, as in S5). None: "step",
@@ -116,7 +116,7 @@ def discretize(
         A, B = Dense(A.to_dense() / ratio(units)), B * units.unsqueeze(-1)
         # Implicit methods read the states in another way; the others as it was, None included.
         C = system.C if C is inner.C or C is None else C / units.unsqueeze(-2)
-    recurrence = LinearRecurrence(Varying(A) if varying else A, B, C, D)
+    recurrence = LinearRecurrence(A, B, C, D, time_varying=varying)
     return recurrence.to(dtype)
 
 

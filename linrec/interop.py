@@ -111,7 +111,7 @@ def to_scipy(system: LinearRecurrence | StateSpace, dt: float | None = None) -> 
         in real numbers: it drops the imaginary parts of complex ones.)
 
     Raises:
-        ValueError: the system is Varying or has batch axes, or `dt` is not a positive number.
+        ValueError: the system is time-varying or has batch axes, or `dt` is not a positive number.
         TypeError: it is not a system of linrec.
 
     Example:
@@ -193,7 +193,7 @@ def to_control(system: LinearRecurrence | StateSpace, dt: float | None = None) -
         A `control.StateSpace` in float64, sharing no memory, of as many states as `system`.
 
     Raises:
-        ValueError: the system is Varying, complex or has batch axes, or `dt` is not a positive
+        ValueError: the system is time-varying, complex or has batch axes, or `dt` is not a positive
             number.
         TypeError: it is not a system of linrec.
         ImportError: python-control is not installed.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, broadcast, common_dtype
-from linrec.structures import Dense, Diagonal, Varying
+from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence, StateSpace
 
 Number = float | Tensor
@@ -203,7 +203,7 @@ def hippo_legs(order: int, steps: int) -> LinearRecurrence:
     # A x = B has the solution x = (1, 0, 0, …): a constant input is remembered as a constant.
     held = torch.eye(len(n), dtype=n.dtype)[:, :1] - turned[:, :, :1]
     dtype = torch.get_default_dtype()
-    return LinearRecurrence(Varying(Dense(turned.to(dtype))), held.to(dtype))
+    return LinearRecurrence(turned.to(dtype), held.to(dtype), time_varying=True)
 
 
 def tensors(**values: Number) -> list[Tensor]:

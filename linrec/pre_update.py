@@ -17,14 +17,14 @@ from linrec.composition import matrices
 from linrec.executors import Executor, Result
 from linrec.planner import Auto
 from linrec.run import run
-from linrec.structures import Structure, Varying, matvec
-from linrec.systems import LinearRecurrence
+from linrec.structures import Structure, matvec
+from linrec.systems import LinearRecurrence, Varying
 
 Matrix = Tensor | object
 
 
 def run_pre_update(
-    A: Structure | Matrix,
+    A: Structure | Varying | Matrix,
     B: Matrix | None,
     C: Matrix | None,
     D: Matrix | None,
@@ -81,7 +81,7 @@ def run_pre_update(
         mask = inside(check_lengths(lengths, inputs), steps)
         inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
         system = without_padding(system, mask)
-    reading = LinearRecurrence(system.A, system.B, one_step_early(system))
+    reading = system.rebuilt(system.A, system.B, one_step_early(system), None)
     later, state = run(reading, inputs, initial_state, lengths=lengths, executor=executor)
     if not steps:
         return Result(later.to(result), state)
@@ -98,7 +98,7 @@ def run_pre_update(
 
 
 def from_pre_update(
-    A: Structure | Matrix,
+    A: Structure | Varying | Matrix,
     B: Matrix | None = None,
     C: Matrix | None = None,
     D: Matrix | None = None,
@@ -153,14 +153,17 @@ def from_pre_update(
     parts = (transition.expand(*batch, -1, -1), held_back.expand(*batch, -1, -1))
     extended = pad(torch.cat(parts, -2), (0, late))
     return LinearRecurrence(
-        Varying(extended) if system.varying else extended,
+        extended,
         pad(driven, (0, 0, 0, late)),
         pad(reading, (n, 0)),
         system.D,
+        time_varying=system.time_varying,
     )
 
 
-def to_pre_update(recurrence: LinearRecurrence) -> tuple[Structure, Tensor, Tensor, Tensor]:
+def to_pre_update(
+    recurrence: LinearRecurrence,
+) -> tuple[Structure | Varying, Tensor, Tensor, Tensor]:
     """Write a recurrence so that it is read before each step: y_t = C A x_{t-1} + (C B + D) u_t.
 
     Args:
@@ -168,7 +171,8 @@ def to_pre_update(recurrence: LinearRecurrence) -> tuple[Structure, Tensor, Tens
             matrices of one copy.
 
     Returns:
-        A as it is, B, C A and C B + D, of as many states: x[k] = x_{k-1}.
+        A as it is (in `Varying` where the recurrence varies), B, C A and C B + D, of as many
+        states: x[k] = x_{k-1}.
 
     Example:
         >>> import linrec
@@ -179,18 +183,21 @@ def to_pre_update(recurrence: LinearRecurrence) -> tuple[Structure, Tensor, Tens
     References:
         Kailath 1980, Linear Systems, chapter 2.
     """
-    A, B, C, D = matrices(recurrence)
-    return recurrence.A, B, C @ A, C @ B + D
+    written, B, C, D = matrices(recurrence)
+    A = recurrence.A
+    if recurrence.time_varying:
+        A = Varying(A if A.batch_shape else A[None])
+    return A, B, C @ written, C @ B + D
 
 
 def one_step_early(system: LinearRecurrence) -> Tensor | None:
     """Take C_{k+1} where C_k stands: what step k leaves is read by the output after it."""
     C = system.C
-    if C is None or not system.varying or C.ndim == 2 or C.shape[-3] == 1:
+    if C is None or not system.time_varying or C.ndim == 2 or C.shape[-3] == 1:
         return C
     return torch.cat([C[..., 1:, :, :], torch.zeros_like(C[..., :1, :, :])], -3)
 
 
 def first_matrix(system: LinearRecurrence, matrix: Tensor) -> Tensor:
     """Take a matrix as it is at the first step."""
-    return matrix[..., 0, :, :] if system.varying and matrix.ndim > 2 else matrix
+    return matrix[..., 0, :, :] if system.time_varying and matrix.ndim > 2 else matrix

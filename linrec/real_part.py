@@ -5,7 +5,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from linrec.structures import BlockDiagonal, Dense, Structure, Varying
+from linrec.structures import BlockDiagonal, Dense, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
 System = TypeVar("System", LinearRecurrence, StateSpace)
@@ -53,13 +53,13 @@ def real_part(system: System) -> System:
     D = None if system.D is None else real(system.D)
     if isinstance(system, StateSpace):
         return StateSpace(A, columns, rows, D)  # type: ignore[return-value]  # System is StateSpace here
-    return LinearRecurrence(A, columns, rows, D, copies=system.copies)  # type: ignore[return-value]  # as above
+    return LinearRecurrence(  # type: ignore[return-value]  # as above
+        A, columns, rows, D, time_varying=system.time_varying, copies=system.copies
+    )
 
 
 def real_structure(A: Structure) -> Structure:
     """Write each number a + ib of a matrix as the block [[a, -b], [b, a]]."""
-    if isinstance(A, Varying):
-        return Varying(real_structure(A.A))
     diagonal, blocks = A.as_diagonal(), A.as_block_diagonal()
     if diagonal is not None:
         blocks = diagonal[..., None, None]

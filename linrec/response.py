@@ -8,7 +8,7 @@ from torch import Tensor
 from linrec._checks import as_tensor, double_dtype
 from linrec.discretize import divide
 from linrec.powers import output_kernel, state_kernel
-from linrec.structures import Structure, Varying
+from linrec.structures import Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
 
@@ -25,7 +25,7 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
         The response, `(*batch, length, p, m)`, computed in double precision and cast last.
 
     Raises:
-        ValueError: the recurrence is varying, or the length negative.
+        ValueError: the recurrence is time-varying, or the length negative.
 
     Example:
         >>> import linrec
@@ -55,7 +55,7 @@ def step_response(recurrence: LinearRecurrence, length: int) -> Tensor:
         The response, `(*batch, length, p, m)`.
 
     Raises:
-        ValueError: the recurrence is varying, or the length negative.
+        ValueError: the recurrence is time-varying, or the length negative.
 
     Example:
         >>> import linrec
@@ -80,7 +80,7 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
         The response, complex, `(*batch, frequency, p, m)`.
 
     Raises:
-        ValueError: the recurrence is varying, or frequencies are not a vector.
+        ValueError: the recurrence is time-varying, or frequencies are not a vector.
 
     At a frequency that is exactly a pole the response is inf + nan i, of infinite modulus.
 
@@ -134,7 +134,7 @@ def poles(system: LinearRecurrence | StateSpace) -> Tensor:
         The poles, complex, `(*batch, n)`, by falling modulus.
 
     Raises:
-        ValueError: the recurrence is varying.
+        ValueError: the recurrence is time-varying.
 
     Example:
         >>> import torch, linrec
@@ -162,7 +162,7 @@ def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
     of a recurrence is made of.
 
     Args:
-        recurrence: the recurrence; a varying one is reversed in time as well, so that
+        recurrence: the recurrence; a time-varying one is reversed in time as well, so that
             its adjoint is fed flipped sequences just the same.
 
     Returns:
@@ -178,21 +178,22 @@ def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
         None if matrix is None else matrix.mH
         for matrix in (recurrence.C, recurrence.B, recurrence.D)
     )
-    if isinstance(structure, Varying):
-        # λ_t = A*_{t+1} λ_{t+1} + C*_t v_t: in reversed time the transitions come one step later
-        # than the rest. The one that wraps around meets the zero initial state.
-        structure = structure.map(lambda leaf, core: leaf.flip(-core - 1).roll(1, dims=-core - 1))
-        B, C, D = (
-            matrix if matrix is None or matrix.ndim == 2 else matrix.flip(-3)
-            for matrix in (B, C, D)
-        )
-    return LinearRecurrence(structure, B, C, D, copies=recurrence.copies)
+    back = recurrence.rebuilt(structure, B, C, D)
+    if not recurrence.time_varying:
+        return back
+    # λ_t = A*_{t+1} λ_{t+1} + C*_t v_t: in reversed time the transitions come one step later than
+    # the rest. The one that wraps around meets the zero initial state.
+    flipped = back.map_batched(lambda leaf, core: leaf.flip(-core - 1))
+    late = flipped.A.map(
+        lambda leaf, core: leaf.roll(1, dims=-core - 1) if leaf.ndim > core else leaf
+    )
+    return flipped.rebuilt(late, flipped.B, flipped.C, flipped.D)
 
 
 def check_invariant(system: LinearRecurrence | StateSpace, what: str) -> None:
-    """Refuse a varying recurrence."""
-    if isinstance(system.A, Varying):
+    """Refuse a time-varying recurrence."""
+    if isinstance(system, LinearRecurrence) and system.time_varying:
         raise ValueError(
-            f"`{what}` got a Varying recurrence, which answers differently at every step: "
+            f"`{what}` got a time-varying recurrence, which answers differently at every step: "
             "expected a time-invariant one. Pass one step of it, `recurrence.at(step)`."
         )

@@ -9,7 +9,6 @@ from linrec._checks import check_axes, check_tensor
 from linrec.call import Call, arrange
 from linrec.executors import Executor, Plan, Result
 from linrec.planner import Auto
-from linrec.structures import Varying
 from linrec.systems import LinearRecurrence
 
 # The dtypes that sums are kept in.
@@ -118,7 +117,7 @@ def step(recurrence: LinearRecurrence, input: Tensor, state: Tensor | None = Non
     """Run one step, for streaming; equal to `run` on one step.
 
     Args:
-        recurrence: the system; a varying one of one step (`Varying` of that step's matrices).
+        recurrence: the system; of a time-varying one, that of the step, `recurrence.at(t)`.
         input (*batch, m): u_t.
         state (*batch, n): x_{t-1}, the `final_state` of the step before. None: zeros.
 
@@ -163,7 +162,7 @@ def is_plain(recurrence: LinearRecurrence, inputs: object, state: object, core: 
     if not isinstance(inputs, Tensor) or inputs.ndim < core or recurrence.copies > 1:
         return False
     A, B, dtype, device = recurrence.A, recurrence.B, inputs.dtype, inputs.device
-    if dtype not in PLAIN or isinstance(A, Varying) or torch.is_autocast_enabled(device.type):
+    if dtype not in PLAIN or recurrence.time_varying or torch.is_autocast_enabled(device.type):
         return False
     for matrices, axes in ((A, A.core_axes), (recurrence, MATRICES)):
         for name, own in axes.items():

@@ -7,8 +7,45 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, common_dtype, show
-from linrec.structures import Dense, Structure, Varying, matvec
+from linrec._checks import common_dtype, show, unchecked
+from linrec.matrices import as_structure, batch_axes, check_matrices
+from linrec.structures import Structure, matvec
+
+
+@dataclass(frozen=True, eq=False)
+class Varying:
+    """A transition matrix for each step: `LinearRecurrence(Varying(A))` is time-varying.
+
+    The same as `LinearRecurrence(A, time_varying=True)`.
+
+    Args:
+        A (*batch, time, ...): a structure whose last batch axis is time, or a tensor
+            `(*batch, time, n, n)`, which is taken as `Dense`.
+
+    Raises:
+        ValueError: there is no axis of time.
+
+    Example:
+        >>> import torch, linrec
+        >>> gates = torch.tensor([[0.5], [0.0], [1.0]])
+        >>> recurrence = linrec.LinearRecurrence(linrec.Varying(linrec.Diagonal(gates)))
+        >>> linrec.run(recurrence, torch.ones(3, 1)).outputs.squeeze()
+        tensor([1., 1., 2.])
+    """
+
+    A: Structure
+
+    def __init__(self, A: Structure | Tensor | object) -> None:
+        if isinstance(A, Varying):
+            raise ValueError("`Varying(Varying(A))`: expected one axis of time. Pass `Varying(A)`.")
+        structure = as_structure(A)
+        if not structure.batch_shape:
+            raise ValueError(
+                "`Varying` got a single matrix of shape "
+                f"{show(structure.to_dense().shape)}: expected one a step, (*batch, time, n, n). "
+                "For the same matrix at every step pass it without `Varying`."
+            )
+        object.__setattr__(self, "A", structure)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +58,13 @@ class LinearRecurrence:
     python-control's systems answer one step later, and `linrec.interop` translates).
 
     Args:
-        A (*batch, n, n): the transition matrix: a tensor (taken as `Dense`) or a structure. In a
-            `Varying` recurrence the last batch axis of A, B, C and D is time, where they have one.
+        A (*batch, n, n): the transition matrix: a tensor (taken as `Dense`) or a structure.
         B (*batch, n, m): how inputs drive the states. None: directly, m = n.
         C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
         D (*batch, p, m): how inputs are added to the outputs. None: they are not.
+        time_varying: whether the matrices change from step to step. The last batch axis of A, B,
+            C and D is then time, `(*batch, time, n, n)`, in all of them that have batch axes; one
+            without is the same at every step. `Varying(A)` in the place of A says so too.
         copies: k runs the same system on each of k groups of input channels, at the cost of one
             kernel: inputs `(…, T, k·m)`, states `(…, k·n)`, outputs `(…, T, k·p)`, copy-major.
 
@@ -46,41 +85,52 @@ class LinearRecurrence:
     B: Tensor | None = None
     C: Tensor | None = None
     D: Tensor | None = None
+    time_varying: bool = False
     copies: int = 1
 
     def __init__(
         self,
-        A: Structure | Tensor | object,
+        A: Structure | Tensor | Varying | object,
         B: Tensor | object | None = None,
         C: Tensor | object | None = None,
         D: Tensor | object | None = None,
         *,
+        time_varying: bool = False,
         copies: int = 1,
     ) -> None:
+        if isinstance(A, Varying):
+            A, time_varying = A.A, True
         structure = as_structure(A)
+        if not isinstance(time_varying, bool):
+            raise TypeError(
+                f"`time_varying` is {time_varying!r}: expected True or False. (Time is the last "
+                "batch axis of A, B, C and D.)"
+            )
         if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
             raise ValueError(f"`copies` is {copies!r}: expected a whole number of 1 or more.")
         object.__setattr__(self, "A", structure)
         for name, matrix in zip("BCD", check_matrices(structure, B, C, D), strict=True):
             object.__setattr__(self, name, matrix)
+        object.__setattr__(self, "time_varying", time_varying)
         object.__setattr__(self, "copies", copies)
-        batch_shape(self)
-
-    @property
-    def varying(self) -> bool:
-        """Whether the matrices change from step to step."""
-        return isinstance(self.A, Varying)
+        if not batch_axes(self.A, *self.matrices()) and time_varying:
+            raise ValueError(
+                "`time_varying` is True and none of A, B, C and D has an axis of time: expected "
+                "(*batch, time, n, n), (*batch, time, n, m), … of one at least. For a system that "
+                "is the same at every step leave `time_varying` out."
+            )
 
     @property
     def steps(self) -> int | None:
         """The number of steps that there are matrices for; None if they never change."""
-        return batch_shape(self)[-1] if self.varying else None
+        shape = batch_axes(self.A, *self.matrices()) if self.time_varying else ()
+        return shape[-1] if shape else None
 
     @property
     def batch_shape(self) -> torch.Size:
         """The batch axes of the system; time is not one of them."""
-        shape = batch_shape(self)
-        return shape[:-1] if self.varying else shape
+        shape = batch_axes(self.A, *self.matrices())
+        return shape[:-1] if self.time_varying else shape
 
     @property
     def state_size(self) -> int:
@@ -107,6 +157,10 @@ class LinearRecurrence:
         """Where the tensors live."""
         return self.A.device
 
+    def matrices(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """List B, C and D."""
+        return self.B, self.C, self.D
+
     def leaves(self) -> dict[str, Tensor]:
         """List the tensors that it is made of: `A`, or `A_field` for a structure of several."""
         inner = self.A.leaves()
@@ -118,8 +172,7 @@ class LinearRecurrence:
         """Make the same kind of recurrence from other tensors, named as in `leaves`."""
         remaining = iter(leaf for name, leaf in leaves.items() if name.startswith("A"))
         structure = self.A.map(lambda _tensor, _axes: next(remaining))
-        rest = {name: leaves.get(name) for name in "BCD"}
-        return LinearRecurrence(structure, **rest, copies=self.copies)
+        return self.rebuilt(structure, *(leaves.get(name) for name in "BCD"))
 
     def to(self, target: torch.dtype | torch.device | str) -> "LinearRecurrence":
         """Cast or move every tensor."""
@@ -138,33 +191,34 @@ class LinearRecurrence:
         """The system of one copy, with a batch axis of 1 where the copies stand."""
         if self.copies == 1:
             return self
-        before = 2 if self.varying else 1
-        return self._map_batched(lambda leaf, core: leaf.unsqueeze(-core - before))
+        before = 2 if self.time_varying else 1
+        return self.map_batched(lambda leaf, core: leaf.unsqueeze(-core - before), copies=1)
 
     def over_time(self) -> "LinearRecurrence":
-        """The same system with time as the last batch axis, to take all steps at once."""
-        if self.varying:
+        """The same system written as one that varies, to take all steps at once.
+
+        What has batch axes gets an axis of time, of one step that stands for all.
+        """
+        if self.time_varying:
             return self
-        return self._map_batched(lambda leaf, core: leaf.unsqueeze(-core - 1), self.copies)
+        return self.map_batched(lambda leaf, core: leaf.unsqueeze(-core - 1), time_varying=True)
 
     def at(self, step: int) -> "LinearRecurrence":
-        """The system of one copy at one step: itself, unless it is varying."""
-        if not isinstance(self.A, Varying):
+        """The time-invariant system that this one is at one step."""
+        if not self.time_varying:
             return self
-        now = self._map_batched(
-            lambda leaf, core: leaf.narrow(-core - 1, min(step, leaf.shape[-core - 1] - 1), 1)
+        return self.map_batched(
+            lambda leaf, core: leaf.select(-core - 1, min(step, leaf.shape[-core - 1] - 1)),
+            time_varying=False,
         )
-        structure = now.A.at(0) if isinstance(now.A, Varying) else now.A
-        rest = (m if m is None or m.ndim == 2 else m.squeeze(-3) for m in (now.B, now.C, now.D))
-        return LinearRecurrence(structure, *rest)
 
     def each_step(self, length: int) -> Iterator["LinearRecurrence"]:
-        """The systems of one copy at all steps, one after the other, as `at` gives them.
+        """The systems of all steps, one after the other, as `at` gives them.
 
         Each tensor is cut once: the gradient of one cut out at every step is as large as all of
         them, and so that of T cuts as T².
         """
-        if not isinstance(self.A, Varying):
+        if not self.time_varying:
             yield from repeat(self, length)
             return
         cut: list[Sequence[Tensor]] = []
@@ -173,18 +227,23 @@ class LinearRecurrence:
             cut.append(leaf.unbind(-core - 1) if leaf.ndim > core else [leaf])
             return leaf
 
-        matrices = (self.B, self.C, self.D)
+        matrices = self.matrices()
         self.A.map(collect)
         for matrix in matrices:
             if matrix is not None:
                 collect(matrix, 2)
         for step in range(length):
-            now = iter(pieces[min(step, len(pieces) - 1)] for pieces in cut)
-            structure = self.A.A.map(lambda _leaf, _core, now=now: next(now))
-            yield LinearRecurrence(structure, *(m if m is None else next(now) for m in matrices))
+            now = iter([pieces[min(step, len(pieces) - 1)] for pieces in cut])
+            structure = self.A.map(lambda _leaf, _core, now=now: next(now))
+            rest = (None if matrix is None else next(now) for matrix in matrices)
+            yield self.rebuilt(structure, *rest, time_varying=False)
 
-    def _map_batched(
-        self, function: Callable[[Tensor, int], Tensor], copies: int = 1
+    def map_batched(
+        self,
+        function: Callable[[Tensor, int], Tensor],
+        *,
+        time_varying: bool | None = None,
+        copies: int | None = None,
     ) -> "LinearRecurrence":
         """Change every tensor that has batch axes, `function(tensor, core_axes)`."""
         structure = self.A.map(
@@ -192,9 +251,30 @@ class LinearRecurrence:
         )
         rest = (
             matrix if matrix is None or matrix.ndim == 2 else function(matrix, 2)
-            for matrix in (self.B, self.C, self.D)
+            for matrix in self.matrices()
         )
-        return LinearRecurrence(structure, *rest, copies=copies)
+        return self.rebuilt(structure, *rest, time_varying=time_varying, copies=copies)
+
+    def rebuilt(
+        self,
+        A: Structure,
+        B: Tensor | None,
+        C: Tensor | None,
+        D: Tensor | None,
+        *,
+        time_varying: bool | None = None,
+        copies: int | None = None,
+    ) -> "LinearRecurrence":
+        """Make a recurrence of matrices that fit as this one's do; nothing is checked again."""
+        return unchecked(
+            LinearRecurrence,
+            A=A,
+            B=B,
+            C=C,
+            D=D,
+            time_varying=self.time_varying if time_varying is None else time_varying,
+            copies=self.copies if copies is None else copies,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,23 +314,23 @@ class StateSpace:
         C: Tensor | object | None = None,
         D: Tensor | object | None = None,
     ) -> None:
-        structure = as_structure(A)
-        if isinstance(structure, Varying):
+        if isinstance(A, Varying):
             raise TypeError(
                 "`A` is Varying: expected a time-invariant system in continuous time. For steps "
                 "of different lengths pass `discretize(system, dt)` a `dt (*batch, time)`."
             )
+        structure = as_structure(A)
         if B is None:
             B = torch.eye(structure.state_size, dtype=structure.dtype, device=structure.device)
         object.__setattr__(self, "A", structure)
         for name, matrix in zip("BCD", check_matrices(structure, B, C, D), strict=True):
             object.__setattr__(self, name, matrix)
-        batch_shape(self)
+        batch_axes(self.A, *self.matrices())
 
     @property
     def batch_shape(self) -> torch.Size:
         """The batch axes of the system."""
-        return batch_shape(self)
+        return batch_axes(self.A, *self.matrices())
 
     @property
     def state_size(self) -> int:
@@ -283,72 +363,5 @@ class StateSpace:
 
     def to(self, target: torch.dtype | torch.device | str) -> "StateSpace":
         """Cast or move every tensor."""
-        rest = (None if matrix is None else matrix.to(target) for matrix in self.matrices())
-        return StateSpace(self.A.to(target), *rest)
-
-
-def as_structure(A: Structure | Tensor | object) -> Structure:
-    """Take a structure as it is, and anything else as a dense matrix."""
-    return A if isinstance(A, Structure) else Dense(as_tensor("A", A))
-
-
-def batch_shape(system: LinearRecurrence | StateSpace) -> torch.Size:
-    """Broadcast the batch axes of A, B, C and D (time included, where they vary)."""
-    shapes = {"A": system.A.batch_shape}
-    for name, matrix in (("B", system.B), ("C", system.C), ("D", system.D)):
-        if matrix is not None:
-            shapes[name] = matrix.shape[:-2]
-    return broadcast(**shapes)
-
-
-def check_matrices(A: Structure, B: object, C: object, D: object) -> list[Tensor | None]:
-    """Convert B, C and D, and see that they fit n states and each other."""
-    B, C, D = (
-        None if value is None else as_matrix(name, value)
-        for name, value in (("B", B), ("C", C), ("D", D))
-    )
-    n = A.state_size
-    for name, matrix in (("B", B), ("C", C), ("D", D)):
-        if matrix is not None and 0 in matrix.shape[-2:]:
-            raise ValueError(
-                f"`{name}` has shape {show(matrix.shape)}: expected one or more rows and columns. "
-                f"Pass `{name}=None` to leave it out."
-            )
-    if B is not None and B.shape[-2] != n:
-        raise ValueError(
-            f"`B` has shape {show(B.shape)}, but `A` has {n} states: expected one row per state, "
-            f"(*batch, {n}, m).{swapped('B', B, -1, n)}"
-        )
-    if C is not None and C.shape[-1] != n:
-        raise ValueError(
-            f"`C` has shape {show(C.shape)}, but `A` has {n} states: expected one column per "
-            f"state, (*batch, p, {n}).{swapped('C', C, -2, n)}"
-        )
-    if D is not None:
-        expected = (n if C is None else C.shape[-2], n if B is None else B.shape[-1])
-        if D.shape[-2:] != expected:
-            raise ValueError(
-                f"`D` has shape {show(D.shape)}: expected one row per output and one column per "
-                f"input, (*batch, {expected[0]}, {expected[1]})."
-                + (" Pass `D.mT`." if D.shape[-2:] == expected[::-1] else "")
-            )
-    return [B, C, D]
-
-
-def as_matrix(name: str, value: object) -> Tensor:
-    """Convert one of B, C and D; refuse vectors, which could be a row or a column."""
-    matrix = as_tensor(name, value)
-    if matrix.ndim < 2:
-        axis = {"B": f"{name}[:, None]", "C": f"{name}[None, :]"}.get(name, "[[d]]")
-        axis = axis if matrix.ndim else f"[[{name.lower()}]]"
-        raise ValueError(
-            f"`{name}` has shape {show(matrix.shape)}: expected a matrix. Pass `{axis}` for one "
-            f"{'input' if name == 'B' else 'output'}."
-        )
-    return matrix
-
-
-def swapped(name: str, matrix: Tensor, axis: int, states: int) -> str:
-    """Suggest the transpose where it would have fitted."""
-    fits = matrix.shape[axis] == states
-    return f" If the axes are swapped then pass `{name}.mT`." if fits else ""
+        B, C, D = (None if matrix is None else matrix.to(target) for matrix in self.matrices())
+        return unchecked(StateSpace, A=self.A.to(target), B=B, C=C, D=D)

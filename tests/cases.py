@@ -92,7 +92,7 @@ TRANSITIONS: dict[str, Callable[[], linrec.Structure]] = {
     ),
 }
 
-VARYING: dict[str, Callable[[int], linrec.Structure]] = {
+VARYING: dict[str, Callable[[int], linrec.Varying]] = {
     "varying dense": lambda steps: linrec.Varying(contraction(3, steps, radius=1.0)),
     "varying dense batch": lambda steps: linrec.Varying(contraction(3, 2, steps, radius=1.0)),
     "varying diagonal": lambda steps: linrec.Varying(linrec.Diagonal(normal(steps, 3).tanh())),
@@ -116,18 +116,22 @@ VARYING: dict[str, Callable[[int], linrec.Structure]] = {
 
 
 def around(
-    A: linrec.Structure, m: int | None, p: int | None, through: bool, copies: int = 1
+    A: linrec.Structure | linrec.Varying,
+    m: int | None,
+    p: int | None,
+    through: bool,
+    copies: int = 1,
 ) -> linrec.LinearRecurrence:
     """Put B (n, m), C (p, n) and D around A; None leaves them out; complex if A is."""
-    n = A.state_size
-    dtype = COMPLEX if A.dtype.is_complex else torch.float64
+    n, dtype = (bare := linrec.LinearRecurrence(A)).state_size, bare.dtype
+    dtype = COMPLEX if dtype.is_complex else torch.float64
     B = None if m is None else normal(n, m, seed=3, dtype=dtype)
     C = None if p is None else normal(p, n, seed=4, dtype=dtype)
     D = normal(p or n, m or n, seed=5, dtype=dtype) if through else None
     return linrec.LinearRecurrence(A, B, C, D, copies=copies)
 
 
-SYSTEMS: dict[str, Callable[[linrec.Structure], linrec.LinearRecurrence]] = {
+SYSTEMS: dict[str, Callable[[linrec.Structure | linrec.Varying], linrec.LinearRecurrence]] = {
     "A": lambda A: around(A, None, None, False),
     "AB": lambda A: around(A, 1, None, False),
     "ABC": lambda A: around(A, 2, 1, False),

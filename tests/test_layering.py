@@ -18,9 +18,8 @@ LAYERS = {
         0  _checks _memory _whole < scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
-           structures.varying
            < structures
-        2  systems exponential < discretize composition real_part
+        2  matrices < systems exponential < discretize composition real_part
         3  powers < coordinates < balancing response constraints memories
         4  executors.base < executors.prepare executors.multiply < executors.kernel
            < executors.toeplitz executors.fft executors.recurrent executors.scan

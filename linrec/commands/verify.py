@@ -16,12 +16,12 @@ from torch import nn
 from linrec.commands.target import load, made, recurrence
 from linrec.executors import Executor, Recurrent
 from linrec.structures import Structure
-from linrec.systems import LinearRecurrence, StateSpace
+from linrec.systems import LinearRecurrence, StateSpace, Varying
 from linrec.testing import operations
 from linrec.testing.check import EXECUTORS, cases, search
 from linrec.testing.modules import features, search_module
 from linrec.testing.report import Report
-from linrec.testing.strategies import MANY_STEPS, recurrences, structures
+from linrec.testing.strategies import MANY_STEPS, recurrences, transitions
 
 DTYPES = {
     name: getattr(torch, name)
@@ -88,7 +88,7 @@ def verify(
 
 def package(dtype: torch.dtype | None) -> list[Verified]:
     """What the library promises of its own structures and executors."""
-    drawn = cases(recurrences(structures_of(dtype)))
+    drawn = cases(recurrences(transitions_of(dtype)))
     return [of_operations("structures", drawn), of_cases("executors", drawn)]
 
 
@@ -98,12 +98,14 @@ def of_target(
     """What is promised of the user's own."""
     found = made(load(target))
     if isinstance(found, Executor):
-        executor, drawn = found, cases(recurrences(structures_of(dtype)), MANY_STEPS)
+        executor, drawn = found, cases(recurrences(transitions_of(dtype)), MANY_STEPS)
         # One that is wrong in one thing is so in most: its first failure says enough.
         return [(target, lambda n, seed, shown: search(drawn, [executor], n, seed, progress=shown))]
-    if isinstance(found, Structure):
-        keep_imaginary([found.dtype], dtype)
-        structure = found if dtype is None else found.to(dtype)
+    if isinstance(found, Structure | Varying):
+        structure = found.A if isinstance(found, Varying) else found
+        keep_imaginary([structure.dtype], dtype)
+        structure = structure if dtype is None else structure.to(dtype)
+        structure = Varying(structure) if isinstance(found, Varying) else structure
         around = cases(recurrences(st.just(structure)))
         return [of_operations(target, around), of_cases(f"{target}, run", around)]
     if isinstance(found, nn.Module):
@@ -134,9 +136,9 @@ def keep_imaginary(own: Iterable[torch.dtype], dtype: torch.dtype | None) -> Non
         )
 
 
-def structures_of(dtype: torch.dtype | None) -> st.SearchStrategy[Structure]:
-    """Draw structures of one dtype, or of all."""
-    return structures() if dtype is None else structures(dtypes=st.just(dtype))
+def transitions_of(dtype: torch.dtype | None) -> st.SearchStrategy[Structure | Varying]:
+    """Draw transition matrices of one dtype, or of all."""
+    return transitions() if dtype is None else transitions(dtypes=st.just(dtype))
 
 
 def options(progress: Callable[[], object]) -> Options:

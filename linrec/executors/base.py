@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from linrec.coordinates import Coordinates
-from linrec.structures import Structure, Varying
+from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
 # Tensors of fewer numbers are compared as they are.
@@ -69,7 +69,8 @@ class Workload(NamedTuple):
         itemsize: the bytes of a number.
         driven: whether there is a B.
         read: whether there is a C.
-        varying: whether the matrices change from step to step.
+        time_varying: whether any of the matrices changes from step to step.
+        A_varies: whether A does.
         diagonal: whether A is diagonal.
         device: the type of the device, as "cpu".
         roundoff: the unit roundoff of the dtype that sums are kept in.
@@ -87,7 +88,8 @@ class Workload(NamedTuple):
     itemsize: int
     driven: bool
     read: bool
-    varying: bool
+    time_varying: bool
+    A_varies: bool
     diagonal: bool
     device: str
     roundoff: float
@@ -108,9 +110,7 @@ class Workload(NamedTuple):
         A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
         leaves, n = A.leaves(), A.state_size
         tensors = [*leaves.values(), *(matrix for matrix in (B, C, D) if matrix is not None)]
-        varying = isinstance(A, Varying)
-        one = A.A if varying else A
-        alone = all(leaf.ndim == one.core_axes.get(name) for name, leaf in leaves.items())
+        alone = all(leaf.ndim == A.core_axes.get(name) for name, leaf in leaves.items())
         systems = 1
         if not alone or any(matrix.ndim > 2 for matrix in tensors[len(leaves) :]):
             systems = max(math.prod(recurrence.batch_shape), 1)
@@ -123,12 +123,13 @@ class Workload(NamedTuple):
             steps=length,
             batch=batch,
             systems=systems,
-            multiplications=one.multiplications,
+            multiplications=A.multiplications,
             itemsize=max(itemsize, 4),
             driven=B is not None,
             read=C is not None,
-            varying=varying,
-            diagonal=one.as_diagonal() is not None,
+            time_varying=recurrence.time_varying,
+            A_varies=not alone and A.batch_shape[-1] > 1 and recurrence.time_varying,
+            diagonal=A.as_diagonal() is not None,
             device=tensors[0].device.type,
             roundoff=2.0**-53 if itemsize >= (16 if tensors[0].is_complex() else 8) else 2.0**-24,
             gradient=gradient,
@@ -295,8 +296,8 @@ class Executor(ABC):
 
 
 def invariant_only(recurrence: LinearRecurrence) -> str | None:
-    """Say why an executor that needs one kernel for all steps cannot run a varying recurrence."""
-    if recurrence.varying:
+    """Say why an executor that needs one kernel for all steps cannot run a varying one."""
+    if recurrence.time_varying:
         return "its matrices change from step to step, so that no one kernel describes it"
     return None
 

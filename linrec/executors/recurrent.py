@@ -70,9 +70,9 @@ class Recurrent(Executor):
     def final_cost(self, work: Workload) -> Cost:
         """Two products a step."""
         products = work.multiplications + (work.states * work.inputs if work.driven else 0)
-        matrices = work.itemsize * work.steps * products if work.varying else 0
+        matrices = work.itemsize * work.steps * products if work.time_varying else 0
         # Slicing a varying system costs as much again as applying it.
-        rounds = (8 if work.varying else 3 + work.driven) * work.steps
+        rounds = (8 if work.time_varying else 3 + work.driven) * work.steps
         return Cost(2.0 * work.numbers * products, matrices, rounds)
 
     def error(self, work: Workload) -> float:

@@ -13,7 +13,7 @@ from linrec.executors.base import Cost, Executor, Plan, Result, Workload
 from linrec.executors.prepare import Prepared, prepare
 from linrec.powers import Powers
 from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP, linear_scan
-from linrec.structures import Structure, Varying
+from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
 
@@ -46,10 +46,13 @@ class AssociativeScan(Executor):
         """Square the matrix of a time-invariant system, once for each level of pairs."""
         if recurrence.A.as_diagonal() is not None:
             return Plan(self, recurrence, length)
-        if isinstance(recurrence.A, Varying):
-            steady = recurrence.A.steps == 1  # the same at every step, and so are its powers
-            structure = recurrence.per_copy().at(0).A
-            squares = squared(structure, length) if steady else ()
+        if recurrence.time_varying:
+            A = recurrence.per_copy().A
+            batch = A.batch_shape
+            if batch and batch[-1] != 1:
+                return Plan(self, recurrence, length)
+            # The same at every step, and so are its powers.
+            squares = squared(A[..., 0] if batch else A, length)
             return Plan(self, recurrence, length, squares=squares)
 
         def compute(_: LinearRecurrence, powers: Powers, __: LinearRecurrence) -> Prepared:
@@ -63,13 +66,12 @@ class AssociativeScan(Executor):
         """Scan over all steps at once."""
         timed = recurrence.over_time()
         drive = timed.drive(inputs)
-        structure = timed.A.A if isinstance(timed.A, Varying) else timed.A
-        diagonal = structure.as_diagonal()
+        diagonal = timed.A.as_diagonal()
         if diagonal is not None:  # its scan needs no products of matrices
             decay = diagonal if diagonal.ndim > 1 else diagonal.unsqueeze(0)
             states = linear_scan(decay, drive, state)
         else:
-            states = combine(structure, plan.squares, driven_from(structure, drive, state))
+            states = combine(timed.A, plan.squares, driven_from(timed.A, drive, state))
         return Result(timed.read(states, inputs), states[..., -1, :])
 
     def cost(self, work: Workload) -> Cost:
@@ -84,10 +86,10 @@ class AssociativeScan(Executor):
             states = 2.0 * numbers * n
             return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
         levels = max(work.steps - 1, 0).bit_length()  # none for one step
-        combined = work.steps if work.varying else levels
+        combined = work.steps if work.A_varies else levels
         products = work.systems * n * work.multiplications * combined
         applied = 2.0 * work.numbers * work.multiplications * (levels > 0)
-        held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.varying else 0)
+        held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.A_varies else 0)
         return Cost(
             around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels + 4, memory=held
         )

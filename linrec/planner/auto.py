@@ -125,7 +125,7 @@ class Auto(Executor):
         """Put what is to be run, the rates and the tolerance together."""
         if recurrence.steps not in (None, length):
             raise ValueError(
-                f"`length` is {length}, but the Varying recurrence has matrices for "
+                f"`length` is {length}, but the recurrence is time-varying and has matrices for "
                 f"{recurrence.steps} steps: expected as many. Pass `length={recurrence.steps}`."
             )
         if length < 0:
@@ -152,7 +152,7 @@ class Auto(Executor):
 
     def cost(self, work: Workload) -> Cost:
         """The cost of the executor that is estimated the fastest."""
-        able = (Recurrent(), AssociativeScan()) if work.varying else CANDIDATES
+        able = (Recurrent(), AssociativeScan()) if work.time_varying else CANDIDATES
         rates = self.rates or rates_of(work.device)
         return min((each.cost(work) for each in able), key=rates.seconds)
 

@@ -111,7 +111,7 @@ def variations(question: Question) -> Iterator[tuple[str, Question]]:
     work = work._replace(gradient=not asked, trained=False)
     yield other, replace(question, work=work)
     free = {"steps": "steps", "sequences": "batch"}
-    if question.work.varying:  # has as many matrices as steps
+    if question.work.time_varying:  # has as many matrices as steps
         del free["steps"]
     factor = 2
     while factor <= FARTHEST and question.tolerance is None:
@@ -127,7 +127,7 @@ def variations(question: Question) -> Iterator[tuple[str, Question]]:
 
 def instability(recurrence: LinearRecurrence) -> str | None:
     """Warn of a spectral radius over 1, with which states grow without bound."""
-    if recurrence.varying:
+    if recurrence.time_varying:
         return None
     if not all(bool(leaf.isfinite().all()) for leaf in recurrence.leaves().values()):
         return "A, B, C or D hold numbers that are not finite."

@@ -7,4 +7,3 @@ from linrec.structures.companion import Companion as Companion
 from linrec.structures.dense import Dense as Dense
 from linrec.structures.diagonal import Diagonal as Diagonal
 from linrec.structures.low_rank import DiagonalPlusLowRank as DiagonalPlusLowRank
-from linrec.structures.varying import Varying as Varying

@@ -141,7 +141,14 @@ class Structure(ABC):
         changed: dict[str, Any] = {
             name: function(getattr(self, name), axes) for name, axes in self.core_axes.items()
         }
-        return type(self)(**changed)
+        return self.rebuilt(**changed)
+
+    def rebuilt(self, **tensors: Tensor) -> Self:
+        """Make the same kind of structure from other tensors, which fit as these do.
+
+        linrec's own do not check them again. By default the constructor is called.
+        """
+        return type(self)(**tensors)
 
     @property
     def batch_shape(self) -> torch.Size:

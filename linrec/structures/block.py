@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes, show
+from linrec._checks import as_tensor, check_axes, show, unchecked
 from linrec.structures.base import Structure, same_dtype
 from linrec.structures.dense import Dense
 
@@ -43,6 +43,10 @@ class BlockDiagonal(Structure):
         if blocks.shape[-1] * blocks.shape[-3] == 0:
             raise ValueError("`blocks` has 0 states: expected one or more.")
         object.__setattr__(self, "blocks", blocks)
+
+    def rebuilt(self, **tensors: Tensor) -> Self:
+        """Make the same of other tensors, unchecked."""
+        return unchecked(type(self), **tensors)
 
     @property
     def state_size(self) -> int:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes
+from linrec._checks import as_tensor, check_axes, unchecked
 from linrec.structures.base import Structure
 from linrec.structures.dense import Dense
 
@@ -37,6 +37,10 @@ class Diagonal(Structure):
         if diagonal.shape[-1] == 0:
             raise ValueError("`diagonal` has 0 states: expected one or more.")
         object.__setattr__(self, "diagonal", diagonal)
+
+    def rebuilt(self, **tensors: Tensor) -> Self:
+        """Make the same of other tensors, unchecked."""
+        return unchecked(type(self), **tensors)
 
     @property
     def state_size(self) -> int:

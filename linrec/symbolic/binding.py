@@ -15,7 +15,7 @@ from torch import Tensor
 
 from linrec._checks import as_tensor, broadcast, common_dtype
 from linrec.constraints import BoundParameters
-from linrec.structures import BlockDiagonal, Dense, Diagonal, Structure, Varying
+from linrec.structures import BlockDiagonal, Dense, Diagonal, Structure
 from linrec.symbolic.matrices import Matrix, block_size
 from linrec.symbolic.parameters import as_values, both, constraint, in_double, starting_values
 from linrec.symbolic.torch_lowering import TorchFunction, lower, number
@@ -33,26 +33,25 @@ class Numerical:
         program: computes the distinct entries that depend on the symbols.
         constants: the distinct other entries.
         places: for each matrix, where its entries are found; None for one that is left out.
-        varying: whether the last symbol is the time.
+        time_varying: whether the last symbol is the time.
     """
 
     symbols: tuple[sympy.Symbol, ...]
     program: TorchFunction
     constants: Tensor
     places: tuple[Tensor | None, ...]
-    varying: bool
+    time_varying: bool
 
     def evaluate(self, values: Mapping[str, Any], steps: int | None = None) -> Evaluated:
-        """Compute A, B, C and D in double precision; a time-varying A has an axis of time."""
+        """Compute A, B, C and D in double precision; with an axis of time where they vary."""
         inputs = [in_double(name, value) for name, value in values.items()]
-        if self.varying:
+        if self.time_varying:
             inputs = [value.unsqueeze(-1) for value in inputs]
             inputs.append(torch.arange(steps or 0, dtype=torch.float64))
         entries = self.computed(inputs) if inputs else self.constants
         A, *rest = (None if place is None else placed(entries, place) for place in self.places)
         assert A is not None and self.places[0] is not None
-        made = structure(A, self.places[0].ndim)
-        return Varying(made) if self.varying else made, *rest  # type: ignore[return-value]  # three
+        return structure(A, self.places[0].ndim), *rest  # type: ignore[return-value]  # three
 
     def computed(self, inputs: list[Tensor]) -> Tensor:
         """Compute the distinct entries, `(*batch, entries)`."""
@@ -211,7 +210,7 @@ class Bindable(ABC):
     def at(self, values: Mapping[str, Any], /, steps: int | None = None) -> LinearRecurrence:
         """As `bind`, of values that are known to be what their symbols were declared to be."""
         A, B, C, D = self.evaluated(values, steps)
-        recurrence = LinearRecurrence(A, B, C, D)
+        recurrence = LinearRecurrence(A, B, C, D, time_varying=steps is not None)
         return recurrence.to(narrowed(recurrence.dtype, values))
 
     def bound_parameters(self, values: Mapping[Any, Any]) -> BoundParameters:

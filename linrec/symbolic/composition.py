@@ -150,8 +150,9 @@ class Composed:
         made = []
         for system in (self.first, self.second):
             own = {symbol.name: values[symbol.name] for symbol in system.parameters}
-            own_steps = steps if system.varying else None
-            made.append(systems.LinearRecurrence(*system.evaluated(own, own_steps)))
+            own_steps = steps if system.time_varying else None
+            matrices = system.evaluated(own, own_steps)
+            made.append(systems.LinearRecurrence(*matrices, time_varying=system.time_varying))
         both = self.compose(*made)
         return both.A, both.B, both.C, both.D
 

@@ -118,7 +118,7 @@ class LinearRecurrence(System, Bindable):
         Raises:
             ValueError: A^k has no formula, k is no whole number, or the system depends on time.
         """
-        self.refuse_varying("impulse_response")
+        self.refuse_time_varying("impulse_response")
         k = as_expression("step", step)
         refuse_namesakes(k, self.parameters)
         if k.is_Float and float(k).is_integer():
@@ -146,7 +146,7 @@ class LinearRecurrence(System, Bindable):
         Raises:
             ValueError: the system is complex, or depends on time.
         """
-        self.refuse_varying("stability_conditions")
+        self.refuse_time_varying("stability_conditions")
         known = None if self.source is None else self.source.stability_conditions()
         return known if known is not None else schur(self.A)
 
@@ -169,7 +169,7 @@ class LinearRecurrence(System, Bindable):
     @cached_property
     def numerical(self) -> Numerical:
         """The program that computes the matrices; made once, it depends on nothing else."""
-        return numerical(self.matrices, self.parameters, self.time if self.varying else None)
+        return numerical(self.matrices, self.parameters, self.time if self.time_varying else None)
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Refuse what cannot be discretised."""
@@ -182,8 +182,8 @@ class LinearRecurrence(System, Bindable):
         The formula may divide 0 by 0 where parameters meet, which `linrec.discretize` does not.
         """
         check_steps(steps)
-        if (steps is None) == self.varying:
-            depends = "depend" if self.varying else "do not depend"
+        if (steps is None) == self.time_varying:
+            depends = "depend" if self.time_varying else "do not depend"
             raise ValueError(
                 f"`steps` is {steps} and the matrices {depends} on {self.time}: expected how many "
                 "steps there are where they do, `bind(steps=100, …)`, and None where they do not."

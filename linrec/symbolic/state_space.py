@@ -77,7 +77,7 @@ class StateSpace(System):
 
     def __init__(self, *matrices: object, **names: Any) -> None:
         super().__init__(*matrices, **names)
-        if self.varying:
+        if self.time_varying:
             raise ValueError(
                 f"The matrices depend on {self.time}: expected a time-invariant system in "
                 "continuous time. Write the difference equation of its steps instead, whose "

@@ -104,7 +104,7 @@ class System(ABC):
         return self.C.rows
 
     @property
-    def varying(self) -> bool:
+    def time_varying(self) -> bool:
         """Whether the matrices depend on time."""
         return any(self.time in matrix.free_symbols for matrix in self.matrices)
 
@@ -138,7 +138,7 @@ class System(ABC):
         Raises:
             ValueError: they have no formula, or the system depends on time.
         """
-        self.refuse_varying("poles")
+        self.refuse_time_varying("poles")
         return eigenvalues(self.A, formulas=False)
 
     def transfer_function(self, variable: sympy.Symbol) -> sympy.Expr | Matrix:
@@ -156,7 +156,7 @@ class System(ABC):
         Raises:
             ValueError: the system depends on time, or has a parameter of that name.
         """
-        self.refuse_varying("transfer_function")
+        self.refuse_time_varying("transfer_function")
         names = [symbol.name for symbol in self.parameters]
         if not isinstance(variable, sympy.Symbol) or variable.name in names:
             raise ValueError(
@@ -263,9 +263,9 @@ class System(ABC):
         )
         return "\n".join([f"{type(self).__name__} of {sizes}", *(f"  {line}" for line in lines)])
 
-    def refuse_varying(self, what: str) -> None:
+    def refuse_time_varying(self, what: str) -> None:
         """Refuse what only a time-invariant system has."""
-        if self.varying:
+        if self.time_varying:
             raise ValueError(
                 f"`{what}` got a system whose matrices depend on {self.time}: expected a "
                 f"time-invariant one. Pass one moment of it, `system.subs({{{self.time}: 3}})`."

@@ -16,3 +16,4 @@ from linrec.testing.strategies import lengths as lengths
 from linrec.testing.strategies import recurrences as recurrences
 from linrec.testing.strategies import structures as structures
 from linrec.testing.strategies import tensors as tensors
+from linrec.testing.strategies import transitions as transitions

@@ -146,7 +146,7 @@ class ErrorBounds:
         """Compute what `of_kind` remembers."""
         if kind is Recurrent:
             states = self.step_by_step()
-        elif self.system.varying:
+        elif self.system.time_varying:
             states = self.any_order_varying()
         elif kind in (Toeplitz, FFTConvolution):
             states = self.one_product() + self.free_motion
@@ -157,7 +157,7 @@ class ErrorBounds:
         fourier = kind is FFTConvolution and self.steps > 0
         if fourier:
             outputs = outputs + self.transforms(self.system.C, self.system.D)
-        if self.lengths is not None and not self.system.varying:
+        if self.lengths is not None and not self.system.time_varying:
             # A sequence's own end is found by powers of A, or is read off all states.
             states = torch.maximum(states, self.any_order() + self.free_motion + self.underflow)
             if fourier:
@@ -253,7 +253,7 @@ class ErrorBounds:
         limits = torch.finfo(self.dtype)
         lost = limits.tiny * self.roundings * reached(self.system, torch.ones_like(self.sources))
         made = [self.system.products(self.steps)]
-        if not self.system.varying:  # of a kernel, one number that overflows can spoil all steps
+        if not self.system.time_varying:  # one number of a kernel that overflows spoils all steps
             made += [self.kernel]
             made += [] if self.system.C is None else [self.system.C @ each for each in made]
         spoiled = any(bool((each > limits.max / 4).any()) for each in made)
@@ -330,10 +330,9 @@ def kind_of(executor: Executor) -> type[Executor]:
 
 def exact_states(recurrence: LinearRecurrence, inputs: Tensor, state: Tensor) -> Tensor:
     """Run the states in double precision, the initial one first, `(*batch, time + 1, n)`."""
-    one = recurrence.per_copy().to(inputs.dtype)
+    one = recurrence.per_copy().to(inputs.dtype).over_time()
     A, B = one.A.to_dense().detach(), None if one.B is None else one.B.detach()
-    A = A if recurrence.varying else A.unsqueeze(-3)
-    B = B if B is None or (recurrence.varying and B.ndim > 2) else B.unsqueeze(-3)
+    A = A if A.ndim > 2 else A.unsqueeze(-3)
     drive = inputs if B is None else (B @ inputs.unsqueeze(-1)).squeeze(-1)
     states = [state]
     for t in range(inputs.shape[-2]):

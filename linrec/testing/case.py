@@ -105,8 +105,7 @@ class Case:
         """Outputs of every step by itself, and the state after them, without lengths."""
         outputs, state, recurrence = [], self.initial_state, self.recurrence
         for t in range(self.steps):
-            now = recurrence.at(t) if recurrence.varying else recurrence
-            output, state = step(with_copies(now, recurrence.copies), self.inputs[..., t, :], state)
+            output, state = step(recurrence.at(t), self.inputs[..., t, :], state)
             outputs.append(output)
         return outputs, state
 
@@ -147,7 +146,7 @@ class Case:
     def part(self, steps: slice) -> "Case":
         """Some of the steps, from the same initial state."""
         recurrence, start = self.recurrence, steps.start or 0
-        if recurrence.varying:
+        if recurrence.time_varying:
             recurrence = of_steps(recurrence, start, steps.stop)
         return Case(recurrence, self.inputs[..., steps, :], self.initial_state)
 
@@ -164,35 +163,28 @@ class Case:
         return Case(recurrence.to(dtype), inputs.to(dtype), state.to(dtype))
 
 
-def with_copies(recurrence: LinearRecurrence, copies: int) -> LinearRecurrence:
-    """Give the system of one step, which is of one copy, its copies again."""
-    if recurrence.copies == copies:
-        return recurrence
-    return LinearRecurrence(recurrence.A, recurrence.B, recurrence.C, recurrence.D, copies=copies)
-
-
 def of_steps(recurrence: LinearRecurrence, start: int, stop: int) -> LinearRecurrence:
-    """Take some steps of a varying recurrence; a matrix of one step stands for all."""
+    """Take some steps of a time-varying recurrence; a matrix of one step stands for all."""
 
     def take(leaf: Tensor, core: int) -> Tensor:
         whole = (..., slice(start, stop), *[slice(None)] * core)
         shared = leaf.shape[-core - 1] == 1 and recurrence.steps != 1
         return leaf if shared else leaf[whole]
 
-    return recurrence._map_batched(take, recurrence.copies)
+    return recurrence.map_batched(take)
 
 
 def first_of_batch(case: Case) -> tuple[LinearRecurrence, Tensor, Tensor | None]:
     """Take the first system with the first sequence and state of the batch."""
     recurrence = case.recurrence
-    keep = 1 if recurrence.varying else 0
+    keep = 1 if recurrence.time_varying else 0
 
     def first(leaf: Tensor, core: int) -> Tensor:
         while leaf.ndim > core + keep:  # (of no system or sequence, one of zeros)
             leaf = leaf[0] if len(leaf) else leaf.new_zeros(leaf.shape[1:])
         return leaf
 
-    batch = case.recurrence._map_batched(first, recurrence.copies)
+    batch = case.recurrence.map_batched(first)
     state = case.initial_state
     return batch, first(case.inputs, 2 - keep), None if state is None else first(state, 1 - keep)
 

@@ -17,7 +17,7 @@ from linrec.executors import (
 )
 from linrec.planner import Auto
 from linrec.structures import Structure
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, Varying
 from linrec.testing import derivatives, operations, values
 from linrec.testing.bounds import an_executor
 from linrec.testing.case import Case, Comparison
@@ -203,7 +203,7 @@ def check_recurrence(
 
 
 def check_structure(
-    structure: Structure | st.SearchStrategy[Structure],
+    structure: Structure | Varying | st.SearchStrategy[Structure | Varying],
     *,
     examples: int = 100,
     random_seed: int = 0,
@@ -211,7 +211,7 @@ def check_structure(
     """Check the five operations of a structure, and every executor on recurrences around it.
 
     Args:
-        structure: a structure, or a strategy that draws such.
+        structure: a structure, one a step in `Varying`, or a strategy that draws such.
         examples: how many cases are tried.
         random_seed: where the search begins.
 
@@ -229,12 +229,12 @@ def check_structure(
         >>> "compose" in report.properties
         True
     """
-    if not isinstance(structure, Structure | st.SearchStrategy):
+    if not isinstance(structure, Structure | Varying | st.SearchStrategy):
         raise TypeError(
             f"`structure` is {structure!r}: expected a structure such as `linrec.Dense(A)`, or a "
             "strategy that draws such."
         )
-    drawn = st.just(structure) if isinstance(structure, Structure) else structure
+    drawn = structure if isinstance(structure, st.SearchStrategy) else st.just(structure)
     around = cases(recurrences(drawn))
     report = search(around, [Recurrent()], examples, random_seed, operations.PROPERTIES)
     found = search(around, EXECUTORS, examples, random_seed)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from linrec._checks import double_dtype
 from linrec.executors import Executor
-from linrec.structures import Dense, Structure, Varying
+from linrec.structures import Dense, Structure
 from linrec.testing.case import Case, Comparison, like
 from linrec.testing.products import stored_magnitude
 from linrec.testing.values import same
@@ -30,7 +30,6 @@ def compose(case: Case, executor: Executor) -> Comparisons:
     A, dense, sizes, unit = parts(case)
     yield product("A A", A, A, dense, sizes, unit)
     other = Dense(like(dense))
-    other = Varying(other) if isinstance(A, Varying) else other
     yield product("A E", A, other, dense, sizes, unit)
     yield product("E A", other, A, dense, sizes, unit)
 
@@ -40,7 +39,7 @@ def product(
 ) -> Comparison:
     """Compare A.compose(E) with the product of the matrices."""
     left, right = (each.to_dense().to(wide(A)) for each in (A, E))
-    bounds = (stored_magnitude(of_steps(each)).double() for each in (A, E))
+    bounds = (stored_magnitude(each).double() for each in (A, E))
     n = A.state_size
     got = A.compose(E).to_dense()
     # Composed, then written out: factors of up to n columns are multiplied twice.
@@ -61,7 +60,7 @@ def shape(case: Case, executor: Executor) -> Comparisons:
     A, dense, sizes, unit = parts(case)
     expected = (*A.batch_shape, A.state_size, A.state_size)
     yield same("shape of the matrix", tuple(dense.shape), expected)
-    yield same("a new axis", tuple(of_steps(A)[None].to_dense().shape), (1, *expected))
+    yield same("a new axis", tuple(A[None].to_dense().shape), (1, *expected))
     allowed = 2 * unit * (A.state_size + 3) * sizes
     yield Comparison("A in double precision", A.to(wide(A)).to_dense(), dense, allowed)
 
@@ -69,7 +68,7 @@ def shape(case: Case, executor: Executor) -> Comparisons:
 def capabilities(case: Case, executor: Executor) -> Comparisons:
     """What a structure says of itself holds of its matrix."""
     A, dense, sizes, unit = parts(case)
-    A, allowed = of_steps(A), 2 * unit * (A.state_size + 3) * sizes
+    allowed = 2 * unit * (A.state_size + 3) * sizes
     diagonal, low_rank = A.as_diagonal(), A.as_diagonal_plus_low_rank()
     if diagonal is not None:
         yield Comparison("the diagonal", torch.diag_embed(diagonal), dense, allowed)
@@ -94,18 +93,13 @@ def parts(case: Case) -> tuple[Structure, Tensor, Tensor, float]:
     """The structure, its matrix, the sizes that are added in it, and the unit roundoff."""
     A = case.recurrence.A
     unit = torch.finfo(A.dtype).eps * (2**1.5 if A.dtype.is_complex else 1) / 2
-    return A, A.to_dense(), stored_magnitude(of_steps(A)).double(), unit
+    return A, A.to_dense(), stored_magnitude(A).double(), unit
 
 
 def lost(A: Structure) -> float:
     """What sums of products lose where they are too small to be normal, as in float16 many are."""
     limits = torch.finfo(A.dtype)
     return limits.tiny * limits.eps * (2 * A.state_size + 3)
-
-
-def of_steps(A: Structure) -> Structure:
-    """The structure inside a `Varying`, time being a batch axis."""
-    return A.A if isinstance(A, Varying) else A
 
 
 def wide(A: Structure) -> torch.dtype:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import double_dtype
-from linrec.structures import Structure, Varying
+from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
 
@@ -19,7 +19,7 @@ class Magnitudes:
         A (*batch, time or 1, n, n): |A| as it is stored: |d| + |U||V*| of a low-rank structure.
         B, C, D (*batch, time or 1, rows, columns): |B|, |C|, |D|; None: the identity, or nothing.
         products: |A_t … A_{s+1}| for 0 ≤ s ≤ t, latest t only, `(*batch, t + 1, n, n)` by s.
-        varying: whether the matrices change from step to step.
+        time_varying: whether the matrices change from step to step.
     """
 
     A: Tensor
@@ -27,22 +27,21 @@ class Magnitudes:
     C: Tensor | None
     D: Tensor | None
     products: Callable[[int], Tensor]
-    varying: bool
+    time_varying: bool
 
 
 def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
     """Write out the absolute values of a system's matrices and of their products."""
     one = recurrence.per_copy()
-    structure = one.A.A if isinstance(one.A, Varying) else one.A
-    structure = structure.to(double_dtype(structure.dtype))
+    structure = one.A.to(double_dtype(one.A.dtype))
     exact, stored = structure.to_dense().detach(), stored_magnitude(structure)
     known = structure.magnitude() is not None
-    if not recurrence.varying:
+    if exact.ndim == 2 or not recurrence.time_varying:
         exact, stored = exact.unsqueeze(-3), stored.unsqueeze(-3)
-    B, C, D = (absolute(matrix, recurrence.varying) for matrix in (one.B, one.C, one.D))
-    by_step = all_products(exact, stored, steps, recurrence.varying)
+    B, C, D = (absolute(matrix, recurrence.time_varying) for matrix in (one.B, one.C, one.D))
+    by_step = all_products(exact, stored, steps, recurrence.time_varying)
     by_step = by_step if known else spread(by_step)
-    return Magnitudes(stored, B, C, D, by_step, recurrence.varying)
+    return Magnitudes(stored, B, C, D, by_step, recurrence.time_varying)
 
 
 def stored_magnitude(A: Structure) -> Tensor:

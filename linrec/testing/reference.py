@@ -118,7 +118,7 @@ def written_out(recurrence: LinearRecurrence, batch: tuple[int, ...], steps: int
     for matrix, otherwise in zip(given, absent, strict=True):
         array = otherwise if matrix is None else numbers(matrix)
         assert array is not None
-        if not (recurrence.varying and array.ndim > 2):
+        if not (recurrence.time_varying and array.ndim > 2):
             array = array[..., None, :, :]
         arrays.append(np.broadcast_to(array, (*batch, steps, *array.shape[-2:])))
     return Matrices(*arrays)

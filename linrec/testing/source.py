@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from linrec.structures import Structure, Varying
+from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
 # What the written code is to be preceded by.
@@ -28,10 +28,9 @@ def written(value: Any) -> str:
         parts = [
             f"{name}={written(matrix)}" for name, matrix in given.items() if matrix is not None
         ]
+        parts += ["time_varying=True"] if value.time_varying else []
         parts += [f"copies={value.copies}"] if value.copies > 1 else []
         return f"linrec.LinearRecurrence({', '.join([written(value.A), *parts])})"
-    if isinstance(value, Varying):
-        return f"{named(value)}({written(value.A)})"
     if isinstance(value, Structure) and dataclasses.is_dataclass(value):
         fields = (written(getattr(value, each.name)) for each in dataclasses.fields(value))
         return f"{named(value)}({', '.join(fields)})"
@@ -58,7 +57,6 @@ def written_tensor(tensor: Tensor) -> str:
 def imports_of(*values: object) -> str:
     """Write the imports that the code of these values needs."""
     inner = [value.A if isinstance(value, LinearRecurrence) else value for value in values]
-    inner = [value.A if isinstance(value, Varying) else value for value in inner]
     foreign = {type(value) for value in inner if dataclasses.is_dataclass(value)}
     lines = sorted(
         f"from {each.__module__} import {each.__qualname__}\n"

@@ -17,9 +17,8 @@ from linrec.structures import (
     Diagonal,
     DiagonalPlusLowRank,
     Structure,
-    Varying,
 )
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, Varying
 from linrec.testing.matrices import KINDS
 
 DTYPES = (torch.float64, torch.float32, torch.complex128, torch.complex64)
@@ -95,12 +94,12 @@ def structures(
 
     Dense ones are stable, marginal (rotations, permutations), unstable, nilpotent, defective
     (Jordan blocks), singular, badly scaled, not normal (Legendre) or anything; diagonals and
-    blocks as well, and each of them once for all steps or, in `Varying`, one a step.
+    blocks as well.
 
     Args:
         sizes: the number of states (blocks make it a multiple).
         dtypes: real and complex.
-        batch_shapes: the batch axes; a `Varying` one has an axis of time after them.
+        batch_shapes: the batch axes.
 
     Returns:
         A strategy.
@@ -114,15 +113,6 @@ def structures(
         >>> test_twice_adjoint()
     """
     batch, dtype, n = draw(batch_shapes), draw(dtypes), draw(sizes)
-    if not draw(st.booleans()):
-        return draw(invariant(batch, dtype, n))
-    steps = draw(st.integers(1, 6))
-    return Varying(draw(invariant((*batch, steps), dtype, n)))
-
-
-@st.composite
-def invariant(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int) -> Structure:
-    """Draw a structure that is not `Varying`."""
     form = draw(st.sampled_from(FORMS))
     if form is Dense:
         return Dense(draw(matrices(batch, dtype, n)))
@@ -139,6 +129,39 @@ def invariant(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: in
     rank = draw(st.integers(1, min(n, 2)))
     factors = (draw(tensors((*batch, n, rank), dtype)) / (2 * n) for _ in range(2))
     return DiagonalPlusLowRank(draw(decays((*batch, n), dtype)) / 2, *factors)
+
+
+@st.composite
+def transitions(
+    draw: st.DrawFn,
+    *,
+    sizes: st.SearchStrategy[int] = SIZES,
+    dtypes: st.SearchStrategy[torch.dtype] = st.sampled_from(DTYPES),  # noqa: B008  # as above
+    batch_shapes: st.SearchStrategy[tuple[int, ...]] = st.sampled_from(BATCHES),  # noqa: B008
+) -> Structure | Varying:
+    """Draw what a recurrence takes for A: a matrix for all steps or, in `Varying`, one a step.
+
+    Args:
+        sizes: as of `structures`.
+        dtypes: as of `structures`.
+        batch_shapes: the batch axes; a `Varying` one has an axis of time after them.
+
+    Returns:
+        A strategy.
+
+    Example:
+        >>> from hypothesis import given
+        >>> import linrec
+        >>> from linrec.testing import transitions
+        >>> @given(transitions())
+        ... def test_steps(A):
+        ...     assert linrec.LinearRecurrence(A).time_varying == isinstance(A, linrec.Varying)
+        >>> test_steps()
+    """
+    if not draw(st.booleans()):
+        return draw(structures(sizes=sizes, dtypes=dtypes, batch_shapes=batch_shapes))
+    shape = (*draw(batch_shapes), draw(st.integers(1, 6)))
+    return Varying(draw(structures(sizes=sizes, dtypes=dtypes, batch_shapes=st.just(shape))))
 
 
 @st.composite
@@ -164,12 +187,14 @@ def matrices(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int
 @st.composite
 def recurrences(
     draw: st.DrawFn,
-    transitions: st.SearchStrategy[Structure] = structures(),  # noqa: B008  # as above
+    transitions: st.SearchStrategy[Structure | Varying] = transitions(),  # noqa: B008  # as above
 ) -> LinearRecurrence:
     """Draw a recurrence: a transition with or without B, C and D, copies, and batch axes.
 
+    Of a time-varying one, A varies or else some of B, C and D.
+
     Args:
-        transitions: the structures of A.
+        transitions: what A is drawn from.
 
     Returns:
         A strategy.
@@ -182,8 +207,9 @@ def recurrences(
         ...     assert recurrence.state_size % recurrence.copies == 0
         >>> test_sizes()
     """
-    A = draw(transitions)
-    n, batch = A.state_size, A.batch_shape
+    drawn = LinearRecurrence(draw(transitions))
+    A, batch, time_varying = drawn.A, tuple(drawn.A.batch_shape), drawn.time_varying
+    n = A.state_size
     few = st.integers(1, 3)
     m, p = (draw(few) if draw(st.booleans()) else None for _ in range(2))
     shapes = {
@@ -191,15 +217,20 @@ def recurrences(
         "C": None if p is None else (p, n),
         "D": (p or n, m or n) if draw(st.booleans()) else None,
     }
-    # Any of the four may be shared by all systems.
-    if batch and not isinstance(A, Varying) and draw(st.sampled_from((False, False, True))):
+    # Any of the four may be shared by all systems and steps, or A by all steps alone.
+    shared = draw(st.sampled_from(("no", "no", "everywhere", "in time"))) if batch else "no"
+    if shared == "everywhere":
         A = A[(0,) * len(batch)]
+    elif shared == "in time" and time_varying:
+        A = A[..., :1]
     given = {}
     for name, shape in shapes.items():
         if shape is not None:
             own = batch if batch and draw(st.booleans()) else ()
             given[name] = draw(tensors((*own, *shape), A.dtype))
-    return LinearRecurrence(A, **given, copies=draw(st.sampled_from((1, 1, 2, 3))))
+    time_varying = time_varying and any((A.batch_shape, *(m.ndim > 2 for m in given.values())))
+    copies = draw(st.sampled_from((1, 1, 2, 3)))
+    return LinearRecurrence(A, **given, time_varying=time_varying, copies=copies)
 
 
 @st.composite
@@ -212,7 +243,7 @@ def inputs_for(
     """Draw inputs `(*batch, time, m)` for a recurrence, of its dtype; also of no steps.
 
     Args:
-        recurrence: what they are for; a varying one says itself how many steps there are.
+        recurrence: what they are for; a time-varying one says itself how many steps there are.
         lengths: the number of steps otherwise.
         sequences: how many there are beside the axes of the system. None: one or two.
 

@@ -108,7 +108,7 @@ def linearity(case: Case, executor: Executor) -> Comparisons:
 
 def time_invariance(case: Case, executor: Executor) -> Comparisons:
     """What begins three steps later ends three steps later."""
-    if case.recurrence.varying:
+    if case.recurrence.time_varying:
         return
     rest, inputs = case.at_rest, case.inputs
     silence = inputs.new_zeros(*inputs.shape[:-2], 3, inputs.shape[-1])

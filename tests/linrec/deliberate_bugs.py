@@ -15,7 +15,7 @@ from torch import Tensor
 
 import linrec
 from linrec import Chunked, FFTConvolution, LinearRecurrence, Recurrent, Result, Toeplitz
-from linrec.testing import structures
+from linrec.testing import transitions
 
 Planter = Callable[[pytest.MonkeyPatch], None]
 Change = Callable[[Result, LinearRecurrence, Tensor], Result]
@@ -70,13 +70,13 @@ class Bug(NamedTuple):
         executor: who is checked; where nothing is planted, who is wrong.
         property: the name of the property that must fail.
         plant: changes the library; None: the executor itself is wrong.
-        drawn: the structures around which it is looked for.
+        drawn: the transitions around which it is looked for.
     """
 
     executor: linrec.Executor
     property: str
     plant: Planter | None = None
-    drawn: st.SearchStrategy[linrec.Structure] = structures()
+    drawn: st.SearchStrategy = transitions()
 
 
 def patched(target: str, make: Callable[[Any], Any]) -> Planter:
@@ -103,14 +103,12 @@ def resolve(target: str) -> tuple[Any, str]:
     raise ValueError(target)
 
 
-def complex_(*forms: type) -> st.SearchStrategy[linrec.Structure]:
-    """Complex structures, of some forms."""
-    return only(structures(dtypes=st.just(torch.complex128)), *forms)
+def complex_(*forms: type) -> st.SearchStrategy:
+    """Complex transitions, of some forms."""
+    return only(transitions(dtypes=st.just(torch.complex128)), *forms)
 
 
-def only(
-    drawn: st.SearchStrategy[linrec.Structure], *forms: type
-) -> st.SearchStrategy[linrec.Structure]:
+def only(drawn: st.SearchStrategy, *forms: type) -> st.SearchStrategy:
     """Structures of some forms, varying or not."""
     if not forms:
         return drawn
@@ -121,10 +119,10 @@ def first_system(recurrence: LinearRecurrence) -> LinearRecurrence:
     """Give every sequence of a batch the first system."""
 
     def first(leaf: Tensor, core: int) -> Tensor:
-        axis = leaf.ndim - core - (2 if recurrence.varying else 1)
+        axis = leaf.ndim - core - (2 if recurrence.time_varying else 1)
         return leaf if axis < 0 else leaf.narrow(axis, 0, 1).expand_as(leaf)
 
-    return recurrence._map_batched(first)
+    return recurrence.map_batched(first)
 
 
 def scaled_gradient(factor: float) -> Callable[[Tensor], Tensor]:
@@ -144,8 +142,8 @@ class OnceDifferentiable(torch.autograd.Function):
         return scaled_gradient(0.5)(gradient)
 
 
-DIAGONAL = only(structures(), linrec.Diagonal)
-DENSE = only(structures(), linrec.Dense)
+DIAGONAL = only(transitions(), linrec.Diagonal)
+DENSE = only(transitions(), linrec.Dense)
 
 BUGS: dict[str, Bug] = {
     "outputs one step late": Bug(outputs(lambda y: y.roll(1, -2)), "agreement"),
@@ -178,7 +176,7 @@ BUGS: dict[str, Bug] = {
             "linrec.executors.recurrent.Recurrent.execute",
             lambda run: lambda self, r, plan, u, x: run(self, first_system(r), plan, u, x),
         ),
-        structures(batch_shapes=st.just((3,))),
+        transitions(batch_shapes=st.just((3,))),
     ),
     "transposed A": Bug(
         Recurrent(),
@@ -247,7 +245,7 @@ BUGS: dict[str, Bug] = {
             "linrec.structures.dense.Dense.compose",
             lambda compose: lambda self, earlier: compose(earlier, self),
         ),
-        only(structures(sizes=st.just(2)), linrec.Dense).filter(
+        only(transitions(sizes=st.just(2)), linrec.Dense).filter(
             lambda A: isinstance(A, linrec.Varying)
         ),
     ),
@@ -258,7 +256,7 @@ BUGS: dict[str, Bug] = {
             "linrec.structures.low_rank.DiagonalPlusLowRank.apply",
             lambda apply: lambda self, x: apply(replace(self, left=self.right, right=self.left), x),
         ),
-        only(structures(), linrec.DiagonalPlusLowRank),
+        only(transitions(), linrec.DiagonalPlusLowRank),
     ),
     "a transform that wraps around": Bug(
         FFTConvolution(),
@@ -308,7 +306,7 @@ BUGS: dict[str, Bug] = {
                 lambda self, length: [list(each_step(self, length))[t - 1] for t in range(length)]
             ),
         ),
-        structures(sizes=st.just(2)).filter(lambda A: isinstance(A, linrec.Varying)),
+        transitions(sizes=st.just(2)).filter(lambda A: isinstance(A, linrec.Varying)),
     ),
     "kernels in single precision": Bug(
         Toeplitz(),
@@ -349,7 +347,7 @@ BUGS: dict[str, Bug] = {
                 )
             ),
         ),
-        structures(sizes=st.just(2), batch_shapes=st.just(())),
+        transitions(sizes=st.just(2), batch_shapes=st.just(())),
     ),
     "copies in the order of the states": Bug(
         Recurrent(),
@@ -386,7 +384,7 @@ BUGS: dict[str, Bug] = {
                 )
             ),
         ),
-        structures(batch_shapes=st.just(())).filter(lambda A: isinstance(A, linrec.Varying)),
+        transitions(batch_shapes=st.just(())).filter(lambda A: isinstance(A, linrec.Varying)),
     ),
 }
 

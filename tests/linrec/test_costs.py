@@ -24,18 +24,19 @@ WORK = Workload(
     itemsize=4,
     driven=True,
     read=True,
-    varying=False,
+    time_varying=False,
+    A_varies=False,
     diagonal=False,
     device="cpu",
     roundoff=2.0**-24,
 )
-VARIED = WORK._replace(varying=True)
+VARIED = WORK._replace(time_varying=True, A_varies=True)
 UNREAD = WORK._replace(outputs=3, read=False)
 SINGLE = WORK._replace(inputs=3, driven=False)
 SEVERAL = WORK._replace(systems=7)
 LONG = WORK._replace(steps=1000)
 MANY = WORK._replace(batch=1 << 17)
-DIAGONAL = WORK._replace(multiplications=3, diagonal=True, varying=True)
+DIAGONAL = WORK._replace(multiplications=3, diagonal=True, time_varying=True, A_varies=True)
 LAST = Cost(2 * 7 * 600, 4 * 600, 3)  # x = [A^(T-1) B … B] [u_0 … u_{T-1}]
 TEN = linrec.Chunked(size=10)
 RECURRENT, TOEPLITZ, FFT = linrec.Recurrent(), linrec.Toeplitz(), linrec.FFTConvolution()
@@ -269,29 +270,28 @@ def test_operations_are_those_that_torch_counts(executor: linrec.Executor) -> No
 
 
 def described(transition: str, system: str, batch: int = 7, steps: int = 9) -> Workload:
-    varying = transition in VARYING
-    A = VARYING[transition](steps) if varying else TRANSITIONS[transition]()
+    A = VARYING[transition](steps) if transition in VARYING else TRANSITIONS[transition]()
     return Workload.of(SYSTEMS[system](A), steps, batch)
 
 
 @pytest.mark.parametrize(
     "transition, system, expected",
     [
-        ("dense", "ABC", (4, 2, 1, 9, 7, 1, 16, 8, True, True, False, False)),
-        ("dense", "A", (4, 4, 4, 9, 7, 1, 16, 8, False, False, False, False)),
-        ("dense complex", "ABCD", (3, 1, 3, 9, 7, 1, 9, 16, True, True, False, False)),
-        ("dense batch", "AB", (3, 1, 3, 9, 7, 2, 9, 8, True, False, False, False)),
-        ("diagonal", "A", (4, 4, 4, 9, 7, 1, 4, 8, False, False, False, True)),
-        ("blocks", "A", (6, 6, 6, 9, 7, 1, 12, 8, False, False, False, False)),
-        ("low rank", "A", (5, 5, 5, 9, 7, 1, 15, 8, False, False, False, False)),
-        ("low rank batch", "A", (4, 4, 4, 9, 7, 2, 12, 8, False, False, False, False)),
-        ("varying dense", "A", (3, 3, 3, 9, 7, 1, 9, 8, False, False, True, False)),
-        ("varying diagonal", "A", (3, 3, 3, 9, 7, 1, 3, 8, False, False, True, True)),
+        ("dense", "ABC", (4, 2, 1, 9, 7, 1, 16, 8, True, True, False, False, False)),
+        ("dense", "A", (4, 4, 4, 9, 7, 1, 16, 8, False, False, False, False, False)),
+        ("dense complex", "ABCD", (3, 1, 3, 9, 7, 1, 9, 16, True, True, False, False, False)),
+        ("dense batch", "AB", (3, 1, 3, 9, 7, 2, 9, 8, True, False, False, False, False)),
+        ("diagonal", "A", (4, 4, 4, 9, 7, 1, 4, 8, False, False, False, False, True)),
+        ("blocks", "A", (6, 6, 6, 9, 7, 1, 12, 8, False, False, False, False, False)),
+        ("low rank", "A", (5, 5, 5, 9, 7, 1, 15, 8, False, False, False, False, False)),
+        ("low rank batch", "A", (4, 4, 4, 9, 7, 2, 12, 8, False, False, False, False, False)),
+        ("varying dense", "A", (3, 3, 3, 9, 7, 1, 9, 8, False, False, True, True, False)),
+        ("varying diagonal", "A", (3, 3, 3, 9, 7, 1, 3, 8, False, False, True, True, True)),
     ],
 )
 def test_what_a_workload_is(transition: str, system: str, expected: tuple) -> None:
     work = described(transition, system)
-    assert tuple(work)[:12] == expected
+    assert tuple(work)[:13] == expected
     assert work.device == "cpu" and work.roundoff == 2.0**-53
     assert work.numbers == 7 * 9
 

@@ -120,7 +120,7 @@ def test_steps_of_their_own_length(method: str, structure: type) -> None:
     system, alpha = StateSpace(structure(A), *matrices), METHODS[method]
     dt = torch.rand(2, 5, dtype=torch.float64) + 0.1
     varying = discretize(system, dt, method, alpha=alpha)
-    assert isinstance(varying.A, linrec.Varying)
+    assert varying.time_varying
     assert varying.steps == 5 and varying.batch_shape == (2,)
     for row in range(2):
         for step in range(5):
@@ -278,7 +278,7 @@ def test_a_step_for_each_system_of_a_bank(method: str) -> None:
     A, B, alpha = normal(3, 2, 4, 4, seed=1), normal(4, 1, seed=2), METHODS[method]
     dt = torch.tensor([[0.1], [0.2], [0.7]]).double()
     bank = discretize(StateSpace(A, B), dt, method, dt_per="system", alpha=alpha)
-    assert not bank.varying and bank.batch_shape == (3, 2)
+    assert not bank.time_varying and bank.batch_shape == (3, 2)
     for row in range(3):
         one = discretize(StateSpace(A[row, 1], B), dt[row, 0], method, alpha=alpha)
         for name, leaf in one.leaves().items():

@@ -377,7 +377,7 @@ REFUSED: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] 
     (to_scipy, (MODULE,), TypeError, r"`to_scipy\(module.recurrence\)`"),
     (to_control, (MODULE,), TypeError, r"`to_control\(module.recurrence\)`"),
     (to_scipy, (torch.eye(2),), TypeError, "is of type Tensor"),
-    (to_scipy, (CHANGING,), ValueError, r"`to_scipy` got a Varying.*`recurrence.at\(step\)`"),
+    (to_scipy, (CHANGING,), ValueError, r"`to_scipy` got a time-varying.*`recurrence.at\(step\)`"),
     (to_scipy, (MANY,), ValueError, r"axes \(3,\): .*`to_scipy\(LinearRecurrence\(system.A\[0"),
     (to_control, (BATCH,), ValueError, r"batch axes \(1,\): .*`to_control\(StateSpace\("),
     (to_scipy, (ONE, 0), ValueError, "`dt` is 0: .*Pass `dt=1`"),

@@ -30,6 +30,7 @@ from linrec.testing import (
     recurrences,
     shrink,
     structures,
+    transitions,
 )
 from linrec.testing.case import Case
 from linrec.testing.check import PROPERTIES, cases
@@ -40,9 +41,7 @@ from linrec.testing.values import agreement
 from tests.linrec.deliberate_bugs import BUGS, Distorted
 
 REAL = recurrences(
-    structures(
-        sizes=st.integers(1, 5), dtypes=st.just(torch.float64), batch_shapes=st.just(())
-    ).filter(lambda A: not isinstance(A, linrec.Varying))
+    structures(sizes=st.integers(1, 5), dtypes=st.just(torch.float64), batch_shapes=st.just(()))
 )
 SMALL = settings(max_examples=40, deadline=None, database=None)
 
@@ -154,7 +153,7 @@ def test_every_structure_is_drawn(form: type, varying: bool) -> None:
             return type(A) is form
         return isinstance(A, linrec.Varying) and type(A.A) is form
 
-    found = find(structures(), wanted, settings=settings(database=None, max_examples=2000))
+    found = find(transitions(), wanted, settings=settings(database=None, max_examples=2000))
     assert wanted(found)
 
 
@@ -241,7 +240,7 @@ class InPieces(Distorted):
         inputs: torch.Tensor,
         state: torch.Tensor | None,
     ) -> linrec.Result:
-        if recurrence.varying:
+        if recurrence.time_varying:
             return linrec.Recurrent().execute(recurrence, plan, inputs, state)
         outputs = []
         for piece in inputs.split(self.size, -2):

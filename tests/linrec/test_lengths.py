@@ -90,7 +90,7 @@ def test_gradients(executor: str, transition: str, system: str) -> None:
             if length == 0:
                 loss = loss + tensors[1][row].abs().square().sum()
                 continue
-            cut = fresh if not fresh.varying else cut_to(fresh, length)
+            cut = fresh if not fresh.time_varying else cut_to(fresh, length)
             one = verb(cut, tensors[0][row, :length], tensors[1][row], executor=linrec.Recurrent())
             loss = loss + one.outputs.abs().square().sum() + one.final_state.abs().square().sum()
         expected = torch.autograd.grad(loss, tensors)
@@ -100,10 +100,7 @@ def test_gradients(executor: str, transition: str, system: str) -> None:
 
 
 def cut_to(recurrence: linrec.LinearRecurrence, length: int) -> linrec.LinearRecurrence:
-    A = recurrence.A.map(lambda leaf, core: leaf.narrow(-core - 1, 0, length))
-    return linrec.LinearRecurrence(
-        A, recurrence.B, recurrence.C, recurrence.D, copies=recurrence.copies
-    )
+    return recurrence.map_batched(lambda leaf, core: leaf.narrow(-core - 1, 0, length))
 
 
 @pytest.mark.parametrize("executor", ABLE)

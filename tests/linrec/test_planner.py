@@ -140,12 +140,12 @@ def test_a_workload_says_what_there_is() -> None:
     one = linrec.Workload.of(memory(6, copies=3, readout=2), 50, 12)
     assert (one.states, one.inputs, one.outputs, one.steps, one.batch) == (6, 1, 2, 50, 12)
     assert (one.multiplications, one.systems, one.itemsize, one.numbers) == (36, 1, 4, 600)
-    assert one.driven and one.read and not one.varying and not one.diagonal
+    assert one.driven and one.read and not one.time_varying and not one.diagonal
     many = linrec.LinearRecurrence(linrec.Diagonal(normal(5, 1, 4)), normal(7, 4, 2))
     work = linrec.Workload.of(many, 9, 1)
     assert (work.systems, work.multiplications, work.itemsize) == (35, 4, 8) and work.diagonal
     changing = linrec.Workload.of(linrec.LinearRecurrence(VARYING["varying dense"](5)), 5, 1)
-    assert changing.varying and changing.systems == 1 and changing.multiplications == 9
+    assert changing.time_varying and changing.systems == 1 and changing.multiplications == 9
     complex_ = linrec.LinearRecurrence(linrec.Diagonal(torch.ones(2, dtype=torch.complex64)))
     assert linrec.Workload.of(complex_, 5, 1).roundoff == 2.0**-24
 

@@ -27,7 +27,8 @@ everything = pytest.mark.parametrize(("transition", "system"), list(itertools.pr
 
 
 def matrices_of(recurrence: linrec.LinearRecurrence) -> tuple[Any, Any, Any, Any]:
-    return recurrence.A, recurrence.B, recurrence.C, recurrence.D
+    A = linrec.Varying(recurrence.A) if recurrence.time_varying else recurrence.A
+    return A, recurrence.B, recurrence.C, recurrence.D
 
 
 def loop(system: linrec.LinearRecurrence, inputs: Any, state: Any) -> tuple[Any, Any]:
@@ -42,9 +43,8 @@ def loop(system: linrec.LinearRecurrence, inputs: Any, state: Any) -> tuple[Any,
 
 def absolute(system: linrec.LinearRecurrence) -> linrec.LinearRecurrence:
     A = system.A.to_dense().abs()
-    A = linrec.Varying(A) if system.varying else A
     rest = (None if each is None else each.abs() for each in matrices_of(system)[1:])
-    return linrec.LinearRecurrence(A, *rest)
+    return linrec.LinearRecurrence(A, *rest, time_varying=system.time_varying)
 
 
 def allowed(system: linrec.LinearRecurrence, inputs: Any, state: Any) -> tuple[Any, Any]:
@@ -129,7 +129,7 @@ def test_is_scipys_and_controls_simulation() -> None:
 def test_padding_reaches_nothing(transition: str) -> None:
     given = SYSTEMS["ABCD"](ALL[transition]())
     leaves = {name: leaf.clone() for name, leaf in given.leaves().items()}
-    if given.varying:
+    if given.time_varying:
         leaves["C"] = leaves["C"] + normal(STEPS, *leaves["C"].shape)
         leaves["A"][5:] = float("nan")
         leaves["C"][5:] = float("nan")

@@ -208,7 +208,7 @@ def test_what_cannot_be_composed_or_has_no_response() -> None:
         lambda: linrec.poles(varying),
         lambda: linrec.frequency_response(varying, torch.ones(1)),
     ):
-        with pytest.raises(ValueError, match="Varying recurrence, which answers differently"):
+        with pytest.raises(ValueError, match="time-varying recurrence, which answers differently"):
             ask()
     with pytest.raises(ValueError, match="`length` is -1"):
         linrec.impulse_response(still, -1)

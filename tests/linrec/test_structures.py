@@ -18,7 +18,7 @@ from linrec.testing import Disagreement, check_case
 from tests.cases import TRANSITIONS, VARYING, normal
 
 ALL = {name: make for name, make in TRANSITIONS.items()} | {
-    name: (lambda make=make: make(4)) for name, make in VARYING.items()
+    name: (lambda make=make: make(4).A) for name, make in VARYING.items()
 }
 PAIRS = [
     ("dense", "diagonal"),
@@ -101,8 +101,7 @@ def test_stacks(name: str) -> None:
     dense = A.to_dense()
     if A.batch_shape:
         torch.testing.assert_close(A[..., None].to_dense(), dense.unsqueeze(-3), rtol=0, atol=0)
-        if not isinstance(A, linrec.Varying):
-            torch.testing.assert_close(A[0].to_dense(), dense[0], rtol=0, atol=0)
+        torch.testing.assert_close(A[0].to_dense(), dense[0], rtol=0, atol=0)
     again = A.map(lambda leaf, _: leaf.clone())
     assert type(again) is type(A)
     torch.testing.assert_close(again.to_dense(), dense, rtol=0, atol=0)
@@ -202,14 +201,8 @@ def test_ranks_that_add_up_to_all_are_dense(ranks: tuple[int, int], kind: type) 
 
 
 def test_one_matrix_before_those_of_every_step() -> None:
-    A, E = VARYING["varying diagonal"](4), linrec.Dense(normal(3, 3))
+    A, E = VARYING["varying diagonal"](4).A, linrec.Dense(normal(3, 3))
     close(A.compose(E).to_dense(), A.to_dense() @ E.to_dense(), 100.0)
-
-
-def test_one_step_of_varying() -> None:
-    A = VARYING["varying dense batch"](4)
-    assert isinstance(A, linrec.Varying) and A.steps == 4
-    torch.testing.assert_close(A.at(2).to_dense(), A.to_dense()[:, 2], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def doubles(system: Any, *batch: int) -> dict[str, Tensor]:
 
 
 def steps_of(system: Any) -> int | None:
-    return 5 if getattr(system, "varying", False) else None
+    return 5 if getattr(system, "time_varying", False) else None
 
 
 def outputs(system: Any, values: dict[str, Tensor], inputs: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def test_batched_tensors_bind_a_batch_of_systems(name: str) -> None:
 
 def test_a_number_beside_a_batch_serves_all_of_it() -> None:
     bank = ZOH.bind(omega=torch.tensor([1.0, 2.0]), zeta=0.5, dt=0.1)
-    assert bank.batch_shape == (2,) and bank.dtype == torch.float32 and not bank.varying
+    assert bank.batch_shape == (2,) and bank.dtype == torch.float32 and not bank.time_varying
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
@@ -123,13 +123,14 @@ def test_functions_are_evaluated_as_sympy_evaluates_them(function: Any) -> None:
             StateSpace(sympy.diag(*2 * [sympy.Matrix([[0, a], [-b, 0]])])).discretize(1),
             linrec.BlockDiagonal,
         ),
-        (SYSTEMS["varying"], linrec.Varying),
+        (SYSTEMS["varying"], linrec.Diagonal),
     ],
 )
 def test_structure_is_recognised(system: Any, kind: type) -> None:
     bound = system.bind(doubles(system), steps=steps_of(system))
     assert isinstance(bound.A, kind)
-    if system.varying:
+    if system.time_varying:
+        assert bound.time_varying and bound.steps == steps_of(system)
         return
     numbers = doubles(system)
     if system.source is None:

@@ -119,7 +119,7 @@ def run_exactly(system: symbolic.LinearRecurrence) -> list[list[sympy.Expr]]:
     outputs = []
     numbers = [matrix.subs(VALUES) for matrix in system.matrices]
     for now in range(STEPS):
-        A, B, C, D = (each.subs(t, now) for each in numbers) if system.varying else numbers
+        A, B, C, D = (each.subs(t, now) for each in numbers) if system.time_varying else numbers
         at = sympy.Matrix([signal(int(str(name.func)[1:]), now) for name in system.inputs])
         state = A * state + B * at
         outputs.append(list(C * state + D * at))

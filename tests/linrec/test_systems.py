@@ -13,7 +13,7 @@ import torch
 
 import linrec
 from linrec import LinearRecurrence, StateSpace
-from tests.cases import EXECUTORS, TRANSITIONS
+from tests.cases import EXECUTORS, TRANSITIONS, data, normal
 
 
 def test_lists_and_arrays_are_taken() -> None:
@@ -133,6 +133,82 @@ def test_varying_needs_as_many_matrices_as_steps() -> None:
         linrec.run(recurrence, torch.ones(4, 1))
     with pytest.raises(ValueError, match=r"has 1 steps.*matrices for 5"):
         linrec.step(recurrence, torch.ones(1))
+
+
+def test_varying_is_a_way_to_write_a_flag() -> None:
+    A = torch.rand(2, 5, 3)
+    for written in (
+        LinearRecurrence(linrec.Varying(linrec.Diagonal(A)), copies=2),
+        LinearRecurrence(linrec.Diagonal(A), time_varying=True, copies=2),
+    ):
+        assert isinstance(written.A, linrec.Diagonal) and written.A.diagonal is A
+        assert written.time_varying and (written.steps, written.batch_shape) == (5, (2,))
+
+
+SHAPES = {"A": (3, 3), "B": (3, 2), "C": (2, 3), "D": (2, 2)}
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([4, 0, 7])])
+@pytest.mark.parametrize("executor", ["recurrent", "scan", "auto"])
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("varying", ["A", "B", "C", "D", "BC", "ABCD"])
+def test_any_of_the_matrices_may_vary(varying: str, copies: int, executor: str, lengths) -> None:
+    """As where all four are written out for every step, in values and gradients."""
+    given = {
+        name: normal(*((7,) if name in varying else ()), *shape, seed=seed) / 3
+        for seed, (name, shape) in enumerate(SHAPES.items())
+    }
+    given = {name: matrix.requires_grad_() for name, matrix in given.items()}
+    recurrence = LinearRecurrence(**given, time_varying=True, copies=copies)
+    assert (recurrence.steps, recurrence.batch_shape) == (7, ())
+    every = {name: matrix.expand(7, *SHAPES[name]) for name, matrix in given.items()}
+    whole = LinearRecurrence(linrec.Varying(every.pop("A")), **every, copies=copies)
+    inputs, state = data(recurrence, 7, 3)
+    runs = [
+        linrec.run(each, inputs, state, lengths=lengths, executor=EXECUTORS[chosen])
+        for each, chosen in ((recurrence, executor), (whole, "recurrent"))
+    ]
+    for got, expected in zip(*runs, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
+    last = linrec.final(recurrence, inputs, state, lengths=lengths, executor=EXECUTORS[executor])
+    torch.testing.assert_close(last.final_state, runs[1].final_state, rtol=1e-13, atol=1e-13)
+    gradients = [
+        torch.autograd.grad(outputs.square().sum() + final.square().sum(), list(given.values()))
+        for outputs, final in runs
+    ]
+    for got, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("varying", ["A", "B", "C", "D", "BC", "ABCD"])
+def test_adjoint_of_what_varies_in_part(varying: str) -> None:
+    given = {
+        name: normal(*((7,) if name in varying else ()), *shape, seed=seed) / 3
+        for seed, (name, shape) in enumerate(SHAPES.items())
+    }
+    recurrence = LinearRecurrence(**given, time_varying=True)
+    u, v = normal(7, 2, seed=5), normal(7, 2, seed=6)
+    back = linrec.run(linrec.adjoint(recurrence), v.flip(0)).outputs.flip(0)
+    forward = linrec.run(recurrence, u).outputs
+    torch.testing.assert_close((forward * v).sum(), (u * back).sum(), rtol=1e-13, atol=1e-13)
+
+
+def test_one_step_of_what_varies() -> None:
+    A, B = normal(2, 5, 3, 3), normal(5, 3, 1)
+    recurrence = LinearRecurrence(A, B, normal(1, 3), time_varying=True, copies=2)
+    now = recurrence.at(3)
+    assert not now.time_varying and now.copies == 2 and now.batch_shape == (2,)
+    assert now.A.to_dense().equal(A[:, 3]) and now.B.equal(B[3]) and now.C.equal(recurrence.C)
+    for each, step in zip(recurrence.per_copy().each_step(5), range(5), strict=True):
+        assert each.A.to_dense().equal(A[:, None, step])
+
+
+def test_a_flag_without_an_axis_of_time_is_refused() -> None:
+    for more in ({}, {"B": torch.ones(1, 1), "copies": 2}):
+        with pytest.raises(ValueError, match=r"none of A, B, C and D has an axis of time: expect"):
+            LinearRecurrence(torch.ones(1, 1), **more, time_varying=True)
+    with pytest.raises(TypeError, match="`time_varying` is 5: expected True or False"):
+        LinearRecurrence(torch.ones(5, 1, 1), time_varying=5)
 
 
 @pytest.mark.parametrize("name", ["toeplitz", "fft", "chunked"])

@@ -1,0 +1,73 @@
+"""A, B, C and D as they are given: taken as tensors, and seen to fit each other."""
+
+from torch import Size, Tensor
+
+from linrec._checks import as_tensor, broadcast, show
+from linrec.structures import Dense, Structure
+
+
+def as_structure(A: Structure | Tensor | object) -> Structure:
+    """Take a structure as it is, and anything else as a dense matrix."""
+    return A if isinstance(A, Structure) else Dense(as_tensor("A", A))
+
+
+def batch_axes(A: Structure, B: Tensor | None, C: Tensor | None, D: Tensor | None) -> Size:
+    """Broadcast the batch axes of A, B, C and D (time included, where they vary)."""
+    shapes = {"A": A.batch_shape}
+    for name, matrix in (("B", B), ("C", C), ("D", D)):
+        if matrix is not None:
+            shapes[name] = matrix.shape[:-2]
+    return broadcast(**shapes)
+
+
+def check_matrices(A: Structure, B: object, C: object, D: object) -> list[Tensor | None]:
+    """Convert B, C and D, and see that they fit n states and each other."""
+    B, C, D = (
+        None if value is None else as_matrix(name, value)
+        for name, value in (("B", B), ("C", C), ("D", D))
+    )
+    n = A.state_size
+    for name, matrix in (("B", B), ("C", C), ("D", D)):
+        if matrix is not None and 0 in matrix.shape[-2:]:
+            raise ValueError(
+                f"`{name}` has shape {show(matrix.shape)}: expected one or more rows and columns. "
+                f"Pass `{name}=None` to leave it out."
+            )
+    if B is not None and B.shape[-2] != n:
+        raise ValueError(
+            f"`B` has shape {show(B.shape)}, but `A` has {n} states: expected one row per state, "
+            f"(*batch, {n}, m).{swapped('B', B, -1, n)}"
+        )
+    if C is not None and C.shape[-1] != n:
+        raise ValueError(
+            f"`C` has shape {show(C.shape)}, but `A` has {n} states: expected one column per "
+            f"state, (*batch, p, {n}).{swapped('C', C, -2, n)}"
+        )
+    if D is not None:
+        expected = (n if C is None else C.shape[-2], n if B is None else B.shape[-1])
+        if D.shape[-2:] != expected:
+            raise ValueError(
+                f"`D` has shape {show(D.shape)}: expected one row per output and one column per "
+                f"input, (*batch, {expected[0]}, {expected[1]})."
+                + (" Pass `D.mT`." if D.shape[-2:] == expected[::-1] else "")
+            )
+    return [B, C, D]
+
+
+def as_matrix(name: str, value: object) -> Tensor:
+    """Convert one of B, C and D; refuse vectors, which could be a row or a column."""
+    matrix = as_tensor(name, value)
+    if matrix.ndim < 2:
+        axis = {"B": f"{name}[:, None]", "C": f"{name}[None, :]"}.get(name, "[[d]]")
+        axis = axis if matrix.ndim else f"[[{name.lower()}]]"
+        raise ValueError(
+            f"`{name}` has shape {show(matrix.shape)}: expected a matrix. Pass `{axis}` for one "
+            f"{'input' if name == 'B' else 'output'}."
+        )
+    return matrix
+
+
+def swapped(name: str, matrix: Tensor, axis: int, states: int) -> str:
+    """Suggest the transpose where it would have fitted."""
+    fits = matrix.shape[axis] == states
+    return f" If the axes are swapped then pass `{name}.mT`." if fits else ""
