@@ -8,7 +8,7 @@ from torch import Tensor
 from linrec._checks import double_dtype
 from linrec.call import Call
 from linrec.certificate.exact import INFLATED, UNIT, add_up, exact_product
-from linrec.structures import Structure, Varying
+from linrec.structures import Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +66,18 @@ class RealSystem:
 
 def real_system(call: Call) -> RealSystem:
     """Write a call out in real numbers; every conversion is exact."""
-    system, varying = call.system, call.system.varying
-    dtype = double_dtype(call.inputs.dtype)
-    A, tail, uncertainty = transition(system.A.to(dtype), varying)
-    by_step = {"A": varying}
+    system, varying = call.system, call.system.time_varying
+    dtype, structure = double_dtype(call.inputs.dtype), system.A
+    by_step = {"A": varying and len(structure.batch_shape) > 0}
+    if by_step["A"] and structure.batch_shape[-1] == 1:  # the same at every step
+        structure, by_step["A"] = structure[..., 0], False
+    A, tail, uncertainty = transition(structure.to(dtype), by_step["A"])
     matrices = {}
     for name in "BCD":
         matrix = getattr(system, name)
         by_step[name] = varying and matrix is not None and matrix.ndim > 2
+        if matrix is not None and by_step[name] and matrix.shape[-3] == 1:
+            matrix, by_step[name] = matrix.squeeze(-3), False
         matrices[name] = None if matrix is None else real_matrix(matrix.detach().to(dtype))
     inputs, start = (parts(each.detach().to(dtype)) for each in (call.inputs, call.start()))
     return RealSystem(A, tail, uncertainty, **matrices, inputs=inputs, start=start, by_step=by_step)
@@ -81,13 +85,12 @@ def real_system(call: Call) -> RealSystem:
 
 def transition(A: Structure, varying: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Write A out in groups, with what writing it out has rounded, as of `RealSystem`."""
-    structure = A.A if isinstance(A, Varying) else A
-    diagonal = structure.as_diagonal()
+    diagonal = A.as_diagonal()
     if diagonal is not None:
         each = diagonal.detach()[..., None, None]
         return real_matrix(each.movedim(-3, -4) if varying else each), None, None
-    dense, axis = real_matrix(structure.to_dense().detach()), -4 if varying else -3
-    summed = structure.as_diagonal_plus_low_rank()
+    dense, axis = real_matrix(A.to_dense().detach()), -4 if varying else -3
+    summed = A.as_diagonal_plus_low_rank()
     if summed is None:
         return dense.unsqueeze(axis), None, None
     left, right = (real_matrix(each.detach()) for each in summed[1:])

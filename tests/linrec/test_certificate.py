@@ -152,7 +152,8 @@ def used(recurrence: linrec.LinearRecurrence, inputs: Tensor, state: Tensor | No
 
 
 def one_copy(recurrence: linrec.LinearRecurrence) -> linrec.LinearRecurrence:
-    return linrec.LinearRecurrence(recurrence.A, recurrence.B, recurrence.C, recurrence.D)
+    A, (B, C, D) = recurrence.A, recurrence.matrices()
+    return linrec.LinearRecurrence(A, B, C, D, time_varying=recurrence.time_varying)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -214,7 +215,8 @@ def remainders(recurrence: linrec.LinearRecurrence, inputs: Tensor, state: Tenso
     """Give the share that the error of x̂ + ê, not rounded to one number, uses of its bound."""
     system = real_system(arrange(recurrence, inputs, state, None))
     states = enclosure.enclose_states(system, ways.way_of(system, False), True)
-    reader = linrec.LinearRecurrence(recurrence.A, recurrence.B)
+    varying = recurrence.time_varying
+    reader = linrec.LinearRecurrence(recurrence.A, recurrence.B, time_varying=varying)
     exactly, _ = exact_loop(reader, inputs, state)
     found = []
     for high, low, radius, true in zip(

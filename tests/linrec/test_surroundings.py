@@ -26,7 +26,8 @@ def recurrence_of(transition: str, system: str) -> linrec.LinearRecurrence:
     """In single precision, which is nobody's default here."""
     varying = transition in VARYING
     A = VARYING[transition](STEPS) if varying else TRANSITIONS[transition]()
-    return SYSTEMS[system](A).to(SINGLE[A.dtype])
+    recurrence = SYSTEMS[system](A)
+    return recurrence.to(SINGLE[recurrence.dtype])
 
 
 def able(recurrence: linrec.LinearRecurrence) -> list[linrec.Executor]:
