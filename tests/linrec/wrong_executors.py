@@ -53,7 +53,7 @@ class Pieces(Distorted):
         inputs: Tensor,
         state: Tensor | None,
     ) -> Result:
-        if recurrence.varying:
+        if recurrence.time_varying:
             return Recurrent().execute(recurrence, plan, inputs, state)
         outputs = []
         for number, piece in enumerate(inputs.split(self.size, -2)):
