@@ -106,7 +106,7 @@ def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dic
     Yields:
         A row for `Regret`.
     """
-    auto = auto or Auto()
+    auto = auto or Auto(per_step=False)  # all executors are candidates
     done = 0
     for shape in shapes(seed):
         if done == count:

@@ -24,6 +24,9 @@ def explain(
     tolerance: Annotated[
         float | None, typer.Option(help="The largest error that an executor may have.")
     ] = None,
+    per_step: Annotated[
+        bool, typer.Option(help="Errors are small at every step, not beside the largest alone.")
+    ] = True,
     dt: Annotated[
         float | None, typer.Option(help="The time step of a system in continuous time.")
     ] = None,
@@ -32,7 +35,7 @@ def explain(
     recurrence = load_recurrence(target, dt)
     length = length if recurrence.steps is None else recurrence.steps
     try:
-        auto = Auto(tolerance=tolerance)
+        auto = Auto(tolerance=tolerance, per_step=per_step)
         explained = auto.explain(
             recurrence, length, (batch,), last_only=last_only, prepared=prepared, gradient=gradient
         )

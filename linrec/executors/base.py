@@ -239,6 +239,10 @@ class Executor(ABC):
     gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=1, transforms=1, memory=0.2)
     recursive: ClassVar[bool] = True
 
+    # Whether the error at a step is small beside what that step is summed of; not where all steps
+    # are computed at once from the whole sequence, and err alike.
+    errs_per_step: ClassVar[bool] = True
+
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Say, in a sentence, why it cannot run this; None if it can."""
         return None

@@ -64,6 +64,7 @@ class FFTConvolution(Executor):
 
     gradient: ClassVar[Cost] = Cost(1, bytes=1.5, rounds=1.2, transforms=1.4, memory=0.2)
     recursive: ClassVar[bool] = False
+    errs_per_step: ClassVar[bool] = False
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Only time-invariant systems have an impulse response."""

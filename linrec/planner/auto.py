@@ -24,21 +24,27 @@ from linrec.systems import LinearRecurrence
 
 @dataclass(frozen=True)
 class Auto(Executor):
-    """Choose the executor with the least estimated time among those that can run the recurrence.
+    """Choose the executor with the least estimated time among those that err like the loop.
 
     The estimate is the sum of operations, traffic and rounds, each divided by its rate, from
     shapes alone; it never looks at the values of tensors. `explain` shows it. Roughly: the last
     state alone, `Toeplitz`; a varying dense matrix, `Recurrent` or `AssociativeScan`; a diagonal
-    one, `AssociativeScan`; all states of a small system, `Chunked`, of a large one,
-    `FFTConvolution`.
+    one, `AssociativeScan`; all states, `Chunked`.
+
+    By default the error at every step is small beside what that step is summed of, as the loop's
+    is: within a hundred times the loop's over the systems of docs/numerics.md, most below it.
+    `FFTConvolution` errs at every step as at the largest, so that what comes before or after large
+    numbers would keep fewer digits: `per_step=False` admits it.
 
     Args:
-        tolerance: the largest estimated rounding error that an executor may have to be chosen:
-            beside the magnitudes that an output is summed of; with transforms, beside the largest
-            of them in the sequence. It is estimated from shapes, for the precision of the sums
-            (`linrec.testing.error_bound` bounds the error of given numbers). None: any.
+        tolerance: the largest estimated rounding error that an executor may have to be chosen,
+            beside the magnitudes that an output is summed of (with `per_step=False`, beside the
+            largest of them in the sequence). It is estimated from shapes, for the precision of the
+            sums (`linrec.testing.error_bound` bounds the error of given numbers). None: any.
         rates: what the machine does in a second. None: what `linrec bench --calibrate` measured
             here, or else the rates of a small machine.
+        per_step: whether errors have to be small at every step, beside that step's magnitudes; or
+            beside the largest of the sequence alone, for large systems up to twice as fast.
 
     Raises:
         ValueError: no executor is within the tolerance.
@@ -52,6 +58,7 @@ class Auto(Executor):
 
     tolerance: float | None = None
     rates: Rates | None = None
+    per_step: bool = True
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not self.tolerance > 0:
@@ -132,7 +139,7 @@ class Auto(Executor):
             raise ValueError(f"`length` is {length}: expected a number of steps, 0 or more.")
         work = Workload.of(recurrence, length, math.prod(batch_shape) * recurrence.copies, gradient)
         rates = self.rates or rates_of(work.device)
-        return Question(recurrence, work, rates, self.tolerance, last_only, prepared)
+        return Question(recurrence, work, rates, self.tolerance, last_only, prepared, self.per_step)
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Prepare the executor that is best for one sequence; the plan knows which it is."""

@@ -37,6 +37,7 @@ class Question:
         tolerance: the largest estimated error; None: any.
         last_only: whether only the last step is asked for.
         prepared: whether plans are kept, so that preparing them costs nothing.
+        per_step: whether errors must be small at every step, beside that step's own magnitudes.
     """
 
     recurrence: LinearRecurrence
@@ -45,6 +46,7 @@ class Question:
     tolerance: float | None
     last_only: bool
     prepared: bool
+    per_step: bool = True
 
     def answer(self) -> Executor:
         """Choose the executor with the least estimated time."""
@@ -52,6 +54,8 @@ class Question:
         least = math.inf
         for executor in CANDIDATES:  # a plain loop: Dynamo does not trace min(key=…)
             if executor.why_not(self.recurrence, self.work.steps) is not None:
+                continue
+            if self.is_too_loose(executor):
                 continue
             if self.tolerance is not None and executor.error(self.work) > self.tolerance:
                 continue
@@ -85,15 +89,27 @@ class Question:
     def why_not(self, executor: Executor) -> str | None:
         """Say why an executor cannot be the answer; None if it can."""
         reason = executor.why_not(self.recurrence, self.work.steps)
+        if reason is None and self.is_too_loose(executor):
+            return "it is accurate beside the largest step alone; `Auto(per_step=False)` allows it"
         if reason is None and self.tolerance is not None:
             if executor.error(self.work) > self.tolerance:
                 return f"its error may be over the tolerance of {self.tolerance:g}"
         return reason
 
+    def is_too_loose(self, executor: Executor) -> bool:
+        """Whether errors are asked to be small at every step, and those of an executor are not.
+
+        The last step alone is no sum over a spectrum with any executor.
+        """
+        return self.per_step and not self.last_only and not executor.errs_per_step
+
     def too_strict(self) -> str:
         """Say that nothing is accurate enough."""
         able = [
-            each for each in CANDIDATES if each.why_not(self.recurrence, self.work.steps) is None
+            each
+            for each in CANDIDATES
+            if each.why_not(self.recurrence, self.work.steps) is None
+            and not self.is_too_loose(each)
         ]
         least = min(each.error(self.work) for each in able)
         return (

@@ -4,8 +4,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from linrec._checks import double_dtype, has_values
+from linrec.coordinates import better_coordinates
 from linrec.executors import Cost, Executor
 from linrec.planner.choice import CANDIDATES, Question
+from linrec.powers import Powers
 from linrec.response import poles
 from linrec.systems import LinearRecurrence
 
@@ -41,12 +44,14 @@ class Explanation:
         rows: every executor, the fastest first, those that are ruled out last.
         changes: for each that could be chosen, the smallest change found with which it would be.
         warning: what to beware of in the system itself; None if nothing was seen.
+        note: in which coordinates powers of A are taken, if not in the recurrence's own.
     """
 
     chosen: Executor
     rows: tuple[Row, ...]
     changes: Mapping[Executor, str]
     warning: str | None
+    note: str | None = None
 
     def __str__(self) -> str:
         titles = ("estimate", "memory", "error", "operations", "bytes", "rounds")
@@ -67,6 +72,8 @@ class Explanation:
             )
         for executor, change in self.changes.items():
             lines.append(f"{type(executor).__name__} would be chosen {change}.")
+        if self.note:
+            lines.append(self.note)
         if self.warning:
             lines.append(f"Warning: {self.warning}")
         return "\n".join(lines)
@@ -86,7 +93,9 @@ def explanation(question: Question) -> Explanation:
     others = [row.executor for row in rows if row.cost is not None and row.executor != chosen]
     found = ((executor, nearest_change(question, executor)) for executor in others)
     changes = {executor: change for executor, change in found if change is not None}
-    return Explanation(chosen, tuple(rows), changes, instability(question.recurrence))
+    warning = instability(question.recurrence)
+    note = change_of_coordinates(question.recurrence, question.work.steps)
+    return Explanation(chosen, tuple(rows), changes, warning, note)
 
 
 def nearest_change(question: Question, wanted: Executor) -> str | None:
@@ -101,6 +110,8 @@ def variations(question: Question) -> Iterator[tuple[str, Question]]:
     """Change what is asked, then the number of steps or sequences, by more and more."""
     if question.tolerance is not None:
         yield "without the tolerance", replace(question, tolerance=None)
+    if question.per_step:
+        yield "with `Auto(per_step=False)`", replace(question, per_step=False)
     other = "for all steps" if question.last_only else "for the last step alone"
     yield other, replace(question, last_only=not question.last_only)
     other = "if it had to be prepared first" if question.prepared else "if plans were kept"
@@ -138,4 +149,21 @@ def instability(recurrence: LinearRecurrence) -> str | None:
     return (
         f"the spectral radius of A is {radius:.6g}: states grow by that factor a step, and "
         f"overflow float32 after about {math.ceil(88.7 / math.log(radius))} steps."
+    )
+
+
+def change_of_coordinates(recurrence: LinearRecurrence, length: int) -> str | None:
+    """Say that powers of A would lose digits, and what is done about it."""
+    seen = has_values(*recurrence.leaves().values())
+    if recurrence.steps is not None or length < 2 or not seen:
+        return None
+    powers = Powers(recurrence.A.to(double_dtype(recurrence.A.dtype)))
+    powers.square((length - 1).bit_length())
+    if better_coordinates(powers, length) is None:
+        return None
+    return (
+        "Powers of A lose digits when they are squared (errors about "
+        f"{powers.cancellation()[0]:.0e} times the loop's): all but Recurrent take them in "
+        "coordinates of the states in which A contracts, and err less than Recurrent. Compiled "
+        "graphs cannot: give them `linrec.balanced_realization(recurrence).system`."
     )

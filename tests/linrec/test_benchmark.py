@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import linrec
-from linrec.benchmark import cases, crossover, memory, peers, regret, tables, timing
+from linrec.benchmark import accuracy, cases, crossover, memory, peers, regret, tables, timing
 from linrec.benchmark.peers import Peer
 from linrec.commands import app
 from linrec.planner import CPU, Rates, rates
@@ -40,6 +40,8 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(bench, "CASES", SMALL)
     monkeypatch.setattr(bench, "measure_rates", lambda seconds: CPU)
+    monkeypatch.setattr(accuracy, "CUTOFFS", (0.1,))
+    monkeypatch.setattr(bench, "measure_accuracy", lambda: accuracy.measure_accuracy((3,), 8))
     monkeypatch.setattr(crossover, "STEPS", (16, 64))
     monkeypatch.setattr(crossover, "STATES", (4,))
     monkeypatch.setattr(peers, "SHAPES", {"states": ((1, 8, 2),), "elementwise": ((1, 8, 2),)})
@@ -53,8 +55,9 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     run("--quick", "--charts", "--output", out)
     run("--quick", "--regret", "--shapes", 2, "--output", out)
     run("--quick", "--peers", "--output", out)
+    assert "Error over the loop's error" in run("--accuracy", "--output", out)
     kept = json.loads((out / "bench.json").read_text())
-    assert kept.keys() == {"machine", "rates", "cases", "crossover", "regret", "peers"}
+    assert kept.keys() == {"machine", "rates", "cases", "crossover", "regret", "peers", "accuracy"}
     assert {path.name for path in out.iterdir()} == {"bench.json", "roofline.png", "crossover.png"}
     assert all(row["seconds"] > 0 for row in [*kept["cases"], *kept["crossover"]])
     assert len(kept["regret"]["rows"]) == kept["regret"]["summary"]["shapes"] == 2
@@ -186,7 +189,7 @@ def test_pages_that_cannot_be_written(
 @pytest.mark.parametrize(
     "found, error",
     [
-        ({"machine": {}}, "it has none of cases, peers, regret, crossover"),
+        ({"machine": {}}, "it has none of cases, peers, regret, accuracy, crossover"),
         ({"machine": {}, "cases": []}, "KeyError: 'processor'"),
         ({"machine": timing.machine(), "cases": [{}]}, "KeyError: 'target'"),
         ({"machine": timing.machine(), "cases": 3}, "TypeError: 'int'"),
@@ -308,11 +311,19 @@ def test_times_are_written_with_their_unit(seconds: float, written: str) -> None
     assert tables.duration(seconds) == written
 
 
-def test_the_page_has_the_tables_of_what_was_measured() -> None:
+@pytest.mark.parametrize(
+    "name, folder, sections",
+    [
+        ("performance.md", "performance", {"cases", "crossover", "regret", "peers"}),
+        ("numerics.md", "performance/accuracy", {"accuracy"}),
+    ],
+)
+def test_a_page_has_the_tables_of_what_was_measured(name, folder, sections) -> None:
     docs = Path(__file__).parents[2] / "docs"
-    page = (docs / "performance.md").read_text()
-    found = json.loads((docs / "performance" / "bench.json").read_text())
-    assert page.count("<!-- linrec bench: end of ") == len(tables.SECTIONS)
+    page = (docs / name).read_text(encoding="utf-8")
+    found = json.loads((docs / folder / "bench.json").read_text(encoding="utf-8"))
+    for section in tables.SECTIONS:
+        assert (f"<!-- linrec bench: end of {section} -->" in page) == (section in sections)
     assert tables.written_into(page, found) == page, (
-        "`linrec bench --page docs/performance.md --output docs/performance` writes them."
+        f"`linrec bench --page docs/{name} --output docs/{folder}` writes them."
     )
