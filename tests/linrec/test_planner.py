@@ -267,7 +267,8 @@ def test_small_steps_before_large_ones_keep_their_digits(radius: float, prepared
 
 
 def test_explain_says_in_which_coordinates_powers_are_taken() -> None:
-    A, B, C, D = (torch.tensor(m) for m in scipy.signal.tf2ss(*scipy.signal.butter(6, 0.05)))
+    b, a = scipy.signal.butter(6, 0.05)[:2]  # type: ignore[index]  # not None, by its arguments
+    A, B, C, D = (torch.tensor(m) for m in scipy.signal.tf2ss(b, a))
     explained = linrec.explain(linrec.LinearRecurrence(A, B, C, D), 600)
     assert "coordinates" in (explained.note or "") and "coordinates" in str(explained)
     assert linrec.explain(memory(32), 600).note is None
