@@ -30,7 +30,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 APPS = {"linrec": linrec.commands.app, "lmu": lmu.commands.app}
 COMMANDS = [
     "pip install -e '.[experiments]' && lmu train mackey-glass",
-    "pip install -e '.[test]' && pytest",
+    "pip install -e '.[test]' && pytest -n auto",
 ]
 
 # The libraries, whose every name is documented in full, and what the experiments are made of.

@@ -91,8 +91,10 @@ VAGUE = {"utils", "util", "misc", "helpers", "helper", "common", "tools"}
 TOP_LEVEL = {
     "CHANGELOG.md",
     "CITATION.cff",
+    "CONTRIBUTING.md",
     "LICENSE",
     "README.md",
+    "SECURITY.md",
     "docs",
     "linrec",
     "lmu",
