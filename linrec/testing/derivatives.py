@@ -11,7 +11,6 @@ from torch.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from linrec.executors import AssociativeScan, Executor, Result
 from linrec.response import adjoint
 from linrec.run import run
-from linrec.systems import LinearRecurrence
 from linrec.testing.case import Case, Comparison, like
 from linrec.testing.values import WIDE
 
@@ -65,7 +64,12 @@ def gradient_of_final_state(case: Case, executor: Executor) -> Comparisons:
     found = gradient(rest.with_inputs(inputs).run(executor).final_state, w, inputs)
 
     def back() -> Case:
-        states = LinearRecurrence(one.A, one.B, copies=one.copies)
+        def every_step(leaf: Tensor, core: int) -> Tensor:
+            steps, own = case.steps if one.time_varying else -1, leaf.shape[leaf.ndim - core :]
+            return leaf.expand(*leaf.shape[: -core - 1], steps, *own) if leaf.ndim > core else leaf
+
+        # (C or D may have been all that had as many matrices as there are steps.)
+        states = one.rebuilt(one.A, one.B, None, None).map_batched(every_step)
         last = torch.zeros(*w.shape[:-1], case.steps - 1, w.shape[-1], dtype=w.dtype)
         return Case(adjoint(states), torch.cat([w.unsqueeze(-2), last], -2))
 
