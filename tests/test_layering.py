@@ -36,7 +36,8 @@ LAYERS = {
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.enclosure < certificate.certify < certificate
         8  testing.products testing.matrices testing.reference testing.source
-           < testing.bounds testing.strategies < testing.long_bounds
+           < testing.own_bounds testing.strategies testing.engineering < testing.long_bounds
+           < testing.moved_bounds < testing.bounds
            < testing.case < testing.large testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.module_derivatives testing.module_values

@@ -14,12 +14,8 @@ from linrec.executors import Executor, Recurrent, Result
 from linrec.response import adjoint
 from linrec.run import run, step
 from linrec.systems import LinearRecurrence
-from linrec.testing.bounds import ErrorBounds
-from linrec.testing.long_bounds import LongBounds
+from linrec.testing.bounds import Bounds
 from linrec.testing.reference import exact_reference
-
-# Beyond so many steps the products of all pairs of them are too many.
-LONG = 512
 
 
 class Comparison(NamedTuple):
@@ -65,14 +61,23 @@ class Case:
         return exact_reference(self.recurrence, self.inputs, self.initial_state, self.lengths)
 
     @cached_property
-    def bounds(self) -> ErrorBounds:
-        """The error bounds of every executor; of long runs those that are found in one pass."""
-        kind = ErrorBounds if self.steps <= LONG else LongBounds
-        return kind(self.recurrence, self.inputs, self.initial_state, self.lengths)
+    def bounds(self) -> Bounds:
+        """The error bounds of every executor."""
+        return Bounds(self.recurrence, self.inputs, self.initial_state, self.lengths)
 
-    def allowed(self, executor: Executor) -> Result:
-        """How far an executor may be from the truth, as it is rounded once or run in a loop."""
-        bound, eps = self.bounds.of(executor), torch.finfo(torch.float64).eps
+    def allowed(
+        self, executor: Executor, *, gradient_of: "Case | None" = None, blind: bool = False
+    ) -> Result:
+        """How far an executor may be from the truth, as it is rounded once or run in a loop.
+
+        Args:
+            executor: the executor.
+            gradient_of: the case whose gradient this is, if it is not run by itself.
+            blind: whether the executor could see no values.
+        """
+        bound, eps = self.bounds.of(executor, blind=blind), torch.finfo(torch.float64).eps
+        if gradient_of is not None:
+            bound = self.bounds.of_gradient(executor, gradient_of.bounds)
         # (Of what is not run exactly, the reference is a loop in numbers at least as wide.)
         loop = self.bounds.of(Recurrent())
         share = float(np.finfo(np.longdouble).eps) / torch.finfo(self.bounds.dtype).eps

@@ -21,6 +21,7 @@ from linrec.systems import LinearRecurrence, Varying
 from linrec.testing import derivatives, operations, values
 from linrec.testing.bounds import an_executor
 from linrec.testing.case import Case, Comparison
+from linrec.testing.engineering import everyday
 from linrec.testing.large import EXTENTS, Extent, large_cases
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure
@@ -31,7 +32,7 @@ from linrec.testing.strategies import (
     inputs_for,
     lengths,
     recurrences,
-    structures,
+    transitions,
 )
 
 # What is tried on large cases: the rest would take long, and shows on small ones.
@@ -120,8 +121,9 @@ def check_executor(
             and beside them the large cases. One that cuts time in pieces of thousands should be
             given lengths of several.
         batch: draws how many sequences there are beside the axes of the system. None: one or two.
-        sizes: draws how many states. None: up to 5, in some 8, 16 or 40. Where none of the three
-            is given, one case in six is large: up to 4,096 steps, 140 states, or 300 sequences,
+        sizes: draws how many states. None: up to 5, in some 8, 16 or 40, and one case in eight is
+            of an engineering system (`engineering_systems`). Where none of the three is given,
+            one case in six is large: up to 4,096 steps, 140 states, or 300 sequences,
             powers of two among them, and numbers of 10⁶.
         examples: how many cases are tried.
         random_seed: where the search begins; the same seed tries the same cases in the same
@@ -154,8 +156,11 @@ def drawn_for(
 ) -> tuple[st.SearchStrategy[Case], tuple[Extent, ...]]:
     """What an executor is tried on: cases, and the extents of large ones where nothing is said."""
     given = {"sizes": sizes, "dtypes": dtypes}
-    transitions = structures(**{name: each for name, each in given.items() if each is not None})
-    drawn = cases(recurrences(transitions), steps or MANY_STEPS, batch)
+    drawn_from = transitions(**{name: each for name, each in given.items() if each is not None})
+    systems = recurrences(drawn_from)
+    if sizes is None and dtypes is None:
+        systems = everyday(systems)
+    drawn = cases(systems, steps or MANY_STEPS, batch)
     free = steps is None and batch is None and sizes is None and dtypes is None
     return drawn, EXTENTS[: math.ceil(examples / 6)] if free else ()
 

@@ -33,7 +33,8 @@ def gradient_of_inputs(case: Case, executor: Executor) -> Comparisons:
     outputs = case.at_rest.with_inputs(inputs).run(executor).outputs
     back = case.backwards
     v = back.inputs.flip(-2)
-    truth, allowed = (each.outputs.flip(-2) for each in (back.truth, back.allowed(executor)))
+    limits = back.allowed(executor, gradient_of=case.at_rest)
+    truth, allowed = (each.outputs.flip(-2) for each in (back.truth, limits))
     yield Comparison("gradient in the inputs", gradient(outputs, v, inputs), truth, allowed)
 
 
@@ -75,7 +76,8 @@ def gradient_of_final_state(case: Case, executor: Executor) -> Comparisons:
 
     adjoints = case.variant("from the final state", back)
     # States at the end are reached by powers, whatever the executor does for the outputs.
-    limits = [adjoints.allowed(each).outputs for each in (executor, AssociativeScan())]
+    ways = (executor, AssociativeScan())
+    limits = [adjoints.allowed(each, gradient_of=rest).outputs for each in ways]
     allowed = torch.maximum(*limits).flip(-2)
     truth = adjoints.truth.outputs.flip(-2)
     yield Comparison("gradient of the final state in the inputs", found, truth, allowed)
@@ -193,10 +195,10 @@ def vectorized(case: Case, executor: Executor) -> Comparisons:
     whole = case.whole
     if not case.inputs.numel():
         return
-    truth, allowed = whole.truth, whole.allowed(executor)
+    truth, allowed = whole.truth, whole.allowed(executor, blind=True)
     stacked = torch.stack([case.inputs, -case.inputs])
     outputs = torch.func.vmap(lambda u: run(case.recurrence, u, executor=executor).outputs)(stacked)
-    rest, limit = whole.at_rest.truth.outputs, whole.at_rest.allowed(executor).outputs
+    rest, limit = whole.at_rest.truth.outputs, whole.at_rest.allowed(executor, blind=True).outputs
     yield Comparison("outputs of -u, mapped", outputs[1], -rest, limit)
     leaves = case.recurrence.leaves()
 

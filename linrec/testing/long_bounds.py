@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from linrec.testing.bounds import ErrorBounds
+from linrec.testing.own_bounds import ErrorBounds
 from linrec.testing.products import Magnitudes, magnitudes
 
 
@@ -34,11 +34,10 @@ class LongBounds(ErrorBounds):
             rows.append(now @ rows[-1] + sources[..., t, :, :])
         return torch.stack(torch.broadcast_tensors(*rows), -3)
 
-    def step_by_step(self) -> Tensor:
-        """As there."""
-        local = self.system.A @ self.states[..., :-1, :, :] + self.drive
-        local = torch.cat([torch.zeros_like(self.start.expand_as(local[..., :1, :, :])), local], -3)
-        return self.unit * self.roundings * self.travelled(local)
+    def arrived(self, local: Tensor, before: Tensor, t: int) -> Tensor:
+        """As there, from step to step."""
+        now = self.system.A[..., min(t, self.system.A.shape[-3]) - 1, :, :]
+        return now @ before + local[..., t, :, :]
 
     @cached_property
     def sizes(self) -> Tensor:
@@ -56,12 +55,17 @@ class LongBounds(ErrorBounds):
         return self.travelled(torch.cat([torch.zeros_like(self.start), self.drive], -3))
 
     @cached_property
-    def free_motion(self) -> Tensor:
+    def output_products(self) -> None:
+        """None: products are not written out."""
+
+    def free_motion_within(self, span: int | None, read: Tensor | None = None) -> Tensor:
         """As there."""
         free = self.travelled(torch.cat([self.start, torch.zeros_like(self.drive)], -3))
         return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * free
 
-    def convolved(self, weights: Tensor | None) -> Tensor:
+    def convolved(
+        self, weights: Tensor | None, span: int | None = None, read: Tensor | None = None
+    ) -> Tensor:
         """As there; weights grow, and the last stands for all."""
         if weights is None:
             return self.forced

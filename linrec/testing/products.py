@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class Magnitudes:
         A (*batch, time or 1, n, n): |A| as it is stored: |d| + |U||V*| of a low-rank structure.
         B, C, D (*batch, time or 1, rows, columns): |B|, |C|, |D|; None: the identity, or nothing.
         products: |A_t … A_{s+1}| for 0 ≤ s ≤ t, latest t only, `(*batch, t + 1, n, n)` by s.
+        outputs: |C A^k| for k from T down to 0, `(*batch, T + 1, p, n)`; None where A varies.
         time_varying: whether the matrices change from step to step.
     """
 
@@ -27,6 +29,7 @@ class Magnitudes:
     C: Tensor | None
     D: Tensor | None
     products: Callable[[int], Tensor]
+    outputs: Callable[[int], Tensor | None]
     time_varying: bool
 
 
@@ -41,7 +44,21 @@ def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
     B, C, D = (absolute(matrix, recurrence.time_varying) for matrix in (one.B, one.C, one.D))
     by_step = all_products(exact, stored, steps, recurrence.time_varying)
     by_step = by_step if known else spread(by_step)
-    return Magnitudes(stored, B, C, D, by_step, recurrence.time_varying)
+    read = partial(output_products, exact, None if recurrence.time_varying else one.C)
+    return Magnitudes(stored, B, C, D, by_step, read, recurrence.time_varying)
+
+
+def output_products(exact: Tensor, C: Tensor | None, steps: int) -> Tensor | None:
+    """Write out |C A^k| for k = steps … 0: what a C cancels of the powers of A is not counted."""
+    if C is None:
+        return None
+    dtype = torch.promote_types(C.dtype, exact.dtype)
+    row, A = C.detach().to(dtype), exact.squeeze(-3).to(dtype)
+    rows = [row]
+    for _ in range(steps):
+        row = row @ A
+        rows.append(row)
+    return torch.stack(torch.broadcast_tensors(*rows)[::-1], -3).abs()
 
 
 def stored_magnitude(A: Structure) -> Tensor:
@@ -132,15 +149,25 @@ def reached(system: Magnitudes, sources: Tensor) -> Tensor:
     return torch.stack(rows, -3)
 
 
-def split(system: Magnitudes, vectors: Tensor) -> Tensor:
+def split(
+    system: Magnitudes, vectors: Tensor, span: int | None = None, read: Tensor | None = None
+) -> Tensor:
     """The largest that vectors get if the way from a step to another is cut into three more parts.
 
     max over r₁ ≤ r₂ ≤ r₃ ≤ t of |A_t … A_{r₃+1}| |A_{r₃} … A_{r₂+1}| |A_{r₂} … A_{r₁+1}| v_{r₁}.
+
+    Args:
+        system: the system.
+        vectors (*batch, steps, n, k): v.
+        span: how long the middle two parts can be, each. None: as long as there are steps.
+        read: |C A^k| for k from steps - 1 or more down to 0, in place of the last part's |A^k|.
     """
-    for _ in range(3):
-        rows = [
-            largest(system.products(t), vectors[..., : t + 1, :, :])
-            for t in range(vectors.shape[-3])
-        ]
+    for longest, last in ((span, None), (span, None), (None, read)):
+        rows = []
+        for t in range(vectors.shape[-3]):
+            first = 0 if longest is None else max(t - longest, 0)
+            products = system.products(t) if last is None else last[..., -t - 1 :, :, :]
+            products = products[..., first:, :, :]
+            rows.append(largest(products, vectors[..., first : t + 1, :, :]))
         vectors = torch.stack(rows, -3)
     return vectors

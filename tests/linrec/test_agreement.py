@@ -10,7 +10,7 @@ from torch import Tensor
 
 import linrec
 from linrec.testing import error_bound, exact_reference
-from linrec.testing.bounds import ErrorBounds
+from linrec.testing.bounds import Bounds
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, VARYING, data, normal
 
 
@@ -32,7 +32,7 @@ def check(
     """Outputs, final state and last step of one or several executors against the reference."""
     expected = exact_reference(recurrence, inputs, state)
     named = executors if isinstance(executors, dict) else {"": executors}
-    bounds = ErrorBounds(recurrence, inputs, state)
+    bounds = Bounds(recurrence, inputs, state)
     for name, executor in named.items():
         bound = bounds.of(executor)
         result = linrec.run(recurrence, inputs, state, executor=executor)

@@ -1,0 +1,385 @@
+"""Error bounds of the ways to run a recurrence in its own coordinates."""
+
+import math
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from linrec._checks import accumulation_dtype, common_dtype, double_dtype
+from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toeplitz
+from linrec.structures import BlockDiagonal, Companion, Dense, Diagonal
+from linrec.systems import LinearRecurrence
+from linrec.testing.products import Magnitudes, magnitudes, reached, split, summed
+
+
+class ErrorBounds:
+    """The bounds of one call for any kind of executor; arguments as of `error_bound`.
+
+    What they are made of is kept, in double precision: sequences of states are
+    `(*batch, time + 1, n, 1)`, columns, the initial state first. Copies are a batch axis.
+    """
+
+    def __init__(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        *,
+        dtypes: tuple[torch.dtype, torch.dtype] | None = None,
+    ) -> None:
+        self.dtype, self.rounded_to = dtypes or dtypes_of(recurrence, inputs, initial_state)
+        dtype = self.dtype
+        self.steps, self.copies, self.lengths = inputs.shape[-2], recurrence.copies, lengths
+        self.n, self.m = recurrence.A.state_size, recurrence.input_size // recurrence.copies
+        inputs = inputs.detach().to(double_dtype(dtype))
+        if lengths is not None:
+            own = torch.arange(self.steps) < lengths.unsqueeze(-1)
+            inputs = torch.where(own.unsqueeze(-1), inputs, 0)
+        start = inputs.new_zeros(recurrence.state_size) if initial_state is None else initial_state
+        shapes = [recurrence.batch_shape, inputs.shape[:-2], start.shape[:-1]]
+        batch = torch.broadcast_shapes(*shapes, () if lengths is None else lengths.shape)
+        inputs = inputs.expand(*batch, -1, -1)
+        start = start.detach().to(inputs.dtype).expand(*batch, -1)
+        if self.copies > 1:
+            inputs = inputs.unflatten(-1, (self.copies, -1)).movedim(-2, -3)
+            start = start.unflatten(-1, (self.copies, -1))
+        self.signed_inputs, self.signed_start = inputs, start
+        self.inputs, self.start = inputs.abs().unsqueeze(-1), start.abs()[..., None, :, None]
+        self.recurrence, self.batch = recurrence, batch
+        self.by_way: dict[tuple[type[Executor], int | None], tuple[Tensor, Tensor]] = {}
+        self.system = self.prepared()
+        self.states = exact_states(recurrence, inputs, start).abs().unsqueeze(-1)
+
+    def prepared(self) -> Magnitudes:
+        """Write out the system and its products."""
+        return magnitudes(self.recurrence, self.steps)
+
+    @property
+    def unit(self) -> float:
+        """The unit roundoff of the run; a complex product errs by 2√2 u (Higham, lemma 3.5)."""
+        return torch.finfo(self.dtype).eps / 2 * (2**1.5 if self.dtype.is_complex else 1)
+
+    @property
+    def double_unit(self) -> float:
+        """The unit roundoff of what is computed in double precision."""
+        return self.unit * torch.finfo(torch.float64).eps / torch.finfo(self.dtype).eps
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings one step, or one product of matrices, takes."""
+        return self.n + self.m + 3
+
+    def of_kind(self, kind: type[Executor], span: int | None = None) -> tuple[Tensor, Tensor]:
+        """Bound outputs `(*batch, time, p)` and states `(*batch, time + 1, n)`.
+
+        Args:
+            kind: the class of the executor; `Executor` of one that works in any order.
+            span: the largest power that it takes; beyond that it goes step by step. None: any.
+        """
+        if (kind, span) not in self.by_way:
+            self.by_way[kind, span] = self.computed(kind, span)
+        return self.by_way[kind, span]
+
+    def computed(self, kind: type[Executor], span: int | None) -> tuple[Tensor, Tensor]:
+        """Compute what `of_kind` remembers."""
+        if kind is Recurrent:
+            return self.in_a_loop()
+        if self.system.time_varying:
+            states = self.any_order_varying() + self.underflow
+            return self.read(states), states.squeeze(-1)
+        once = kind in (Toeplitz, FFTConvolution)
+        states = self.one_product() if once else self.any_order(span)
+        states = states + self.free_motion_within(span) + self.underflow
+        outputs = self.read(states, carried=self.read_in_parts(once, span))
+        fourier = kind is FFTConvolution and self.steps > 0
+        if fourier:
+            outputs = outputs + self.transforms(self.system.C, self.system.D)
+        if self.lengths is not None:
+            states = torch.maximum(states, self.of_own_ends())
+            if fourier:
+                states = states + self.transforms(None, None).unsqueeze(-1)
+        return outputs, states.squeeze(-1)
+
+    def read_in_parts(self, once: bool, span: int | None) -> Tensor | None:
+        """What errors of states do to outputs, where C cancels of the powers of A what it does.
+
+        The way from an error to an output is exact, C A^k, so that |C A^k| carries it.
+        """
+        read = self.output_products
+        if read is None or self.system.C is None:
+            return None
+        errors = self.one_product(read) if once else self.any_order(span, read)
+        errors = errors + self.free_motion_within(span, read)
+        return (errors + self.system.C @ self.underflow)[..., 1:, :, :]
+
+    @cached_property
+    def output_products(self) -> Tensor | None:
+        """|C A^k| for k = T … 0, where A has no parts that cancel."""
+        plain = self.steps > 0 and self.kind in (Dense, Diagonal, BlockDiagonal, Companion)
+        return self.system.outputs(self.steps) if plain else None
+
+    @property
+    def kind(self) -> type:
+        """The class of A."""
+        return type(self.recurrence.A)
+
+    def in_a_loop(self) -> tuple[Tensor, Tensor]:
+        """One rounding error in each step, carried on by the exact system.
+
+        It is made of the states as they were computed, which differ from the exact ones by the
+        errors of the steps before.
+        """
+        unit = self.unit * self.step_roundings.unsqueeze(-1)  # (*batch, time or 1, n, 1)
+        local = torch.zeros_like(self.sources)
+        errors = [local[..., 0, :, :]]
+        for t in range(self.steps):
+            now = min(t, self.system.A.shape[-3] - 1), min(t, unit.shape[-3] - 1)
+            computed = self.states[..., t, :, :] + errors[-1]
+            made = self.system.A[..., now[0], :, :] @ computed + self.drive[..., t, :, :]
+            local[..., t + 1, :, :] = unit[..., now[1], :, :] * made
+            errors.append(self.arrived(local, errors[-1], t + 1))
+        states = torch.stack(torch.broadcast_tensors(*errors), -3)
+        sizes = self.states + states
+        carried = None if self.system.C is None else self.read_errors(local, states)
+        states = states + self.underflow
+        if carried is not None and self.system.C is not None:
+            carried = carried + self.system.C @ self.underflow[..., 1:, :, :]
+        outputs = self.read(states, sizes, carried)
+        if self.lengths is not None and not self.system.time_varying:
+            states = torch.maximum(states, self.of_own_ends())
+        return outputs, states.squeeze(-1)
+
+    def of_own_ends(self) -> Tensor:
+        """A sequence's own end is found by powers of A, or is read off all states."""
+        return self.any_order() + self.free_motion + self.underflow
+
+    def arrived(self, local: Tensor, before: Tensor, t: int) -> Tensor:
+        """What the errors of the steps up to t have become after step t."""
+        return summed(self.system.products(t), local[..., : t + 1, :, :])
+
+    def read_errors(self, local: Tensor, states: Tensor) -> Tensor:
+        """Σ_r |C A^{t-r}| times the errors of step r; where it varies |C| times the states'."""
+        assert self.system.C is not None
+        read = self.output_products
+        if read is None:
+            return self.system.C @ states[..., 1:, :, :]
+        rows = [
+            summed(read[..., self.steps - t :, :, :], local[..., : t + 1, :, :])
+            for t in range(1, self.steps + 1)
+        ]
+        return torch.stack(rows, -3)
+
+    @cached_property
+    def step_roundings(self) -> Tensor:
+        """How many roundings each state takes in a step, `(*batch, time or 1, n)`.
+
+        As many as its row of [A B] has entries, and one; none where that is a single one whose
+        products are exact. Of structures that are not applied row by row, the most.
+        """
+        A, B = self.system.A, self.system.B
+        if self.kind not in (Dense, Diagonal, BlockDiagonal, Companion):
+            return A.new_full((1, self.n), self.roundings)
+        B = torch.eye(self.n, dtype=A.dtype) if B is None else B
+        batch = torch.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+        row = torch.cat([A.expand(*batch, -1, -1), B.expand(*batch, -1, -1)], -1)
+        entries = (row != 0).sum(-1)
+        if self.dtype.is_complex:  # an absolute value of 1 need not be 1 or i
+            return entries + 1.0
+        powers_of_two = (row == 0) | (torch.frexp(row).mantissa == 0.5)
+        exact = (entries <= 1) & powers_of_two.all(-1)
+        return torch.where(exact, 0.0, entries + 1.0)
+
+    def any_order(self, span: int | None = None, read: Tensor | None = None) -> Tensor:
+        """Products of A, and sums of up to T m terms, in any order."""
+        each = self.convolved(2 * self.counts()[1:] * self.roundings * self.unit, span, read)
+        terms = (self.counts() * (self.n + self.m) + 3) * self.unit
+        sums = self.convolved(torch.ones(self.steps).double(), span, read)
+        return each + terms[:, None, None] * sums
+
+    def one_product(self, read: Tensor | None = None) -> Tensor:
+        """A kernel from double precision, and one sum of up to T m products."""
+        weights = 2 * self.counts()[1:] * self.roundings * self.double_unit
+        terms = (self.counts() * self.m + 3) * self.unit
+        sums = self.convolved(None, read=read)
+        return self.convolved(weights, read=read) + terms[:, None, None] * sums
+
+    @cached_property
+    def free_motion(self) -> Tensor:
+        """What becomes of the initial state, through powers of A."""
+        return self.free_motion_within(None)
+
+    def free_motion_within(self, span: int | None, read: Tensor | None = None) -> Tensor:
+        """As `free_motion`, through powers of up to `span`; as they are read."""
+        if not self.start.any():
+            return self.start.new_zeros(1) if read is not None else self.start
+        sources = torch.cat([self.start, torch.zeros_like(self.drive)], -3)
+        most = split(self.system, reached(self.system, sources), span, read)
+        return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * most
+
+    def any_order_varying(self) -> Tensor:
+        """As `any_order`; where there are no kernels, all sources share their products."""
+        return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * self.most
+
+    def counts(self) -> Tensor:
+        """0 … T."""
+        return torch.arange(self.steps + 1, dtype=torch.float64)
+
+    def convolved(
+        self, weights: Tensor | None, span: int | None = None, read: Tensor | None = None
+    ) -> Tensor:
+        """Σ_s w_{t-s} G_{t-s} |u_s|; without weights, Σ_s |A^{t-s} B| |u_s|.
+
+        Where |C A^k| is given to read by, it is in place of the last |A^k|.
+        """
+        kernel = self.kernel
+        if weights is not None and self.steps:
+            kernel = split(self.system, kernel, span, read) * weights[:, None, None]
+        elif read is not None:
+            B = torch.eye(self.n, dtype=read.dtype) if self.system.B is None else self.system.B
+            kernel = read[..., 1:, :, :].flip(-3) @ B
+        size = kernel.shape[-2]
+        rows = [self.start.new_zeros(*self.start.shape[:-3], size, 1)]
+        for t in range(self.steps):
+            latest_first = kernel[..., : t + 1, :, :].flip(-3)
+            rows.append(summed(latest_first, self.inputs[..., : t + 1, :, :]))
+        return torch.stack(torch.broadcast_tensors(*rows), -3)
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """|A^k| |B| for k < T, `(*batch, time, n, m)`."""
+        powers = self.system.products(self.steps).flip(-3)[..., : self.steps, :, :]
+        return powers if self.system.B is None else powers @ self.system.B
+
+    def transforms(self, C: Tensor | None, D: Tensor | None) -> Tensor:
+        """The error of transforming kernel and inputs there and their product back.
+
+        Each transform of N < 4T numbers errs by 7 u log2(N) in the 2-norm, the product by 3 u.
+        """
+        h = self.kernel if C is None else C @ self.kernel
+        if D is not None:
+            now, later = h[..., :1, :, :] + D, h[..., 1:, :, :]
+            h = torch.cat([now, later.expand(*now.shape[:-3], -1, -1, -1)], -3)
+        u = self.inputs.mT  # (*batch, time, 1, m)
+        h1, h2 = h.sum(-3), h.square().sum(-3).sqrt()
+        u1, u2 = u.sum(-3), u.square().sum(-3).sqrt()
+        sizes = 2 * h2 * u2 + torch.minimum(h1 * u2, h2 * u1)
+        sizes = torch.where(h1 * u1 > torch.finfo(self.dtype).max / 4, torch.inf, sizes)
+        return (self.unit * (7 * math.log2(4 * self.steps) + 3) * sizes).sum(-1).unsqueeze(-2)
+
+    @cached_property
+    def sources(self) -> Tensor:
+        """The initial state, and what inputs add in every step."""
+        return torch.cat([self.start, self.drive], -3)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Σ_s |A^{t-s}| |B| |u_s| and the initial state's share: no exact state is larger."""
+        return reached(self.system, self.sources)
+
+    @cached_property
+    def most(self) -> Tensor:
+        """The largest intermediate results where all ways are cut at the same steps."""
+        return split(self.system, self.sizes)
+
+    @cached_property
+    def underflow(self) -> Tensor:
+        """What is lost in numbers too small to be normal, and infinity where some overflow."""
+        limits = torch.finfo(self.dtype)
+        lost = limits.tiny * self.roundings * reached(self.system, torch.ones_like(self.sources))
+        made = [self.system.products(self.steps)]
+        if (
+            not self.system.time_varying
+        ):  # of a kernel, one number that overflows can spoil all steps
+            made += [self.kernel]
+            made += [] if self.system.C is None else [self.system.C @ each for each in made]
+        spoiled = any(bool((each > limits.max / 4).any()) for each in made)
+        return torch.where((self.most > limits.max / 4) | spoiled, torch.inf, lost)
+
+    def read(
+        self, states: Tensor, sizes: Tensor | None = None, carried: Tensor | None = None
+    ) -> Tensor:
+        """Bound the outputs that are read from states of given bounds.
+
+        Args:
+            states (*batch, time + 1, n, 1): how far the states are off.
+            sizes: how large they are. None: as large as they could be.
+            carried: what their errors do to the outputs. None: |C| times as much.
+        """
+        C, D = self.system.C, self.system.D
+        errors, own = states[..., 1:, :, :], self.sizes if sizes is None else sizes
+        own = own[..., 1:, :, :]
+        read = own if C is None else C @ own
+        if C is not None:
+            errors = C @ errors if carried is None else carried
+            errors = errors + self.unit * (self.n + 2) * read
+        errors, read = errors.squeeze(-1), read if D is None else read + D @ self.inputs
+        read = read.squeeze(-1)
+        if D is not None:
+            errors = errors + self.unit * (self.m + 3) * read
+        if self.rounded_to != self.dtype:  # outputs of half precision are rounded once more
+            errors = errors + torch.finfo(self.rounded_to).eps / 2 * read
+        return torch.where(read > torch.finfo(self.rounded_to).max / 4, torch.inf, errors)
+
+    @cached_property
+    def sizes_of_outputs(self) -> Tensor:
+        """|C| times the sizes of the states, and |D| |u|: no exact output is larger."""
+        sizes, C, D = self.sizes[..., 1:, :, :], self.system.C, self.system.D
+        sizes = sizes if C is None else C @ sizes
+        return (sizes if D is None else sizes + D @ self.inputs).squeeze(-1)
+
+    @cached_property
+    def drive(self) -> Tensor:
+        """|B| |u_t|, `(*batch, time, n, 1)`."""
+        return self.inputs if self.system.B is None else self.system.B @ self.inputs
+
+    def carried(self, error: Tensor) -> Result:
+        """Carry an error of the initial state, `(*batch, n)`, on to outputs and final state."""
+        error = error.unflatten(-1, (self.copies, -1)) if self.copies > 1 else error
+        start = error[..., None, :, None].expand_as(self.start)
+        states = self.carried_states(start)
+        outputs = states[..., 1:, :, :]
+        outputs = outputs if self.system.C is None else self.system.C @ outputs
+        return self.finish(outputs.squeeze(-1), states.squeeze(-1))
+
+    def carried_states(self, start: Tensor) -> Tensor:
+        """Carry an error `(*batch, 1, n, 1)` of the initial state on to all states."""
+        return reached(self.system, torch.cat([start, torch.zeros_like(self.drive)], -3))
+
+    def largest(self) -> Result:
+        """Bound the sizes of outputs and final state themselves."""
+        return self.finish(self.sizes_of_outputs, self.sizes.squeeze(-1))
+
+    def finish(self, outputs: Tensor, states: Tensor) -> Result:
+        """Put copies side by side, and take each sequence's own last state."""
+        if self.copies > 1:
+            outputs, states = (each.movedim(-3, -2).flatten(-2) for each in (outputs, states))
+        if self.lengths is None:
+            return Result(outputs, states[..., -1, :])
+        ends = self.lengths.expand(states.shape[:-2])[..., None, None]
+        last = states.gather(-2, ends.expand(*ends.shape[:-1], states.shape[-1])).squeeze(-2)
+        own = torch.arange(self.steps) < ends.squeeze(-1)
+        return Result(torch.where(own.unsqueeze(-1), outputs, 0), last)
+
+
+def dtypes_of(
+    recurrence: LinearRecurrence, inputs: Tensor, initial_state: Tensor | None
+) -> tuple[torch.dtype, torch.dtype]:
+    """Find in which dtype a call is computed, and to which its outputs are rounded."""
+    narrow = common_dtype(*recurrence.leaves().values(), inputs)
+    dtype = common_dtype(inputs.new_empty(0, dtype=accumulation_dtype(narrow)), initial_state)
+    return dtype, narrow if accumulation_dtype(narrow) == dtype else dtype
+
+
+def exact_states(recurrence: LinearRecurrence, inputs: Tensor, state: Tensor) -> Tensor:
+    """Run the states in double precision, the initial one first, `(*batch, time + 1, n)`."""
+    one = recurrence.per_copy().to(inputs.dtype).over_time()
+    A, B = one.A.to_dense().detach(), None if one.B is None else one.B.detach()
+    A = A if A.ndim > 2 else A.unsqueeze(-3)
+    drive = inputs if B is None else (B @ inputs.unsqueeze(-1)).squeeze(-1)
+    states = [state]
+    for t in range(inputs.shape[-2]):
+        now = A[..., min(t, A.shape[-3] - 1), :, :]
+        states.append((now @ states[-1].unsqueeze(-1)).squeeze(-1) + drive[..., t, :])
+    return torch.stack(states, -2)
