@@ -6,51 +6,113 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from linrec._numpy import from_numpy, is_like_numpy, torch_takes
+
 Value = TypeVar("Value")
+
+# The dtypes that are computed with; half precision is accumulated in float32.
+COMPUTED = (
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+    torch.complex128,
+    torch.float16,
+    torch.bfloat16,
+)
 
 
 def as_tensor(name: str, value: object) -> Tensor:
     """Take a tensor, a numpy array, a number or nested lists; refuse what is not numeric."""
     if isinstance(value, Tensor):
-        tensor = value
-    elif isinstance(value, list | tuple) and holds_tensor(value):
-        # torch.as_tensor would cut the gradients of tensors inside lists.
-        parts = [as_tensor(name, part) for part in value]
-        dtype = common_dtype(*parts)
-        tensor = torch.stack([part.to(dtype) for part in parts])
-    else:
-        try:
-            tensor = torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor, a numpy "
-                f"array or nested lists of numbers ({error})."
-            ) from None
-    if tensor.is_floating_point() or tensor.is_complex():
-        return tensor
-    if isinstance(value, Tensor):
-        raise TypeError(
-            f"`{name}` has dtype {tensor.dtype}: expected a floating-point or complex dtype. "
-            f"Pass `{name}.float()`."
-        )
+        return check_kind(name, value)
+    tensor = to_tensor(name, value)
+    if tensor.dtype in COMPUTED:
+        return check_kind(name, tensor)
     return tensor.to(torch.get_default_dtype())
 
 
+def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
+    """Convert anything that holds numbers, whole numbers included; refuse what does not.
+
+    Plain numbers are read in the default dtype, or in a wider one if `least` is.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, list | tuple) and holds_tensor(value):
+        # torch.as_tensor would cut the gradients of tensors inside lists, and does not take every
+        # numpy array. Plain numbers beside them keep as many digits as they have.
+        held = [to_tensor(name, part) for part in value if holds_tensor(part)]
+        parts = [to_tensor(name, part, common_dtype(*held)) for part in value]
+        dtype, shapes = common_dtype(*parts), [show(part.shape) for part in parts]
+        if len(set(shapes)) > 1:
+            raise TypeError(
+                f"`{name}` is a list of parts of shapes {', '.join(shapes)}: expected one shape."
+            )
+        return torch.stack([part.to(dtype) for part in parts])
+    try:
+        if is_like_numpy(value):
+            return from_numpy(value)
+        tensor = torch.as_tensor(value)
+        wider = tensor.dtype if least is None else torch.promote_types(tensor.dtype, least)
+        return tensor if wider == tensor.dtype else torch.as_tensor(value, dtype=wider)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(
+            f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor, a numpy "
+            f"array or nested lists of numbers ({error})."
+        ) from None
+
+
+def is_computed(tensor: Tensor) -> bool:
+    """Whether a tensor is dense and of a dtype that is computed in."""
+    return tensor.dtype in COMPUTED and tensor.layout is torch.strided and not tensor.is_nested
+
+
+def check_kind(name: str, tensor: Tensor) -> Tensor:
+    """Refuse tensors that are not dense, and dtypes that nothing is computed in."""
+    if is_computed(tensor):
+        return tensor
+    if tensor.is_nested:
+        raise TypeError(
+            f"`{name}` is a nested tensor: expected a dense one. Pass "
+            f"`torch.nested.to_padded_tensor({name}, 0.0)`, and the lengths of its sequences as "
+            "`lengths`."
+        )
+    if tensor.layout is not torch.strided:
+        raise TypeError(
+            f"`{name}` has the layout {tensor.layout}: expected a dense tensor. Pass "
+            f"`{name}.to_dense()`."
+        )
+    if tensor.is_quantized:
+        raise TypeError(
+            f"`{name}` is quantized ({tensor.dtype}): expected a floating-point or complex dtype. "
+            f"Pass `{name}.dequantize()`."
+        )
+    instead = ".to(torch.complex64)" if tensor.is_complex() else ".float()"
+    raise TypeError(
+        f"`{name}` has dtype {tensor.dtype}: expected a floating-point or complex dtype of 16 bits "
+        f"(a part, if complex: 32) or more. Pass `{name}{instead}`."
+    )
+
+
 def holds_tensor(value: object) -> bool:
-    """Whether there is a tensor somewhere in nested lists."""
+    """Whether there is a tensor or an array somewhere in nested lists."""
     if isinstance(value, list | tuple):
         return any(holds_tensor(part) for part in value)
-    return isinstance(value, Tensor)
+    return isinstance(value, Tensor) or is_like_numpy(value)
 
 
 def check_tensor(name: str, value: object) -> Tensor:
     """Take a floating-point or complex tensor and nothing else (data, as opposed to a system)."""
     if not isinstance(value, Tensor):
+        # (torch itself takes neither reversed arrays nor those of another byte order.)
+        instead = f"torch.tensor(numpy.array({name}, dtype=float))"
+        if not is_like_numpy(value) or torch_takes(value):
+            instead = f"torch.as_tensor({name})"
         raise TypeError(
             f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor. "
-            f"Pass `torch.as_tensor({name})`."
+            f"Pass `{instead}`."
         )
-    return as_tensor(name, value)
+    return check_kind(name, value)
 
 
 def unchecked(kind: type[Value], **fields: object) -> Value:
@@ -105,6 +167,12 @@ def double_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.complex128 if dtype.is_complex else torch.float64
 
 
+def records_gradient(*tensors: Tensor | None) -> bool:
+    """Whether torch records a gradient in one of these."""
+    given = any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    return given and torch.is_grad_enabled()
+
+
 def has_values(*tensors: Tensor) -> bool:
     """Whether the numbers of tensors can be looked at.
 
@@ -117,7 +185,8 @@ def has_values(*tensors: Tensor) -> bool:
         if tensor.device.type == "meta":
             return False
         try:
-            tensor.data_ptr()
+            if not tensor.data_ptr() and tensor.numel():
+                return False
         except RuntimeError:
             return False
     return True

@@ -11,6 +11,8 @@ from linrec._checks import (
     check_tensor,
     common_dtype,
     double_dtype,
+    records_gradient,
+    to_tensor,
 )
 from linrec.executors import Executor, Plan, Recurrent, Result
 from linrec.planner import Auto
@@ -54,8 +56,10 @@ class Call:
     def all_steps(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
         """Run all steps, each sequence to its own end."""
         if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
-            states = self.start().unsqueeze(-2).expand(*self.inputs.shape[:-1], -1)
-            return Result(self.system.over_time().read(states, self.inputs), self.start())
+            timed, before = self.system.over_time(), self.start().unsqueeze(-2)
+            states = timed.A.apply(before.expand(*self.inputs.shape[:-1], -1))
+            states = states + timed.drive(self.inputs)  # a graph that reaches all of the system
+            return Result(timed.read(states, self.inputs), self.start())
         executor, plan = self.choose(executor, plan, False, compared)
         outputs, state = self.in_coordinates_of(plan).execute(executor, plan)
         return Result(outputs, plan.leave(state))
@@ -116,7 +120,7 @@ class Call:
             )
         if isinstance(executor, Auto):
             batch = self.inputs.shape[:-2] if self.given.copies == 1 else self.inputs.shape[:-3]
-            gradient = asks_for_gradient(self.inputs, self.state)
+            gradient = records_gradient(self.inputs, self.state)
             executor = executor.select(
                 self.cast, self.steps, batch, last_only=last_only, gradient=gradient
             )
@@ -179,12 +183,15 @@ class Call:
         return driven + power_each(self.system.A, self.state, self.lengths, most)
 
     def finish(self, outputs: Tensor, state: Tensor) -> Result:
-        """Put copies side by side again, and cast the outputs."""
+        """Put copies side by side again, cast the outputs, and give the state memory of its own.
+
+        Writing into one of outputs, final state and what the caller passed then changes no other.
+        """
         if self.given.copies > 1:
             state = state.flatten(-2)
             axes = outputs.ndim - (self.inputs.ndim - 1)  # 1 with an axis of time, else 0
             outputs = (outputs.movedim(-3, -2) if axes else outputs).flatten(-2)
-        return Result(outputs.to(self.result_dtype), state)
+        return Result(outputs.to(self.result_dtype), state.clone())
 
 
 def arrange(
@@ -229,7 +236,15 @@ def arrange(
         mask = inside(lengths, inputs.shape[-2])
         inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
         system = without_padding(system, mask)
-    return Call(recurrence, cast, system, inputs, state, lengths, result)
+    call = Call(recurrence, cast, system, inputs, state, lengths, result)
+    if (
+        state is None
+        and inputs.shape[-2] == 1
+        and records_gradient(*recurrence.A.leaves().values())
+    ):
+        # In one step from no state A multiplies nothing, and its gradient would be None, not zeros.
+        return replace(call, state=call.start())
+    return call
 
 
 def check_inputs(recurrence: LinearRecurrence, inputs: Tensor) -> Tensor:
@@ -272,8 +287,7 @@ def check_state(recurrence: LinearRecurrence, state: Tensor) -> Tensor:
 
 def check_lengths(lengths: Tensor, inputs: Tensor) -> Tensor:
     """See that lengths are whole numbers between 0 and the number of steps."""
-    if not isinstance(lengths, Tensor):
-        lengths = torch.as_tensor(lengths)
+    lengths = to_tensor("lengths", lengths)
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(
             f"`lengths` has dtype {lengths.dtype}: expected whole numbers (*batch). Pass "
@@ -315,12 +329,6 @@ def check_plan(plan: Plan, executor: Executor, call: Call) -> Plan:
         f"`plan` does not fit this call: {reason}. Pass `plan=None`, or make another with "
         "`executor.prepare(recurrence, length)`."
     )
-
-
-def asks_for_gradient(inputs: Tensor, state: Tensor | None) -> bool:
-    """Whether torch records a gradient in what a call is given."""
-    given = inputs.requires_grad or (state is not None and state.requires_grad)
-    return given and torch.is_grad_enabled()
 
 
 def inside(lengths: Tensor, steps: int) -> Tensor:

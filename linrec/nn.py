@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from linrec._checks import accumulation_dtype
-from linrec.call import asks_for_gradient
+from linrec._checks import accumulation_dtype, is_computed, records_gradient
 from linrec.constraints import BoundParameters, ParametricFamily
 from linrec.executors import Executor, Plan, Result
 from linrec.planner import Auto
@@ -87,7 +86,9 @@ class PlanKeeper:
         last_only: bool,
     ) -> Plan | None:
         """Find or make the plan of a call; None where it has to be made in the call itself."""
-        if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not inputs.shape[-2]:
+        if not isinstance(inputs, Tensor) or not is_computed(inputs):  # refused in the call
+            return None
+        if inputs.ndim < 2 or not inputs.shape[-2]:
             return None
         if torch.compiler.is_compiling():  # a side effect that a compiled graph should not have
             return None
@@ -95,7 +96,7 @@ class PlanKeeper:
         if not all(map(has_memory, leaves)):
             return None
         length, given = inputs.shape[-2], None if state is None else state.dtype
-        gradient = asks_for_gradient(inputs, state)
+        gradient = records_gradient(inputs, state)
         key = (length, last_only, gradient, inputs.dtype, given, *inputs.shape[:-2])
         kept = self.plans.get(key)
         if kept is not None and kept.why_not(recurrence, length) is None:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from linrec._checks import check_axes, check_tensor
+from linrec._checks import check_axes, check_tensor, is_computed
 from linrec.call import Call, arrange
 from linrec.executors import Executor, Plan, Result
 from linrec.planner import Auto
@@ -136,7 +136,8 @@ def step(recurrence: LinearRecurrence, input: Tensor, state: Tensor | None = Non
     """
     if state is not None and is_plain(recurrence, input, state, 1):
         after = recurrence.A.apply(state) + recurrence.drive(input)
-        return Result(recurrence.read(after, input), after)
+        outputs = recurrence.read(after, input)
+        return Result(outputs, after.clone() if outputs is after else after)
     input = check_tensor("input", input)
     check_axes("input", input, 1, "(*batch, m), one step without an axis of time")
     call = arrange(recurrence, input.unsqueeze(-2), state, None)
@@ -159,10 +160,12 @@ def is_plain(recurrence: LinearRecurrence, inputs: object, state: object, core: 
         state (*batch, n): the initial state, or None.
         core: how many axes of the inputs are not batch axes.
     """
-    if not isinstance(inputs, Tensor) or inputs.ndim < core or recurrence.copies > 1:
+    if not isinstance(inputs, Tensor) or not is_computed(inputs) or recurrence.copies > 1:
+        return False
+    if inputs.ndim < core:
         return False
     A, B, dtype, device = recurrence.A, recurrence.B, inputs.dtype, inputs.device
-    if dtype not in PLAIN or recurrence.time_varying or torch.is_autocast_enabled(device.type):
+    if dtype not in PLAIN or recurrence.time_varying or under_autocast(device.type):
         return False
     for matrices, axes in ((A, A.core_axes), (recurrence, MATRICES)):
         for name, own in axes.items():
@@ -178,7 +181,7 @@ def is_plain(recurrence: LinearRecurrence, inputs: object, state: object, core: 
         return True
     if not isinstance(state, Tensor) or state.dtype != dtype or state.device != device:
         return False
-    return state.shape == (*inputs.shape[:-core], n)
+    return is_computed(state) and state.shape == (*inputs.shape[:-core], n)
 
 
 def run_kept(
@@ -205,6 +208,9 @@ def run_kept(
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """Switch autocast off: it would multiply in half precision what is to be accumulated."""
     device = tensor.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
+    return torch.autocast(device, enabled=False) if under_autocast(device) else nullcontext()
+
+
+def under_autocast(device: str) -> bool:
+    """Whether autocast is on for a type of device; there are some that have none, as "meta"."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -5,7 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, broadcast, check_axes, check_tensor, common_dtype
+from linrec._checks import (
+    accumulation_dtype,
+    broadcast,
+    check_axes,
+    check_tensor,
+    common_dtype,
+    has_values,
+)
 from linrec._memory import empty
 
 # A loop over steps of so many elements is bound by memory, not by Python, ...
@@ -241,9 +248,9 @@ def fill_blocks(
 def left_range(products: Tensor) -> bool:
     """Whether products of decays are not finite: times a state of zero they would be NaN.
 
-    Looked at on the CPU alone, where that is cheap, and not in a graph that is being compiled.
+    Looked at on the CPU alone, where that is cheap, and where there are values to look at.
     """
-    if torch.compiler.is_compiling() or products.device.type != "cpu":
+    if products.device.type != "cpu" or not has_values(products):
         return False
     return not bool(products.isfinite().all())
 

@@ -16,8 +16,10 @@ def check_size(name: str, tensor: Tensor, size: int) -> None:
 def check_input(name: str, tensor: Tensor, size: int, dtype: torch.dtype) -> None:
     """Refuse a tensor whose last axis does not fit, or whose dtype is not that of the weights."""
     check_size(name, tensor, size)
-    # Autocast casts by itself what meets weights.
-    if tensor.dtype != dtype and not torch.is_autocast_enabled(tensor.device.type):
+    # Autocast casts by itself what meets weights. (There are devices without, as "meta".)
+    device = tensor.device.type
+    cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if tensor.dtype != dtype and not cast:
         raise TypeError(
             f"`{name}` has dtype {tensor.dtype}: expected {dtype}, that of the weights. Pass "
             f"`{name}.to({dtype})`."

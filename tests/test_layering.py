@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _checks _memory _whole < scan contraction
+        0  _numpy < _checks _memory _whole < scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures

@@ -165,12 +165,23 @@ def run_forward(product: Product, constant: Tensor, *factors: Tensor) -> Tensor:
     """Compute a product in tiles."""
     units, copies = factors[0].shape[:2]
     if factors[0].device.type != "cpu":  # the caches of other devices are theirs to manage
-        return product.of(constant, *factors)
+        return as_base(product.of(constant, *factors))
     steps, p = product.size
     result = empty(factors[0], units, steps, copies, p).transpose(1, 2)
     for tile in tiles(units, copies, product.at_a_time):
         product.into(result[tile], constant, *(factor[tile] for factor in factors))
-    return result
+    return as_base(result)
+
+
+def as_base(result: Tensor) -> Tensor:
+    """Take the memory of a view for a tensor that is none, in the same order.
+
+    Autograd allows no writing into a view that was made inside a `Function`: an activation in place
+    would fail.
+    """
+    if not result._is_view():
+        return result
+    return result.new_empty(0).set_(result)  # type: ignore[arg-type]  # torch's stub knows storages
 
 
 def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:

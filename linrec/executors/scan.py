@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, double_dtype
+from linrec._checks import accumulation_dtype, double_dtype, records_gradient
 from linrec.executors.base import Cost, Executor, Plan, Result, Workload
 from linrec.executors.prepare import Prepared, prepare
 from linrec.powers import Powers
@@ -70,8 +70,12 @@ class AssociativeScan(Executor):
         if diagonal is not None:  # its scan needs no products of matrices
             decay = diagonal if diagonal.ndim > 1 else diagonal.unsqueeze(0)
             states = linear_scan(decay, drive, state)
+            if recurrence.C is None and recurrence.D is None and records_gradient(decay):
+                # The gradient in A needs the states, and outputs are the caller's to write into.
+                return Result(states.clone(), states[..., -1, :])
         else:
             states = combine(timed.A, plan.squares, driven_from(timed.A, drive, state))
+            states = states.clone() if states is inputs else states
         return Result(timed.read(states, inputs), states[..., -1, :])
 
     def cost(self, work: Workload) -> Cost:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -109,8 +110,11 @@ def own_steps(inputs: Tensor, lengths: Tensor) -> Tensor:
 
 def as_lengths(lengths: Tensor, inputs: Tensor) -> Tensor:
     """See that lengths are whole numbers between 0 and the number of steps, one a sequence."""
-    lengths = torch.as_tensor(lengths, device=inputs.device)
-    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+    if not isinstance(lengths, Tensor):  # torch takes no reversed array, nor another byte order
+        array = np.asarray(lengths)
+        lengths = torch.tensor(array.astype(np.int64 if array.dtype.kind in "iu" else float))
+    lengths = lengths.to(inputs.device)
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(
             f"`lengths` has dtype {lengths.dtype}: expected whole numbers (*batch). Pass "
             "`lengths.long()`, or of a mask (*batch, time) `mask.sum(-1)`."

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from linrec import Auto, Executor, Result
 from lmu.layers.layer import (
     Layer,
+    as_lengths,
     check_step,
     check_steps,
     last_own_step,
@@ -127,7 +128,7 @@ class ParallelLMU(Layer):
             `final_state (*batch, channels·order)`.
         """
         check_steps(self, inputs)
-        lengths = None if lengths is None else torch.as_tensor(lengths, device=inputs.device)
+        lengths = None if lengths is None else as_lengths(lengths, inputs)
         mask = None if lengths is None else own_steps(inputs, lengths)
         if mask is not None:
             inputs = torch.where(mask, inputs, 0)
@@ -154,7 +155,7 @@ class ParallelLMU(Layer):
             memory, state = self.memory.final(self.encode(inputs), initial_state)
             last = inputs[..., -1, :]
             return Result(self.read(memory, last), state)
-        lengths = torch.as_tensor(lengths, device=inputs.device)
+        lengths = as_lengths(lengths, inputs)
         inputs = torch.where(own_steps(inputs, lengths), inputs, 0)
         memory, state = self.memory.final(self.encode(inputs), initial_state, lengths)
         outputs = self.read(memory, last_own_step(inputs, lengths))
