@@ -27,11 +27,9 @@ class Powers:
 
     def __init__(self, A: Structure) -> None:
         self.squares = [A]
-        # Infinity norms of A^2^i and of |A^2^i||A^2^i|. Where there are no values to see (in a
-        # graph, under vmap), nothing is counted; diagonal matrices cannot cancel.
-        self.counted = A.as_diagonal() is None and has_values(*A.leaves().values())
-        self.sizes: list[Tensor] = []
-        self.square_sizes: list[Tensor] = []
+        # Where there are no values to see (in a graph, under vmap), nothing is judged; diagonal
+        # matrices cannot cancel.
+        self.judged = A.as_diagonal() is None and has_values(*A.leaves().values())
         self.further: list[Powers] = []
 
     def square(self, level: int) -> Structure:
@@ -39,8 +37,6 @@ class Powers:
         while len(self.squares) <= level:
             last = self.squares[-1]
             self.squares.append(last.compose(last))
-            if self.counted:
-                self.count(last)
         return self.squares[level]
 
     def power(self, exponent: int) -> Structure:
@@ -86,28 +82,23 @@ class Powers:
             level += 1
         return rows[..., : length * m, :].unflatten(-2, (length, m))
 
-    def count(self, power: Structure) -> None:
-        """Measure a power that was squared, by its row sums: n² operations."""
-        matrix = blocks_of(power).detach().abs()
-        rows = matrix.sum(-1)
-        self.sizes.append(rows.amax())
-        self.square_sizes.append((matrix @ rows.unsqueeze(-1)).amax())
-
     def cancellation(self) -> tuple[float, float]:
         """Say how much squaring cancels.
 
         Returns:
             The largest ‖|A^k|²‖ beside the largest ‖A^j‖ up to j = 2k and beside sqrt(n), which
-            orthogonal matrices reach; and that ‖|A^k|²‖. Zeros where nothing was counted; powers
-            that are not finite do not count.
+            orthogonal matrices reach; and that ‖|A^k|²‖. Zeros where nothing was squared; powers
+            that are not finite do not count. In infinity norms, so that row sums are enough: n²
+            operations a power.
         """
         worst, level, largest = 0.0, 0.0, 1.0
         for powers in (self, *self.further):
-            if not powers.sizes:
+            if not powers.judged or len(powers.squares) < 2:
                 continue
-            last = blocks_of(powers.squares[-1]).detach().abs().sum(-1).amax()
-            measured = torch.stack([*powers.sizes, last, *powers.square_sizes])
-            sizes, squares = measured.tolist(), measured[len(powers.sizes) + 1 :].tolist()
+            matrices = torch.stack([blocks_of(each).detach() for each in powers.squares]).abs()
+            rows = matrices.sum(-1, keepdim=True)
+            norms = torch.stack([rows.flatten(1).amax(-1), (matrices @ rows).flatten(1).amax(-1)])
+            sizes, squares = norms.tolist()  # the one place that waits for a device
             for size, doubled, square in zip(sizes, sizes[1:], squares, strict=False):
                 largest = max(largest, size, doubled)
                 if math.isfinite(largest) and square / largest > worst:
