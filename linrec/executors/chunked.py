@@ -16,11 +16,11 @@ from linrec.executors.base import (
     Result,
     Workload,
     has_copies_inside,
-    invariant_only,
 )
 from linrec.executors.multiply import Product, multiply
 from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.toeplitz import toeplitz_columns
+from linrec.executors.varying_chunks import run_chunks
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -67,11 +67,18 @@ class Chunked(Executor):
             raise ValueError(f"`size` is {self.size!r}: expected a whole number of 1 or more.")
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Only time-invariant systems have one block for all chunks."""
-        return invariant_only(recurrence)
+        """Of those that vary, only diagonal ones plus a low rank have blocks that are cheap."""
+        if not recurrence.time_varying or recurrence.A.as_diagonal_plus_low_rank() is not None:
+            return None
+        return (
+            "its matrices change from step to step, and A is not stored as diagonal or as diagonal "
+            "plus low rank"
+        )
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the block of a chunk, the way to its last state, and A^L."""
+        if recurrence.time_varying:
+            return Plan(self, recurrence, length)
         chunk = self.chunk(recurrence, length)
 
         def compute(system: LinearRecurrence, powers: Powers, own: LinearRecurrence) -> Prepared:
@@ -94,6 +101,11 @@ class Chunked(Executor):
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
         """Carry the state from chunk to chunk, then compute all chunks in one product."""
+        if recurrence.time_varying:
+            size = self.steps_in_varying_chunk(inputs.shape[-2])
+            outputs, state = run_chunks(recurrence, inputs, state, size)
+            assert outputs is not None
+            return Result(outputs, state)
         rows = chunk_rows(plan, inputs)
         before, state = carry_states(plan, rows, inputs, state)
         return Result(outputs_of(plan, rows, before, inputs), state)
@@ -102,7 +114,16 @@ class Chunked(Executor):
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Tensor:
         """Carry the state from chunk to chunk."""
+        if recurrence.time_varying:
+            size = self.steps_in_varying_chunk(inputs.shape[-2])
+            return run_chunks(recurrence, inputs, state, size, last_only=True)[1]
         return carry_states(plan, chunk_rows(plan, inputs), inputs, state)[1]
+
+    def steps_in_varying_chunk(self, length: int) -> int:
+        """The steps in a chunk of a system that varies: a power of two, at most as given."""
+        if self.size is not None:
+            return 1 << (min(self.size, length).bit_length() - 1)
+        return 1 << min((length - 1).bit_length(), 5)
 
     def chunk(self, recurrence: LinearRecurrence, length: int) -> int:
         """The steps in a chunk: as given, or chosen; never more than there are."""
