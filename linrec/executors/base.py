@@ -169,7 +169,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         leaves = self.recurrence.leaves()
-        copies = {} if torch.compiler.is_compiling() else leaves
+        # (Nothing that was computed, nothing that could be stale.)
+        held = (self.tensors or self.squares) and not torch.compiler.is_compiling()
+        copies = leaves if held else {}
         values = {name: leaf.detach().clone() for name, leaf in copies.items()}
         trained = {name for name, leaf in leaves.items() if leaf.requires_grad}
         object.__setattr__(self, "values", values)

@@ -20,7 +20,7 @@ from linrec.executors.base import (
 from linrec.executors.multiply import Product, multiply
 from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.toeplitz import toeplitz_columns
-from linrec.executors.varying_chunks import run_chunks
+from linrec.executors.varying_chunks import run_chunks, varying_cost
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -41,10 +41,12 @@ class Chunked(Executor):
 
     The states before the chunks obey a recurrence of T / L steps with A^L; where those are many,
     that of every second one is run, and the others follow from it.
-    (L m + n) p operations a step, all of them in large products. Time-invariant systems.
+    (L m + n) p operations a step, all of them in large products. Systems that vary are run in
+    chunks where A is diagonal, or diagonal plus low rank (docs/varying.md).
 
     Args:
-        size: L, the steps in a chunk. None: chosen from the sizes of the system.
+        size: L, the steps in a chunk; of a system that varies, the next lower power of two. None:
+            chosen from the sizes of the system.
 
     Numerical error: at step t at most about (n + m L)(t/L + 2)·eps·Σ_s |C||A^L|…|B||u_s|, as of
     the loop over chunks, which is T / L steps long instead of T. Inputs that are not finite reach
@@ -151,6 +153,8 @@ class Chunked(Executor):
 
     def cost(self, work: Workload) -> Cost:
         """The product with the block, and the carry."""
+        if work.time_varying:
+            return varying_cost(work, self.steps_in_varying_chunk(max(work.steps, 1)))
         n, m, p, chunk = work.states, work.inputs, work.outputs, self.steps_in_chunk(work)
         numbers = work.itemsize * work.numbers
         block = 2.0 * work.numbers * (chunk * m + n) * p
@@ -161,10 +165,15 @@ class Chunked(Executor):
 
     def final_cost(self, work: Workload) -> Cost:
         """The products that carry the state."""
+        if work.time_varying:
+            size = self.steps_in_varying_chunk(max(work.steps, 1))
+            return varying_cost(work._replace(outputs=0, read=True), size)
         return carrying_cost(work, self.steps_in_chunk(work))
 
     def preparation_cost(self, work: Workload) -> Cost:
         """The block and the powers, in double precision."""
+        if work.time_varying:
+            return Cost(0, 0, 0)
         n, m, p, chunk = work.states, work.inputs, work.outputs, self.steps_in_chunk(work)
         doublings = (chunk + 1).bit_length()
         powers = max(work.steps // chunk, 1).bit_length()
@@ -175,6 +184,10 @@ class Chunked(Executor):
 
     def error(self, work: Workload) -> float:
         """A chunk rounds as often as its product is long."""
+        if work.time_varying:
+            chunk = self.steps_in_varying_chunk(max(work.steps, 1))
+            terms = work.states + work.inputs * chunk
+            return math.sqrt(terms * (work.steps / chunk + 2)) * work.roundoff
         chunk = self.steps_in_chunk(work)
         terms = work.states + work.inputs * chunk
         return math.sqrt(terms * (work.steps / chunk + 2)) * work.roundoff

@@ -23,7 +23,8 @@ References:
     Bischof and Van Loan 1987, The WY representation for products of Householder matrices.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,22 +32,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from linrec.executors.base import Cost, Workload
 from linrec.scan import linear_scan
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
 # The numbers of a tensor that many of which fit into the caches.
-CACHE = 1 << 17
+CACHE = 1 << 18
 
 
 class Block(NamedTuple):
     """What blocks of b neighbouring steps are, N of them, with ρ rows and κ columns a step.
 
     Attributes:
-        shown (N, ρ, b, κ, b): what each step shows in the rows of each step.
-        rows (N, ρ, b, n): what the state before the block shows there.
-        columns (N, κ, b, n): what each step leaves in the state after the block.
-        total (N, 1, 1, n): the product of all gates.
+        shown (N, b·ρ, b·κ): what each step shows in the rows of each step.
+        rows (N, b·ρ, n): what the state before the block shows there.
+        columns (N, b·κ, n): what each step leaves in the state after the block.
+        total (N, 1, n): the product of all gates.
     """
 
     shown: Tensor
@@ -55,48 +57,69 @@ class Block(NamedTuple):
     total: Tensor
 
 
+def single(gates: Tensor, reads: Tensor, feeds: Tensor, columns: Tensor) -> Block:
+    """Describe single steps.
+
+    Args:
+        gates (N, n): d; or (N, 1), one for all states.
+        reads (N, p, n): C, whose rows see the state after a step.
+        feeds (N, r, n): V*, whose rows see the state before it.
+        columns (N, m + r, n): B and U, transposed.
+    """
+    gates = gates.unsqueeze(1)
+    shown, rows = reads @ columns.mT, reads * gates
+    if feeds.shape[1]:
+        shown = torch.cat([shown, shown.new_zeros(len(shown), feeds.shape[1], shown.shape[2])], 1)
+        rows = torch.cat([rows, feeds], 1)
+    return Block(shown, rows, columns, gates)
+
+
 def doubled(block: Block) -> Block:
     """Make blocks of twice the steps out of neighbours."""
-    (first, second), (early, late) = (
-        each.unflatten(0, (-1, 2)).unbind(1) for each in (block.rows, block.columns)
+    (own, below), (first, second), (early, late), (before, after) = (
+        each.unflatten(0, (-1, 2)).unbind(1) for each in block
     )
-    before, after = block.total.unflatten(0, (-1, 2)).unbind(1)
-    shape, b = (*second.shape[1:3], early.shape[1]), early.shape[2]
-    across = second.flatten(1, 2) @ early.flatten(1, 2).mT
-    across = across.unflatten(1, shape[:2]).unflatten(-1, (shape[2], b))
-    own, below = block.shown.unflatten(0, (-1, 2)).unbind(1)
-    shown = torch.cat(
-        [torch.cat([own, torch.zeros_like(own)], -1), torch.cat([across, below], -1)], 2
-    )
+    across = second @ early.mT
+    above = torch.cat([own, torch.zeros_like(own)], 2)
     return Block(
-        shown,
-        torch.cat([first, second * before], 2),
-        torch.cat([early * after, late], 2),
+        torch.cat([above, torch.cat([across, below], 2)], 1),
+        torch.cat([first, second * before], 1),
+        torch.cat([early * after, late], 1),
         before * after,
     )
 
 
-def blocks(gates: Tensor, reads: Tensor, feeds: Tensor, columns: Tensor, size: int) -> Block:
-    """Make blocks of `size` steps, a power of two.
-
-    Args:
-        gates (N, n): d, of all steps of all blocks; or (N, 1), one for all states.
-        reads (N, p, n): C, whose rows see the state after a step.
-        feeds (N, r, n): V*, whose rows see the state before it.
-        columns (N, m + r, n): B and U, transposed.
-        size: b.
-    """
-    own = reads @ columns.mT
-    own = torch.cat([own, own.new_zeros(len(own), feeds.shape[1], own.shape[2])], 1)
-    block = Block(
-        own[:, :, None, :, None],
-        torch.cat([reads * gates.unsqueeze(1), feeds], 1).unsqueeze(2),
-        columns.unsqueeze(2),
-        gates[:, None, None],
-    )
+def blocks(steps: Block, size: int) -> Block:
+    """Make blocks of `size` steps, a power of two, in differentiable operations."""
     for _ in range(size.bit_length() - 1):
-        block = doubled(block)
-    return block
+        steps = doubled(steps)
+    return steps
+
+
+def blocks_in_place(steps: Block, size: int) -> Block:
+    """As `blocks`, but written over what it is made of, and outside of autograd."""
+    shown, total, chunks = steps.shown, steps.total, len(steps.total) // size
+    rho, kappa = shown.shape[1:]
+    matrix = shown.new_zeros(chunks, size * rho, size * kappa)
+    matrix.view(chunks, size, rho, size, kappa).diagonal(0, 1, 3).copy_(
+        shown.unflatten(0, (chunks, size)).permute(0, 2, 3, 1)
+    )
+    rows, columns = (each.contiguous() for each in (steps.rows, steps.columns))
+    n, b = rows.shape[-1], 1
+    while b < size:
+        pairs = size // (2 * b)
+        second = rows.view(chunks * pairs, 2, b * rho, n)[:, 1]
+        early = columns.view(chunks * pairs, 2, b * kappa, n)[:, 0]
+        before, after = total.unflatten(0, (-1, 2)).unbind(1)
+        corner = matrix.view(chunks, pairs, 2, b * rho, pairs, 2, b * kappa)[:, :, 1, :, :, 0]
+        across = (second @ early.mT).unflatten(0, (chunks, pairs))
+        corner.diagonal(0, 1, 3).copy_(across.permute(0, 2, 3, 1))
+        second *= before
+        early *= after
+        total, b = before * after, 2 * b
+    return Block(
+        matrix, rows.view(chunks, size * rho, n), columns.view(chunks, size * kappa, n), total
+    )
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,7 @@ class Tile:
         C: Tensor,
         left: Tensor,
         right: Tensor,
+        make: Callable[[Block, int], Block] = blocks,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run all steps, in differentiable operations.
 
@@ -127,6 +151,7 @@ class Tile:
             gates (G, steps, n): d; or (G, steps, 1).
             B (G, steps, n, m), C (G, steps, p, n): as of the recurrence; p may be 0.
             left, right (G, steps, n, r): U and V; r may be 0.
+            make: `blocks`, or `blocks_in_place`.
 
         Returns:
             Outputs `(G, steps, p, V)`, w `(G, steps, r, V)` and the last state `(G, n, V)`.
@@ -138,31 +163,78 @@ class Tile:
                 pad(each, (0, 0, 0, 0, 0, missing)) for each in (inputs, B, C, left, right)
             )
         (m, V), p, r = inputs.shape[2:], C.shape[2], left.shape[3]
-        chunks = (len(inputs), -1)
-        columns = torch.cat([B, left], -1).mT if r else B.mT
-        block = blocks(
-            *(each.flatten(0, 1) for each in (gates, C, right.mH, columns)), self.size
-        )
-        driven = inputs.unflatten(1, (-1, self.size)).flatten(0, 1).transpose(1, 2).flatten(1, 2)
-        to_state = block.columns[:, :m].flatten(1, 2).mT @ driven
-        total = block.total.flatten(1).unsqueeze(-1).unflatten(0, chunks)
-        feedback = inputs.new_zeros(len(driven), 0, V)
+        G, chunks = len(inputs), inputs.shape[1] // self.size
+        # (New memory, that may be written over.)
+        columns = torch.cat([B.mT, left.mT], 2) if r else B.mT.clone()
+        of_steps = single(*(each.flatten(0, 1) for each in (gates, C, right.mH, columns)))
+        split = Split.of(make(of_steps, self.size), self.size, p, m)
+        driven = inputs.reshape(G * chunks, -1, V)
+        to_state = split.from_inputs.mT @ driven
+        total = split.total.mT.unflatten(0, (G, chunks))
         if r:
-            before, end, feedback = fed_back(block, driven, to_state, total, state, p, m)
+            fed, before, end = fed_back(split, driven, to_state, total, state, r)
         else:
-            before, end = carried(total, to_state.unflatten(0, chunks), state)
-        if not p:
-            outputs = inputs.new_zeros(*inputs.shape[:2], 0, V)
-        else:
-            outputs = block.shown[:, :p, :, :m].flatten(3, 4).flatten(1, 2) @ driven
-            outputs = torch.baddbmm(outputs, block.rows[:, :p].flatten(1, 2), before)
-            if r:
-                fed = block.shown[:, :p, :, m:].transpose(3, 4).flatten(3, 4).flatten(1, 2)
-                outputs = torch.baddbmm(outputs, fed, feedback)
-            outputs = outputs.unflatten(1, (p, -1)).transpose(1, 2).unflatten(0, chunks)
-            outputs = outputs.flatten(1, 2)[:, :steps]
-        feedback = feedback.unflatten(1, (self.size, r)).unflatten(0, chunks).flatten(1, 2)
-        return outputs, feedback[:, :steps], end
+            fed, (before, end) = driven[:, :0], carried(total, to_state, state)
+        outputs = torch.baddbmm(split.show @ driven, split.read, before)
+        if r:
+            outputs = torch.baddbmm(outputs, split.show_fed, fed)
+        outputs, fed = (
+            each.reshape(G, chunks * self.size, width, V)[:, :steps]
+            for each, width in ((outputs, p), (fed, r))
+        )
+        return outputs, fed, end
+
+
+class Split(NamedTuple):
+    """Chunks of L steps, N of them: rows that are read and fed back, columns of inputs and of w.
+
+    Attributes:
+        show (N, L·p, L·m): Y.
+        show_fed (N, L·p, L·r): Z.
+        feed (N, L·r, L·m): F.
+        feed_fed (N, L·r, L·r): G.
+        read (N, L·p, n): P.
+        reach (N, L·r, n): E.
+        from_inputs (N, L·m, n): what inputs leave in the state after the chunk, transposed.
+        from_fed (N, L·r, n): what w leaves there.
+        total (N, 1, n): the product of all gates.
+    """
+
+    show: Tensor
+    show_fed: Tensor
+    feed: Tensor
+    feed_fed: Tensor
+    read: Tensor
+    reach: Tensor
+    from_inputs: Tensor
+    from_fed: Tensor
+    total: Tensor
+
+    @staticmethod
+    def of(block: Block, size: int, p: int, m: int) -> "Split":
+        """Cut blocks of so many steps, whose first p rows are read and first m columns inputs."""
+        upper, lower = by_step(block.shown, size, 1, p)
+        return Split(
+            *by_step(upper, size, 2, m),
+            *by_step(lower, size, 2, m),
+            *by_step(block.rows, size, 1, p),
+            *by_step(block.columns, size, 1, m),
+            block.total,
+        )
+
+
+def by_step(tensor: Tensor, size: int, axis: int, first: int) -> tuple[Tensor, Tensor]:
+    """Split an axis of so many steps into the first few numbers of each step and the others."""
+    width = tensor.shape[axis] // size
+    if first == width:
+        return tensor, tensor.narrow(axis, 0, 0)
+    if first == 0:
+        return tensor.narrow(axis, 0, 0), tensor
+    steps = tensor.unflatten(axis, (size, width))
+    parts = steps.narrow(axis + 1, 0, first), steps.narrow(axis + 1, first, width - first)
+    # (Products of matrices whose rows and columns are both strided would be one by one.)
+    left, right = (part.flatten(axis, axis + 1).contiguous() for part in parts)
+    return left, right
 
 
 def carried(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,62 +242,82 @@ def carried(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Ten
 
     Args:
         total (G, chunks, n, 1): the gates of a chunk together.
-        to_state (G, chunks, n, V): what it adds to the state.
+        to_state (G·chunks, n, V): what it adds to the state.
         state (G, n, V): the state before the first.
     """
     before = []
-    for gate, step in zip(total.unbind(1), to_state.unbind(1), strict=True):
+    additions = to_state.unflatten(0, total.shape[:2]).unbind(1)
+    for gate, addition in zip(total.unbind(1), additions, strict=True):
         before.append(state)
-        state = torch.addcmul(step, gate, state)
+        state = torch.addcmul(addition, gate, state)
     return torch.stack(before, 1).flatten(0, 1), state
 
 
 def fed_back(
-    block: Block, driven: Tensor, to_state: Tensor, total: Tensor, state: Tensor, p: int, m: int
+    split: Split, driven: Tensor, to_state: Tensor, total: Tensor, state: Tensor, rank: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve for the feedback w while the state is carried from chunk to chunk.
 
     Args:
-        block: the chunks; p rows a step are read, and m columns are of inputs.
-        driven (G·chunks, m·L, V): the inputs of the chunks.
+        split: the chunks.
+        driven (G·chunks, L·m, V): their inputs.
         to_state (G·chunks, n, V): what these add to the state.
         total (G, chunks, n, 1): the gates of a chunk together.
         state (G, n, V): the state before the first.
-        p: see `block`.
-        m: see `block`.
+        rank: r.
 
     Returns:
-        The states before each chunk, the state after the last, and w `(G·chunks, L·r, V)`.
+        w `(G·chunks, L·r, V)`, the states before each chunk, and the state after the last.
     """
-    # In the order of time: of the r rows and columns of a step none comes before a step is over.
-    shown = block.shown[:, p:].transpose(1, 2).flatten(1, 2)
-    reach = block.rows[:, p:].transpose(1, 2).flatten(1, 2)
-    leave = block.columns[:, m:].transpose(1, 2).flatten(1, 2).mT
-    own = -shown[:, :, m:].transpose(2, 3).flatten(2, 3)
-    given = torch.cat([shown[:, :, :m].flatten(2, 3) @ driven, reach], -1)
-    solved = torch.linalg.solve_triangular(own, given, upper=False, unitriangular=True)
-    V, groups = driven.shape[-1], (len(total), -1)
-    parts = (solved[..., :V], solved[..., V:], leave, to_state)
-    before, feedback = [], []
-    for gate, by_inputs, by_state, back, step in zip(
-        total.unbind(1), *(part.unflatten(0, groups).unbind(1) for part in parts), strict=True
+    solve = inverse(split.feed_fed, rank)
+    by_inputs, by_state = solve @ (split.feed @ driven), solve @ split.reach
+    parts = (by_inputs, by_state, split.from_fed.mT, to_state)
+    before, fed = [], []
+    for gate, start, through, back, addition in zip(
+        total.unbind(1),
+        *(part.unflatten(0, total.shape[:2]).unbind(1) for part in parts),
+        strict=True,
     ):
         before.append(state)
-        feedback.append(torch.baddbmm(by_inputs, by_state, state))
-        state = torch.baddbmm(torch.addcmul(step, gate, state), back, feedback[-1])
-    before, feedback = (torch.stack(each, 1).flatten(0, 1) for each in (before, feedback))
-    return before, state, feedback
+        fed.append(torch.baddbmm(start, through, state))
+        state = torch.baddbmm(torch.addcmul(addition, gate, state), back, fed[-1])
+    return torch.stack(fed, 1).flatten(0, 1), torch.stack(before, 1).flatten(0, 1), state
+
+
+def inverse(lower: Tensor, rank: int) -> Tensor:
+    """Invert I - G, for G strictly lower triangular in blocks of r: by substitution, in pairs.
+
+        [ I - G₁          ]⁻¹   [ T₁           ]
+        [  -G₂₁    I - G₂ ]   = [ T₂ G₂₁ T₁  T₂ ]
+
+    (Products of I + G, I + G², I + G⁴, … would be the same, but for what cancels in them.)
+
+    Args:
+        lower (N, L·r, L·r): G.
+        rank: r.
+    """
+    N, width = lower.shape[:2]
+    found = torch.eye(rank, dtype=lower.dtype, device=lower.device)
+    found, b = found.expand(N * width // rank, rank, rank), rank
+    while b < width:
+        first, second = found.unflatten(0, (-1, 2)).unbind(1)
+        corners = lower.reshape(N, width // (2 * b), 2, b, width // (2 * b), 2, b)
+        corners = corners[:, :, 1, :, :, 0].diagonal(0, 1, 3).permute(0, 3, 1, 2).flatten(0, 1)
+        across = second @ corners @ first
+        above = torch.cat([first, torch.zeros_like(first)], 2)
+        found, b = torch.cat([above, torch.cat([across, second], 2)], 1), 2 * b
+    return found
 
 
 class Recomputed(torch.autograd.Function):
     """A tile, of which only what it is given is kept; its matrices are computed again."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(tile: Tile, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run all steps."""
-        return tile.run(*given)  # type: ignore[call-arg]  # seven of them
+        outputs, fed, end = tile.run(*given, make=blocks_in_place)  # type: ignore[misc]  # all seven
+        # (Without a copy torch 2 takes the last state to have a tangent already, and drops this.)
+        return outputs, fed, end.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -245,14 +337,32 @@ class Recomputed(torch.autograd.Function):
                 given[index] = tensor
             return ctx.tile.run(*given)
 
-        _, pull = torch.func.vjp(run, *(given[index] for index in moved))
+        pull = torch.func.vjp(run, *(given[index] for index in moved))[1]
         found = dict(zip(moved, pull(tuple(gradients)), strict=True))
         return None, *(found.get(index) for index in range(len(needed)))
 
     @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], tile: Tile, *given: Tensor) -> Any:
+        """Count the mapped axis among the systems."""
+        moved = (
+            tensor.expand(info.batch_size, *tensor.shape)
+            if axis is None
+            else tensor.movedim(axis, 0)
+            for tensor, axis in zip(given, in_dims[1:], strict=True)
+        )
+        results = Recomputed.apply(tile, *(tensor.flatten(0, 1) for tensor in moved))
+        return tuple(each.unflatten(0, (info.batch_size, -1)) for each in results), (0, 0, 0)
+
+    @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor) -> Any:
-        """Move all that is given at once."""
-        return torch.func.jvp(ctx.tile.run, ctx.saved_tensors, tangents)[1]
+        """Move all that is given at once: forwards is backwards, transposed.
+
+        (A forward derivative within one cannot be had of torch; that of the gradient, which is
+        linear in what comes back, can.)
+        """
+        found = torch.func.vjp(ctx.tile.run, *ctx.saved_tensors)
+        zeros = [torch.zeros_like(each) for each in found[0]]
+        return torch.func.vjp(lambda *moved: found[1](moved), *zeros)[1](tangents)
 
 
 @dataclass(frozen=True)
@@ -414,6 +524,28 @@ def tiles(steps: int, size: int, u: Tensor, rows: int, n: int) -> Iterator[tuple
 
 def run_tile(tile: Tile, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Run a tile, and keep little of it for a gradient."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling():
         return tile.run(*given)  # type: ignore[call-arg]  # seven of them
     return Recomputed.apply(tile, *given)  # type: ignore[return-value]  # untyped
+
+
+def varying_cost(work: Workload, size: int) -> Cost:
+    """Estimate what running a varying system in chunks of so many steps takes."""
+    n, m, p, steps = work.states, work.inputs, work.outputs, work.steps
+    rank = max(round((work.multiplications / n - 1) / 2), 0)
+    states = work.itemsize * work.numbers * n
+    if not work.read:
+        elementwise = Cost(0, 8.0 * states, steps, memory=3.0 * states)
+        if not rank:
+            return elementwise
+        return elementwise + varying_cost(work._replace(outputs=0, read=True), size)
+    chunks, rows, columns = math.ceil(steps / size), p + rank, m + rank
+    made = work.systems * steps * columns * (rows or 1) * size * n
+    used = work.numbers * (size * columns * rows + n * (columns + rows))
+    matrices = work.systems * steps * (6 * n * (rows + columns) + 3 * size * rows * columns)
+    sequences = work.numbers * (2 * (m + p + rank) + 3 * n / size)
+    per_chunk = work.systems * size * n * rows + work.batch * (n + size * (m + p))
+    at_once = min(max(math.ceil(chunks * per_chunk / CACHE), 1), chunks)
+    rounds = at_once * (40 + 12 * size.bit_length()) + (6 if rank else 2) * chunks
+    held = work.itemsize * (work.numbers * p + 4 * per_chunk * chunks / at_once)
+    return Cost(2.0 * (made + used), work.itemsize * (matrices + sequences), rounds, memory=held)
