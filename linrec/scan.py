@@ -156,9 +156,12 @@ def scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     return function.apply(decay, drive, state, reverse)  # type: ignore[return-value]  # untyped
 
 
-def plainly() -> bool:
-    """Whether a gradient is to be differentiated again, or compiled: no writing into slices."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+def plainly(gradient: Tensor) -> bool:
+    """Whether a gradient is to be differentiated again, compiled or batched: no writing in slices.
+
+    Batched gradients (`is_grads_batched`) are tensors without memory of their own.
+    """
+    return torch.is_grad_enabled() or not has_values(gradient)
 
 
 def sensitivities(decay: Tensor, gradient: Tensor, reverse: bool) -> Tensor:
@@ -171,7 +174,7 @@ def sensitivities(decay: Tensor, gradient: Tensor, reverse: bool) -> Tensor:
     if steps == 1:
         return gradient
     factors, drive = decay[..., later, :].conj(), gradient[..., earlier, :]
-    if plainly():
+    if plainly(gradient):
         rest = scan(factors, drive, end, not reverse)
         parts = (end.unsqueeze(-2), rest) if reverse else (rest, end.unsqueeze(-2))
         return torch.cat(parts, -2)
@@ -183,7 +186,7 @@ def sensitivities(decay: Tensor, gradient: Tensor, reverse: bool) -> Tensor:
 
 def times_previous(sensitivity: Tensor, states: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Compute λ_t x*_{t-1}, which is the gradient in a_t."""
-    if plainly():
+    if plainly(sensitivity):
         return sensitivity * previous_states(states, state, reverse).conj()
     result = empty(states, *states.shape)
     now, before = (slice(None, -1), slice(1, None)) if reverse else (slice(1, None), slice(-1))
@@ -203,9 +206,21 @@ def previous_states(states: Tensor, state: Tensor, reverse: bool) -> Tensor:
 
 def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Compute the states of one or more steps; all three tensors have their full shape."""
+    if not (has_values(decay, drive, state) or torch.compiler.is_compiling()):
+        return states_one_by_one(decay, drive, state, reverse)
     states = empty(drive, *drive.shape)
     fill_states(decay, drive, states, state, reverse)
     return states
+
+
+def states_one_by_one(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
+    """Compute the states in a loop that writes into no memory."""
+    states = []
+    order = range(drive.shape[-2])
+    for step in reversed(order) if reverse else order:
+        state = drive.select(-2, step) + decay.select(-2, step) * state
+        states.append(state)
+    return torch.stack(states[::-1] if reverse else states, -2)
 
 
 def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, reverse: bool) -> None:

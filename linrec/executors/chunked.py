@@ -327,7 +327,8 @@ class ChunkProduct(Product):
 
     def of(self, constant: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the rows by the block."""
-        outputs = matvec(constant.mT, torch.cat(factors, -1)).unflatten(-1, (self.chunk, -1))
+        outputs = matvec(constant.mT, torch.cat(factors, -1))
+        outputs = outputs.reshape(*outputs.shape[:-1], self.chunk, self.outputs)
         return outputs if outputs.ndim == 4 else outputs.flatten(-3, -2)[..., : self.steps, :]
 
     def into(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
@@ -344,15 +345,18 @@ class ChunkProduct(Product):
 
     def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the gradients by the rows, conjugated and transposed."""
-        rows = torch.cat(factors, -1).flatten(0, -2)
-        return rows.mH @ self.rows(gradient).flatten(0, -2)
+        rows, gradients = torch.cat(factors, -1), self.rows(gradient)
+        rows = rows.reshape(-1, rows.shape[-1])
+        return rows.mH @ gradients.reshape(-1, gradients.shape[-1])
 
     def rows(self, gradient: Tensor) -> Tensor:
         """Write the gradients of each chunk in a row, the last with zeros."""
         if self.steps != self.chunk:
             missing = (0, 0, 0, -self.steps % self.chunk)
-            gradient = torch.nn.functional.pad(gradient, missing).unflatten(-2, (-1, self.chunk))
-        return gradient.flatten(-2)
+            gradient = torch.nn.functional.pad(gradient, missing)
+            sizes = (*gradient.shape[:-2], -1, self.chunk, self.outputs)
+            gradient = gradient.reshape(sizes)
+        return gradient.reshape(*gradient.shape[:-2], -1)
 
 
 def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype
+from linrec._checks import accumulation_dtype, has_values
 from linrec.executors.base import (
     Cost,
     Executor,
@@ -174,7 +174,7 @@ def convolve(inputs: Tensor, spectrum: Tensor) -> Tensor:
         product = transformed * spectrum.squeeze(-3)
     else:
         product = torch.einsum("...mf,...mpf->...pf", transformed, spectrum)
-    outputs = invert(product, size, inputs.is_complex())[..., :steps]
+    outputs = invert(product, size, inputs.is_complex()).narrow(-1, 0, steps)
     return padded(outputs, steps) if size % ALIASED == 0 else outputs
 
 
@@ -184,7 +184,7 @@ def padded(signals: Tensor, size: int) -> Tensor:
     Rows that are a multiple of a large power of two apart would share a few places there.
     """
     apart = size + 8 if size % ALIASED == 0 else size
-    return torch.nn.functional.pad(signals, (0, apart - signals.shape[-1]))[..., :size]
+    return torch.nn.functional.pad(signals, (0, apart - signals.shape[-1])).narrow(-1, 0, size)
 
 
 @final
@@ -221,18 +221,25 @@ class Convolution(Product):
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         """Correlate: Σ_t h*_{t-s} g_t has the spectrum H* G."""
         size, transformed = self.transformed(gradient)
-        if self.inputs == 1:
+        if not has_values(gradient):  # a batched gradient: torch has no einsum of those
+            product = (transformed.unsqueeze(-3) * constant.conj()).sum(-2)
+        elif self.inputs == 1:
             product = (transformed * constant.conj().squeeze(-3)).sum(-2, keepdim=True)
         else:
             product = torch.einsum("...pf,mpf->...mf", transformed, constant.conj())
-        return (invert(product, size, gradient.is_complex())[..., : self.steps].mT,)
+        signals = invert(product, size, gradient.is_complex())
+        return (signals.narrow(-1, 0, self.steps).mT,)
 
     def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the spectra, U* G / size: twice that where one stands for its mirror image."""
         size, transformed = self.transformed(gradient)
         inputs = transform(factors[0].mT, size).conj() / size
         if not gradient.is_complex():
-            inputs[..., 1 : (size + 1) // 2] *= 2
+            mirrored = torch.arange(inputs.shape[-1], device=inputs.device)
+            mirrored = (mirrored > 0) & (mirrored < (size + 1) // 2)
+            inputs = torch.where(mirrored, 2 * inputs, inputs)
+        if not has_values(gradient, inputs):
+            return (inputs.unsqueeze(-2) * transformed.unsqueeze(-3)).sum((0, 1))
         if self.inputs == 1:
             return (inputs * transformed).sum((0, 1)).unsqueeze(0)
         return torch.einsum("ucmf,ucpf->mpf", inputs, transformed)
@@ -240,7 +247,8 @@ class Convolution(Product):
     def transformed(self, gradient: Tensor) -> tuple[int, Tensor]:
         """Transform gradients, to `(units, copies, p, frequency)`; and say at which length."""
         size = fast_length(2 * self.steps - 1)
-        near = torch.nn.functional.pad(gradient, (0, 8))[..., : self.outputs]  # rows side by side
+        # Rows side by side.
+        near = torch.nn.functional.pad(gradient, (0, 8)).narrow(-1, 0, self.outputs)
         return size, transform(padded(near.mT, size), size)
 
 

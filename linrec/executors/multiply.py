@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linrec._checks import has_values
 from linrec._memory import empty
 
 Tile = tuple[slice, slice]
@@ -163,6 +164,8 @@ def plain(product: Product, way: Way) -> Callable[..., Any]:
 
 def run_forward(product: Product, constant: Tensor, *factors: Tensor) -> Tensor:
     """Compute a product in tiles."""
+    if not has_values(constant, *factors):
+        return product.of(constant, *factors)
     units, copies = factors[0].shape[:2]
     if factors[0].device.type != "cpu":  # the caches of other devices are theirs to manage
         return as_base(product.of(constant, *factors))
@@ -187,7 +190,7 @@ def as_base(result: Tensor) -> Tensor:
 def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
     """Compute the adjoint of a product in tiles."""
     units, copies = gradient.shape[:2]
-    if gradient.device.type != "cpu":
+    if gradient.device.type != "cpu" or not has_values(constant, gradient):
         return product.adjoint(constant, gradient)
     constant = constant.conj().resolve_conj().conj()  # conjugated once instead of in every tile
     results = None
@@ -205,7 +208,7 @@ def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[T
 def run_constant(product: Product, gradient: Tensor, *factors: Tensor) -> Tensor:
     """Sum what tiles give to the constant."""
     units, copies = gradient.shape[:2]
-    if gradient.device.type != "cpu":
+    if gradient.device.type != "cpu" or not has_values(gradient, *factors):
         return product.to_constant(gradient, *factors)
     parts = (
         product.to_constant(gradient[tile], *(factor[tile] for factor in factors))
@@ -217,6 +220,8 @@ def run_constant(product: Product, gradient: Tensor, *factors: Tensor) -> Tensor
     return total
 
 
+# (Batched gradients, `is_grads_batched`, come through here as tensors without memory, into whose
+# parts nothing can be written.)
 RUN = {Way.FORWARD: run_forward, Way.ADJOINT: run_adjoint, Way.CONSTANT: run_constant}
 
 
