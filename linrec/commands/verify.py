@@ -1,6 +1,7 @@
 """`linrec verify`: is every way to run it the same function?"""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, TypedDict
@@ -19,8 +20,10 @@ from linrec.structures import Structure
 from linrec.systems import LinearRecurrence, StateSpace, Varying
 from linrec.testing import operations
 from linrec.testing.check import EXECUTORS, cases, search
+from linrec.testing.engineering import everyday
+from linrec.testing.large import EXTENTS, Extent
 from linrec.testing.modules import features, search_module
-from linrec.testing.report import Report
+from linrec.testing.report import MODULE_TO_BE_MADE, Report
 from linrec.testing.strategies import MANY_STEPS, recurrences, transitions
 
 DTYPES = {
@@ -81,26 +84,38 @@ def verify(
         console.print(table(title, report))
         for failure in report.failures:
             failed = True
-            console.print(f"\n{failure}", markup=False, highlight=False, soft_wrap=True)
+            shown = as_pasted(str(failure), target, kind)
+            console.print(f"\n{shown}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
 
 
 def package(dtype: torch.dtype | None) -> list[Verified]:
     """What the library promises of its own structures and executors."""
-    drawn = cases(recurrences(transitions_of(dtype)))
-    return [of_operations("structures", drawn), of_cases("executors", drawn)]
+    transitions, around = transitions_of(dtype), recurrences(transitions_of(dtype))
+    drawn = cases(everyday(around, dtype))
+    return [
+        of_operations("structures", cases(recurrences(transitions))),
+        of_cases("executors", drawn, large=dtype is None),
+    ]
 
 
 def of_target(
     target: str, dtype: torch.dtype | None, dt: float | None, input_size: int | None
 ) -> list[Verified]:
     """What is promised of the user's own."""
+    torch.manual_seed(0)  # what draws its own weights is made again by a program that it prints
     found = made(load(target))
     if isinstance(found, Executor):
-        executor, drawn = found, cases(recurrences(transitions_of(dtype)), MANY_STEPS)
-        # One that is wrong in one thing is so in most: its first failure says enough.
-        return [(target, lambda n, seed, shown: search(drawn, [executor], n, seed, progress=shown))]
+        systems = everyday(recurrences(transitions_of(dtype)), dtype)
+        executor, drawn = found, cases(systems, MANY_STEPS)
+
+        def tried(n: int, seed: int, progress: Callable[[], object]) -> Report:
+            # One that is wrong in one thing is so in most: its first failure says enough.
+            large = extents(n, dtype is None)
+            return search(drawn, [executor], n, seed, large=large, progress=progress)
+
+        return [(target, tried)]
     if isinstance(found, Structure | Varying):
         structure = found.A if isinstance(found, Varying) else found
         keep_imaginary([structure.dtype], dtype)
@@ -153,9 +168,26 @@ def of_operations(title: str, drawn: st.SearchStrategy) -> Verified:
     )
 
 
-def of_cases(title: str, drawn: st.SearchStrategy) -> Verified:
-    """All executors on these cases."""
-    return title, lambda n, seed, progress: search(drawn, EXECUTORS, n, seed, **options(progress))
+def of_cases(title: str, drawn: st.SearchStrategy, large: bool = False) -> Verified:
+    """All executors on these cases, and on large ones."""
+    return title, lambda n, seed, progress: search(
+        drawn, EXECUTORS, n, seed, large=extents(n, large), **options(progress)
+    )
+
+
+def extents(examples: int, large: bool) -> tuple[Extent, ...]:
+    """List the large cases for so many examples."""
+    return EXTENTS[: math.ceil(examples / 6)] if large else ()
+
+
+def as_pasted(failure: str, target: str | None, dtype: torch.dtype | None) -> str:
+    """Let the program of a failure make the user's module itself, as it was made here."""
+    cast = "" if dtype is None else f".to({dtype})"
+    return failure.replace(
+        MODULE_TO_BE_MADE,
+        "from linrec.commands.target import load, made\n\ntorch.manual_seed(0)\n"
+        f'module = made(load("{target}")){cast}\n',
+    )
 
 
 def of_module(title: str, module: nn.Module, size: int) -> Verified:
@@ -183,8 +215,7 @@ def table(title: str, report: Report) -> Table:
         shown.add_column(heading(executor))
     for name in report.properties:
         shown.add_row(name, *(report.cell(name, each) for each in report.executors))
-    tried = max(report.examples.values(), default=0)
-    shown.caption = f"{tried} cases"
+    shown.caption = report.limits
     return shown
 
 

@@ -101,7 +101,7 @@ class MovedBounds:
         """Bound the loop that computes C A^k B for the first k in the old coordinates."""
         own = self.own
         A, B, C = own.system.A, own.system.B, own.system.C
-        B = torch.eye(self.n, dtype=A.dtype) if B is None else B
+        B = torch.eye(self.n, dtype=A.dtype).unsqueeze(0) if B is None else B
         count = min(FIRST_STEPS, own.steps)
         powers = own.recurrence.per_copy().A.to(own.signed_inputs.dtype).to_dense().detach()
         power = torch.eye(self.n, dtype=powers.dtype)

@@ -11,6 +11,9 @@ from linrec.executors import Executor
 from linrec.testing.case import Case, Comparison
 from linrec.testing.source import IMPORTS, imports_of, written
 
+# Where a program is to make the module: only its user knows how.
+MODULE_TO_BE_MADE = "module = ...  # as it was checked\n"
+
 
 class Disagreement(AssertionError):
     """An executor gives something else than the definition does.
@@ -49,7 +52,7 @@ def program(property: str, executor: object, case: Case) -> str:
 def program_of_module(inputs: Tensor) -> str:
     """Write inputs as a program that checks a module on them; the module is its user's."""
     call = f"linrec.testing.check_module(module, inputs={written(inputs)})"
-    return f"{IMPORTS}\nmodule = ...  # as it was checked\n{call}\n"
+    return f"{IMPORTS}\n{MODULE_TO_BE_MADE}{call}\n"
 
 
 def optional(case: Case) -> dict[str, Tensor]:

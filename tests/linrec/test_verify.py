@@ -28,6 +28,22 @@ class Plain(torch.nn.Module):
 plain = Plain()
 number = 3
 
+class Forgetful(torch.nn.Module):
+    input_size = 2
+
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.nn.Linear(2, 3)
+
+    def forward(self, inputs, state=None):
+        outputs = self.weights(inputs).cumsum(1)
+        start = outputs.new_zeros(len(inputs), 3)
+        return outputs, outputs[:, -1] if inputs.shape[1] else start
+
+    def step(self, input, state=None):
+        output = self.weights(input) + (0 if state is None else state)
+        return output, output
+
 def make():
     return swing
 
@@ -125,6 +141,18 @@ def test_what_is_wrong_fails_with_a_program_that_shows_it(folder: Path) -> None:
     )
     assert again.returncode == 1
     assert "Disagreement: agreement does not hold for Loop(factor=1.001)" in again.stderr
+
+
+def test_a_wrong_module_fails_with_a_program_that_makes_it_again(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["verify", "mine.py:Forgetful", "--examples", "4"])
+    assert result.exit_code == 1
+    _, _, printed = result.output.partition("To see it again:\n\n")
+    before, call, after = printed.partition("linrec.testing.check_module(")
+    (folder / "again.py").write_text(before + call + after.partition("\n")[0] + "\n")
+    again = subprocess.run(
+        [sys.executable, "again.py"], capture_output=True, text=True, cwd=folder, timeout=120
+    )
+    assert again.returncode == 1 and "does not hold for Forgetful" in again.stderr
 
 
 @pytest.mark.parametrize("name", BAD)
