@@ -11,6 +11,7 @@ from linrec._checks import (
     check_tensor,
     common_dtype,
     double_dtype,
+    has_values,
     records_gradient,
     to_tensor,
 )
@@ -62,6 +63,8 @@ class Call:
             return Result(timed.read(states, self.inputs), self.start())
         executor, plan = self.choose(executor, plan, False, compared)
         outputs, state = self.in_coordinates_of(plan).execute(executor, plan)
+        if self.overflowed(executor, state):
+            return self.all_steps(Recurrent(), None)
         return Result(outputs, plan.leave(state))
 
     def execute(self, executor: Executor, plan: Plan) -> Result:
@@ -90,6 +93,8 @@ class Call:
             return Result(self.at_end(outputs, torch.zeros_like(outputs[..., 0, :])), state)
         executor, plan = self.choose(executor, plan, True, compared)
         outputs, state = self.in_coordinates_of(plan).execute_last(executor, plan)
+        if self.overflowed(executor, state):
+            return self.last_step(Recurrent(), None)
         return Result(outputs, plan.leave(state))
 
     def execute_last(self, executor: Executor, plan: Plan) -> Result:
@@ -140,6 +145,19 @@ class Call:
         if plan.overflows:
             plan = Recurrent().prepare(self.cast, self.steps)
         return plan.executor, plan
+
+    def overflowed(self, executor: Executor, state: Tensor) -> bool:
+        """Whether products of a varying system's matrices left the range of the dtype.
+
+        What is not finite stays so until the last step. The recurrence itself may be finite where
+        products of many matrices are not; the loop tells. (Looked at on the CPU alone, where that
+        is cheap.)
+        """
+        if not self.system.time_varying or executor == Recurrent() or state.device.type != "cpu":
+            return False
+        if not has_values(state) or bool(state.isfinite().all()):
+            return False
+        return bool(self.inputs.isfinite().all())
 
     def in_coordinates_of(self, plan: Plan) -> "Call":
         """Write the system and the initial state in the coordinates of a plan."""

@@ -155,3 +155,24 @@ def test_the_scan_and_its_gradient_stay_finite_where_the_recurrence_does():
     states[:10].sum().backward()
     assert drive.grad is not None and drive.grad.isfinite().all()
     assert drive.grad[0].item() == pytest.approx(math.fsum(1.5**k for k in range(10)), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "dense"])
+@pytest.mark.parametrize("executor", [linrec.AssociativeScan(), linrec.Auto()], ids=str)
+def test_products_of_varying_matrices_may_overflow_where_the_recurrence_does_not(executor, kind):
+    """Silence through matrices that grow, then a reset, then an input: the loop stays finite."""
+    growth = torch.full((400, 2), 3.0)
+    growth[350] = 0.0
+    A = linrec.Diagonal(growth) if kind == "diagonal" else linrec.Dense(growth.diag_embed())
+    inputs = torch.zeros(400, 2)
+    inputs[390] = 1.0
+    recurrence = linrec.LinearRecurrence(A, time_varying=True)
+    found = linrec.run(recurrence, inputs, executor=executor)
+    loop = linrec.run(recurrence, inputs, executor=linrec.Recurrent())
+    assert loop.outputs.isfinite().all() and torch.equal(found.final_state, loop.final_state)
+    assert torch.allclose(found.outputs, loop.outputs)
+    last = linrec.final(recurrence, inputs, executor=executor)
+    assert torch.allclose(last.final_state, loop.final_state)
+    chunks = linrec.Chunked()
+    if chunks.why_not(recurrence, 400) is None:
+        assert torch.allclose(linrec.run(recurrence, inputs, executor=chunks).outputs, loop.outputs)

@@ -52,10 +52,13 @@ def test_bounds_hold_and_say_something(family: str) -> None:
             error = (outputs.double() - exact).abs()
             assert bool((error <= bound).all()), (executor, recurrence, (error / bound).max())
             least = float(torch.finfo(recurrence.dtype).eps / 2 * exact.abs().max())
+            # What the loop's bound is for: of ordinary filters in double precision it promises six
+            # digits or more. (That of `Chunked` promises none of some, see docs/numerics.md.)
+            if recurrence.dtype == torch.float64 and executor == linrec.Recurrent():
+                assert float(bound.max()) < 1e-6 * float(exact.abs().max())
             ratio = float(bound.max()) / max(float(error.max()), least)
             key = type(executor).__name__, str(recurrence.dtype).removeprefix("torch.")
             ratios.setdefault(key, []).append(ratio)
     for (name, dtype), found in ratios.items():
         median = statistics.median(found)
         print(f"| {family} | {dtype} | {name} | {median:.2g} | {max(found):.2g} |")
-        assert median < 1e7
