@@ -30,19 +30,19 @@ MODULES: dict[str, Callable[[], torch.nn.Module]] = {
 @pytest.mark.parametrize("executor", EXECUTORS, ids=str)
 def test_an_executor_keeps_its_promises(executor: linrec.Executor) -> None:
     report = check_executor(executor, examples=EXAMPLES)
-    assert report.properties == list(EVERY)
+    assert set(report.properties) == set(EVERY)  # differences come later, on some cases alone
     assert max(report.shares.values()) > 0  # some of a bound is used: there was something to see
 
 
 def test_structures_are_the_matrices_that_they_stand_for() -> None:
     report = search(cases(), [linrec.Recurrent()], 3 * EXAMPLES, 0, PROPERTIES).raise_first()
-    assert report.properties == list(PROPERTIES)
+    assert set(report.properties) == set(PROPERTIES)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_one_function(name: str) -> None:
     torch.manual_seed(0)
     report = check_module(MODULES[name](), examples=max(EXAMPLES // 10, 9))
-    assert report.properties == list(MODULE_PROPERTIES)
+    assert set(report.properties) == set(MODULE_PROPERTIES)
     if name not in ("recurrence", "copies"):  # those have no parameters, and are linear
         assert max(v for (name, _), v in report.shares.items() if name == "second derivatives") > 0
