@@ -267,8 +267,8 @@ BUGS: dict[str, Bug] = {
         Chunked(size=3),
         "agreement",
         patched(
-            "linrec.executors.chunked.matrix_power",
-            lambda power: lambda A, k: power(A, k).map(lambda leaf, core: 0 * leaf),
+            "linrec.executors.chunked.doublings",
+            lambda doublings: lambda powers, count: 0 * doublings(powers, count),
         ),
     ),
     "pairs of chunks carried like one": Bug(
@@ -276,7 +276,7 @@ BUGS: dict[str, Bug] = {
         "agreement",
         patched(
             "linrec.executors.chunked.doublings",
-            lambda doublings: lambda A, count: A.to_dense().expand(count + 1, *A.to_dense().shape),
+            lambda doublings: lambda powers, count: doublings(powers, 0).expand(count + 1, -1, -1),
         ),
     ),
     "gradients in a spectrum not conjugated": Bug(
@@ -312,7 +312,7 @@ BUGS: dict[str, Bug] = {
         Toeplitz(),
         "agreement",
         patched(
-            "linrec.response.double_dtype",
+            "linrec.executors.prepare.double_dtype",
             lambda wide: lambda dtype: torch.complex64 if dtype.is_complex else torch.float32,
         ),
     ),
@@ -328,7 +328,7 @@ BUGS: dict[str, Bug] = {
         FFTConvolution(),
         "agreement",
         patched(
-            "linrec.executors.kernel.output_kernel",
+            "linrec.powers.output_kernel",
             lambda kernel: lambda r, states: kernel(LinearRecurrence(r.A, r.B, r.C), states),
         ),
     ),

@@ -53,7 +53,15 @@ def bilinear_error() -> float:
 def test_a_wrong_sign_in_the_bilinear_transform_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bilinear_error() < 1e-15
     transform = "linrec.discretize.generalized_bilinear"
-    patched(transform, lambda f: lambda system, dt, alpha: f(system, -dt, alpha))(monkeypatch)
+
+    def backwards(right):
+        def wrong(system, alpha):
+            A = system.A.map(lambda leaf, _: -leaf)
+            return right(linrec.StateSpace(A, -system.B, system.C, system.D), alpha)
+
+        return wrong
+
+    patched(transform, backwards)(monkeypatch)
     assert bilinear_error() > 0.1
 
 
