@@ -57,7 +57,7 @@ LISTED = (
 )
 
 # Examples that need what linrec does not depend on, and that are skipped.
-SKIPPED = ["linrec.interop.to_control"]
+SKIPPED = ["linrec.interop.to_control", "lmu.keras.convert.from_keras"]
 
 
 @dataclass(frozen=True)
