@@ -1,5 +1,6 @@
 """Similarity transforms: the same system in other coordinates of its states."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from linrec.structures import BlockDiagonal, Dense, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
 System = TypeVar("System", LinearRecurrence, StateSpace)
+Made = TypeVar("Made")
 
 # Squaring may cancel this much (see `Powers.cancellation`) before other coordinates are looked for:
 # measured over scipy's filters, the executors err about as many times as much as the loop.
@@ -67,7 +69,6 @@ class Coordinates:
         B = (identity if double.B is None else double.B).to(A.dtype)
         C = None if double.C is None else double.C.to(A.dtype)
         B = apply_to_columns(self.inverse, B)
-        # (C T)ᵀ = Tᵀ Cᵀ: structures multiply columns alone.
         read = self.basis.to_dense()
         read = read if C is None else C @ read
         if isinstance(double, LinearRecurrence):
@@ -204,6 +205,32 @@ def better_coordinates(powers: Powers, length: int) -> Coordinates | None:
     basis, inverse = blocks_of(found.basis), blocks_of(found.inverse)
     condition = torch.linalg.matrix_norm(basis, 2) * torch.linalg.matrix_norm(inverse, 2)
     return found if float(condition.amax()) < level else None
+
+
+def take_powers(
+    own: LinearRecurrence, length: int, compute: Callable[[LinearRecurrence, Powers], Made]
+) -> tuple[Made, LinearRecurrence, Coordinates | None]:
+    """Compute something from powers of A, in coordinates in which squaring loses few digits.
+
+    Squaring is judged afterwards, from the squares that were needed. Where it cancelled too much,
+    all is computed again in coordinates in which A hardly stretches any vector. Where no values can
+    be seen, the recurrence's own coordinates have to do.
+
+    Args:
+        own: one copy of a time-invariant recurrence.
+        length: how many powers matter.
+        compute: makes it from a system and the powers of its A in double precision.
+
+    Returns:
+        What was made, the system it was made from, and that system's coordinates; None: its own.
+    """
+    powers = Powers(own.A.to(double_dtype(own.dtype)))
+    made = compute(own, powers)
+    coordinates = better_coordinates(powers, length)
+    if coordinates is None:
+        return made, own, None
+    moved = coordinates.transform(own)
+    return compute(moved, Powers(moved.A)), moved, coordinates
 
 
 def apply_to_columns(A: Structure, columns: Tensor) -> Tensor:

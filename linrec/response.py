@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, double_dtype
+from linrec.coordinates import take_powers
 from linrec.discretize import divide
-from linrec.powers import output_kernel, state_kernel
+from linrec.powers import Powers, impulse_kernel, state_kernel
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
@@ -40,7 +41,12 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
     if length < 0:
         raise ValueError(f"`length` is {length}: expected 0 or more steps.")
     one = LinearRecurrence(recurrence.A, recurrence.B, recurrence.C, recurrence.D)
-    kernel = output_kernel(one, state_kernel(one, max(length, 1)))
+    steps = max(length, 1)
+
+    def kernel_of(system: LinearRecurrence, powers: Powers) -> Tensor:
+        return impulse_kernel(system, state_kernel(system, steps, powers), one)
+
+    kernel, _, _ = take_powers(one, steps, kernel_of)
     return kernel[..., :length, :, :].mT.to(recurrence.dtype)
 
 

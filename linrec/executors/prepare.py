@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, double_dtype, has_values
-from linrec.coordinates import better_coordinates
+from linrec._checks import accumulation_dtype, has_values
+from linrec.coordinates import take_powers
 from linrec.executors.base import Executor, Plan
 from linrec.powers import Powers
 from linrec.structures import Structure
@@ -33,11 +33,7 @@ def prepare(
     length: int,
     compute: Callable[[LinearRecurrence, Powers, LinearRecurrence], Prepared],
 ) -> Plan:
-    """Make a plan from powers of A, which are squared in coordinates that lose few digits.
-
-    Squaring counts what it cancels (`linrec.powers`). Where that is too much, all is computed again
-    in coordinates in which A hardly stretches any vector. Where no values can be seen, the
-    recurrence's own coordinates have to do.
+    """Make a plan from powers of A, taken in coordinates in which squaring loses few digits.
 
     Args:
         executor: the executor that prepares.
@@ -49,21 +45,16 @@ def prepare(
     Returns:
         The plan, cast to the dtype of the run.
     """
-    one = recurrence.per_copy()
-    dtype = accumulation_dtype(recurrence.dtype)
-    powers = Powers(one.A.to(double_dtype(recurrence.dtype)))
-    prepared = compute(one, powers, one)
-    coordinates = better_coordinates(powers, length)
-    system = None
-    if coordinates is not None:
-        moved = coordinates.transform(one)
-        prepared = compute(moved, Powers(moved.A), one)
-        system = moved.to(dtype)
+    own, dtype = recurrence.per_copy(), accumulation_dtype(recurrence.dtype)
+    prepared, system, coordinates = take_powers(
+        own, length, lambda system, powers: compute(system, powers, own)
+    )
+    moved = None if coordinates is None else system.to(dtype)
     tensors = {name: cast(tensor, dtype) for name, tensor in prepared.tensors.items()}
     squares = tuple(square.to(dtype) for square in prepared.squares)
     made = [*tensors.values(), *(leaf for square in squares for leaf in square.leaves().values())]
     overflows = has_values(*made) and overflow(recurrence, made)
-    return Plan(executor, recurrence, length, tensors, coordinates, system, squares, overflows)
+    return Plan(executor, recurrence, length, tensors, coordinates, moved, squares, overflows)
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

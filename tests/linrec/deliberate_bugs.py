@@ -312,7 +312,7 @@ BUGS: dict[str, Bug] = {
         Toeplitz(),
         "agreement",
         patched(
-            "linrec.executors.prepare.double_dtype",
+            "linrec.coordinates.double_dtype",
             lambda wide: lambda dtype: torch.complex64 if dtype.is_complex else torch.float32,
         ),
     ),

@@ -176,3 +176,18 @@ def test_products_of_varying_matrices_may_overflow_where_the_recurrence_does_not
     chunks = linrec.Chunked()
     if chunks.why_not(recurrence, 400) is None:
         assert torch.allclose(linrec.run(recurrence, inputs, executor=chunks).outputs, loop.outputs)
+
+
+@pytest.mark.parametrize("kind", ["butter", "bessel"])
+def test_impulse_and_step_responses_keep_their_digits_too(kind):
+    matrices = signal.tf2ss(*getattr(signal, kind)(6, 0.05))
+    recurrence = linrec.LinearRecurrence(*(torch.tensor(m) for m in matrices))
+    for inputs, found in (
+        (np.eye(600, 1), linrec.impulse_response(recurrence, 600)),
+        (np.ones((600, 1)), linrec.step_response(recurrence, 600)),
+    ):
+        exact = exact_outputs(list(matrices), inputs)
+        u = torch.tensor(inputs)
+        loop = linrec.run(recurrence, u, executor=linrec.Recurrent()).outputs.numpy()
+        error = np.abs(found.reshape(600, 1).numpy() - exact).max()
+        assert error <= 3 * np.abs(loop - exact).max()
