@@ -33,7 +33,8 @@ LAYERS = {
            < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
-           nn interop signal.arguments < signal.delays signal.filters < signal
+           nn.plans < nn.recurrence nn.layer < nn.recurrent < nn.ema nn.lru nn.min_rnn < nn
+           interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.enclosure < certificate.certify < certificate
         8  testing.products testing.matrices testing.reference testing.source

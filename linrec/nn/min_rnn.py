@@ -1,0 +1,132 @@
+"""The GRU and the LSTM whose gates look at inputs alone: linear recurrences."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from linrec.executors import Executor
+from linrec.nn.recurrent import RecurrentLayer, whole, widened
+from linrec.planner import Auto
+from linrec.structures import Diagonal
+from linrec.systems import LinearRecurrence
+
+
+def positive_map(a: Tensor) -> Tensor:
+    """Map numbers to positive ones, continuously, and large ones to themselves and a half.
+
+        g(a) = a + 1/2 where a ≥ 0, σ(a) elsewhere
+
+    Args:
+        a: numbers, of any shape.
+
+    Returns:
+        g(a).
+
+    Example:
+        >>> import torch, linrec
+        >>> linrec.nn.positive_map(torch.tensor([-1.0, 0.0, 2.0]))
+        tensor([0.2689, 0.5000, 2.5000])
+
+    References:
+        Feng, Tung, Ahmed, Bengio and Hajimirsadeghi 2024, Were RNNs All We Needed?, appendix B.
+    """
+    return torch.where(a >= 0, a + 0.5, torch.sigmoid(a))
+
+
+class MinGRU(RecurrentLayer):
+    """The minimal GRU.
+
+        h_t = (1 - z_t) h_{t-1} + z_t g(h̃_t)        z_t = σ(W_z x_t + b_z),  h̃_t = W_h x_t + b_h
+
+    The authors run it in logarithms, for which g makes h̃ positive. Nothing here takes one, and g
+    may be any function. Outputs are the states. Weights begin as those of `torch.nn.Linear`.
+
+    Args:
+        input_size: numbers a step takes.
+        hidden_size: numbers a step gives; the states.
+        bias: whether there are b_z and b_h.
+        activation: g; `torch.nn.Identity()` for the paper's section 3.1, which has none.
+        executor: how the recurrence is run.
+
+    Example:
+        >>> import torch, linrec
+        >>> layer = linrec.nn.MinGRU(input_size=3, hidden_size=4)
+        >>> outputs, state = layer(torch.randn(2, 7, 3))
+        >>> outputs.shape, torch.equal(outputs[:, -1], state)
+        (torch.Size([2, 7, 4]), True)
+
+    References:
+        Feng, Tung, Ahmed, Bengio and Hajimirsadeghi 2024, Were RNNs All We Needed?, sections 3.1
+        and (for g) B.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        activation: Callable[[Tensor], Tensor] = positive_map,
+        executor: Executor = Auto(),
+    ) -> None:
+        super().__init__(input_size, whole("hidden_size", hidden_size), hidden_size, executor)
+        self.activation = activation
+        self.projection = nn.Linear(input_size, 2 * hidden_size, bias)  # z, h̃
+
+    def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Make the recurrence of some inputs; as `RecurrentLayer.recurrence`."""
+        z, candidate = widened(self.projection(inputs)).chunk(2, -1)
+        # 1 - σ(z) = σ(-z), which keeps its digits where it is small.
+        kept = LinearRecurrence(Diagonal(torch.sigmoid(-z)), time_varying=True)
+        return kept, torch.sigmoid(z) * self.activation(candidate)
+
+
+class MinLSTM(RecurrentLayer):
+    """The minimal LSTM, whose gates are normalised: they sum to 1.
+
+        h_t = f'_t h_{t-1} + i'_t g(h̃_t)        f' = f / (f + i),  i' = i / (f + i)
+        f_t = σ(W_f x_t + b_f)    i_t = σ(W_i x_t + b_i)    h̃_t = W_h x_t + b_h
+
+    Where both f and i are too small for a quotient it is right all the same: f' = σ(-δ) and
+    i' = σ(δ) with δ = log i - log f. Outputs are the states. Weights begin as those of
+    `torch.nn.Linear`.
+
+    Args:
+        input_size: numbers a step takes.
+        hidden_size: numbers a step gives; the states.
+        bias: whether there are b_f, b_i and b_h.
+        activation: g; `torch.nn.Identity()` for the paper's section 3.2, which has none.
+        executor: how the recurrence is run.
+
+    Example:
+        >>> import torch, linrec
+        >>> layer = linrec.nn.MinLSTM(input_size=3, hidden_size=4)
+        >>> layer.step(torch.randn(2, 3)).outputs.shape
+        torch.Size([2, 4])
+
+    References:
+        Feng, Tung, Ahmed, Bengio and Hajimirsadeghi 2024, Were RNNs All We Needed?, sections 3.2
+        and (for g) B.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        activation: Callable[[Tensor], Tensor] = positive_map,
+        executor: Executor = Auto(),
+    ) -> None:
+        super().__init__(input_size, whole("hidden_size", hidden_size), hidden_size, executor)
+        self.activation = activation
+        self.projection = nn.Linear(input_size, 3 * hidden_size, bias)  # f, i, h̃
+
+    def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Make the recurrence of some inputs; as `RecurrentLayer.recurrence`."""
+        f, i, candidate = widened(self.projection(inputs)).chunk(3, -1)
+        delta = softplus(-f) - softplus(-i)  # log σ(a) = -softplus(-a)
+        kept = LinearRecurrence(Diagonal(torch.sigmoid(-delta)), time_varying=True)
+        return kept, torch.sigmoid(delta) * self.activation(candidate)

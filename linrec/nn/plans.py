@@ -1,0 +1,158 @@
+"""Plans that modules keep from call to call, of recurrences that are not being trained."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from linrec._checks import accumulation_dtype, is_computed, records_gradient
+from linrec.constraints import BoundParameters
+from linrec.executors import Executor, Plan, Result
+from linrec.planner import Auto
+from linrec.run import run_kept
+from linrec.systems import LinearRecurrence
+
+# What tensors are put into.
+Shape = LinearRecurrence | BoundParameters
+
+
+@final
+class PlanKeeper:
+    """Run recurrences, and keep the plans of those that are not being trained.
+
+    A plan says itself whether it still stands for a recurrence; one that does not is made anew.
+    The plans of the last few lengths are kept. They are no part of a copy, a pickle or a state
+    dict.
+
+    Args:
+        executor: how recurrences are run.
+    """
+
+    capacity = 8
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.plans: dict[tuple[Any, ...], Plan] = {}
+        self.last: LinearRecurrence | None = None
+
+    def recurrence(self, shape: Shape, leaves: dict[str, Tensor]) -> LinearRecurrence:
+        """Put tensors into a shape; the same tensors as last time give the same recurrence.
+
+        A value that holds tensors follows what is written into them. Wrappers that end with a
+        transform, and results of a graph, are not held on to.
+        """
+        if torch.compiler.is_compiling():
+            return shape.with_leaves(leaves)
+        if self.last is not None and are_same(self.last, leaves):
+            return self.last
+        made, self.last = shape.with_leaves(leaves), None
+        lasting = all(leaf.is_leaf and has_memory(leaf) for leaf in leaves.values())
+        if lasting and are_same(made, leaves):
+            self.last = made
+        return made
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self.plans.clear()
+        self.last = None
+
+    def run(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """As `linrec.run`."""
+        plan = self.plan(recurrence, inputs, initial_state, last_only=False)
+        return run_kept(recurrence, inputs, initial_state, lengths, self.executor, plan, False)
+
+    def final(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """As `linrec.final`."""
+        plan = self.plan(recurrence, inputs, initial_state, last_only=True)
+        return run_kept(recurrence, inputs, initial_state, lengths, self.executor, plan, True)
+
+    def plan(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        state: Tensor | None,
+        *,
+        last_only: bool,
+    ) -> Plan | None:
+        """Find or make the plan of a call; None where it has to be made in the call itself."""
+        if not isinstance(inputs, Tensor) or not is_computed(inputs):  # refused in the call
+            return None
+        if inputs.ndim < 2 or not inputs.shape[-2]:
+            return None
+        if torch.compiler.is_compiling():  # a side effect that a compiled graph should not have
+            return None
+        leaves = recurrence.leaves().values()
+        if not all(map(has_memory, leaves)):
+            return None
+        length, given = inputs.shape[-2], None if state is None else state.dtype
+        gradient = records_gradient(inputs, state)
+        key = (length, last_only, gradient, inputs.dtype, given, *inputs.shape[:-2])
+        kept = self.plans.get(key)
+        if kept is not None and kept.why_not(recurrence, length) is None:
+            return kept
+        dtype = accumulation_dtype(torch.promote_types(recurrence.dtype, inputs.dtype))
+        if {dtype, given or dtype} != {accumulation_dtype(recurrence.dtype)}:
+            return None
+        if any(leaf.requires_grad for leaf in leaves):
+            return None
+        executor = self.executor
+        if isinstance(executor, Auto):
+            executor = executor.select(
+                recurrence,
+                length,
+                inputs.shape[:-2],
+                last_only=last_only,
+                prepared=True,
+                gradient=gradient,
+            )
+        if executor.why_not(recurrence, length) is not None:
+            return None
+        plan = self.same(executor, recurrence, length)
+        if plan is None:
+            # Tensors made in inference mode could not be used in training afterwards.
+            with torch.inference_mode(False), torch.no_grad():
+                plan = executor.prepare(recurrence, length)
+        self.plans.pop(key, None)
+        for oldest in list(self.plans)[: -self.capacity + 1]:
+            self.plans.pop(oldest, None)
+        self.plans[key] = plan
+        return plan
+
+    def same(self, executor: Executor, recurrence: LinearRecurrence, length: int) -> Plan | None:
+        """Find the plan of a call that differs in nothing but its batch."""
+        for plan in list(self.plans.values()):  # another thread may be keeping one
+            if plan.executor == executor and plan.why_not(recurrence, length) is None:
+                return plan
+        return None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PlanKeeper":
+        return PlanKeeper(self.executor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"executor": self.executor, "plans": {}, "last": None}
+
+
+def are_same(recurrence: LinearRecurrence, leaves: dict[str, Tensor]) -> bool:
+    """Whether a recurrence is made of these very tensors."""
+    return all(leaves.get(name) is leaf for name, leaf in recurrence.leaves().items())
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor outlives the call: inside vmap and torch.func.grad it is a wrapper."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True

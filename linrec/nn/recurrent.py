@@ -1,0 +1,200 @@
+"""Layers that are one linear recurrence, made of their inputs."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from linrec._checks import accumulation_dtype
+from linrec.executors import Executor, Result
+from linrec.nn.layer import (
+    Layer,
+    check_size,
+    check_step,
+    check_steps,
+    last_own_step,
+    lengths_of,
+    without_padding,
+)
+from linrec.planner import Auto
+from linrec.run import final, run, step
+from linrec.systems import LinearRecurrence
+
+
+class RecurrentLayer(Layer):
+    """A layer that makes a linear recurrence of its inputs, runs it, and reads its outputs.
+
+        s_t = A_t s_{t-1} + B_t u_t        y_t = read_out(Re(C_t s_t + D_t u_t), x_t)
+
+    A subclass says in `recurrence` what A, B, C, D and u are, and in `read_out`, if there is more,
+    what is made of what the recurrence outputs. Both look at one step at a time.
+
+    The recurrence may have batch axes of its own after those of the inputs, such as the heads of
+    attention: u is then `(*batch, heads, time, m)`. In the layer's state and in what is read they
+    are side by side. A complex state is kept as real and imaginary parts.
+
+    Args:
+        input_size: numbers a step takes.
+        output_size: numbers a step gives.
+        state_size: real numbers kept from step to step.
+        executor: how the recurrence is run.
+
+    Example:
+        >>> import torch, linrec
+        >>> class Gated(linrec.nn.RecurrentLayer):
+        ...     def __init__(self, size):
+        ...         super().__init__(size, size, size)
+        ...         self.gate = torch.nn.Linear(size, size)
+        ...
+        ...     def recurrence(self, inputs):
+        ...         gates = linrec.Diagonal(torch.sigmoid(self.gate(inputs)))
+        ...         return linrec.LinearRecurrence(gates, time_varying=True), inputs
+        >>> layer = Gated(4)
+        >>> layer(torch.randn(2, 7, 4)).outputs.shape, layer.step(torch.randn(4)).outputs.shape
+        (torch.Size([2, 7, 4]), torch.Size([4]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        state_size: int,
+        executor: Executor = Auto(),
+    ) -> None:
+        super().__init__()
+        sizes = {"input_size": input_size, "output_size": output_size, "state_size": state_size}
+        for name, size in sizes.items():
+            setattr(self, name, whole(name, size))
+        self.executor = executor
+
+    @abstractmethod
+    def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Make the recurrence that the layer is on some inputs, and what drives it.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+
+        Returns:
+            The recurrence and u, `(*batch, *heads, time, m)`.
+        """
+
+    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
+        """Make outputs of what the recurrence outputs; by default they are the same.
+
+        Args:
+            read (..., heads · p): the outputs of the recurrence, of any number of steps.
+            inputs (..., input_size): x of the same steps.
+
+        Returns:
+            `(..., output_size)`.
+        """
+        return read
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
+        inputs = without_padding(inputs, lengths)
+        recurrence, drive = self.recurrence(inputs)
+        heads = drive.ndim - inputs.ndim
+        start = self.unpacked("initial_state", initial_state, recurrence, drive)
+        ends = of_each_head(lengths, inputs, heads)
+        read, end = run(recurrence, drive, start, lengths=ends, executor=self.executor)
+        read = read.movedim(-2, inputs.ndim - 2).flatten(inputs.ndim - 1)
+        outputs = self.read_out(real(read).to(inputs.dtype), inputs)
+        return Result(without_padding(outputs, lengths), packed(end, heads))
+
+    def final(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Compute the last step only; arguments and result as of `Layer.final`."""
+        if not inputs.shape[-2:-1].numel():
+            return super().final(inputs, initial_state, lengths)
+        check_steps(self, inputs)
+        inputs = without_padding(inputs, lengths)
+        recurrence, drive = self.recurrence(inputs)
+        heads = drive.ndim - inputs.ndim
+        start = self.unpacked("initial_state", initial_state, recurrence, drive)
+        ends = of_each_head(lengths, inputs, heads)
+        read, end = final(recurrence, drive, start, lengths=ends, executor=self.executor)
+        read = real(read.flatten(read.ndim - 1 - heads)).to(inputs.dtype)
+        outputs = self.read_out(read, last_own_step(inputs, lengths))
+        if lengths is not None:
+            outputs = torch.where(lengths_of(inputs, lengths).unsqueeze(-1) > 0, outputs, 0)
+        return Result(outputs, packed(end, heads))
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        recurrence, drive = self.recurrence(input.unsqueeze(-2))
+        heads = drive.ndim - input.ndim - 1
+        start = self.unpacked("state", state, recurrence, drive)
+        read, end = step(recurrence, drive.squeeze(-2), start)
+        read = real(read.flatten(read.ndim - 1 - heads)).to(input.dtype)
+        return Result(self.read_out(read, input), packed(end, heads))
+
+    def unpacked(
+        self, name: str, state: Tensor | None, recurrence: LinearRecurrence, drive: Tensor
+    ) -> Tensor | None:
+        """Write the layer's state as that of its recurrence, or batch of recurrences."""
+        if state is None:
+            return None
+        check_size(name, state, self.state_size)
+        if recurrence.dtype.is_complex:
+            state = complex_of(state.unflatten(-1, (-1, 2)))
+        heads = drive.shape[state.ndim - 1 : -2]
+        return state.unflatten(-1, (*heads, recurrence.state_size)) if heads else state
+
+    def extra_repr(self) -> str:
+        """Say its sizes."""
+        return f"{self.input_size}, {self.output_size}, states={self.state_size}"
+
+
+def packed(state: Tensor, heads: int) -> Tensor:
+    """Write the state of recurrences side by side, in real numbers."""
+    state = state.flatten(state.ndim - 1 - heads)
+    if not state.is_complex():
+        return state
+    # (The gradient of `torch.view_as_real` needs memory that is aligned for complex numbers.)
+    return torch.stack([state.real, state.imag], -1).flatten(-2)
+
+
+def of_each_head(lengths: Tensor | None, inputs: Tensor, heads: int) -> Tensor | None:
+    """Give the recurrences that run side by side the length of their sequence."""
+    if lengths is None:
+        return None
+    return lengths_of(inputs, lengths)[(..., *[None] * heads)]
+
+
+def real(tensor: Tensor) -> Tensor:
+    """Take the real part of what may be complex."""
+    return tensor.real if tensor.is_complex() else tensor
+
+
+def complex_of(parts: Tensor) -> Tensor:
+    """Join real and imaginary parts, `(..., 2)`."""
+    return torch.complex(*widened(parts).unbind(-1))
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Cast to the dtype that recurrences accumulate in: gates near 1 are many in float32 alone."""
+    return tensor.to(accumulation_dtype(tensor.dtype))
+
+
+def split_heads(tensor: Tensor, heads: int) -> Tensor:
+    """Write `(*batch, time, heads · size)` as `(*batch, heads, time, size)`."""
+    return tensor.unflatten(-1, (heads, -1)).movedim(-2, -3)
+
+
+def whole(name: str, size: int) -> int:
+    """Refuse what is not a whole number of at least 1."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"`{name}` is {size!r}: expected a whole number of 1 or more.")
+    return size
