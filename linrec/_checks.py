@@ -173,6 +173,20 @@ def records_gradient(*tensors: Tensor | None) -> bool:
     return given and torch.is_grad_enabled()
 
 
+def is_seen(condition: Tensor) -> bool:
+    """Whether a condition is seen to hold in some entry.
+
+    It is not where no value can be looked at: in a graph that is being compiled, under
+    `torch.func` transforms, on the meta device and in fake tensors.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        return bool(condition.any())
+    except RuntimeError:  # no value can be looked at
+        return False
+
+
 def has_values(*tensors: Tensor) -> bool:
     """Whether the numbers of tensors can be looked at.
 

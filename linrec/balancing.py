@@ -9,8 +9,8 @@ from torch import Tensor
 
 from linrec._checks import double_dtype, has_values
 from linrec.contraction import contract
-from linrec.coordinates import Coordinates, System, check_invariant, from_arrays
-from linrec.systems import LinearRecurrence, StateSpace
+from linrec.coordinates import Coordinates, System, check_finite, from_arrays
+from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 
 # Doublings within which the sum of a Gramian has converged, and steps that a contraction is for.
 DOUBLINGS, LENGTH = 50, 1 << 20
@@ -77,6 +77,7 @@ def balanced_realization(system: System) -> BalancedRealization[System]:
         )
     dtype = double_dtype(system.dtype)
     A, B, C = matrices(system, dtype)
+    check_finite(A=A, B=B, C=C)
     flat = [each.reshape(-1, *each.shape[-2:]).numpy(force=True) for each in (A, B, C)]
     continuous = isinstance(system, StateSpace)
     parts = [balance(*each, continuous=continuous) for each in zip(*flat, strict=True)]

@@ -12,6 +12,7 @@ from linrec._checks import (
     common_dtype,
     double_dtype,
     has_values,
+    is_seen,
     records_gradient,
     to_tensor,
 )
@@ -65,7 +66,7 @@ class Call:
         outputs, state = self.in_coordinates_of(plan).execute(executor, plan)
         if self.overflowed(executor, state):
             return self.all_steps(Recurrent(), None)
-        return Result(outputs, plan.leave(state))
+        return Result(outputs, self.leave(plan, state))
 
     def execute(self, executor: Executor, plan: Plan) -> Result:
         """Run all steps in the coordinates of the plan."""
@@ -95,7 +96,7 @@ class Call:
         outputs, state = self.in_coordinates_of(plan).execute_last(executor, plan)
         if self.overflowed(executor, state):
             return self.last_step(Recurrent(), None)
-        return Result(outputs, plan.leave(state))
+        return Result(outputs, self.leave(plan, state))
 
     def execute_last(self, executor: Executor, plan: Plan) -> Result:
         """Run for the last step in the coordinates of the plan."""
@@ -165,6 +166,13 @@ class Call:
             return self
         state = None if self.state is None else plan.enter(self.state)
         return replace(self, system=plan.system, state=state)
+
+    def leave(self, plan: Plan, state: Tensor) -> Tensor:
+        """Write a final state in the recurrence's coordinates; of no step it is the initial one."""
+        state = plan.leave(state)
+        if plan.coordinates is None or self.lengths is None:
+            return state
+        return torch.where(self.lengths.unsqueeze(-1) > 0, state, self.start())
 
     def no_input(self) -> Tensor:
         """One step of zeros."""
@@ -312,16 +320,10 @@ def check_lengths(lengths: Tensor, inputs: Tensor) -> Tensor:
             "`lengths.long()`, or of a mask (*batch, time) `mask.sum(-1)`."
         )
     lengths = lengths.to(inputs.device, torch.int64)
-    if torch.compiler.is_compiling() or lengths.numel() == 0:
-        return lengths
-    try:
-        least, most = int(lengths.min()), int(lengths.max())
-    except RuntimeError:  # inside vmap no value can be looked at
-        return lengths
-    if least < 0 or most > inputs.shape[-2]:
+    if is_seen((lengths < 0) | (lengths > inputs.shape[-2])):
         raise ValueError(
-            f"`lengths` are between {least} and {most}: expected 0 to {inputs.shape[-2]}, the "
-            "number of steps of `inputs`."
+            f"`lengths` are between {int(lengths.min())} and {int(lengths.max())}: expected 0 to "
+            f"{inputs.shape[-2]}, the number of steps of `inputs`."
         )
     return lengths
 

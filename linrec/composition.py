@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, show
+from linrec._checks import as_tensor, broadcast, is_seen, show
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
@@ -214,11 +214,7 @@ def around(back: Tensor, forth: Tensor, sign: float) -> tuple[Tensor, Tensor]:
 def solved(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
     """Multiply by the inverse of a loop of gains; refuse a loop without a solution."""
     whole = blocks([parts])
-    try:
-        singular = bool((torch.linalg.matrix_rank(loop.detach()) < loop.shape[-1]).any())
-    except RuntimeError:  # no value can be looked at
-        singular = False
-    if singular:
+    if is_seen(torch.linalg.matrix_rank(loop.detach()) < loop.shape[-1]):
         raise ValueError(
             "The loop is algebraic and has no solution: each step's input depends on itself, and "
             "I - sign·D₂D₁ (of recurrences: with C B added to D) is singular to working precision. "

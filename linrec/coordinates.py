@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype, has_values, show
+from linrec._checks import as_tensor, double_dtype, has_values, is_seen, show
 from linrec.contraction import Contraction, contract, exactly
 from linrec.powers import Powers, blocks_of
 from linrec.structures import BlockDiagonal, Dense, Structure
-from linrec.systems import LinearRecurrence, StateSpace
+from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 
 System = TypeVar("System", LinearRecurrence, StateSpace)
 Made = TypeVar("Made")
@@ -51,18 +51,36 @@ class Coordinates:
     original: Tensor
 
     def enter(self, states: Tensor) -> Tensor:
-        """Convert states to the new coordinates, z = T⁻¹ x, for `states (*batch, n)`."""
-        return self.inverse.apply(states.to(self.inverse.dtype)).to(states.dtype)
+        """Convert states to the new coordinates, z = T⁻¹ x.
+
+        Args:
+            states (*batch, n): x; of a recurrence with copies `(*batch, copies·n)`.
+        """
+        return convert(self.inverse, states)
 
     def leave(self, states: Tensor) -> Tensor:
-        """Convert states back, x = T z, for `states (*batch, n)`."""
-        return self.basis.apply(states.to(self.basis.dtype)).to(states.dtype)
+        """Convert states back, x = T z.
+
+        Args:
+            states (*batch, n): z; of a recurrence with copies `(*batch, copies·n)`.
+        """
+        return convert(self.basis, states)
 
     def transform(self, system: System) -> System:
         """Write a system in the new coordinates, in double precision.
 
         Where C was None, C' is T: outputs stay the states in the old coordinates.
+
+        Raises:
+            ValueError: the system varies with time, or has another number of states.
         """
+        check_invariant(system, "transform")
+        n = self.basis.state_size
+        if system.A.state_size != n:
+            raise ValueError(
+                f"The coordinates are those of {n} states and the system has "
+                f"{system.A.state_size}: expected the system that they were made of."
+            )
         double = system.to(double_dtype(system.dtype))
         A = self.transformed(double.A)
         identity = torch.eye(double.A.state_size, dtype=A.dtype, device=A.device)
@@ -83,6 +101,24 @@ class Coordinates:
         basis, inverse, blocks = blocks_of(self.basis), blocks_of(self.inverse), blocks_of(A)
         moved = self.matrix + inverse @ (blocks - self.original) @ basis
         return Dense(moved) if A.as_block_diagonal() is None else BlockDiagonal(moved)
+
+
+def convert(matrix: Structure, states: Tensor) -> Tensor:
+    """Multiply states, or those of each copy, in double precision, and round last."""
+    n, size = matrix.state_size, states.shape[-1]
+    if size % n:
+        raise ValueError(
+            f"`states` has shape {show(states.shape)}: expected (*batch, {n}), or a multiple of "
+            f"{n} for the states of copies."
+        )
+    if size == n:
+        converted = matrix.apply(states)
+    else:
+        each = matrix[..., None] if matrix.batch_shape else matrix
+        converted = each.apply(states.unflatten(-1, (-1, n))).flatten(-2)
+    # (Of promote_types, complex64 makes a real dtype complex and keeps its precision.)
+    least = torch.complex64 if converted.is_complex() else states.dtype
+    return converted.to(torch.promote_types(states.dtype, least))
 
 
 def similarity_transform(system: System, basis: Tensor | object) -> System:
@@ -164,7 +200,15 @@ def contracting_coordinates(recurrence: LinearRecurrence, length: int) -> Coordi
             "expected a call outside of torch.compile and torch.func transforms."
         )
     A = recurrence.A.to(double_dtype(recurrence.A.dtype))
+    check_finite(A=A.to_dense())
     return contracting(A, length)
+
+
+def check_finite(**matrices: Tensor) -> None:
+    """Refuse matrices that hold NaN or infinities."""
+    for name, matrix in matrices.items():
+        if is_seen(~matrix.isfinite()):
+            raise ValueError(f"`{name}` holds NaN or an infinity: expected finite numbers.")
 
 
 def contracting(A: Structure, length: int) -> Coordinates:
@@ -236,12 +280,3 @@ def take_powers(
 def apply_to_columns(A: Structure, columns: Tensor) -> Tensor:
     """Multiply every column by A, `(*batch, n, m)`."""
     return (A[..., None] if A.batch_shape else A).apply(columns.mT).mT
-
-
-def check_invariant(system: LinearRecurrence | StateSpace, what: str) -> None:
-    """Refuse a recurrence that varies with time."""
-    if isinstance(system, LinearRecurrence) and system.steps is not None:
-        raise ValueError(
-            f"`{what}` got a recurrence that varies with time: expected a time-invariant one. "
-            "Pass one step of it, `recurrence.at(step)`."
-        )

@@ -6,7 +6,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype, show
+from linrec._checks import as_tensor, double_dtype, is_seen, show
 from linrec.exponential import balance, exponential, phi
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
@@ -133,7 +133,7 @@ def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Te
     wrong = (steps <= 0) | steps.isinf()
     if steps.ndim == 0 or dt_per in ("system", "state"):
         wrong = wrong | steps.isnan()  # (elsewhere it stands where a sequence has no more steps)
-    if known(wrong):
+    if is_seen(wrong):
         got = f"is {dt}" if steps.ndim == 0 else f"has an entry of {float(steps[wrong][0])}"
         raise ValueError(
             f"`dt` {got}: expected a positive step, and a finite one, in the unit of time of the "
@@ -174,16 +174,6 @@ def check_axes_of_steps(steps: Tensor, system: StateSpace, dt_per: str | None) -
             ) from None
 
 
-def known(condition: Tensor) -> bool:
-    """Whether a condition is seen to hold somewhere."""
-    if torch.compiler.is_compiling():
-        return False
-    try:
-        return bool(condition.any())
-    except RuntimeError:  # inside vmap, or on the meta device, no value can be looked at
-        return False
-
-
 def prewarped(steps: Tensor, frequency: float | Tensor) -> Tensor:
     """Change steps so that the bilinear rule keeps the response at a frequency.
 
@@ -197,7 +187,7 @@ def prewarped(steps: Tensor, frequency: float | Tensor) -> Tensor:
     angle = omega * steps
     # (A NaN of the frequency is wrong; that of a step stands where a sequence has ended.)
     wrong = ~((angle >= 0) & (angle < math.pi)) & ~steps.isnan()
-    if known(wrong):
+    if is_seen(wrong):
         omega, steps = (each.expand(wrong.shape)[wrong][0] for each in (omega, steps))
         raise ValueError(
             f"`prewarp_frequency` is {float(omega)}: expected an angular frequency from 0 to less "
@@ -290,7 +280,7 @@ def impulse_invariant(
     system: StateSpace,
 ) -> tuple[Structure, Tensor, Tensor | None, Tensor]:
     """Sample the impulse response: every input is an impulse of area dt·u at its step's start."""
-    if system.D is not None and bool((system.D != 0).any()):
+    if system.D is not None and is_seen(system.D != 0):
         raise ValueError(
             '`method` is "impulse" and the system has a D: an impulse through D cannot be sampled. '
             "Expected D = None; discretise without it and add `D` afterwards."
@@ -342,11 +332,11 @@ def check_no_pole(A: Structure, steps: Tensor | None, alpha: float, method: str)
             torch.eye(n, dtype=z.dtype, device=z.device) - alpha * z
         )
         # Rounding hides most zeros; what is left of them is large, but so may be what is right.
-        if not known((info != 0) | ~(inverse.abs().amax((-2, -1)) < 1e12)):
+        if not is_seen((info != 0) | ~(inverse.abs().amax((-2, -1)) < 1e12)):
             return
         distance = (1 - alpha * torch.linalg.eigvals(z)).abs().amin(-1)
         wrong = (info != 0) | (distance <= 64 * n * eps)
-    if not known(wrong):
+    if not is_seen(wrong):
         return
     place = tuple(wrong.nonzero()[0].tolist())
     step = None if steps is None else float(steps.expand(wrong.shape)[place])

@@ -26,8 +26,7 @@ from linrec._checks import double_dtype, show
 from linrec.pre_update import from_pre_update as from_pre_update
 from linrec.pre_update import run_pre_update as run_pre_update
 from linrec.pre_update import to_pre_update as to_pre_update
-from linrec.response import check_invariant
-from linrec.systems import LinearRecurrence, StateSpace
+from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 
 
 def from_scipy(system: object) -> LinearRecurrence | StateSpace:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec._checks import accumulation_dtype, check_axes, check_tensor, common_dtype
-from linrec.call import check_lengths, inside, without_padding
+from linrec._checks import accumulation_dtype, common_dtype
+from linrec.call import check_inputs, check_lengths, inside, without_padding
 from linrec.composition import matrices
 from linrec.executors import Executor, Result
 from linrec.planner import Auto
@@ -71,8 +71,7 @@ def run_pre_update(
         Kailath 1980, Linear Systems, chapter 2.
     """
     system = LinearRecurrence(A, B, C, D)
-    inputs = check_tensor("inputs", inputs)
-    check_axes("inputs", inputs, 2, "(*batch, time, m)")
+    inputs = check_inputs(system, inputs)
     steps = inputs.shape[-2]
     result = common_dtype(*system.leaves().values(), inputs)
     inputs = inputs.to(accumulation_dtype(result))  # D u is added to what is not rounded yet
@@ -82,15 +81,20 @@ def run_pre_update(
         inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
         system = without_padding(system, mask)
     reading = system.rebuilt(system.A, system.B, one_step_early(system), None)
+    if reading.steps != system.steps:  # D alone changes from step to step
+        reading = reading.at(0)
     later, state = run(reading, inputs, initial_state, lengths=lengths, executor=executor)
-    if not steps:
-        return Result(later.to(result), state)
-    start = inputs.new_zeros(system.state_size) if initial_state is None else initial_state
-    first = start if system.C is None else matvec(first_matrix(system, system.C), start)
-    first = first.to(later.dtype).expand(*later.shape[:-2], -1).unsqueeze(-2)
-    outputs = torch.cat([first, later], -2)[..., :steps, :]
-    if system.D is not None:
-        outputs = outputs + matvec(system.over_time().D, inputs)  # type: ignore[arg-type]  # it has a D
+    outputs = later
+    if steps:
+        start = inputs.new_zeros(system.state_size) if initial_state is None else initial_state
+        first = start if system.C is None else matvec(first_matrix(system, system.C), start)
+        first = first.to(later.dtype).expand(*later.shape[:-2], -1).unsqueeze(-2)
+        outputs = torch.cat([first, later], -2)[..., :steps, :]
+    timed = system.over_time()
+    if timed.D is not None:
+        outputs = outputs + matvec(timed.D, inputs)
+    if state.shape[:-1] != outputs.shape[:-2]:  # D has batch axes of its own
+        state = state.expand(*outputs.shape[:-2], -1).clone()
     if mask is not None:
         outputs = torch.where(mask.unsqueeze(-1), outputs, 0)
     narrow = result if accumulation_dtype(result) == later.dtype else later.dtype

@@ -1,4 +1,4 @@
-"""What a system does, in closed form: its responses, its poles, its adjoint, its compositions."""
+"""The responses of a system in closed form, its poles and its adjoint."""
 
 import math
 
@@ -10,7 +10,7 @@ from linrec.coordinates import take_powers
 from linrec.discretize import divide
 from linrec.powers import Powers, impulse_kernel, state_kernel
 from linrec.structures import Structure
-from linrec.systems import LinearRecurrence, StateSpace
+from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 
 
 def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
@@ -194,12 +194,3 @@ def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
         lambda leaf, core: leaf.roll(1, dims=-core - 1) if leaf.ndim > core else leaf
     )
     return flipped.rebuilt(late, flipped.B, flipped.C, flipped.D)
-
-
-def check_invariant(system: LinearRecurrence | StateSpace, what: str) -> None:
-    """Refuse a time-varying recurrence."""
-    if isinstance(system, LinearRecurrence) and system.time_varying:
-        raise ValueError(
-            f"`{what}` got a time-varying recurrence, which answers differently at every step: "
-            "expected a time-invariant one. Pass one step of it, `recurrence.at(step)`."
-        )

@@ -12,6 +12,7 @@ from linrec._checks import (
     check_tensor,
     common_dtype,
     has_values,
+    records_gradient,
 )
 from linrec._memory import empty
 
@@ -81,6 +82,27 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
         return (decay + drive).to(result_dtype)
     states = scan(decay, drive, state, False)
     return states.to(result_dtype) if result_dtype != dtype and not dtype.is_complex else states
+
+
+def scan_states(
+    diagonal: Tensor, drive: Tensor, state: Tensor | None, *, handed_out: bool
+) -> tuple[Tensor, Tensor]:
+    """Scan the states of a recurrence whose A is diagonal.
+
+    Args:
+        diagonal ([*batch, time,] n): the diagonal, of all steps where there is one.
+        drive (*batch, time, n): what inputs add to the states.
+        state (*batch, n): the state before the first step. None: zeros.
+        handed_out: whether the states are the outputs, for the caller to write into. The gradient
+            in the diagonal needs the states, and gets a copy then.
+
+    Returns:
+        All states, `(*batch, time, n)`, and the last, `(*batch, n)`.
+    """
+    decay = diagonal if diagonal.ndim > 1 else diagonal.unsqueeze(0)
+    states = linear_scan(decay, drive, state)
+    last = states[..., -1, :]
+    return (states.clone() if handed_out and records_gradient(decay) else states), last
 
 
 class Scan(torch.autograd.Function):

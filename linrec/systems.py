@@ -365,3 +365,12 @@ class StateSpace:
         """Cast or move every tensor."""
         B, C, D = (None if matrix is None else matrix.to(target) for matrix in self.matrices())
         return unchecked(StateSpace, A=self.A.to(target), B=B, C=C, D=D)
+
+
+def check_invariant(system: LinearRecurrence | StateSpace, what: str) -> None:
+    """Refuse a time-varying recurrence."""
+    if isinstance(system, LinearRecurrence) and system.time_varying:
+        raise ValueError(
+            f"`{what}` got a time-varying recurrence, which is another system at every step: "
+            "expected a time-invariant one. Pass one step of it, `recurrence.at(step)`."
+        )

@@ -116,6 +116,7 @@ class Workload(NamedTuple):
         if not alone or any(matrix.ndim > 2 for matrix in tensors[len(leaves) :]):
             systems = max(math.prod(recurrence.batch_shape), 1)
         itemsize = max(leaf.element_size() for leaf in tensors)
+        double = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in tensors)
         trained = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)
         return Workload(
             states=n,
@@ -132,7 +133,7 @@ class Workload(NamedTuple):
             A_varies=not alone and A.batch_shape[-1] > 1 and recurrence.time_varying,
             diagonal=A.as_diagonal() is not None,
             device=tensors[0].device.type,
-            roundoff=2.0**-53 if itemsize >= (16 if tensors[0].is_complex() else 8) else 2.0**-24,
+            roundoff=2.0**-53 if double else 2.0**-24,
             gradient=gradient,
             trained=trained,
         )
@@ -194,8 +195,11 @@ class Plan:
         if length != self.length:
             return f"it was prepared for {self.length} steps and the inputs have {length}"
         mine, given = self.recurrence.leaves(), recurrence.leaves()
-        same_kind = type(recurrence.A) is type(self.recurrence.A) and mine.keys() == given.keys()
-        if recurrence.copies != self.recurrence.copies or not same_kind:
+        kinds = [
+            (each.A.form(), each.copies, each.time_varying)
+            for each in (self.recurrence, recurrence)
+        ]
+        if kinds[0] != kinds[1] or mine.keys() != given.keys():
             return "it was prepared for another kind of recurrence"
         if not has_values(*given.values()):
             unchanged = all(given[name] is leaf for name, leaf in mine.items())

@@ -186,9 +186,8 @@ class Chunked(Executor):
         """A chunk rounds as often as its product is long."""
         if work.time_varying:
             chunk = self.steps_in_varying_chunk(max(work.steps, 1))
-            terms = work.states + work.inputs * chunk
-            return math.sqrt(terms * (work.steps / chunk + 2)) * work.roundoff
-        chunk = self.steps_in_chunk(work)
+        else:
+            chunk = self.steps_in_chunk(work)
         terms = work.states + work.inputs * chunk
         return math.sqrt(terms * (work.steps / chunk + 2)) * work.roundoff
 

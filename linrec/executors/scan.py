@@ -8,11 +8,11 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, double_dtype, records_gradient
+from linrec._checks import accumulation_dtype, double_dtype
 from linrec.executors.base import Cost, Executor, Plan, Result, Workload
 from linrec.executors.prepare import Prepared, prepare
 from linrec.powers import Powers
-from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP, linear_scan
+from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP, scan_states
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
@@ -68,14 +68,11 @@ class AssociativeScan(Executor):
         drive = timed.drive(inputs)
         diagonal = timed.A.as_diagonal()
         if diagonal is not None:  # its scan needs no products of matrices
-            decay = diagonal if diagonal.ndim > 1 else diagonal.unsqueeze(0)
-            states = linear_scan(decay, drive, state)
-            if recurrence.C is None and recurrence.D is None and records_gradient(decay):
-                # The gradient in A needs the states, and outputs are the caller's to write into.
-                return Result(states.clone(), states[..., -1, :])
-        else:
-            states = combine(timed.A, plan.squares, driven_from(timed.A, drive, state))
-            states = states.clone() if states is inputs else states
+            bare = recurrence.C is None and recurrence.D is None
+            states, last = scan_states(diagonal, drive, state, handed_out=bare)
+            return Result(timed.read(states, inputs), last)
+        states = combine(timed.A, plan.squares, driven_from(timed.A, drive, state))
+        states = states.clone() if states is inputs else states
         return Result(timed.read(states, inputs), states[..., -1, :])
 
     def cost(self, work: Workload) -> Cost:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from linrec.executors.base import Cost, Workload
 from linrec.executors.varying_tile import Recomputed, Tile
-from linrec.scan import linear_scan
+from linrec.scan import scan_states
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
@@ -48,7 +48,9 @@ class Layout:
         """Write `(*batch, …)` as `(G, …, V)`."""
         axes = range(len(self.batch), tensor.ndim)
         moved = tensor.permute(*self.apart, *axes, *self.shared)
-        return moved.reshape(count(self.sizes(self.apart)), *(tensor.shape[i] for i in axes), -1)
+        return moved.reshape(
+            math.prod(self.sizes(self.apart)), *(tensor.shape[i] for i in axes), -1
+        )
 
     def back(self, tensor: Tensor) -> Tensor:
         """Write `(G, …, V)` as `(*batch, …)`."""
@@ -77,14 +79,6 @@ class Layout:
         return leaf.expand(*self.sizes(self.apart), *own).reshape(-1, *own)
 
 
-def count(sizes: list[int]) -> int:
-    """Multiply."""
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
-
-
 def run_chunks(
     recurrence: LinearRecurrence,
     inputs: Tensor,
@@ -109,10 +103,14 @@ def run_chunks(
     n, steps = recurrence.A.state_size, inputs.shape[-2]
     layout = Layout.of(recurrence, inputs.shape[:-2])
     gates, left, right = parts
+    rank, read = left.shape[-1], recurrence.C is not None and not last_only
+    timed = recurrence.over_time()
+    bare = recurrence.C is None and recurrence.D is None
+    if not rank and not read and not last_only:  # the states follow elementwise
+        states, end = scan_states(gates, timed.drive(inputs), state, handed_out=bare)
+        return timed.read(states, inputs), end
     if gates.stride(-1) == 0:  # one number, expanded
         gates = gates[..., :1]
-    rank = left.shape[-1]
-    read = recurrence.C is not None and not last_only
     B = torch.eye(n, dtype=inputs.dtype, device=inputs.device)
     B = B if recurrence.B is None else recurrence.B
     C = recurrence.C if read and recurrence.C is not None else inputs.new_zeros(0, n)
@@ -121,45 +119,28 @@ def run_chunks(
     system = [layout.matrices(leaf, core) for leaf, core in cores]
     u = layout.together(inputs)
     x = u.new_zeros(len(u), n, u.shape[-1]) if state is None else layout.together(state)
-    if rank == 0 and not read and not last_only:
-        fed, end = [], None
-    else:
-        fed, outputs = [], []
-        for start, stop in tiles(steps, size, u, C.shape[-2] + rank, n):
-            now = [
-                (leaf if leaf.shape[1] == 1 else leaf[:, start:stop]).expand(
-                    len(u), stop - start, *leaf.shape[2:]
-                )
-                for leaf in system
-            ]
-            y, w, x = run_tile(Tile(size), u[:, start:stop], x, *now)
-            outputs.append(y)
-            fed.append(w)
-        end = layout.back(x)
+    fed, outputs = [], []
+    for start, stop in tiles(steps, size, u, C.shape[-2] + rank, n):
+        now = [
+            (leaf if leaf.shape[1] == 1 else leaf[:, start:stop]).expand(
+                len(u), stop - start, *leaf.shape[2:]
+            )
+            for leaf in system
+        ]
+        y, w, x = run_tile(Tile(size), u[:, start:stop], x, *now)
+        outputs.append(y)
+        fed.append(w)
     if last_only:
-        assert end is not None
-        return None, end
-    timed = recurrence.over_time()
+        return None, layout.back(x)
     if read:
         outputs = layout.back(torch.cat(outputs, 1))
-        assert end is not None
-    else:  # the states follow elementwise
-        drive = timed.drive(inputs)
-        if rank:
-            drive = drive + matvec(timed_left(recurrence), layout.back(torch.cat(fed, 1)))
-        gates = parts[0] if parts[0].ndim > 1 else parts[0].unsqueeze(0)
-        outputs = linear_scan(gates, drive, state)
-        end = outputs[..., -1, :]
-    if recurrence.D is not None:
-        outputs = outputs + matvec(recurrence.D, inputs)
-    return outputs, end
-
-
-def timed_left(recurrence: LinearRecurrence) -> Tensor:
-    """U, `(*batch, time, n, r)`."""
-    parts = recurrence.A.as_diagonal_plus_low_rank()
-    assert parts is not None
-    return parts[1]
+        if timed.D is not None:
+            outputs = outputs + matvec(timed.D, inputs)
+        return outputs, layout.back(x)
+    # The feedback is known now, and the states follow elementwise.
+    drive = timed.drive(inputs) + matvec(parts[1], layout.back(torch.cat(fed, 1)))
+    states, end = scan_states(parts[0], drive, state, handed_out=bare)
+    return timed.read(states, inputs), end
 
 
 def tiles(steps: int, size: int, u: Tensor, rows: int, n: int) -> Iterator[tuple[int, int]]:

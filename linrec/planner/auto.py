@@ -160,6 +160,7 @@ class Auto(Executor):
     def cost(self, work: Workload) -> Cost:
         """The cost of the executor that is estimated the fastest."""
         able = (Recurrent(), AssociativeScan()) if work.time_varying else CANDIDATES
+        able = [each for each in able if each.errs_per_step or not self.per_step]
         rates = self.rates or rates_of(work.device)
         return min((each.cost(work) for each in able), key=rates.seconds)
 

@@ -138,9 +138,10 @@ def variations(question: Question) -> Iterator[tuple[str, Question]]:
 
 def instability(recurrence: LinearRecurrence) -> str | None:
     """Warn of a spectral radius over 1, with which states grow without bound."""
-    if recurrence.time_varying:
+    leaves = recurrence.leaves().values()
+    if recurrence.time_varying or not has_values(*leaves):
         return None
-    if not all(bool(leaf.isfinite().all()) for leaf in recurrence.leaves().values()):
+    if not all(bool(leaf.isfinite().all()) for leaf in leaves):
         return "A, B, C or D hold numbers that are not finite."
     moduli = poles(recurrence).detach().abs()
     radius = float(moduli.max()) if moduli.numel() else 0.0

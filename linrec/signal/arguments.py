@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec._checks import as_tensor, common_dtype, holds_tensor, show
+from linrec._checks import as_tensor, common_dtype, holds_tensor, is_seen, show
 
 # Tensors, arrays, and plain numbers in lists or alone.
 Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any] | complex
@@ -74,7 +74,7 @@ def normalised(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
                 "Pass `[1.0]` for none but a gain of 1."
             )
     leading = a[..., :1]
-    if holds_zero(leading):
+    if is_seen(leading == 0):
         raise ValueError(
             "`a[..., 0]` is 0: the filter would have to know inputs that are yet to come. Expected "
             "coefficients in powers of 1/z, whose first is not 0; leave out zeros before it."
@@ -106,32 +106,39 @@ def check_sections(sos: Tensor, *, unit: bool) -> None:
             f"`sos` has shape {show(sos.shape)}: expected (*batch, sections, 6), the coefficients "
             "b₀, b₁, b₂, 1, a₁, a₂ of each section."
         )
-    if unit and holds_zero((sos[..., 3] == 1).to(sos.dtype)):
+    if unit and is_seen(sos[..., 3] != 1):
         raise ValueError(
             "`sos[..., 3]` is not 1 everywhere: expected sections that are divided by their a₀. "
             "Pass `sos / sos[..., 3:4]`."
         )
 
 
-def check_delays(zi: Tensor, wanted: list[int], fixed: set[int]) -> None:
-    """See that delays are of the wanted shape, or 1 on any axis that is not fixed."""
-    fits = zi.ndim == len(wanted) and all(
-        size == whole or (size == 1 and axis not in fixed)
-        for axis, (size, whole) in enumerate(zip(zi.shape, wanted, strict=True))
-    )
-    if not fits:
+def check_delays(
+    zi: Tensor, batch: Sequence[int], order: int, axis: int, least: int, sections: int | None = None
+) -> None:
+    """See that delays have the shape of the outputs, but with `order` on the axis of time.
+
+    Args:
+        zi ([sections,] ...): the delays. Of other axes than that of time, those that filters alone
+            have may be missing, and any may be 1.
+        batch: the batch axes of filters and sequences together.
+        order: how many delays a filter has.
+        axis: the axis of time, counted from the end.
+        least: how many axes the sequences have.
+        sections: how many sections come first. None: there is no such axis.
+    """
+    wanted = [*batch]
+    wanted.insert(len(wanted) + 1 + axis, order)
+    given, first = list(zi.shape), [] if sections is None else [sections]
+    fits = given[: len(first)] == first
+    given = given[len(first) :]
+    fits = fits and least <= len(given) <= len(wanted) and given[axis] == order
+    if not fits or any(
+        size not in (1, whole)
+        for size, whole in zip(given, wanted[len(wanted) - len(given) :], strict=True)
+    ):
         raise ValueError(
-            f"`zi` has shape {show(zi.shape)}: expected {show(wanted)}, or 1 on the axes that are "
-            f"not {' and '.join(map(str, sorted(fixed)))}. A steady start is that of `lfilter_zi` "
-            "or `sosfilt_zi`, reshaped so."
+            f"`zi` has shape {show(zi.shape)}: expected {show(first + wanted)}, or 1 on axes other "
+            f"than {axis}{' and 0' if first else ''}. A steady start is that of `lfilter_zi` or "
+            "`sosfilt_zi`, reshaped so."
         )
-
-
-def holds_zero(tensor: Tensor) -> bool:
-    """Whether there is a zero, if that can be seen."""
-    if torch.compiler.is_compiling() or tensor.is_meta:
-        return False
-    try:
-        return bool((tensor == 0).any())
-    except RuntimeError:  # inside vmap no value can be looked at
-        return False

@@ -4,11 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec._checks import show
+from linrec._checks import is_seen, show
 from linrec.signal.arguments import (
     Numbers,
     check_sections,
-    holds_zero,
     normalised,
     of_one_length,
     taken,
@@ -44,11 +43,11 @@ def lfilter_zi(b: Numbers, a: Numbers) -> Tensor:
         Gustafsson 1996, Determining the initial states in forward-backward filtering.
     """
     top, bottom = taken(b=b, a=a)
-    while bottom.ndim == 1 and len(bottom) > 1 and holds_zero(bottom[:1]):
+    while bottom.ndim == 1 and len(bottom) > 1 and is_seen(bottom[0] == 0):
         bottom = bottom[1:]
     top, bottom = of_one_length(*normalised(top, bottom))
     total = bottom.sum(-1, keepdim=True)
-    if holds_zero(total):
+    if is_seen(total == 0):
         raise ValueError(
             "The filter has a pole at 1: its response to a constant grows, and no delays hold it. "
             "Expected coefficients `a` whose sum is not 0; to start from rest pass zeros."

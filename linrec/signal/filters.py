@@ -97,9 +97,9 @@ def lfilter(
     check_signal(inputs, axis)
     axis -= inputs.ndim if axis >= 0 else 0  # from the end: filters may have axes of their own
     if delays is not None:
-        wanted = list(inputs.shape)
-        wanted[axis] = max(top.shape[-1], bottom.shape[-1]) - 1
-        check_delays(delays, wanted, {inputs.ndim + axis})
+        batch = batch_of(inputs, axis, b=top, a=bottom)
+        order = max(top.shape[-1], bottom.shape[-1]) - 1
+        check_delays(delays, batch, order, axis, inputs.ndim)
         delays = delays.movedim(axis, -1)
     y, last = direct_form(top, bottom, inputs.movedim(axis, -1), delays, executor)
     y = y.movedim(-1, axis)
@@ -169,9 +169,8 @@ def sosfilt(
     axis -= inputs.ndim if axis >= 0 else 0  # from the end: filters may have axes of their own
     sections = coefficients.shape[-2]
     if delays is not None:
-        wanted = [sections, *inputs.shape]
-        wanted[axis] = 2
-        check_delays(delays, wanted, {0, 1 + inputs.ndim + axis})
+        batch = batch_of(inputs, axis, sos=coefficients[..., 0, :])
+        check_delays(delays, batch, 2, axis, inputs.ndim, sections)
         delays = delays.movedim(axis, -1)
     y, last = inputs.movedim(axis, -1), []
     for index in range(sections):
@@ -181,6 +180,12 @@ def sosfilt(
         last.append(after.movedim(-1, axis))
     y = y.movedim(-1, axis)
     return y if zi is None else (y, torch.stack(last))
+
+
+def batch_of(inputs: Tensor, axis: int, **filters: Tensor) -> torch.Size:
+    """Broadcast the batch axes of filters, `(*batch, coefficients)`, and of sequences."""
+    shapes = {name: vectors.shape[:-1] for name, vectors in filters.items()}
+    return broadcast(x=inputs.movedim(axis, -1).shape[:-1], **shapes)
 
 
 def direct_form(

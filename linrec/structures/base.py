@@ -132,6 +132,11 @@ class Structure(ABC):
         left, right = same_dtype(left, right)
         return torch.diag_embed(diagonal) + left @ right.mT
 
+    def form(self) -> tuple[object, ...]:
+        """Return what tells it from structures of the same tensors: its class and other fields."""
+        own = (value for name, value in vars(self).items() if name not in self.core_axes)
+        return type(self), *(value for value in own if not isinstance(value, Tensor))
+
     def leaves(self) -> dict[str, Tensor]:
         """List the tensors that it is made of, by the names of its fields."""
         return {name: getattr(self, name) for name in self.core_axes}

@@ -13,7 +13,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype, holds_tensor
+from linrec._checks import as_tensor, double_dtype, holds_tensor, is_seen
 from linrec.constraints import FixedSign, Interval
 from linrec.symbolic.matrices import as_expression
 from linrec.symbolic.torch_lowering import number
@@ -227,13 +227,8 @@ def checked_value(symbol: sympy.Symbol, value: object) -> Any:
     """
     value = as_number(symbol.name, value)
     tensor = in_double(symbol.name, value)
-    if torch.compiler.is_compiling() or tensor.is_meta:
-        return value
-    try:
-        wrong = contradictions(symbol, tensor.detach())
-        if not bool(wrong.any()):
-            return value
-    except RuntimeError:
+    wrong = contradictions(symbol, tensor.detach())
+    if not is_seen(wrong):
         return value
     first = tuple(wrong.nonzero()[0].tolist())
     entry = tensor[first].item()

@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import sympy
-import torch
 from torch import Tensor
 
 from linrec import systems
-from linrec.discretize import discretize, implicitness, known
+from linrec._checks import is_seen
+from linrec.discretize import discretize, implicitness
 from linrec.symbolic import realization as forms
 from linrec.symbolic.binding import (
     Bindable,
@@ -272,7 +272,7 @@ class Discretized(Bindable):
         one, angle = Matrix([[1]]), Matrix([[self.step.angle]])
         program = numerical((angle, one, one, Matrix([[0]])), self.parameters)
         result = program.evaluate(values)[0].to_dense()[..., 0, 0]
-        if known(~((result >= 0) & (result < math.pi))):
+        if is_seen(~((result >= 0) & (result < math.pi))):
             raise ValueError(
                 f"`prewarp_frequency` times `dt` is {self.step.angle}, with a value outside of 0 "
                 "to π: expected an angular frequency from 0 to less than π/dt."
@@ -286,15 +286,11 @@ class Discretized(Bindable):
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Refuse a step that is not positive, where its symbol did not say that it is."""
-        if self.step.dt.is_positive or torch.compiler.is_compiling():
+        if self.step.dt.is_positive:
             return
         (dt,) = self.length([in_double(name, value) for name, value in values.items()])
-        try:
-            smallest = float(dt.real.min()) if dt.numel() else 1.0
-        except RuntimeError:  # inside vmap no value can be looked at
-            return
-        if not smallest > 0:
-            raise ValueError(f"`dt` is {smallest}: expected a positive step.")
+        if is_seen(~(dt.real > 0)):
+            raise ValueError(f"`dt` is {float(dt.real.min())}: expected a positive step.")
 
     @property
     def exponential(self) -> bool:

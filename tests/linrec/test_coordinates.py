@@ -61,7 +61,7 @@ def test_a_basis_that_is_none_is_refused(basis, words):
 
 def test_a_varying_recurrence_is_refused():
     varying = linrec.LinearRecurrence(linrec.Varying(torch.rand(5, 2, 2)))
-    with pytest.raises(ValueError, match="varies"):
+    with pytest.raises(ValueError, match="time-varying"):
         linrec.similarity_transform(varying, torch.eye(2))
 
 
@@ -148,3 +148,44 @@ def test_gradients_pass_through_a_change_of_coordinates():
         return linrec.run(moved, torch.ones(8, 1).double(), executor=linrec.Recurrent()).outputs
 
     torch.autograd.gradcheck(outputs, (A,))
+
+
+def test_a_varying_recurrence_is_not_transformed_as_a_batch():
+    coordinates = linrec.contracting_coordinates(linrec.LinearRecurrence(torch.eye(2) * 0.5), 9)
+    varying = linrec.LinearRecurrence(torch.rand(5, 2, 2), time_varying=True)
+    with pytest.raises(ValueError, match="time-varying"):
+        coordinates.transform(varying)
+    with pytest.raises(ValueError, match="2 states and the system has 3"):
+        coordinates.transform(linrec.LinearRecurrence(torch.eye(3)))
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_states_of_copies_are_converted_copy_by_copy(dtype, batch):
+    generator = torch.Generator().manual_seed(1)
+    A = torch.randn(*batch, 2, 2, generator=generator, dtype=torch.float64) * 0.4
+    recurrence = linrec.LinearRecurrence(A.to(dtype), copies=4)
+    coordinates = linrec.contracting_coordinates(recurrence, 50)
+    states = torch.randn(*batch, 8, generator=generator, dtype=dtype)
+    entered = coordinates.enter(states)
+    one_by_one = [coordinates.enter(each) for each in states.split(2, -1)]
+    assert entered.dtype == dtype
+    # The sums are those of two products, in double precision, rounded last.
+    torch.testing.assert_close(entered, torch.cat(one_by_one, -1), rtol=2**-23, atol=0)
+    back = coordinates.leave(entered)
+    # Two roundings of ‖T‖‖T⁻¹‖ times the state, and those of two products of two terms.
+    condition = float(torch.linalg.cond(coordinates.basis.to_dense(), 2).max())
+    assert (back - states).abs().max() <= 4 * condition * 2**-24 * states.abs().max()
+    with pytest.raises(ValueError, match="multiple of 2"):
+        coordinates.enter(states[..., :7])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(bad):
+    recurrence = linrec.LinearRecurrence([[0.5, bad], [0.0, 0.5]], [[1.0], [1.0]], [[1.0, 0.0]])
+    for verb in (
+        lambda: linrec.contracting_coordinates(recurrence, 9),
+        lambda: linrec.balanced_realization(recurrence),
+    ):
+        with pytest.raises(ValueError, match="`A` holds NaN or an infinity"):
+            verb()

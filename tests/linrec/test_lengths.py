@@ -6,6 +6,7 @@
 
 import pytest
 import torch
+from scipy import signal
 from torch import Tensor
 
 import linrec
@@ -139,3 +140,18 @@ def test_bad_lengths_are_refused() -> None:
         linrec.run(recurrence, inputs, lengths=torch.tensor([1.0, 2.0]))
     with pytest.raises(ValueError, match=r"lengths \(3,\)"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("executor", ["scan", "chunked", "toeplitz", "fft", "auto"])
+@pytest.mark.parametrize("verb", [linrec.run, linrec.final])
+def test_no_step_leaves_the_state_to_the_last_bit_in_any_coordinates(verb, executor: str) -> None:
+    """Powers of a Butterworth filter are taken in other coordinates, and states rounded twice."""
+    recurrence = linrec.LinearRecurrence(*signal.tf2ss(*signal.butter(6, 0.05)))
+    plan = EXECUTORS[executor].prepare(recurrence, 600)
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    inputs = torch.randn(3, 600, 1, generator=generator, dtype=torch.float64)
+    lengths = torch.tensor([0, 600, 0])
+    last = verb(recurrence, inputs, state, lengths=lengths, plan=plan).final_state
+    assert torch.equal(last[::2], state[::2])
+    assert not torch.equal(last[1], state[1])

@@ -55,6 +55,21 @@ def test_plans_that_do_not_fit_are_refused() -> None:
     )
 
 
+def test_a_plan_stands_for_no_system_of_the_same_tensors_in_another_meaning() -> None:
+    a, B = torch.tensor([0.5, -0.25, 0.125]), torch.eye(3)[:, :1]
+    inputs = torch.ones(5, 1)
+    plan = linrec.Toeplitz().prepare(linrec.LinearRecurrence(linrec.Companion(a), B), 5)
+    turned = linrec.LinearRecurrence(linrec.Companion(a, transposed=True), B)
+    with pytest.raises(ValueError, match="another kind of recurrence"):
+        linrec.run(turned, inputs, plan=plan)
+    gates = torch.rand(5, 3)
+    batch = linrec.LinearRecurrence(linrec.Diagonal(gates), B)
+    steps = linrec.LinearRecurrence(linrec.Diagonal(gates), B, time_varying=True)
+    plan = linrec.AssociativeScan().prepare(batch, 5)
+    with pytest.raises(ValueError, match="another kind of recurrence"):
+        linrec.run(steps, inputs, plan=plan)
+
+
 # Few numbers, many, many in rows that are no whole words of eight bytes, many apart in memory.
 @pytest.mark.parametrize(
     "numbers",

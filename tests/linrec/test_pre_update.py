@@ -182,3 +182,31 @@ def test_no_steps_no_state_and_half_precision() -> None:
         run_pre_update(A, B, C, D, torch.ones(3))
     with pytest.raises(ValueError, match="`B` has shape"):
         from_pre_update(A, [[1.0], [2.0]])
+
+
+@pytest.mark.parametrize("steps", [0, 1, STEPS])
+@pytest.mark.parametrize("axis", ["batch", "time", "time, beside one step of A"])
+def test_a_d_with_an_axis_of_its_own(axis: str, steps: int) -> None:
+    A, B, C = normal(2, 2) * 0.4, normal(2, 1), normal(3, 2)
+    inputs, state = normal(steps, 1), normal(2)
+    count = 4 if axis == "batch" else steps
+    D = normal(count, 3, 1)
+    given: Any = {"batch": A, "time": A, "time, beside one step of A": A[None]}[axis]
+    if axis == "time":
+        result = run_pre_update(linrec.Varying(A.expand(steps, 2, 2)), B, C, D, inputs, state)
+    elif axis == "batch":
+        result = run_pre_update(given, B, C, D, inputs, state)
+    else:
+        result = run_pre_update(linrec.Varying(given), B, C, D, inputs, state)
+    x, read = state, []
+    for k in range(steps):
+        read.append(C @ x)
+        x = A @ x + B @ inputs[k]
+    expected = torch.stack(read) if read else torch.zeros(0, 3, dtype=A.dtype)
+    through = (D.unsqueeze(1) if axis == "batch" else D) @ inputs.unsqueeze(-1)
+    expected = expected + through.squeeze(-1)
+    system = linrec.LinearRecurrence(A, B, C)
+    y_allowed, x_allowed = allowed(system, inputs, state) if steps else (0.0, 0.0)
+    y_allowed = y_allowed + 4 * EPS * through.squeeze(-1).abs()
+    assert_within(result.outputs, expected, y_allowed)
+    assert_within(result.final_state, x.expand(*expected.shape[:-2], 2), x_allowed)

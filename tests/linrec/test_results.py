@@ -145,3 +145,28 @@ def test_outputs_may_be_written_into_in_training(executor: linrec.Executor, trai
                     loss = (written**2).sum() + (end**3).sum()
                     gradients.append(torch.autograd.grad(loss, over))
                 torch.testing.assert_close(*gradients, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("around", ["A", "AD", "ABCD"])
+@pytest.mark.parametrize("name", VARYING)
+@pytest.mark.parametrize("executor", ["recurrent", "scan", "chunked", "auto"])
+def test_outputs_of_varying_systems_may_be_written_into_in_training(
+    executor: str, name: str, around: str
+) -> None:
+    """The gradient through what is written in place of outputs is that of the same sum."""
+    recurrence = SYSTEMS[around](VARYING[name](6))
+    run = EXECUTORS[executor]
+    if run.why_not(recurrence, 6) is not None:
+        pytest.skip("it cannot run this recurrence")
+    gradients = []
+    for write in (lambda y: y.mul_(2.0).add_(1.0), lambda y: y * 2.0 + 1.0):
+        leaves = {name: leaf.clone().requires_grad_() for name, leaf in recurrence.leaves().items()}
+        inputs, state = data(recurrence, 6, 2)
+        inputs, state = inputs.requires_grad_(), state.requires_grad_()
+        result = linrec.run(recurrence.with_leaves(leaves), inputs, state, executor=run)
+        loss = write(result.outputs).abs().square().sum() + result.final_state.abs().square().sum()
+        wanted = [*leaves.values(), inputs, state]
+        gradients.append(torch.autograd.grad(loss, wanted, allow_unused=True))
+    for mine, expected in zip(*gradients, strict=True):
+        assert (mine is None) == (expected is None)
+        assert mine is None or torch.equal(mine, expected)

@@ -293,3 +293,34 @@ def test_refuses_in_words(call: Any, message: str) -> None:
 def test_refuses_what_are_no_numbers() -> None:
     with pytest.raises(TypeError, match="`b` is of type str"):
         lfilter("low", [1.0], torch.ones(3))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])  # of two
+def test_delays_of_a_bank_of_filters_go_on_from_where_they_were(axis: int) -> None:
+    """Filters have batch axes of their own: what comes back as `zf` is taken as `zi`."""
+    b, a = random(4, 1, 3, seed=1), random(4, 1, 3, seed=2) * 0.2
+    a[..., 0] = 1.0
+    x = torch.from_numpy(random(5, 20, seed=3))
+    x = x if axis else x.mT
+    time = -1 if axis else -2
+    start = torch.zeros(1, 2).double()
+    whole, end = lfilter(b, a, x, axis, zi=start if axis else start.mT)
+    first, state = lfilter(b, a, x.narrow(axis, 0, 7), axis, zi=torch.zeros_like(end))
+    second, last = lfilter(b, a, x.narrow(axis, 7, 13), axis, zi=state)
+    assert whole.shape == (4, *x.shape) and last.shape == end.shape
+    for index in range(4):
+        expected, theirs = signal.lfilter(
+            b[index, 0], a[index, 0], x.numpy(), time, np.zeros_like(end[0].numpy())
+        )
+        y_allowed, z_allowed = allowed(b[index, 0], a[index, 0], x.movedim(time, -1).numpy(), None)
+        got = torch.cat([first, second], time)[index].movedim(time, -1)
+        assert_within(got, np.moveaxis(expected, time, -1), y_allowed)
+        assert_within(last[index].movedim(time, -1), np.moveaxis(theirs, time, -1), z_allowed)
+    sections = np.concatenate([b, a], -1)[:, :, None, :]
+    _, state = sosfilt(sections, x, axis, torch.zeros(1, *end.shape[1:]).double())
+    assert state.shape == (1, *end.shape)
+    _, again = sosfilt(sections, x, axis, state)
+    assert again.shape == state.shape
+    for wrong in (state[:, :, None], state[0, 0, 0], state[:0]):
+        with pytest.raises(ValueError, match="`zi` has shape"):
+            sosfilt(sections, x, axis, wrong)

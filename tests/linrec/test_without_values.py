@@ -96,3 +96,24 @@ def test_layers_on_the_meta_device() -> None:
             assert outputs.is_meta and outputs.shape[:2] == (2, 9)
         assert layer.step(inputs[:, 0]).outputs.is_meta
         assert repr(layer)
+
+
+def test_what_looks_at_values_goes_without_on_the_meta_device() -> None:
+    recurrence = linrec.LinearRecurrence([[0.9]], [[0.1]])
+    explained = linrec.explain(recurrence.to("meta"), 1000)
+    assert explained.warning is None
+    lag = linrec.StateSpace([[-1.0]], [[1.0]], [[1.0]], [[0.0]]).to("meta")
+    for method in ("zoh", "foh", "bilinear", "impulse"):
+        assert linrec.discretize(lag, 0.1, method).A.to_dense().is_meta
+
+
+def test_impulse_invariance_inside_vmap() -> None:
+    """Whether there is a D cannot be seen there."""
+    D = torch.zeros(3, 1, 1)
+
+    def kernel(D: torch.Tensor) -> torch.Tensor:
+        lag = linrec.StateSpace([[-1.0]], [[1.0]], [[1.0]], D)
+        return linrec.impulse_response(linrec.discretize(lag, 0.1, "impulse"), 4)
+
+    alone = kernel(D[0])
+    assert torch.equal(torch.func.vmap(kernel)(D), alone.expand(3, *alone.shape))
