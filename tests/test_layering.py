@@ -33,7 +33,9 @@ LAYERS = {
            < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
-           nn.plans < nn.recurrence nn.layer < nn.recurrent < nn.ema nn.lru nn.min_rnn < nn
+           nn.plans nn.layer nn.initial_steps < nn.recurrence nn.recurrent < nn.heads
+           < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
+           nn.selective_ssm nn.ssd < nn
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.enclosure < certificate.certify < certificate

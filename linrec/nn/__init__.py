@@ -1,7 +1,12 @@
 """Modules that own tensors, and build a fresh recurrence of them in every call."""
 
+from linrec.nn.delta_net import DeltaNet as DeltaNet
+from linrec.nn.delta_net import GatedDeltaNet as GatedDeltaNet
 from linrec.nn.ema import EMA as EMA
 from linrec.nn.layer import Layer as Layer
+from linrec.nn.linear_attention import GatedLinearAttention as GatedLinearAttention
+from linrec.nn.linear_attention import Retention as Retention
+from linrec.nn.linoss import LinOSS as LinOSS
 from linrec.nn.lru import LRU as LRU
 from linrec.nn.min_rnn import MinGRU as MinGRU
 from linrec.nn.min_rnn import MinLSTM as MinLSTM
@@ -9,3 +14,7 @@ from linrec.nn.min_rnn import positive_map as positive_map
 from linrec.nn.plans import PlanKeeper as PlanKeeper
 from linrec.nn.recurrence import Recurrence as Recurrence
 from linrec.nn.recurrent import RecurrentLayer as RecurrentLayer
+from linrec.nn.s4d import S4D as S4D
+from linrec.nn.s5 import S5 as S5
+from linrec.nn.selective_ssm import SelectiveSSM as SelectiveSSM
+from linrec.nn.ssd import SSD as SSD

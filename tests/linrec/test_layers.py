@@ -44,7 +44,7 @@ def values_and_gradients(outputs: Outputs, own: Mapping[str, Tensor], inputs: Te
 def test_values_and_gradients_are_those_of_the_papers_equations(name: str, steps: int) -> None:
     """What is allowed is how far rounded parameters and inputs move each number."""
     layer, loop = layer_of(name).double(), LAYERS[name][1]
-    own, inputs = dict(layer.named_parameters()), torch.randn(2, steps, 3, dtype=torch.float64)
+    own, inputs = dict(layer.named_parameters()), torch.randn(2, steps, layer.input_size).double()
 
     def mine(own: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         return functional_call(layer, dict(own), (inputs,)).outputs

@@ -1,0 +1,141 @@
+"""Linear attention that overwrites: the delta rule."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu, softplus
+
+from linrec.executors import Executor
+from linrec.nn.heads import HeadReadOut, attention, head_size
+from linrec.nn.initial_steps import inverse_softplus, log_uniform
+from linrec.nn.recurrent import RecurrentLayer, split_heads, widened
+from linrec.planner import Auto
+from linrec.structures import DiagonalPlusLowRank
+from linrec.systems import LinearRecurrence
+
+
+class DeltaNet(RecurrentLayer):
+    """The delta rule: what was kept under a key is replaced, by a share, by the new value.
+
+        S_t = S_{t-1} + β_t k_t (v_t - S_{t-1}ᵀ k_t)ᵀ        o_t = S_tᵀ q_t / √keys   for each head
+            = (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ      y_t = W_o RMSNorm(o_t)
+        v = silu(W_v x),  k, q = silu(W x) / |silu(W x)|,    β_t = σ(W_β x_t)
+
+    Weights begin as those of `torch.nn.Linear`. The authors have a short convolution before each
+    silu, which is not here.
+
+    Args:
+        width: numbers a step takes and gives.
+        heads: matrices.
+        key_width: numbers of q and of k, of all heads together. None: the width.
+        executor: how the recurrence is run.
+
+    Raises:
+        ValueError: widths that cannot be divided among the heads.
+
+    Example:
+        >>> import torch, linrec
+        >>> layer = linrec.nn.DeltaNet(width=8, heads=2)
+        >>> layer(torch.randn(2, 7, 8)).outputs.shape, layer.state_size
+        (torch.Size([2, 7, 8]), 32)
+
+    References:
+        Schlag, Irie and Schmidhuber 2021, Linear Transformers Are Secretly Fast Weight Programmers.
+        Yang, Wang, Zhang, Shen and Kim 2024, Parallelizing Linear Transformers with the Delta Rule
+        over Sequence Length, section 2.2 and eq. 11.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 4,
+        *,
+        key_width: int | None = None,
+        executor: Executor = Auto(),
+    ) -> None:
+        values = head_size("width", width, heads)
+        key_width = width if key_width is None else key_width
+        keys = head_size("key_width", key_width, heads)
+        super().__init__(width, width, heads * keys * values, executor)
+        self.heads = heads
+        self.sizes = [key_width, key_width, width]
+        self.projection = nn.Linear(width, sum(self.sizes), bias=False)  # q, k, v
+        self.beta = nn.Linear(width, heads, bias=False)
+        self.out = HeadReadOut(width, width, nn.RMSNorm(values, eps=1e-5), gate=False)
+
+    def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        return self.delta_rule(inputs, None)
+
+    def delta_rule(self, inputs: Tensor, alpha: Tensor | None) -> tuple[LinearRecurrence, Tensor]:
+        """Make the recurrence, S decayed by `alpha (*batch, heads, time, 1)` first."""
+        parts = silu(widened(self.projection(inputs))).split(self.sizes, -1)
+        q, k, v = (split_heads(part, self.heads) for part in parts)
+        q, k = normalised(q), normalised(k)
+        beta = split_heads(torch.sigmoid(widened(self.beta(inputs))), self.heads)
+        alpha = torch.ones_like(beta) if alpha is None else alpha
+        A = DiagonalPlusLowRank(
+            alpha.expand_as(k), (-alpha * beta * k).unsqueeze(-1), k.unsqueeze(-1)
+        )
+        return attention(A, beta * k, q / q.shape[-1] ** 0.5, v)
+
+    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
+        """Normalise and mix; as `RecurrentLayer.read_out`."""
+        return self.out(read, self.heads, inputs)
+
+
+class GatedDeltaNet(DeltaNet):
+    """The gated delta rule: the whole memory decays before it is corrected.
+
+        S_t = α_t (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ        o_t = S_tᵀ q_t / √keys
+        α_t = exp(-a softplus(W_α x_t + b))        y_t = W_o (RMSNorm(o_t) ⊙ silu(W_g x_t))
+
+    q, k, v and β are as of `DeltaNet`; a, α and b as of `SSD`, one for each head.
+
+    Args:
+        width: numbers a step takes and gives.
+        heads: matrices.
+        key_width: numbers of q and of k, of all heads together. None: the width.
+        dt_min: the least softplus(b) at first.
+        dt_max: the largest softplus(b) at first.
+        executor: how the recurrence is run.
+
+    Raises:
+        ValueError: widths that cannot be divided among the heads.
+
+    Example:
+        >>> import torch, linrec
+        >>> layer = linrec.nn.GatedDeltaNet(width=8, heads=2)
+        >>> layer(torch.randn(2, 7, 8)).outputs.shape, layer.state_size
+        (torch.Size([2, 7, 8]), 32)
+
+    References:
+        Yang, Kautz and Hatamizadeh 2025, Gated Delta Networks: Improving Mamba2 with Delta Rule,
+        eq. 10 and section 3.4.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 4,
+        *,
+        key_width: int | None = None,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        executor: Executor = Auto(),
+    ) -> None:
+        super().__init__(width, heads, key_width=key_width, executor=executor)
+        self.alpha = nn.Linear(width, heads, bias=False)
+        self.dt_bias = nn.Parameter(inverse_softplus(log_uniform((heads,), dt_min, dt_max)))
+        self.log_decay = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
+        self.out = HeadReadOut(width, width, self.out.norm, gate=True)
+
+    def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        dt = softplus(widened(self.alpha(inputs)) + self.dt_bias)
+        alpha = torch.exp(-dt * widened(self.log_decay).exp())
+        return self.delta_rule(inputs, split_heads(alpha, self.heads))
+
+
+def normalised(tensor: Tensor) -> Tensor:
+    """Scale vectors to length 1; those shorter than 0.001 stay short, and gradients finite."""
+    return tensor * torch.rsqrt(tensor.square().sum(-1, keepdim=True) + 1e-6)

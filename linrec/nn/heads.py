@@ -1,0 +1,71 @@
+"""What layers with several heads, each a matrix as its state, have in common."""
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from linrec.nn.recurrent import whole
+from linrec.structures import Diagonal, Structure
+from linrec.systems import LinearRecurrence
+
+
+class HeadReadOut(nn.Module):
+    """What is made of the outputs of the heads: each is normalised, and they are mixed.
+
+        y = W_o (norm(o) ⊙ silu(W_g x))        norm: each head by itself
+
+    Args:
+        width: numbers that a step takes and gives.
+        values: numbers that the heads have together.
+        norm: of one head.
+        gate: whether there is a W_g.
+    """
+
+    def __init__(self, width: int, values: int, norm: nn.Module, *, gate: bool) -> None:
+        super().__init__()
+        self.norm = norm
+        self.gate = nn.Linear(width, values, bias=False) if gate else None
+        self.projection = nn.Linear(values, width, bias=False)
+
+    def forward(self, read: Tensor, heads: int, inputs: Tensor) -> Tensor:
+        """Mix `read (..., values)`, of inputs of the same steps."""
+        outputs = self.norm(read.unflatten(-1, (heads, -1))).flatten(-2)
+        if self.gate is not None:
+            outputs = outputs * silu(self.gate(inputs))
+        return self.projection(outputs)
+
+
+def attention(
+    gates: Tensor | Structure, keys: Tensor, queries: Tensor, values: Tensor
+) -> tuple[LinearRecurrence, Tensor]:
+    """Make the recurrence of a matrix, whose columns are copies of one system.
+
+        S_t = A_t S_{t-1} + k_t v_tᵀ        o_t = S_tᵀ q_t
+
+    Args:
+        gates (*batch, heads, time, keys): the diagonal of A, one number for all keys if there is
+            but one; or A.
+        keys (*batch, heads, time, keys): k.
+        queries (*batch, heads, time, keys): q.
+        values (*batch, heads, time, values): v.
+
+    Returns:
+        The recurrence, and v.
+    """
+    if isinstance(gates, Tensor):
+        # (Expanded, it is known to be one number by its stride.)
+        gates = Diagonal(gates.expand(*gates.shape[:-1], keys.shape[-1]))
+    memory = LinearRecurrence(
+        gates,
+        keys.unsqueeze(-1),
+        queries.unsqueeze(-2),
+        time_varying=True,
+        copies=values.shape[-1],
+    )
+    return memory, values
+
+
+def head_size(name: str, size: int, heads: int) -> int:
+    """Divide a size among heads."""
+    if whole(name, size) % whole("heads", heads):
+        raise ValueError(f"`{name}` is {size} and `heads` {heads}: expected heads of equal sizes.")
+    return size // heads

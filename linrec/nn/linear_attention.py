@@ -1,0 +1,170 @@
+"""Linear attention that forgets: at rates that inputs set, or at fixed ones."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from linrec.executors import Executor
+from linrec.nn.heads import HeadReadOut, attention, head_size
+from linrec.nn.recurrent import RecurrentLayer, split_heads, widened
+from linrec.planner import Auto
+from linrec.systems import LinearRecurrence
+
+GAIN = 2**-2.5  # of the projections, in the code of the authors of both
+
+
+class GatedLinearAttention(RecurrentLayer):
+    """Gated linear attention: each key forgets at a rate that the input sets.
+
+        S_t = diag(α_t) S_{t-1} + k_t v_tᵀ        o_t = S_tᵀ q_t / √keys        for each head
+        α_t = σ(W_α₂ W_α₁ x_t + b)^(1/τ)          y_t = W_o (LayerNorm(o_t) ⊙ silu(W_g x_t))
+
+    q, k and v are W x_t, of half the width for q and k. At first the weights are Glorot uniform of
+    gain 2^-2.5 (W_o: 1).
+
+    Args:
+        width: numbers a step takes and gives.
+        heads: matrices.
+        key_width: numbers of q and of k, of all heads together. None: half the width.
+        rank: of W_α₂ W_α₁.
+        temperature: τ; the larger, the longer the memory.
+        executor: how the recurrence is run.
+
+    Raises:
+        ValueError: widths that cannot be divided among the heads.
+
+    Example:
+        >>> import torch, linrec
+        >>> layer = linrec.nn.GatedLinearAttention(width=8, heads=2)
+        >>> layer(torch.randn(2, 7, 8)).outputs.shape, layer.state_size
+        (torch.Size([2, 7, 8]), 16)
+
+    References:
+        Yang, Wang, Shen, Panda and Kim 2024, Gated Linear Attention Transformers with
+        Hardware-Efficient Training, eq. 3 and section 4.4.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 4,
+        *,
+        key_width: int | None = None,
+        rank: int = 16,
+        temperature: float = 16.0,
+        executor: Executor = Auto(),
+    ) -> None:
+        values = head_size("width", width, heads)
+        key_width = width // 2 if key_width is None else key_width
+        keys = head_size("key_width", key_width, heads)
+        super().__init__(width, width, heads * keys * values, executor)
+        self.heads, self.temperature = heads, temperature
+        self.sizes = [key_width, key_width, width]
+        self.projection = nn.Linear(width, sum(self.sizes), bias=False)  # q, k, v
+        self.forget = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, key_width))
+        self.out = HeadReadOut(width, width, nn.LayerNorm(values), gate=True)
+        initialise(self.projection, self.sizes)
+        for module in (*self.forget, self.out.gate):
+            initialise(module)
+        initialise(self.out.projection, gain=1.0)
+
+    def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        parts = self.projection(inputs).split(self.sizes, -1)
+        q, k, v = (split_heads(part, self.heads) for part in parts)
+        log_gates = logsigmoid(widened(self.forget(inputs))) / self.temperature
+        return attention(split_heads(log_gates.exp(), self.heads), k, q / q.shape[-1] ** 0.5, v)
+
+    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
+        """Normalise, gate and mix; as `RecurrentLayer.read_out`."""
+        return self.out(read, self.heads, inputs)
+
+
+class Retention(RecurrentLayer):
+    """Multi-scale retention: each head forgets at a rate of its own, and keys turn as they age.
+
+        S_t = γ e^(-iθ) S_{t-1} + k_t v_tᵀ        o_t = Re(S_tᵀ q̄_t) / √keys      for each head
+        γ = 1 - 2^(-5-head)                       y_t = W_o (norm(o_t) ⊙ silu(W_g x_t))
+
+    The complex numbers of q and k are pairs of the real ones that are turned by e^(iθt) in the
+    paper, where S does not turn: the product of both is the same, and here no position is needed.
+    θ goes from 1 to 10⁻⁴ over the pairs; norm is LayerNorm without weights. At first the weights
+    are Glorot uniform of gain 2^-2.5 (W_o: 1/2).
+
+    Args:
+        width: numbers a step takes and gives, and of q and of k of all heads together.
+        heads: matrices.
+        value_width: numbers of v, of all heads together. None: twice the width.
+        executor: how the recurrence is run.
+
+    Raises:
+        ValueError: widths that cannot be divided among the heads, or into pairs.
+
+    Example:
+        >>> import torch, linrec
+        >>> layer = linrec.nn.Retention(width=8, heads=2)
+        >>> layer(torch.randn(2, 7, 8)).outputs.shape, layer.state_size
+        (torch.Size([2, 7, 8]), 64)
+
+    References:
+        Sun, Dong, Huang, Ma, Xia, Xue, Wang and Wei 2023, Retentive Network: A Successor to
+        Transformer for Large Language Models, eqs 5, 6 and 8.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 4,
+        *,
+        value_width: int | None = None,
+        executor: Executor = Auto(),
+    ) -> None:
+        keys = head_size("width", width, heads)
+        if keys % 2:
+            raise ValueError(
+                f"`width` is {width} and `heads` {heads}: expected an even number for each head."
+            )
+        value_width = 2 * width if value_width is None else value_width
+        values = head_size("value_width", value_width, heads)
+        super().__init__(width, width, heads * keys * values, executor)
+        self.heads = heads
+        self.sizes = [width, width, value_width]
+        self.projection = nn.Linear(width, sum(self.sizes), bias=False)  # q, k, v
+        norm = nn.LayerNorm(values, elementwise_affine=False)
+        self.out = HeadReadOut(width, value_width, norm, gate=True)
+        self.pairs = keys // 2
+        initialise(self.projection, self.sizes)
+        initialise(self.out.gate)
+        initialise(self.out.projection, gain=0.5)
+
+    def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        parts = self.projection(inputs).split(self.sizes, -1)
+        q, k, v = (split_heads(part, self.heads) for part in parts)
+        like = widened(inputs.new_empty(0))
+        decay = 1 - 2.0 ** (-5 - torch.arange(self.heads, dtype=like.dtype, device=like.device))
+        places = torch.linspace(0, 1, self.pairs, dtype=like.dtype, device=like.device)
+        # (heads, 1, pairs): the same at all steps.
+        turned = torch.polar(decay[:, None, None], -(1e4**-places))
+        return attention(turned, pairs(k), pairs(q).conj() / k.shape[-1] ** 0.5, v)
+
+    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
+        """Normalise, gate and mix; as `RecurrentLayer.read_out`."""
+        return self.out(read, self.heads, inputs)
+
+
+def pairs(tensor: Tensor) -> Tensor:
+    """Read pairs of neighbours as complex numbers."""
+    even, odd = widened(tensor).unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.complex(even, odd)
+
+
+def initialise(
+    linear: nn.Module | None, sizes: list[int] | None = None, gain: float = GAIN
+) -> None:
+    """Draw Glorot uniform weights, for each part of the outputs by itself."""
+    assert isinstance(linear, nn.Linear)
+    for part in linear.weight.split(sizes or len(linear.weight)):
+        nn.init.xavier_uniform_(part, gain)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
