@@ -35,6 +35,7 @@ from linrec.run import final as final
 from linrec.run import run as run
 from linrec.run import step as step
 from linrec.scan import linear_scan as linear_scan
+from linrec.stream import Stream as Stream
 from linrec.structures import BlockDiagonal as BlockDiagonal
 from linrec.structures import Companion as Companion
 from linrec.structures import Dense as Dense

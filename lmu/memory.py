@@ -97,6 +97,10 @@ class LegendreMemory(nn.Module):
         memory = LinearRecurrence(discrete.A, discrete.B, copies=self.channels)
         return memory.to(self.log_theta.dtype)
 
+    def as_recurrence(self) -> LinearRecurrence:
+        """Return the recurrence that the memory is, and nothing else: `linrec.Stream` asks."""
+        return self.recurrence
+
     def forward(
         self,
         inputs: Tensor,

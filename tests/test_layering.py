@@ -39,6 +39,7 @@ LAYERS = {
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.enclosure < certificate.certify < certificate
+           stream.prepared < stream.held < stream.saved < stream.stream < stream
         8  testing.products testing.matrices testing.reference testing.source
            < testing.own_bounds testing.strategies testing.engineering < testing.long_bounds
            < testing.moved_bounds < testing.bounds

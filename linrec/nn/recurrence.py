@@ -82,6 +82,10 @@ class Recurrence(nn.Module):
         leaves = {name: getattr(self, name) for name in self.shape.leaves()}
         return self.plans.recurrence(self.shape, leaves)
 
+    def as_recurrence(self) -> LinearRecurrence:
+        """Return the recurrence that the module is, and nothing else: `linrec.Stream` asks."""
+        return self.recurrence
+
     def forward(
         self,
         inputs: Tensor,

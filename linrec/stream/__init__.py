@@ -1,0 +1,3 @@
+"""A system with its state: fed samples or blocks as they come, for many streams at once."""
+
+from linrec.stream.stream import Stream as Stream

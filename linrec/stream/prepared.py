@@ -1,0 +1,141 @@
+"""One step of a recurrence with everything looked up beforehand, and plans for blocks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linrec.executors import Executor, Plan, Result
+from linrec.planner import Auto
+from linrec.run import run_kept
+from linrec.systems import LinearRecurrence
+
+Advance = Callable[[Tensor, Tensor], Tensor]
+
+
+def advance_of(recurrence: LinearRecurrence) -> Advance:
+    """Make the function that computes A x + B u for `x (*batch, n)` and `u (*batch, m)`.
+
+    Small products cost as much to look up as to compute. A dense matrix adds B u while it
+    multiplies, and one input needs no product with B. What is returned is a new tensor.
+    """
+    A, B = recurrence.A, recurrence.B
+    leaves = list(A.leaves().values())
+    diagonal = A.as_diagonal()
+    if diagonal is not None:
+        return lambda x, u: torch.addcmul(recurrence.drive(u), diagonal, x)
+    dense = A.to_dense() if len(leaves) == 1 and leaves[0].ndim == 2 else None
+    if dense is None or dense is not leaves[0] or (B is not None and B.ndim > 2):
+        return lambda x, u: A.apply(x) + recurrence.drive(u)
+    transposed = dense.mT
+    column = B[:, 0].contiguous() if B is not None and B.shape[-1] == 1 else None
+
+    def advance(x: Tensor, u: Tensor) -> Tensor:
+        if x.ndim > 2:
+            return x @ transposed + recurrence.drive(u)
+        if B is None:
+            return torch.addmv(u, dense, x) if x.ndim == 1 else torch.addmm(u, x, transposed)
+        driven = column * u if column is not None else recurrence.drive(u)
+        return driven.addmv_(dense, x) if x.ndim == 1 else driven.addmm_(x, transposed)
+
+    return advance
+
+
+class PreparedStep:
+    """One step of a recurrence that does not change, of tensors that are known to fit.
+
+    Args:
+        recurrence: the system, in the dtype of its states.
+    """
+
+    def __init__(self, recurrence: LinearRecurrence) -> None:
+        self.copies = recurrence.copies
+        batched = self.copies > 1 and bool(recurrence.batch_shape)
+        self.system = recurrence.per_copy() if batched else recurrence
+        self.advance = advance_of(self.system)
+        self.reads = recurrence.C is not None or recurrence.D is not None
+
+    def __call__(self, sample: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute outputs `(*batch, p)` and the next state, which share no memory.
+
+        Args:
+            sample (*batch, m): u.
+            state (*batch, n): x; it is left as it is.
+        """
+        copies = self.copies
+        if copies > 1:
+            sample = sample.unflatten(-1, (copies, -1))
+            state = state.unflatten(-1, (copies, -1))
+        after = self.advance(state, sample)
+        outputs = self.system.read(after, sample) if self.reads else after.clone()
+        if copies > 1:
+            return outputs.flatten(-2), after.flatten(-2)
+        return outputs, after
+
+
+@dataclass(eq=False)
+class Kept:
+    """A plan, and what it was chosen for.
+
+    Attributes:
+        plan: the plan.
+        batch: the batch axes of the call.
+        again: whether it was chosen as one that is used again and again.
+    """
+
+    plan: Plan
+    batch: torch.Size
+    again: bool
+
+
+class BlockPlans:
+    """Runs blocks of a recurrence that does not change, and keeps the plans of the last lengths.
+
+    A length that is seen for the first time is run as what it takes to prepare it suggests; one
+    that comes again is prepared as if it came forever.
+
+    Args:
+        recurrence: the system, in the dtype of its states.
+        executor: how it is run.
+    """
+
+    capacity = 8
+
+    def __init__(self, recurrence: LinearRecurrence, executor: Executor) -> None:
+        self.recurrence, self.executor = recurrence, executor
+        self.kept: dict[int, Kept] = {}
+
+    def run(self, inputs: Tensor, state: Tensor, lengths: Tensor | None) -> Result:
+        """As `linrec.run`, for one step or more."""
+        plan = self.plan(inputs.shape[-2], inputs.shape[:-2])
+        return run_kept(self.recurrence, inputs, state, lengths, self.executor, plan, False)
+
+    def plan(self, length: int, batch: torch.Size) -> Plan:
+        """Find or make a plan, and let go of that of the length not used for longest."""
+        kept = self.kept.pop(length, None)
+        if kept is None or not kept.again or kept.batch != batch:
+            kept = self.chosen(length, batch, kept)
+        for oldest in list(self.kept)[: 1 - self.capacity]:
+            del self.kept[oldest]
+        self.kept[length] = kept
+        return kept.plan
+
+    def chosen(self, length: int, batch: torch.Size, before: Kept | None) -> Kept:
+        """Choose an executor; a plan that it has made already is taken."""
+        executor, again = self.executor, before is not None
+        if isinstance(executor, Auto):
+            executor = executor.select(self.recurrence, length, batch, prepared=again)
+        else:
+            again = True
+        if before is not None and before.plan.executor == executor:
+            return Kept(before.plan, batch, again)
+        reason = executor.why_not(self.recurrence, length)
+        if reason is not None:
+            raise ValueError(
+                f"{executor} cannot run this recurrence in blocks of {length}: {reason}. Make the "
+                "stream with `executor=linrec.Auto()`."
+            )
+        # Tensors made in inference mode could not be used outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            return Kept(executor.prepare(self.recurrence, length), batch, again)

@@ -1,0 +1,146 @@
+"""The state of a stream in a file of safetensors, with what it belongs to."""
+
+import hashlib
+import json
+import os
+import secrets
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linrec._checks import double_dtype
+from linrec.stream.held import Held
+
+VERSION = 1  # of the file's form
+FORM = "linrec.stream"
+
+
+def fingerprint(held: Held) -> dict[str, Any]:
+    """Say which system it is: its classes, the shapes and dtypes of its tensors, and a digest.
+
+    Two systems of one fingerprint have the same numbers, bit by bit, on whatever device.
+    """
+    digest = hashlib.sha256()
+    leaves = {name: leaf.detach().cpu().resolve_conj() for name, leaf in held.leaves().items()}
+    for name, leaf in leaves.items():
+        digest.update(name.encode())
+        digest.update(bytes_of(leaf))
+    shapes = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()}
+    return {
+        "classes": held.kinds(),
+        "states": held.state_size,
+        "shapes": shapes,
+        "digest": digest.hexdigest(),
+    }
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """Give the numbers of a tensor as they lie in memory."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def save(
+    path: str | PathLike[str], system: dict[str, Any], state: Tensor, streams: torch.Size
+) -> None:
+    """Write a state whole or not at all."""
+    serialize = safetensors().torch.save
+    stored = state.detach().cpu().resolve_conj()
+    stored = (torch.view_as_real(stored) if stored.is_complex() else stored).contiguous()
+    metadata = {
+        "form": FORM,
+        "version": str(VERSION),
+        "system": json.dumps(system),
+        "streams": json.dumps(list(streams)),
+        "dtype": str(state.dtype),
+        "state_sha256": hashlib.sha256(bytes_of(stored)).hexdigest(),
+    }
+    write(Path(path), serialize({"state": stored}, metadata))
+
+
+def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size, Tensor]:
+    """Read streams and state; refuse those of another system."""
+    deserialize = safetensors().torch.load
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        tensors = deserialize(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header.get("__metadata__", {})
+        if metadata.get("form") != FORM:
+            raise ValueError("it has no state of a stream")
+        version = int(metadata["version"])
+        if version <= VERSION:
+            found = json.loads(metadata["system"])
+            streams = torch.Size(json.loads(metadata["streams"]))
+            state = tensors["state"].clone()
+    except OSError:
+        raise
+    except Exception as error:  # what is damaged makes its reader fail in any way
+        raise ValueError(
+            f"`{path}` cannot be read ({type(error).__name__}: {error}): expected what "
+            "`Stream.save` wrote."
+        ) from None
+    if version > VERSION:
+        raise ValueError(
+            f"`{path}` has version {version}, and this linrec reads up to {VERSION}: expected an "
+            "older file. Install the linrec that wrote it, or a newer one."
+        )
+    difference = first_difference(found, system)
+    if difference is not None:
+        raise ValueError(
+            f"`{path}` belongs to another system: {difference}. Make the stream of the system that "
+            "it was saved by."
+        )
+    if hashlib.sha256(bytes_of(state)).hexdigest() != metadata.get("state_sha256"):
+        raise ValueError(
+            f"`{path}` is damaged: the checksum of its state is wrong. Take another copy of it."
+        )
+    dtype = metadata.get("dtype")
+    if state.ndim and dtype == str(double_dtype(torch.complex64)):
+        return streams, torch.view_as_complex(state)
+    return streams, torch.view_as_complex(state) if dtype == str(torch.complex64) else state
+
+
+def first_difference(found: object, system: dict[str, Any]) -> str | None:
+    """Say in what a fingerprint differs from that of a system; None if in nothing."""
+    if not isinstance(found, dict):
+        return "it says not which"
+    for key, told in (("classes", "it is of"), ("states", "it has"), ("shapes", "it has")):
+        if found.get(key) != system[key]:
+            theirs, ours = (json.dumps(each.get(key))[:200] for each in (found, system))
+            return f"{told} {key} {theirs}, and this one {ours}"
+    if found.get("digest") != system["digest"]:
+        return "its tensors have the same shapes and other numbers"
+    return None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file beside its place, and move it there."""
+    part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)
+        raise
+
+
+def safetensors() -> Any:
+    """Import safetensors, or say how it is installed."""
+    try:
+        import safetensors.torch
+
+        return safetensors
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "Files of streams need safetensors: type\n  pip install 'linrec[safetensors]'",
+            name="safetensors",
+        ) from None

@@ -1,0 +1,390 @@
+"""A recurrence or a module together with its state."""
+
+import operator
+import threading
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from linrec._checks import broadcast, check_tensor, show
+from linrec.executors import Executor
+from linrec.stream import saved
+from linrec.stream.held import HeldModule, check_samples, held
+from linrec.systems import LinearRecurrence
+
+Indices = int | slice | Sequence[int] | Tensor
+
+
+class Stream:
+    """A recurrence or a module with its state, fed samples or blocks as they come.
+
+        x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t
+
+    However the samples are cut into blocks, the outputs are those of one run over all of them, up
+    to rounding errors: those of each block are within its executor's bound, and those of the state
+    are carried on by A as any change of the state is.
+
+    The stream keeps a copy of the system, in evaluation mode and without gradients: what happens to
+    the module afterwards, training or another dtype, does not reach a stream that has begun. No
+    graph is recorded, whatever `torch.is_grad_enabled` says, and outputs never require gradients.
+    Nothing grows with time: what is kept is the system, one state, and the plans of the last eight
+    lengths of blocks. Outputs and states that were handed out share no memory with the stream.
+
+    Threads: every method takes the stream's lock, so that calls from several threads are done one
+    after the other, each whole. The order is that in which they get the lock. Streams of their own
+    run at the same time; so can two streams of one module.
+
+    Args:
+        system: a `LinearRecurrence`, or a module with `step(input, state)`, and with `forward` or
+            `run` for blocks: `linrec.nn.Recurrence`, the layers and networks of `lmu`, or your own
+            with `input_size`, `state_size` and one tensor as the state, zeros at the beginning.
+            Of a recurrence that varies in time, any matrices: those of a block come with it.
+        streams: how many streams there are, k, on the first axis of samples `(k, m)`; several axes
+            as a tuple. None: one stream, without an axis. They broadcast against the batch axes of
+            the recurrence.
+        executor: how blocks of a recurrence are run. None: by the module's executor, or `Auto`.
+
+    Raises:
+        TypeError: something else than a recurrence or such a module.
+        ValueError: numbers of streams that do not fit.
+
+    Example:
+        >>> import torch, linrec
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> stream = linrec.Stream(average)
+        >>> stream.push(torch.ones(3, 1)).flatten()  # a block of three
+        tensor([0.5000, 0.7500, 0.8750])
+        >>> stream.push(torch.ones(1))  # and one more
+        tensor([0.9375])
+    """
+
+    def __init__(
+        self,
+        system: LinearRecurrence | nn.Module,
+        *,
+        streams: int | Sequence[int] | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self._held = held(system, executor)
+        self._lock = threading.Lock()
+        self._streams = check_streams(streams, self._held.batch_shape)
+        self._take(self._zeros(self._streams))
+
+    def push(
+        self,
+        samples: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        matrices: LinearRecurrence | None = None,
+    ) -> Tensor:
+        """Feed every stream, and return its outputs.
+
+        Args:
+            samples (*streams, m) or (*streams, time, m): one sample of each stream, or a block of
+                any length, 0 included.
+            lengths (*streams): how many samples of a right-padded block are a stream's own; a
+                stream of 0 stays as it is. None: all.
+            matrices: of a recurrence that varies in time those of these steps, as a
+                `LinearRecurrence` of as many.
+
+        Returns:
+            The outputs, `(*streams, p)` or `(*streams, time, p)`, zero past the lengths.
+
+        Raises:
+            ValueError: samples of another shape or device, or lengths beside a single sample.
+            TypeError: samples of a dtype that the system is not run in, or missing matrices.
+
+        Example:
+            >>> import torch, linrec
+            >>> stream = linrec.Stream(linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]]), streams=2)
+            >>> stream.push(torch.ones(2, 3, 1), lengths=torch.tensor([3, 0])).squeeze()
+            tensor([[0.5000, 0.7500, 0.8750],
+                    [0.0000, 0.0000, 0.0000]])
+        """
+        with self._lock:
+            if (
+                self._step is not None
+                and type(samples) is Tensor
+                and samples.shape == self._sample_shape
+                and samples.dtype is self._dtype
+                and samples.device == self._device
+                and lengths is None
+                and matrices is None
+                and not samples.requires_grad
+                and not (self._casts and torch.is_autocast_enabled(self._device.type))
+            ):
+                outputs, self._state = self._step(samples, self._state)
+                return outputs
+            samples = check_samples(self._held, samples, self._streams)
+            if matrices is not None and not self._held.varying:
+                raise ValueError(
+                    "`matrices` are given, and the system of this stream does not vary in time: "
+                    "expected None. Make the stream of a recurrence with `time_varying=True`."
+                )
+            single = samples.ndim == len(self._streams) + 1
+            if single and lengths is not None:
+                raise ValueError(
+                    "`lengths` are given beside one sample of each stream: expected a block. Pass "
+                    "`samples.unsqueeze(-2)` to feed some of the streams."
+                )
+            with torch.no_grad():
+                if single:
+                    result = self._held.step(samples, self._state, matrices)
+                else:
+                    result = self._held.block(samples, self._state, lengths, matrices)
+            self._state = result.final_state.detach()
+            outputs = result.outputs.detach()
+            own = outputs.untyped_storage().data_ptr()
+            shared = own and own in (t.untyped_storage().data_ptr() for t in (samples, self._state))
+            return outputs.clone() if shared else outputs
+
+    @property
+    def streams(self) -> torch.Size:
+        """The axes of streams before a sample's own: `(k,)`, or `()` of one stream."""
+        return self._streams
+
+    @property
+    def state(self) -> Tensor:
+        """The state of every stream, `(*streams, n)`: a copy; what is assigned is copied, too."""
+        with self._lock:
+            return self._state.clone()
+
+    @state.setter
+    def state(self, state: Tensor) -> None:
+        with self._lock:
+            self._take(self._checked(state, self._state.shape))
+
+    def reset(self, indices: Indices | None = None) -> None:
+        """Put streams back to where they began, to a state of zeros.
+
+        Args:
+            indices: which, on the first axis: a number, numbers, a slice or a mask. None: all.
+
+        Raises:
+            ValueError: there is no such stream.
+        """
+        with self._lock:
+            if indices is None:
+                self._take(torch.zeros_like(self._state))
+                return
+            rows = self._rows(indices)
+            state = self._state.clone()
+            state[rows] = 0
+            self._take(state)
+
+    def join(self, streams: int = 1, *, state: Tensor | None = None) -> range:
+        """Let streams begin, behind those that there are.
+
+        Args:
+            streams: how many.
+            state (streams, *other axes, n): what they go on from, as `leave` returned it; says how
+                many there are itself. None: zeros.
+
+        Returns:
+            Their indices on the first axis.
+
+        Raises:
+            ValueError: a stream without an axis, or a state that does not fit.
+
+        Example:
+            >>> import linrec
+            >>> stream = linrec.Stream(linrec.LinearRecurrence(A=[[0.5]]), streams=3)
+            >>> stream.join(2), stream.streams
+            (range(3, 5), torch.Size([5]))
+        """
+        with self._lock:
+            self._check_axis()
+            if state is None:
+                count = check_count("streams", streams)
+                added = self._zeros(torch.Size((count, *self._streams[1:])))
+            else:
+                count = len(state) if isinstance(state, Tensor) and state.ndim else 0
+                added = self._checked(state, (count, *self._state.shape[1:]))
+            before = self._streams[0]
+            self._streams = torch.Size((before + count, *self._streams[1:]))
+            self._take(torch.cat([self._state, added]))
+            return range(before, before + count)
+
+    def leave(self, indices: Indices) -> Tensor:
+        """Let streams end; those behind them move up.
+
+        Args:
+            indices: which, on the first axis: a number, numbers, a slice or a mask.
+
+        Returns:
+            Their states, in the order asked for, `(len(indices), *other axes, n)`: with
+            `join(state=...)` they go on later.
+
+        Raises:
+            ValueError: there is no such stream, or one is named twice.
+
+        Example:
+            >>> import linrec
+            >>> stream = linrec.Stream(linrec.LinearRecurrence(A=[[0.5]]), streams=3)
+            >>> stream.leave([0, 2]).shape, stream.streams
+            (torch.Size([2, 1]), torch.Size([1]))
+        """
+        with self._lock:
+            rows = self._rows(indices)
+            gone = self._state[rows]
+            kept = torch.ones(self._streams[0], dtype=torch.bool, device=self._state.device)
+            kept[rows] = False
+            state = self._state[kept]
+            self._streams = torch.Size((len(state), *self._streams[1:]))
+            self._take(state)
+            return gone
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the states into a file, with what they belong to.
+
+        The file is one of safetensors: the states, and a fingerprint of the system (classes, shapes
+        and dtypes, a digest of its numbers). It is written beside its place and then moved there,
+        so that it is whole or not there at all. The system itself is not in it.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ModuleNotFoundError: safetensors is not installed.
+            OSError: it cannot be written.
+        """
+        with self._lock:
+            state, streams = self._state, self._streams
+        saved.save(path, saved.fingerprint(self._held), state, streams)
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Go on from states that `save` wrote, with as many streams as there were.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ModuleNotFoundError: safetensors is not installed.
+            FileNotFoundError: there is no such file.
+            ValueError: it is of another system, of a newer version, damaged, or something else.
+        """
+        streams, state = saved.load(path, saved.fingerprint(self._held))
+        with self._lock:
+            batch = broadcast(streams=streams, recurrence=self._held.batch_shape)
+            fits = state.shape == (*batch, self._held.state_size)
+            if len(streams) != len(self._streams) or not fits:
+                raise ValueError(
+                    f"`{path}` has streams {show(streams)}, and this stream {show(self._streams)}: "
+                    "expected as many axes. Make the stream with "
+                    f"`streams={tuple(streams) or None}`."
+                )
+            self._streams = streams
+            self._take(state.to(self._held.device))
+
+    def __repr__(self) -> str:
+        kind = self._held
+        system = kind.module if isinstance(kind, HeldModule) else kind.given
+        return (
+            f"Stream({type(system).__name__}, inputs={kind.input_size}, states={kind.state_size}, "
+            f"streams={tuple(self._streams)})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {"held": self._held, "streams": self._streams, "state": self._state.clone()}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        self._held, self._streams = kept["held"], kept["streams"]
+        self._lock = threading.Lock()
+        self._take(kept["state"])
+
+    def _take(self, state: Tensor) -> None:
+        """Go on from a state; what a sample has to look like is written down for `push`."""
+        kind = self._held
+        self._state = state
+        self._step = kind.fast_step()
+        self._sample_shape = torch.Size((*self._streams, kind.input_size))
+        self._dtype, self._device = kind.state_dtype, kind.device
+        self._casts = torch.amp.is_autocast_available(kind.device.type)
+
+    def _zeros(self, streams: torch.Size) -> Tensor:
+        kind = self._held
+        shape = (*torch.broadcast_shapes(streams, kind.batch_shape), kind.state_size)
+        return torch.zeros(shape, dtype=kind.state_dtype, device=kind.device)
+
+    def _checked(self, state: Tensor, shape: Sequence[int]) -> Tensor:
+        """See that a state fits, and copy it."""
+        state = check_tensor("state", state)
+        if tuple(state.shape) != tuple(shape):
+            raise ValueError(f"`state` has shape {show(state.shape)}: expected {show(shape)}.")
+        if torch.promote_types(state.dtype, self._state.dtype) != self._state.dtype:
+            raise TypeError(
+                f"`state` has dtype {state.dtype}: expected {self._state.dtype}, that of the "
+                f"stream. Pass `state.to({self._state.dtype})`."
+            )
+        return state.detach().to(self._state, copy=True)
+
+    def _check_axis(self) -> None:
+        """Refuse to change the number of streams where no axis is theirs alone."""
+        batch = self._held.batch_shape
+        if len(self._streams) <= len(batch):
+            more = f" before those of the recurrence, {show(batch)}" if batch else ""
+            raise ValueError(
+                f"The stream has streams {show(self._streams)}: expected an axis for them{more}. "
+                f"Make it with `streams={(1, *batch) if batch else 1}`."
+            )
+
+    def _rows(self, indices: Indices) -> Tensor:
+        """Turn what names streams into indices of the first axis, each once."""
+        self._check_axis()
+        count = self._streams[0]
+        if isinstance(indices, slice):
+            rows = list(range(count)[indices])
+        elif isinstance(indices, Tensor) and indices.dtype == torch.bool:
+            if indices.shape != (count,):
+                raise ValueError(
+                    f"`indices` is a mask of shape {show(indices.shape)}: expected ({count},), one "
+                    "entry a stream."
+                )
+            rows = indices.nonzero().squeeze(-1).tolist()
+        else:
+            listed = indices.tolist() if isinstance(indices, Tensor) else indices
+            listed = listed if isinstance(listed, list | tuple | range) else [listed]
+            rows = [as_index(each) for each in listed]
+        wrong = [row for row in rows if not -count <= row < count]
+        if wrong:
+            raise ValueError(f"There is no stream {wrong[0]}: there are {count}, from 0 on.")
+        rows = [row % count for row in rows]
+        if len(set(rows)) < len(rows):
+            raise ValueError(f"`indices` are {rows}: expected every stream at most once.")
+        return torch.tensor(rows, dtype=torch.int64, device=self._state.device)
+
+
+def as_index(value: object) -> int:
+    """Take a whole number."""
+    if isinstance(value, bool):
+        raise TypeError("`indices` has a bool: expected whole numbers, or a tensor as a mask.")
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # refused below if it is no number
+    except TypeError:
+        raise TypeError(f"`indices` has {value!r}: expected whole numbers.") from None
+
+
+def check_count(name: str, value: object) -> int:
+    """See that something is a number of streams."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"`{name}` is {value!r}: expected a whole number of 0 or more.")
+    return value
+
+
+def check_streams(streams: int | Sequence[int] | None, batch: torch.Size) -> torch.Size:
+    """See that numbers of streams are numbers, and fit the batch axes of a recurrence."""
+    given = () if streams is None else (streams,) if isinstance(streams, int) else tuple(streams)
+    shape = torch.Size(check_count("streams", count) for count in given)
+    try:
+        torch.broadcast_shapes(shape, batch)
+    except RuntimeError:
+        raise ValueError(
+            f"`streams` is {show(shape)} and the recurrence a batch of {show(batch)}: expected "
+            f"axes that broadcast. Pass `streams={(*shape, *[1] * len(batch))}` for so many "
+            "streams through each system."
+        ) from None
+    return shape
