@@ -60,7 +60,8 @@ LAYERS = {
            _checks derive legendre
         1  hidden initializers memory < cell
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
-           layers.stack < layers.blocks < layers < keras.cells keras.files < keras.convert < keras
+           layers.stack < layers.blocks < layers < keras.hdf5 keras.cells < keras.files
+           < keras.convert < keras
         3  models.network models.words models.attention
            < models.classifier models.deep_classifier models.delays models.predictor
            models.readout models.text models.language_model models.beam_search < models.translator

@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Activation = Callable[[Tensor], Tensor]
-
 
 class Exponential(nn.Module):
     """The exponential function, elementwise."""
@@ -40,38 +38,15 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class SimpleRNNCell(nn.RNNCell):
-    """A `SimpleRNNCell` of an activation that `nn.RNNCell` does not have: h' = f(W x + U h + b).
-
-    Args:
-        input_size: the size of x.
-        hidden_size: the size of h.
-        bias: whether there is b.
-        activation: f.
-    """
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool, activation: nn.Module
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias)
-        self.activation = activation
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """Run one step, `input (rows, input_size)` and `hx (rows, hidden_size)`."""
-        below = nn.functional.linear(input, self.weight_ih, self.bias_ih)
-        h = below.new_zeros(below.shape) if hx is None else hx
-        return self.activation(below + nn.functional.linear(h, self.weight_hh, self.bias_hh))
-
-
-class LSTMCell(nn.LSTMCell):
-    """An `LSTMCell` of other activations: c' = σ(f) c + σ(i) f(g), h' = σ(o) f(c').
+class Activated(nn.RNNCellBase):
+    """What a cell of torch's becomes with other activations.
 
     Args:
         input_size: the size of x.
         hidden_size: the size of h.
         bias: whether there are biases.
         activation: f.
-        recurrent_activation: σ.
+        recurrent_activation: σ, of the gates; None where there are none.
     """
 
     def __init__(
@@ -80,10 +55,26 @@ class LSTMCell(nn.LSTMCell):
         hidden_size: int,
         bias: bool,
         activation: nn.Module,
-        recurrent_activation: nn.Module,
+        recurrent_activation: nn.Module | None = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias)
-        self.activation, self.recurrent_activation = activation, recurrent_activation
+        # The next in line is a cell of torch's, which knows how many gates it has.
+        super().__init__(input_size, hidden_size, bias)  # pyright: ignore[reportCallIssue]
+        self.activation = activation
+        self.recurrent_activation = recurrent_activation or nn.Identity()
+
+
+class SimpleRNNCell(Activated, nn.RNNCell):
+    """A `SimpleRNNCell` of an activation that `nn.RNNCell` does not have: h' = f(W x + U h + b)."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Run one step, `input (rows, input_size)` and `hx (rows, hidden_size)`."""
+        below = nn.functional.linear(input, self.weight_ih, self.bias_ih)
+        h = below.new_zeros(below.shape) if hx is None else hx
+        return self.activation(below + nn.functional.linear(h, self.weight_hh, self.bias_hh))
+
+
+class LSTMCell(Activated, nn.LSTMCell):
+    """An `LSTMCell` of other activations: c' = σ(f) c + σ(i) f(g), h' = σ(o) f(c')."""
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
@@ -99,48 +90,35 @@ class LSTMCell(nn.LSTMCell):
         return σ(o) * self.activation(c), c
 
 
-class GRUCell(nn.GRUCell):
-    """A `GRUCell` of other activations, or which resets h before the product with it.
+class GRUCell(Activated, nn.GRUCell):
+    """A `GRUCell` of other activations, which resets h after the product with it.
 
-        n = f(W x + b + r (U h + b')), or f(W x + b + U (r h)) with `reset_after=False`
-        h' = (1 - z) n + z h
-
-    Args:
-        input_size: the size of x.
-        hidden_size: the size of h.
-        bias: whether there are biases.
-        activation: f.
-        recurrent_activation: σ, of which r and z are made.
-        reset_after: where h is reset.
+    n = f(W x + b + r (U h + b')), h' = (1 - z) n + z h
     """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool,
-        activation: nn.Module,
-        recurrent_activation: nn.Module,
-        reset_after: bool,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias)
-        self.activation, self.recurrent_activation = activation, recurrent_activation
-        self.reset_after = reset_after
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, `input (rows, input_size)` and `hx (rows, hidden_size)`."""
         h = input.new_zeros(len(input), self.hidden_size) if hx is None else hx
         r, z, n = nn.functional.linear(input, self.weight_ih, self.bias_ih).chunk(3, -1)
-        if self.reset_after:
-            r_h, z_h, n_h = nn.functional.linear(h, self.weight_hh, self.bias_hh).chunk(3, -1)
-            r, z = self.recurrent_activation(r + r_h), self.recurrent_activation(z + z_h)
-            n = self.activation(n + r * n_h)
-        else:
-            U_r, U_z, U_n = self.weight_hh.chunk(3)
-            r = self.recurrent_activation(r + h @ U_r.mT)
-            z = self.recurrent_activation(z + h @ U_z.mT)
-            n = self.activation(n + (r * h) @ U_n.mT)
+        r, z, n = self.gates(r, z, n, h)
         return (1 - z) * n + z * h
+
+    def gates(self, r: Tensor, z: Tensor, n: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Add what h contributes to what x does."""
+        r_h, z_h, n_h = nn.functional.linear(h, self.weight_hh, self.bias_hh).chunk(3, -1)
+        r, z = self.recurrent_activation(r + r_h), self.recurrent_activation(z + z_h)
+        return r, z, self.activation(n + r * n_h)
+
+
+class GRUCellResetBefore(GRUCell):
+    """A `GRUCell` that resets h before the product with it: n = f(W x + b + U (r h))."""
+
+    def gates(self, r: Tensor, z: Tensor, n: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Add what h contributes to what x does."""
+        U_r, U_z, U_n = self.weight_hh.chunk(3)
+        r = self.recurrent_activation(r + h @ U_r.mT)
+        z = self.recurrent_activation(z + h @ U_z.mT)
+        return r, z, self.activation(n + (r * h) @ U_n.mT)
 
 
 def activation(setting: Any, keras_2: bool = False) -> nn.Module:
@@ -209,8 +187,8 @@ def gru(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: boo
     if names == ("tanh", "sigmoid") and reset_after:
         cell = nn.GRUCell(*sizes)
     else:
-        f, σ = (activation(name, keras_2) for name in names)
-        cell = GRUCell(*sizes, f, σ, reset_after)
+        kind = GRUCell if reset_after else GRUCellResetBefore
+        cell = kind(*sizes, *(activation(name, keras_2) for name in names))
     z, r, h = np.split(np.arange(kernel.shape[1]), 3)
     order = np.concatenate([r, z, h])
     if bias is not None:

@@ -1,6 +1,7 @@
 """`from_keras`: layers of keras-lmu as layers of ours."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ import numpy as np
 from torch import nn
 
 import linrec
+from lmu.files import DamagedFile, parsing
 from lmu.initializers import KERAS_LMU
 from lmu.keras.cells import HIDDEN, dense, fill
 from lmu.keras.files import (
     KerasFile,
     KerasLayer,
     base_name,
-    damage_named,
     read,
     read_config,
 )
@@ -85,9 +86,11 @@ def from_keras(
     keras-lmu cuts the memory's response after int(5 theta) steps, and with `conv_mode="raw"` where
     less than `truncate_ir` of it is left; here the memory is never cut.
 
-    A `.keras` archive has checksums, so that damage is found. Plain HDF5 has none: changed numbers
-    are not noticed, and libhdf5 may crash or never return where its own tables are damaged. Read
-    files of unknown origin in a process of their own.
+    Variables are read from the file itself, as Keras stores them: those that lie in another file,
+    are compressed, or are larger than what is stored of them are refused, so that a small file
+    takes little memory. A `.keras` archive has checksums, so that damage is found. Plain HDF5 has
+    none: changed numbers are not noticed, and libhdf5 may crash or never return where its own
+    tables are damaged. Read files of unknown origin in a process of their own.
 
     Example:
         >>> import torch, lmu
@@ -104,14 +107,15 @@ def from_keras(
     if isinstance(config, Mapping):
         described = config
     elif config is not None:
-        with damage_named(Path(config)):
+        with parsing(config, "a configuration of Keras, as a `.keras` or JSON file"):
             described = read_config(Path(config))
-    with damage_named(path):
+    with named(path):
         if described is not None and base_name(described) in ("LMU", "LMUFeedforward", "LMUCell"):
             described = described["config"]
         if described is not None and "class_name" not in described:
             described, options = None, dict(described)
-        file = read(path, described)
+        with parsing(path, "a `.keras`, `.weights.h5` or `.h5` file of keras-lmu"):
+            file = read(path, described)
         chosen = chosen_layers(file, layer)
         if options:
             if any(each.config is not None for each in file.layers):
@@ -123,6 +127,20 @@ def from_keras(
                 raise ValueError(f"its layers are {names(chosen)}: pass one as `layer`")
         made = {each.name: converted(each, options, file.keras_2) for each in chosen}
     return made if len(made) > 1 else next(iter(made.values()))
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Name the file in the message of whatever does not fit in it."""
+    try:
+        yield
+    except (DamagedFile, OSError, ModuleNotFoundError):
+        raise
+    except Exception as error:  # options may be of any type
+        said = str(error) or type(error).__name__
+        raise ValueError(
+            f"{path}: {said.rstrip('.')}. Give another file, or other options."
+        ) from error
 
 
 def chosen_layers(file: KerasFile, name: str | None) -> Sequence[KerasLayer]:

@@ -1,11 +1,7 @@
 """The files of Keras: configurations as JSON and variables as HDF5; nothing is executed."""
 
-import contextlib
 import io
-import json
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-Group = Any  # of h5py, which is imported where a file is opened
-LARGEST = 4 << 30  # bytes that a member of an archive or a variable may have
+from lmu.files import decoded, json_of, read_bytes, zip_member
+from lmu.keras.hdf5 import Group, Room, below, children, opened, text
+
+CONFIGURATION = 2**24  # bytes of a configuration, at most
+LARGEST = 2**30  # bytes of an archive and of its weights, at most
 MODELS = ("Functional", "Sequential", "Model")
 READ = ("LMU", "LMUFeedforward", "RNN", "Dense")  # whose variables are read
 
@@ -48,33 +47,6 @@ class KerasFile:
     keras_2: bool = False
 
 
-@contextlib.contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Make errors of readers ValueErrors that name the file."""
-    try:
-        yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except (
-        ValueError,  # with those of JSON and of text
-        OSError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RuntimeError,  # with NotImplementedError and RecursionError
-        EOFError,
-        MemoryError,
-        OverflowError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        said = str(error) or type(error).__name__
-        if not isinstance(error, ValueError):
-            said = f"it is damaged, or no file of keras-lmu ({type(error).__name__}: {said})"
-        raise ValueError(f"{path}: {said.rstrip('.')}.") from error
-
-
 def read(path: Path, config: Mapping[str, Any] | None) -> KerasFile:
     """Read all layers of a file.
 
@@ -87,27 +59,28 @@ def read(path: Path, config: Mapping[str, Any] | None) -> KerasFile:
     if start.startswith(b"PK"):
         return read_archive(path)
     if start != b"\x89HDF\r\n\x1a\n":
-        raise ValueError(
-            "it is neither a zip archive nor HDF5: expected a `.keras`, `.weights.h5` or `.h5` file"
-        )
+        raise ValueError("it is neither a zip archive nor HDF5")
     with opened(path) as root:
+        room = Room(path.stat().st_size)
         stored = text(root.attrs["model_config"]) if "model_config" in root.attrs else None
         if stored is not None:
             config = parsed(stored)
         keras_2 = text(root.attrs.get("keras_version", "3")).startswith("2")
-        weights = root["model_weights"] if "model_weights" in root else root
+        weights = below(root, "model_weights")
+        weights = root if weights is None else weights
         if "layer_names" in weights.attrs:
-            return KerasFile(tuple(legacy_layers(weights, config)), keras_2)
-        return KerasFile(tuple(positional_layers(root, config)), keras_2)
+            return KerasFile(tuple(legacy_layers(weights, config, room)), keras_2)
+        return KerasFile(tuple(positional_layers(root, config, room)), keras_2)
 
 
 def read_archive(path: Path) -> KerasFile:
     """Read a `.keras` file."""
-    with zipfile.ZipFile(path) as archive:
-        config = parsed(member(archive, "config.json"))
-        metadata = parsed(member(archive, "metadata.json"))
-        with opened(io.BytesIO(member(archive, "model.weights.h5"))) as root:
-            layers = tuple(positional_layers(root, config))
+    config = member_config(path, "config.json")
+    metadata = member_config(path, "metadata.json")
+    with zip_member(path, "model.weights.h5", LARGEST) as stream:
+        weights = stream.read()
+    with opened(io.BytesIO(weights)) as root:
+        layers = tuple(positional_layers(root, config, Room(len(weights))))
     return KerasFile(layers, text(metadata.get("keras_version", "3")).startswith("2"))
 
 
@@ -116,83 +89,25 @@ def read_config(path: Path) -> Mapping[str, Any]:
     with path.open("rb") as file:
         start = file.read(2)
     if start == b"PK":
-        with zipfile.ZipFile(path) as archive:
-            return parsed(member(archive, "config.json"))
-    return parsed(path.read_bytes())
+        return member_config(path, "config.json")
+    return parsed(decoded(read_bytes(path, CONFIGURATION), path))
 
 
-def member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read a member of an archive, of a size that is bounded."""
-    if name not in archive.namelist():
-        raise ValueError(f"it has no `{name}`: expected a model that Keras 3 saved as `.keras`")
-    size = archive.getinfo(name).file_size
-    if size > LARGEST:
-        raise ValueError(f"its `{name}` has {size} bytes: expected {LARGEST} at most")
-    return archive.read(name)
+def member_config(path: Path, name: str) -> Mapping[str, Any]:
+    """Read a configuration from a `.keras` file."""
+    with zip_member(path, name, LARGEST) as stream:
+        content = stream.read(CONFIGURATION + 1)
+    if len(content) > CONFIGURATION:
+        raise ValueError(f"its `{name}` has more than {CONFIGURATION:,} bytes")
+    return parsed(decoded(content, path))
 
 
-def parsed(content: str | bytes) -> Mapping[str, Any]:
+def parsed(content: str) -> Mapping[str, Any]:
     """Parse a configuration."""
-    config = json.loads(content)
+    config = json_of(content)
     if not isinstance(config, dict):
-        raise ValueError(f"its configuration is a {type(config).__name__}: expected an object")
+        raise ValueError(f"its configuration is a {type(config).__name__} and not an object")
     return config
-
-
-def text(value: Any) -> str:
-    """Take an attribute as text."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def opened(file: Path | io.BytesIO) -> Group:
-    """Open HDF5."""
-    try:
-        import h5py
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "Files of Keras are read by h5py, which is missing: `pip install 'linrec[keras]'`."
-        ) from None
-    return h5py.File(file, "r")
-
-
-def children(group: Group) -> dict[str, Any]:
-    """List what lies in a group itself; links to elsewhere are refused."""
-    import h5py
-
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"`{group.name}/{name}` is a link: expected the variable itself")
-    return dict(group.items())
-
-
-def below(group: Group, path: str) -> Any | None:
-    """Find what lies at a path of groups; None if there is nothing."""
-    for part in path.split("/"):
-        found = children(group) if hasattr(group, "keys") else {}
-        if part not in found:
-            return None
-        group = found[part]
-    return group
-
-
-def array(dataset: Any) -> np.ndarray:
-    """Read a variable: a few real numbers."""
-    if not hasattr(dataset, "shape") or dataset.dtype.kind != "f":
-        raise ValueError(f"`{dataset.name}` is {dataset!r}: expected real numbers")
-    if dataset.nbytes > LARGEST:
-        raise ValueError(f"`{dataset.name}` has {dataset.nbytes} bytes: expected {LARGEST} at most")
-    values = np.asarray(dataset[()])
-    return values.astype(np.promote_types(values.dtype.newbyteorder("="), np.float32))
-
-
-def variables(group: Group, *paths: str) -> Sequence[np.ndarray]:
-    """Read the variables at the first of some paths that is there, `0`, `1`, … in order."""
-    for path in paths:
-        found = below(group, f"{path}/vars" if path else "vars")
-        if found is not None:
-            held = children(found)
-            return tuple(array(held[key]) for key in sorted(held, key=int))
-    return ()
 
 
 def base_name(record: Mapping[str, Any]) -> str:
@@ -214,11 +129,13 @@ def model_layers(config: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]
     return layers
 
 
-def positional_layers(root: Group, config: Mapping[str, Any] | None) -> Iterator[KerasLayer]:
+def positional_layers(
+    root: Group, config: Mapping[str, Any] | None, room: Room
+) -> Iterator[KerasLayer]:
     """Read the layers of a file of Keras 3, whose groups are numbered classes."""
     records = model_layers(config)
     if records is None:
-        yield from layers_by_structure(root)
+        yield from layers_by_structure(root, room)
         return
     groups = below(root, "layers")
     groups = root if groups is None else groups
@@ -234,29 +151,30 @@ def positional_layers(root: Group, config: Mapping[str, Any] | None) -> Iterator
             group = next((each for each in held.values() if name_of(each) == name), None)
         if kind in MODELS:
             if group is not None:
-                yield from positional_layers(group, record)
+                yield from positional_layers(group, record, room)
         elif group is not None:
             shape = (record.get("build_config") or {}).get("input_shape")
-            yield layer_at(group, name, kind, options, shape)
+            yield layer_at(group, room, name, kind, options, shape)
 
 
-def layers_by_structure(root: Group) -> Iterator[KerasLayer]:
+def layers_by_structure(root: Group, room: Room) -> Iterator[KerasLayer]:
     """Find what is laid out as a layer of keras-lmu is, where nothing says what it is."""
     for key, group in children(root).items():
         if not hasattr(group, "keys"):
             continue
         if below(group, "layer/vars") is not None:
-            yield layer_at(group, name_of(group, key), "LMU", None)
+            yield layer_at(group, room, name_of(group, key), "LMU", None)
         elif below(group, "delay_layer") is not None:
-            yield layer_at(group, name_of(group, key), "LMUFeedforward", None)
+            yield layer_at(group, room, name_of(group, key), "LMUFeedforward", None)
         elif below(group, "cell/vars") is not None:
-            yield layer_at(group, name_of(group, key), "RNN", None)
-        else:
-            yield from layers_by_structure(group)
+            yield layer_at(group, room, name_of(group, key), "RNN", None)
+        elif room.is_new(group):
+            yield from layers_by_structure(group, room)
 
 
 def layer_at(
     group: Group,
+    room: Room,
     name: str,
     kind: str,
     config: Mapping[str, Any] | None,
@@ -265,8 +183,8 @@ def layer_at(
     """Read the variables of a layer, wherever its kind has them; of other kinds none."""
     if kind not in READ:
         return KerasLayer(name, kind, config, ())
-    own = variables(group, "layer/cell", "layer", "cell", "")
-    hidden = variables(group, "hidden_cell", "cell/hidden_cell")
+    own = room.variables(group, "layer/cell", "layer", "cell", "")
+    hidden = room.variables(group, "hidden_cell", "cell/hidden_cell")
     return KerasLayer(name, kind, config, own, hidden, input_shape)
 
 
@@ -286,7 +204,9 @@ ORDER = ("kernel", "recurrent_kernel", "bias")
 ORDER_OF_LMU = ("kernel", "bias", "theta_inv", "recurrent_kernel")
 
 
-def legacy_layers(weights: Group, config: Mapping[str, Any] | None) -> Iterator[KerasLayer]:
+def legacy_layers(
+    weights: Group, config: Mapping[str, Any] | None, room: Room
+) -> Iterator[KerasLayer]:
     """Read the layers of an older file, which names its variables."""
     held = children(weights)
     records = model_layers(config)
@@ -310,7 +230,7 @@ def legacy_layers(weights: Group, config: Mapping[str, Any] | None) -> Iterator[
             dataset = below(group, path)
             if dataset is None:
                 raise ValueError(f"`{name}` has no variable `{path}`, though it lists it")
-            found.setdefault(parent, {})[last] = array(dataset)
+            found.setdefault(parent, {})[last] = room.array(dataset)
         if config is None and not any("lmu" in parent for parent in found):
             continue
         own, hidden = told_apart(found, options, kind)

@@ -10,6 +10,7 @@ from lmu.files import (
     PART,
     DamagedFile,
     append,
+    parsing,
     read_checkpoint,
     read_json,
     said,
@@ -113,7 +114,7 @@ class RunFolder:
         self.write(name, written_checkpoint(checkpoint))
 
     def load(self, name: str, take: Callable[[dict[str, Any]], object]) -> None:
-        """Read a checkpoint, without unpickling.
+        """Read a checkpoint; nothing in it is executed.
 
         Args:
             name: of its file.
@@ -123,14 +124,10 @@ class RunFolder:
             ValueError: the file is missing, damaged, or of something else.
         """
         path = self.path / name
-        try:
+        if not path.exists():
+            raise DamagedFile(f"`{path}` is missing: expected what this run wrote. {RESTART}")
+        with parsing(path, "a checkpoint that this run wrote", RESTART):
             take(read_checkpoint(path))
-        except Exception as error:  # what is damaged makes its reader fail in any way
-            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
-            raise DamagedFile(
-                f"`{path}` is no checkpoint of this run ({reason}): expected what the run wrote. "
-                f"{RESTART}"
-            ) from error
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Add a line to `metrics.jsonl`."""

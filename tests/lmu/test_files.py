@@ -284,7 +284,7 @@ CHECKPOINTS: dict[str, tuple[bytes, str]] = {
     "truncated": (CHECKPOINT[:-1], "not a zip file"),
     "compressed": (again(CHECKPOINT, compression=zipfile.ZIP_DEFLATED), "compressed"),
     "another archive": (zipped(b"a", compression=zipfile.ZIP_STORED), "."),
-    "a function": (written_checkpoint({"w": print}), "weights_only|Weights only"),
+    "a function": (written_checkpoint({"w": print}), "holds more than tensors"),
 }
 
 

@@ -4,7 +4,6 @@
 # pyright: reportArgumentType=false
 
 import json
-import re
 import subprocess
 import sys
 import zipfile
@@ -293,44 +292,6 @@ def test_calls_that_do_not_fit_a_file(tmp_path: Path) -> None:
         lmu.from_keras(tmp_path / "nowhere.keras")
 
 
-def test_a_link_to_another_file_is_not_followed(tmp_path: Path) -> None:
-    other = write(tmp_path / "other.weights.h5", {"it": Case()})
-    path = write(tmp_path / "model.weights.h5", {"it": Case()})
-    with h5py.File(path, "a") as file:
-        held = file["layers/lmu/layer/vars"]
-        del held["0"]
-        held["0"] = h5py.ExternalLink(other, "layers/lmu/layer/vars/0")
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: .*is a link"):
-        lmu.from_keras(path, **given(Case()))
-
-
-@pytest.mark.parametrize("ending", FORMATS)
-def test_damaged_files_are_named(ending: str, tmp_path: Path) -> None:
-    """Cut short anywhere, or with bytes overwritten: a layer, or an error with the file's name.
-
-    Only archives have checksums: libhdf5 may never return from plain HDF5 that is overwritten.
-    """
-    case = Case("LMU", "LSTMCell", options={"hidden_to_memory": True})
-    options = given(case) if ending == ".weights.h5" else {}
-    whole = write(tmp_path / f"model{ending}", {"it": case}).read_bytes()
-    path, random = tmp_path / f"damaged{ending}", np.random.default_rng(0)
-    cuts = [whole[:end] for end in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 1)]
-    spoiled = []
-    for _ in range(40 * (ending == ".keras")):
-        content = bytearray(whole)
-        start = int(random.integers(len(whole)))
-        content[start : start + 16] = random.bytes(16)
-        spoiled.append(bytes(content[: len(whole)]))
-    for content in [b"", b"PK", b"pickle", *cuts, *spoiled]:
-        path.write_bytes(content)
-        try:
-            made = lmu.from_keras(path, **options)
-        except ValueError as error:
-            assert str(error).startswith(f"{path}: ")
-        else:
-            assert isinstance(made, lmu.LMU)
-
-
 def test_what_is_imported_needs_no_h5py() -> None:
     code = "import sys; sys.modules['h5py'] = None; import lmu; lmu.LMU(1, 1, 4, 9.0)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

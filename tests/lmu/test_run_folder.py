@@ -15,18 +15,18 @@ from lmu.training.run_folder import LAST
 
 CONFIGURATION = {"seed": 3}
 HOLD = """
-import sys, time
+import sys
 from lmu.training import RunFolder
 folder = RunFolder(sys.argv[1], {"seed": 3}, resume=True)
 print("held", flush=True)
-time.sleep(600)
+sys.stdin.read()  # until the test has ended, however
 """
 
 
 def holder(path: Path) -> "subprocess.Popen[str]":
     """Start a process that has the folder."""
     words = [sys.executable, "-c", HOLD, str(path)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
 
@@ -50,7 +50,7 @@ def test_a_process_takes_over_what_it_has(tmp_path: Path) -> None:
     del first
     second.write(LAST, b"")
     words = [sys.executable, "-c", HOLD, str(tmp_path)]
-    refused = subprocess.run(words, capture_output=True, text=True)
+    refused = subprocess.run(words, capture_output=True, text=True, input="", timeout=300)
     assert "BlockingIOError" in refused.stderr
     del second
     with holder(tmp_path) as other:
@@ -88,7 +88,7 @@ def test_a_disk_that_cannot_be_written_is_said(
 
 def test_two_processes_write_one_file_and_none_is_torn(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    code = "import sys, pathlib; from lmu.training import write\nfor _ in range(40):\n"
+    code = "import sys, pathlib; from lmu.training import write\nfor _ in range(20):\n"
     code += "    write(pathlib.Path(sys.argv[1]), sys.argv[2].encode() * 2**20)"
     words = [sys.executable, "-c", code, str(path)]
     both = [subprocess.Popen([*words, letter]) for letter in "ab"]
@@ -97,5 +97,5 @@ def test_two_processes_write_one_file_and_none_is_torn(tmp_path: Path) -> None:
         if path.exists():
             assert path.read_bytes() in whole
         time.sleep(0.001)
-    assert [process.wait() for process in both] == [0, 0]
+    assert [process.returncode for process in both] == [0, 0]
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]

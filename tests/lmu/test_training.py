@@ -227,6 +227,7 @@ def kill_in_each_way(folder: Path) -> None:
     for way, (kind, count) in KILLS.items():
         child = os.fork()
         if child == 0:
+            signal.alarm(120)  # whatever a fork does to the locks of libraries, it ends
             run_until_killed(folder / way, kind, count)
             os._exit(0)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, way
@@ -237,7 +238,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Run folders of processes that were killed, one for each way."""
     folder = tmp_path_factory.mktemp("killed")
     code = f"import pathlib, test_training as t; t.kill_in_each_way(pathlib.Path({str(folder)!r}))"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, timeout=500)
     folders = {way: folder / way for way in KILLS}
     # A kill that came too early or too late would make the test below an easy one.
     mixed = folders["with a new best and an old last checkpoint"]
@@ -290,11 +291,11 @@ def test_a_run_does_not_go_on_with_another_configuration(tmp_path: Path) -> None
         RunFolder(tmp_path, {**CONFIGURATION, "epochs": 7}, resume=True)
 
 
-def test_a_checkpoint_is_not_unpickled(tmp_path: Path) -> None:
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, CONFIGURATION)
     torch.save({"network": print}, tmp_path / LAST)
-    with pytest.raises(ValueError, match=r"last\.pt` is no .*UnpicklingError"):
-        folder.load(LAST, lambda checkpoint: pytest.fail("it was unpickled"))
+    with pytest.raises(ValueError, match=r"last\.pt` cannot be read \(it holds more than tensors"):
+        folder.load(LAST, lambda checkpoint: pytest.fail("it was read"))
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PK")])

@@ -1,0 +1,98 @@
+"""Variables in HDF5: read from the file itself, into no more memory than the file takes."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Group = Any  # of h5py, which is imported where a file is opened
+
+
+def text(value: Any) -> str:
+    """Take an attribute as text."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def opened(file: Path | io.BytesIO) -> Group:
+    """Open HDF5."""
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "Files of Keras are read by h5py, which is missing: `pip install 'linrec[keras]'`."
+        ) from None
+    return h5py.File(file, "r")
+
+
+def children(group: Group) -> dict[str, Any]:
+    """List what lies in a group itself; links to elsewhere are refused."""
+    import h5py
+
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"`{group.name}/{name}` is a link: expected the variable itself")
+    return dict(group.items())
+
+
+def below(group: Group, path: str) -> Any | None:
+    """Find what lies at a path of groups; None if there is nothing."""
+    for part in path.split("/"):
+        found = children(group) if hasattr(group, "keys") else {}
+        if part not in found:
+            return None
+        group = found[part]
+    return group
+
+
+@dataclass
+class Room:
+    """A reader of variables that counts how many bytes a file has left to be read.
+
+    A variable that was never written reads as zeros, one with many names reads many times, and
+    compressed zeros grow a thousandfold: a file of kilobytes could fill the memory. Keras writes
+    none of these, and each is refused before it is read.
+
+    Args:
+        left: the bytes of the file, which all its variables share.
+        seen: the groups that were searched.
+    """
+
+    left: int
+    seen: set[Group] = field(default_factory=set)
+
+    def is_new(self, group: Group) -> bool:
+        """Whether a group is met for the first time: it may have many names, and contain itself."""
+        seen = group in self.seen  # whatever name it was opened by
+        self.seen.add(group)
+        return not seen
+
+    def array(self, dataset: Any) -> np.ndarray:
+        """Read a variable of real numbers, in single or double precision."""
+        if getattr(dataset, "shape", None) is None or dataset.dtype.kind != "f":
+            raise ValueError(f"`{dataset.name}` is {dataset!r}: expected real numbers")
+        if dataset.is_virtual or dataset.external:
+            raise ValueError(f"`{dataset.name}` lies in another file: expected the variable itself")
+        if dataset.id.get_create_plist().get_nfilters():
+            raise ValueError(
+                f"`{dataset.name}` is compressed: expected numbers as Keras stores them, which "
+                "`h5repack -f NONE FILE NEW` writes"
+            )
+        size, stored = dataset.nbytes, dataset.id.get_storage_size()
+        if size > stored:
+            raise ValueError(f"`{dataset.name}` has {size:,} bytes, of which {stored:,} are stored")
+        self.left -= stored
+        if self.left < 0:
+            raise ValueError("its variables are larger together than the file")
+        values = np.asarray(dataset[()])
+        return values.astype(np.promote_types(values.dtype.newbyteorder("="), np.float32))
+
+    def variables(self, group: Group, *paths: str) -> tuple[np.ndarray, ...]:
+        """Read the variables at the first of some paths that exists, `0`, `1`, … in order."""
+        for path in paths:
+            found = below(group, f"{path}/vars" if path else "vars")
+            if found is not None:
+                held = children(found)
+                return tuple(self.array(held[key]) for key in sorted(held, key=int))
+        return ()
