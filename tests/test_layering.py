@@ -35,7 +35,7 @@ LAYERS = {
            symbolic.differentials < symbolic.equations < symbolic
            nn.plans nn.layer nn.initial_steps < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
-           nn.selective_ssm nn.ssd < nn
+           nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.enclosure < certificate.certify < certificate
@@ -60,8 +60,8 @@ LAYERS = {
            _checks derive legendre
         1  hidden initializers memory < cell
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
-           layers.stack < layers.blocks < layers < keras.hdf5 keras.cells < keras.files
-           < keras.convert < keras
+           layers.deep_representation < layers.blocks < layers < keras.hdf5 keras.cells
+           < keras.files < keras.convert < keras
         3  models.network models.words models.attention
            < models.classifier models.deep_classifier models.delays models.predictor
            models.readout models.text models.language_model models.beam_search < models.translator

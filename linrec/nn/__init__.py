@@ -1,5 +1,9 @@
 """Modules that own tensors, and build a fresh recurrence of them in every call."""
 
+from linrec.nn.blocks import FeedForward as FeedForward
+from linrec.nn.blocks import Highway as Highway
+from linrec.nn.blocks import Residual as Residual
+from linrec.nn.blocks import residual_blocks as residual_blocks
 from linrec.nn.delta_net import DeltaNet as DeltaNet
 from linrec.nn.delta_net import GatedDeltaNet as GatedDeltaNet
 from linrec.nn.ema import EMA as EMA
@@ -18,3 +22,4 @@ from linrec.nn.s4d import S4D as S4D
 from linrec.nn.s5 import S5 as S5
 from linrec.nn.selective_ssm import SelectiveSSM as SelectiveSSM
 from linrec.nn.ssd import SSD as SSD
+from linrec.nn.stack import Stack as Stack

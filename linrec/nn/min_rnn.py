@@ -30,7 +30,7 @@ def positive_map(a: Tensor) -> Tensor:
         tensor([0.2689, 0.5000, 2.5000])
 
     References:
-        Feng, Tung, Ahmed, Bengio and Hajimirsadeghi 2024, Were RNNs All We Needed?, appendix B.
+        Feng et al. 2024, Were RNNs All We Needed?, appendix B.
     """
     return torch.where(a >= 0, a + 0.5, torch.sigmoid(a))
 
@@ -58,7 +58,7 @@ class MinGRU(RecurrentLayer):
         (torch.Size([2, 7, 4]), True)
 
     References:
-        Feng, Tung, Ahmed, Bengio and Hajimirsadeghi 2024, Were RNNs All We Needed?, sections 3.1
+        Feng et al. 2024, Were RNNs All We Needed?, sections 3.1
         and (for g) B.
     """
 
@@ -107,7 +107,7 @@ class MinLSTM(RecurrentLayer):
         torch.Size([2, 4])
 
     References:
-        Feng, Tung, Ahmed, Bengio and Hajimirsadeghi 2024, Were RNNs All We Needed?, sections 3.2
+        Feng et al. 2024, Were RNNs All We Needed?, sections 3.2
         and (for g) B.
     """
 

@@ -1,84 +1,11 @@
-"""What every layer can do: all steps, the last step, one step."""
-
-from abc import ABC, abstractmethod
+"""What the layers here ask of their inputs, and what they do with padding."""
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from linrec import Result
+from linrec.nn import Layer
 from lmu._checks import check_input
-
-
-class Layer(nn.Module, ABC):
-    """A map of sequences to sequences that looks at no later step.
-
-    Whatever a layer has to keep from step to step is one tensor, its state: it can be sliced,
-    reordered and carried like any other, whichever layer it is of.
-
-    Attributes:
-        input_size: numbers a step takes.
-        output_size: numbers a step gives.
-        state_size: numbers kept from step to step.
-
-    Example:
-        >>> import torch, lmu
-        >>> layer = lmu.layers.LSTM(input_size=3, hidden_size=4)
-        >>> result = layer(torch.randn(2, 7, 3), lengths=torch.tensor([7, 5]))
-        >>> result.outputs.shape, result.final_state.shape
-        (torch.Size([2, 7, 4]), torch.Size([2, 8]))
-    """
-
-    input_size: int
-    output_size: int
-    state_size: int
-
-    @abstractmethod
-    def forward(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-    ) -> Result:
-        """Run all steps.
-
-        Args:
-            inputs (*batch, time, input_size): x.
-            initial_state (*batch, state_size): the state before the first step. None: zeros.
-            lengths (*batch): the steps of each right-padded sequence; what stands past them has no
-                effect, and outputs there are zero.
-
-        Returns:
-            `outputs (*batch, time, output_size)` and the state at each sequence's own end,
-            `final_state (*batch, state_size)`.
-        """
-
-    @abstractmethod
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step, for streaming.
-
-        Args:
-            input (*batch, input_size): x_t.
-            state (*batch, state_size): what the step before returned. None: zeros.
-
-        Returns:
-            `outputs (*batch, output_size)` and `final_state (*batch, state_size)`.
-        """
-
-    def final(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-    ) -> Result:
-        """Compute the last step only; arguments as of `forward`.
-
-        Returns:
-            `outputs (*batch, output_size)`, those of each sequence's last own step (zero where it
-            has none), and `final_state (*batch, state_size)`.
-        """
-        outputs, state = self(inputs, initial_state, lengths)
-        return Result(last_own_step(outputs, lengths), state)
 
 
 def check_step(layer: Layer, input: Tensor) -> None:

@@ -151,6 +151,19 @@ def test_gates_of_the_min_lstm_that_no_quotient_can_be_made_of() -> None:
     torch.testing.assert_close(outputs, torch.tensor([[1.25], [1.375]]))
 
 
+def test_a_deep_stack_is_one_function() -> None:
+    torch.manual_seed(0)
+    layers = [nn.MinGRU(4, 4), nn.LRU(4, 3), nn.SSD(4, 2, 3)]
+    stack = nn.Stack([nn.MinLSTM(2, 4), *nn.residual_blocks(layers, expansion=2, dropout=0.5)])
+    assert (len(list(stack)), stack.state_size) == (7, 4 + 4 + 6 + 12)
+    check_module(stack, examples=3)
+    check_module(nn.Stack([nn.Highway(nn.MinGRU(2, 2))]), examples=3)
+    with pytest.raises(ValueError, match="Layer 0 gives 4 numbers, and layer 1 takes 3"):
+        nn.Stack([nn.MinGRU(2, 4), nn.LRU(3)])
+    with pytest.raises(ValueError, match="takes 2 numbers and gives 3"):
+        nn.residual_blocks([nn.MinGRU(2, 3)])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

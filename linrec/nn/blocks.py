@@ -1,0 +1,200 @@
+"""Blocks that a deep stack is made of: a way around each layer."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from linrec.executors import Result
+from linrec.nn.layer import Layer, check_step, check_steps, without_padding
+from linrec.nn.stack import Stack
+
+
+class FeedForward(Layer):
+    """Two linear layers with a nonlinearity between, at each step by itself.
+
+        y_t = W₂ gelu(W₁ x_t + b₁) + b₂
+
+    Args:
+        width: the size of x and of y.
+        inner: the size between.
+
+    Example:
+        >>> import torch, linrec
+        >>> linrec.nn.FeedForward(width=8, inner=32)(torch.randn(2, 7, 8)).outputs.shape
+        torch.Size([2, 7, 8])
+    """
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.input_size = self.output_size = width
+        self.state_size = 0
+        self.inner = nn.Linear(width, inner)
+        self.outer = nn.Linear(inner, width)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
+        check_steps(self, inputs)
+        inputs = without_padding(inputs, lengths)
+        outputs = self.outer(nn.functional.gelu(self.inner(inputs)))
+        return Result(without_padding(outputs, lengths), inputs.new_zeros(*inputs.shape[:-2], 0))
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        outputs = self.outer(nn.functional.gelu(self.inner(input)))
+        return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
+
+
+class Residual(Layer):
+    """A layer of which the inputs are added to the outputs.
+
+        y_t = x_t + dropout(layer(norm(x_t)))
+
+    Args:
+        layer: gives as many numbers as it takes.
+        dropout: the share of its outputs that are dropped in training.
+
+    Raises:
+        ValueError: a layer that does not.
+
+    Example:
+        >>> import torch, linrec
+        >>> block = linrec.nn.Residual(linrec.nn.MinGRU(8, 8), dropout=0.1)
+        >>> block(torch.randn(2, 7, 8)).outputs.shape
+        torch.Size([2, 7, 8])
+    """
+
+    def __init__(self, layer: Layer, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.input_size = self.output_size = same_width(layer)
+        self.state_size = layer.state_size
+        self.norm = nn.LayerNorm(self.input_size)
+        self.layer = layer
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
+        inputs = without_padding(inputs, lengths)
+        outputs, state = self.layer(self.norm(inputs), initial_state, lengths)
+        return Result(inputs + self.dropout(outputs), state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        outputs, state = self.layer.step(self.norm(input), state)
+        return Result(input + self.dropout(outputs), state)
+
+
+class Highway(Layer):
+    """A layer with a gate that says how much of it passes, and how much of its inputs.
+
+        y_t = g_t · dropout(layer(z_t)) + (1 - g_t) · x_t
+        g_t = σ(W z_t + b)                                        z_t = norm(x_t)
+
+    The gate's bias begins at -1: at first the inputs pass more than the layer.
+
+    Args:
+        layer: gives as many numbers as it takes.
+        dropout: the share of its outputs that are dropped in training.
+
+    Raises:
+        ValueError: a layer that does not.
+
+    Example:
+        >>> import torch, linrec
+        >>> block = linrec.nn.Highway(linrec.nn.MinGRU(8, 8))
+        >>> block(torch.randn(2, 7, 8)).outputs.shape
+        torch.Size([2, 7, 8])
+
+    References:
+        Srivastava, Greff and Schmidhuber 2015, Highway Networks, eq. 3.
+    """
+
+    def __init__(self, layer: Layer, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.input_size = self.output_size = same_width(layer)
+        self.state_size = layer.state_size
+        self.norm = nn.LayerNorm(self.input_size)
+        self.layer = layer
+        self.dropout = nn.Dropout(dropout)
+        self.gate = nn.Linear(self.input_size, self.input_size)
+        nn.init.constant_(self.gate.bias, -1.0)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
+        inputs = without_padding(inputs, lengths)
+        normed = self.norm(inputs)
+        outputs, state = self.layer(normed, initial_state, lengths)
+        return Result(self.mixed(inputs, normed, outputs), state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        normed = self.norm(input)
+        outputs, state = self.layer.step(normed, state)
+        return Result(self.mixed(input, normed, outputs), state)
+
+    def mixed(self, inputs: Tensor, normed: Tensor, outputs: Tensor) -> Tensor:
+        """Let the gate choose between inputs and outputs."""
+        return torch.lerp(inputs, self.dropout(outputs), torch.sigmoid(self.gate(normed)))
+
+
+def residual_blocks(layers: Iterable[Layer], *, expansion: int = 4, dropout: float = 0.0) -> Stack:
+    """Stack layers of one width, each with a feed-forward layer after it and a way around both.
+
+        z = x + dropout(layer(norm(x)))        y = z + dropout(W₂ gelu(W₁ norm(z) + b₁) + b₂)
+
+    Args:
+        layers: the layers, from below; each gives as many numbers as it takes.
+        expansion: how many times wider the feed-forward layers are inside; 0: there are none.
+        dropout: the share of each layer's outputs that are dropped in training.
+
+    Returns:
+        The stack, of two layers for each (one without feed-forward layers).
+
+    Raises:
+        ValueError: no layers, or layers of different widths.
+
+    Example:
+        >>> import torch, linrec
+        >>> layers = [linrec.nn.GatedDeltaNet(8, heads=2) for _ in range(3)]
+        >>> stack = linrec.nn.residual_blocks(layers)
+        >>> outputs, state = stack(torch.randn(2, 7, 8))
+        >>> outputs.shape, stack.step(torch.randn(2, 8), state).outputs.shape
+        (torch.Size([2, 7, 8]), torch.Size([2, 8]))
+    """
+    parts: list[Layer] = []
+    for layer in layers:
+        parts.append(Residual(layer, dropout))
+        if expansion:
+            width = layer.output_size
+            parts.append(Residual(FeedForward(width, expansion * width), dropout))
+    return Stack(parts)
+
+
+def same_width(layer: Layer) -> int:
+    """See that there can be a way around a layer."""
+    if layer.input_size != layer.output_size:
+        raise ValueError(
+            f"`layer` takes {layer.input_size} numbers and gives {layer.output_size}: expected the "
+            "same, so that its inputs can go around it."
+        )
+    return layer.input_size
