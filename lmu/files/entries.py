@@ -1,4 +1,4 @@
-"""What the entries of a JSON object may be, told before they are used."""
+"""Check the entries of a JSON object against kinds of values before they are used."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
