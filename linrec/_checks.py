@@ -21,14 +21,17 @@ COMPUTED = (
 )
 
 
-def as_tensor(name: str, value: object) -> Tensor:
-    """Take a tensor, a numpy array, a number or nested lists; refuse what is not numeric."""
+def as_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
+    """Take a tensor, a numpy array, a number or nested lists; refuse what is not numeric.
+
+    Plain and whole numbers are read in the default dtype, or in a wider one if `least` is.
+    """
     if isinstance(value, Tensor):
         return check_kind(name, value)
-    tensor = to_tensor(name, value)
+    tensor = to_tensor(name, value, least)
     if tensor.dtype in COMPUTED:
         return check_kind(name, tensor)
-    return tensor.to(torch.get_default_dtype())
+    return tensor.to(least or torch.get_default_dtype())
 
 
 def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:

@@ -7,7 +7,17 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, is_seen, show
+from linrec._checks import (
+    accumulation_dtype,
+    broadcast,
+    check_kind,
+    double_dtype,
+    holds_tensor,
+    is_computed,
+    is_seen,
+    show,
+    to_tensor,
+)
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
@@ -156,13 +166,10 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
     y = [H_1 + E_1 @ u[0], E_1 @ u[1], E_1 @ u[2]]
     A = blocks([[A_1 + B_1 @ u[0], B_1 @ u[1]], [B_2 @ y[0], A_2 + B_2 @ y[1]]])
     B = blocks([[B_1 @ u[2]], [B_2 @ y[2]]])
-    if at_once and first.D is None:
-        y = [C_1, C_1.new_zeros(C_1.shape[-2], A_2.shape[-1]), None]
-    elif at_once:
+    if at_once:
         loop, _ = around(D_1, D_2, sign)
         y = solved(loop, [C_1, sign * D_1 @ C_2, D_1])
-    C, D = blocks([y[:2]]), None if first.D is None and other.D is None else y[2]
-    return rebuild(first, other, Dense(A), B, C, D)
+    return rebuild(first, other, Dense(A), B, blocks([y[:2]]), None if first.D is None else y[2])
 
 
 def aligned(first: System, second: System) -> tuple[System, System]:
@@ -186,13 +193,21 @@ def aligned(first: System, second: System) -> tuple[System, System]:
 
 
 def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Tensor]:
-    """Give a system and a gain one dtype; a number counts for each of as many channels."""
-    matrix = as_tensor("second", gain)
+    """Give a system and a gain one dtype; a number counts for each of as many channels.
+
+    Plain numbers are read in double precision, and leave the system's dtype as it is.
+    """
+    wide = double_dtype(first.dtype)
+    if isinstance(gain, Tensor):
+        matrix = check_kind("second", gain)
+    else:
+        matrix = to_tensor("second", gain, wide)
+    plain = isinstance(gain, Number) or not holds_tensor(gain) or not is_computed(matrix)
     if isinstance(first, LinearRecurrence) and first.time_varying:
         first = first.over_time()
-    dtype = (
-        first.dtype if isinstance(gain, Number) else torch.promote_types(first.dtype, matrix.dtype)
-    )
+    # (Of promote_types, complex64 makes a real dtype complex and keeps its precision.)
+    least = torch.complex64 if matrix.is_complex() else first.dtype
+    dtype = torch.promote_types(first.dtype, least if plain else matrix.dtype)
     first, matrix = first.to(dtype), matrix.to(first.device, dtype)
     if matrix.ndim == 0:
         copies = getattr(first, "copies", 1)
@@ -214,6 +229,8 @@ def around(back: Tensor, forth: Tensor, sign: float) -> tuple[Tensor, Tensor]:
 def solved(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
     """Multiply by the inverse of a loop of gains; refuse a loop without a solution."""
     whole = blocks([parts])
+    narrow, dtype = whole.dtype, accumulation_dtype(whole.dtype)
+    loop, whole = loop.to(dtype), whole.to(dtype)
     if is_seen(torch.linalg.matrix_rank(loop.detach()) < loop.shape[-1]):
         raise ValueError(
             "The loop is algebraic and has no solution: each step's input depends on itself, and "
@@ -221,7 +238,7 @@ def solved(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
             "Expected a delay or another gain in the loop."
         )
     widths = [part.shape[-1] for part in parts]
-    return list(torch.linalg.solve(loop, whole).split(widths, -1))
+    return list(torch.linalg.solve(loop, whole).to(narrow).split(widths, -1))
 
 
 def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -262,7 +279,7 @@ def blocks(rows: Sequence[Sequence[Tensor | None]]) -> Tensor:
 def rebuild(
     first: System, second: System, A: Structure, B: Tensor, C: Tensor, D: Tensor | None
 ) -> System:
-    """Make a system of the same kind as the two that it comes from; D = 0 is left out."""
+    """Make a system of the same kind as the two that it comes from, without D if neither has."""
     through = None if first.D is None and second.D is None else D
     if isinstance(first, StateSpace):
         return StateSpace(A, B, C, through)  # type: ignore[return-value]  # System is StateSpace here

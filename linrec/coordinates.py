@@ -152,7 +152,8 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
     """
     check_invariant(system, "similarity_transform")
     n = system.A.state_size
-    T = as_tensor("basis", basis).detach().to(double_dtype(system.dtype))
+    dtype = double_dtype(system.dtype)
+    T = as_tensor("basis", basis, torch.float64).detach().to(dtype)
     if T.shape != (n, n):
         raise ValueError(
             f"`basis` has shape {show(T.shape)}: expected ({n}, {n}), a column a state."

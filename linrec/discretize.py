@@ -124,7 +124,7 @@ def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Te
     """Take the step in double precision on the device of the system."""
     if dt_per not in (None, *STEPS_PER):
         raise ValueError(f"`dt_per` is {dt_per!r}: expected one of {', '.join(STEPS_PER)}.")
-    steps = as_tensor("dt", dt)
+    steps = as_tensor("dt", dt, torch.float64)
     if steps.is_complex():
         raise TypeError(f"`dt` has dtype {steps.dtype}: expected a real number.")
     if isinstance(dt, int | float):

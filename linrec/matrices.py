@@ -1,14 +1,31 @@
 """A, B, C and D as they are given: taken as tensors, and seen to fit each other."""
 
+import torch
 from torch import Size, Tensor
 
-from linrec._checks import as_tensor, broadcast, show
+from linrec._checks import COMPUTED, as_tensor, broadcast, holds_tensor, show, to_tensor
 from linrec.structures import Dense, Structure
 
 
-def as_structure(A: Structure | Tensor | object) -> Structure:
+def precision(**given: object) -> torch.dtype | None:
+    """Find the real dtype in which nested lists are read that stand beside tensors and arrays.
+
+    None where there are no lists, which modules find out each time.
+    """
+    if not any(isinstance(each, list | tuple) for each in given.values()):
+        return None
+    dtype = torch.get_default_dtype()
+    for name, each in given.items():
+        if isinstance(each, Structure) or holds_tensor(each):
+            other = each.dtype if isinstance(each, Structure) else to_tensor(name, each).dtype
+            if other in COMPUTED:
+                dtype = torch.promote_types(dtype, other.to_real())
+    return dtype
+
+
+def as_structure(A: Structure | Tensor | object, least: torch.dtype | None = None) -> Structure:
     """Take a structure as it is, and anything else as a dense matrix."""
-    return A if isinstance(A, Structure) else Dense(as_tensor("A", A))
+    return A if isinstance(A, Structure) else Dense(as_tensor("A", A, least))
 
 
 def batch_axes(A: Structure, B: Tensor | None, C: Tensor | None, D: Tensor | None) -> Size:
@@ -20,10 +37,12 @@ def batch_axes(A: Structure, B: Tensor | None, C: Tensor | None, D: Tensor | Non
     return broadcast(**shapes)
 
 
-def check_matrices(A: Structure, B: object, C: object, D: object) -> list[Tensor | None]:
+def check_matrices(
+    A: Structure, B: object, C: object, D: object, least: torch.dtype | None
+) -> list[Tensor | None]:
     """Convert B, C and D, and see that they fit n states and each other."""
     B, C, D = (
-        None if value is None else as_matrix(name, value)
+        None if value is None else as_matrix(name, value, least)
         for name, value in (("B", B), ("C", C), ("D", D))
     )
     n = A.state_size
@@ -54,9 +73,9 @@ def check_matrices(A: Structure, B: object, C: object, D: object) -> list[Tensor
     return [B, C, D]
 
 
-def as_matrix(name: str, value: object) -> Tensor:
+def as_matrix(name: str, value: object, least: torch.dtype | None) -> Tensor:
     """Convert one of B, C and D; refuse vectors, which could be a row or a column."""
-    matrix = as_tensor(name, value)
+    matrix = as_tensor(name, value, least)
     if matrix.ndim < 2:
         axis = {"B": f"{name}[:, None]", "C": f"{name}[None, :]"}.get(name, "[[d]]")
         axis = axis if matrix.ndim else f"[[{name.lower()}]]"

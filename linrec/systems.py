@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import common_dtype, show, unchecked
-from linrec.matrices import as_structure, batch_axes, check_matrices
+from linrec.matrices import as_structure, batch_axes, check_matrices, precision
 from linrec.structures import Structure, matvec
 
 
@@ -100,7 +100,8 @@ class LinearRecurrence:
     ) -> None:
         if isinstance(A, Varying):
             A, time_varying = A.A, True
-        structure = as_structure(A)
+        least = precision(A=A, B=B, C=C, D=D)
+        structure = as_structure(A, least)
         if not isinstance(time_varying, bool):
             raise TypeError(
                 f"`time_varying` is {time_varying!r}: expected True or False. (Time is the last "
@@ -109,7 +110,7 @@ class LinearRecurrence:
         if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
             raise ValueError(f"`copies` is {copies!r}: expected a whole number of 1 or more.")
         object.__setattr__(self, "A", structure)
-        for name, matrix in zip("BCD", check_matrices(structure, B, C, D), strict=True):
+        for name, matrix in zip("BCD", check_matrices(structure, B, C, D, least), strict=True):
             object.__setattr__(self, name, matrix)
         object.__setattr__(self, "time_varying", time_varying)
         object.__setattr__(self, "copies", copies)
@@ -319,11 +320,12 @@ class StateSpace:
                 "`A` is Varying: expected a time-invariant system in continuous time. For steps "
                 "of different lengths pass `discretize(system, dt)` a `dt (*batch, time)`."
             )
-        structure = as_structure(A)
+        least = precision(A=A, B=B, C=C, D=D)
+        structure = as_structure(A, least)
         if B is None:
             B = torch.eye(structure.state_size, dtype=structure.dtype, device=structure.device)
         object.__setattr__(self, "A", structure)
-        for name, matrix in zip("BCD", check_matrices(structure, B, C, D), strict=True):
+        for name, matrix in zip("BCD", check_matrices(structure, B, C, D, least), strict=True):
             object.__setattr__(self, name, matrix)
         batch_axes(self.A, *self.matrices())
 

@@ -1,5 +1,8 @@
 """What all tests share."""
 
+import os
+
+import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
@@ -14,6 +17,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("reproducible")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless it is asked for."""
+    if "LINREC_FULL" not in os.environ:
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="minutes: run with LINREC_FULL=1"))
+
 
 # The tests' tensors are small, and pytest runs several workers: more threads would only wait.
 torch.set_num_threads(1)

@@ -74,9 +74,7 @@ def allowed(b: Any, a: Any, x: Any, zi: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def filtered(b: Any, a: Any, x: Any, zi: Any) -> tuple[np.ndarray, np.ndarray]:
     """The definition, in transposed direct form II, as a loop."""
-    z = [
-        np.zeros(x.shape[:-1]) if n == 0 else zi[..., i] for n in (1,) for i in range(zi.shape[-1])
-    ]
+    z = list(np.moveaxis(zi, -1, 0))
     y = []
     for t in range(x.shape[-1]):
         now = b[0] * x[..., t] + (z[0] if z else 0)

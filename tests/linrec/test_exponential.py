@@ -5,7 +5,6 @@
 # pyright: reportOptionalMemberAccess=false
 
 import math
-import os
 from fractions import Fraction
 
 import numpy as np
@@ -94,7 +93,6 @@ HARD = {
     "two clocks": (np.diag([1.0, 0.0, 1e6], 1) - np.diag([36e18, 0.0, 1e-6], -1), 1e-10),
     "nothing": (np.zeros((3, 3)), 1.0),
 }
-FULL = pytest.mark.skipif("LINREC_FULL" not in os.environ, reason="slow: run with LINREC_FULL=1")
 
 
 def companion(family: str, order: int, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +136,6 @@ def test_filters(family: str, order: int, cutoff: float, periods: float) -> None
 
 
 @pytest.mark.slow
-@FULL
 @pytest.mark.parametrize("family, order, cutoff, periods", TABLE)
 def test_more_filters(family: str, order: int, cutoff: float, periods: float) -> None:
     check_certified(*companion(family, order, cutoff), periods / cutoff)
@@ -151,7 +148,6 @@ def test_legendre_systems(order: int, theta: float) -> None:
 
 
 @pytest.mark.slow
-@FULL
 @pytest.mark.parametrize("theta", [5.0, 64.0, 1000.0])
 @pytest.mark.parametrize("order", [32, 64])
 def test_long_legendre_systems(order: int, theta: float) -> None:

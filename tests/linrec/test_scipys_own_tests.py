@@ -29,7 +29,6 @@ SUITES = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LINREC_FULL" not in os.environ, reason="minutes: run with LINREC_FULL=1")
 @pytest.mark.parametrize("executor", ["recurrent", "toeplitz", "scan", "chunked", "auto"])
 @pytest.mark.parametrize("suite", SUITES)
 def test_they_pass(suite: str, executor: str, tmp_path: Path) -> None:

@@ -192,7 +192,9 @@ SHARP: dict[str, Any] = {  # ordinary filters, whose companion matrices have pow
 
 @pytest.mark.parametrize("name", SHARP)
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_sharp_filters_lose_no_more_than_the_loop(name: str, executor: str) -> None:
+def test_sharp_filters_lose_at_most_a_hundred_times_what_the_loop_does(
+    name: str, executor: str
+) -> None:
     b, a = SHARP[name]()
     x = random(300, seed=1)
     truth = exactly(b, a, x)

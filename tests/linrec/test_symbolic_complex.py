@@ -60,10 +60,11 @@ def test_discretised_and_impulse_responses_are_exponentials(name: str) -> None:
     response = numbers(system.impulse_response(dt))
     known = numbers(system.C) @ expected @ numbers(system.B)
     np.testing.assert_allclose(response, known, rtol=0, atol=1e-15)
-    bound = system.discretize(dt).bind({p: float(VALUES[p]) for p in (*system.parameters, dt)})
-    torch.testing.assert_close(
-        bound.A.to_dense().to(torch.complex128), torch.from_numpy(expected), rtol=0, atol=1e-6
-    )
+    values = {
+        p: torch.tensor(float(VALUES[p]), dtype=torch.float64) for p in (*system.parameters, dt)
+    }
+    bound = system.discretize(dt).bind(values).A.to_dense().to(torch.complex128)
+    torch.testing.assert_close(bound, torch.from_numpy(expected), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -67,6 +67,7 @@ def check_continuous(system: Any) -> None:
         try:
             response = system.impulse_response(dt)
         except NoClosedForm:
+            assert system.state_size > 2  # of two states the poles are always found
             return
         exponential = mpmath.expm(A * number(dt))
         check(response, (C * exponential * B)[0])
@@ -80,6 +81,7 @@ def check_discrete(system: Any) -> None:
         try:
             formula = system.impulse_response(k)
         except NoClosedForm:
+            assert system.state_size > 2  # as above
             formula = None
         for step in range(4):
             expected = (C * A**step * B)[0] + (D[0] if step == 0 else 0)

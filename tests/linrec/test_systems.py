@@ -17,12 +17,64 @@ from tests.cases import EXECUTORS, TRANSITIONS, data, normal
 
 
 def test_lists_and_arrays_are_taken() -> None:
-    recurrence = LinearRecurrence([[0, 1], [-1, -1]], np.ones((2, 1)), [[1.0, 0.0]])
+    recurrence = LinearRecurrence([[0, 1], [-1, -1]], np.ones((2, 1), "f4"), [[1.0, 0.0]])
     assert isinstance(recurrence.A, linrec.Dense)
-    assert recurrence.A.dtype == torch.get_default_dtype()
+    assert recurrence.A.dtype == recurrence.dtype == torch.get_default_dtype()
+    recurrence = LinearRecurrence([[0, 1], [-1, -1]], np.ones((2, 1)), [[1.0, 0.0]])
     assert recurrence.B is not None and recurrence.B.dtype == torch.float64
     assert recurrence.dtype == torch.float64
     assert (recurrence.state_size, recurrence.input_size, recurrence.output_size) == (2, 1, 1)
+
+
+WIDE = {
+    "tensor": torch.ones(1, 1).double(),
+    "complex tensor": torch.ones(1, 1, dtype=torch.complex128),
+    "array": np.ones((1, 1)),
+    "list of tensors": [torch.ones(1).double()],
+    "structure": linrec.Diagonal(torch.ones(1).double()),
+}
+
+
+@pytest.mark.parametrize("kind", [LinearRecurrence, StateSpace])
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("name", WIDE)
+def test_plain_numbers_beside_wide_ones_keep_their_digits(name, place, kind) -> None:
+    """A 0.1 that is read in single precision and widened is off by 1.5e-9."""
+    if name == "structure" and place:
+        return
+    given: list = [[[0.1]]] * 4
+    given[place] = WIDE[name]
+    system = kind(*given)
+    matrices = [system.A.to_dense(), *system.matrices()]
+    for number, matrix in enumerate(matrices):
+        assert matrix.dtype == (
+            torch.complex128 if "complex" in name and number == place else torch.float64
+        )
+        assert matrix.item() == (1 if number == place else 0.1)
+
+
+def test_plain_numbers_alone_are_of_the_default_dtype() -> None:
+    for beside in (torch.ones(1, 1), torch.ones(1, 1).half(), np.ones((1, 1), int), [[1]]):
+        assert LinearRecurrence([[0.1]], beside, [[0.1]], [[1]]).dtype == torch.float32
+    assert LinearRecurrence([[0.1]], torch.ones(1, 1), [[0.1j]]).dtype == torch.complex64
+    wide = LinearRecurrence([[0.1]], torch.ones(1, 1).double(), [[0.1j]])
+    assert wide.C is not None and wide.C.item() == 0.1j
+
+
+def test_plain_steps_frequencies_and_coordinates_are_read_in_double_precision() -> None:
+    tank = StateSpace(torch.tensor([[-1.0]]).double(), [[1.0]])
+    assert torch.equal(
+        linrec.discretize(tank, [0.1, 0.2]).A.to_dense().flatten(),
+        linrec.discretize(tank, torch.tensor([0.1, 0.2], dtype=torch.float64))
+        .A.to_dense()
+        .flatten(),
+    )
+    assert torch.equal(
+        linrec.frequency_response(tank, [0.1]),
+        linrec.frequency_response(tank, torch.tensor([0.1], dtype=torch.float64)),
+    )
+    moved = linrec.similarity_transform(LinearRecurrence(tank.A, tank.B, tank.B), [[0.1]])
+    assert moved.C is not None and moved.C.item() == 0.1
 
 
 def test_sizes_with_copies() -> None:

@@ -217,7 +217,6 @@ def test_good_files_are_read(name: str, folder: Path) -> None:
         load(folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 def test_damaged_files_are_refused_by_their_names(name: str, folder: Path) -> None:
     path, packed, load = LOADERS[name]
