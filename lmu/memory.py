@@ -80,6 +80,8 @@ class LegendreMemory(nn.Module):
             self.register_buffer("A", discrete.A.to_dense().to(torch.get_default_dtype()))
             assert discrete.B is not None
             self.register_buffer("B", discrete.B.to(torch.get_default_dtype()))
+            # What A and B are put into; it holds no numbers.
+            self.shape = LinearRecurrence(discrete.A, discrete.B, copies=channels).to("meta")
         self.plans = PlanKeeper(executor)
 
     @property
@@ -89,9 +91,9 @@ class LegendreMemory(nn.Module):
 
     @property
     def recurrence(self) -> LinearRecurrence:
-        """The recurrence of the present window, a fresh value."""
+        """The recurrence of the present window."""
         if self.log_theta is None:
-            return LinearRecurrence(self.A, self.B, copies=self.channels)
+            return self.plans.recurrence(self.shape, {"A": self.A, "B": self.B})
         system = delay_system(self.order, self.log_theta.double().exp())
         discrete = linrec.discretize(system, method=self.method)
         memory = LinearRecurrence(discrete.A, discrete.B, copies=self.channels)

@@ -11,7 +11,8 @@ from linrec._checks import accumulation_dtype, check_tensor, show
 from linrec.executors import Executor, Result
 from linrec.nn import PlanKeeper
 from linrec.planner import Auto
-from linrec.run import full_precision, run
+from linrec.run import full_precision, run, under_autocast
+from linrec.run import step as linrec_step
 from linrec.stream.prepared import BlockPlans, PreparedStep
 from linrec.systems import LinearRecurrence
 
@@ -132,6 +133,9 @@ class HeldModule:
     def __init__(self, module: nn.Module) -> None:
         check_protocol(module)
         self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        for part in self.module.modules():
+            if part is not self.module and hasattr(part, "as_recurrence"):
+                freeze(part)
         self.input_size, self.state_size = (int(getattr(module, n)) for n in SIZES)
         tensors = [*self.module.parameters(), *self.module.buffers()]
         leaf = next((tensor for tensor in tensors if is_number(tensor)), torch.empty(0))
@@ -203,8 +207,12 @@ class HeldModule:
     ) -> Result:
         """Run a block `(*streams, time, m)` of any length from a state."""
         if self.takes_blocks:
-            given = (samples, state) if lengths is None else (samples, state, lengths)
-            return Result(*self.all_steps(*given))
+            if lengths is None:
+                return Result(*self.all_steps(samples, state))
+            outputs, state = self.all_steps(samples, state, lengths)
+            steps = torch.arange(samples.shape[-2], device=self.device)
+            own = steps < lengths.to(self.device).unsqueeze(-1)
+            return Result(torch.where(own[(..., *[None] * self.outputs.ndim)], outputs, 0), state)
         shape = (*samples.shape[:-2], 0, *self.outputs.shape)
         outputs, axis = [self.outputs.new_zeros(shape)], -1 - self.outputs.ndim
         own = None if lengths is None else lengths.to(self.device)
@@ -247,6 +255,47 @@ def held(system: object, executor: Executor | None) -> Held:
             "executors of its own: expected None. Give it to the module."
         )
     return HeldModule(system)
+
+
+class Frozen:
+    """What a module that is a recurrence does when its numbers do not change any more.
+
+    Args:
+        recurrence: the recurrence.
+        executor: how it is run.
+    """
+
+    def __init__(self, recurrence: LinearRecurrence, executor: Executor) -> None:
+        self.held = HeldRecurrence(recurrence, executor)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """As the module's own."""
+        held = self.held
+        step, dtype = held.fast_step(), held.state_dtype
+        fits = input.dtype == dtype and input.shape[-1] == held.input_size
+        if step is None or state is None or not fits or state.dtype != dtype:
+            return linrec_step(held.given, input, state)
+        if state.shape[:-1] != input.shape[:-1] or under_autocast(input.device.type):
+            return linrec_step(held.given, input, state)
+        return Result(*step(input, state))
+
+    def forward(
+        self, inputs: Tensor, initial_state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Result:
+        """As the module's own."""
+        held = self.held
+        plain = inputs.dtype == held.given.dtype == held.state_dtype and inputs.ndim > 1
+        if initial_state is None or not plain or not inputs.shape[:-1].numel():
+            return run(held.given, inputs, initial_state, lengths=lengths, executor=held.executor)
+        return held.plans.run(inputs, initial_state, lengths)
+
+
+def freeze(module: nn.Module) -> None:
+    """Prepare a recurrence inside of a module, for good."""
+    recurrence = cast(Callable[[], LinearRecurrence], module.as_recurrence)()
+    plans = getattr(module, "plans", None)
+    frozen = Frozen(recurrence, plans.executor if isinstance(plans, PlanKeeper) else Auto())
+    vars(module).update(step=frozen.step, forward=frozen.forward)
 
 
 def check_protocol(module: nn.Module) -> None:

@@ -17,6 +17,7 @@ from lmu.models.deep_classifier import DeepClassifier as DeepClassifier
 from lmu.models.delays import DelayReader as DelayReader
 from lmu.models.language_model import LanguageModel as LanguageModel
 from lmu.models.network import Network as Network
+from lmu.models.network import SampleNetwork as SampleNetwork
 from lmu.models.network import StreamingNetwork as StreamingNetwork
 from lmu.models.parallel import deep_text_classifier as deep_text_classifier
 from lmu.models.parallel import lmu_language_model as lmu_language_model

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from linrec import Result
 from lmu.layers import ParallelLMU
-from lmu.models.network import StreamingNetwork
+from lmu.models.network import SampleNetwork
 
 
-class SequenceClassifier(StreamingNetwork):
+class SequenceClassifier(SampleNetwork):
     """One LMU, read at the last step only, and a linear layer to the classes.
 
         m_n = Σ_j Ā^(n-j) B̄ x_j      o_n = relu(W_m m_n + W_x x_n + b_o)      scores = W o_n + b
@@ -64,6 +64,21 @@ class SequenceClassifier(StreamingNetwork):
         """Compute the classes' scores (logits) `(*batch, classes)` from the features."""
         memory, last = features.split([features.shape[-1] - 1, 1], dim=-1)
         return self.scores(self.lmu.read(memory, last))
+
+    @property
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+        return self.lmu.state_size
+
+    def run(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Read a block; arguments and result as of `SampleNetwork.run`."""
+        result = self.lmu(inputs, initial_state, lengths)
+        return result._replace(outputs=self.scores(result.outputs))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one time step; the outputs are the scores if the sequence ended here."""

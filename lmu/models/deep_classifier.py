@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from linrec import Result
 from lmu.memory import LegendreMemory
-from lmu.models.network import StreamingNetwork
+from lmu.models.network import SampleNetwork
 
 
-class DeepClassifier(StreamingNetwork):
+class DeepClassifier(SampleNetwork):
     """A memory, read at the last step only, and layers of rectified units after it.
 
         m_n = Σ_j Ā^(n-j) B̄ x_j      h_0 = normalised (√(θ / (2i+1)) m_{n,i} for each i, x_n)
@@ -68,7 +68,23 @@ class DeepClassifier(StreamingNetwork):
     def head(self, features: Tensor) -> Tensor:
         """Compute the classes' scores (logits) `(*batch, classes)` from the features."""
         rows = self.normalised(features.reshape(-1, features.shape[-1]))
-        return self.layers(rows).view(*features.shape[:-1], -1)
+        scores = self.layers(rows)
+        return scores.view(*features.shape[:-1], scores.shape[-1])
+
+    @property
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+        return self.memory.order
+
+    def run(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Read a block; arguments and result as of `SampleNetwork.run`."""
+        result = self.memory(inputs, initial_state, lengths)
+        return result._replace(outputs=self.head(self.seen(result.outputs, inputs)))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one time step; the outputs are the scores if the sequence ended here."""

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from linrec import Auto, Executor, Result
 from lmu.legendre import decoder
 from lmu.memory import LegendreMemory
-from lmu.models.network import StreamingNetwork
+from lmu.models.network import SampleNetwork
 
 
-class DelayReader(StreamingNetwork):
+class DelayReader(SampleNetwork):
     """A Legendre memory, and a readout that is known in closed form.
 
         m_t = Ā m_{t-1} + B̄ x_t        y_t = C m_t ≈ (x_{t-k} for each delay k)
@@ -56,6 +56,21 @@ class DelayReader(StreamingNetwork):
     def head(self, features: Tensor) -> Tensor:
         """Compute the signals at each delay `(*batch, time, delays)` from the inputs."""
         return self.readout(self.memory(features).outputs)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+        return self.memory.order
+
+    def run(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Read a block; arguments and result as of `SampleNetwork.run`."""
+        result = self.memory(inputs, initial_state, lengths)
+        return result._replace(outputs=self.readout(result.outputs))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one time step; the outputs are the signal at each delay."""

@@ -96,3 +96,38 @@ class StreamingNetwork(Network):
         for input in inputs.unbind(self.time_axis):
             outputs, state = self.step(input, state)
             yield outputs
+
+
+class SampleNetwork(StreamingNetwork):
+    """A network that reads numbers, one sample a step, so that `linrec.Stream` can feed it.
+
+    Attributes:
+        input_size: numbers a sample.
+        state_size: numbers kept from step to step.
+    """
+
+    input_size: int = 1
+
+    @property
+    @abstractmethod
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+
+    @abstractmethod
+    def run(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Read a block from where the last one was left, in parallel over time where that goes.
+
+        Args:
+            inputs (*batch, time, input_size): the samples.
+            initial_state (*batch, state_size): what `run` or `step` returned before. None: zeros.
+            lengths (*batch): the samples of each right-padded sequence.
+
+        Returns:
+            What `step` says after each sample, `(*batch, time, outputs)`, of no meaning past the
+            lengths, and the state at each sequence's own end.
+        """

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from linrec import Result
 from lmu.layers import ParallelLMU
-from lmu.models.network import StreamingNetwork
+from lmu.models.network import SampleNetwork
 
 
-class SeriesPredictor(StreamingNetwork):
+class SeriesPredictor(SampleNetwork):
     """One LMU, a dense layer and a linear output, at every time step.
 
         m_t = Σ_j Ā^(t-j) B̄ x_j      o_t = relu(W_m m_t + W_x x_t + b_o)
@@ -49,6 +49,21 @@ class SeriesPredictor(StreamingNetwork):
         """Compute the predictions `(*batch, time, 1)` from the features."""
         memory, input = features.split([features.shape[-1] - 1, 1], dim=-1)
         return self.prediction(self.lmu.read(memory, input))
+
+    @property
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+        return self.lmu.state_size
+
+    def run(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Read a block; arguments and result as of `SampleNetwork.run`."""
+        result = self.lmu(inputs, initial_state, lengths)
+        return result._replace(outputs=self.prediction(result.outputs))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one time step; the outputs are the prediction made at it."""

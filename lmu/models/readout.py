@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from linrec import Result
 from lmu.layers import Layer
-from lmu.models.network import StreamingNetwork
+from lmu.models.network import SampleNetwork
 
 
-class LayerClassifier(StreamingNetwork):
+class LayerClassifier(SampleNetwork):
     """A layer, read at the last step only, and a linear layer to the classes.
 
     Nothing of it is frozen: the features are the inputs themselves.
@@ -26,7 +26,7 @@ class LayerClassifier(StreamingNetwork):
 
     def __init__(self, layer: Layer, classes: int) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.input_size = layer, layer.input_size
         self.scores = nn.Linear(layer.output_size, classes)
 
     def features(self, inputs: Tensor) -> Tensor:
@@ -36,6 +36,21 @@ class LayerClassifier(StreamingNetwork):
     def head(self, features: Tensor) -> Tensor:
         """Compute the classes' scores (logits) `(*batch, classes)` from the inputs."""
         return self.scores(self.layer.final(features).outputs)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+        return self.layer.state_size
+
+    def run(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Read a block; arguments and result as of `SampleNetwork.run`."""
+        result = self.layer(inputs, initial_state, lengths)
+        return result._replace(outputs=self.scores(result.outputs))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one time step; the outputs are the scores if the sequence ended here."""
@@ -48,7 +63,7 @@ class LayerClassifier(StreamingNetwork):
         return last
 
 
-class LayerPredictor(StreamingNetwork):
+class LayerPredictor(SampleNetwork):
     """A layer and a linear layer after it, at every time step.
 
     Nothing of it is frozen: the features are the inputs themselves.
@@ -67,7 +82,7 @@ class LayerPredictor(StreamingNetwork):
 
     def __init__(self, layer: Layer, outputs: int = 1, dense_size: int = 0) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.input_size = layer, layer.input_size
         between = (nn.Linear(layer.output_size, dense_size), nn.ReLU()) if dense_size else ()
         last = nn.Linear(dense_size or layer.output_size, outputs)
         self.prediction = nn.Sequential(*between, last) if between else last
@@ -79,6 +94,21 @@ class LayerPredictor(StreamingNetwork):
     def head(self, features: Tensor) -> Tensor:
         """Compute the predictions `(*batch, time, outputs)` from the inputs."""
         return self.prediction(self.layer(features).outputs)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+        return self.layer.state_size
+
+    def run(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Read a block; arguments and result as of `SampleNetwork.run`."""
+        result = self.layer(inputs, initial_state, lengths)
+        return result._replace(outputs=self.prediction(result.outputs))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one time step; the outputs are the prediction made at it."""
