@@ -1,4 +1,4 @@
-"""What is asked of tensors at the public door, and the words in which a refusal is said."""
+"""Validate arguments, and word the error messages."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -22,7 +22,7 @@ COMPUTED = (
 
 
 def as_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
-    """Take a tensor, a numpy array, a number or nested lists; refuse what is not numeric.
+    """Convert a tensor, a numpy array, a number or nested lists to a tensor of numbers.
 
     Plain and whole numbers are read in the default dtype, or in a wider one if `least` is.
     """
@@ -35,7 +35,7 @@ def as_tensor(name: str, value: object, least: torch.dtype | None = None) -> Ten
 
 
 def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
-    """Convert anything that holds numbers, whole numbers included; refuse what does not.
+    """Convert anything that holds numbers, whole numbers included.
 
     Plain numbers are read in the default dtype, or in a wider one if `least` is.
     """
@@ -161,7 +161,7 @@ def common_dtype(*tensors: Tensor | None) -> torch.dtype:
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Sums of half-precision numbers are kept in float32; everything else stands as it is."""
+    """Return the dtype of sums: float32 for half precision, else the dtype itself."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 

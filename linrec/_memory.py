@@ -1,4 +1,4 @@
-"""Memory for results: a system's first touch of it can cost more than what is computed into it."""
+"""Allocate results in huge pages: first touching memory can cost more than the computation."""
 
 import numpy as np
 import torch

@@ -55,7 +55,7 @@ def multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def to_fixed(array: np.ndarray) -> np.ndarray:
-    """Write doubles as whole multiples of 2^-POINT; what lies below that is cut off."""
+    """Write doubles as whole multiples of 2^-POINT, smaller digits cut off."""
     mantissas, exponents = np.frexp(np.asarray(array, np.float64))
     whole = np.ldexp(mantissas, 53).astype(np.int64).astype(object)
     shifts = (exponents.astype(np.int64) - 53 + POINT).astype(object)

@@ -1,4 +1,4 @@
-"""A, B, C and D as they are given: taken as tensors, and seen to fit each other."""
+"""Convert A, B, C and D to tensors, and check that their shapes fit."""
 
 import torch
 from torch import Size, Tensor
@@ -24,7 +24,7 @@ def precision(**given: object) -> torch.dtype | None:
 
 
 def as_structure(A: Structure | Tensor | object, least: torch.dtype | None = None) -> Structure:
-    """Take a structure as it is, and anything else as a dense matrix."""
+    """Return a structure unchanged, and anything else as a dense matrix."""
     return A if isinstance(A, Structure) else Dense(as_tensor("A", A, least))
 
 

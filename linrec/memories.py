@@ -228,7 +228,7 @@ def positive(name: str, value: Number) -> Number:
 
 
 def whole(name: str, value: int, least: int) -> int:
-    """Refuse what is not a whole number of at least so much."""
+    """Check a whole number against its minimum."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"`{name}` is {value!r}: expected a whole number of {least} or more.")
     return value

@@ -168,7 +168,7 @@ def from_pre_update(
 def to_pre_update(
     recurrence: LinearRecurrence,
 ) -> tuple[Structure | Varying, Tensor, Tensor, Tensor]:
-    """Write a recurrence so that it is read before each step: y_t = C A x_{t-1} + (C B + D) u_t.
+    """Rewrite a recurrence to be read before each step: y_t = C A x_{t-1} + (C B + D) u_t.
 
     Args:
         recurrence: any recurrence, varying or with batch axes too; of one with copies, the
@@ -203,5 +203,5 @@ def one_step_early(system: LinearRecurrence) -> Tensor | None:
 
 
 def first_matrix(system: LinearRecurrence, matrix: Tensor) -> Tensor:
-    """Take a matrix as it is at the first step."""
+    """Return a matrix at the first step."""
     return matrix[..., 0, :, :] if system.time_varying and matrix.ndim > 2 else matrix

@@ -14,7 +14,7 @@ from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 
 
 def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
-    """Compute what an impulse on each input gives on each output, step by step.
+    """Compute the impulse response: outputs for a single 1 on each input.
 
         h_0 = C B + D        h_k = C A^k B
 
@@ -51,7 +51,7 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
 
 
 def step_response(recurrence: LinearRecurrence, length: int) -> Tensor:
-    """Compute what an input of ones, beginning at step 0, gives: the sums of `impulse_response`.
+    """Compute the step response: outputs for inputs of ones, the sums of `impulse_response`.
 
     Args:
         recurrence: a time-invariant recurrence; of one with copies, the response of one copy.
@@ -160,7 +160,7 @@ def poles(system: LinearRecurrence | StateSpace) -> Tensor:
 
 
 def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
-    """Make the recurrence whose run, backwards in time, is the adjoint of this one's.
+    """Return the adjoint recurrence, which run backwards in time is the adjoint map.
 
         ⟨S u, v⟩ = ⟨u, S* v⟩        S* v = flip(run(adjoint(recurrence), flip(v)))
 

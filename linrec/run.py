@@ -206,7 +206,7 @@ def run_kept(
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Switch autocast off: it would multiply in half precision what is to be accumulated."""
+    """Switch autocast off, which would multiply in half precision."""
     device = tensor.device.type
     return torch.autocast(device, enabled=False) if under_autocast(device) else nullcontext()
 

@@ -180,7 +180,7 @@ class LinearRecurrence:
         return self.with_leaves({name: leaf.to(target) for name, leaf in self.leaves().items()})
 
     def drive(self, inputs: Tensor) -> Tensor:
-        """What inputs add to the states of one copy, B u for `inputs (*batch, m)`."""
+        """Compute B u of one copy for `inputs (*batch, m)`."""
         return inputs if self.B is None else matvec(self.B, inputs)
 
     def read(self, states: Tensor, inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which executor, and why: a cost model, the executor that follows it, and what is said of it."""
+"""The cost model, the executor that chooses by it, and the table that explains the choice."""
 
 from linrec.planner.auto import Auto as Auto
 from linrec.planner.auto import explain as explain

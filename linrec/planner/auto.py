@@ -111,7 +111,7 @@ class Auto(Executor):
     def choices(
         self, recurrence: LinearRecurrence, length: int, batch_shape: Sequence[int] = ()
     ) -> set[Executor]:
-        """List what may be chosen for inputs of a shape, whatever is asked of them."""
+        """List the executors that may be chosen for inputs of a shape."""
         found = set()
         for last_only, prepared in product((False, True), repeat=2):
             asked = self.ask(recurrence, length, batch_shape, last_only, prepared, False)
@@ -129,7 +129,7 @@ class Auto(Executor):
         prepared: bool,
         gradient: bool,
     ) -> Question:
-        """Put what is to be run, the rates and the tolerance together."""
+        """Combine workload, rates and tolerance into a question."""
         if recurrence.steps not in (None, length):
             raise ValueError(
                 f"`length` is {length}, but the recurrence is time-varying and has matrices for "
@@ -175,7 +175,7 @@ def explain(
     gradient: bool = False,
     executor: Auto = Auto(),
 ) -> Explanation:
-    """Say which executor `Auto` chooses, what each would cost, and why the others are not it.
+    """Tabulate the cost of every executor, the choice of `Auto`, and why others are ruled out.
 
     Args:
         recurrence: the recurrence to run.

@@ -69,7 +69,7 @@ class Question:
         return best
 
     def running_cost(self, executor: Executor) -> Cost:
-        """Ask for what all steps cost, or the last one alone, with a plan, and their gradient."""
+        """Estimate all steps, or the last one, with a plan given, and their gradient."""
         cost = executor.final_cost(self.work) if self.last_only else executor.cost(self.work)
         back = cost * executor.gradient
         if self.work.gradient or (self.work.trained and executor.recursive):
@@ -77,12 +77,12 @@ class Question:
         return cost + back if self.work.trained else cost
 
     def preparation_cost(self, executor: Executor) -> Cost:
-        """Ask for what it costs to prepare, and the gradient of that where it is wanted."""
+        """Estimate the preparation, and its gradient where one is wanted."""
         cost = executor.preparation_cost(self.work)
         return cost + cost + cost if self.work.trained else cost
 
     def cost(self, executor: Executor) -> Cost:
-        """Ask for what it costs to run and, unless plans are kept, to prepare."""
+        """Estimate the run and, unless plans are kept, the preparation."""
         cost = self.running_cost(executor)
         return cost if self.prepared else cost + self.preparation_cost(executor)
 
@@ -97,7 +97,7 @@ class Question:
         return reason
 
     def is_too_loose(self, executor: Executor) -> bool:
-        """Whether errors are asked to be small at every step, and those of an executor are not.
+        """Whether all steps must be accurate, and the executor errs by the largest at each.
 
         The last step alone is no sum over a spectrum with any executor.
         """

@@ -1,4 +1,4 @@
-"""What the planner knows of every executor, as a table, and what would change its mind."""
+"""The table of `explain`: every executor's estimate, and what would change the choice."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ FARTHEST = 1 << 12
 
 @dataclass(frozen=True)
 class Row:
-    """What is said of one executor.
+    """One executor's row of the table.
 
     Attributes:
         executor: the executor.
@@ -107,7 +107,7 @@ def nearest_change(question: Question, wanted: Executor) -> str | None:
 
 
 def variations(question: Question) -> Iterator[tuple[str, Question]]:
-    """Change what is asked, then the number of steps or sequences, by more and more."""
+    """Yield questions that differ more and more: other options, then more steps or sequences."""
     if question.tolerance is not None:
         yield "without the tolerance", replace(question, tolerance=None)
     if question.per_step:
@@ -154,7 +154,7 @@ def instability(recurrence: LinearRecurrence) -> str | None:
 
 
 def change_of_coordinates(recurrence: LinearRecurrence, length: int) -> str | None:
-    """Say that powers of A would lose digits, and what is done about it."""
+    """Describe the change of coordinates where powers of A would lose digits."""
     seen = has_values(*recurrence.leaves().values())
     if recurrence.steps is not None or length < 2 or not seen:
         return None

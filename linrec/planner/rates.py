@@ -1,4 +1,4 @@
-"""What a machine does in a second, and so what a cost means in time."""
+"""The rates of a machine, which turn a cost into time."""
 
 import json
 import math
@@ -15,7 +15,7 @@ IGNORE = "LINREC_IGNORE_RATES"
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine does in a second; in the choice of an executor only their ratios count.
+    """Operations, bytes and rounds a second; their ratios decide which executor is chosen.
 
     Args:
         operations: multiplications and additions in float32 matrix products.
@@ -52,7 +52,7 @@ CUDA = Rates(operations=1.0e13, transforms=5.0e11, bytes=8.0e11, rounds=1.0e5)
 
 
 def rates_file() -> Path:
-    """Where this machine's own rates are kept: the user's folder for what can be made again."""
+    """Return the path of this machine's own rates, in the user's cache folder."""
     if sys.platform == "win32":
         root = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -79,5 +79,5 @@ HERE = stored_rates()
 
 
 def rates_of(device: str) -> Rates:
-    """What is known of a type of device."""
+    """Return the rates of a type of device."""
     return HERE if device == "cpu" else CUDA

@@ -1,4 +1,4 @@
-"""What filters are given: tensors, arrays and plain numbers, in one dtype, divided by a₀."""
+"""Convert the arguments of filters: to tensors of one dtype, coefficients divided by a₀."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias

@@ -1,4 +1,4 @@
-"""The delays that a filter starts from: at rest in a constant, or after what has gone before."""
+"""Initial delays of a filter: settled on a constant input, or after given past samples."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What every structure of the transition matrix A can do: five operations, on stacks too."""
+"""The interface of all structures of A: five operations, on stacks of matrices too."""
 
 import math
 from abc import ABC, abstractmethod

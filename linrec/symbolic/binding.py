@@ -26,7 +26,7 @@ Evaluated = tuple[Structure, Tensor | None, Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Numerical:
-    """Matrices whose distinct entries are computed once each, and then put in their places.
+    """Matrices as a torch function that computes each distinct entry once.
 
     Args:
         symbols: the parameters; the clock is the last one, if the entries know it.
@@ -73,7 +73,7 @@ def placed(entries: Tensor, places: Tensor) -> Tensor:
 
 
 def has_dtype(value: object) -> bool:
-    """Whether a value is more than a Python number, whose precision is nobody's choice."""
+    """Whether a value has a dtype, which a Python number has not."""
     return not isinstance(value, int | float | complex)
 
 
@@ -138,7 +138,7 @@ def indices(nested: Any, distinct: Mapping[sympy.Expr, int]) -> Tensor:
 
 
 def structure(entries: Tensor, axes: int) -> Structure:
-    """Make the structure that entries with so many axes of their own are."""
+    """Build the structure whose tensors have this many core axes."""
     kinds: dict[int, Callable[[Tensor], Structure]] = {1: Diagonal, 2: Dense, 3: BlockDiagonal}
     return kinds[axes](entries)
 
@@ -205,10 +205,10 @@ class Bindable(ABC):
 
     @abstractmethod
     def check(self, values: Mapping[str, Any]) -> None:
-        """Refuse values that are what their symbols were declared to be and yet make no system."""
+        """Refuse values that satisfy their symbols' assumptions and yet make no system."""
 
     def at(self, values: Mapping[str, Any], /, steps: int | None = None) -> LinearRecurrence:
-        """As `bind`, of values that are known to be what their symbols were declared to be."""
+        """Bind values that were checked against their symbols' assumptions."""
         A, B, C, D = self.evaluated(values, steps)
         recurrence = LinearRecurrence(A, B, C, D, time_varying=steps is not None)
         return recurrence.to(narrowed(recurrence.dtype, values))
@@ -233,7 +233,7 @@ class Bindable(ABC):
 
 
 def narrowed(computed: torch.dtype, values: Mapping[str, Any]) -> torch.dtype:
-    """Choose the dtype of what is bound: that of the tensors, or else torch's default."""
+    """Choose the dtype: that of the tensors given, else torch's default."""
     tensors = [as_tensor(name, value) for name, value in values.items() if has_dtype(value)]
     dtype = common_dtype(*tensors) if tensors else torch.get_default_dtype()
     return dtype.to_complex() if computed.is_complex else dtype

@@ -133,7 +133,7 @@ def joined(
 
 @dataclass(frozen=True)
 class Composed:
-    """What a composition was made from, of which at least one was discretised.
+    """The parts of a composition, at least one of them discretised.
 
     Args:
         first: the first system.
@@ -157,7 +157,7 @@ class Composed:
         return both.A, both.B, both.C, both.D
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Refuse what cannot be discretised."""
+        """Refuse parts that cannot be discretised."""
         for system in (self.first, self.second):
             system.check({symbol.name: values[symbol.name] for symbol in system.parameters})
 

@@ -55,7 +55,7 @@ def recurrence(
 
 
 def moved(form: LinearForm, shift: int, time: sympy.Symbol) -> dict[Signal, sympy.Expr]:
-    """Say of t + shift what a form says of t."""
+    """Shift a form in time."""
     return {
         Signal(signal.function, signal.shift + shift): coefficient.subs(time, time + shift)
         for signal, coefficient in form.items()
@@ -75,7 +75,7 @@ def combined(parts: Sequence[tuple[sympy.Expr, LinearForm]]) -> dict[Signal, sym
 def solved(
     equations: Sequence[LinearForm], unknowns: Sequence[UndefinedFunction], time: sympy.Symbol
 ) -> Rows:
-    """Solve for the unknowns at t in terms of what is older, and of inputs."""
+    """Solve for the unknowns at t in terms of older values and inputs."""
     aligned = []
     for form in equations:
         shifts = [signal.shift for signal in form if signal.function in unknowns]
@@ -132,7 +132,7 @@ def check_known(
 
 
 def chosen_anchors(rows: Rows, newest: Anchors, outputs: Sequence[LinearForm]) -> Anchors:
-    """Choose the anchors: of what is read the newest value read, of the rest the newest known.
+    """Anchor each unknown at the newest time an output reads, else at the newest known.
 
     What is read at x(t) though x(t + 1) is known is held at t, and the inputs with it: one state
     for each input is fewer than one for each unknown.
@@ -175,7 +175,7 @@ class StateLayout:
     depths: Mapping[UndefinedFunction, int]
 
     def index(self) -> dict[Signal, int]:
-        """Number the states; Signal(x, -1) is what was x a step ago."""
+        """Number the states; Signal(x, -1) is x one step ago."""
         held = [Signal(name, -age) for name, depth in self.depths.items() for age in range(depth)]
         return {signal: place for place, signal in enumerate(held)}
 

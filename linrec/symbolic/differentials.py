@@ -122,7 +122,7 @@ def coefficients(forms: Sequence[LinearForm], signals: Sequence[Signal]) -> symp
 def total(
     form: LinearForm, known: dict[Signal, sympy.MatrixBase], columns: int
 ) -> sympy.MatrixBase:
-    """Add up what the signals of an output are made of."""
+    """Add up the linear forms behind an output's signals."""
     row = sympy.zeros(1, columns)
     for signal, coefficient in form.items():
         if signal not in known:
@@ -135,6 +135,6 @@ def total(
 
 
 def split(rows: sympy.MatrixBase, states: int, inputs: int) -> list[sympy.MatrixBase]:
-    """Cut rows into what multiplies the states, the inputs, their and their derivatives."""
+    """Split rows into the coefficients of states, inputs and inputs' derivatives."""
     cuts = range(states, rows.cols, inputs) if inputs else []
     return [rows[:, :states], *(rows[:, cut : cut + inputs] for cut in cuts)]

@@ -1,4 +1,4 @@
-"""`from_equations`: what the user has written down, and which of the functions are what."""
+"""`from_equations`: read the user's equations, and tell states, inputs and outputs apart."""
 
 # sympy's annotations are narrower, or wider, than what it does.
 # pyright: reportArgumentType=false, reportOperatorIssue=false, reportReturnType=false

@@ -84,7 +84,7 @@ def raised(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
 
 
 def rectangular(exponent: sympy.Expr) -> sympy.Expr:
-    """Write the exponential of what is known to be complex as cosine and sine."""
+    """Write an exponential with a complex exponent as cosine and sine."""
     real, imaginary = sympy.expand(exponent).as_real_imag()
     if exponent.is_real is not False or not (real.is_real and imaginary.is_real):
         return sympy.exp(exponent)
@@ -119,7 +119,7 @@ def eigenvalues(A: sympy.MatrixBase, *, formulas: bool = True) -> list[sympy.Exp
 
 
 def factors(polynomial: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
-    """Factor a polynomial; one whose coefficients are no rational functions stays whole.
+    """Factor a polynomial of rational coefficients; return others whole.
 
     So does a long one, but that coefficients without symbols are numbers always.
     """
@@ -217,7 +217,7 @@ def divided_differences(function: Analytic, nodes: list[sympy.Expr]) -> list[sym
 
 
 def real_form(expression: sympy.Expr) -> sympy.Expr:
-    """Simplify an entry of a function of a real matrix: what conjugate eigenvalues add up to."""
+    """Simplify an entry of a function of a real matrix, conjugate eigenvalues added up."""
     if expression.has(sympy.I) and all(s.is_real for s in expression.free_symbols):
         expression = sympy.expand(expression.rewrite(sympy.cos)).as_real_imag()[0]
     return tidy(expression)

@@ -1,4 +1,4 @@
-"""Symbolic matrices: what is taken as one, and what is refused."""
+"""Convert arguments to symbolic matrices, or refuse them."""
 
 from collections.abc import Sequence
 from numbers import Number

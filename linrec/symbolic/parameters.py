@@ -1,4 +1,4 @@
-"""Parameters: what their symbols say of them, and how training keeps to it."""
+"""Parameters: the assumptions of their symbols, and how training keeps them."""
 
 # sympy's annotations are narrower, or wider, than what it does.
 # pyright: reportAttributeAccessIssue=false
@@ -68,12 +68,12 @@ class Bounded(sympy.Symbol):
         return (*super()._hashable_content(), self.lower, self.upper)
 
     def __getnewargs_ex__(self) -> tuple[tuple[str, float, float], dict[str, Any]]:
-        """Say what a copy is made of."""
+        """Return the arguments of a copy."""
         return (self.name, self.lower, self.upper), {}
 
 
 def constraint(symbol: sympy.Symbol) -> FixedSign | Interval | None:
-    """Choose the reparametrisation that keeps what is known of a symbol; None: nothing is."""
+    """Return the reparametrisation that enforces the symbol's assumptions, or None."""
     if isinstance(symbol, Bounded):
         return Interval(symbol.lower, symbol.upper)
     if symbol.is_nonnegative or symbol.is_nonpositive:
@@ -104,7 +104,7 @@ def refuse_namesakes(expression: sympy.Basic, symbols: Iterable[Any]) -> None:
 def replacements(
     known: tuple[Any, ...], values: Mapping[sympy.Symbol, object]
 ) -> dict[sympy.Symbol, sympy.Expr]:
-    """Check what is to be put in the place of parameters.
+    """Check the substitutes of parameters.
 
     Raises:
         ValueError: a symbol only has the name of a parameter, or an expression contradicts what its
@@ -143,7 +143,7 @@ def namesakes(first: sympy.Basic, second: sympy.Basic) -> ValueError:
 
 
 def assumed(symbol: sympy.Basic) -> dict[str, bool]:
-    """List what was assumed of a symbol; that it is commutative goes without saying."""
+    """List the assumptions of a symbol, except commutativity."""
     known = getattr(symbol, "_assumptions_orig", symbol.assumptions0)  # type: ignore[attr-defined]
     return {name: value for name, value in known.items() if name != "commutative"}
 
@@ -221,7 +221,7 @@ def in_double(name: str, value: object) -> Tensor:
 
 
 def checked_value(symbol: sympy.Symbol, value: object) -> Any:
-    """Refuse a value that contradicts what the symbol was declared to be, in any of its entries.
+    """Refuse a value any entry of which contradicts the symbol's assumptions.
 
     Values that cannot be looked at, inside `vmap` and `torch.compile`, are taken as they are.
     """
@@ -269,7 +269,7 @@ def contradictions(symbol: sympy.Symbol, values: Tensor) -> Tensor:
 
 
 def declared(symbol: sympy.Symbol) -> str:
-    """Say what a symbol was declared to be."""
+    """Describe the assumptions of a symbol."""
     if isinstance(symbol, Bounded):
         return f"between {symbol.lower:g} and {symbol.upper:g}"
     kinds = ("even", "odd", "integer", "noninteger", "imaginary", "real")

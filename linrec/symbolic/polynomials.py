@@ -36,7 +36,7 @@ LONGEST_INVERSE = 2_000
 
 
 class NoClosedForm(ValueError):
-    """There is no formula for what was asked, or none of a size that anybody could use."""
+    """No closed form exists, or none of a usable size."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ def terms(element: Any) -> int:
 
 
 def too_large() -> NoClosedForm:
-    """Say that a formula has too many terms, and what to do instead."""
+    """Make the error for a formula of too many terms."""
     return NoClosedForm(
         "The formula would have more terms than can be computed with: too many free symbols for "
         "the order of the system. Put numbers in the place of some, `system.subs({a: 2})`, or "
@@ -129,7 +129,7 @@ def ring_matrices(*matrices: sympy.MatrixBase) -> list[RingMatrix]:
 
 
 def berkowitz(rows: Rows, domain: Domain, counter: Counter) -> list[Any]:
-    """Compute the coefficients of det(σ I - A), that of σ^n first."""
+    """Compute the coefficients of det(σ I - A), highest power first."""
     coefficients = [domain.one]
     for r, row in enumerate(rows):
         leading = [each[:r] for each in rows[:r]]
@@ -252,7 +252,7 @@ def powered(A: sympy.MatrixBase, B: sympy.MatrixBase, exponent: int) -> sympy.Im
 
 
 def inverse(matrix: sympy.MatrixBase) -> sympy.ImmutableDenseMatrix | None:
-    """Invert a matrix in the field of rational functions of whatever its entries hold.
+    """Invert a matrix over the rational functions of its symbols.
 
     Returns:
         The inverse, whose entries are in lowest terms; None if there is none.

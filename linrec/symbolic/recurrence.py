@@ -20,7 +20,7 @@ from linrec.symbolic.systems import Labels, System
 
 
 class Source(Protocol):
-    """What a discretised recurrence was made from, and what is better asked of that."""
+    """The continuous system behind a discretised recurrence, used where it gives better answers."""
 
     def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
         """Compute A, B, C and D."""
@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
     def stability_conditions(self) -> Conditions | None:
-        """State when it is stable; None if nothing better is known than what A says."""
+        """State the conditions of stability; None if A says as much."""
         ...
 
     def subs(self, values: Mapping[sympy.Symbol, object]) -> Any:
@@ -96,15 +96,15 @@ class LinearRecurrence(System, Bindable):
         return parameters_of((*self.matrices, *known), self.time)
 
     def before(self) -> Labels:
-        """Name what A multiplies: the states one step earlier."""
+        """Name the signals that A multiplies: the states one step earlier."""
         return tuple(state.subs(self.time, self.time - 1) for state in self.states)
 
     def after(self) -> Labels:
-        """Name what the update gives: the states."""
+        """Name the signals that an update gives: the states."""
         return self.states
 
     def impulse_response(self, step: sympy.Expr | int) -> sympy.Expr | Matrix:
-        """Compute what an impulse on each input gives on each output, after k steps.
+        """Compute the impulse response after k steps.
 
             h_0 = C B + D        h_k = C A^k B
 
@@ -151,7 +151,7 @@ class LinearRecurrence(System, Bindable):
         return known if known is not None else schur(self.A)
 
     def subs(self, values: Mapping[sympy.Symbol, object]) -> "LinearRecurrence":
-        """Put expressions in the place of parameters; what was discretised is so anew.
+        """Substitute expressions for parameters, and discretise again if this was discretised.
 
         Args:
             values: what to put in the place of which symbol.
@@ -162,7 +162,7 @@ class LinearRecurrence(System, Bindable):
         return super().subs(values) if self.source is None else self.source.subs(values)
 
     def power(self, k: sympy.Expr) -> Matrix:
-        """Compute A^k, of what was discretised as exp(A k dt) if it is that."""
+        """Compute A^k, as exp(A k dt) where A was discretised so."""
         known = None if self.source is None else self.source.power(k)
         return function_of_matrix(Power(k), self.A) if known is None else known
 
@@ -172,12 +172,12 @@ class LinearRecurrence(System, Bindable):
         return numerical(self.matrices, self.parameters, self.time if self.time_varying else None)
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Refuse what cannot be discretised."""
+        """Refuse a system that cannot be discretised."""
         if self.source is not None:
             self.source.check(values)
 
     def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
-        """Compute A, B, C and D; of what was discretised not from the formula.
+        """Compute A, B, C and D, numerically where the system was discretised.
 
         The formula may divide 0 by 0 where parameters meet, which `linrec.discretize` does not.
         """

@@ -45,7 +45,7 @@ class Step:
         return 2 * sympy.tan(self.angle / 2) / self.prewarp
 
     def check(self, through: Matrix) -> None:
-        """Refuse what the numeric discretisation would refuse."""
+        """Refuse the arguments that the numeric discretisation would refuse."""
         implicitness(self.method, self.alpha, self.prewarp)
         if self.dt.is_nonpositive or self.dt in NOT_FINITE:
             raise ValueError(f"`dt` is {self.dt}: expected a positive step, and a finite one.")

@@ -1,4 +1,4 @@
-"""Linear forms of signals: what an equation says, or the term for which it is refused."""
+"""Linear forms of signals, read off equations; a nonlinear term is refused by name."""
 
 # sympy's annotations are narrower, or wider, than what it does.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false

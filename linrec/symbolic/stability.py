@@ -81,7 +81,7 @@ def real_parts_negative(polynomial: sympy.Poly) -> Conditions:
 
 
 def positive(expressions: list[sympy.Expr]) -> Conditions:
-    """Write that all are positive; leave out what always is, and what is said twice."""
+    """Write inequalities for all, without duplicates and those that always hold."""
     found: dict[Relational | BooleanAtom, None] = {}
     for expression in expressions:
         condition = without_positive_factors(tidy(expression)) > 0

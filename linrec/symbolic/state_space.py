@@ -111,15 +111,15 @@ class StateSpace(System):
         return cls.from_transfer_function(transfer, s, realization)
 
     def before(self) -> Labels:
-        """Name what A multiplies: the states."""
+        """Name the signals that A multiplies: the states."""
         return self.states
 
     def after(self) -> Labels:
-        """Name what the equations give: the derivatives of the states."""
+        """Name the signals that the equations give: the derivatives of the states."""
         return tuple(sympy.diff(state, self.time) for state in self.states)
 
     def impulse_response(self, time: sympy.Expr) -> sympy.Expr | Matrix:
-        """Compute what an impulse on each input gives on each output, C exp(A t) B.
+        """Compute the impulse response, C exp(A t) B.
 
         Args:
             time: t, a number or an expression; the formula is for t > 0. Before the impulse, at
@@ -325,7 +325,7 @@ class Discretized(Bindable):
         return self.system.subs(values).discretize(dt, **options)
 
     def latex(self) -> str:
-        """Write the equations of the system, and what is to be done with them, as LaTeX."""
+        """Write the equations of the system, and the method of discretisation, as LaTeX."""
         dt = sympy.latex(self.step.dt)
         note = rf"\text{{{self.step.method}}},\ \Delta t = {dt}"
         return self.system.latex().replace(r"\end{aligned}", rf"\\ & {note} \end{{aligned}}")

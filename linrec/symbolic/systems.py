@@ -1,4 +1,4 @@
-"""What symbolic systems in continuous and in discrete time have in common."""
+"""The base of symbolic systems in continuous and in discrete time."""
 
 # sympy's annotations are narrower, or wider, than what it does.
 # pyright: reportArgumentType=false, reportReturnType=false
@@ -30,7 +30,7 @@ Labels = tuple[sympy.Expr, ...]
 
 @dataclass(frozen=True, init=False)
 class System(ABC):
-    """A, B, C and D of sympy expressions, and the names of what they connect."""
+    """A, B, C and D as matrices of sympy expressions, with names of states, inputs and outputs."""
 
     A: Matrix
     B: Matrix
@@ -227,11 +227,11 @@ class System(ABC):
 
     @abstractmethod
     def before(self) -> Labels:
-        """Name what A multiplies."""
+        """Name the signals that A multiplies."""
 
     @abstractmethod
     def after(self) -> Labels:
-        """Name what the update gives."""
+        """Name the signals that an update gives."""
 
     def latex(self) -> str:
         """Write the two equations with their matrices, as LaTeX.
@@ -264,7 +264,7 @@ class System(ABC):
         return "\n".join([f"{type(self).__name__} of {sizes}", *(f"  {line}" for line in lines)])
 
     def refuse_time_varying(self, what: str) -> None:
-        """Refuse what only a time-invariant system has."""
+        """Refuse a time-varying system."""
         if self.time_varying:
             raise ValueError(
                 f"`{what}` got a system whose matrices depend on {self.time}: expected a "

@@ -146,7 +146,7 @@ def odd_power(base: Tensor, exponent: float) -> Tensor:
 
 
 def postorder(expression: sympy.Basic) -> list[sympy.Basic]:
-    """List the parts of an expression, arguments before what they are arguments of."""
+    """List the subexpressions, arguments before their functions."""
     if not isinstance(expression, sympy.Expr):
         raise ValueError(f"`{expression}` cannot be evaluated in torch: expected an expression.")
     if not expression.free_symbols or not expression.args:

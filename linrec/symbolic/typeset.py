@@ -40,7 +40,7 @@ def labels(letter: str, count: int, time: sympy.Symbol) -> tuple[sympy.Expr, ...
 def row_equations(
     lefts: Sequence[sympy.Expr], matrix: Matrix, rights: Sequence[sympy.Expr]
 ) -> list[str]:
-    """Write left = Σ matrix · right for each row as text; what says x = x is left out."""
+    """Write left = Σ matrix · right for each row as text, without rows that say x = x."""
     lines = []
     for i, left in enumerate(lefts):
         right = sympy.Add(
