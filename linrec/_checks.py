@@ -138,11 +138,16 @@ def show(shape: Sequence[int]) -> str:
 
 def broadcast(**shapes: Sequence[int]) -> torch.Size:
     """Broadcast batch shapes, naming each when they do not fit together."""
-    distinct = {tuple(shape) for shape in shapes.values()} - {()}
-    if len(distinct) < 2:  # torch.broadcast_shapes costs more than the rest of a value together
-        return torch.Size(distinct.pop() if distinct else ())
+    given = [tuple(shape) for shape in shapes.values() if len(shape)]
+    if not given:
+        return torch.Size(())
+    # (Sizes that a graph leaves open cannot be hashed: no set.)
+    first = given[0]
+    distinct = [each for each in given if len(each) != len(first) or each != first]
+    if not distinct:  # torch.broadcast_shapes costs more than the rest of a value together
+        return torch.Size(first)
     try:
-        return torch.broadcast_shapes(*distinct)
+        return torch.broadcast_shapes(first, *distinct)
     except RuntimeError:
         listed = ", ".join(f"{name} {show(shape)}" for name, shape in shapes.items())
         raise ValueError(

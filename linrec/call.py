@@ -10,15 +10,15 @@ from linrec._checks import (
     broadcast,
     check_tensor,
     common_dtype,
-    double_dtype,
     has_values,
     is_seen,
     records_gradient,
     to_tensor,
 )
+from linrec._graphs import is_open
 from linrec.executors import Executor, Plan, Recurrent, Result
 from linrec.planner import Auto
-from linrec.structures import Structure
+from linrec.powers import free_response, power_each
 from linrec.systems import LinearRecurrence
 
 
@@ -57,7 +57,7 @@ class Call:
 
     def all_steps(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
         """Run all steps, each sequence to its own end."""
-        if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
+        if 0 in self.inputs.shape[:-1]:  # no step or no sequence: the answer's shape
             timed, before = self.system.over_time(), self.start().unsqueeze(-2)
             states = timed.A.apply(before.expand(*self.inputs.shape[:-1], -1))
             states = states + timed.drive(self.inputs)  # a graph that reaches all of the system
@@ -86,7 +86,7 @@ class Call:
 
     def last_step(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
         """Run to each sequence's own end, for the last outputs and state."""
-        if self.inputs.shape[:-1].numel() == 0:  # no step or no sequence: the answer's shape
+        if 0 in self.inputs.shape[:-1]:  # no step or no sequence: the answer's shape
             size = self.given.output_size // self.given.copies
             return Result(self.inputs.new_zeros(*self.inputs.shape[:-2], size), self.start())
         if self.lengths is not None and self.system.time_varying:
@@ -205,6 +205,9 @@ class Call:
         driven = executor.final_state(self.system, plan, moved, None)
         if self.state is None:
             return driven
+        if is_open(self.steps):
+            states = free_response(self.system.A, self.state, self.steps)
+            return driven + self.at_end(states, self.state)
         most = largest(self.lengths, self.steps)
         return driven + power_each(self.system.A, self.state, self.lengths, most)
 
@@ -384,15 +387,3 @@ def largest(lengths: Tensor, steps: int) -> int:
         return int(lengths.max())
     except RuntimeError:  # inside vmap no value can be looked at
         return steps
-
-
-def power_each(A: Structure, state: Tensor, exponents: Tensor, most: int) -> Tensor:
-    """Multiply each state by A to a power of its own, through the binary digits of the powers."""
-    power = A.to(double_dtype(A.dtype))
-    for digit in range(most.bit_length()):
-        chosen = ((exponents >> digit) & 1 == 1).unsqueeze(-1)
-        moved = power.to(state.dtype).apply(torch.where(chosen, state, 0))
-        state = torch.where(chosen, moved, state)
-        if digit + 1 < most.bit_length():
-            power = power.compose(power)
-    return state

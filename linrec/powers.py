@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from linrec._checks import double_dtype, has_values
+from linrec._graphs import add_to_first, is_open, loop
+from linrec.loops import taken_apart
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
@@ -71,6 +73,8 @@ class Powers:
 
         Numerical error: block k differs by at most about (n log2 k + 1)·eps·|A|^k |B|.
         """
+        if is_open(length):
+            return self.open_krylov(columns, length)
         m = columns.shape[-1]
         rows = columns.mT  # (*batch, blocks·m, n): the blocks so far, each column a row
         level = 0
@@ -81,6 +85,19 @@ class Powers:
             rows = torch.cat([rows, power.to(rows.dtype).apply(rows[..., : more * m, :])], -2)
             level += 1
         return rows[..., : length * m, :].unflatten(-2, (length, m))
+
+    def open_krylov(self, columns: Tensor, length: int) -> Tensor:
+        """As `krylov`, one block after the other: a graph leaves open how many there are."""
+        A = self.squares[0].to(columns.dtype)
+        A = A[..., None] if A.batch_shape else A
+        leaves, rebuilt = taken_apart(A)
+
+        def step(rows: Tensor, _: Tensor, *given: Tensor) -> Tensor:
+            return rebuilt(*given).apply(rows)
+
+        counted = columns.new_zeros(length)
+        blocks, _ = loop(step, columns.mT, [counted], leaves, before=True)
+        return blocks.movedim(0, -3)
 
     def cancellation(self) -> tuple[float, float]:
         """Say how much squaring cancels.
@@ -209,6 +226,8 @@ def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
     through = one.D.to(states.dtype).mT.unsqueeze(-3)
     batch = torch.broadcast_shapes(kernel.shape[:-3], through.shape[:-3])
     kernel, through = kernel.expand(*batch, -1, -1, -1), through.expand(*batch, -1, -1, -1)
+    if is_open(kernel.shape[-3]):
+        return add_to_first(kernel, through.squeeze(-3), 2)
     return torch.cat([kernel[..., :1, :, :] + through, kernel[..., 1:, :, :]], -3)
 
 
@@ -225,3 +244,15 @@ def free_response(A: Structure, state: Tensor, length: int) -> Tensor:
     """
     first = A.apply(state)
     return krylov(A.to(double_dtype(state.dtype)), first.unsqueeze(-1), length).squeeze(-2)
+
+
+def power_each(A: Structure, state: Tensor, exponents: Tensor, most: int) -> Tensor:
+    """Multiply each state by A to a power of its own, through the binary digits of the powers."""
+    power = A.to(double_dtype(A.dtype))
+    for digit in range(most.bit_length()):
+        chosen = ((exponents >> digit) & 1 == 1).unsqueeze(-1)
+        moved = power.to(state.dtype).apply(torch.where(chosen, state, 0))
+        state = torch.where(chosen, moved, state)
+        if digit + 1 < most.bit_length():
+            power = power.compose(power)
+    return state

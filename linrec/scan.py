@@ -14,6 +14,7 @@ from linrec._checks import (
     has_values,
     records_gradient,
 )
+from linrec._graphs import is_open, loop
 from linrec._memory import empty
 
 # A loop over steps of so many elements is bound by memory, not by Python, ...
@@ -78,9 +79,16 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
     dtype = accumulation_dtype(common_dtype(decay, drive, state))
     decay, drive = decay.to(dtype).expand(shape), drive.to(dtype).expand(shape)
     state = state.to(dtype).expand(state_shape)
-    if drive.numel() == 0:
+    if 0 in drive.shape:
         return (decay + drive).to(result_dtype)
-    states = scan(decay, drive, state, False)
+    if is_open(drive.shape[-2]):  # blocks are counted, and their steps unrolled
+        states = loop(
+            lambda before, a, b: torch.addcmul(b, a, before),
+            state,
+            [decay.movedim(-2, 0), drive.movedim(-2, 0)],
+        )[0].movedim(0, -2)
+    else:
+        states = scan(decay, drive, state, False)
     return states.to(result_dtype) if result_dtype != dtype and not dtype.is_complex else states
 
 

@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _numpy < _checks _memory _whole < scan contraction
+        0  _numpy _graphs < _checks _memory _whole < scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
         2  matrices < systems exponential < discretize composition real_part
-        3  powers < coordinates < balancing response constraints memories
-        4  executors.base < executors.prepare executors.multiply executors.varying_tile
+        3  loops < powers < coordinates < balancing response constraints memories
+        4  executors.base < executors.prepare executors.multiply executors.varying_tile executors.carry
            < executors.varying_chunks
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import has_values
+from linrec._graphs import NOMINAL_BATCH, NOMINAL_STEPS, closed
 from linrec.coordinates import Coordinates
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
@@ -106,7 +107,11 @@ class Workload(NamedTuple):
     def of(
         recurrence: LinearRecurrence, length: int, batch: int, gradient: bool = False
     ) -> "Workload":
-        """Describe running a recurrence over so many steps of so many sequences."""
+        """Describe running a recurrence over so many steps of so many sequences.
+
+        Where a graph leaves one of these open, a nominal size stands for it: a choice by the size
+        that the graph was traced with would tie it to that.
+        """
         # (Written for speed: small calls spend much of their time on choosing.)
         A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
         leaves, n = A.leaves(), A.state_size
@@ -114,7 +119,7 @@ class Workload(NamedTuple):
         alone = all(leaf.ndim == A.core_axes.get(name) for name, leaf in leaves.items())
         systems = 1
         if not alone or any(matrix.ndim > 2 for matrix in tensors[len(leaves) :]):
-            systems = max(math.prod(recurrence.batch_shape), 1)
+            systems = max(closed(math.prod(recurrence.batch_shape), NOMINAL_BATCH), 1)
         itemsize = max(leaf.element_size() for leaf in tensors)
         double = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in tensors)
         trained = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)
@@ -122,8 +127,8 @@ class Workload(NamedTuple):
             states=n,
             inputs=n if B is None else B.shape[-1],
             outputs=n if C is None else C.shape[-2],
-            steps=length,
-            batch=batch,
+            steps=closed(length, NOMINAL_STEPS),
+            batch=closed(batch, NOMINAL_BATCH),
             systems=systems,
             multiplications=A.multiplications,
             itemsize=max(itemsize, 4),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import double_dtype
+from linrec._graphs import in_groups, is_open, out_of_groups
 from linrec.coordinates import apply_to_columns
 from linrec.executors.base import (
     Cost,
@@ -17,6 +18,7 @@ from linrec.executors.base import (
     Workload,
     has_copies_inside,
 )
+from linrec.executors.carry import WIDE_CARRY, carry_states, doublings, pairings
 from linrec.executors.multiply import Product, multiply
 from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.toeplitz import toeplitz_columns
@@ -24,9 +26,6 @@ from linrec.executors.varying_chunks import run_chunks, varying_cost
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
-
-# The state is carried through so many chunks in a loop, and in steps of so many numbers always.
-FEW_CHUNKS, WIDE_CARRY = 12, 1 << 15
 
 # Outputs of so many numbers are written at a time, of so many chunks at least.
 CACHE, FEW_ROWS = 1 << 20, 256
@@ -70,7 +69,14 @@ class Chunked(Executor):
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Of those that vary, only diagonal ones plus a low rank have blocks that are cheap."""
-        if not recurrence.time_varying or recurrence.A.as_diagonal_plus_low_rank() is not None:
+        if not recurrence.time_varying:
+            return None
+        if is_open(length):
+            return (
+                "its matrices change from step to step, and the graph that is traced leaves open "
+                "how many steps there are"
+            )
+        if recurrence.A.as_diagonal_plus_low_rank() is not None:
             return None
         return (
             "its matrices change from step to step, and A is not stored as diagonal or as diagonal "
@@ -93,7 +99,7 @@ class Chunked(Executor):
                 "last": states.flip(-3).flatten(-3, -2),  # (*batch, L·m, n)
                 "powers": doublings(long, pairings(length // chunk)),
             }
-            if length % chunk:
+            if not is_open(length) and length % chunk:
                 tensors["rest_power"] = powers.power(length % chunk).to_dense()
             return Prepared(tensors)
 
@@ -109,7 +115,7 @@ class Chunked(Executor):
             assert outputs is not None
             return Result(outputs, state)
         rows = chunk_rows(plan, inputs)
-        before, state = carry_states(plan, rows, inputs, state)
+        before, state = carry_states(recurrence, plan, rows, inputs, state)
         return Result(outputs_of(plan, rows, before, inputs), state)
 
     def final_state(
@@ -119,7 +125,7 @@ class Chunked(Executor):
         if recurrence.time_varying:
             size = self.steps_in_varying_chunk(inputs.shape[-2])
             return run_chunks(recurrence, inputs, state, size, last_only=True)[1]
-        return carry_states(plan, chunk_rows(plan, inputs), inputs, state)[1]
+        return carry_states(recurrence, plan, chunk_rows(plan, inputs), inputs, state)[1]
 
     def steps_in_varying_chunk(self, length: int) -> int:
         """The steps in a chunk of a system that varies: a power of two, at most as given."""
@@ -233,64 +239,12 @@ def stack_rows(first: Tensor, second: Tensor) -> Tensor:
 def chunk_rows(plan: Plan, inputs: Tensor) -> Tensor:
     """Write the inputs of each chunk in a row, `(*batch, chunks, L·m)`, the last with zeros."""
     chunk = plan["last"].shape[-2] // inputs.shape[-1]
+    if is_open(inputs.shape[-2]):
+        return in_groups(inputs, chunk).flatten(-2)
     missing = -inputs.shape[-2] % chunk
     if missing:
         inputs = torch.nn.functional.pad(inputs, (0, 0, 0, missing))
     return inputs.unflatten(-2, (-1, chunk)).flatten(-2)
-
-
-def pairings(chunks: int) -> int:
-    """How often chunks are taken in pairs until few enough are left for a loop."""
-    return max(math.ceil(chunks / FEW_CHUNKS) - 1, 0).bit_length()
-
-
-def doublings(powers: Powers, count: int) -> Tensor:
-    """Write out a matrix and its repeated squares, `(count + 1, *batch, n, n)`."""
-    return torch.stack([powers.square(level).to_dense() for level in range(count + 1)])
-
-
-def carry_states(
-    plan: Plan, rows: Tensor, inputs: Tensor, state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Find the states before each chunk, `(*batch, chunks, n)`, and after the last step."""
-    length = rows.shape[-1] // inputs.shape[-1]
-    whole, rest = divmod(inputs.shape[-2], length)
-    drive = matvec(plan["last"].unsqueeze(-3).mT, rows[..., :whole, :])
-    start = drive.new_zeros(*drive.shape[:-2], drive.shape[-1]) if state is None else state
-    before, after = carry(plan["powers"], drive, start)
-    if not rest:
-        return before, after
-    tail = rows[..., -1, : rest * inputs.shape[-1]]
-    last = plan["last"][..., -tail.shape[-1] :, :]  # a short chunk's kernel is a long one's end
-    end = matvec(last.mT, tail) + matvec(plan["rest_power"], after)
-    return torch.cat([before, after.unsqueeze(-2)], -2), end
-
-
-def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the states before each chunk, `(*batch, chunks, n)`, and after the last.
-
-    Two chunks are one of twice the length: what they add to the state, the first adds through a
-    power of A. From the states before all pairs those between them follow, in one product.
-
-    Args:
-        powers (pairings + 1, *batch, n, n): A^L, A^2L, A^4L, …
-        drive (*batch, chunks, n): what each chunk adds to the state.
-        start (*batch, n): the state before the first.
-    """
-    chunks, power = drive.shape[-2], powers[0]
-    if len(powers) == 1 or drive[..., 0, :].numel() >= WIDE_CARRY:
-        states = [start]
-        for step in drive.unbind(-2):
-            states.append(matvec(power, states[-1]) + step)
-        return torch.stack(states[:-1], -2), states[-1]
-    if chunks % 2:
-        drive = torch.nn.functional.pad(drive, (0, 0, 0, 1))
-    power, (first, second) = power.unsqueeze(-3), drive.unflatten(-2, (-1, 2)).unbind(-2)
-    # (Products are new memory, that sums may be written into.)
-    before, after = carry(powers[1:], matvec(power, first).add_(second), start)
-    between = matvec(power, before).add_(first)
-    states = torch.stack([before, between], -2).flatten(-3, -2)
-    return (states[..., :-1, :], states[..., -1, :]) if chunks % 2 else (states, after)
 
 
 @final
@@ -363,9 +317,14 @@ def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tens
     block, steps = plan["block"], inputs.shape[-2]
     chunks, chunk = rows.shape[-2], rows.shape[-1] // inputs.shape[-1]
     p = block.shape[-1] // chunk
-    if block.ndim > 2:  # one for each of many systems
-        outputs = matvec(block.unsqueeze(-3).mT, torch.cat([rows, before], -1))
-        return outputs.unflatten(-1, (chunk, p)).flatten(-3, -2)[..., :steps, :]
+    if block.ndim > 2 or is_open(steps):  # one for each of many systems
+        outputs = matvec(
+            block.unsqueeze(-3).mT if block.ndim > 2 else block.mT, torch.cat([rows, before], -1)
+        )
+        outputs = outputs.unflatten(-1, (chunk, p))
+        if is_open(steps):
+            return out_of_groups(outputs, steps)
+        return outputs.flatten(-3, -2)[..., :steps, :]
     copies = rows.shape[-3] if has_copies_inside(inputs) else 1
     factors = [factor.reshape(-1, copies, *factor.shape[-2:]) for factor in (rows, before)]
     if steps % chunk:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import accumulation_dtype, has_values
+from linrec._graphs import is_open
 from linrec.executors.base import (
     Cost,
     Executor,
@@ -138,8 +139,11 @@ def fast_length(least: int) -> int:
     """Find a length 2^a 3^b 5^c of `least` or more: the lengths that transforms like.
 
     Odd parts of up to 135 leave no gap wider than a ninth. A multiple of `ALIASED` is taken only
-    where it saves more than a sixteenth.
+    where it saves more than a sixteenth. Of a length that a graph leaves open, only the next even
+    one is known.
     """
+    if is_open(least):
+        return least + least % 2
     best = 0
     for odd in (1, 3, 5, 9, 15, 25, 27, 45, 75, 81, 125, 135):
         length = odd << max(-(-least // odd) - 1, 0).bit_length()
@@ -151,6 +155,11 @@ def fast_length(least: int) -> int:
 def sixteenths(length: int) -> int:
     """Measure a length; a multiple of `ALIASED` counts for more than it is."""
     return length * (17 if length % ALIASED == 0 else 16)
+
+
+def is_aliased(size: int) -> bool:
+    """Whether rows so far apart share a few places of the caches."""
+    return not is_open(size) and size % ALIASED == 0
 
 
 def transform(signals: Tensor, size: int) -> Tensor:
@@ -175,7 +184,7 @@ def convolve(inputs: Tensor, spectrum: Tensor) -> Tensor:
     else:
         product = torch.einsum("...mf,...mpf->...pf", transformed, spectrum)
     outputs = invert(product, size, inputs.is_complex()).narrow(-1, 0, steps)
-    return padded(outputs, steps) if size % ALIASED == 0 else outputs
+    return padded(outputs, steps) if is_aliased(size) else outputs
 
 
 def padded(signals: Tensor, size: int) -> Tensor:
@@ -183,7 +192,7 @@ def padded(signals: Tensor, size: int) -> Tensor:
 
     Rows that are a multiple of a large power of two apart would share a few places there.
     """
-    apart = size + 8 if size % ALIASED == 0 else size
+    apart = size + 8 if is_aliased(size) else size
     return torch.nn.functional.pad(signals, (0, apart - signals.shape[-1])).narrow(-1, 0, size)
 
 

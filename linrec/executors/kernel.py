@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from linrec._checks import double_dtype
+from linrec._graphs import is_open
 from linrec.executors.base import Cost, Plan, Result, Workload
 from linrec.executors.prepare import Prepared
 from linrec.powers import Powers, free_response, impulse_kernel, matrix_power, state_kernel
@@ -52,6 +53,8 @@ def last_state(
     driven = driven_state(plan, inputs)
     if state is None:
         return driven
+    if is_open(plan.length):  # which has no binary digits
+        return driven + free_response(recurrence.A, state, plan.length)[..., -1, :]
     power = matrix_power(recurrence.A.to(double_dtype(recurrence.dtype)), plan.length)
     return driven + power.to(recurrence.dtype).apply(state)
 

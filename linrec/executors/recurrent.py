@@ -8,7 +8,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from linrec._graphs import is_open
 from linrec.executors.base import Cost, Executor, Plan, Result, Workload, has_copies_inside
+from linrec.loops import loop_over_matrices
 from linrec.systems import LinearRecurrence
 
 
@@ -40,6 +42,10 @@ class Recurrent(Executor):
         """Run all steps."""
         states = []
         state = zero_state(recurrence, inputs) if state is None else state
+        if is_open(inputs.shape[-2]):
+            timed = recurrence.over_time()
+            stacked, state = loop_over_matrices(timed.A, timed.drive(inputs), state)
+            return Result(timed.read(stacked, inputs), state)
         for now, vector in steps(recurrence, inputs):
             state = now.A.apply(state) + now.drive(vector)
             states.append(state)
@@ -54,6 +60,9 @@ class Recurrent(Executor):
     ) -> Tensor:
         """Run all steps and keep the last state only."""
         state = zero_state(recurrence, inputs) if state is None else state
+        if is_open(inputs.shape[-2]):
+            timed = recurrence.over_time()
+            return loop_over_matrices(timed.A, timed.drive(inputs), state)[1]
         for now, vector in steps(recurrence, inputs):
             state = now.A.apply(state) + now.drive(vector)
         return state

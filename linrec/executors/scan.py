@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from linrec._checks import accumulation_dtype, double_dtype
+from linrec._graphs import group_index, in_groups, is_open, out_of_groups
 from linrec.executors.base import Cost, Executor, Plan, Result, Workload
 from linrec.executors.prepare import Prepared, prepare
+from linrec.loops import loop_over_matrices
 from linrec.powers import Powers
 from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP, scan_states
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
+
+# Where a graph leaves open how many steps there are, groups of 2 to this power of them are scanned.
+OPEN_LEVELS = 5
 
 
 @final
@@ -71,8 +76,11 @@ class AssociativeScan(Executor):
             bare = recurrence.C is None and recurrence.D is None
             states, last = scan_states(diagonal, drive, state, handed_out=bare)
             return Result(timed.read(states, inputs), last)
-        states = combine(timed.A, plan.squares, driven_from(timed.A, drive, state))
-        states = states.clone() if states is inputs else states
+        if is_open(inputs.shape[-2]):
+            states = combine_open(timed.A, plan.squares, drive, state)
+        else:
+            states = combine(timed.A, plan.squares, driven_from(timed.A, drive, state))
+            states = states.clone() if states is inputs else states
         return Result(timed.read(states, inputs), states[..., -1, :])
 
     def cost(self, work: Workload) -> Cost:
@@ -113,6 +121,8 @@ def rounds_of_blocks(steps: int, width: int) -> int:
 
 def levels_of(steps: int) -> int:
     """Count how often steps can be taken in pairs until one is left."""
+    if is_open(steps):
+        return OPEN_LEVELS
     return max(steps, 1).bit_length() - 1
 
 
@@ -173,3 +183,29 @@ def combine(A: Structure, squares: Sequence[Structure], drive: Tensor) -> Tensor
         after_even = torch.cat([after_even, later], -2)
     woven = torch.stack([after_even[..., :pairs, :], after_odd], -2).flatten(-3, -2)
     return woven if steps == 2 * pairs else torch.cat([woven, after_even[..., pairs:, :]], -2)
+
+
+def combine_open(
+    A: Structure, squares: Sequence[Structure], drive: Tensor, state: Tensor | None
+) -> Tensor:
+    """As `combine`, for steps that a graph leaves open: in groups, and a loop from one to the next.
+
+    Groups are scanned twice: for what each adds to the state before it, and for the states.
+    """
+    steps, size = drive.shape[-2], 1 << OPEN_LEVELS
+    groups = in_groups(drive, size)
+    if squares:
+        A, *squares = (each[..., None] if each.batch_shape else each for each in (A, *squares))
+        last = squares[-1]
+        whole = last.compose(last)
+        whole = whole[..., None] if whole.batch_shape else whole
+    else:
+        A = A[..., group_index(drive, size).clamp(max=steps - 1)]
+        whole = A
+        for _ in range(OPEN_LEVELS):
+            whole = whole[..., 1::2].compose(whole[..., 0::2])
+        whole = whole[..., 0]
+    ends = combine(A, squares, groups)[..., -1, :]
+    start = drive.new_zeros(*drive.shape[:-2], drive.shape[-1]) if state is None else state
+    before = loop_over_matrices(whole, ends, start, before=True)[0]
+    return out_of_groups(combine(A, squares, driven_from(A, groups, before)), steps)

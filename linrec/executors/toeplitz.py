@@ -7,6 +7,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from linrec._graphs import is_open
 from linrec.executors.base import (
     Cost,
     Executor,
@@ -75,8 +76,12 @@ class Toeplitz(Executor):
         """Write the matrix out a few columns of time at a time, above the diagonal nothing."""
         kernel = output_kernel_of(plan.tensors, plan.length)
         steps, (m, p) = inputs.shape[-2], kernel.shape[-2:]
-        width = min(max(PIECE // (steps * m * p), 1), steps)
+        if is_open(steps):  # then pieces cannot be counted
+            matrix = toeplitz_matrix(kernel).flatten(-4, -3).flatten(-2)
+            outputs = matvec(matrix.mT, inputs.flatten(-2)).unflatten(-1, (steps, p))
+            return add_free_motion(recurrence, plan, outputs, inputs, state)
         parts = []
+        width = min(max(PIECE // (steps * m * p), 1), steps)
         for start in range(0, steps, width):
             stop = min(start + width, steps)
             matrix = toeplitz_columns(kernel, start, stop).flatten(-4, -3).flatten(-2)
@@ -112,6 +117,15 @@ class Toeplitz(Executor):
     def error(self, work: Workload) -> float:
         """A direct sum of T m terms."""
         return math.sqrt(work.steps * work.inputs) * work.roundoff
+
+
+def toeplitz_matrix(kernel: Tensor) -> Tensor:
+    """Write out the whole matrix, `(*batch, time, m, time, p)`, entry (s, t) from step t - s."""
+    steps = torch.arange(kernel.shape[-3], device=kernel.device)
+    apart = steps - steps.unsqueeze(-1)
+    entries = kernel.index_select(-3, apart.clamp(min=0).flatten())
+    entries = entries.unflatten(-3, apart.shape)
+    return torch.where((apart >= 0)[..., None, None], entries, 0).movedim(-2, -3)
 
 
 def toeplitz_columns(kernel: Tensor, start: int, stop: int) -> Tensor:

@@ -1,0 +1,104 @@
+"""Sizes that a graph leaves open, and loops over them.
+
+`torch.compile` and `torch.export` trace sizes as symbols where they may change from call to call. A
+symbol has no value to branch on, to count to or to hash: whatever depends on it like that ties the
+graph to the sizes it was traced with. Here is how to ask, and the loop that is one node of a graph.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch._higher_order_ops import scan
+
+# What a size that is left open counts for where something has to be chosen by sizes.
+NOMINAL_STEPS, NOMINAL_BATCH = 1024, 32
+
+
+def is_open(*sizes: int) -> bool:
+    """Whether one of some sizes is left open by the graph that is being traced."""
+    if not torch.compiler.is_compiling():
+        return False
+    from torch.fx.experimental.symbolic_shapes import has_static_value  # a second of imports
+
+    for size in sizes:  # a plain loop: Dynamo traces no generator into `all`
+        if not has_static_value(size):
+            return True
+    return False
+
+
+def closed(size: int, nominal: int) -> int:
+    """Return a size, or what stands for it in choices where it is left open."""
+    return nominal if is_open(size) else size
+
+
+def loop(
+    step: Callable[..., Tensor],
+    state: Tensor,
+    sequences: Sequence[Tensor],
+    constants: Sequence[Tensor] = (),
+    *,
+    before: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Run x_t = step(x_{t-1}, s_t, …, c, …) as one node of a graph, however many steps there are.
+
+    Args:
+        step: gives a state `(*batch, n)` from the one before, one step of each sequence, and the
+            constants. It may use no other tensor.
+        state (*batch, n): the state before the first step.
+        sequences (time, …): s, one or more of them, time first.
+        constants: c, what is the same in all steps.
+        before: whether the states before each step are wanted, and not those after it.
+
+    Returns:
+        The states `(time, *batch, n)` and the one after the last step, in differentiable
+        operations. With a gradient all states are kept.
+    """
+    start = state.clone(memory_format=torch.contiguous_format)
+
+    def body(state: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        after = step(state, *rest).contiguous()
+        return after, (state if before else after).clone()  # results may not share memory
+
+    if torch.compiler.is_dynamo_compiling():
+        last, states = scan(lambda state, now: body(state, *now, *constants), start, (*sequences,))
+        return states, last
+    # `scan` would compile its function by Dynamo, and so ask of the sizes that are open whether
+    # they are those of the functions that it has compiled before: the second export of a program
+    # would fail.
+    last, states = torch.ops.higher_order.scan(body, [start], [*sequences], (*constants,))
+    return states, last
+
+
+def in_groups(sequence: Tensor, size: int) -> Tensor:
+    """Cut `(*batch, time, n)` into groups of steps, `(*batch, groups, size, n)`, and add zeros.
+
+    There are three groups or more, the last two of zeros alone: a graph is traced for sizes of two
+    or more, and what it leaves open can be seen to be that. (Padding and cutting would have it
+    compare sizes of which it cannot see which is larger.)
+    """
+    zero = sequence.new_zeros(*sequence.shape[:-2], 1, sequence.shape[-1])
+    return torch.cat([sequence, zero], -2)[..., group_index(sequence, size), :]
+
+
+def group_index(sequence: Tensor, size: int) -> Tensor:
+    """Number the steps of groups `(groups, size)`; those that are added have the number T."""
+    steps = sequence.shape[-2]
+    first = size * torch.arange(steps // size + 3, device=sequence.device)
+    index = first.unsqueeze(-1) + torch.arange(size, device=sequence.device)
+    return index.clamp(max=steps)
+
+
+def out_of_groups(groups: Tensor, steps: int) -> Tensor:
+    """Put groups one after the other, `(*batch, groups, size, n)`, and take the first steps."""
+    size, index = groups.shape[-2], torch.arange(steps, device=groups.device)
+    return groups[..., index // size, index % size, :]
+
+
+def add_to_first(sequence: Tensor, addition: Tensor, core: int) -> Tensor:
+    """Add something to the first of the steps of `(*batch, time, …)`, with `core` axes after time.
+
+    (A graph that joins the first step and the rest asks whether the rest is of one step.)
+    """
+    first = torch.arange(sequence.shape[-core - 1], device=sequence.device) == 0
+    return sequence + torch.where(first[(..., *[None] * core)], addition.unsqueeze(-core - 1), 0)
