@@ -21,8 +21,8 @@ LAYERS = {
            < structures
         2  matrices < systems exponential < discretize composition real_part
         3  loops < powers < coordinates < balancing response constraints memories
-        4  executors.base < executors.prepare executors.multiply executors.varying_tile executors.carry
-           < executors.varying_chunks
+        4  executors.base < executors.prepare executors.multiply executors.varying_tile
+           executors.carry < executors.varying_chunks
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
         5  planner.rates < planner.choice < planner.explain < planner.auto < planner

@@ -104,7 +104,7 @@ class Gated(nn.Module):
     def __init__(self, executor: linrec.Executor) -> None:
         super().__init__()
         self.executor = executor
-        self.register_buffer("weight", normal(3, 3))
+        self.weight = nn.Parameter(normal(3, 3), requires_grad=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         gates = torch.sigmoid(inputs @ self.weight)
