@@ -8,7 +8,7 @@ NEEDED = ("matplotlib", "rich", "typer")
 
 
 def main() -> None:
-    """Run the command, or say what has to be installed for it."""
+    """Run the command, or name the package that it needs."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(

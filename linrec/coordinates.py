@@ -104,7 +104,7 @@ class Coordinates:
 
 
 def convert(matrix: Structure, states: Tensor) -> Tensor:
-    """Multiply states, or those of each copy, in double precision, and round last."""
+    """Multiply the states of each copy in double precision, and round last."""
     n, size = matrix.state_size, states.shape[-1]
     if size % n:
         raise ValueError(

@@ -247,7 +247,7 @@ def in_units(system: StateSpace, units: Tensor) -> StateSpace:
 
 
 def ratio(units: Tensor) -> Tensor:
-    """Compute what a matrix is multiplied by, entry by entry, when states change their units."""
+    """Compute the factors of a matrix's entries when states change their units."""
     return units.unsqueeze(-2) / units.unsqueeze(-1)
 
 

@@ -1,4 +1,4 @@
-"""What is asked of the tensors that layers are given."""
+"""Validate the tensors that layers are given."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ def check_size(name: str, tensor: Tensor, size: int) -> None:
 
 
 def check_input(name: str, tensor: Tensor, size: int, dtype: torch.dtype) -> None:
-    """Refuse a tensor whose last axis does not fit, or whose dtype is not that of the weights."""
+    """Check the last axis and the dtype of an input."""
     check_size(name, tensor, size)
     # Autocast casts by itself what meets weights. (There are devices without, as "meta".)
     device = tensor.device.type

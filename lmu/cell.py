@@ -202,7 +202,7 @@ class LMUCell(nn.Module):
         )
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew; of the hidden module those that have an initialiser."""
+        """Draw the weights anew, in the hidden module those with an initialiser."""
         chosen = self.initializers
         for connection, initializer in (
             (self.input_to_memory, chosen.input_to_memory),
@@ -330,7 +330,7 @@ class LMUCell(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the memory, which is that of the whole unit."""
+        """The dtype of the memory and of the whole unit."""
         memory = self.memory
         return (memory.A if memory.log_theta is None else memory.log_theta).dtype
 
@@ -340,7 +340,7 @@ class LMUCell(nn.Module):
 
 
 def first_weight(hidden: nn.Module | None) -> Tensor | None:
-    """Find the matrix that a hidden module's input meets first; None if it is computed."""
+    """Find the first weight that a hidden module's input meets; None if it is computed."""
     cell = unwrapped(hidden)
     if cell is None:
         return None
@@ -358,5 +358,5 @@ def fill(weight: Tensor | None, initializer: Initializer | None) -> None:
 
 
 def kept_of(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Drop what a mask drops."""
+    """Apply a dropout mask."""
     return values if mask is None else values * mask

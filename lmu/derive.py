@@ -1,4 +1,4 @@
-"""The Legendre memory derived from what it is for, in two ways that share nothing."""
+"""Derive the Legendre memory symbolically, in two independent ways."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class PlainRNN(HiddenCall):
 
 
 class ModuleCall(HiddenCall):
-    """Any module, called as what it is.
+    """Call any module, as it stands.
 
     A module may write into what it is given, return a part of that, or keep and reuse what it
     returned. So it gets copies of what is also the unit's state, and modules that are not torch's
@@ -150,7 +150,7 @@ class ModuleCall(HiddenCall):
         return spread(output, rows, seen), tuple(spread(state, rows, seen) for state in after)
 
     def called(self, seen: Tensor, states: States) -> tuple[Tensor, States]:
-        """Call the module, and see that it returned what it should."""
+        """Call the module, and check what it returns."""
         told: tuple[object, ...] = ((states,) if self.gated else states) if self.recurrent else ()
         result = self.module(seen, *told)
         pair = self.gated and isinstance(result, tuple) and len(result) == 2
@@ -159,7 +159,7 @@ class ModuleCall(HiddenCall):
         return given[0], tuple(state.to(self.dtype) for state in after)
 
     def seen_to(self, result: object, seen: Tensor) -> Tensor:
-        """Refuse what is no tensor of the size that the unit was made for."""
+        """Check that a result is a tensor of the unit's size."""
         if not isinstance(result, Tensor):
             raise TypeError(wrong_type(self.module, result, seen.shape[-1]))
         shape = (len(seen), self.output_size)
@@ -230,7 +230,7 @@ def any_global_hook() -> bool:
 
 
 def only_reads(module: nn.Module) -> bool:
-    """Whether a module is known not to write into what it is given."""
+    """Whether a module is known not to write into its arguments."""
     while is_plain(module, (nn.Sequential,)) and len(module):  # pyright: ignore[reportArgumentType]
         module = module[0]  # pyright: ignore[reportIndexIssue]  # a Sequential
     return is_plain(module, READERS)
@@ -339,7 +339,7 @@ def wrong_size(takes: object, seen: int) -> str:
 
 
 def wrong_type(module: nn.Module, gives: object, seen: int) -> str:
-    """Say that a hidden module returns what is no tensor."""
+    """Make the error for a hidden module that returns no tensor."""
     wanted = "h and c" if is_lstm(module) else "one tensor"
     return (
         f"`hidden` is of type {type(module).__name__} and returns a {type(gives).__name__}: "

@@ -1,4 +1,4 @@
-"""How fast the executors are, beside what the machine allows and beside others."""
+"""Benchmarks: executors beside the machine's limits and beside other libraries."""
 
 from linrec.benchmark.calibration import measure_rates as measure_rates
 from linrec.benchmark.calibration import store_rates as store_rates

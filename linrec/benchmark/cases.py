@@ -1,4 +1,4 @@
-"""What is timed: shapes of the literature, each beside the least that any method has to do."""
+"""The cases that are timed, each beside its floor: the least work any method must do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

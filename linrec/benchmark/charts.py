@@ -1,4 +1,4 @@
-"""What was measured, drawn."""
+"""Charts of the measurements."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ Rows = list[dict[str, Any]]
 
 
 def draw_roofline(rows: Rows, rates: dict[str, float], path: Path) -> None:
-    """Draw numbers computed a second against operations for each, under what the machine allows.
+    """Draw the roofline: outputs a second over operations for each, under the machine's limits.
 
     Outputs cannot be written faster than memory is filled, nor computed faster than operations
     are done: the roof is the least of the two.
@@ -43,7 +43,7 @@ def draw_roofline(rows: Rows, rates: dict[str, float], path: Path) -> None:
 
 
 def draw_crossover(rows: Rows, path: Path) -> None:
-    """Draw the time of every executor over the number of steps, and over that of states."""
+    """Draw every executor's time over steps and over states."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 4), sharey=True)
     for axes, name in zip(panels, ("steps", "states"), strict=True):
         of_panel = [row for row in rows if row["over"] == name]

@@ -1,4 +1,4 @@
-"""Which executor is the fastest, over the number of steps and over that of states."""
+"""Time every executor over the number of steps and of states, to see which is fastest where."""
 
 from collections.abc import Iterator
 

@@ -9,7 +9,7 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_bytes(way: Callable[[], object]) -> int | None:
-    """Measure how much memory a call adds to what the process holds, at its peak, in bytes.
+    """Measure the peak memory that a call adds to the process, in bytes.
 
     Memory that was given back before, and kept by the allocator, is handed to the system first:
     the call would take it without anybody noticing.

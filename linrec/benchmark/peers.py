@@ -1,4 +1,4 @@
-"""The same work, done by others: each in a process of its own, where it is installed."""
+"""Time other libraries at the same work, each in a process of its own."""
 
 import json
 import os

@@ -72,7 +72,7 @@ def shapes(seed: int = 0) -> Iterator[Shape]:
 
 @dataclass
 class Regret:
-    """Times of all executors over shapes, and what `Auto` would have taken.
+    """Times of all executors over shapes, and of the one that `Auto` chose.
 
     Attributes:
         rows: for each shape its name, the workload, and seconds by executor.
@@ -148,7 +148,7 @@ def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dic
 def time_all(
     recurrence: LinearRecurrence, shape: Shape, executors: list[Executor]
 ) -> dict[str, float]:
-    """Time executors in turns: the least of a few, since a choice between them is all it is for."""
+    """Time executors in turns, and return the least of a few times of each."""
     ways = {type(each).__name__: way_of(recurrence, shape, each) for each in executors}
     best = dict.fromkeys(ways, math.inf)
     for _ in range(4):
@@ -158,7 +158,7 @@ def time_all(
 
 
 def way_of(recurrence: LinearRecurrence, shape: Shape, executor: Executor) -> Callable[[], object]:
-    """Make what is timed: a call, and its gradients."""
+    """Make the function that is timed: a call, with its gradients where asked."""
     inputs = torch.randn(shape.batch, shape.steps, shape.channels, requires_grad=shape.gradient)
     verb = final if shape.last_only else run
     plan = None if shape.trained else executor.prepare(recurrence, shape.steps)

@@ -1,4 +1,4 @@
-"""What was measured, as tables: for a terminal, and for a page."""
+"""Tables of the measurements, for a terminal and for a page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -185,7 +185,7 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 
 
 def machine(found: dict[str, Any], section: str) -> str:
-    """Name the machine, and the precision of what was timed."""
+    """Name the machine and the precision of a measurement."""
     named = found["machine"]
     precision = "" if section == "accuracy" else ", float32"
     return (

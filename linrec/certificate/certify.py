@@ -19,7 +19,7 @@ from linrec.systems import LinearRecurrence
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What is certain of one run's numbers. All are of the shapes that `run` returns.
+    """Rigorous bounds on the errors of one run, in the shapes that `run` returns.
 
     Attributes:
         result: the numbers that are certified.
@@ -43,7 +43,7 @@ def certify(
     lengths: Tensor | None = None,
     executor: Executor = Auto(),
 ) -> Certificate:
-    """Bound the errors of a run, for these very numbers and whoever computed them.
+    """Bound the error of every number of a run, whatever computed them.
 
         |outputs - exact| ≤ bound.outputs        |final_state - exact| ≤ bound.final_state
 
@@ -102,7 +102,7 @@ def certify(
 def certified(
     call: Call, system: RealSystem, way: Way, result: Result | Tensor, precise: bool
 ) -> Certificate:
-    """Compare results with what is enclosed in double precision, or in twice that to be precise."""
+    """Compare results with an enclosure in double precision, or twice that where asked."""
     states = enclose_states(system, way, precise)
     outputs = without_padding(call, enclose_outputs(system, states, precise))
     enclosed = [finished(call, outputs), finished(call, at_end(call, states))]
@@ -131,7 +131,7 @@ def at_end(call: Call, states: Enclosure) -> Enclosure:
 
 
 def finished(call: Call, found: Enclosure) -> Enclosure:
-    """Put what was enclosed into the caller's form: complex, and copies side by side."""
+    """Return an enclosure to the caller's form: complex, copies side by side."""
     if call.inputs.is_complex():
         radius = found.radius.unflatten(-1, (-1, 2)).sum(-1)
         found = Enclosure(whole(found.high, True), whole(found.low, True), radius)
@@ -146,7 +146,7 @@ def without_padding(call: Call, outputs: Enclosure) -> Enclosure:
 
 
 def check_result(given: Tensor, enclosed: Enclosure, name: str) -> Tensor:
-    """See that numbers to be certified have the shape of those that they are compared with."""
+    """Check that the numbers to certify have the shape of the reference."""
     given = check_tensor(name, given).detach()
     if given.shape != enclosed.high.shape:
         raise ValueError(

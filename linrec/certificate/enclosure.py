@@ -1,4 +1,4 @@
-"""States in double precision, corrected once, with a bound on what is then still wrong."""
+"""Enclose states: compute in double precision, correct once, and bound the remaining error."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -138,7 +138,7 @@ def spectral_norm(M: Tensor, V: Tensor | None = None) -> Tensor:
 
 
 def cost(norm: Norm, steps: int) -> Tensor:
-    """Say how useful a norm is: the logarithm of what it makes of an error after all steps."""
+    """Rate a norm: the logarithm of its growth of an error over all steps."""
     growth = norm.growth.log().clamp(min=-1.0 / max(steps, 1)) * steps
     return torch.nan_to_num(norm.condition.log() + growth, nan=torch.inf)
 

@@ -1,4 +1,4 @@
-"""One call as a real system in double precision: what is certified."""
+"""The call to certify, as a real system in double precision."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ class RealSystem:
 
     @property
     def doubt(self) -> Tensor | None:
-        """How far A alone may be from what it stands for."""
+        """Bound how far A alone may be from the exact transition."""
         if self.tail is None or self.uncertainty is None:
             return self.uncertainty
         return INFLATED * (self.tail.abs() + self.uncertainty)
@@ -101,7 +101,7 @@ def transition(A: Structure, varying: bool) -> tuple[Tensor, Tensor | None, Tens
 
 
 def real_matrix(matrix: Tensor) -> Tensor:
-    """Write a + bi as [[a, -b], [b, a]], entry by entry; a real matrix as it is."""
+    """Write a + bi as [[a, -b], [b, a]], entry by entry; return a real matrix unchanged."""
     if not matrix.is_complex():
         return matrix
     real, imaginary = matrix.real, matrix.imag

@@ -1,4 +1,4 @@
-"""What can be typed after `linrec`: one file a command."""
+"""The commands of `linrec`, one file each."""
 
 from importlib.metadata import version
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`linrec bench`: how fast it is here."""
+"""`linrec bench`: measure executors on this machine."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def shown(table: Table) -> rich.table.Table:
 
 
 def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
-    """Print what was measured, and where it is kept."""
+    """Print the rates, and the path of their file."""
     console.print(", ".join(f"{name} {rate:.3g} a second" for name, rate in rates.items()))
     console.print(
         f"Kept in {path}, and used from the next start on. Set LINREC_IGNORE_RATES=1 to ignore "
@@ -136,7 +136,7 @@ def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
 
 
 def save(found: dict[str, Any], folder: Path) -> None:
-    """Write the JSON, beside what is there already, and the charts of what is new."""
+    """Merge the measurements into the JSON file, and draw the new charts."""
     text = json.dumps(measured(folder) | found, indent=1, ensure_ascii=False) + "\n"
     replace(folder / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
     if "cases" in found:
@@ -147,13 +147,13 @@ def save(found: dict[str, Any], folder: Path) -> None:
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    """Read what was measured on this machine before; what is of another one is left out."""
+    """Read earlier measurements of this machine."""
     kept = kept_in(folder)
     return kept if kept.get("machine") == machine() else {}
 
 
 def kept_in(folder: Path) -> dict[str, Any]:
-    """Read what was measured before, on whatever machine."""
+    """Read earlier measurements, of any machine."""
     try:
         kept = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`linrec plot`: what a system does, in four drawings."""
+"""`linrec plot`: draw impulse, step and frequency response, and poles."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -63,7 +63,7 @@ def _module(source: str) -> ModuleType:
 
 
 def made(found: object) -> object:
-    """Call what was named if it is a function or a class; it must need no arguments."""
+    """Call the object if it is a function or a class, which must need no arguments."""
     known = (LinearRecurrence, StateSpace, Executor, nn.Module)
     if not callable(found) or isinstance(found, known):
         return found

@@ -91,7 +91,7 @@ def verify(
 
 
 def package(dtype: torch.dtype | None) -> list[Verified]:
-    """What the library promises of its own structures and executors."""
+    """List the checks of the library's own structures and executors."""
     transitions, around = transitions_of(dtype), recurrences(transitions_of(dtype))
     drawn = cases(everyday(around, dtype))
     return [
@@ -103,7 +103,7 @@ def package(dtype: torch.dtype | None) -> list[Verified]:
 def of_target(
     target: str, dtype: torch.dtype | None, dt: float | None, input_size: int | None
 ) -> list[Verified]:
-    """What is promised of the user's own."""
+    """List the checks of the user's recurrence, executor, structure or module."""
     torch.manual_seed(0)  # what draws its own weights is made again by a program that it prints
     found = made(load(target))
     if isinstance(found, Executor):
@@ -143,7 +143,7 @@ def of_target(
 
 
 def keep_imaginary(own: Iterable[torch.dtype], dtype: torch.dtype | None) -> None:
-    """Refuse to cast what is complex to its real part: that would be another system."""
+    """Refuse to cast a complex system to its real part, which would be another system."""
     if dtype is not None and not dtype.is_complex and any(each.is_complex for each in own):
         raise typer.BadParameter(
             f"it is complex, and --dtype {str(dtype).removeprefix('torch.')} has no imaginary "
@@ -176,7 +176,7 @@ def of_cases(title: str, drawn: st.SearchStrategy, large: bool = False) -> Verif
 
 
 def extents(examples: int, large: bool) -> tuple[Extent, ...]:
-    """List the large cases for so many examples."""
+    """List the sizes of the large cases, by the number of examples."""
     return EXTENTS[: math.ceil(examples / 6)] if large else ()
 
 
@@ -191,7 +191,7 @@ def as_pasted(failure: str, target: str | None, dtype: torch.dtype | None) -> st
 
 
 def of_module(title: str, module: nn.Module, size: int) -> Verified:
-    """The two forms of a module of so many features."""
+    """Make the check of a module's two forms, with this many features."""
     return title, lambda n, seed, progress: search_module(
         module, size, n, seed, **options(progress)
     )

@@ -1,4 +1,4 @@
-"""What it takes to be sure: an exact reference, error bounds, and searches for disagreement."""
+"""The test kit: an exact reference, error bounds, and searches for disagreement."""
 
 from linrec.testing.bounds import error_bound as error_bound
 from linrec.testing.check import EXECUTORS as EXECUTORS

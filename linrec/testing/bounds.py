@@ -85,7 +85,7 @@ class Bounds:
         self.moved: list[tuple[Coordinates, MovedBounds]] = []
 
     def of(self, executor: Executor, *, blind: bool = False) -> Result:
-        """Bound outputs and final state; of `Auto`, of whatever it may choose.
+        """Bound outputs and final state; for `Auto`, of every executor it may choose.
 
         Args:
             executor: the executor.
@@ -206,6 +206,6 @@ def an_executor(given: object) -> Executor:
 
 
 def kind_of(executor: Executor) -> type[Executor]:
-    """The class whose bound an executor keeps; `Executor`: that of any order of operations."""
+    """Return the class whose bound an executor keeps; `Executor` stands for any order."""
     known = (Recurrent, Toeplitz, FFTConvolution)
     return next((kind for kind in known if isinstance(executor, kind)), Executor)

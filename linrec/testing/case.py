@@ -1,4 +1,4 @@
-"""One case to check: a recurrence and what it is fed, with the truth about it."""
+"""One case to check: a recurrence, its inputs, and the exact results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from linrec.testing.reference import exact_reference
 
 
 class Comparison(NamedTuple):
-    """What an executor gave, what it should have given, and how far off it may be.
+    """A result, the exact value, and the error allowed.
 
     Attributes:
         what: what is compared, in a few words.
@@ -36,7 +36,7 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A recurrence, its inputs, and what else a run takes.
+    """A recurrence with its inputs, initial state and lengths.
 
     Attributes:
         recurrence: the system.
@@ -102,7 +102,7 @@ class Case:
 
     @cached_property
     def results(self) -> dict[Executor, Result]:
-        """What each executor gave."""
+        """Results by executor."""
         return {}
 
     @cached_property

@@ -93,7 +93,7 @@ def cases(
     steps: st.SearchStrategy[int] = STEPS,
     batch: st.SearchStrategy[int] | None = None,
 ) -> Case:
-    """Draw a recurrence, inputs of so many steps, perhaps an initial state, perhaps lengths."""
+    """Draw a recurrence with inputs and, in some cases, an initial state and lengths."""
     recurrence = draw(systems)
     inputs = draw(inputs_for(recurrence, steps, batch))
     state = draw(initial_states_for(recurrence, tuple(inputs.shape[:-2])))
@@ -154,7 +154,7 @@ def drawn_for(
     examples: int,
     dtypes: st.SearchStrategy[torch.dtype] | None = None,
 ) -> tuple[st.SearchStrategy[Case], tuple[Extent, ...]]:
-    """What an executor is tried on: cases, and the extents of large ones where nothing is said."""
+    """Choose the cases of an executor, and the default sizes of large ones."""
     given = {"sizes": sizes, "dtypes": dtypes}
     drawn_from = transitions(**{name: each for name, each in given.items() if each is not None})
     systems = recurrences(drawn_from)
@@ -258,7 +258,7 @@ def check_case(
     executor: Executor,
     property: str,
 ) -> float:
-    """Check one property of one executor on one case: what a disagreement's code calls.
+    """Check one property of one executor on one case, as the printed program does.
 
     Args:
         recurrence: the system.
@@ -318,7 +318,7 @@ def search(
     most_failures: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Try cases on every executor and property; what fails is shrunk and then left out.
+    """Try cases on every executor and property; shrink a failure, and go on without it.
 
     After them one case of each large extent is tried, on the properties that show there.
     """

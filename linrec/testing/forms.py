@@ -44,7 +44,7 @@ def whole(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tenso
 
 
 def steps(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
-    """Call a module step by step; without any step its outputs are those of all steps at once."""
+    """Call a module step by step."""
     step = cast(Callable[..., tuple[Tensor, State]], module.step)
     outputs = []
     for now in inputs.unbind(1):

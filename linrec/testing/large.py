@@ -50,7 +50,7 @@ EXTENTS: tuple[Extent, ...] = (
 
 @st.composite
 def large_cases(draw: st.DrawFn, extent: Extent) -> Case:
-    """Draw a case of some extent: of normal numbers, and of matrices whose powers stay small.
+    """Draw a large case: normal numbers, and matrices whose powers stay small.
 
     Row sums of |A| are one at most, so that a bound is found in one pass: permutations, diagonals
     that forget slowly, contractions.

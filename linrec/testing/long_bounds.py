@@ -1,4 +1,4 @@
-"""Error bounds of long and wide runs: looser ones, whose cost grows with the steps alone."""
+"""Error bounds of long and wide runs: looser, at a cost that grows with the steps alone."""
 
 from functools import cached_property
 

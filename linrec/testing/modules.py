@@ -121,7 +121,7 @@ def search_module(
     most_failures: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Try inputs on every property; shrink what fails, and go on without it."""
+    """Try inputs on every property; shrink a failure, and go on without it."""
     size, dtype = features(module, input_size), dtype_of(module)
     known_names(without)
     report, was_training = Report(), module.training
@@ -195,7 +195,7 @@ def large_inputs(
 
 
 def worst_share(name: str, trial: Trial) -> float:
-    """See that a property holds; give the share of what is allowed that is used."""
+    """Check a property, and return the largest error as a share of the bound."""
     module, worst = type(trial.module).__name__, 0.0
     try:
         for comparison in PROPERTIES[name](trial):

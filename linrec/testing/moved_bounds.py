@@ -1,4 +1,4 @@
-"""Error bounds of executors whose plans have other coordinates of the states."""
+"""Error bounds of executors whose plans change the coordinates of the states."""
 
 import numpy as np
 import torch

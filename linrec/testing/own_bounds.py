@@ -285,7 +285,7 @@ class ErrorBounds:
 
     @cached_property
     def underflow(self) -> Tensor:
-        """What is lost in numbers too small to be normal, and infinity where some overflow."""
+        """Bound the loss in subnormal numbers; infinity where some overflow."""
         limits = torch.finfo(self.dtype)
         lost = limits.tiny * self.roundings * reached(self.system, torch.ones_like(self.sources))
         made = [self.system.products(self.steps)]

@@ -1,4 +1,4 @@
-"""How large products of a system's matrices get: what every error bound is made of."""
+"""Sizes of products of a system's matrices, of which error bounds are made."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
 
 
 def output_products(exact: Tensor, C: Tensor | None, steps: int) -> Tensor | None:
-    """Write out |C A^k| for k = steps … 0: what a C cancels of the powers of A is not counted."""
+    """Compute |C A^k| for k = steps … 0, so that what C cancels does not count."""
     if C is None:
         return None
     dtype = torch.promote_types(C.dtype, exact.dtype)

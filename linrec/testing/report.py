@@ -1,4 +1,4 @@
-"""What checking found: how much of each bound was used, and what went over it."""
+"""The report of a check: shares of the bounds used, and failures."""
 
 import math
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def program_of_module(inputs: Tensor) -> str:
 
 
 def optional(case: Case) -> dict[str, Tensor]:
-    """List what of a case may be left out and is not."""
+    """List the optional parts that a case has."""
     given = {"initial_state": case.initial_state, "lengths": case.lengths}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -85,7 +85,7 @@ class Report:
 
     @property
     def limits(self) -> str:
-        """Say what was tried, and so what was not."""
+        """Describe the sizes tried, and so the limits of the check."""
         tried = max(self.examples.values(), default=0)
         ranges = (
             f"{least} to {most} {name}" if least < most else f"{most} {name}"
@@ -142,7 +142,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def share(comparison: Comparison) -> float:
-    """How much of what is allowed the worst difference uses; infinite where it is no number.
+    """Return the worst difference as a share of its bound; infinite for NaN.
 
     Where the bound itself is not finite, intermediate results overflow and nothing is promised.
     """

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: structures, recurrences around them, and what is fed to them.
+"""Hypothesis strategies: structures, recurrences and their inputs.
 
 Simple values come first, so that a failure shrinks to them: few states, few steps, whole numbers.
 """
@@ -139,7 +139,7 @@ def transitions(
     dtypes: st.SearchStrategy[torch.dtype] = st.sampled_from(DTYPES),  # noqa: B008  # as above
     batch_shapes: st.SearchStrategy[tuple[int, ...]] = st.sampled_from(BATCHES),  # noqa: B008
 ) -> Structure | Varying:
-    """Draw what a recurrence takes for A: a matrix for all steps or, in `Varying`, one a step.
+    """Draw an A: a structure for all steps or, in `Varying`, one for each.
 
     Args:
         sizes: as of `structures`.

@@ -1,4 +1,4 @@
-"""`lmu evaluate`: score what was trained, in the parallel form and in the recurrent one."""
+"""`lmu evaluate`: score a trained network, in the parallel and in the recurrent form."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`lmu list`: the experiments, with what the papers report."""
+"""`lmu list`: the experiments, with the papers' figures."""
 
 from rich.console import Console
 from rich.table import Table
@@ -7,7 +7,7 @@ from lmu.experiments import EXPERIMENTS
 
 
 def list_experiments() -> None:
-    """List the experiments, with what the papers report."""
+    """List the experiments, with the papers' figures."""
     table = Table("name", "task", "metric", "the paper", "compared with", "models")
     for experiment in EXPERIMENTS.values():
         compared = ", ".join(f"{figure.who} {figure.value:g}" for figure in experiment.baselines)

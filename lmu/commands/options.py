@@ -50,7 +50,7 @@ Threads = Annotated[
 
 
 def make_folder(folder: Path, option: str) -> None:
-    """See that files can be written into a folder, before time is spent on what they will hold."""
+    """Check that files can be written into a folder, before time is spent on them."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()

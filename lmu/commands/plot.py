@@ -25,7 +25,7 @@ class Picture(StrEnum):
 
 
 def prediction(checkpoint: Path, data_dir: Path | None) -> bytes:
-    """Draw what a trained network predicts."""
+    """Draw the predictions of a trained network."""
     network, _, data = restore(EXPERIMENTS["mackey-glass"], checkpoint, data_folder=data_dir)
     return draw_prediction(network, data)
 

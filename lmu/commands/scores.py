@@ -7,7 +7,7 @@ from lmu.experiments import Experiment, Source
 
 
 def print_scores(experiment: Experiment, score: str, who: str) -> None:
-    """Print a score in bold above those of the papers."""
+    """Print a score in bold above the papers' scores."""
     table = Table(experiment.table, "", "")
     table.add_row(who, score, "", style="bold")
     for figure in experiment.published:

@@ -19,7 +19,7 @@ def delay_steps(theta: int) -> tuple[int, ...]:
 def band_limited_noise(
     count: int, length: int, theta: int, generator: torch.Generator, cycles: int = CYCLES
 ) -> Tensor:
-    """Draw signals of random phases and amplitudes up to so many cycles a window.
+    """Draw signals of random phases and amplitudes, up to a number of cycles a window.
 
     They are scaled to a root mean square of 0.5, and fade in during a quarter of a window, since a
     memory of smooth signals cannot hold a jump.
@@ -46,7 +46,7 @@ def band_limited_noise(
 
 
 def delayed_noise(seed: int = 0, *, theta: int, windows: int = 2, test: int = 4) -> Dataset:
-    """Return the capacity task: at each step, say what the signal was at five delays.
+    """Return the capacity task: recall the signal at five delays, at each step.
 
         targets_t = (x_t, x_{t-θ/4}, x_{t-θ/2}, x_{t-3θ/4}, x_{t-θ+1})
 

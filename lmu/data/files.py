@@ -115,7 +115,7 @@ def read_lines(file: DataFile, folder: str | os.PathLike[str] | None = None) -> 
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return the data folder: the one given, else that of the environment variable `LMU_DATA`.
+    """Return the data folder: the one given, else that named by `LMU_DATA`.
 
     Raises:
         FileNotFoundError: it does not exist.

@@ -34,7 +34,7 @@ class Reviews(dict[tuple[str, str], list[Text]]):
 
     @property
     def reduced(self) -> str:
-        """What is missing of the labelled reviews, in one sentence; empty if nothing is."""
+        """Say in a sentence which labelled reviews are missing; empty if none are."""
         train, test = (
             sum(len(self[part, label]) for label in ("neg", "pos")) for part in ("train", "test")
         )

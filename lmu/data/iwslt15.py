@@ -67,7 +67,7 @@ class Subwords:
 
 
 class Languages(NamedTuple):
-    """The pieces of both languages, and the sentences of tst2013 as they are published.
+    """The word pieces of both languages, and the published sentences of tst2013.
 
     Args:
         read: the pieces of the language that is read.
@@ -85,7 +85,7 @@ class Languages(NamedTuple):
 def iwslt15(
     folder: str | os.PathLike[str] | None = None, *, pieces: int = 4_000, longest: int = 60
 ) -> Dataset:
-    """Return the task: write in Vietnamese what is said in English.
+    """Return the task: translate English into Vietnamese.
 
     tst2012 is there to choose by, tst2013 to report.
 
@@ -125,7 +125,7 @@ def iwslt15(
 def sentences(
     part: str, folder: str | os.PathLike[str] | None = None
 ) -> tuple[Sentences, Sentences]:
-    """Read the English and the Vietnamese sentences of a part; those that are empty go.
+    """Read the English and the Vietnamese sentences of a part, without empty ones.
 
     Args:
         part: "train", "tst2012" or "tst2013".

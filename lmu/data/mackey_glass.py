@@ -87,7 +87,7 @@ def _tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def mackey_glass(
     seed: int = 0, *, series: int = SERIES, length: int = LENGTH, ahead: int = AHEAD
 ) -> Dataset:
-    """Return the prediction task: at each sample, say what the series is `ahead` samples later.
+    """Return the prediction task: the series `ahead` samples later, at each sample.
 
         inputs_t = x_t      targets_t = x_{t + ahead}
 

@@ -16,7 +16,7 @@ RELATIONS = ("entailment", "neutral", "contradiction")
 
 
 class Pair(NamedTuple):
-    """Two sentences, as lists of words, and what they are to each other."""
+    """Two sentences, as lists of words, and their relation."""
 
     one: list[str]
     other: list[str]

@@ -1,4 +1,4 @@
-"""What every data set comes to: inputs and targets, three times."""
+"""A data set: inputs and targets for training, validation and test."""
 
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Split(NamedTuple):
-    """Examples and what a network should say to them.
+    """Examples and their targets.
 
     Args:
         inputs (examples, time, features): what the network reads.

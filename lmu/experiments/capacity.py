@@ -1,4 +1,4 @@
-"""Capacity: what a signal was, up to 100,000 steps ago, out of 100 numbers and without training.
+"""Capacity: recall a signal up to 100,000 steps ago from 100 numbers, without training.
 
 The task is that of the paper of 2019, as far as it is known: a signal of up to 10 cycles a window,
 which is given back at five delays across the window. The memory has order 100, the readout is the

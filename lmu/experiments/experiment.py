@@ -1,4 +1,4 @@
-"""What an experiment is: a record of what a paper did, and of what it found."""
+"""The record of an experiment: a paper's task, models and results."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ class Figure:
 
 
 class Budget(StrEnum):
-    """How much is spent: what the paper did, or minutes on two cores."""
+    """The effort of a run: the paper's, or minutes on two cores."""
 
     FULL = "full"
     QUICK = "quick"
@@ -61,7 +61,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, and how it is trained.
+    """A network and its training recipe.
 
     Args:
         network: builds the network for the data, its weights drawn from torch's global generator.

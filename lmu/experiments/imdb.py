@@ -51,7 +51,7 @@ def reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
 def memory(
     learning_rate: float, epochs: int, encoded: Sequence[int] = (), word_dropout: float = 0.0
 ) -> Model:
-    """Return the settings of a memory of words, or of what an encoder makes of them."""
+    """Return the settings of a memory of words or of encoded words."""
     sizes = {"classes": 1, "encoded": encoded, "word_dropout": word_dropout}
     return {
         budget: Setting(

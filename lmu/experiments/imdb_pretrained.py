@@ -1,4 +1,4 @@
-"""IMDB after a language model: what is read in reviews without a label helps with the others.
+"""IMDB after pretraining a language model on reviews without labels.
 
 A language model of highway blocks with small windows (as in the experiment `text8`, but of words)
 says the next word of the unlabelled reviews. Then all its layers are read, each with a learned

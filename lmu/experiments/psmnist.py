@@ -47,7 +47,7 @@ from lmu.training import ACCURACY, Recipe
 
 
 def images(seed: int, folder: Folder, budget: Budget) -> Dataset:
-    """Return the images, of which every budget has all."""
+    """Return all images, for every budget."""
     return permuted_mnist(seed, folder)
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a run: its figures, and all that is needed to judge and to repeat it."""
+"""The record of a run: its figures, and everything needed to judge and repeat it."""
 
 import json
 import os
@@ -107,7 +107,7 @@ ENTRIES = {
 
 
 def versions() -> dict[str, str]:
-    """Say what a run depends on: the versions of Python, torch and linrec."""
+    """Return the versions of Python, torch and linrec."""
     try:
         own = version("linrec")
     except PackageNotFoundError:  # run from its sources

@@ -1,4 +1,4 @@
-"""Running an experiment: train one of its models, or evaluate what was trained."""
+"""Run an experiment: train one of its models, or evaluate a trained one."""
 
 import os
 from collections.abc import Iterator

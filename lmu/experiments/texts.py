@@ -1,4 +1,4 @@
-"""What the experiments with texts have in common: words that have vectors, and scores."""
+"""Shared parts of the experiments with texts: word vectors and scores."""
 
 import math
 from collections.abc import Callable

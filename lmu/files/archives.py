@@ -1,4 +1,4 @@
-"""Archives, unpacked as a stream: what comes out is counted, and refused beyond a limit.
+"""Unpack archives as a stream, counting bytes and refusing more than a limit.
 
 A kilobyte of an archive can become a megabyte, and 10 MB fill any memory. So everything is read in
 pieces, sizes that an archive declares are believed only as far as they refuse it, and nothing is

@@ -27,7 +27,7 @@ def is_count(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Tell whether it is a number that can be squared and summed up."""
+    """Tell whether a value is a number that can be squared and summed up."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 1e100  # NaN is not

@@ -11,7 +11,7 @@ LOCK = "run.lock"
 
 
 class FolderLock:
-    """A hold on a folder, until it is released, forgotten, or its process ends in whatever way.
+    """A lock on a folder, held until it is released, forgotten, or its process ends.
 
     The operating system keeps it, not the file `run.lock` that it is taken on: the file may stay,
     and holds nobody up. Within one process it may be taken any number of times.

@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be read or written: its name, what is wrong, what to do."""
+"""Errors of files: they name the file, the fault and the remedy."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ MENDS = {
 
 
 class DamagedFile(ValueError):
-    """A file is not what it should be; the message names it and says what to do."""
+    """A file is damaged or of another kind; the message names it and the remedy."""
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def said(path: AnyPath, verb: str) -> Iterator[None]:
 def parsing(
     path: AnyPath, expected: str, mend: str = "Replace it.", verb: str = "read"
 ) -> Iterator[None]:
-    """Turn what a parser fails with into a refusal that names the file.
+    """Turn any failure of a parser into an error that names the file.
 
     Parsers of archives, checkpoints and the like are other people's, and what is damaged makes
     them fail in any way: zlib's errors, `EOFError`, `NotImplementedError`, `RecursionError` and

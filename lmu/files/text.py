@@ -22,7 +22,7 @@ MARKS = (
 
 
 def read_bytes(path: AnyPath, largest: int = MEBIBYTE) -> bytes:
-    """Read a file of at most so many bytes.
+    """Read a file of limited size.
 
     Args:
         path: the file.

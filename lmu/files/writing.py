@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, whoever else writes it."""
+"""Write a file whole or not at all, also beside other writers."""
 
 import os
 import secrets

@@ -39,7 +39,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Activated(nn.RNNCellBase):
-    """What a cell of torch's becomes with other activations.
+    """The base of torch's cells with other activations.
 
     Args:
         input_size: the size of x.
@@ -219,7 +219,7 @@ def has_bias(settings: Mapping[str, Any]) -> bool:
 def named(
     weights: Sequence[np.ndarray], names: Sequence[str], owner: str
 ) -> tuple[np.ndarray, ...]:
-    """See that there are as many variables as names; those that are not there are None."""
+    """Check the number of variables; optional ones that are missing are None."""
     if len(weights) != len(names):
         raise ValueError(
             f"{owner} has {len(weights)} variables of shapes {[w.shape for w in weights]}: "
@@ -258,7 +258,7 @@ def filled(
 
 
 def fill(parameter: Tensor, values: np.ndarray | None, name: str) -> None:
-    """Put values into a parameter, and see that they are as many."""
+    """Set a parameter's values, and check their shape."""
     if values is None:
         return
     if tuple(parameter.shape) != values.shape:

@@ -131,7 +131,7 @@ def from_keras(
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Name the file in the message of whatever does not fit in it."""
+    """Name the file in the message of any error about its content."""
     try:
         yield
     except (DamagedFile, OSError, ModuleNotFoundError):

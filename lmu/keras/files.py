@@ -158,7 +158,7 @@ def positional_layers(
 
 
 def layers_by_structure(root: Group, room: Room) -> Iterator[KerasLayer]:
-    """Find what is laid out as a layer of keras-lmu is, where nothing says what it is."""
+    """Find layers of keras-lmu by their layout, in a file without a configuration."""
     for key, group in children(root).items():
         if not hasattr(group, "keys"):
             continue

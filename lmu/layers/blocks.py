@@ -10,7 +10,7 @@ from lmu.layers.parallel import ParallelLMU
 
 
 class Encoder(Layer):
-    """One linear layer and a rectifier, at each step by itself: what an LMU is to remember.
+    """One linear layer and a rectifier at each step: encodes the input of an LMU.
 
         u_t = relu(U_x x_t + b_u)
 

@@ -9,7 +9,7 @@ from lmu.layers.layer import check_steps, without_padding
 
 
 class DeepRepresentation(Layer):
-    """A learned weighted sum of what every layer of a stack says, its inputs among them.
+    """A learned weighted sum of the outputs of all layers of a stack, and of its inputs.
 
         y_t = γ Σ_j s_j h_{j,t}        s = softmax(w),   h_0 = x, h_j the outputs of layer j
 
@@ -48,7 +48,7 @@ class DeepRepresentation(Layer):
 
     @property
     def shares(self) -> Tensor:
-        """The share of each layer, `(layers + 1,)`: that of the inputs first."""
+        """The weight of each layer, `(layers + 1,)`, the inputs first."""
         return self.weights.softmax(-1)
 
     def forward(
@@ -69,5 +69,5 @@ class DeepRepresentation(Layer):
         return Result(self.sum([input, *outputs]), state)
 
     def sum(self, outputs: list[Tensor]) -> Tensor:
-        """Add what the layers say, each with its share."""
+        """Add the layers' outputs by their weights."""
         return self.scale * torch.stack(outputs, -1) @ self.shares

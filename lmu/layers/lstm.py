@@ -1,4 +1,4 @@
-"""The LSTM as a layer: what the papers compare with."""
+"""The LSTM as a layer, the papers' baseline."""
 
 import torch
 from torch import Tensor, nn

@@ -176,7 +176,7 @@ class ParallelLMU(Layer):
         return Result(self.read(memory, input), state)
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Compute what is remembered, u = f₁(U_x x + b_u), for `inputs (*batch, input_size)`."""
+        """Compute the memory's input, u = f₁(U_x x + b_u), for `inputs (*batch, input_size)`."""
         if isinstance(self.encoder, nn.Identity) and not isinstance(
             self.input_activation, nn.Identity
         ):

@@ -1,4 +1,4 @@
-"""Attention: to look back at what was read, at each step of what is written."""
+"""Attention: weigh the source's states at each step of the target."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What was read, ready to be looked at.
+    """The source's states, prepared for attention.
 
     Attributes:
         keys (*batch, source_time, query_size): what queries are compared with.
@@ -28,7 +28,7 @@ class Source:
 
 
 class DotProductAttention(nn.Module):
-    """A mixture of what was read, weighted by how well each place answers a query.
+    """A mixture of the source's states, weighted by how well each matches a query.
 
         c_t = Σ_s softmax_s(q_t · W v_s / √size) v_s        o_t = tanh(W_c [c_t, q_t])
 
@@ -54,7 +54,7 @@ class DotProductAttention(nn.Module):
         self.combined = nn.Linear(value_size + query_size, query_size, False)
 
     def source(self, values: Tensor, lengths: Tensor) -> Source:
-        """Make what was read, `values (*batch, source_time, value_size)`, ready."""
+        """Prepare the source's states, `values (*batch, source_time, value_size)`."""
         steps = torch.arange(values.shape[-2], device=values.device)
         hidden = steps >= lengths.unsqueeze(-1)
         return Source(self.key(values), values, hidden.unsqueeze(-2))

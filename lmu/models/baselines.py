@@ -1,4 +1,4 @@
-"""What the papers compare with, by sizes alone: LSTMs, the unit of 2019, and a mixture of both."""
+"""The papers' baselines by their sizes: LSTMs, the unit of 2019, and a mixture of both."""
 
 from lmu.initializers import PSMNIST_2019, VOELKER_2019, Initializers
 from lmu.layers import LMU, LSTM, Bidirectional, Stack

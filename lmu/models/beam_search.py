@@ -81,7 +81,7 @@ class BeamSearch:
     def best(
         self, likelihood: Tensor, following: Tensor, written: Tensor, ended: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Choose the best continuations of all hypotheses; those that have ended only stay."""
+        """Choose the best continuations of all hypotheses; ended ones stay as they are."""
         stays = torch.full_like(following[0, 0], -torch.inf)
         stays[PADDING] = 0
         # A word that is padding would be lost: a sentence goes on or ends.

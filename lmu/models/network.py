@@ -1,4 +1,4 @@
-"""What every network of the papers can do: be trained on features, run in parallel, or stream."""
+"""The interface of the papers' networks: train on features, run in parallel, stream."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from linrec import Result
 
 
 class Network(nn.Module, ABC):
-    """A frozen memory first, then what is trained.
+    """A network with a frozen memory first and trained layers after it.
 
         forward = head ∘ features
 
@@ -19,7 +19,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def features(self, inputs: Tensor) -> Tensor:
-        """Compute what the frozen memory makes of the inputs.
+        """Compute the outputs of the frozen memory.
 
         Args:
             inputs (*batch, time, input_size): the sequences.

@@ -41,7 +41,7 @@ def remembered_words(
     trained: bool,
     word_dropout: float,
 ) -> TextReader:
-    """Make what the classifiers below read a text by; arguments as theirs."""
+    """Make the reader of the classifiers below, from their arguments."""
     if encoded:
         vectors = EncodedWords(words, width, encoded, trained=trained)
     else:

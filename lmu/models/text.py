@@ -12,7 +12,7 @@ from lmu.models.words import PADDING, Words, without_common_padding
 
 
 class TextReader(nn.Module):
-    """From a text to one vector: what a layer says after the last word.
+    """Read a text into one vector: a layer's output after the last word.
 
     Args:
         words: the vectors of the words.
@@ -78,7 +78,7 @@ class TextReader(nn.Module):
 
 
 class TextNetwork(StreamingNetwork):
-    """What networks that read texts share; what they make of the vectors is theirs.
+    """The base of networks that read texts into vectors.
 
     If nothing of the reader is trained then its vectors are the features, computed once.
 
@@ -116,7 +116,7 @@ class TextNetwork(StreamingNetwork):
 
 
 class TextClassifier(TextNetwork):
-    """Name the class of a text, from the vector that it is read into.
+    """Classify a text from the vector that it is read into.
 
         scores = W v + b
 

@@ -1,4 +1,4 @@
-"""Words as vectors, trained or given, and what an encoder makes of them."""
+"""Words as vectors, trained or given, with or without an encoder."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -8,7 +8,7 @@ from lmu.pictures.canvas import panels, png
 
 
 def draw_prediction(network: Network, data: Dataset, *, last: int = 400) -> bytes:
-    """Draw the end of the first test series, what was predicted of it, and the error.
+    """Draw the end of the first test series, its prediction and the error.
 
     Args:
         network: predicts one number at each step.

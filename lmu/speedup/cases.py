@@ -1,4 +1,4 @@
-"""What is compared: the same task by the unit of 2019 and by the forms of the simplified one.
+"""The tasks of the speed-up: the unit of 2019 and the forms of the simplified one.
 
 The simplified networks have the trained encoder u = U_x x + b_u of the paper, so that their
 memories have to be run, and differentiated, in every training step. The last form leaves it out,
@@ -34,7 +34,7 @@ from lmu.models import (
 
 
 class Way(StrEnum):
-    """A way to train; the first is what the others are compared with."""
+    """A way to train; the first is the baseline of the others."""
 
     ORIGINAL = "LMU of 2019, step by step"
     STEPPED = "simplified LMU, step by step"
@@ -44,7 +44,7 @@ class Way(StrEnum):
 
 
 class Task(NamedTuple):
-    """A network in training: what is called on what, and what is minimised.
+    """A network in training: its inputs, targets and loss.
 
     Args:
         network: owns the parameters.
@@ -61,7 +61,7 @@ class Task(NamedTuple):
     loss: Callable[[Tensor, Tensor], Tensor]
 
     def training_step(self) -> Callable[[], object]:
-        """Return a function that takes one step of Adam each time that it is called."""
+        """Return a function that takes one step of Adam at each call."""
         optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3, fused=True)
         self.network.train()
 

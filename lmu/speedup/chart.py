@@ -1,4 +1,4 @@
-"""The paper's figure 1, of what was measured."""
+"""The paper's figure 1, drawn from our measurements."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Training steps, timed by turns, and what comes of comparing them."""
+"""Time training steps in turns, and compare them."""
 
 import json
 import statistics
@@ -48,7 +48,7 @@ class Timing:
 
     @property
     def epoch(self) -> float:
-        """The time of an epoch, in seconds: that of its steps."""
+        """The seconds of an epoch's steps."""
         return self.steps * self.step
 
 

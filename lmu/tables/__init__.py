@@ -1,4 +1,4 @@
-"""The papers' tables with our results beside them, made of what was recorded."""
+"""The papers' tables with our recorded results beside them."""
 
 from lmu.tables.page import written_into as written_into
 from lmu.tables.results import Results as Results

@@ -7,7 +7,7 @@ from lmu.tables.table import Table
 
 
 def marks(name: str) -> tuple[str, str]:
-    """Return what stands before and after the tables of a name."""
+    """Return the marks before and after the tables of a name."""
     return f"<!-- lmu table: {name} -->", f"<!-- lmu table: end of {name} -->"
 
 

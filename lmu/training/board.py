@@ -1,4 +1,4 @@
-"""Metrics for TensorBoard, beside those of the run folder."""
+"""Metrics for TensorBoard, beside the run folder's own."""
 
 from pathlib import Path
 
@@ -29,6 +29,6 @@ def log_to_tensorboard(
 
 
 def close_and_raise(error: BaseException, logger: TensorboardLogger) -> None:
-    """Write what is left to be written before an error goes on."""
+    """Flush before an error goes on."""
     logger.close()
     raise error

@@ -88,7 +88,7 @@ class Batches:
 
 
 class Training:
-    """All that changes while a network is trained: what a checkpoint must hold.
+    """Everything that changes in training, and so the content of a checkpoint.
 
     Args:
         network: the network.

@@ -1,4 +1,4 @@
-"""How a network is trained, and by which number it is judged."""
+"""A training recipe, and the metric by which it is judged."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ class Metric:
 
 
 def correct(scores: Tensor, targets: Tensor) -> Tensor:
-    """Count the examples whose highest score is that of their class, and all examples.
+    """Count the examples classified correctly, and all examples.
 
     Args:
         scores (examples, classes): the predictions; or (examples), one score for and against.
@@ -53,7 +53,7 @@ def correct(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def squares(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Sum the squares of the errors, and those of the targets.
+    """Sum the squares of the errors and of the targets.
 
     Args:
         predictions (...): any shape.
@@ -84,13 +84,13 @@ NRMSE = Metric("NRMSE", squares, root_ratio, higher_is_better=False, digits=4)
 
 
 def constant(done: float) -> float:
-    """Keep the learning rate as it is."""
+    """Keep the learning rate constant."""
     return 1.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is minimised, by which optimiser, on batches of which size, how often.
+    """A training recipe: loss, metric, optimiser, batch size, epochs.
 
     Args:
         loss: from predictions and targets of a batch to a number.
@@ -122,7 +122,7 @@ class Recipe:
     adversary: float = 0.0
 
     def with_epochs(self, epochs: int | None) -> "Recipe":
-        """Return the recipe with another number of epochs; None leaves it as it is."""
+        """Return the recipe with another number of epochs; None keeps its own."""
         if epochs is None:
             return self
         if epochs < 1:

@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind: what was asked, what came of it, where it can go on."""
+"""The folder of a run: its configuration, metrics, results and checkpoints."""
 
 import json
 import os
