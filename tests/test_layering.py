@@ -33,7 +33,7 @@ LAYERS = {
            < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
-           nn.plans nn.layer nn.initial_steps < nn.recurrence nn.recurrent < nn.heads
+           nn.outputs nn.plans nn.layer nn.initial_steps < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
            nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
@@ -79,9 +79,9 @@ LAYERS = {
         8  tables.table < tables.page tables.results tables.speedups < tables
         9  pictures.canvas < pictures.capacity pictures.prediction pictures.sizes pictures.window
            < pictures
-        10 commands.options commands.scores
-           < commands.evaluate commands.list commands.plot commands.speedup commands.table
-           commands.train commands.write < commands < cli
+        10 commands.options commands.samples commands.scores
+           < commands.evaluate commands.list commands.plot commands.speedup
+           commands.stream commands.table commands.train commands.write < commands < cli
         11 .
     """,
 }

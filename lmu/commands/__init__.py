@@ -9,6 +9,7 @@ from lmu.commands.evaluate import evaluate
 from lmu.commands.list import list_experiments
 from lmu.commands.plot import plot
 from lmu.commands.speedup import speedup
+from lmu.commands.stream import stream
 from lmu.commands.table import table
 from lmu.commands.train import train
 from lmu.commands.write import translate, write
@@ -17,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 app.command("list")(list_experiments)
 app.command()(train)
 app.command()(evaluate)
+app.command()(stream)
 app.command()(write)
 app.command()(translate)
 app.command()(plot)

@@ -15,9 +15,11 @@ from lmu.experiments.pairs import QQP, SNLI_RELATIONS
 from lmu.experiments.psmnist import PSMNIST
 from lmu.experiments.record import Record as Record
 from lmu.experiments.running import Evaluation as Evaluation
+from lmu.experiments.running import NeedsData as NeedsData
 from lmu.experiments.running import Run as Run
 from lmu.experiments.running import evaluate as evaluate
 from lmu.experiments.running import restore as restore
+from lmu.experiments.running import restore_alone as restore_alone
 from lmu.experiments.text8 import TEXT8
 
 EXPERIMENTS: dict[str, Experiment] = {

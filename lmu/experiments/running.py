@@ -22,6 +22,10 @@ from lmu.training import train as train_network
 AnyPath = str | os.PathLike[str]
 
 
+class NeedsData(ValueError):
+    """A network cannot be built without its data."""
+
+
 class Run:
     """A run of an experiment, ready to train: what could refuse it has had its chance.
 
@@ -268,20 +272,58 @@ def restore(
     """
     path = Path(checkpoint)
     trained, weights = _read(experiment, path)
-    budget, seed = Budget(trained["budget"]), trained["seed"]
-    try:
-        setting = experiment.setting(trained["model"], budget)
-    except ValueError as error:
-        raise ValueError(
-            f"`{path}` was trained by another version ({error}). Train again, or install it."
-        ) from None
-    data = experiment.data(seed, data_folder, budget)
+    data = experiment.data(trained["seed"], data_folder, Budget(trained["budget"]))
     if trained["data"] != data.digest():
         raise ValueError(
             f"`{path}` was trained on data of checksum {trained['data']}, and these have "
             f"{data.digest()}: expected the same files. Name their folder by `--data-dir FOLDER`."
         )
-    with _seeded(seed, torch.device("cpu")):
+    return _network(experiment, path, trained, weights, data), trained, data
+
+
+def restore_alone(experiment: Experiment, checkpoint: AnyPath) -> Network:
+    """Build the network that was trained, with its weights, where its data are not needed.
+
+    Args:
+        experiment: what it was trained for.
+        checkpoint: the `best.pt` of its run folder.
+
+    Returns:
+        The network.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        NeedsData: the network has the sizes of its data, as one of words has.
+        ValueError: the file is not a checkpoint of this experiment.
+    """
+    path = Path(checkpoint)
+    trained, weights = _read(experiment, path)
+    # No examples, of some length: matrices that are made for another one are in the weights.
+    nothing = Split(torch.empty(0, 200, 1), torch.empty(0))
+    try:
+        return _network(experiment, path, trained, weights, Dataset(nothing, nothing, nothing))
+    except (AttributeError, LookupError, TypeError):
+        raise NeedsData(
+            f"The model `{trained['model']}` of `{experiment.name}` has the sizes of its data: "
+            "expected one that can be built without them."
+        ) from None
+
+
+def _network(
+    experiment: Experiment,
+    path: Path,
+    trained: dict[str, Any],
+    weights: dict[str, Tensor],
+    data: Dataset,
+) -> Network:
+    """Build the network of a run, and load its weights."""
+    try:
+        setting = experiment.setting(trained["model"], Budget(trained["budget"]))
+    except ValueError as error:
+        raise ValueError(
+            f"`{path}` was trained by another version ({error}). Train again, or install it."
+        ) from None
+    with _seeded(trained["seed"], torch.device("cpu")):
         network = setting.network(data)
     try:
         network.load_state_dict(weights)
@@ -290,7 +332,7 @@ def restore(
             f"The weights in `{path}` do not fit the network: {error}. Expected those of this "
             "version's network: train again, or install the version that trained them."
         ) from None
-    return network, trained, data
+    return network
 
 
 def _read(experiment: Experiment, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

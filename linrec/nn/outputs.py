@@ -1,0 +1,46 @@
+"""A layer that gives its outputs alone, as `torch.nn.Sequential` wants them."""
+
+from typing import final
+
+from torch import Tensor, nn
+
+
+@final
+class Outputs(nn.Module):
+    """A module's outputs without its final state, for `torch.nn.Sequential` and the like.
+
+        Sequential(Outputs(layer), …)(x) = …(layer(x).outputs)
+
+    Sequences begin from a state of zeros. The layer stays what it is: it has its own names under
+    `module` in the state dict, and can be streamed by itself.
+
+    Args:
+        module: gives outputs and a state, such as those of `linrec.nn` and `lmu`.
+
+    Raises:
+        TypeError: something else than a module.
+
+    Example:
+        >>> import torch, linrec
+        >>> layer = linrec.nn.Outputs(linrec.nn.MinGRU(3, 4))
+        >>> torch.nn.Sequential(layer, torch.nn.Linear(4, 1))(torch.randn(2, 7, 3)).shape
+        torch.Size([2, 7, 1])
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"`module` is of type {type(module).__name__}: expected a module. Of a recurrence, "
+                "pass `linrec.nn.Recurrence(recurrence)`."
+            )
+        self.module = module
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Run all steps, and return `(*batch, time, outputs)`.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+            lengths (*batch): the steps of each right-padded sequence.
+        """
+        return self.module(inputs, lengths=lengths)[0]

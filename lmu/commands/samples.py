@@ -1,0 +1,165 @@
+"""Samples out of a pipe: lines of numbers, or raw float32; what is no sample is named by its line.
+
+Numbers have to be finite: a memory never forgets a NaN.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Read = Callable[[int], bytes]  # some bytes, at least one, as soon as there are any; none at the end
+
+CHUNK = 1 << 16  # bytes that are asked for at once
+LONGEST = 1 << 20  # bytes of a line, at most
+LARGEST = torch.finfo(torch.float32).max
+SHOWN = 40  # characters of what is wrong that a message repeats
+
+
+class Format(StrEnum):
+    """How samples are written."""
+
+    CSV = "csv"
+    F32 = "f32"
+
+
+class BadSample(ValueError):
+    """What was read is no sample; the message says which, and what was expected."""
+
+
+class Samples(ABC):
+    """Cuts bytes into samples, in the order in which they come.
+
+    Args:
+        size: numbers a sample.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.rest, self.count = size, b"", 0
+
+    def waiting(self, read: Read, most: int) -> Iterator[Tensor]:
+        """Give samples as soon as they are there: blocks `(time, size)` of up to `most`.
+
+        Args:
+            read: where bytes come from.
+            most: how many samples to give at once, where so many are there.
+
+        Raises:
+            BadSample: something is no sample; those before it were given.
+        """
+        while data := read(CHUNK):
+            yield from self.blocks(self.rest + data, most)
+            if len(self.rest) > LONGEST:
+                raise BadSample(f"{self.place()} has more than {LONGEST} bytes: {self.expected()}.")
+        if self.rest:
+            yield self.last(self.rest)
+
+    @abstractmethod
+    def blocks(self, data: bytes, most: int) -> Iterator[Tensor]:
+        """Cut what is whole into blocks, and keep the rest."""
+
+    @abstractmethod
+    def last(self, rest: bytes) -> Tensor:
+        """Make a block of what is left at the end."""
+
+    @abstractmethod
+    def place(self) -> str:
+        """Say which sample comes next."""
+
+    def expected(self) -> str:
+        """Say what a sample looks like."""
+        return f"expected {self.size} number{'s' * (self.size > 1)}"
+
+
+class Lines(Samples):
+    """Lines of numbers with commas between them."""
+
+    def blocks(self, data: bytes, most: int) -> Iterator[Tensor]:
+        """Cut what is whole into blocks, and keep the rest."""
+        *lines, self.rest = data.split(b"\n")
+        rows: list[list[float]] = []
+        for line in lines:
+            try:
+                rows.append(self.row(line))
+            except BadSample:
+                if rows:
+                    yield torch.tensor(rows)
+                raise
+            if len(rows) == most:
+                yield torch.tensor(rows)
+                rows = []
+        if rows:
+            yield torch.tensor(rows)
+
+    def last(self, rest: bytes) -> Tensor:
+        """Take a last line without an end."""
+        return torch.tensor([self.row(rest)])
+
+    def row(self, line: bytes) -> list[float]:
+        """Read the numbers of a line."""
+        fields = line.split(b",") if line.strip() else []
+        if len(fields) != self.size or len(line) > LONGEST:
+            found = f"{len(fields)} fields" if fields else "nothing"
+            raise BadSample(f"{self.place()} has {found} ({shown(line)}): {self.expected()}.")
+        row = [self.number(field) for field in fields]
+        self.count += 1
+        return row
+
+    def number(self, field: bytes) -> float:
+        """Read a finite number."""
+        try:
+            value = float(field) if b"_" not in field else math.nan
+        except ValueError:
+            value = math.nan
+        if not abs(value) <= LARGEST:
+            raise BadSample(
+                f"{self.place()} has {shown(field)}: {self.expected()}, finite in float32."
+                + (" (A line of names is left out by `tail -n +2`.)" if not self.count else "")
+            )
+        return value
+
+    def place(self) -> str:
+        """Say which line comes next."""
+        return f"line {self.count + 1}"
+
+
+class Floats(Samples):
+    """Raw float32, the lowest byte first."""
+
+    def blocks(self, data: bytes, most: int) -> Iterator[Tensor]:
+        """Cut what is whole into blocks, and keep the rest."""
+        each = 4 * self.size
+        whole = len(data) - len(data) % each
+        numbers = np.frombuffer(data[:whole], "<f4").astype(np.float32)
+        self.rest = data[whole:]
+        rows = torch.from_numpy(numbers.reshape(-1, self.size))
+        finite = rows.isfinite().all(-1)
+        stop = len(rows) if bool(finite.all()) else int(finite.int().argmin())
+        for block in rows[:stop].split(most) if stop else ():
+            self.count += len(block)
+            yield block
+        if stop < len(rows):
+            raise BadSample(f"{self.place()} is {rows[stop].tolist()}: {self.expected()}, finite.")
+
+    def last(self, rest: bytes) -> Tensor:
+        """Refuse a sample that was cut off."""
+        raise BadSample(
+            f"{self.place()} ends after {len(rest)} bytes: {self.expected()} of 4 bytes each."
+        )
+
+    def place(self) -> str:
+        """Say which sample comes next."""
+        return f"sample {self.count + 1}"
+
+
+FORMATS: dict[Format, type[Samples]] = {Format.CSV: Lines, Format.F32: Floats}
+
+
+def shown(found: bytes) -> str:
+    """Repeat the beginning of what is wrong."""
+    text = found.decode("utf-8", "replace")
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
