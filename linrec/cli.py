@@ -12,7 +12,7 @@ def main() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(
-            f"The command `linrec` needs {', '.join(missing)}, which came not with the library: "
+            f"The command `linrec` needs {', '.join(missing)}, which are not installed: "
             "type\n  pip install 'linrec[cli]'"
         )
     from linrec.commands import app
