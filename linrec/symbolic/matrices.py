@@ -9,6 +9,10 @@ from sympy.matrices import MatrixBase
 
 Matrix = sympy.ImmutableDenseMatrix
 
+# Operations of an expression that is not simplified thoroughly, and of one with complex
+# coefficients that is not factored over them.
+LONG, LONG_COMPLEX = 80, 40
+
 
 def as_expression(name: str, value: object) -> sympy.Expr:
     """Take a sympy expression or a number; never a string, which sympy would evaluate."""
@@ -70,10 +74,40 @@ def check_shape(name: str, matrix: Matrix, rows: int | None, columns: int | None
 
 def tidy(expression: sympy.Expr) -> sympy.Expr:
     """Simplify an expression, thoroughly only one so short that this takes no time."""
+    operations, is_complex = expression.count_ops(), expression.has(sympy.I)
     if expression.is_rational_function(*expression.free_symbols):
-        return sympy.factor(expression)
-    short = expression.count_ops() < 80
+        if is_complex and operations > LONG_COMPLEX:
+            return factor_real_parts(expression)
+        return sympy.factor(expression)  # type: ignore[return-value]  # a factored Expr is one
+    short = operations < (LONG_COMPLEX if is_complex else LONG)
     return sympy.simplify(expression) if short else sympy.factor_terms(expression)
+
+
+def factor_real_parts(expression: sympy.Expr) -> sympy.Expr:
+    """Write a rational function with complex coefficients as (a + i b) / (c + i d), each factored.
+
+    a, b, c and d have rational coefficients, and factors of all four are cancelled. Factors with
+    complex coefficients are not: sympy finds them by remainder sequences over Z[i], which may take
+    hours where there are three symbols, and a moment over Z.
+    """
+    i = sympy.Dummy("i")
+    fraction = sympy.fraction(sympy.together(expression.xreplace({sympy.I: i})))
+    symbols = sorted(expression.free_symbols, key=str)
+    parts = []
+    for polynomial in fraction:
+        rest = sympy.Poly(sympy.expand(polynomial), i).rem(sympy.Poly(i**2 + 1, i))
+        parts += [rest.coeff_monomial(1), rest.coeff_monomial(i)]
+    if parts[0] == parts[1] == 0:
+        return sympy.Integer(0)
+    if not symbols:
+        return sympy.factor(expression)  # type: ignore[return-value]  # a factored Expr is one
+    common = sympy.Poly(0, *symbols)
+    for part in parts:
+        common = common.gcd(sympy.Poly(part, *symbols))
+    a, b, c, d = (
+        sympy.factor(sympy.Poly(part, *symbols).exquo(common).as_expr()) for part in parts
+    )
+    return (a + sympy.I * b) / (c + sympy.I * d)
 
 
 def tidied(matrix: sympy.MatrixBase) -> Matrix:

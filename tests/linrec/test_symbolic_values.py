@@ -3,6 +3,7 @@
 # Wrong arguments are passed on purpose, and sympy's annotations are narrower than what it does.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
 
+import random
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 import linrec
 from linrec import symbolic
 from linrec.symbolic import Bounded, LinearRecurrence, StateSpace
+from linrec.symbolic.matrices import factor_real_parts
 
 p = sympy.Symbol("p", positive=True)
 q = sympy.Symbol("q", integer=True)
@@ -237,3 +239,28 @@ def test_names_of_trained_parameters_work_or_are_refused(name: str) -> None:
             else:
                 assert float(module.recurrence.A.to_dense().detach()) == pytest.approx(0.25)
     assert refused == (4 if name in ("training", "parametrizations") else 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_long_complex_fractions_are_written_with_real_parts(seed: int) -> None:
+    """At rational points they are equal to the last digit, without a division by a factor."""
+    a, b, s = sympy.symbols("a b s")
+    draw = random.Random(seed)
+
+    def polynomial() -> sympy.Expr:
+        terms = [a * s, b, s**2, a * b, sympy.Integer(1)]
+        return sympy.Add(
+            *((draw.randint(-3, 3) + draw.randint(-3, 3) * sympy.I) * each for each in terms)
+        )
+
+    common, below = polynomial(), polynomial()
+    real = 1 + a**2 + b * s
+    given = sympy.expand(common * real) / sympy.expand(below * real) + common / (s + sympy.I * a)
+    for expression in (given, given - given.expand()):
+        written = factor_real_parts(expression)
+        for point in ({a: 2, b: sympy.Rational(1, 3), s: -5}, {a: sympy.I, b: 7, s: 11}):
+            mine, theirs = (sympy.nsimplify(each.subs(point)) for each in (written, expression))
+            assert sympy.expand(sympy.radsimp(mine - theirs)) == 0
+    assert factor_real_parts(given - given.expand()) == 0
+    below_real = sympy.fraction(sympy.together(factor_real_parts(sympy.I * common / real**2)))[1]
+    assert sympy.degree(below_real, b) == 2
