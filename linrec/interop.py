@@ -247,7 +247,7 @@ def read(system: Any, *, discrete: bool) -> LinearRecurrence | StateSpace:
 
 
 def write(system: LinearRecurrence | StateSpace, verb: str) -> list[np.ndarray]:
-    """Write A, B, C and D out in double precision, copies as blocks; refuse what are many."""
+    """Write A, B, C and D out in double precision, copies as blocks; refuse batches."""
     if not isinstance(system, LinearRecurrence | StateSpace):
         raise TypeError(
             f"`system` is of type {type(system).__name__}: expected a LinearRecurrence or a "

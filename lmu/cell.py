@@ -24,7 +24,7 @@ from lmu.memory import LegendreMemory
 
 @dataclass(frozen=True, eq=False)
 class StepWeights:
-    """What all steps of a call have in common, computed once.
+    """The matrices that all steps of a call share, computed once.
 
     Attributes:
         A (order, order): Āᵀ.

@@ -178,6 +178,7 @@ def test_the_readme_has_two_commands_and_is_short() -> None:
     readme = (ROOT / "README.md").read_text()
     given = [block.text.strip() for block in blocks(readme) if block.language == "bash"]
     assert given == COMMANDS
+    assert COMMANDS[1] in (ROOT / ".ci/run").read_text().replace("--quiet ", "")
     assert len(readme.splitlines()) <= 100
 
 

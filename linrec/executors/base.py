@@ -1,4 +1,4 @@
-"""What an executor is: three methods and a cost; what it is given, and what it gives back."""
+"""The interface of an executor: three methods and a cost, with their arguments and results."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ MANY = 1 << 12
 
 
 class Result(NamedTuple):
-    """What running a recurrence gives.
+    """The outputs and the final state of a run.
 
     Attributes:
         outputs (*batch, time, p): y; of `final` and `step` without the axis of time.
@@ -34,7 +34,7 @@ class Result(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What an executor expects to spend.
+    """The cost of a run: operations, bytes and rounds.
 
     Attributes:
         operations: multiplications and additions in matrix products.
@@ -58,7 +58,7 @@ class Cost(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """What is to be run, in numbers: all that a cost may depend on, and no tensor.
+    """The sizes of a run, all that a cost may depend on.
 
     Attributes:
         states: n, of one copy.
@@ -146,7 +146,7 @@ class Workload(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What an executor computed from a system alone: kernels, powers.
+    """Kernels and powers that an executor has computed from a system.
 
     A caller may keep it and pass it to `run` and `final` again. It remembers what it was made
     from, so that it can refuse to stand for anything else.

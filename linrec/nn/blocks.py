@@ -52,7 +52,7 @@ class FeedForward(Layer):
 
 
 class Residual(Layer):
-    """A layer of which the inputs are added to the outputs.
+    """A layer whose inputs are added to its outputs.
 
         y_t = x_t + dropout(layer(norm(x_t)))
 

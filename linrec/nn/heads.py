@@ -1,4 +1,4 @@
-"""What layers with several heads, each a matrix as its state, have in common."""
+"""Shared parts of layers with several heads, each with a matrix as its state."""
 
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -9,7 +9,7 @@ from linrec.systems import LinearRecurrence
 
 
 class HeadReadOut(nn.Module):
-    """What is made of the outputs of the heads: each is normalised, and they are mixed.
+    """Normalise the outputs of each head, and mix them.
 
         y = W_o (norm(o) ⊙ silu(W_g x))        norm: each head by itself
 

@@ -1,4 +1,4 @@
-"""What every layer can do: all steps, the last step, one step."""
+"""The interface of all layers: all steps, the last step, one step."""
 
 from abc import ABC, abstractmethod
 
@@ -82,12 +82,12 @@ class Layer(nn.Module, ABC):
 
 
 def check_step(layer: Layer, input: Tensor) -> None:
-    """Refuse what is no step of what a layer takes."""
+    """Check shape and dtype of one step's input."""
     check_input("input", input, layer)
 
 
 def check_steps(layer: Layer, inputs: Tensor) -> None:
-    """Refuse what are no sequences of what a layer takes."""
+    """Check shape and dtype of sequences."""
     check_input("inputs", inputs, layer)
     if inputs.ndim < 2:
         raise ValueError(

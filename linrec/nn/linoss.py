@@ -13,7 +13,7 @@ SCHEMES = ("implicit", "symplectic")
 
 
 class LinOSS(RecurrentLayer):
-    """Oscillators that inputs push, of which outputs read the positions.
+    """Oscillators that inputs push; outputs read their positions.
 
         p''(t) = -a p(t) + B x(t)        y(t) = C p(t) + D x(t)        a = relu(â),  dt = σ(d)
 

@@ -194,7 +194,7 @@ def split_heads(tensor: Tensor, heads: int) -> Tensor:
 
 
 def whole(name: str, size: int) -> int:
-    """Refuse what is not a whole number of at least 1."""
+    """Check a whole number of at least 1."""
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise ValueError(f"`{name}` is {size!r}: expected a whole number of 1 or more.")
     return size

@@ -221,7 +221,7 @@ def direct_form(
 
 
 def convolve(b: Tensor, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a filter without feedback: a convolution, of which the delays are what has not come out.
+    """Run a filter without feedback, a convolution; its delays are the outputs still to come.
 
     Args:
         b (*batch, n + 1): the coefficients.

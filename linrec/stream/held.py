@@ -1,4 +1,4 @@
-"""What a stream is of: a recurrence or a module as it was when the stream began."""
+"""The copy that a stream runs: a recurrence or module as it was when the stream began."""
 
 import copy
 from collections.abc import Callable
@@ -231,7 +231,7 @@ SIZES = ("input_size", "state_size")
 
 
 def held(system: object, executor: Executor | None) -> Held:
-    """Take a copy of what is to be streamed.
+    """Copy a recurrence or module for a stream.
 
     A module that is a recurrence and nothing else says so by `as_recurrence()`; it is then run as
     that recurrence, without looking at its weights again.
@@ -258,7 +258,7 @@ def held(system: object, executor: Executor | None) -> Held:
 
 
 class Frozen:
-    """What a module that is a recurrence does when its numbers do not change any more.
+    """A module that is a recurrence, with its numbers frozen.
 
     Args:
         recurrence: the recurrence.

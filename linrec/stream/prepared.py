@@ -76,7 +76,7 @@ class PreparedStep:
 
 @dataclass(eq=False)
 class Kept:
-    """A plan, and what it was chosen for.
+    """A plan, with the batch it was chosen for.
 
     Attributes:
         plan: the plan.

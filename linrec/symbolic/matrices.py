@@ -146,7 +146,7 @@ def is_real(expression: sympy.Expr) -> bool:
 
 
 def block_size(A: sympy.MatrixBase) -> int:
-    """Find the size of the smallest equal blocks on the diagonal outside of which A is zero."""
+    """Find the size of the smallest equal diagonal blocks that hold all of A."""
     n = A.rows
     for size in range(1, n):
         outside = (

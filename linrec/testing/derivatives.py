@@ -1,4 +1,4 @@
-"""What must hold of derivatives: against the exact gradient, and against differences."""
+"""Properties of derivatives: compared with the exact gradient and with differences."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -128,7 +128,7 @@ def everything(case: Case, executor: Executor) -> Callable[..., tuple[Tensor, ..
 
 
 def leaves_of(case: Case) -> list[Tensor]:
-    """What that is a function of."""
+    """List the tensors that results depend on."""
     values = [*case.recurrence.leaves().values(), case.inputs, case.initial_state]
     return [value.detach().clone().requires_grad_() for value in values if value is not None]
 

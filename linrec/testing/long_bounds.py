@@ -51,7 +51,7 @@ class LongBounds(ErrorBounds):
 
     @cached_property
     def forced(self) -> Tensor:
-        """What the inputs alone reach."""
+        """Bound the states that inputs alone reach."""
         return self.travelled(torch.cat([torch.zeros_like(self.start), self.drive], -3))
 
     @cached_property

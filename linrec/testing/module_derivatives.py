@@ -1,4 +1,4 @@
-"""What must hold of a module's derivatives: from form to form, and against differences."""
+"""Properties of a module's derivatives: from form to form, and against differences."""
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -34,7 +34,7 @@ STEP = 1e-6  # of differences in double precision
 
 
 class Start(NamedTuple):
-    """What a call is differentiated in.
+    """The tensors that a call is differentiated in.
 
     Attributes:
         inputs (batch, time, features): what is fed.
@@ -119,7 +119,7 @@ class Slope(NamedTuple):
 
 
 def excess(slope: Slope) -> float:
-    """How far a slope is off, as a share of what is allowed."""
+    """Return the error of a slope as a share of its bound."""
     return abs(slope.along - slope.difference) / max(slope.allowed, 1e-300)
 
 

@@ -1,4 +1,4 @@
-"""What must hold of a module's outputs and states, in both of its forms."""
+"""Properties of a module's outputs and states, in both of its forms."""
 
 import copy
 import inspect
@@ -75,7 +75,7 @@ def untouched(trial: Trial) -> Comparisons:
 
 
 def training_mode(trial: Trial) -> Comparisons:
-    """In training mode a module is the same function, once what is random in it is turned off."""
+    """In training mode a module is the same function, once its randomness is turned off."""
     training = without_dropout(trial.module)
     torch.manual_seed(0)
     outputs, state = whole(training, trial.inputs)

@@ -1,4 +1,4 @@
-"""What must hold of the five operations of a structure, against the matrix it stands for."""
+"""Properties of a structure's five operations, compared with its matrix."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""What must hold of outputs and states, whoever computes them."""
+"""Properties of outputs and states, of any executor."""
 
 from collections.abc import Iterator
 from dataclasses import replace

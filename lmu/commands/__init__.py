@@ -1,4 +1,4 @@
-"""What can be typed after `lmu`: one file a command."""
+"""The commands of `lmu`, one file each."""
 
 from importlib.metadata import version
 from typing import Annotated

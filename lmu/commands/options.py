@@ -1,4 +1,4 @@
-"""What several commands ask for, and how they refuse."""
+"""Shared options of the commands, and their errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

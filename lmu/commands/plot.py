@@ -16,7 +16,7 @@ from lmu.training import write
 
 
 class Picture(StrEnum):
-    """What can be drawn."""
+    """The pictures that can be drawn."""
 
     WINDOW = "window"
     CAPACITY = "capacity"

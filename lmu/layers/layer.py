@@ -1,4 +1,4 @@
-"""What the layers here ask of their inputs, and what they do with padding."""
+"""Validation of inputs, and padding, shared by the layers."""
 
 import numpy as np
 import torch
@@ -9,12 +9,12 @@ from lmu._checks import check_input
 
 
 def check_step(layer: Layer, input: Tensor) -> None:
-    """Refuse what is no step of what a layer takes."""
+    """Check shape and dtype of one step's input."""
     check_input("input", input, layer.input_size, dtype_of(layer, input))
 
 
 def check_steps(layer: Layer, inputs: Tensor) -> None:
-    """Refuse what are no sequences of what a layer takes."""
+    """Check shape and dtype of sequences."""
     check_input("inputs", inputs, layer.input_size, dtype_of(layer, inputs))
     if inputs.ndim < 2:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What can be looked at: drawings of memories, of trained networks and of results."""
+"""Drawings of memories, trained networks and results."""
 
 from lmu.pictures.capacity import draw_capacity as draw_capacity
 from lmu.pictures.prediction import draw_prediction as draw_prediction

@@ -1,4 +1,4 @@
-"""What parallel training saves: the time of one epoch, step by step and all at once."""
+"""The speed-up of parallel training: the time of one epoch, step by step and all at once."""
 
 from lmu.speedup.cases import CASES as CASES
 from lmu.speedup.cases import LENGTHS as LENGTHS

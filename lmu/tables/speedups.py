@@ -1,4 +1,4 @@
-"""What parallel training saves, in tables."""
+"""Tables of the speed-up of parallel training."""
 
 from pathlib import Path
 

@@ -22,7 +22,7 @@ Examples = tuple[Tensor, Tensor]  # inputs (examples, ...) and targets (examples
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training.
+    """The outcome of a training.
 
     Args:
         best_epoch: the epoch with the best validation score, counted from 1; 0: there was none.

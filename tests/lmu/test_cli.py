@@ -100,7 +100,7 @@ def test_train_names_the_file_for_which_it_cannot_go_on(
     lmu(*words)
     damage(Path("here", name))
     refusal = lmu(*words, "--resume", fails=True)
-    assert refusal.startswith(f"error: `here/{name}` is no ") and "--out FOLDER" in refusal
+    assert refusal.startswith(f"error: `here/{name}` ") and "--out FOLDER" in refusal
 
 
 def test_train_takes_a_model_and_a_budget_and_keeps_a_record() -> None:

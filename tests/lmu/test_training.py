@@ -238,7 +238,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Run folders of processes that were killed, one for each way."""
     folder = tmp_path_factory.mktemp("killed")
     code = f"import pathlib, test_training as t; t.kill_in_each_way(pathlib.Path({str(folder)!r}))"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, timeout=500)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, timeout=400)
     folders = {way: folder / way for way in KILLS}
     # A kill that came too early or too late would make the test below an easy one.
     mixed = folders["with a new best and an old last checkpoint"]
