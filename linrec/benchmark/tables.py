@@ -86,6 +86,32 @@ def of_accuracy(rows: Rows) -> Table:
     return Table("Error over the loop's error, median / largest", columns, cells)
 
 
+def of_models(rows: Rows) -> list[Table]:
+    """Times of a training step over the number of steps, and beside torch's layers."""
+    steps = list(dict.fromkeys(row["steps"] for row in rows))
+    names = dict.fromkeys((row["model"], row["parameters"]) for row in rows)
+    taken = {(row["model"], row["steps"]): row["seconds"] for row in rows}
+    cells, beside = [], []
+    for name, parameters in names:
+        times = [taken[name, each] for each in steps]
+        cells.append([name, f"{parameters:,}", *map(duration, times)])
+        if name in TORCHS:
+            continue
+        ratios = (
+            " / ".join(f"{taken[theirs, each] / time:.2g}" for theirs in TORCHS)
+            for each, time in zip(steps, times, strict=True)
+        )
+        beside.append([name, *ratios])
+    columns = [f"{each:,} steps" for each in steps]
+    return [
+        Table("A training step", ["layer", "parameters", *columns], cells),
+        Table(f"How often it fits into one of {' / '.join(TORCHS)}", ["layer", *columns], beside),
+    ]
+
+
+TORCHS = ("torch.nn.GRU", "torch.nn.LSTM")
+
+
 def of_regret(kept: dict[str, Any]) -> Table:
     """The shapes on which most was lost."""
     cells = []
@@ -142,6 +168,7 @@ SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
     "regret": lambda kept: [of_regret(kept)],
     "accuracy": lambda rows: [of_accuracy(rows)],
     "crossover": of_crossover,
+    "models": of_models,
 }
 
 
@@ -150,7 +177,7 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 
     Args:
         page: a text with `<!-- linrec bench: NAME -->` and `<!-- linrec bench: end of NAME -->`
-            for some of cases, peers, regret, crossover.
+            for some of cases, peers, regret, crossover, models.
         found: what `linrec bench --output` keeps as JSON.
 
     Raises:

@@ -18,6 +18,7 @@ from linrec.benchmark import CASES, Regret, measure_rates, medians, peak_bytes, 
 from linrec.benchmark.accuracy import measure_accuracy
 from linrec.benchmark.charts import draw_crossover, draw_roofline
 from linrec.benchmark.crossover import crossover
+from linrec.benchmark.models import measure_models
 from linrec.benchmark.peers import measure_peers
 from linrec.benchmark.regret import measure
 from linrec.benchmark.tables import SECTIONS, Table, written_into
@@ -38,6 +39,9 @@ def bench(
         bool, typer.Option(help="How accurate, beside the plain loop, on filters and the like.")
     ] = False,
     charts: Annotated[bool, typer.Option(help="Which executor is fastest where.")] = False,
+    models: Annotated[
+        bool, typer.Option(help="Training steps of layers, beside torch.nn.GRU and LSTM.")
+    ] = False,
     calibrate: Annotated[
         bool, typer.Option(help="Measure this machine's rates, for Auto to use from now on.")
     ] = False,
@@ -52,7 +56,7 @@ def bench(
 ) -> None:
     """Measure this machine: each shape beside the least that any method has to do.
 
-    With --peers, --regret, --accuracy or --charts, measure that instead.
+    With --peers, --regret, --accuracy, --charts or --models, measure that instead.
     """
     console = Console(width=120)
     if page is not None:
@@ -81,7 +85,9 @@ def bench(
         found["accuracy"] = list(measure_accuracy())
     if charts:
         found["crossover"] = list(crossover(0.05 if quick else 0.5))
-    if not (peers or regret or charts or accuracy):
+    if models:
+        found["models"] = list(measure_models(seconds, quick))
+    if not (peers or regret or charts or accuracy or models):
         found["rates"] = asdict(measure_rates(seconds))
         found["cases"] = list(measure_cases(seconds, 2 if quick else 5))
     for name in found.keys() & SECTIONS.keys():

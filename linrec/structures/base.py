@@ -38,6 +38,8 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
         return matrix @ vectors if vectors.ndim == 1 else vectors @ matrix.mT
     if matrix.shape[-3] == 1 and vectors.ndim > 1:
         return vectors @ matrix.squeeze(-3).mT
+    if matrix.shape[-1] == 1:  # products of matrices so small would be taken one by one
+        return matrix.squeeze(-1) * vectors
     return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
 
 

@@ -13,7 +13,17 @@ import torch
 from typer.testing import CliRunner
 
 import linrec
-from linrec.benchmark import accuracy, cases, crossover, memory, peers, regret, tables, timing
+from linrec.benchmark import (
+    accuracy,
+    cases,
+    crossover,
+    memory,
+    models,
+    peers,
+    regret,
+    tables,
+    timing,
+)
 from linrec.benchmark.peers import Peer
 from linrec.commands import app
 from linrec.planner import CPU, Rates, rates
@@ -47,6 +57,8 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(crossover, "STATES", (4,))
     monkeypatch.setattr(peers, "SHAPES", {"states": ((1, 8, 2),), "elementwise": ((1, 8, 2),)})
     monkeypatch.setattr(peers, "PEERS", (TINY,))
+    monkeypatch.setattr(models, "QUICK_STEPS", (4, 8))
+    monkeypatch.setattr(models, "WIDTH", 8)
 
 
 def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
@@ -57,8 +69,10 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     run("--quick", "--regret", "--shapes", 2, "--output", out)
     run("--quick", "--peers", "--output", out)
     assert "Error over the loop's error" in run("--accuracy", "--output", out)
+    assert "GatedDeltaNet" in run("--quick", "--models", "--output", out)
     kept = json.loads((out / "bench.json").read_text())
-    assert kept.keys() == {"machine", "rates", "cases", "crossover", "regret", "peers", "accuracy"}
+    sections = {"cases", "crossover", "regret", "peers", "accuracy", "models"}
+    assert kept.keys() == {"machine", "rates"} | sections
     assert {path.name for path in out.iterdir()} == {"bench.json", "roofline.png", "crossover.png"}
     assert all(row["seconds"] > 0 for row in [*kept["cases"], *kept["crossover"]])
     assert len(kept["regret"]["rows"]) == kept["regret"]["summary"]["shapes"] == 2
@@ -333,6 +347,7 @@ def test_times_are_written_with_their_unit(seconds: float, written: str) -> None
     [
         ("performance.md", "performance", {"cases", "crossover", "regret", "peers"}),
         ("numerics.md", "performance/accuracy", {"accuracy"}),
+        ("models.md", "performance/models", {"models"}),
     ],
 )
 def test_a_page_has_the_tables_of_what_was_measured(name, folder, sections) -> None:
