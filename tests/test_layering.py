@@ -49,7 +49,8 @@ LAYERS = {
            < testing.modules < testing
         9  benchmark.timing benchmark.tables
            < benchmark.memory benchmark.cases benchmark.calibration benchmark.charts
-           < benchmark.accuracy benchmark.models benchmark.peers benchmark.crossover
+           < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
+           benchmark.crossover
            benchmark.regret < benchmark
         10 commands.target < commands.bench commands.explain commands.plot commands.verify
            < commands < cli

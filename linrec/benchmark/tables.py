@@ -112,6 +112,20 @@ def of_models(rows: Rows) -> list[Table]:
 TORCHS = ("torch.nn.GRU", "torch.nn.LSTM")
 
 
+def of_latency(rows: Rows) -> Table:
+    """Percentiles of the time of one sample, beside those of the bare product."""
+    cells, product, beside = [], "", {}
+    for row in rows:
+        product = product or row["way"]
+        beside = row if row["way"] == product else beside
+        ratio = f"{row['p50'] / beside['p50']:.2f}×" if row["way"] != product else ""
+        extra = f"{(row['p50'] - beside['p50']) * 1e6:.1f} µs" if row["way"] != product else ""
+        times = [duration(row["p50"]), duration(row["p99"])]
+        cells.append([f"{row['order']:,}", row["way"], *times, ratio, extra])
+    columns = ["order", "what", "p50", "p99", f"p50 over {product}", f"p50 beyond {product}"]
+    return Table("Time of one sample", columns, cells)
+
+
 def of_regret(kept: dict[str, Any]) -> Table:
     """The shapes on which most was lost."""
     cells = []
@@ -169,6 +183,7 @@ SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
     "accuracy": lambda rows: [of_accuracy(rows)],
     "crossover": of_crossover,
     "models": of_models,
+    "latency": lambda rows: [of_latency(rows)],
 }
 
 
@@ -177,7 +192,7 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 
     Args:
         page: a text with `<!-- linrec bench: NAME -->` and `<!-- linrec bench: end of NAME -->`
-            for some of cases, peers, regret, crossover, models.
+            for some of cases, peers, regret, accuracy, crossover, models, latency.
         found: what `linrec bench --output` keeps as JSON.
 
     Raises:

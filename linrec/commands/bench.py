@@ -18,6 +18,7 @@ from linrec.benchmark import CASES, Regret, measure_rates, medians, peak_bytes, 
 from linrec.benchmark.accuracy import measure_accuracy
 from linrec.benchmark.charts import draw_crossover, draw_roofline
 from linrec.benchmark.crossover import crossover
+from linrec.benchmark.latency import CALLS, measure_latency
 from linrec.benchmark.models import measure_models
 from linrec.benchmark.peers import measure_peers
 from linrec.benchmark.regret import measure
@@ -38,6 +39,9 @@ def bench(
     accuracy: Annotated[
         bool, typer.Option(help="How accurate, beside the plain loop, on filters and the like.")
     ] = False,
+    latency: Annotated[
+        bool, typer.Option(help="How long one sample takes, beside the bare product.")
+    ] = False,
     charts: Annotated[bool, typer.Option(help="Which executor is fastest where.")] = False,
     models: Annotated[
         bool, typer.Option(help="Training steps of layers, beside torch.nn.GRU and LSTM.")
@@ -56,7 +60,7 @@ def bench(
 ) -> None:
     """Measure this machine: each shape beside the least that any method has to do.
 
-    With --peers, --regret, --accuracy, --charts or --models, measure that instead.
+    With --peers, --regret, --accuracy, --charts, --models or --latency, measure that instead.
     """
     console = Console(width=120)
     if page is not None:
@@ -83,11 +87,13 @@ def bench(
         found["regret"] = {"summary": kept.summary(), "rows": kept.rows}
     if accuracy:
         found["accuracy"] = list(measure_accuracy())
+    if latency:
+        found["latency"] = list(measure_latency(2_000 if quick else CALLS))
     if charts:
         found["crossover"] = list(crossover(0.05 if quick else 0.5))
     if models:
         found["models"] = list(measure_models(seconds, quick))
-    if not (peers or regret or charts or accuracy or models):
+    if not (peers or regret or charts or accuracy or models or latency):
         found["rates"] = asdict(measure_rates(seconds))
         found["cases"] = list(measure_cases(seconds, 2 if quick else 5))
     for name in found.keys() & SECTIONS.keys():

@@ -17,6 +17,7 @@ from linrec.benchmark import (
     accuracy,
     cases,
     crossover,
+    latency,
     memory,
     models,
     peers,
@@ -53,6 +54,8 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bench, "measure_rates", lambda seconds: CPU)
     monkeypatch.setattr(accuracy, "CUTOFFS", (0.1,))
     monkeypatch.setattr(bench, "measure_accuracy", lambda: accuracy.measure_accuracy((3,), 8))
+    monkeypatch.setattr(latency, "ORDERS", (4, 5))
+    monkeypatch.setattr(bench, "CALLS", 10)
     monkeypatch.setattr(crossover, "STEPS", (16, 64))
     monkeypatch.setattr(crossover, "STATES", (4,))
     monkeypatch.setattr(peers, "SHAPES", {"states": ((1, 8, 2),), "elementwise": ((1, 8, 2),)})
@@ -70,9 +73,10 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     run("--quick", "--peers", "--output", out)
     assert "Error over the loop's error" in run("--accuracy", "--output", out)
     assert "GatedDeltaNet" in run("--quick", "--models", "--output", out)
+    printed = run("--latency", "--output", out)
+    assert "product A x" in printed and "p99" in printed
     kept = json.loads((out / "bench.json").read_text())
-    sections = {"cases", "crossover", "regret", "peers", "accuracy", "models"}
-    assert kept.keys() == {"machine", "rates"} | sections
+    assert kept.keys() == {"machine", "rates", *tables.SECTIONS}
     assert {path.name for path in out.iterdir()} == {"bench.json", "roofline.png", "crossover.png"}
     assert all(row["seconds"] > 0 for row in [*kept["cases"], *kept["crossover"]])
     assert len(kept["regret"]["rows"]) == kept["regret"]["summary"]["shapes"] == 2
@@ -348,6 +352,7 @@ def test_times_are_written_with_their_unit(seconds: float, written: str) -> None
         ("performance.md", "performance", {"cases", "crossover", "regret", "peers"}),
         ("numerics.md", "performance/accuracy", {"accuracy"}),
         ("models.md", "performance/models", {"models"}),
+        ("streaming.md", "performance/latency", {"latency"}),
     ],
 )
 def test_a_page_has_the_tables_of_what_was_measured(name, folder, sections) -> None:
