@@ -17,7 +17,6 @@ from linrec._checks import (
 )
 from linrec._graphs import is_open
 from linrec.executors import Executor, Plan, Recurrent, Result
-from linrec.planner import Auto
 from linrec.powers import free_response, power_each
 from linrec.systems import LinearRecurrence
 
@@ -124,12 +123,11 @@ class Call:
                 f"`executor` is {executor!r}: expected an executor such as `linrec.Auto()`, "
                 "`linrec.Recurrent()` or `linrec.FFTConvolution()`."
             )
-        if isinstance(executor, Auto):
-            batch = self.inputs.shape[:-2] if self.given.copies == 1 else self.inputs.shape[:-3]
-            gradient = records_gradient(self.inputs, self.state)
-            executor = executor.select(
-                self.cast, self.steps, batch, last_only=last_only, gradient=gradient
-            )
+        batch = self.inputs.shape[:-2] if self.given.copies == 1 else self.inputs.shape[:-3]
+        gradient = records_gradient(self.inputs, self.state)
+        executor = executor.select(
+            self.cast, self.steps, batch, last_only=last_only, gradient=gradient
+        )
         reason = executor.why_not(self.cast, self.steps)
         if reason is not None:
             raise ValueError(
@@ -339,7 +337,7 @@ def check_plan(plan: Plan, executor: Executor, call: Call) -> Plan:
             "`executor.prepare(recurrence, length)` gives, or None."
         )
     reason = plan.why_not(call.given, call.steps)
-    if reason is None and not isinstance(executor, Auto) and executor != plan.executor:
+    if reason is None and not executor.takes_plans_of(plan.executor):
         reason = f"it was prepared by {plan.executor} and the call asks for {executor}"
     if reason is None and accumulation_dtype(plan.recurrence.dtype) != call.cast.dtype:
         reason = (

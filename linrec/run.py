@@ -14,6 +14,13 @@ from linrec.systems import LinearRecurrence
 # The dtypes that sums are kept in.
 PLAIN = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
+# The types of device that have an autocast (before torch 2.12 Dynamo cannot trace the question).
+CASTING = tuple(
+    device
+    for device in ("cpu", "cuda", "mps", "xpu", "hpu", "xla", "ipu", "mtia", "maia")
+    if torch.amp.is_autocast_available(device)
+)
+
 # The axes of one matrix.
 MATRICES = {"B": 2, "C": 2, "D": 2}
 
@@ -213,4 +220,4 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
 
 def under_autocast(device: str) -> bool:
     """Whether autocast is on for a type of device; there are some that have none, as "meta"."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return device in CASTING and torch.is_autocast_enabled(device)

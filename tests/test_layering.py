@@ -265,3 +265,25 @@ def test_the_checker_sees_what_it_should(name: str, source: str) -> None:
 )
 def test_the_checker_lets_pass_what_it_should(name: str, source: str) -> None:
     assert not complaints(source, name)
+
+
+CONCRETE = {
+    *("Dense", "Diagonal", "BlockDiagonal", "Companion", "DiagonalPlusLowRank"),
+    *("Recurrent", "Toeplitz", "FFTConvolution", "AssociativeScan", "Chunked", "Auto"),
+}
+# The kit bounds the errors of each kind of executor by what that kind does.
+ASKS_FOR_KINDS = {"linrec/testing/bounds.py"}
+
+
+def test_nobody_asks_for_a_structure_or_an_executor_by_its_class() -> None:
+    """A user's structure that can do the same is treated the same."""
+    found = {}
+    for path in sorted((ROOT / "linrec").rglob("*.py")) + sorted((ROOT / "lmu").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        own = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                names = {getattr(each, "id", getattr(each, "attr", "")) for each in ast.walk(node)}
+                if names & CONCRETE - own:
+                    found[path.relative_to(ROOT).as_posix()] = names & CONCRETE
+    assert found.keys() <= ASKS_FOR_KINDS, found

@@ -2,9 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import add, mul
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -33,7 +32,8 @@ class Result(NamedTuple):
     final_state: Tensor
 
 
-class Cost(NamedTuple):
+@dataclass(frozen=True)
+class Cost:
     """The cost of a run: operations, bytes and rounds.
 
     Attributes:
@@ -50,11 +50,24 @@ class Cost(NamedTuple):
     transforms: float = 0.0
     memory: float = 0.0
 
-    def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]  # sums, as of vectors
-        return Cost(*map(add, self, other))
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.operations + other.operations,
+            self.bytes + other.bytes,
+            self.rounds + other.rounds,
+            self.transforms + other.transforms,
+            self.memory + other.memory,
+        )
 
-    def __mul__(self, times: "Cost") -> "Cost":  # type: ignore[override]  # of vectors, as well
-        return Cost(*map(mul, self, times))
+    def __mul__(self, times: "Cost") -> "Cost":
+        """Multiply each part by a factor of its own."""
+        return Cost(
+            self.operations * times.operations,
+            self.bytes * times.bytes,
+            self.rounds * times.rounds,
+            self.transforms * times.transforms,
+            self.memory * times.memory,
+        )
 
 
 class Workload(NamedTuple):
@@ -259,6 +272,41 @@ class Executor(ABC):
         """Say, in a sentence, why it cannot run this; None if it can."""
         return None
 
+    def select(
+        self,
+        recurrence: LinearRecurrence,
+        length: int,
+        batch_shape: Sequence[int] = (),
+        *,
+        last_only: bool = False,
+        prepared: bool = False,
+        gradient: bool = False,
+    ) -> "Executor":
+        """Return the executor that runs a recurrence over inputs of a shape: by default itself.
+
+        One that stands for others, as `Auto` does, chooses here.
+
+        Args:
+            recurrence: the recurrence to run.
+            length: how many steps.
+            batch_shape: the batch axes of the inputs.
+            last_only: whether only the last step is asked for, as by `final`.
+            prepared: whether plans are kept, so that preparing them costs nothing.
+            gradient: whether the inputs need a gradient. (Whether the system does is seen from
+                its tensors.)
+        """
+        return self
+
+    def choices(
+        self, recurrence: LinearRecurrence, length: int, batch_shape: Sequence[int] = ()
+    ) -> set["Executor"]:
+        """List what `select` may return for inputs of a shape, whatever is asked of them."""
+        return {self}
+
+    def takes_plans_of(self, other: "Executor") -> bool:
+        """Whether a plan that another executor made may be passed with this one."""
+        return self == other
+
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Do what needs only the system."""
         return Plan(self, recurrence, length)
@@ -285,9 +333,12 @@ class Executor(ABC):
         """Compute the state after the last step alone, `(*batch, n)`; arguments as of `execute`."""
         return self.execute(recurrence, plan, inputs, state).final_state
 
-    @abstractmethod
     def cost(self, work: Workload) -> Cost:
-        """Estimate what `execute` spends with a plan at hand."""
+        """Estimate what `execute` spends with a plan at hand.
+
+        By default it is not known, and `Auto` chooses any other candidate first.
+        """
+        return Cost(math.inf, 0, 0)
 
     def final_cost(self, work: Workload) -> Cost:
         """Estimate what `final_state` spends with a plan at hand."""

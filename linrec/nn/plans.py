@@ -8,7 +8,6 @@ from torch import Tensor
 from linrec._checks import accumulation_dtype, is_computed, records_gradient
 from linrec.constraints import BoundParameters
 from linrec.executors import Executor, Plan, Result
-from linrec.planner import Auto
 from linrec.run import run_kept
 from linrec.systems import LinearRecurrence
 
@@ -107,16 +106,14 @@ class PlanKeeper:
             return None
         if any(leaf.requires_grad for leaf in leaves):
             return None
-        executor = self.executor
-        if isinstance(executor, Auto):
-            executor = executor.select(
-                recurrence,
-                length,
-                inputs.shape[:-2],
-                last_only=last_only,
-                prepared=True,
-                gradient=gradient,
-            )
+        executor = self.executor.select(
+            recurrence,
+            length,
+            inputs.shape[:-2],
+            last_only=last_only,
+            prepared=True,
+            gradient=gradient,
+        )
         if executor.why_not(recurrence, length) is not None:
             return None
         plan = self.same(executor, recurrence, length)

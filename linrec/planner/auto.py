@@ -2,20 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from torch import Tensor
 
-from linrec.executors import (
-    AssociativeScan,
-    Cost,
-    Executor,
-    Plan,
-    Recurrent,
-    Result,
-    Workload,
-)
+from linrec.executors import Cost, Executor, Plan, Result, Workload
 from linrec.planner.choice import CANDIDATES, Question
 from linrec.planner.explain import Explanation, explanation
 from linrec.planner.rates import Rates, rates_of
@@ -45,6 +37,8 @@ class Auto(Executor):
             here, or else the rates of a small machine.
         per_step: whether errors have to be small at every step, beside that step's magnitudes; or
             beside the largest of the sequence alone, for large systems up to twice as fast.
+        candidates: the executors to choose from; the first of equals is chosen. Add one of your
+            own with `(*linrec.planner.CANDIDATES, mine)`: it is asked for its `cost`.
 
     Raises:
         ValueError: no executor is within the tolerance.
@@ -59,8 +53,16 @@ class Auto(Executor):
     tolerance: float | None = None
     rates: Rates | None = None
     per_step: bool = True
+    candidates: tuple[Executor, ...] = field(default=CANDIDATES, repr=False)
 
     def __post_init__(self) -> None:
+        candidates = tuple(self.candidates)
+        if not candidates or not all(isinstance(each, Executor) for each in candidates):
+            raise TypeError(
+                f"`candidates` is {self.candidates!r}: expected executors, such as "
+                "`(linrec.Recurrent(), linrec.Chunked())`."
+            )
+        object.__setattr__(self, "candidates", candidates)
         if self.tolerance is not None and not self.tolerance > 0:
             raise ValueError(
                 f"`tolerance` is {self.tolerance!r}: expected a positive number such as 1e-4, or "
@@ -139,7 +141,20 @@ class Auto(Executor):
             raise ValueError(f"`length` is {length}: expected a number of steps, 0 or more.")
         work = Workload.of(recurrence, length, math.prod(batch_shape) * recurrence.copies, gradient)
         rates = self.rates or rates_of(work.device)
-        return Question(recurrence, work, rates, self.tolerance, last_only, prepared, self.per_step)
+        return Question(
+            recurrence,
+            work,
+            rates,
+            self.tolerance,
+            last_only,
+            prepared,
+            self.per_step,
+            self.candidates,
+        )
+
+    def takes_plans_of(self, other: Executor) -> bool:
+        """Follow the executor of any plan."""
+        return True
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Prepare the executor that is best for one sequence; the plan knows which it is."""
@@ -159,8 +174,9 @@ class Auto(Executor):
 
     def cost(self, work: Workload) -> Cost:
         """The cost of the executor that is estimated the fastest."""
-        able = (Recurrent(), AssociativeScan()) if work.time_varying else CANDIDATES
-        able = [each for each in able if each.errs_per_step or not self.per_step]
+        able = [each for each in self.candidates if each.errs_per_step or not self.per_step]
+        if work.time_varying:
+            able = [each for each in able if each.recursive] or able
         rates = self.rates or rates_of(work.device)
         return min((each.cost(work) for each in able), key=rates.seconds)
 

@@ -38,6 +38,7 @@ class Question:
         last_only: whether only the last step is asked for.
         prepared: whether plans are kept, so that preparing them costs nothing.
         per_step: whether errors must be small at every step, beside that step's own magnitudes.
+        candidates: the executors to choose from; the first of equals is chosen.
     """
 
     recurrence: LinearRecurrence
@@ -47,12 +48,13 @@ class Question:
     last_only: bool
     prepared: bool
     per_step: bool = True
+    candidates: tuple[Executor, ...] = CANDIDATES
 
     def answer(self) -> Executor:
         """Choose the executor with the least estimated time."""
         best: Executor | None = None
         least = math.inf
-        for executor in CANDIDATES:  # a plain loop: Dynamo does not trace min(key=…)
+        for executor in self.candidates:  # a plain loop: Dynamo does not trace min(key=…)
             if executor.why_not(self.recurrence, self.work.steps) is not None:
                 continue
             if self.is_too_loose(executor):
@@ -73,7 +75,7 @@ class Question:
         cost = executor.final_cost(self.work) if self.last_only else executor.cost(self.work)
         back = cost * executor.gradient
         if self.work.gradient or (self.work.trained and executor.recursive):
-            cost += back
+            cost = cost + back
         return cost + back if self.work.trained else cost
 
     def preparation_cost(self, executor: Executor) -> Cost:
@@ -107,7 +109,7 @@ class Question:
         """Say that nothing is accurate enough."""
         able = [
             each
-            for each in CANDIDATES
+            for each in self.candidates
             if each.why_not(self.recurrence, self.work.steps) is None
             and not self.is_too_loose(each)
         ]

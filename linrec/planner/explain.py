@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from linrec._checks import double_dtype, has_values
 from linrec.coordinates import better_coordinates
 from linrec.executors import Cost, Executor
-from linrec.planner.choice import CANDIDATES, Question
+from linrec.planner.choice import Question
 from linrec.powers import Powers
 from linrec.response import poles
 from linrec.systems import LinearRecurrence
@@ -82,7 +82,7 @@ class Explanation:
 def explanation(question: Question) -> Explanation:
     """Answer a question with reasons."""
     rows = []
-    for executor in CANDIDATES:
+    for executor in question.candidates:
         able = executor.why_not(question.recurrence, question.work.steps) is None
         cost = question.cost(executor) if able else None
         seconds = math.inf if cost is None else question.rates.seconds(cost)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from linrec.executors import Executor, Plan, Result
-from linrec.planner import Auto
 from linrec.run import run_kept
 from linrec.systems import LinearRecurrence
 
@@ -123,11 +122,9 @@ class BlockPlans:
 
     def chosen(self, length: int, batch: torch.Size, before: Kept | None) -> Kept:
         """Choose an executor; a plan that it has made already is taken."""
-        executor, again = self.executor, before is not None
-        if isinstance(executor, Auto):
-            executor = executor.select(self.recurrence, length, batch, prepared=again)
-        else:
-            again = True
+        again = before is not None
+        executor = self.executor.select(self.recurrence, length, batch, prepared=again)
+        again = again or executor == self.executor  # one that chooses is asked again
         if before is not None and before.plan.executor == executor:
             return Kept(before.plan, batch, again)
         reason = executor.why_not(self.recurrence, length)
