@@ -38,6 +38,10 @@ DEFAULTS: dict[str, Any] = {
 }
 NEEDED = ("memory_d", "order", "theta")
 
+# A file says these in a few letters, and the memory's matrices take their squares.
+HIGHEST_ORDER = 2_048
+MOST_CHANNELS = 4_096
+
 # Those that say how weights begin or are punished, how a layer is called, or how it is computed.
 PASSED_OVER = {
     "name", "trainable", "dtype", "seed", "input_d", "registered_name", "build_config",
@@ -206,6 +210,8 @@ def settings_of(layer: KerasLayer, options: Mapping[str, Any]) -> dict[str, Any]
 
 def unit(layer: KerasLayer, settings: Mapping[str, Any], keras_2: bool) -> LMU:
     """Make an `LMU` of the options and variables of one of keras-lmu."""
+    memory_d = size(settings["memory_d"], "memory_d", MOST_CHANNELS)
+    order = size(settings["order"], "order", HIGHEST_ORDER)
     to_memory, of_memory = settings["hidden_to_memory"], settings["memory_to_memory"]
     trained, biased = settings["trainable_theta"], settings["use_bias"]
     projected = settings["kernel_initializer"] is not None
@@ -219,7 +225,6 @@ def unit(layer: KerasLayer, settings: Mapping[str, Any], keras_2: bool) -> LMU:
             f"{settings['kernel_initializer']!r}"
         )
     held = dict(zip(wanted, layer.own, strict=True))
-    memory_d, order = settings["memory_d"], settings["order"]
     hidden, units = hidden_cell(settings["hidden_cell"], layer.hidden, keras_2)
     told = units if to_memory else 0
     kernel = held.get("kernel")
@@ -268,6 +273,13 @@ def unit(layer: KerasLayer, settings: Mapping[str, Any], keras_2: bool) -> LMU:
             assert discrete.B is not None
             made.memory.A, made.memory.B = discrete.A.to_dense(), discrete.B
     return made
+
+
+def size(value: Any, name: str, largest: int) -> int:
+    """Check a whole number that says how large a layer is."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        raise ValueError(f"{name} is {value!r}: expected a whole number from 1 to {largest:,}")
+    return value
 
 
 def hidden_cell(

@@ -244,6 +244,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "other units": (cell_option(units=6), "has 5 units: expected 6"),
     "other bias": (cell_option(reset_after=False), r"bias of GRUCell has shape \(2, 15\)"),
     "other order": (option(order=5), "`hidden` does not take 10 numbers"),
+    "huge order": (option(order=10**9), "order is 1000000000: expected a whole number from 1 to"),
+    "no order": (option(order=4.5), "order is 4.5: expected a whole number"),
+    "huge memory_d": (
+        option(memory_d=10**6, kernel_initializer=None),
+        "memory_d is 1000000: expected",
+    ),
     "other memory_d": (
         option(memory_d=3),
         r"kernel has shape \(3, 2\): expected \(inputs \+ 0, 3\)",
