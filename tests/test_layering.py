@@ -19,7 +19,7 @@ LAYERS = {
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
-        2  matrices < systems exponential < discretize composition real_part
+        2  matrices < systems exponential < discretize composition real_part resets
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.base < executors.prepare executors.multiply executors.varying_tile
            executors.carry < executors.varying_chunks

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Result
-from linrec.nn.layer import Layer, check_step, check_steps, without_padding
+from linrec.nn.layer import Layer, check_step, check_steps, passed_on, without_padding
 from linrec.nn.stack import Stack
 
 
@@ -37,6 +37,7 @@ class FeedForward(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
         check_steps(self, inputs)
@@ -83,11 +84,12 @@ class Residual(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
         check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
-        outputs, state = self.layer(self.norm(inputs), initial_state, lengths)
+        outputs, state = self.layer(self.norm(inputs), initial_state, lengths, **passed_on(resets))
         return Result(inputs + self.dropout(outputs), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
@@ -137,12 +139,13 @@ class Highway(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
         check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
         normed = self.norm(inputs)
-        outputs, state = self.layer(normed, initial_state, lengths)
+        outputs, state = self.layer(normed, initial_state, lengths, **passed_on(resets))
         return Result(self.mixed(inputs, normed, outputs), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:

@@ -70,15 +70,28 @@ class Layer(nn.Module, ABC):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Compute the last step only; arguments as of `forward`.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+            initial_state (*batch, state_size): the state before the first step. None: zeros.
+            lengths (*batch): the steps of each right-padded sequence.
+            resets (*batch, time): True where the state before a step is forgotten, of layers whose
+                `forward` takes them. None: nowhere.
 
         Returns:
             `outputs (*batch, output_size)`, those of each sequence's last own step (zero where it
             has none), and `final_state (*batch, state_size)`.
         """
-        outputs, state = self(inputs, initial_state, lengths)
+        outputs, state = self(inputs, initial_state, lengths, **passed_on(resets))
         return Result(last_own_step(outputs, lengths), state)
+
+
+def passed_on(resets: Tensor | None) -> dict[str, Tensor]:
+    """Give resets to a layer inside, which need not know of them where there are none."""
+    return {} if resets is None else {"resets": resets}
 
 
 def check_step(layer: Layer, input: Tensor) -> None:

@@ -17,6 +17,7 @@ from linrec.nn.layer import (
     without_padding,
 )
 from linrec.planner import Auto
+from linrec.resets import check_resets, with_resets
 from linrec.run import final, run, step
 from linrec.systems import LinearRecurrence
 
@@ -95,12 +96,20 @@ class RecurrentLayer(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`."""
+        """Run all steps; arguments and result as of `Layer.forward`.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+            initial_state (*batch, state_size): the state before the first step. None: zeros.
+            lengths (*batch): the steps of each right-padded sequence.
+            resets (*batch, time): True where the state before a step is forgotten, as between
+                documents that are packed into one sequence (`linrec.with_resets`). None: nowhere.
+        """
         check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
-        recurrence, drive = self.recurrence(inputs)
-        heads = drive.ndim - inputs.ndim
+        recurrence, drive, heads = self.started_anew(inputs, resets)
         start = self.unpacked("initial_state", initial_state, recurrence, drive)
         ends = of_each_head(lengths, inputs, heads)
         read, end = run(recurrence, drive, start, lengths=ends, executor=self.executor)
@@ -113,14 +122,14 @@ class RecurrentLayer(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
-        """Compute the last step only; arguments and result as of `Layer.final`."""
+        """Compute the last step only; arguments as of `forward`, result as of `Layer.final`."""
         if not inputs.shape[-2:-1].numel():
             return super().final(inputs, initial_state, lengths)
         check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
-        recurrence, drive = self.recurrence(inputs)
-        heads = drive.ndim - inputs.ndim
+        recurrence, drive, heads = self.started_anew(inputs, resets)
         start = self.unpacked("initial_state", initial_state, recurrence, drive)
         ends = of_each_head(lengths, inputs, heads)
         read, end = final(recurrence, drive, start, lengths=ends, executor=self.executor)
@@ -139,6 +148,17 @@ class RecurrentLayer(Layer):
         read, end = step(recurrence, drive.squeeze(-2), start)
         read = real(read.flatten(read.ndim - 1 - heads)).to(input.dtype)
         return Result(self.read_out(read, input), packed(end, heads))
+
+    def started_anew(
+        self, inputs: Tensor, resets: Tensor | None
+    ) -> tuple[LinearRecurrence, Tensor, int]:
+        """Make the recurrence, with resets, what drives it, and the number of axes of heads."""
+        recurrence, drive = self.recurrence(inputs)
+        heads = drive.ndim - inputs.ndim
+        if resets is None:
+            return recurrence, drive, heads
+        resets = check_resets(resets, inputs)[(..., *[None] * heads, slice(None))]
+        return with_resets(recurrence, resets), drive, heads
 
     def unpacked(
         self, name: str, state: Tensor | None, recurrence: LinearRecurrence, drive: Tensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Result
-from linrec.nn.layer import Layer, check_size
+from linrec.nn.layer import Layer, check_size, passed_on
 
 
 class Stack(Layer):
@@ -62,9 +62,10 @@ class Stack(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
-        outputs, state = self.all_layers(inputs, initial_state, lengths)
+        outputs, state = self.all_layers(inputs, initial_state, lengths, resets)
         return Result(outputs[-1], state)
 
     def all_layers(
@@ -72,11 +73,12 @@ class Stack(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Run all steps, and return the outputs of every layer, from below, and the state."""
         outputs, ends = [], []
         for layer, start in zip(self, self.states(initial_state), strict=True):
-            inputs, end = layer(inputs, start, lengths)
+            inputs, end = layer(inputs, start, lengths, **passed_on(resets))
             outputs.append(inputs)
             ends.append(end)
         return outputs, torch.cat(ends, -1)
@@ -86,14 +88,15 @@ class Stack(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Compute the last step only, of the topmost layer; as `Layer.final`."""
         ends = []
         *below, top = zip(self, self.states(initial_state), strict=True)
         for layer, start in below:
-            inputs, end = layer(inputs, start, lengths)
+            inputs, end = layer(inputs, start, lengths, **passed_on(resets))
             ends.append(end)
-        outputs, end = top[0].final(inputs, top[1], lengths)
+        outputs, end = top[0].final(inputs, top[1], lengths, **passed_on(resets))
         return Result(outputs, torch.cat([*ends, end], -1))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:

@@ -1,0 +1,95 @@
+"""Recurrences that start anew within a sequence: packed documents, episodes."""
+
+import torch
+from torch import Tensor
+
+from linrec._checks import broadcast, show, to_tensor
+from linrec.structures import BlockDiagonal, Dense, Diagonal, DiagonalPlusLowRank, Structure
+from linrec.systems import LinearRecurrence
+
+
+def with_resets(recurrence: LinearRecurrence, resets: Tensor) -> LinearRecurrence:
+    """Make the recurrence that forgets its state before some steps.
+
+        x_t = A_t x_{t-1} + B_t u_t        with A_t = 0 where there is a reset
+
+    What stands before a reset, an initial state included, moves no bit of what comes after it, and
+    has no gradient from there, whichever executor runs it. (As long as it is finite: 0 · ∞ is NaN.)
+
+    The result is time-varying. A stays diagonal, diagonal plus low rank or block-diagonal; any
+    other A is written out for each step. A time-invariant system that is dense and large is better
+    run on its segments as sequences of a batch, with `lengths`.
+
+    Args:
+        recurrence: the system, time-varying or not.
+        resets (*batch, time): True where a sequence starts anew.
+
+    Returns:
+        The recurrence of as many steps.
+
+    Raises:
+        ValueError: the axes do not fit.
+        TypeError: `resets` is neither of True and False nor of 0 and 1.
+
+    Example:
+        >>> import torch, linrec
+        >>> count = linrec.LinearRecurrence(A=[[1.0]], B=[[1.0]])
+        >>> resets = torch.tensor([False, False, True, False])
+        >>> linrec.run(linrec.with_resets(count, resets), torch.ones(4, 1)).outputs.flatten()
+        tensor([1., 2., 1., 2.])
+    """
+    if not isinstance(recurrence, LinearRecurrence):
+        raise TypeError(
+            f"`recurrence` is of type {type(recurrence).__name__}: expected a LinearRecurrence."
+        )
+    resets = check_resets(resets).to(recurrence.device)
+    check_steps(resets, recurrence.steps)
+    timed = recurrence.over_time()
+    broadcast(recurrence=recurrence.batch_shape, resets=resets.shape[:-1])
+    A = zero_where(timed.A, resets)
+    return timed.rebuilt(A, timed.B, timed.C, timed.D, time_varying=True)
+
+
+def zero_where(A: Structure, resets: Tensor) -> Structure:
+    """Put the matrix 0 in the place of some of a stack of matrices."""
+    parts = A.as_diagonal_plus_low_rank()
+    if parts is not None:
+        diagonal, left, right = parts
+        kept = diagonal
+        if kept.stride(-1) == 0:  # one number for all states, which stays known as such
+            kept = kept[..., :1]
+        kept = torch.where(resets.unsqueeze(-1), 0, kept)
+        kept = kept.expand(*kept.shape[:-1], diagonal.shape[-1])
+        if not left.shape[-1]:
+            return Diagonal(kept)
+        return DiagonalPlusLowRank(kept, torch.where(resets[..., None, None], 0, left), right)
+    blocks = A.as_block_diagonal()
+    if blocks is not None:
+        return BlockDiagonal(torch.where(resets[..., None, None, None], 0, blocks))
+    return Dense(torch.where(resets[..., None, None], 0, A.to_dense()))
+
+
+def check_steps(resets: Tensor, steps: int | None) -> None:
+    """Refuse resets of another number of steps; one stands for all."""
+    if steps is not None and steps != resets.shape[-1] and 1 not in (steps, resets.shape[-1]):
+        raise ValueError(
+            f"`resets` has {resets.shape[-1]} steps, and there are {steps}: expected as many."
+        )
+
+
+def check_resets(resets: object, inputs: Tensor | None = None) -> Tensor:
+    """See that resets are one yes or no for each step, and for each of the inputs."""
+    given = to_tensor("resets", resets)
+    if given.ndim < 1:
+        raise ValueError(f"`resets` has shape {show(given.shape)}: expected (*batch, time).")
+    if inputs is not None:
+        check_steps(given, inputs.shape[-2])
+        given = given.to(inputs.device)
+    if given.dtype == torch.bool:
+        return given
+    if given.is_floating_point() or given.is_complex():
+        raise TypeError(
+            f"`resets` has dtype {given.dtype}: expected True and False, (*batch, time). Pass "
+            "`resets.bool()`; of segment numbers (*batch, time), where they change."
+        )
+    return given != 0
