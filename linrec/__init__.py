@@ -52,6 +52,6 @@ def __getattr__(name: str) -> object:
     """Import what few programs need when it is first asked for."""
     import importlib
 
-    if name in ("interop", "signal", "symbolic", "testing"):
+    if name in ("export", "interop", "signal", "symbolic", "testing"):
         return importlib.import_module(f"linrec.{name}")
     raise AttributeError(f"module 'linrec' has no attribute {name!r}")

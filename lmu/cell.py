@@ -1,5 +1,6 @@
 """The Legendre Memory Unit of 2019: its weights, and one step of it."""
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -253,7 +254,7 @@ class LMUCell(nn.Module):
         """
         check_input("input", input, self.input_size, self.dtype)
         batch = input.shape[:-1]
-        rows = input.reshape(batch.numel(), self.input_size)
+        rows = input.reshape(math.prod(batch), self.input_size)
         weights, hidden = self.step_weights(rows), self.hidden_call()
         memory, states = self.unpacked(state, rows, batch)
         drive, given = (f(rows.unsqueeze(1)).squeeze(1) for f in (self.drive, hidden.inputs))
@@ -292,7 +293,7 @@ class LMUCell(nn.Module):
         """Draw what dropout multiplies by, `(rows, size)`: the same at every step of a call."""
         if not self.training or not share:
             return None
-        return dropout(rows.new_ones(len(rows), size), share)
+        return dropout(rows.new_ones(rows.shape[0], size), share)
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Compute e_x x + b_u for `inputs (rows, time, input_size)`."""
@@ -312,7 +313,7 @@ class LMUCell(nn.Module):
         # Āᵀ and B̄ᵀ serve all channels, which stand in rows of their own meanwhile.
         driven = u.reshape(-1, 1) * weights.B
         memory = torch.addmm(driven, memory.view(-1, self.order), weights.A)
-        return memory.view(len(u), self.memory_size)
+        return memory.view(u.shape[0], self.memory_size)
 
     def unpacked(
         self, state: Tensor | None, rows: Tensor, batch: torch.Size
@@ -321,10 +322,10 @@ class LMUCell(nn.Module):
         sizes = [self.memory_size, *[self.output_size] * self.hidden_states]
         size, dtype = sum(sizes), self.dtype
         if state is None:
-            state = rows.new_zeros(len(rows), size, dtype=dtype)
+            state = rows.new_zeros(rows.shape[0], size, dtype=dtype)
         else:
             check_size("state", state, size)
-            state = state.expand(*batch, -1).reshape(len(rows), size)
+            state = state.expand(*batch, -1).reshape(rows.shape[0], size)
         memory, *states = state.split(sizes, -1)
         return memory.contiguous(), tuple(part.to(dtype) for part in states)
 

@@ -144,8 +144,8 @@ class ModuleCall(HiddenCall):
         rows = row_numbers(own) if own is not None and self.picks_rows else None
         if rows is None:
             return self.called(seen, states)
-        if not len(rows):
-            return seen.new_zeros(len(seen), self.output_size), states
+        if not rows.shape[0]:
+            return seen.new_zeros(seen.shape[0], self.output_size), states
         output, after = self.called(seen[rows], tuple(state[rows] for state in states))
         return spread(output, rows, seen), tuple(spread(state, rows, seen) for state in after)
 
@@ -162,7 +162,7 @@ class ModuleCall(HiddenCall):
         """Check that a result is a tensor of the unit's size."""
         if not isinstance(result, Tensor):
             raise TypeError(wrong_type(self.module, result, seen.shape[-1]))
-        shape = (len(seen), self.output_size)
+        shape = (seen.shape[0], self.output_size)
         if tuple(result.shape) != shape:
             raise ValueError(
                 f"`hidden` returned shape {tuple(result.shape)}: expected {shape}, as when the "
@@ -258,7 +258,7 @@ def row_numbers(own: Tensor) -> Tensor | None:
 
 def spread(values: Tensor, rows: Tensor, like: Tensor) -> Tensor:
     """Put `values` into their rows, with zeros between them."""
-    return values.new_zeros(len(like), values.shape[-1]).index_copy(0, rows, values)
+    return values.new_zeros(like.shape[0], values.shape[-1]).index_copy(0, rows, values)
 
 
 def unwrapped(module: nn.Module | None) -> nn.Module | None:

@@ -44,6 +44,7 @@ LIBRARIES = (
     "linrec.symbolic",
     "linrec.testing",
     "linrec.interop",
+    "linrec.export",
     "linrec.signal",
     "lmu",
 )
@@ -60,7 +61,11 @@ LISTED = (
 )
 
 # Examples that need what linrec does not depend on, and that are skipped.
-SKIPPED = ["linrec.interop.to_control", "lmu.keras.convert.from_keras"]
+SKIPPED = [
+    "linrec.interop.to_control",
+    "linrec.export.onnx.to_onnx",
+    "lmu.keras.convert.from_keras",
+]
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,15 @@ LAYERS = {
            < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.module_derivatives testing.module_values
            < testing.modules < testing
+           export.kernels export.c_source < export.forms < export.program < export.onnx
+           < export.writing < export
         9  benchmark.timing benchmark.tables
            < benchmark.memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
            benchmark.crossover
            benchmark.regret < benchmark
-        10 commands.target < commands.bench commands.explain commands.plot commands.verify
-           < commands < cli
+        10 commands.target < commands.bench commands.explain commands.export commands.plot
+           commands.verify < commands < cli
         11 .
     """,
     "lmu": """
@@ -82,7 +84,7 @@ LAYERS = {
         9  pictures.canvas < pictures.capacity pictures.prediction pictures.sizes pictures.window
            < pictures
         10 commands.options commands.samples commands.scores
-           < commands.evaluate commands.list commands.plot commands.speedup
+           < commands.evaluate commands.export commands.list commands.plot commands.speedup
            commands.stream commands.table commands.train commands.write < commands < cli
         11 .
     """,
@@ -93,7 +95,7 @@ ALONE = {("lmu", 4), ("lmu", 5)}
 ALLOWED = "lmu.files"  # but these they know: files know of nothing
 
 # What a package may import of the other: lmu is built on linrec's public names.
-ACROSS = {"linrec": (), "lmu": ("linrec", "linrec.nn", "linrec.symbolic")}
+ACROSS = {"linrec": (), "lmu": ("linrec", "linrec.nn", "linrec.symbolic", "linrec.export")}
 
 LONGEST = 400  # lines of a file
 VAGUE = {"utils", "util", "misc", "helpers", "helper", "common", "tools"}

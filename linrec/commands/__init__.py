@@ -7,12 +7,14 @@ import typer
 
 from linrec.commands.bench import bench
 from linrec.commands.explain import explain
+from linrec.commands.export import export
 from linrec.commands.plot import plot
 from linrec.commands.verify import verify
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command()(verify)
 app.command()(explain)
+app.command()(export)
 app.command()(bench)
 app.command()(plot)
 
@@ -30,4 +32,4 @@ def linrec(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say which.")
     ] = False,
 ) -> None:
-    """Run, verify, explain, measure and draw linear recurrences."""
+    """Run, verify, explain, export, measure and draw linear recurrences."""

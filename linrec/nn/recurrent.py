@@ -125,7 +125,7 @@ class RecurrentLayer(Layer):
         resets: Tensor | None = None,
     ) -> Result:
         """Compute the last step only; arguments as of `forward`, result as of `Layer.final`."""
-        if not inputs.shape[-2:-1].numel():
+        if 0 in inputs.shape[-2:-1]:
             return super().final(inputs, initial_state, lengths)
         check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)

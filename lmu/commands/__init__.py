@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lmu.commands.evaluate import evaluate
+from lmu.commands.export import export
 from lmu.commands.list import list_experiments
 from lmu.commands.plot import plot
 from lmu.commands.speedup import speedup
@@ -19,6 +20,7 @@ app.command("list")(list_experiments)
 app.command()(train)
 app.command()(evaluate)
 app.command()(stream)
+app.command()(export)
 app.command()(write)
 app.command()(translate)
 app.command()(plot)

@@ -1,5 +1,7 @@
 """The LSTM as a layer, the papers' baseline."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -70,7 +72,7 @@ class LSTM(Layer):
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
         check_steps(self, inputs)
-        batch, count = inputs.shape[:-2], inputs.shape[:-2].numel()
+        batch, count = inputs.shape[:-2], math.prod(inputs.shape[:-2])
         rows = inputs.reshape(count, *inputs.shape[-2:])
         state = inputs.new_zeros(self.state_size) if initial_state is None else initial_state
         check_size("initial_state", state, self.state_size)
@@ -84,7 +86,7 @@ class LSTM(Layer):
         self, rows: Tensor, state: Tensor, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Run all steps of `(rows, time, input_size)`; torch wants at least a row and a step."""
-        if not rows.shape[:2].numel():
+        if 0 in rows.shape[:2]:
             return rows.new_zeros(*rows.shape[:2], self.output_size), state
         if lengths is None:
             return self.piece(rows, state)
@@ -102,10 +104,10 @@ class LSTM(Layer):
         for stop in lengths[lengths > 0].unique().tolist():
             count = int((lengths > start).sum())
             piece, running = self.piece(rows[:count, start:stop], running[:count])
-            outputs.append(pad(piece, (0, 0, 0, 0, 0, len(rows) - count)))
+            outputs.append(pad(piece, (0, 0, 0, 0, 0, rows.shape[0] - count)))
             ends.append(running[int((lengths > stop).sum()) :])
             start = stop
-        outputs.append(rows.new_zeros(len(rows), rows.shape[1] - start, self.output_size))
+        outputs.append(rows.new_zeros(rows.shape[0], rows.shape[1] - start, self.output_size))
         back = order.argsort()
         return torch.cat(outputs, 1)[back], torch.cat(ends[::-1])[back]
 

@@ -1,5 +1,6 @@
 """The Legendre Memory Unit of 2019 over whole sequences: in parallel where its options allow."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -223,7 +224,7 @@ class LMU(LMUCell, Layer):
     ) -> tuple[Tensor, Tensor, States, Tensor | None, torch.Size]:
         """Check a call, put the batch into rows, and zeros into the padding."""
         check_steps(self, inputs)
-        batch, count = inputs.shape[:-2], inputs.shape[:-2].numel()
+        batch, count = inputs.shape[:-2], math.prod(inputs.shape[:-2])
         if lengths is not None:
             lengths = as_lengths(lengths, inputs).reshape(count)
         rows = without_padding(inputs.reshape(count, *inputs.shape[-2:]), lengths)
@@ -273,7 +274,7 @@ class LMU(LMUCell, Layer):
         """Put steps side by side, `(rows, time, output_size)`, also when there are none."""
         if outputs:
             return torch.stack(outputs, 1)
-        return like.new_zeros(len(like), 0, self.output_size)
+        return like.new_zeros(like.shape[0], 0, self.output_size)
 
 
 def kept(active: Tensor | None, after: Tensor, before: Tensor) -> Tensor:

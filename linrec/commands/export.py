@@ -1,0 +1,57 @@
+"""`linrec export`: a recurrence or a module in a file, for where it is needed."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from torch import nn
+
+from linrec.commands.target import load, made
+from linrec.commands.target import recurrence as load_recurrence
+from linrec.export import Form, Format, exported
+from linrec.stream.saved import write
+
+
+def export(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="A recurrence, a system, a module, or a function that makes one.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    form: Annotated[
+        Form, typer.Option(help="One step; or all, as a loop, a convolution or by transforms.")
+    ] = Form.STEP,
+    format: Annotated[
+        Format, typer.Option(help="A model of ONNX, a program of torch, or a header of C99.")
+    ] = Format.ONNX,
+    length: Annotated[
+        int | None, typer.Option(min=2, help="The longest sequence; `conv` and `fft` need it.")
+    ] = None,
+    dt: Annotated[
+        float | None, typer.Option(help="The time step of a system in continuous time.")
+    ] = None,
+) -> None:
+    """Write a recurrence or a module to a file; batch and time are left open.
+
+    In C all names begin with the file's. What a form cannot do is refused.
+    """
+    found = made(load(target))
+    name = re.sub(r"\W", "_", output.stem)
+    try:
+        if not isinstance(found, nn.Module):
+            found = load_recurrence(target, dt)
+        content = exported(found, form, format, name=name, length=length)
+        write(output, content)
+    except (ValueError, TypeError, ModuleNotFoundError) as error:
+        raise typer.BadParameter(str(error)) from None
+    except OSError as error:
+        raise typer.BadParameter(
+            f"`{output}` cannot be written ({error.strerror}): expected a file in a folder that "
+            "can be written.",
+            param_hint="--output",
+        ) from None
+    typer.echo(f"{output}: {len(content):,} bytes, form {form}, format {format}.")

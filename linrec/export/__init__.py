@@ -1,0 +1,8 @@
+"""Recurrences and modules where they are needed: programs of torch, models of ONNX, C."""
+
+from linrec.export.c_source import to_c as to_c
+from linrec.export.forms import Form as Form
+from linrec.export.onnx import to_onnx as to_onnx
+from linrec.export.program import to_program as to_program
+from linrec.export.writing import Format as Format
+from linrec.export.writing import exported as exported

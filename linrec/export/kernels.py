@@ -1,0 +1,169 @@
+"""Recurrences as convolutions whose kernels are constants of a graph."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv1d, pad
+
+from linrec.executors import Result
+from linrec.response import impulse_response
+from linrec.structures import matvec
+from linrec.systems import LinearRecurrence
+
+Way = Literal["conv", "fft"]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """The impulse response of one copy of a recurrence, of so many steps.
+
+    Attributes:
+        outputs (p, m, length): h, the latest step first, as `conv1d` takes it.
+        states (length·m, n): what the inputs of all steps leave in the last state, likewise.
+        copies: how many copies of the system there are.
+    """
+
+    outputs: Tensor
+    states: Tensor
+    copies: int
+
+    @property
+    def length(self) -> int:
+        """The steps that it has."""
+        return self.outputs.shape[-1]
+
+    @staticmethod
+    def of(recurrence: LinearRecurrence, length: int) -> "Kernel":
+        """Compute the impulse response in double precision, in coordinates that lose few digits.
+
+        Raises:
+            ValueError: the recurrence varies with time, is complex, or is a batch of systems.
+        """
+        if recurrence.time_varying:
+            kind = "varies with time, so that no one kernel describes it"
+        elif recurrence.dtype.is_complex:
+            kind = "is complex, and ONNX has no complex numbers"
+        elif recurrence.batch_shape:
+            kind = f"is a batch of systems, {tuple(recurrence.batch_shape)}"
+        else:
+            kind = None
+        if kind is not None:
+            raise ValueError(
+                f"A recurrence {kind}: expected one real system that is the same at every step. "
+                "Type the form `scan` or `step`."
+            )
+        with torch.no_grad():
+            dtype, double = recurrence.dtype, recurrence.to(torch.float64)
+            one = double.rebuilt(double.A, double.B, double.C, double.D, copies=1)
+            states = one.rebuilt(one.A, one.B, None, None)
+            outputs = impulse_response(one, length).to(dtype)  # (length, p, m)
+            states = impulse_response(states, length).to(dtype)  # (length, n, m)
+        return Kernel(
+            outputs.flip(0).permute(1, 2, 0).contiguous(),
+            states.flip(0).mT.flatten(0, 1).contiguous(),
+            recurrence.copies,
+        )
+
+    def convolved(self, inputs: Tensor, way: Way) -> Tensor:
+        """Convolve `inputs (*batch, time, copies·m)` with the kernel, of no more steps than it has.
+
+        As one convolution, padded in front; or by Fourier transforms of a power of two of points,
+        which ONNX's `DFT` takes of real signals alone: axes are added before the transform.
+        """
+        p, m, length = self.outputs.shape
+        batch, steps = inputs.shape[:-2], inputs.shape[-2]
+        rows = inputs.reshape(-1, steps, self.copies, m).permute(0, 2, 3, 1).flatten(0, 1)
+        if way == "conv":
+            outputs = conv1d(pad(rows, (length - 1, 0)), self.outputs)
+        else:
+            points = 1 << (2 * length - 1).bit_length()
+            spectrum = torch.fft.rfft(self.outputs.flip(-1), n=points)
+            transformed = torch.fft.rfft(rows.unsqueeze(-3), n=points)
+            outputs = torch.fft.irfft((transformed * spectrum).sum(-2), n=points)
+            outputs = outputs[..., :steps]
+        outputs = outputs.unflatten(0, (-1, self.copies)).permute(0, 3, 1, 2).flatten(-2)
+        return outputs.reshape(*batch, steps, self.copies * p)
+
+    def last_state(self, inputs: Tensor) -> Tensor:
+        """Compute the state after `inputs (*batch, time, copies·m)`, `(*batch, copies·n)`."""
+        steps, m = inputs.shape[-2], self.outputs.shape[1]
+        apart = inputs.unflatten(-1, (self.copies, m)).movedim(-2, -3).flatten(-2)
+        return matvec(self.states[-steps * m :].mT, apart).flatten(-2)
+
+
+class Recorded:
+    """Stands for a module's `PlanKeeper`: runs recurrences, and remembers which.
+
+    Args:
+        keeper: the module's own.
+    """
+
+    def __init__(self, keeper: object) -> None:
+        self.keeper = keeper
+        self.recurrences: list[LinearRecurrence] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.keeper, name)
+
+    def run(self, recurrence: LinearRecurrence, *given: object) -> Result:
+        """As the keeper's."""
+        self.recurrences.append(recurrence)
+        return self.keeper.run(recurrence, *given)  # type: ignore[attr-defined]  # a PlanKeeper
+
+    def final(self, recurrence: LinearRecurrence, *given: object) -> Result:
+        """As the keeper's."""
+        self.recurrences.append(recurrence)
+        return self.keeper.final(recurrence, *given)  # type: ignore[attr-defined]  # likewise
+
+
+class Convolved:
+    """Stands for a module's `PlanKeeper`: convolves with a constant kernel from a zero state.
+
+    Args:
+        keeper: the module's own.
+        kernel: of the recurrence that the module runs.
+        way: how it is convolved.
+    """
+
+    def __init__(self, keeper: object, kernel: Kernel, way: Way) -> None:
+        self.keeper, self.kernel = keeper, kernel
+        self.way: Way = way
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.keeper, name)
+
+    def run(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Convolve; the state is that after the last step."""
+        self.check(initial_state, lengths)
+        return Result(self.kernel.convolved(inputs, self.way), self.kernel.last_state(inputs))
+
+    def final(
+        self,
+        recurrence: LinearRecurrence,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Take the last step; where it is the state, one product gives it."""
+        self.check(initial_state, lengths)
+        state = self.kernel.last_state(inputs)
+        if recurrence.C is None and recurrence.D is None:
+            return Result(state, state.clone())
+        return Result(self.kernel.convolved(inputs, self.way)[..., -1, :], state)
+
+    def check(self, initial_state: Tensor | None, lengths: Tensor | None) -> None:
+        """Refuse what a convolution with a constant does not know of."""
+        if initial_state is not None or lengths is not None:
+            given = "an initial state" if initial_state is not None else "lengths"
+            raise ValueError(
+                f"A convolution begins at zero and ends at the last step, but the module passes "
+                f"{given} on: expected neither. Type the form `scan` or `step`."
+            )

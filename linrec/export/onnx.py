@@ -1,0 +1,112 @@
+"""A recurrence or a module as a model of ONNX."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from linrec.export.forms import Form
+from linrec.export.program import as_form, traced
+from linrec.systems import LinearRecurrence
+
+# What the extra `onnx` brings that is needed here; `onnxruntime` runs what is written.
+NEEDED = ("onnx", "onnxscript")
+
+
+def to_onnx(
+    target: LinearRecurrence | nn.Module,
+    form: Form | str = Form.SCAN,
+    *,
+    example: Tensor | None = None,
+    length: int | None = None,
+) -> bytes:
+    """Export a recurrence or a module to ONNX, its batch and its time left open.
+
+    The step is a few products; `scan` is one node `Scan`, `conv` one `Conv` and `fft` `DFT`s, whose
+    kernels are constants. Arguments and names of inputs and outputs are those of `to_program`.
+
+    Args:
+        target: the recurrence or module.
+        form: how time is gone through: `step`, `scan`, `conv` or `fft`.
+        example: inputs to trace a module with that does not say how many features it takes.
+        length: of `conv` and `fft` the longest sequence. A model of ONNX refuses no longer one, but
+            its outputs are then those of the kernel cut off; the metadata say `linrec.length`.
+
+    Returns:
+        The model, to be written to a file.
+
+    Raises:
+        ValueError: the form cannot be had of the target, or the target is complex.
+        ModuleNotFoundError: onnx or onnxscript is not installed.
+
+    Example:
+        >>> import linrec, linrec.export
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> model = linrec.export.to_onnx(average, "step")  # doctest: +SKIP
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"Models of ONNX need {', '.join(missing)}: type\n  pip install 'linrec[onnx]'",
+            name=missing[0],
+        )
+    form = as_form(form)
+    program, made = traced(target, form, example, length)
+    if is_complex(program, form):
+        raise ValueError(
+            "ONNX has no complex numbers, and the target computes with them: expected a real one. "
+            "Write a recurrence in real states, `linrec.real_part(recurrence)`, or export to torch."
+        )
+    try:
+        with quietly(), torch.no_grad():  # a loop with a gradient would be another node
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                optimize=True,
+                verbose=False,
+                input_names=list(made.inputs),
+                output_names=list(made.outputs),
+            )
+    except RuntimeError as error:
+        last = error
+        while last.__cause__ is not None:
+            last = last.__cause__
+        raise ValueError(
+            f"`{type(target).__name__}` cannot be exported to ONNX in the form `{form}`: "
+            f"{str(last).strip().partition(chr(10))[0][:300]}. Type the format `torch`."
+        ) from error
+    assert written is not None
+    model = written.model_proto
+    for name, value in {"linrec.form": str(form), "linrec.length": length}.items():
+        if value is not None:
+            model.metadata_props.add(key=name, value=str(value))
+    return model.SerializeToString()
+
+
+def is_complex(program: ExportedProgram, form: Form) -> bool:
+    """Whether a program computes with complex numbers, transforms apart."""
+    values = [
+        node.meta.get("val")
+        for node in program.graph.nodes
+        if node.op == "placeholder" or form is not Form.FFT
+    ]
+    return any(isinstance(each, Tensor) and each.is_complex() for each in values)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep torch's exporter from telling of what concerns nobody here (torchvision, its own)."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,211 @@
+"""What is exported gives the same as what it was exported from, at other sizes."""
+
+import io
+import os
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import linrec
+import lmu
+from linrec.export import Form, exported, to_onnx, to_program
+from linrec.testing import error_bound
+from tests.cases import SYSTEMS, TRANSITIONS, data
+
+ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+FULL = bool(os.environ.get("LINREC_FULL"))
+LENGTH = 64
+# By whose bound a form is judged.
+EXECUTORS = {
+    Form.STEP: linrec.Recurrent(),
+    Form.SCAN: linrec.Recurrent(),
+    Form.CONV: linrec.Toeplitz(),
+    Form.FFT: linrec.FFTConvolution(),
+}
+# One node of this kind is what a form is about.
+NODES = {Form.STEP: "MatMul", Form.SCAN: "Scan", Form.CONV: "Conv", Form.FFT: "DFT"}
+CASES = [
+    ("legendre", "AB, 3 copies"),
+    *([("dense", "ABCD"), ("companion", "ABC"), ("diagonal", "AD"), ("low rank", "ABCD")] * FULL),
+]
+
+
+def session(model: bytes):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def answers(running, *given: Tensor) -> list[Tensor]:
+    names = [each.name for each in running.get_inputs()]
+    fed = {name: each.numpy() for name, each in zip(names, given, strict=True)}
+    return [torch.from_numpy(each) for each in running.run(None, fed)]
+
+
+def operations(model: bytes) -> list[str]:
+    import onnx
+
+    return [node.op_type for node in onnx.load_from_string(model).graph.node]
+
+
+def streamed(running, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the model of a step over all steps."""
+    outputs = []
+    for input in inputs.unbind(-2):
+        output, state = answers(running, input.contiguous(), state)
+        outputs.append(output)
+    return torch.stack(outputs, -2), state
+
+
+def largest_share(
+    recurrence: linrec.LinearRecurrence, form: Form, running, length: int, batch: int
+) -> float:
+    """Return the largest error of a model, as a share of the bound of its form."""
+    inputs, state = data(recurrence, length, batch)
+    if form in (Form.CONV, Form.FFT):
+        got = answers(running, inputs)
+        # The transforms are of the kernel's length, whatever the sequence's.
+        whole = nn.functional.pad(inputs, (0, 0, 0, LENGTH - length))
+        bounds = [error_bound(recurrence, whole, EXECUTORS[form]).outputs[..., :length, :]]
+        exact = [linrec.run(recurrence.to(torch.float64), inputs.double()).outputs]
+    else:
+        got = (
+            streamed(running, inputs, state)
+            if form is Form.STEP
+            else answers(running, inputs, state)
+        )
+        bounds = error_bound(recurrence, inputs, EXECUTORS[form], state)
+        exact = linrec.run(recurrence.to(torch.float64), inputs.double(), state.double())
+    return max(
+        float(((mine - theirs).abs() / bound.clamp(min=1e-300)).max())
+        for mine, theirs, bound in zip(got, exact, bounds, strict=True)
+    )
+
+
+def single(transition: str, system: str) -> linrec.LinearRecurrence:
+    return SYSTEMS[system](TRANSITIONS[transition]()).to(torch.float32)
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("transition, system", CASES)
+def test_onnxruntime_computes_the_recurrence_within_its_bound(transition, system, form) -> None:
+    recurrence = single(transition, system)
+    model = to_onnx(recurrence, form, length=LENGTH)
+    assert NODES[form] in operations(model)
+    running = session(model)
+    for length, batch in ((1, 1), (2, 3), (33, 2), (LENGTH, 1)):
+        assert largest_share(recurrence, form, running, length, batch) <= 1
+
+
+@pytest.mark.parametrize("form", Form)
+def test_torchs_programs_compute_it_at_other_sizes(form: Form) -> None:
+    recurrence = single("dense", "ABCD")
+    content = exported(recurrence, form, "torch", length=LENGTH)
+    program = torch.export.load(io.BytesIO(content)).module()
+
+    class Running:
+        """As onnxruntime's, for the same checks."""
+
+        def get_inputs(self) -> list:
+            count = 1 if form in (Form.CONV, Form.FFT) else 2
+            return [type("Input", (), {"name": str(place)}) for place in range(count)]
+
+        def run(self, _: None, fed: dict[str, np.ndarray]) -> list[np.ndarray]:
+            found = program(*(torch.from_numpy(each) for each in fed.values()))
+            found = [found] if isinstance(found, Tensor) else found
+            return [each.detach().numpy() for each in found]
+
+    for length, batch in ((1, 1), (33, 2)):
+        assert largest_share(recurrence, form, Running(), length, batch) <= 1
+    if form in (Form.CONV, Form.FFT):
+        with pytest.raises(Exception, match="64"):
+            program(torch.zeros(2, LENGTH + 1, 1))
+
+
+MODULES = {
+    "memory and layers": lambda: lmu.ParallelLMU(3, 5, channels=2, order=4, theta=8),
+    "gates": lambda: linrec.nn.MinGRU(3, 4),
+    "unit of 2019": lambda: lmu.LMU(
+        3, channels=2, order=4, theta=8, hidden=nn.RNNCell(8, 5), hidden_to_memory=True
+    ),
+    "linear unit": lambda: lmu.LMU(
+        3, channels=2, order=4, theta=8, hidden=nn.Sequential(nn.Linear(8, 5), nn.Tanh())
+    ),
+}
+# What can be had of which module; all else is refused by a sentence that names what can.
+ABLE = {
+    "memory and layers": set(Form),
+    "gates": {Form.STEP, Form.SCAN},
+    "unit of 2019": {Form.STEP},
+    "linear unit": set(Form),
+}
+SOME = [("memory and layers", Form.SCAN), ("memory and layers", Form.CONV), ("gates", Form.FFT)]
+PAIRS = [(name, form) for name in MODULES for form in Form]
+
+
+@pytest.mark.parametrize("name, form", PAIRS if FULL else SOME)
+def test_modules_are_exported_or_refused(name: str, form: Form) -> None:
+    torch.manual_seed(0)
+    module = MODULES[name]()
+    if form not in ABLE[name]:
+        with pytest.raises(ValueError, match=r"Type the form|type the form"):
+            to_onnx(module, form, length=LENGTH)
+        return
+    running = session(to_onnx(module, form, length=LENGTH))
+    keepers = [each.plans for each in module.modules() if hasattr(each, "plans")]
+    assert all(type(each) is linrec.nn.PlanKeeper for each in keepers)  # as they were
+    for batch, length in ((1, 1), (3, 33)):
+        inputs, state = torch.randn(batch, length, 3), torch.randn(batch, module.state_size)
+        with torch.no_grad():
+            if form is Form.STEP:
+                expected, got = (
+                    module.step(inputs[:, 0], state),
+                    answers(running, inputs[:, 0], state),
+                )
+            elif form is Form.SCAN:
+                expected, got = module(inputs, state), answers(running, inputs, state)
+            else:
+                expected, got = [module(inputs).outputs], answers(running, inputs)
+        for mine, theirs in zip(got, expected, strict=False):  # the convolutions give no state
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not FULL, reason="slow: run with LINREC_FULL=1")
+@pytest.mark.slow
+def test_blocks_of_a_scan_join_to_the_whole() -> None:
+    """The state that a model gives is the state to go on from."""
+    recurrence = single("dense", "ABCD")
+    running = session(to_onnx(recurrence, "scan"))
+    inputs, state = data(recurrence, 50, 2)
+    whole = answers(running, inputs, state)
+    parts = []
+    for start, stop in pairwise((0, 7, 8, 50)):
+        outputs, state = answers(running, inputs[:, start:stop].contiguous(), state)
+        parts.append(outputs)
+    assert torch.equal(torch.cat(parts, 1), whole[0]) and torch.equal(state, whole[1])
+
+
+def test_what_a_form_cannot_do_is_refused_by_a_sentence() -> None:
+    average = linrec.LinearRecurrence([[0.5]], [[0.5]])
+    spinning = linrec.LinearRecurrence(linrec.Diagonal(torch.tensor([0.5 + 0.5j])))
+    refusals = [
+        (average, "conv", "onnx", None, "needs a length"),
+        (average, "loop", "onnx", None, "expected one of step, scan, conv, fft"),
+        (average, "step", "pdf", None, "expected one of onnx, torch, c"),
+        (average, "scan", "c", None, "type the form `step`"),
+        (average, "conv", "onnx", 1, "expected 2 steps or more"),
+        (spinning, "step", "onnx", None, "linrec.real_part"),
+        (spinning, "conv", "onnx", 8, "is complex"),
+        (linrec.nn.MinGRU(3, 4), "step", "c", None, "is more than one"),
+        (nn.Linear(3, 4), "step", "onnx", None, "input_size"),
+    ]
+    for target, form, format, length, message in refusals:
+        with pytest.raises(ValueError, match=message):
+            exported(target, form, format, length=length)
+    with pytest.raises(TypeError, match="discretize"):
+        to_program(linrec.StateSpace([[-1.0]], [[1.0]]), "step")  # type: ignore[arg-type]
