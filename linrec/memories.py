@@ -164,6 +164,43 @@ def fourier(harmonics: int, theta: Number) -> StateSpace:
     return StateSpace((A * scale).to(rate.dtype), (2 * weights[:, None] * scale).to(rate.dtype))
 
 
+def legendre(order: int, theta: Number) -> StateSpace:
+    """Make the memory of a sliding window in Legendre polynomials, the delay system.
+
+        u(t - r θ) ≈ Σ_i P̃_i(r) m_i(t)        P̃_i(r) = P_i(2r - 1)        0 ≤ r ≤ 1
+        θ m'(t) = A m(t) + B u(t)
+        A_ij = (2i+1)·(-1 if i < j else (-1)^(i-j+1))        B_i = (2i+1)(-1)^i
+
+    Args:
+        order: how many polynomials, d; the number of states.
+        theta (*batch): θ, the length of the window, in the unit of `dt` (of steps, for `dt = 1`).
+
+    Returns:
+        The system of d states, with A / θ and B / θ, in float64 whatever θ is.
+
+    Raises:
+        ValueError: an order below 1, or a window that is not positive.
+
+    Example:
+        >>> import linrec
+        >>> linrec.memories.legendre(order=2, theta=1.0).A.to_dense()
+        tensor([[-1., -1.],
+                [ 3., -3.]], dtype=torch.float64)
+
+    References:
+        Voelker, Kajić and Eliasmith 2019, Legendre Memory Units, eqs 1 and 2.
+    """
+    whole("order", order, 1)
+    window = positive("theta", theta)
+    if not isinstance(window, Tensor):
+        window = torch.tensor(window, dtype=torch.float64)
+    window = as_tensor("theta", window).to(torch.float64)[..., None, None]
+    i = torch.arange(order, dtype=torch.float64, device=window.device)
+    odd, alternating = 2 * i[:, None] + 1, 1 - 2 * (i % 2)
+    signs = torch.where(i[:, None] < i, -1.0, -alternating[:, None] * alternating)
+    return StateSpace(odd * signs / window, odd * alternating[:, None] / window)
+
+
 def hippo_legs(order: int, steps: int) -> LinearRecurrence:
     """Make the memory of everything since the start, in Legendre polynomials: HiPPO-LegS.
 

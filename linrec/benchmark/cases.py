@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from linrec import memories
 from linrec.discretize import discretize
 from linrec.executors import Toeplitz
 from linrec.nn import Recurrence
 from linrec.planner import Auto
 from linrec.run import run
 from linrec.scan import linear_scan
-from linrec.systems import LinearRecurrence, StateSpace
+from linrec.systems import LinearRecurrence
 
 Ways = dict[str, Callable[[], object]]
 
@@ -50,12 +51,8 @@ def legendre(order: int, theta: float, copies: int = 1, outputs: int = 0) -> Lin
     References:
         Chilkuri and Eliasmith 2021, eq. 3.
     """
-    i, j = torch.arange(order)[:, None], torch.arange(order)[None, :]
-    signs = torch.where(i < j, -1.0, (-1.0) ** (i - j + 1).abs())
-    A = ((2 * i + 1) * signs).double() / theta
-    B = ((2 * i + 1) * (-1.0) ** i).double() / theta
     C = torch.randn(outputs, order) if outputs else None
-    discrete = discretize(StateSpace(A, B))
+    discrete = discretize(memories.legendre(order, theta))
     assert discrete.B is not None
     matrices = (discrete.A.to_dense().float(), discrete.B.float(), C)
     return LinearRecurrence(*matrices, copies=copies)

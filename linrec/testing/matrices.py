@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from linrec import memories
+
 
 def scaled(matrices: Tensor, size: float) -> Tensor:
     """Shrink matrices whose largest absolute row sum is beyond `size` to it."""
@@ -63,10 +65,8 @@ def badly_scaled(matrices: Tensor) -> Tensor:
 def legendre(matrices: Tensor) -> Tensor:
     """The memory of a sliding window (Voelker et al. 2019), far from normal at high order."""
     n = matrices.shape[-1]
-    i, j = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
-    A = (2 * i + 1) * torch.where(i < j, -1.0, (-1.0) ** (i - j + 1))
-    theta = 4.0 * n
-    return torch.linalg.matrix_exp(A / theta).to(matrices.dtype).expand_as(matrices).clone()
+    A = memories.legendre(n, 4.0 * n).A.to_dense()
+    return torch.linalg.matrix_exp(A).to(matrices.dtype).expand_as(matrices).clone()
 
 
 KINDS: dict[str, Callable[[Tensor], Tensor]] = {

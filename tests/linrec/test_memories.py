@@ -156,3 +156,15 @@ def test_tensors_make_batches_and_keep_their_gradients(make: Any, values: dict[s
 def test_wrong_arguments_are_told(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_windows_of_a_batch_are_a_batch_of_systems_and_keep_their_gradients() -> None:
+    windows = torch.tensor([2.0, 5.0], requires_grad=True)
+    system = memories.legendre(3, windows)
+    for index, theta in enumerate((2.0, 5.0)):
+        alone = memories.legendre(3, theta)
+        assert torch.equal(system.A.to_dense()[index], alone.A.to_dense())
+        assert torch.equal(system.B[index], alone.B)
+    system.B.sum().backward()
+    # Σ B_i / θ, of which the derivative is -Σ B_i / θ²: 1 - 3 + 5.
+    assert torch.allclose(windows.grad, -3 / windows.detach() ** 2)

@@ -84,7 +84,7 @@ def test_theta_keeps_its_gradient() -> None:
     [
         (lambda: lmu.delay_system(0, 1.0), "`order` is 0: expected a whole number"),
         (lambda: lmu.delay_system(2.0, 1.0), "`order` is 2.0: expected a whole number"),
-        (lambda: lmu.delay_system(2, -1.0), "`theta` is -1.0: expected a positive length"),
+        (lambda: lmu.delay_system(2, -1.0), "`theta` is -1.0: expected a positive number"),
         (lambda: lmu.decoder(0, [0.0]), "`order` is 0"),
         (lambda: lmu.decoder(3, [1.5]), "numbers from 0 to 1"),
         (lambda: lmu.LegendreMemory(0, 2, 3.0), "`channels` is 0"),
