@@ -5,6 +5,7 @@ Where the powers grow before they decay the first is far larger than the second,
 lost; `Powers` keeps count of that.
 """
 
+import itertools
 import math
 
 import torch
@@ -19,20 +20,29 @@ from linrec.systems import LinearRecurrence
 # The first steps of an impulse response that are computed in a loop, where coordinates change.
 FIRST_STEPS = 8
 
+# Matrices of up to so many states are squared for no other reason than to be judged.
+SMALL = 64
+
+# Matrices whose largest power cancels less than this (see `Powers.cancellation`) are judged.
+RISING = 0.5
+
 
 class Powers:
     """The powers of one matrix (or of a stack of them), each square computed once.
 
     Args:
         A: a time-invariant structure, in the precision in which its powers are wanted.
+        exponent: which power of the transition matrix it is.
     """
 
-    def __init__(self, A: Structure) -> None:
+    def __init__(self, A: Structure, exponent: int = 1) -> None:
         self.squares = [A]
         # Where there are no values to see (in a graph, under vmap), nothing is judged; diagonal
         # matrices cannot cancel.
         self.judged = A.as_diagonal() is None and has_values(*A.leaves().values())
         self.further: list[Powers] = []
+        self.norms: list[tuple[float, float]] = []
+        self.exponent, self.extended = exponent, False
 
     def square(self, level: int) -> Structure:
         """Return A to the power of 2^level."""
@@ -55,7 +65,7 @@ class Powers:
 
     def beyond(self, exponent: int) -> "Powers":
         """Return the powers of A^exponent, whose cancellation counts as this one's."""
-        self.further.append(Powers(self.power(exponent)))
+        self.further.append(Powers(self.power(exponent), self.exponent * exponent))
         return self.further[-1]
 
     def krylov(self, columns: Tensor, length: int) -> Tensor:
@@ -99,8 +109,11 @@ class Powers:
         blocks, _ = loop(step, columns.mT, [counted], leaves, before=True)
         return blocks.movedim(0, -3)
 
-    def cancellation(self) -> tuple[float, float]:
-        """Say how much squaring cancels.
+    def cancellation(self, length: int) -> tuple[float, float]:
+        """Say how much products of powers up to A^length cancel.
+
+        What was squared is judged. A x rounds |A||x| just as A A does |A||A|, so that of small
+        matrices the last power is squared once more, and again as long as that cancels.
 
         Returns:
             The largest ‖|A^k|²‖ beside the largest ‖A^j‖ up to j = 2k and beside sqrt(n), which
@@ -108,19 +121,40 @@ class Powers:
             that are not finite do not count. In infinity norms, so that row sums are enough: n²
             operations a power.
         """
-        worst, level, largest = 0.0, 0.0, 1.0
+        last = self.further[-1] if self.further else self
+        size = blocks_of(self.squares[0]).shape[-1]
+        while True:
+            found = self.judgements()
+            worst = max(found, default=(0.0, 0.0))
+            longest = last.exponent << len(last.squares) - 1
+            if not last.judged or size > SMALL or longest >= length:
+                return worst
+            if last.extended and found[-1][0] <= RISING:
+                return worst
+            last.square(len(last.squares))
+            last.extended = True
+
+    def judgements(self) -> list[tuple[float, float]]:
+        """List the two numbers of `cancellation` for each power that was squared."""
+        found, largest = [], 1.0
+        root = blocks_of(self.squares[0]).shape[-1] ** 0.5
         for powers in (self, *self.further):
-            if not powers.judged or len(powers.squares) < 2:
-                continue
-            matrices = torch.stack([blocks_of(each).detach() for each in powers.squares]).abs()
+            measured = powers.measure()
+            for (size, square), (doubled, _) in itertools.pairwise(measured):
+                largest = max(largest, size, doubled)
+                finite = math.isfinite(largest)
+                found.append((square / largest / root, square) if finite else (0.0, 0.0))
+        return found
+
+    def measure(self) -> list[tuple[float, float]]:
+        """Return ‖|A^k|‖ and ‖|A^k|²‖ of each square, computed once; of what is not judged none."""
+        new = self.squares[len(self.norms) :]
+        if self.judged and new and len(self.squares) > 1:
+            matrices = torch.stack([blocks_of(each).detach() for each in new]).abs()
             rows = matrices.sum(-1, keepdim=True)
             norms = torch.stack([rows.flatten(1).amax(-1), (matrices @ rows).flatten(1).amax(-1)])
-            sizes, squares = norms.tolist()  # the one place that waits for a device
-            for size, doubled, square in zip(sizes, sizes[1:], squares, strict=False):
-                largest = max(largest, size, doubled)
-                if math.isfinite(largest) and square / largest > worst:
-                    worst, level = square / largest, square
-        return worst / blocks_of(self.squares[0]).shape[-1] ** 0.5, level
+            self.norms += zip(*norms.tolist(), strict=True)  # the one place that waits for a device
+        return self.norms
 
 
 def blocks_of(A: Structure) -> Tensor:

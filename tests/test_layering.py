@@ -41,7 +41,8 @@ LAYERS = {
            < certificate.enclosure < certificate.certify < certificate
            stream.prepared < stream.held < stream.saved < stream.stream < stream
         8  testing.products testing.matrices testing.reference testing.source
-           < testing.own_bounds testing.strategies testing.engineering < testing.long_bounds
+           < testing.own_bounds testing.strategies testing.engineering
+           < testing.long_bounds testing.steady_bounds
            < testing.moved_bounds < testing.bounds
            < testing.case < testing.large testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink

@@ -45,10 +45,12 @@ EXECUTORS: tuple[Executor, ...] = (
 )
 
 
-def systems(orders: tuple[int, ...] = ORDERS, largest: int = 256) -> Iterator[tuple[str, Any]]:
+def systems(
+    orders: tuple[int, ...] = ORDERS, cutoffs: tuple[float, ...] = CUTOFFS, largest: int = 256
+) -> Iterator[tuple[str, Any]]:
     """Make the systems of each family, one after another, by the family's name."""
     for kind, between in FILTERS.items():
-        for order, cutoff in product(orders, CUTOFFS):
+        for order, cutoff in product(orders, cutoffs):
             b, a = getattr(signal, kind)(order, *between, cutoff)
             yield f"scipy's {kind}", signal.tf2ss(b, a)
     random = np.random.default_rng(0)
@@ -115,12 +117,13 @@ def fixed(array: np.ndarray) -> np.ndarray:
 
 
 def measure_accuracy(
-    orders: tuple[int, ...] = ORDERS, largest: int = 256
+    orders: tuple[int, ...] = ORDERS, cutoffs: tuple[float, ...] = CUTOFFS, largest: int = 256
 ) -> Iterator[dict[str, Any]]:
     """Run every system by every executor, in both precisions, beside the loop.
 
     Args:
         orders: those of scipy's filters.
+        cutoffs: theirs, as parts of half the sampling rate.
         largest: the largest order of a Legendre memory.
 
     Yields:
@@ -128,7 +131,7 @@ def measure_accuracy(
         of a sequence beside its largest output.
     """
     inputs = np.random.default_rng(1).standard_normal((STEPS, 1))
-    for family, matrices in systems(orders, largest):
+    for family, matrices in systems(orders, cutoffs, largest):
         for dtype in (torch.float64, torch.float32):
             cast = [torch.tensor(np.asarray(matrix)).to(dtype) for matrix in matrices]
             u = torch.tensor(inputs).to(dtype)

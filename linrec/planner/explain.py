@@ -164,7 +164,7 @@ def change_of_coordinates(recurrence: LinearRecurrence, length: int) -> str | No
         return None
     return (
         "Powers of A lose digits when they are squared (errors about "
-        f"{powers.cancellation()[0]:.0e} times the loop's): all but Recurrent take them in "
+        f"{powers.cancellation(length)[0]:.0e} times the loop's): all but Recurrent take them in "
         "coordinates of the states in which A contracts, and err less than Recurrent. Compiled "
         "graphs cannot: give them `linrec.balanced_realization(recurrence).system`."
     )

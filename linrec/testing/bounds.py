@@ -13,9 +13,12 @@ from linrec.systems import LinearRecurrence
 from linrec.testing.long_bounds import LongBounds
 from linrec.testing.moved_bounds import MovedBounds, dual
 from linrec.testing.own_bounds import ErrorBounds
+from linrec.testing.products import stored_magnitude
+from linrec.testing.steady_bounds import SteadyBounds
 
-# Beyond so many steps the products of all pairs of them are too many.
-LONG = 512
+# Beyond so many steps the products of all pairs of them are too many, and powers of more numbers
+# in all are not written out.
+LONG, MOST_NUMBERS = 512, 1 << 22
 
 
 def error_bound(
@@ -79,7 +82,7 @@ class Bounds:
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> None:
-        kind = ErrorBounds if inputs.shape[-2] <= LONG else LongBounds
+        kind = kind_of_bounds(recurrence, inputs.shape[-2])
         self.own = kind(recurrence, inputs, initial_state, lengths)
         self.known: dict[tuple[Executor, bool], Result] = {}
         self.moved: list[tuple[Coordinates, MovedBounds]] = []
@@ -154,6 +157,17 @@ class Bounds:
     def largest(self) -> Result:
         """Bound the sizes of outputs and final state themselves."""
         return self.own.largest()
+
+
+def kind_of_bounds(recurrence: LinearRecurrence, steps: int) -> type[ErrorBounds]:
+    """Choose how to bound: of long runs by |A|^k where it does not grow, else by |A^k|."""
+    if steps <= LONG:
+        return ErrorBounds
+    systems, n = recurrence.batch_shape.numel(), recurrence.A.state_size
+    if recurrence.time_varying or systems * steps * n**2 > MOST_NUMBERS:
+        return LongBounds
+    grows = bool((stored_magnitude(recurrence.A).sum(-1) > 1).any())
+    return SteadyBounds if grows else LongBounds
 
 
 class Way(NamedTuple):

@@ -10,7 +10,7 @@ from linrec._checks import accumulation_dtype, common_dtype, double_dtype
 from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toeplitz
 from linrec.structures import BlockDiagonal, Companion, Dense, Diagonal
 from linrec.systems import LinearRecurrence
-from linrec.testing.products import Magnitudes, magnitudes, reached, split, summed
+from linrec.testing.products import Magnitudes, magnitudes
 
 
 class ErrorBounds:
@@ -157,7 +157,7 @@ class ErrorBounds:
 
     def arrived(self, local: Tensor, before: Tensor, t: int) -> Tensor:
         """What the errors of the steps up to t have become after step t."""
-        return summed(self.system.products(t), local[..., : t + 1, :, :])
+        return self.system.arrived(local, t)
 
     def read_errors(self, local: Tensor, states: Tensor) -> Tensor:
         """Σ_r |C A^{t-r}| times the errors of step r; where it varies |C| times the states'."""
@@ -165,11 +165,7 @@ class ErrorBounds:
         read = self.output_products
         if read is None:
             return self.system.C @ states[..., 1:, :, :]
-        rows = [
-            summed(read[..., self.steps - t :, :, :], local[..., : t + 1, :, :])
-            for t in range(1, self.steps + 1)
-        ]
-        return torch.stack(rows, -3)
+        return self.system.convolved(read.flip(-3), local)[..., 1:, :, :]
 
     @cached_property
     def step_roundings(self) -> Tensor:
@@ -215,7 +211,7 @@ class ErrorBounds:
         if not self.start.any():
             return self.start.new_zeros(1) if read is not None else self.start
         sources = torch.cat([self.start, torch.zeros_like(self.drive)], -3)
-        most = split(self.system, reached(self.system, sources), span, read)
+        most = self.system.split(self.system.reached(sources), span, read)
         return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * most
 
     def any_order_varying(self) -> Tensor:
@@ -235,16 +231,15 @@ class ErrorBounds:
         """
         kernel = self.kernel
         if weights is not None and self.steps:
-            kernel = split(self.system, kernel, span, read) * weights[:, None, None]
+            kernel = self.system.split(kernel, span, read) * weights[:, None, None]
         elif read is not None:
             B = torch.eye(self.n, dtype=read.dtype) if self.system.B is None else self.system.B
             kernel = read[..., 1:, :, :].flip(-3) @ B
-        size = kernel.shape[-2]
-        rows = [self.start.new_zeros(*self.start.shape[:-3], size, 1)]
-        for t in range(self.steps):
-            latest_first = kernel[..., : t + 1, :, :].flip(-3)
-            rows.append(summed(latest_first, self.inputs[..., : t + 1, :, :]))
-        return torch.stack(torch.broadcast_tensors(*rows), -3)
+        nothing = self.start.new_zeros(*self.start.shape[:-3], 1, kernel.shape[-2], 1)
+        if not self.steps:
+            return nothing
+        sums = self.system.convolved(kernel, self.inputs)
+        return torch.cat([nothing.expand(*sums.shape[:-3], -1, -1, -1), sums], -3)
 
     @cached_property
     def kernel(self) -> Tensor:
@@ -276,18 +271,18 @@ class ErrorBounds:
     @cached_property
     def sizes(self) -> Tensor:
         """Σ_s |A^{t-s}| |B| |u_s| and the initial state's share: no exact state is larger."""
-        return reached(self.system, self.sources)
+        return self.system.reached(self.sources)
 
     @cached_property
     def most(self) -> Tensor:
         """The largest intermediate results where all ways are cut at the same steps."""
-        return split(self.system, self.sizes)
+        return self.system.split(self.sizes)
 
     @cached_property
     def underflow(self) -> Tensor:
         """Bound the loss in subnormal numbers; infinity where some overflow."""
         limits = torch.finfo(self.dtype)
-        lost = limits.tiny * self.roundings * reached(self.system, torch.ones_like(self.sources))
+        lost = limits.tiny * self.roundings * self.system.reached(torch.ones_like(self.sources))
         made = [self.system.products(self.steps)]
         if (
             not self.system.time_varying
@@ -345,7 +340,7 @@ class ErrorBounds:
 
     def carried_states(self, start: Tensor) -> Tensor:
         """Carry an error `(*batch, 1, n, 1)` of the initial state on to all states."""
-        return reached(self.system, torch.cat([start, torch.zeros_like(self.drive)], -3))
+        return self.system.reached(torch.cat([start, torch.zeros_like(self.drive)], -3))
 
     def largest(self) -> Result:
         """Bound the sizes of outputs and final state themselves."""

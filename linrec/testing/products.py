@@ -32,6 +32,43 @@ class Magnitudes:
     outputs: Callable[[int], Tensor | None]
     time_varying: bool
 
+    def arrived(self, sources: Tensor, t: int) -> Tensor:
+        """Σ_s |A_t … A_{s+1}| w_s for `sources (*batch, T + 1, n, k)`, to `(*batch, n, k)`."""
+        return summed(self.products(t), sources[..., : t + 1, :, :])
+
+    def reached(self, sources: Tensor) -> Tensor:
+        """As `arrived`, for every t, in the shape of the sources."""
+        rows = [self.arrived(sources, t) for t in range(sources.shape[-3])]
+        return torch.stack(torch.broadcast_tensors(*rows), -3)
+
+    def convolved(self, kernel: Tensor, vectors: Tensor) -> Tensor:
+        """Σ_{s ≤ t} K_{t-s} v_s, `(*batch, time, p, 1)`, for `kernel (*batch, time, p, m)`."""
+        rows = [
+            summed(kernel[..., : t + 1, :, :].flip(-3), vectors[..., : t + 1, :, :])
+            for t in range(vectors.shape[-3])
+        ]
+        return torch.stack(torch.broadcast_tensors(*rows), -3)
+
+    def split(self, vectors: Tensor, span: int | None = None, read: Tensor | None = None) -> Tensor:
+        """The largest that vectors get if the way from a step to another is cut into three parts.
+
+        max over r ≤ s ≤ q ≤ t of |A_t … A_{q+1}| |A_q … A_{s+1}| |A_s … A_{r+1}| v_r.
+
+        Args:
+            vectors (*batch, steps, n, k): v.
+            span: how long the latter two parts can be, each. None: as long as there are steps.
+            read: |C A^k| for k from steps - 1 or more down to 0, for the first part's |A^k|.
+        """
+        for longest, last in ((span, None), (span, None), (None, read)):
+            rows = []
+            for t in range(vectors.shape[-3]):
+                first = 0 if longest is None else max(t - longest, 0)
+                products = self.products(t) if last is None else last[..., -t - 1 :, :, :]
+                products = products[..., first:, :, :]
+                rows.append(largest(products, vectors[..., first : t + 1, :, :]))
+            vectors = torch.stack(rows, -3)
+        return vectors
+
 
 def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
     """Write out the absolute values of a system's matrices and of their products."""
@@ -139,35 +176,3 @@ def summed(products: Tensor, vectors: Tensor) -> Tensor:
 def largest(products: Tensor, vectors: Tensor) -> Tensor:
     """The largest of |A_t … A_{s+1}| v_s over s, each component by itself."""
     return (products @ vectors).amax(-3)
-
-
-def reached(system: Magnitudes, sources: Tensor) -> Tensor:
-    """Σ_{s ≤ t} |A_t … A_{s+1}| w_s for `sources (*batch, T + 1, n, k)`, in the same shape."""
-    rows = [
-        summed(system.products(t), sources[..., : t + 1, :, :]) for t in range(sources.shape[-3])
-    ]
-    return torch.stack(rows, -3)
-
-
-def split(
-    system: Magnitudes, vectors: Tensor, span: int | None = None, read: Tensor | None = None
-) -> Tensor:
-    """The largest that vectors get if the way from a step to another is cut into three more parts.
-
-    max over r₁ ≤ r₂ ≤ r₃ ≤ t of |A_t … A_{r₃+1}| |A_{r₃} … A_{r₂+1}| |A_{r₂} … A_{r₁+1}| v_{r₁}.
-
-    Args:
-        system: the system.
-        vectors (*batch, steps, n, k): v.
-        span: how long the middle two parts can be, each. None: as long as there are steps.
-        read: |C A^k| for k from steps - 1 or more down to 0, in place of the last part's |A^k|.
-    """
-    for longest, last in ((span, None), (span, None), (None, read)):
-        rows = []
-        for t in range(vectors.shape[-3]):
-            first = 0 if longest is None else max(t - longest, 0)
-            products = system.products(t) if last is None else last[..., -t - 1 :, :, :]
-            products = products[..., first:, :, :]
-            rows.append(largest(products, vectors[..., first : t + 1, :, :]))
-        vectors = torch.stack(rows, -3)
-    return vectors

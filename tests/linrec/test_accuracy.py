@@ -4,6 +4,7 @@
 # pyright: reportOptionalIterable=false, reportAssignmentType=false, reportGeneralTypeIssues=false
 # pyright: reportCallIssue=false
 
+import itertools
 import math
 from statistics import median
 
@@ -14,13 +15,22 @@ from scipy import signal
 
 import linrec
 from linrec.benchmark.accuracy import exact_outputs, measure_accuracy
+from linrec.testing.engineering import FAMILIES
 
-ORDERS = (3, 7)
+ORDERS, CUTOFFS = (3, 7), (0.013, 0.2)
+EXECUTORS = (
+    linrec.Toeplitz(),
+    linrec.FFTConvolution(),
+    linrec.AssociativeScan(),
+    linrec.Chunked(),
+    linrec.Chunked(size=1),
+    linrec.Auto(),
+)
 
 
 @pytest.fixture(scope="module")
 def measured():
-    return list(measure_accuracy(ORDERS, largest=32))
+    return list(measure_accuracy(ORDERS, CUTOFFS, largest=8))
 
 
 def test_no_executor_errs_a_hundred_times_more_than_the_loop(measured):
@@ -31,6 +41,27 @@ def test_no_executor_errs_a_hundred_times_more_than_the_loop(measured):
 def test_half_of_all_errors_are_within_three_of_the_loop(measured):
     for dtype in ("float32", "float64"):
         assert median(row["ratio"] for row in measured if row["dtype"] == dtype) < 3
+
+
+@pytest.mark.parametrize("family", ["butter", "cheby1", "ellip", "norm 50, radius 0.9"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_short_runs_err_no_more_than_long_ones(family, dtype):
+    """While powers still grow they cancel as well, and few squares are there to tell."""
+    given = np.random.default_rng(1).standard_normal((300, 1))
+    for order, cutoff in itertools.product((6, 8), (0.02, 0.2)):
+        matrices = FAMILIES[family](order, cutoff, np.random.default_rng(0))
+        cast = [torch.as_tensor(np.array(each, float)).to(dtype) for each in matrices]
+        recurrence, inputs = linrec.LinearRecurrence(*cast), torch.as_tensor(given).to(dtype)
+        exact = exact_outputs([each.double().numpy() for each in cast], inputs.double().numpy())
+        loop = linrec.run(recurrence, inputs, executor=linrec.Recurrent()).outputs
+        for steps in (8, 16, 31, 60, 300):
+            true = exact[:steps]
+            least = 32 * torch.finfo(dtype).eps * np.abs(true).max()
+            allowed = 100 * max(np.abs(loop[:steps].double().numpy() - true).max(), least)
+            for executor in EXECUTORS:
+                found = linrec.run(recurrence, inputs[:steps], executor=executor).outputs
+                error = np.abs(found.double().numpy() - true).max()
+                assert error <= allowed, (order, cutoff, steps, executor, error, allowed)
 
 
 def test_the_reference_is_scipys_filter_to_the_filters_own_digits():

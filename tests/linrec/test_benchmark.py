@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,8 +53,8 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(bench, "CASES", SMALL)
     monkeypatch.setattr(bench, "measure_rates", lambda seconds: CPU)
-    monkeypatch.setattr(accuracy, "CUTOFFS", (0.1,))
-    monkeypatch.setattr(bench, "measure_accuracy", lambda: accuracy.measure_accuracy((3,), 8))
+    little = partial(accuracy.measure_accuracy, (3,), (0.1,), 8)
+    monkeypatch.setattr(bench, "measure_accuracy", little)
     monkeypatch.setattr(latency, "ORDERS", (4, 5))
     monkeypatch.setattr(bench, "CALLS", 10)
     monkeypatch.setattr(crossover, "STEPS", (16, 64))

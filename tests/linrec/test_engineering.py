@@ -46,16 +46,19 @@ def test_bounds_hold_and_say_something(family: str) -> None:
         inputs = torch.as_tensor(given).to(recurrence.dtype)
         exact = torch.as_tensor(exact_outputs(matrices, inputs.double().numpy()))
         rounding = torch.finfo(torch.float64).eps * exact.abs()
+        loop = 2 * float(error_bound(recurrence, inputs, linrec.Recurrent()).outputs.max())
         for executor in EXECUTORS:
             outputs = linrec.run(recurrence, inputs, executor=executor).outputs
             bound = error_bound(recurrence, inputs, executor).outputs + rounding
             error = (outputs.double() - exact).abs()
             assert bool((error <= bound).all()), (executor, recurrence, (error / bound).max())
             least = float(torch.finfo(recurrence.dtype).eps / 2 * exact.abs().max())
-            # What the loop's bound is for: of ordinary filters in double precision it promises six
-            # digits or more. (That of `Chunked` promises none of some, see docs/numerics.md.)
-            if recurrence.dtype == torch.float64 and executor == linrec.Recurrent():
-                assert float(bound.max()) < 1e-6 * float(exact.abs().max())
+            # What a bound is for: of these systems in double precision it promises six digits or
+            # more, of the sharpest filters (orders of 7 and 8 at cutoffs of 0.005 and 0.02, tried
+            # with LINREC_FULL alone), as many as the loop's.
+            if recurrence.dtype == torch.float64:
+                promised = max(1e-6 * float(exact.abs().max()), 0.0 if not FULL else loop)
+                assert float(bound.max()) < promised, (executor, recurrence)
             ratio = float(bound.max()) / max(float(error.max()), least)
             key = type(executor).__name__, str(recurrence.dtype).removeprefix("torch.")
             ratios.setdefault(key, []).append(ratio)

@@ -1,0 +1,108 @@
+"""Error bounds of long runs of one system, of which |A|^k grows though A^k does not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from linrec.testing.own_bounds import ErrorBounds
+from linrec.testing.products import Magnitudes, magnitudes
+
+# Products of four powers are bounded for ranges of k at once, each of which ends so much later.
+RANGE = 1.25
+
+
+class SteadyBounds(ErrorBounds):
+    """The bounds of `ErrorBounds` at a cost that grows with the steps alone, of a steady system."""
+
+    def prepared(self) -> Magnitudes:
+        """Write out the system and its powers."""
+        return SteadyMagnitudes(**vars(magnitudes(self.recurrence, self.steps)), steps=self.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class SteadyMagnitudes(Magnitudes):
+    """Magnitudes whose sums are taken over powers alone, and not over all pairs of steps.
+
+    With the largest of what has come so far in its place, w_s ≤ W_t for s ≤ t, a sum of products is
+    the product of a sum,
+
+        Σ_s |A^{t-s}| w_s  ≤  (Σ_{k ≤ t} |A^k|) W_t
+
+    And of four parts that take k steps together, |A^a||A^b||A^c| v_d, one takes k/4 or more. With M
+    for the largest |A^i| up to k, entry by entry, V for the largest v_i, and a prime for those from
+    k/4 on, their product is at most the largest of M'MMV, MM'MV, MMM'V and MMMV'.
+
+    Attributes:
+        steps: how many powers there are.
+    """
+
+    steps: int = 0
+
+    @cached_property
+    def powers(self) -> Tensor:
+        """|A^k| for k = 0 … T, `(*batch, time + 1, n, n)`."""
+        return self.products(self.steps).flip(-3)
+
+    @cached_property
+    def sums(self) -> Tensor:
+        """Σ_{k ≤ t} |A^k| for t = 0 … T."""
+        return self.powers.cumsum(-3)
+
+    def arrived(self, sources: Tensor, t: int) -> Tensor:
+        """As there; the first source is carried by itself, since it may be the largest by far."""
+        free = self.powers[..., t, :, :] @ sources[..., 0, :, :]
+        if not t:
+            return free
+        return free + self.sums[..., t - 1, :, :] @ sources[..., 1 : t + 1, :, :].amax(-3)
+
+    def reached(self, sources: Tensor) -> Tensor:
+        """As there."""
+        count = sources.shape[-3]
+        free = self.powers[..., :count, :, :] @ sources[..., :1, :, :]
+        if count == 1:
+            return free
+        forced = self.sums[..., : count - 1, :, :] @ sources[..., 1:, :, :].cummax(-3).values
+        return free + torch.cat([torch.zeros_like(forced[..., :1, :, :]), forced], -3)
+
+    def convolved(self, kernel: Tensor, vectors: Tensor) -> Tensor:
+        """As there."""
+        sums = kernel[..., : vectors.shape[-3], :, :].cumsum(-3)
+        return sums @ vectors.cummax(-3).values
+
+    def split(self, vectors: Tensor, span: int | None = None, read: Tensor | None = None) -> Tensor:
+        """As there."""
+        last = self.powers if read is None else read.flip(-3)
+        rows = []
+        for start, end in ranges(vectors.shape[-3]):
+            reach = end if span is None else min(end, span + 1)
+            part = -(-start // 4)
+
+            def most(each: Tensor, first: int, end: int) -> Tensor:
+                within = each[..., first:end, :, :]
+                if not within.shape[-3]:
+                    return torch.zeros_like(each[..., 0, :, :])
+                return within.amax(-3)
+
+            R, M, V = most(last, 0, end), most(self.powers, 0, reach), most(vectors, 0, end)
+            long = most(self.powers, part, reach)
+            products = (
+                most(last, part, end) @ (M @ (M @ V)),
+                R @ (long @ (M @ V)),
+                R @ (M @ (long @ V)),
+                R @ (M @ (M @ most(vectors, part, end))),
+            )
+            largest = torch.stack(torch.broadcast_tensors(*products)).amax(0)
+            rows.append(largest.unsqueeze(-3).expand(*largest.shape[:-2], end - start, -1, -1))
+        return torch.cat(rows, -3)
+
+
+def ranges(count: int) -> Iterator[tuple[int, int]]:
+    """Cut 0 … count - 1 into ranges, from and up to; each ends a quarter later than it begins."""
+    start = 0
+    while start < count:
+        end = min(max(int(RANGE * start), start + 1), count)
+        yield start, end
+        start = end
