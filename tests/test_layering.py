@@ -72,14 +72,14 @@ LAYERS = {
            models.readout models.text models.language_model models.beam_search < models.translator
            < models.parallel models.baselines < models
         4  data.files data.splits data.vocabulary
-           < data.delays data.glove data.mackey_glass data.mnist data.iwslt15 data.text8
-           < data.imdb data.pairs < data
+           < data.copying data.delays data.glove data.mackey_glass data.mnist data.iwslt15
+           data.text8 < data.imdb data.pairs < data
         5  training.board training.recipe training.run_folder < training.learning_curve
            < training.loop < training
         6  experiments.experiment < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
-           experiments.text8 < experiments
+           experiments.selective_copy experiments.text8 < experiments
         7  speedup.cases < speedup.timing < speedup.chart < speedup
         8  tables.table < tables.page tables.results tables.speedups < tables
         9  pictures.canvas < pictures.capacity pictures.prediction pictures.sizes pictures.window

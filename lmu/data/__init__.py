@@ -1,5 +1,6 @@
 """The data sets of the experiments, one file each."""
 
+from lmu.data.copying import selective_copying as selective_copying
 from lmu.data.delays import band_limited_noise as band_limited_noise
 from lmu.data.delays import delay_steps as delay_steps
 from lmu.data.delays import delayed_noise as delayed_noise

@@ -20,6 +20,7 @@ from lmu.experiments.running import Run as Run
 from lmu.experiments.running import evaluate as evaluate
 from lmu.experiments.running import restore as restore
 from lmu.experiments.running import restore_alone as restore_alone
+from lmu.experiments.selective_copy import SELECTIVE_COPY
 from lmu.experiments.text8 import TEXT8
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -35,5 +36,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         TEXT8,
         IWSLT15,
         CAPACITY,
+        SELECTIVE_COPY,
     )
 }

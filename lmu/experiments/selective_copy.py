@@ -1,0 +1,108 @@
+"""Selective copying: 16 tokens out of 4,096 steps, said again in order.
+
+The task that time-invariant recurrences fail and gated ones learn. The paper of minGRU stacks three
+layers; what stands around them was not found: here each is a residual block, followed by a
+feed-forward block, and the width is 64. The paper draws new sequences for each of 400,000 steps;
+here an epoch is all of a fixed number. `quick` scatters the tokens over 512 steps.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from linrec.nn import GatedDeltaNet, Layer, MinGRU, MinLSTM, SelectiveSSM, residual_blocks
+from lmu.data import Dataset, selective_copying
+from lmu.data.copying import TOKENS
+from lmu.experiments.experiment import (
+    Budget,
+    Experiment,
+    Figure,
+    Folder,
+    Setting,
+    Source,
+    most_likely,
+)
+from lmu.experiments.texts import warm_then_falling
+from lmu.layers import LSTM, ParallelLMU
+from lmu.models import LanguageModel, Words
+from lmu.training import Metric, Recipe
+from lmu.training.recipe import correct, percentage
+
+WIDTH, DEPTH = 64, 3
+SIZES = {Budget.FULL: (4_096, 20_000), Budget.QUICK: (512, 3_000)}  # steps, sequences
+
+
+def sequences(seed: int, folder: Folder, budget: Budget) -> Dataset:
+    """Return the sequences; no folder is read."""
+    length, train = SIZES[budget]
+    return selective_copying(seed, length=length, train=train)
+
+
+def network(make: Callable[[], Layer], data: Dataset) -> LanguageModel:
+    """Build the blocks, and the scores of every token after every step."""
+    blocks = residual_blocks((make() for _ in range(DEPTH)), expansion=2)
+    return LanguageModel(Words(TOKENS, WIDTH, padded=False), blocks, tied=False)
+
+
+def answers(logits: Tensor, targets: Tensor) -> Tensor:
+    """Take the scores at the signs, `(sequences, copied, tokens)`."""
+    return logits[..., -targets.shape[-1] :, :]
+
+
+def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the mean cross-entropy of the answers, in nats.
+
+    Args:
+        logits (sequences, time, tokens): the scores.
+        targets (sequences, copied): the tokens.
+    """
+    scores = answers(logits, targets)
+    return torch.nn.functional.cross_entropy(scores.flatten(0, -2), targets.flatten())
+
+
+def right(logits: Tensor, targets: Tensor) -> Tensor:
+    """Count the tokens that are said right, and all; arguments as of `loss`."""
+    return correct(answers(logits, targets), targets)
+
+
+ACCURACY = Metric("accuracy", right, percentage, higher_is_better=True, digits=2)
+
+
+def recipe(budget: Budget) -> Recipe:
+    """Train by Adam on batches of 32 sequences."""
+    return Recipe(
+        loss=loss,
+        metric=ACCURACY,
+        optimizer=partial(torch.optim.Adam, lr=3e-3),
+        batch_size=32,
+        epochs=10 if budget is Budget.QUICK else 200,
+        schedule=warm_then_falling,
+        largest_gradient=1.0,
+    )
+
+
+MODELS: dict[str, Callable[[], Layer]] = {
+    "min-gru": lambda: MinGRU(WIDTH, WIDTH),
+    "min-lstm": lambda: MinLSTM(WIDTH, WIDTH),
+    "selective-ssm": lambda: SelectiveSSM(WIDTH),
+    "gated-delta-net": lambda: GatedDeltaNet(WIDTH),
+    "lstm": lambda: LSTM(WIDTH, WIDTH),
+    "lmu": lambda: ParallelLMU(WIDTH, WIDTH, WIDTH, order=4, theta=64.0),
+}
+
+SELECTIVE_COPY = Experiment(
+    name="selective-copy",
+    title="16 tokens between thousands of blanks, in order",
+    paper="Feng et al. 2024, Were RNNs All We Needed?",
+    table="Selective copying, accuracy of the tokens",
+    target=Figure("minGRU (the paper)", 99.5, Source.CONFIRMED),
+    baselines=(Figure("minLSTM (the paper)", 96.0, Source.CONFIRMED),),
+    data=sequences,
+    models={
+        name: {budget: Setting(partial(network, make), recipe(budget)) for budget in Budget}
+        for name, make in MODELS.items()
+    },
+    decide=most_likely,
+)

@@ -1,0 +1,57 @@
+"""Selective copying: what is asked, what is scored, and that its networks are made as they are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmu.data import selective_copying
+from lmu.experiments import EXPERIMENTS, Budget, Run, Setting
+from lmu.experiments.selective_copy import ACCURACY, loss
+
+EXPERIMENT = EXPERIMENTS["selective-copy"]
+
+
+def test_the_targets_are_the_tokens_in_order() -> None:
+    data = selective_copying(3, length=40, train=20, scored=5, copied=6)
+    assert [len(split.inputs) for split in data.splits] == [20, 5, 5]
+    for inputs, targets in zip(*data.train, strict=True):
+        assert inputs[inputs > 1].tolist() == targets.tolist()
+        assert inputs[40:].tolist() == [1] * 6 and (inputs[:40] != 1).all()
+    assert not torch.equal(data.train.inputs[:5], data.test.inputs)
+    assert data.digest() == selective_copying(3, length=40, train=20, scored=5, copied=6).digest()
+    with pytest.raises(ValueError, match="`length` is 5 and `copied` 6"):
+        selective_copying(length=5, train=1, copied=6)
+
+
+def test_only_the_answers_are_scored() -> None:
+    targets = torch.randint(14, (3, 6))
+    logits = torch.randn(3, 46, 16)
+    logits[:, -6:] = 100.0 * torch.nn.functional.one_hot(targets, 16)
+    assert ACCURACY.score([(logits, targets)]) == 100.0
+    assert loss(logits, targets) < 1e-6
+
+
+@pytest.mark.parametrize("model", EXPERIMENT.models)
+def test_streaming_gives_what_the_parallel_form_gives(model: str) -> None:
+    torch.manual_seed(0)
+    data = selective_copying(length=20, train=2, scored=1, copied=4)
+    network = EXPERIMENT.setting(model, Budget.QUICK).network(data).eval()
+    logits = network(data.train.inputs)
+    assert logits.shape == (2, 24, 16)
+    torch.testing.assert_close(network.stream(data.train.inputs), logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_short_one_is_learned(tmp_path: Path) -> None:
+    """Of 10 steps and 2 tokens, in seconds; chance is 7 %."""
+    setting = EXPERIMENT.setting("min-gru", Budget.QUICK)
+    small = replace(
+        EXPERIMENT,
+        data=lambda seed, folder, budget: selective_copying(
+            seed, length=10, train=320, scored=100, copied=2
+        ),
+        models={"min-gru": {Budget.QUICK: Setting(setting.network, setting.recipe)}},
+    )
+    record, _ = Run(small, tmp_path, budget=Budget.QUICK, epochs=5).train()
+    assert record.score > 25.0
