@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from linrec import Auto, Executor, Result
+from linrec.nn import Pretrained
 from lmu._checks import check_input, check_size
 from lmu.hidden import (
     HiddenCall,
@@ -44,7 +45,7 @@ class StepWeights:
     memory_mask: Tensor | None
 
 
-class LMUCell(nn.Module):
+class LMUCell(Pretrained, nn.Module):
     """One step of the Legendre Memory Unit, nonlinear in time as its options have it.
 
         u_t = e_x x_t + e_h h_{t-1} + e_m m_{t-1} + b_u
@@ -103,6 +104,8 @@ class LMUCell(nn.Module):
     References:
         Voelker, Kajić and Eliasmith 2019, Legendre Memory Units, eqs 1-7.
     """
+
+    only_first = ("initializers",)  # what only the first weights depend on
 
     def __init__(
         self,

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 import linrec
 from linrec import Auto, Executor, LinearRecurrence, Result
-from linrec.nn import PlanKeeper
+from linrec.nn import PlanKeeper, Pretrained
 from lmu.legendre import delay_system
 
 
-class LegendreMemory(nn.Module):
+class LegendreMemory(Pretrained, nn.Module):
     """Remember the last `theta` steps of every input channel in `order` Legendre polynomials.
 
         m_t = Ā m_{t-1} + B̄ u_t        for each channel by itself

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _numpy _graphs < _checks _memory _whole < scan contraction
+        0  _numpy _graphs _files < _checks _memory _whole < scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
@@ -33,7 +33,8 @@ LAYERS = {
            < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
-           nn.outputs nn.plans nn.layer nn.initial_steps < nn.recurrence nn.recurrent < nn.heads
+           nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub < nn.pretrained < nn.layer
+           < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
            nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal

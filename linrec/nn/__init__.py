@@ -17,6 +17,7 @@ from linrec.nn.min_rnn import MinLSTM as MinLSTM
 from linrec.nn.min_rnn import positive_map as positive_map
 from linrec.nn.outputs import Outputs as Outputs
 from linrec.nn.plans import PlanKeeper as PlanKeeper
+from linrec.nn.pretrained import Pretrained as Pretrained
 from linrec.nn.recurrence import Recurrence as Recurrence
 from linrec.nn.recurrent import RecurrentLayer as RecurrentLayer
 from linrec.nn.s4d import S4D as S4D

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from linrec.call import check_lengths, inside
 from linrec.executors import Result
+from linrec.nn.pretrained import Pretrained
 from linrec.run import under_autocast
 
 
-class Layer(nn.Module, ABC):
+class Layer(Pretrained, nn.Module, ABC):
     """A map of sequences to sequences that looks at no later step.
 
     Whatever a layer has to keep from step to step is one tensor of real numbers, its state: it can

@@ -10,12 +10,13 @@ from torch.nn.utils import parametrize
 from linrec.constraints import BoundParameters, ParametricFamily
 from linrec.executors import Executor, Result
 from linrec.nn.plans import PlanKeeper, Shape
+from linrec.nn.pretrained import Pretrained
 from linrec.planner import Auto
 from linrec.run import step
 from linrec.systems import LinearRecurrence
 
 
-class Recurrence(nn.Module):
+class Recurrence(Pretrained, nn.Module):
     """A linear recurrence as a module: its matrices are buffers, or parameters where trained.
 
         x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t
@@ -81,6 +82,17 @@ class Recurrence(nn.Module):
         """The recurrence of the present tensors."""
         leaves = {name: getattr(self, name) for name in self.shape.leaves()}
         return self.plans.recurrence(self.shape, leaves)
+
+    def arguments(self) -> dict[str, object]:
+        """Return what to call the class with to make a module of the same form."""
+        if not isinstance(self.shape, LinearRecurrence):
+            raise ValueError(
+                "The recurrence is symbolic, and symbols are not written into folders. Save "
+                "`state_dict()`, and make the module of its equations again."
+            )
+        trainable = [name for name, _ in self.named_parameters()]
+        executor = self.plans.executor
+        return {"recurrence": self.shape, "trainable": trainable, "executor": executor}
 
     def as_recurrence(self) -> LinearRecurrence:
         """Return the recurrence that the module is, and nothing else: `linrec.Stream` asks."""

@@ -46,6 +46,10 @@ class Stack(Layer):
                     f"{above.input_size}: expected the same."
                 )
 
+    def arguments(self) -> dict[str, object]:
+        """Return what to call the class with to make a stack of the same form."""
+        return {"layers": list(self)}
+
     def __iter__(self) -> Iterator[Layer]:
         """Go through the layers, from below."""
         return (cast(Layer, layer) for layer in self.layers)

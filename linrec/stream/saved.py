@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import secrets
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import double_dtype
+from linrec._files import bytes_of, safetensors, write
 from linrec.stream.held import Held
 
 VERSION = 1  # of the file's form
@@ -35,11 +34,6 @@ def fingerprint(held: Held) -> dict[str, Any]:
         "shapes": shapes,
         "digest": digest.hexdigest(),
     }
-
-
-def bytes_of(tensor: Tensor) -> bytes:
-    """Give the numbers of a tensor as they lie in memory."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def save(
@@ -115,32 +109,3 @@ def first_difference(found: object, system: dict[str, Any]) -> str | None:
     if found.get("digest") != system["digest"]:
         return "its tensors have the same shapes and other numbers"
     return None
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file beside its place, and move it there."""
-    part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = os.fspath(path)
-        raise
-
-
-def safetensors() -> Any:
-    """Import safetensors, or say how it is installed."""
-    try:
-        import safetensors.torch
-
-        return safetensors
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "Files of streams need safetensors: type\n  pip install 'linrec[safetensors]'",
-            name="safetensors",
-        ) from None

@@ -1,0 +1,187 @@
+"""The arguments that modules were made with, in what JSON knows, and back.
+
+Nothing is evaluated: classes are looked up by name in linrec, lmu and a table of torch's.
+"""
+
+import importlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import linrec.executors
+import linrec.structures
+from linrec.executors import Executor
+from linrec.planner import Auto
+from linrec.structures import Structure
+from linrec.systems import LinearRecurrence
+
+OURS = ("linrec.", "lmu.")  # where classes are looked up
+
+# Modules of torch, with the attributes that their constructors are called with.
+TORCHS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.RNNCell: ("input_size", "hidden_size", "bias", "nonlinearity"),
+    nn.GRUCell: ("input_size", "hidden_size", "bias"),
+    nn.LSTMCell: ("input_size", "hidden_size", "bias"),
+    nn.Linear: ("in_features", "out_features", "bias"),
+    nn.Dropout: ("p",),
+    nn.GELU: ("approximate",),
+    **dict.fromkeys((nn.Identity, nn.ReLU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Tanh), ()),
+}
+FUNCTIONS = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module, names in ((torch, ("relu", "sigmoid", "tanh")), (functional, ("gelu", "silu")))
+    for name in names
+}
+EXECUTORS = {
+    each.__name__: each
+    for each in (Auto, *vars(linrec.executors).values())
+    if isinstance(each, type) and issubclass(each, Executor) and each is not Executor
+}
+STRUCTURES = {
+    each.__name__: each
+    for each in vars(linrec.structures).values()
+    if isinstance(each, type) and issubclass(each, Structure) and each is not Structure
+}
+
+
+class Remembered:
+    """A module that remembers the arguments that it was made with."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Write the arguments down before the constructor takes them."""
+        made = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
+        except TypeError:  # the constructor says so; or a copy is made, which gets its attributes
+            return made
+        given = {name: value for name, value in list(bound.arguments.items())[1:] if plain(value)}
+        made.__dict__["_arguments"] = given
+        return made
+
+    def arguments(self) -> Mapping[str, object]:
+        """Return what to call the class with to make a module of the same form."""
+        return self.__dict__.get("_arguments", {})
+
+
+def plain(value: object) -> bool:
+    """Whether an argument may be kept: no tensor, which is large, and nothing that is read once."""
+    return not isinstance(value, Tensor | Iterator)
+
+
+def encoded(value: object) -> Any:
+    """Write an argument in what JSON knows."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [encoded(each) for each in value]
+    if isinstance(value, Remembered):
+        skipped = getattr(type(value), "only_first", ())  # what only first weights depend on
+        given = {n: encoded(v) for n, v in value.arguments().items() if n not in skipped}
+        return {"class": name_of(type(value)), "arguments": given}
+    if isinstance(value, nn.Sequential):
+        return {"torch": "Sequential", "arguments": [encoded(each) for each in value]}
+    if type(value) in TORCHS:
+        given = {name: getattr(value, name) for name in TORCHS[cast(type[nn.Module], type(value))]}
+        given = {n: v is not None if isinstance(v, Tensor | None) else v for n, v in given.items()}
+        return {"torch": type(value).__name__, "arguments": given}
+    if type(value) in EXECUTORS.values():
+        return {"executor": type(value).__name__, "arguments": options_of(value)}
+    for name, function in FUNCTIONS.items():
+        if value is function:
+            return {"function": name}
+    if isinstance(value, LinearRecurrence) and type(value.A) in STRUCTURES.values():
+        return encoded_form(value)
+    raise ValueError(
+        f"{value!r} cannot be written down: expected numbers, words, executors, and modules of "
+        f"linrec, lmu or of torch ({', '.join(kind.__name__ for kind in TORCHS)}, Sequential). "
+        "Pass a module in its place, such as `torch.nn.Tanh()`."
+    )
+
+
+def encoded_form(recurrence: LinearRecurrence) -> dict[str, Any]:
+    """Write down what a recurrence is made of, without its numbers."""
+    given = dict(zip("BCD", recurrence.matrices(), strict=True)) | recurrence.A.leaves()
+    tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
+    return {
+        "recurrence": type(recurrence.A).__name__,
+        "shapes": {n: [list(t.shape), str(t.dtype)[len("torch.") :]] for n, t in tensors.items()},
+        "structure": options_of(recurrence.A, but=recurrence.A.core_axes),
+        "copies": recurrence.copies,
+        "time_varying": recurrence.time_varying,
+    }
+
+
+def decoded_form(form: dict[str, Any]) -> LinearRecurrence:
+    """Make a recurrence of zeros."""
+    tensors = {
+        name: torch.zeros(shape, dtype=getattr(torch, dtype))
+        for name, (shape, dtype) in form["shapes"].items()
+    }
+    rest = [tensors.pop(name, None) for name in "BCD"]
+    structure = STRUCTURES[form["recurrence"]](**tensors, **form["structure"])
+    own = {name: form[name] for name in ("copies", "time_varying")}
+    return LinearRecurrence(structure, *rest, **own)
+
+
+def options_of(value: object, but: object = ()) -> dict[str, Any]:
+    """List the fields of a frozen dataclass."""
+    assert is_dataclass(value)
+    names = [field.name for field in fields(value) if field.init]
+    return {name: encoded(getattr(value, name)) for name in names if name not in cast(Any, but)}
+
+
+def decoded(value: Any, expected: type[Remembered] | None = None) -> Any:
+    """Make what `encoded` wrote down.
+
+    Raises:
+        ValueError: a name that is none of ours.
+    """
+    if isinstance(value, list):
+        return [decoded(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    given = value.get("arguments", {})
+    if "class" in value:
+        kind = class_of(value["class"], expected)
+        return kind(**{name: decoded(each) for name, each in given.items()})
+    if value.get("torch") == "Sequential":
+        return nn.Sequential(*map(decoded, given))
+    for kind in TORCHS:
+        if value.get("torch") == kind.__name__:
+            return kind(**given)
+    if value.get("executor") in EXECUTORS:
+        return EXECUTORS[value["executor"]](**given)
+    if value.get("function") in FUNCTIONS:
+        return FUNCTIONS[value["function"]]
+    if value.get("recurrence") in STRUCTURES:
+        return decoded_form(value)
+    raise ValueError(f"{json.dumps(value)[:80]} is nothing that linrec knows")
+
+
+def class_of(name: str, expected: type[Remembered] | None) -> type[Remembered]:
+    """Find the class of a name: the expected one, one derived from it, or one of ours."""
+    if expected is not None and name == name_of(expected):
+        return expected
+    module, _, own = str(name).rpartition(".")
+    found = None
+    if f"{module}.".startswith(OURS):
+        try:
+            found = getattr(importlib.import_module(module), own, None)
+        except ImportError:
+            found = None
+    if not isinstance(found, type) or not issubclass(found, Remembered):
+        raise ValueError(f"`{name}` is no class of linrec or lmu")
+    if expected is not None and not issubclass(found, expected):
+        raise ValueError(f"it has a `{name}`, and a `{name_of(expected)}` was asked for")
+    return found
+
+
+def name_of(kind: type) -> str:
+    """Give the whole name of a class."""
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,164 @@
+"""Folders and repositories of modules, through huggingface_hub's own mixin.
+
+A folder has `config.json`, the class and the arguments of its constructor, and `model.safetensors`,
+the weights. Nothing in it is unpickled or evaluated.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from linrec._files import bytes_of, safetensors, write
+from linrec.nn.arguments import Remembered, decoded, encoded
+
+try:
+    from huggingface_hub import PyTorchModelHubMixin
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "Folders of pretrained modules need huggingface_hub: type\n  pip install 'linrec[hub]'",
+        name="huggingface_hub",
+    ) from None
+
+Module = TypeVar("Module", bound=Remembered)
+
+VERSION = 1  # of the form of a folder
+WEIGHTS = "model.safetensors"
+
+
+class Folder(PyTorchModelHubMixin):
+    """A module on its way into a folder, or out of one.
+
+    Args:
+        module: the module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        state = {name: stored(leaf) for name, leaf in self.module.state_dict().items()}
+        complexes = [n for n, leaf in self.module.state_dict().items() if leaf.is_complex()]
+        metadata = {"format": "pt", "sha256": digest(state), "complex": json.dumps(complexes)}
+        content = safetensors().torch.save(state, metadata)
+        write(save_directory / WEIGHTS, content)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]  # with fewer options: there is one form
+        cls,
+        *,
+        model_id: str,
+        config: dict[str, Any] | None = None,
+        expected: type[Remembered],
+        **options: Any,
+    ) -> "Folder":
+        module = made_of(config, expected, model_id)
+        path = Path(model_id) / WEIGHTS
+        if not Path(model_id).is_dir():
+            from huggingface_hub import hf_hub_download
+
+            path = Path(hf_hub_download(model_id, WEIGHTS, **options))
+        load_weights(module, path)
+        return cls(module.eval())
+
+
+def save(module: Remembered, folder: str | PathLike[str], options: Mapping[str, Any]) -> None:
+    """Write a module into a folder."""
+    Folder(cast(nn.Module, module)).save_pretrained(
+        Path(folder), config=config_of(module), **options
+    )
+
+
+def push(module: Remembered, repo_id: str, options: Mapping[str, Any]) -> object:
+    """Write a module into a repository."""
+    own = Folder(cast(nn.Module, module))
+    return own.push_to_hub(repo_id, config=config_of(module), **options)
+
+
+def load(expected: type[Module], folder: str | PathLike[str], options: Mapping[str, Any]) -> Module:
+    """Read a module of a class, or of one derived from it."""
+    found = cast(Any, Folder).from_pretrained(folder, expected=expected, **options)
+    return cast(Module, found.module)
+
+
+def config_of(module: Remembered) -> dict[str, Any]:
+    """Write down how a module is made, and see that it can be made so again."""
+    config = {"linrec_version": VERSION, **encoded(module)}
+    again = decoded(config, type(module))
+    shapes, mine = (
+        {name: list(leaf.shape) for name, leaf in cast(nn.Module, each).state_dict().items()}
+        for each in (again, module)
+    )
+    if shapes != mine:
+        wrong = sorted(
+            name for name in shapes.keys() | mine.keys() if shapes.get(name) != mine.get(name)
+        )
+        raise ValueError(
+            f"`{type(module).__name__}` was changed after it was made: made again of its arguments "
+            f"it has other tensors ({', '.join(wrong[:5])}). Make it with the parts that it has."
+        )
+    return config
+
+
+def made_of(config: object, expected: type[Remembered], folder: str) -> nn.Module:
+    """Make a module of what a folder says."""
+    version = config.get("linrec_version") if isinstance(config, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise ValueError(
+            f"`{folder}` has version {version}, and this linrec reads up to {VERSION}: expected an "
+            "older folder. Install the linrec that wrote it, or a newer one."
+        )
+    try:
+        if version != VERSION:
+            raise ValueError("its `config.json` is missing, or not one of linrec")
+        return cast(nn.Module, decoded(config, expected))
+    except Exception as error:  # what somebody else wrote makes constructors fail in any way
+        raise ValueError(
+            f"`{folder}` cannot be read ({error}): expected what "
+            f"`{expected.__name__}.save_pretrained` wrote."
+        ) from None
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Read weights that have to fit in every name and shape, in the dtype that they have."""
+    try:
+        content = path.read_bytes()
+        state = safetensors().torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header.get("__metadata__", {})
+        if metadata.get("sha256") != digest(state):
+            raise ValueError("the checksum of its weights is wrong")
+        complexes = json.loads(metadata["complex"])
+        state = {n: torch.view_as_complex(t) if n in complexes else t for n, t in state.items()}
+        trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        module.load_state_dict(state, assign=True)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name in trained)
+    except OSError:
+        raise
+    except Exception as error:  # what is damaged makes its reader fail in any way
+        raise ValueError(
+            f"`{path}` cannot be read ({error}): expected the weights that `save_pretrained` "
+            "wrote. Take another copy of the folder."
+        ) from None
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """Copy a tensor into memory of its own, complex numbers as pairs."""
+    tensor = tensor.detach().cpu().resolve_conj()
+    tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Compute a checksum of names and numbers."""
+    checksum = hashlib.sha256()
+    for name in sorted(state):
+        checksum.update(f"{name}{state[name].dtype}{tuple(state[name].shape)}".encode())
+        checksum.update(bytes_of(state[name]))
+    return checksum.hexdigest()

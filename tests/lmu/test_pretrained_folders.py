@@ -1,0 +1,179 @@
+"""Modules into folders and back: the same function, and a sentence for what is something else."""
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import linrec
+import lmu
+from tests.linrec.layers import LAYERS
+
+pytest.importorskip("huggingface_hub")
+pytest.importorskip("safetensors")
+
+from linrec.nn import hub
+
+UNIT = {"order": 4, "theta": 9.0}
+swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0, 1.0]])
+turning = linrec.LinearRecurrence(linrec.Diagonal(torch.tensor([0.5j, 0.9 + 0j])), copies=2)
+delays = linrec.LinearRecurrence(linrec.Companion(torch.tensor([0.1, -0.2]), transposed=True))
+
+MODULES: dict[str, Callable[[], linrec.nn.Pretrained]] = {
+    "memory": lambda: lmu.LegendreMemory(2, **UNIT, method="bilinear"),
+    "trained window": lambda: lmu.LegendreMemory(2, 4, 9.0, trainable_theta=True),
+    "parallel": lambda: lmu.ParallelLMU(2, 5, 3, **UNIT, activation=torch.tanh),
+    "parallel, module": lambda: lmu.ParallelLMU(
+        2, 5, 2, **UNIT, activation=nn.GELU(), input_projection=False, executor=linrec.Chunked(3)
+    ),
+    "unit of 2019": lambda: lmu.LMU.original(2, 5, **UNIT),
+    "unit with an LSTM cell": lambda: lmu.LMU(2, 2, **UNIT, hidden=nn.LSTMCell(8, 5)),
+    "unit with layers": lambda: lmu.LMU(
+        2, 2, **UNIT, hidden=nn.Sequential(nn.Linear(8, 5, bias=False), nn.ReLU(), nn.Dropout(0.1))
+    ),
+    "cell": lambda: lmu.LMUCell.original(2, 5, **UNIT),
+    "blocks": lambda: lmu.layers.window_blocks(2, 2),
+    "stack": lambda: linrec.nn.Stack(lmu.layers.LSTM(2, 2) for _ in range(2)),
+    "recurrence": lambda: linrec.nn.Recurrence(swing, trainable=["A"], executor=linrec.Toeplitz()),
+    "complex recurrence": lambda: linrec.nn.Recurrence(turning),
+    "companion": lambda: linrec.nn.Recurrence(delays.to(torch.float64)),
+    **{name: layer for name, (layer, _) in LAYERS.items()},
+}
+
+
+def outputs(module: linrec.nn.Pretrained) -> torch.Tensor:
+    assert isinstance(module, nn.Module)
+    size = module.channels if isinstance(module, lmu.LegendreMemory) else None
+    if isinstance(module, linrec.nn.Recurrence):
+        size = module.recurrence.input_size
+    size = size or module.input_size
+    assert isinstance(size, int)
+    generator = torch.Generator().manual_seed(0)
+    dtype = next(leaf.real.dtype for leaf in module.state_dict().values())
+    with torch.no_grad():
+        return module.eval()(torch.randn(3, size, generator=generator).to(dtype))[0]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_read_is_what_was_written(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = MODULES[name]()
+    assert isinstance(module, nn.Module)
+    module.save_pretrained(tmp_path)
+    assert {"config.json", "model.safetensors"} <= {file.name for file in tmp_path.iterdir()}
+    again = type(module).from_pretrained(tmp_path)
+    assert type(again) is type(module) and isinstance(again, nn.Module) and not again.training
+    assert torch.equal(outputs(again), outputs(module))
+    trained = [{n: p.requires_grad for n, p in m.named_parameters()} for m in (module, again)]
+    assert trained[0] == trained[1]
+    again.save_pretrained(tmp_path / "again")
+    ours, theirs = (tmp_path / each / "config.json" for each in ("again", "."))
+    assert ours.read_text() == theirs.read_text()
+
+
+def test_the_dtype_is_kept_and_a_base_class_can_be_asked_for(tmp_path: Path) -> None:
+    module = lmu.ParallelLMU(2, 5, 3, **UNIT).double()
+    module.save_pretrained(tmp_path)
+    again = linrec.nn.Layer.from_pretrained(tmp_path)
+    assert isinstance(again, lmu.ParallelLMU)
+    assert torch.equal(outputs(again), outputs(module)) and outputs(again).dtype == torch.float64
+
+
+def test_copies_know_their_arguments(tmp_path: Path) -> None:
+    module = lmu.LMU(2, 2, **UNIT, hidden=nn.GRUCell(8, 5))
+    for each in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert each.arguments()["hidden"] is each.hidden
+        each.save_pretrained(tmp_path)
+        assert torch.equal(outputs(lmu.LMU.from_pretrained(tmp_path)), outputs(module))
+
+
+class Mine(linrec.nn.Layer):
+    """A layer of a user's own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.input_size = self.output_size = width
+        self.state_size = 0
+        self.scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, inputs, initial_state=None, lengths=None) -> linrec.Result:
+        return linrec.Result(inputs * self.scale, inputs.new_zeros(*inputs.shape[:-2], 0))
+
+    def step(self, input, state=None) -> linrec.Result:
+        return linrec.Result(input * self.scale, input.new_zeros(*input.shape[:-1], 0))
+
+
+def test_a_class_of_ones_own_is_read_by_that_class_alone(tmp_path: Path) -> None:
+    Mine(3).save_pretrained(tmp_path)
+    assert Mine.from_pretrained(tmp_path).scale.shape == (3,)
+    with pytest.raises(ValueError, match="is no class of linrec or lmu"):
+        linrec.nn.Layer.from_pretrained(tmp_path)
+
+
+def test_what_cannot_be_written_is_refused_before(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lambda.*cannot be written down.*torch.nn.Tanh"):
+        lmu.ParallelLMU(2, 5, 3, **UNIT, activation=lambda x: x.sin()).save_pretrained(tmp_path)
+    changed = lmu.LMU(2, 2, **UNIT, hidden=nn.RNNCell(8, 5))
+    changed.hidden = nn.RNNCell(8, 7)
+    with pytest.raises(ValueError, match=r"was changed after it was made.*hidden.bias_hh"):
+        changed.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"linrec_version": 2}, "version 2, and this linrec reads up to 1"),
+        ({"linrec_version": None}, "not one of linrec"),
+        ({"class": "os.system"}, "no class of linrec or lmu"),
+        ({"class": "linrec.nn.recurrence.nn.Module"}, "no class of linrec or lmu"),
+        ({"class": "lmu.memory.LegendreMemory"}, "a `lmu.layers.parallel.ParallelLMU` was asked"),
+        ({"arguments": {"order": 4}}, "cannot be read"),
+        ({"arguments": {"order": {"function": "os.system"}}}, "nothing that linrec knows"),
+        ({"arguments": 3}, "cannot be read"),
+    ],
+)
+def test_another_configuration_is_refused(change: dict, said: str, tmp_path: Path) -> None:
+    lmu.ParallelLMU(2, 5, 3, **UNIT).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=said):
+        lmu.ParallelLMU.from_pretrained(tmp_path)
+
+
+def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
+    lmu.ParallelLMU(2, 5, 3, **UNIT).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors.*checksum of its weights is wrong"):
+        lmu.ParallelLMU.from_pretrained(tmp_path)
+    lmu.ParallelLMU(2, 6, 3, **UNIT).save_pretrained(tmp_path / "larger")
+    path.write_bytes((tmp_path / "larger" / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="size mismatch"):
+        lmu.ParallelLMU.from_pretrained(tmp_path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        lmu.ParallelLMU.from_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"`config\.json` is missing"):
+        lmu.ParallelLMU.from_pretrained(tmp_path)
+
+
+def test_pushing_is_huggingface_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed = []
+    monkeypatch.setattr(
+        hub.Folder,
+        "push_to_hub",
+        lambda self, repo_id, **options: pushed.append((repo_id, options)),
+    )
+    lmu.LegendreMemory(1, **UNIT).push_to_hub("me/memory", private=True)
+    ((repo_id, options),) = pushed
+    assert repo_id == "me/memory" and options["private"]
+    assert options["config"]["class"] == "lmu.memory.LegendreMemory"
