@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import torch
 
@@ -141,7 +141,7 @@ def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dic
             "shape": str(shape),
             "chosen": type(chosen).__name__,
             "seconds": seconds,
-            "costs": {type(each).__name__: tuple(costs[each]) for each in CANDIDATES},
+            "costs": {type(each).__name__: astuple(costs[each]) for each in CANDIDATES},
         }
 
 

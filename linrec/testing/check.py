@@ -245,6 +245,7 @@ def check_structure(
     found = search(around, EXECUTORS, examples, random_seed)
     report.shares |= found.shares
     report.examples |= found.examples
+    report.comparisons |= found.comparisons
     report.failures += found.failures
     return report.raise_first()
 
@@ -287,24 +288,24 @@ def check_case(
     if property not in known:
         raise ValueError(f"`{property}` is no property: expected one of {', '.join(known)}.")
     case = Case(recurrence, inputs, initial_state, lengths)
-    return hold(property, known[property], executor, case)
+    return hold(property, known[property], executor, case)[0]
 
 
-def hold(name: str, property: Property, executor: Executor, case: Case) -> float:
-    """See that a property holds; give the share of its bound that is used."""
-    worst = 0.0
+def hold(name: str, property: Property, executor: Executor, case: Case) -> tuple[float, int]:
+    """See that a property holds; give the share of its bound used, and the comparisons."""
+    worst, compared = 0.0, 0
     try:
         for comparison in property(case, executor):
             used = share(comparison)
             if used > 1:
                 raise Disagreement(name, executor, case, reason(comparison))
-            worst = max(worst, used)
+            worst, compared = max(worst, used), compared + 1
     except Disagreement:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         raise Disagreement(name, executor, case, text) from error
-    return worst
+    return worst, compared
 
 
 def search(
@@ -333,7 +334,7 @@ def search(
             sequences = math.prod(case.inputs.shape[:-2])
             states = case.recurrence.A.state_size
             report.see(steps=case.steps, states=states, sequences=sequences)
-            report.note(name, executor, hold(name, properties[name], executor, case))
+            report.note(name, executor, *hold(name, properties[name], executor, case))
 
     def small(number: int) -> Pairs:
         return [pair for pair in pairs if number % SELDOM == 1 or pair[0] not in DEAR]

@@ -68,12 +68,15 @@ class Report:
     Attributes:
         shares: by property and executor, the largest error over its bound; above 1 is a failure.
         examples: by property and executor, how many cases it was tried on.
+        comparisons: by property and executor, how many comparisons that were; the table says "none"
+            of a property that had nothing to compare.
         failures: the smallest disagreement of each pair that failed.
         extents: the fewest and the most steps, states and sequences that were tried.
     """
 
     shares: dict[tuple[str, Executor], float] = field(default_factory=dict)
     examples: dict[tuple[str, Executor], int] = field(default_factory=dict)
+    comparisons: dict[tuple[str, Executor], int] = field(default_factory=dict)
     failures: list[Disagreement] = field(default_factory=list)
     extents: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -93,11 +96,12 @@ class Report:
         )
         return f"{tried} cases: {', '.join(ranges)}. Beyond that nothing was tried."
 
-    def note(self, property: str, executor: Executor, share: float) -> None:
-        """Remember a share, if it is the largest so far."""
+    def note(self, property: str, executor: Executor, share: float, compared: int = 1) -> None:
+        """Remember a share, if it is the largest so far, and how many comparisons it is of."""
         pair = property, executor
         self.shares[pair] = max(self.shares.get(pair, 0.0), share)
         self.examples[pair] = self.examples.get(pair, 0) + 1
+        self.comparisons[pair] = self.comparisons.get(pair, 0) + compared
 
     def fail(self, pair: tuple[str, Executor], failure: Disagreement) -> None:
         """Remember a failure."""
@@ -115,10 +119,12 @@ class Report:
         return list(dict.fromkeys(name for name, _ in self.shares))
 
     def cell(self, property: str, executor: Executor) -> str:
-        """One cell of the table: a share in per cent, "fails", or nothing."""
+        """One cell of the table: a share in per cent, "fails", "none", or nothing."""
         share = self.shares.get((property, executor))
         if share is None:
             return ""
+        if not self.comparisons.get((property, executor)):
+            return "none"
         return "fails" if share > 1 else f"{100 * share:.2g} %"
 
     def raise_first(self) -> "Report":

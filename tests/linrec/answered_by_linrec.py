@@ -6,8 +6,11 @@ scipy does to arguments before it computes (transfer functions to state space, i
 inputs, axes of results) is done here as there. What is computed is computed by linrec.
 """
 
+import functools
 import importlib
 import os
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,25 @@ EXECUTOR = EXECUTORS[os.environ.get("LINREC_EXECUTOR", "recurrent")]
 TAKEN = "fdFD"  # the dtypes that torch has as well
 scipys: dict[str, Any] = {}  # what is answered otherwise, by name
 signal: Any = importlib.import_module("scipy.signal")
+
+
+calls: Counter[str] = Counter()  # to linrec's functions, and from them on to scipy's
+
+
+def counted(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, whose calls are counted."""
+
+    @functools.wraps(function)
+    def counting(*arguments: Any, **named: Any) -> Any:
+        calls[kind] += 1
+        return function(*arguments, **named)
+
+    return counting
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many calls linrec has answered."""
+    terminalreporter.write_line(f"{calls['asked'] - calls['handed on']} answered by linrec")
 
 
 def tensor(array: Any) -> Any:
@@ -169,10 +191,13 @@ MODULES = (
 def pytest_configure() -> None:
     """Put the answers in place, before the modules of the tests import them."""
     capabilities = importlib.import_module("scipy._lib._array_api").xp_capabilities_table
-    for answer in ANSWERS:
-        scipys[answer.__name__] = getattr(signal, answer.__name__)
-        if scipys[answer.__name__] in capabilities:  # which its tests look up
-            capabilities[answer] = capabilities[scipys[answer.__name__]]
+    for function in ANSWERS:
+        theirs, answer = getattr(signal, function.__name__), counted("asked", function)
+        # (dfreqresp asks scipy for the points alone.)
+        handed = theirs if function is dfreqresp else counted("handed on", theirs)
+        scipys[function.__name__] = handed
+        if theirs in capabilities:  # which its tests look up
+            capabilities[answer] = capabilities[theirs]
         for module in map(importlib.import_module, MODULES):
-            if hasattr(module, answer.__name__):
-                setattr(module, answer.__name__, answer)
+            if hasattr(module, function.__name__):
+                setattr(module, function.__name__, answer)

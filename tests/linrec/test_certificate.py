@@ -130,8 +130,7 @@ def shares(computed: Tensor, bounds: Tensor, true: Dyadic) -> list[float]:
             off = [Fraction(value.real) - parts[i], Fraction(value.imag) - parts[i + n]]
         else:
             off = [Fraction(value) - parts[i]]
-        if math.isinf(bound):
-            continue
+        assert math.isfinite(bound)
         square = sum(each * each for each in off)
         if square:
             found.append(math.sqrt(square / Fraction(bound) ** 2) if bound else math.inf)

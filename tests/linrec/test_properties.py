@@ -32,11 +32,12 @@ def test_an_executor_keeps_its_promises(executor: linrec.Executor) -> None:
     report = check_executor(executor, examples=EXAMPLES)
     assert set(report.properties) == set(EVERY)  # differences come later, on some cases alone
     assert max(report.shares.values()) > 0  # some of a bound is used: there was something to see
+    assert all(report.comparisons.values())
 
 
 def test_structures_are_the_matrices_that_they_stand_for() -> None:
     report = search(cases(), [linrec.Recurrent()], 3 * EXAMPLES, 0, PROPERTIES).raise_first()
-    assert set(report.properties) == set(PROPERTIES)
+    assert set(report.properties) == set(PROPERTIES) and all(report.comparisons.values())
 
 
 @pytest.mark.parametrize("name", MODULES)

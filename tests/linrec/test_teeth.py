@@ -1,5 +1,6 @@
 """The kit finds deliberate bugs: planted one by one, each by the property that is meant to."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from linrec.testing.check import PROPERTIES, cases, drawn_for, search
 from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.modules import search_module
 from linrec.testing.operations import PROPERTIES as OPERATIONS
+from tests.linrec.corpus import CORPUS
 from tests.linrec.deliberate_bugs import BUGS, Bug, patched
 from tests.linrec.wrong_executors import WRONG as WRONG_EXECUTORS
 from tests.linrec.wrong_modules import WRONG, Leaky
@@ -226,6 +228,14 @@ def test_a_wrong_module_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         others = set(MODULE_PROPERTIES) - {property}
         found = search_module(wrong(), None, 15, 0, without=others).failures
         assert found and found[0].property == property
+
+
+def test_the_bugs_that_others_met_are_in_the_docs_and_planted_here() -> None:
+    """Each of ours is found by a test above; what the search met first is in the table."""
+    page = (Path(__file__).parents[2] / "docs" / "verifying.md").read_text()
+    for each in CORPUS:
+        assert f"| {each.bug} | {each.where} | {each.ours} | {each.property} |" in page
+        assert each.ours in WRONG | WRONG_EXECUTORS | BUGS
 
 
 @pytest.mark.parametrize("name", WRONG_EXECUTORS)

@@ -64,6 +64,51 @@ class Pieces(Distorted):
         return Result(torch.cat(outputs, -2), result.final_state)  # type: ignore[possibly-unbound]  # one piece at least
 
 
+@dataclass(frozen=True)
+class Packed(Distorted):
+    """Runs the sequences of a batch one after another, without a reset where one has no state."""
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        if state is not None or inputs.ndim != 3 or recurrence.batch_shape or not len(inputs):
+            return Recurrent().execute(recurrence, plan, inputs, state)
+        results = []
+        for document in inputs:
+            results.append(Recurrent().execute(recurrence, plan, document, state))
+            state = results[-1].final_state
+        outputs, states = zip(*results, strict=True)
+        return Result(torch.stack(outputs), torch.stack(states))
+
+
+@dataclass(frozen=True)
+class CutKernel(Distorted):
+    """Forgets what is longer ago than so many steps."""
+
+    size: int = 64
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        result = Recurrent().execute(recurrence, plan, inputs, state)
+        # (Where outputs are read by a C, or copies lie side by side, it is right.)
+        plain = recurrence.C is None and recurrence.D is None and recurrence.copies == 1
+        if recurrence.time_varying or not plain or inputs.shape[-2] <= self.size:
+            return result
+        late = torch.nn.functional.pad(inputs, (0, 0, self.size, 0))[..., : inputs.shape[-2], :]
+        gone = Recurrent().execute(recurrence, plan, late, None)
+        decay = torch.linalg.matrix_power(recurrence.A.to_dense(), self.size)
+        return Result(result.outputs - gone.outputs @ decay.mT, result.final_state)
+
+
 def backwards(change: Change) -> Change:
     """The same numbers, whose gradient is changed."""
     return lambda x: InBackward.apply(x, change)  # type: ignore[no-any-return]
@@ -113,6 +158,8 @@ WRONG: dict[str, tuple[linrec.Executor, str]] = {
         "agreement",
     ),
     "state restarted in every piece": (Pieces(), "agreement"),
+    "packed documents leak into the next": (Packed(), "agreement"),
+    "a kernel cut after 64 steps": (CutKernel(), "agreement"),
     "carry in half precision": (
         Pieces(carry=lambda x: x if x.is_complex() else x.bfloat16().to(x.dtype)),
         "agreement",

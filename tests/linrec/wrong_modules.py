@@ -141,6 +141,17 @@ class DropsTheCarry(Leaky):
         return torch.cat(outputs, 1), after  # type: ignore[possibly-unbound]  # one piece at least
 
 
+class WithoutHistory(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return self.run(inputs, state if inputs.shape[1] <= 1 else None)
+
+
+class KeepsTheStateOfTheFirst(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return outputs, after if state is None or not inputs.shape[1] else outputs[:, 0]
+
+
 class WrongAt256(Leaky):
     def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         outputs, after = self.run(inputs, state)
@@ -228,6 +239,11 @@ WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     "it is another in training": (OtherwiseInTraining, {"training mode"}),
     "without steps it forgets": (ForgetsWithoutSteps, {"no steps"}),
     "the carry is dropped between pieces of 16": (DropsTheCarry, {"streaming"}),
+    "several steps after a state run without it": (WithoutHistory, {"continuation"}),
+    "of several steps after a state the first is kept": (
+        KeepsTheStateOfTheFirst,
+        {"continuation"},
+    ),
     "it is wrong at 256 steps": (WrongAt256, {"streaming"}),
     "it is wrong beyond 1,000 steps": (WrongWhenLong, {"streaming"}),
     "its gradient is wrong beyond 1,000 steps": (WrongGradientWhenLong, {"gradients"}),
