@@ -57,7 +57,8 @@ def loop(
     start = state.clone(memory_format=torch.contiguous_format)
 
     def body(state: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
-        after = step(state, *rest).contiguous()
+        # (`contiguous` would leave the stride of an axis of one as it is.)
+        after = step(state, *rest).clone(memory_format=torch.contiguous_format)
         return after, (state if before else after).clone()  # results may not share memory
 
     if torch.compiler.is_dynamo_compiling():
@@ -84,7 +85,9 @@ def in_groups(sequence: Tensor, size: int) -> Tensor:
 def group_index(sequence: Tensor, size: int) -> Tensor:
     """Number the steps of groups `(groups, size)`; those that are added have the number T."""
     steps = sequence.shape[-2]
-    first = size * torch.arange(steps // size + 3, device=sequence.device)
+    # (Not T // size + 3: torch would not see that it divides 16 times itself.)
+    groups = (steps + 3 * size - 1) // size
+    first = size * torch.arange(groups, device=sequence.device)
     index = first.unsqueeze(-1) + torch.arange(size, device=sequence.device)
     return index.clamp(max=steps)
 

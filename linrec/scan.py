@@ -1,5 +1,6 @@
 """The elementwise scan x_t = a_t x_{t-1} + b_t, at the speed of memory."""
 
+import math
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from linrec._checks import (
     has_values,
     records_gradient,
 )
-from linrec._graphs import is_open, loop
+from linrec._graphs import NOMINAL_STEPS, closed, is_open, loop
 from linrec._memory import empty
 
 # A loop over steps of so many elements is bound by memory, not by Python, ...
@@ -255,7 +256,8 @@ def states_one_by_one(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool
 
 def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, reverse: bool) -> None:
     """Write the states: as many steps as equal blocks can hold, then those left over."""
-    steps, width = drive.shape[-2], drive[..., 0, :].numel()
+    steps, width = drive.shape[-2], math.prod(drive[..., 0, :].shape)
+    width = closed(width, NOMINAL_STEPS)
     blocks = 1 if width >= WIDE_STEP else min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
     blocks = max(blocks, 1)
     rest = steps % blocks

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from linrec._graphs import is_open, loop
+from linrec._graphs import closed, is_open, loop
 from linrec.executors.base import Plan
 from linrec.loops import taken_apart
 from linrec.powers import Powers
@@ -90,7 +90,7 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
         start (*batch, n): the state before the first.
     """
     chunks, power = drive.shape[-2], powers[0]
-    if len(powers) == 1 or drive[..., 0, :].numel() >= WIDE_CARRY:
+    if len(powers) == 1 or closed(math.prod(drive[..., 0, :].shape), 0) >= WIDE_CARRY:
         states = [start]
         for step in drive.unbind(-2):
             states.append(matvec(power, states[-1]) + step)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, check_axes, show, unchecked
+from linrec._graphs import is_open
 from linrec.structures.base import Structure, same_dtype
 from linrec.structures.dense import Dense
 
@@ -56,6 +57,8 @@ class BlockDiagonal(Structure):
     def apply(self, states: Tensor) -> Tensor:
         """Multiply each block by its own states, `states (*batch, n)`."""
         blocks, grouped = same_dtype(self.blocks, states.unflatten(-1, self.blocks.shape[-3:-1]))
+        if is_open(*states.shape[:-1]):  # of which a product of matrices would make one axis
+            return (blocks * grouped.unsqueeze(-2)).sum(-1).flatten(-2)
         return torch.einsum("...kij,...kj->...ki", blocks, grouped).flatten(-2)
 
     def compose(self, earlier: Structure) -> Structure:

@@ -58,7 +58,8 @@ def test_one_graph_serves_all_batches_and_lengths(transition: str, executor: str
         got = compiled(inputs, state)
         if batch == BATCHES[0]:
             check_within_bounds(recurrence, executor, inputs, state, got)
-    assert counter.frame_count <= 1 + (transition == "blocks")  # whose products einsum splits
+    # Products of blocks and of low rank have torch ask for one size more.
+    assert counter.frame_count <= 1 + (transition in ("blocks", "low rank"))
 
 
 def test_left_to_torch_a_graph_opens_one_axis_after_the_other() -> None:
