@@ -121,7 +121,8 @@ def check_tensor(name: str, value: object) -> Tensor:
 def unchecked(kind: type[Value], **fields: object) -> Value:
     """Make a frozen dataclass of fields that are known to be right, without its checks."""
     made = object.__new__(kind)
-    made.__dict__.update(fields)
+    for name, value in fields.items():  # (torch 2.9 traces this, and no `__dict__.update`)
+        object.__setattr__(made, name, value)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from lmu import initializers as initializers
 from lmu import layers as layers
+from lmu._clash import warn_of_clash as _warn_of_clash
 from lmu.cell import LMUCell as LMUCell
 from lmu.derive import derive as derive
 from lmu.initializers import Initializers as Initializers
@@ -12,3 +13,5 @@ from lmu.layers import ParallelLMU as ParallelLMU
 from lmu.legendre import decoder as decoder
 from lmu.legendre import delay_system as delay_system
 from lmu.memory import LegendreMemory as LegendreMemory
+
+_warn_of_clash()

@@ -63,7 +63,7 @@ LAYERS = {
     "lmu": """
         0  files.refusals files.entries < files.text files.archives files.writing files.locks
            < files.checkpoints < files
-           _checks derive legendre
+           _checks _clash derive legendre
         1  hidden initializers memory < cell
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
            layers.deep_representation < layers.blocks < layers < keras.hdf5 keras.cells
