@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import logsigmoid, silu
 
 from linrec.executors import Executor
 from linrec.nn.heads import HeadReadOut, attention, head_size
@@ -131,7 +131,8 @@ class GatedDeltaNet(DeltaNet):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
-        dt = softplus(widened(self.alpha(inputs)) + self.dt_bias)
+        # This is softplus, whose compiled gradient is given the wrong layout (torch 2.13).
+        dt = -logsigmoid(-widened(self.alpha(inputs)) - self.dt_bias)
         alpha = torch.exp(-dt * widened(self.log_decay).exp())
         return self.delta_rule(inputs, split_heads(alpha, self.heads))
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid
 
 from linrec.executors import Executor
 from linrec.nn.initial_steps import inverse_softplus, log_uniform
@@ -69,7 +69,8 @@ class SelectiveSSM(RecurrentLayer):
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each channel; as `RecurrentLayer.recurrence`."""
         low, B, C = self.projection(inputs).split(self.sizes, -1)
-        dt = softplus(widened(self.dt(low)))
+        # This is softplus, whose compiled gradient is given the wrong layout (torch 2.13).
+        dt = -logsigmoid(-widened(self.dt(low)))
         rates = split_heads(dt, self.input_size)  # (*batch, width, time, 1)
         gates = torch.exp(-rates * widened(self.log_decay).exp().unsqueeze(-2))
         # One B and one C for all channels.

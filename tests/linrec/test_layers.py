@@ -119,6 +119,22 @@ def test_a_stream_of_65536_steps() -> None:
             assert bool(((output - expected[t]).abs() <= (4 * t + 4) * 2**-23 * output).all())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif("LINREC_FULL" not in os.environ, reason="slow: run with LINREC_FULL=1")
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_compile_in_one_piece_with_their_gradients(name: str) -> None:
+    layer = layer_of(name)
+    inputs = torch.randn(2, 20, layer.input_size)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    mine, theirs = (
+        values_and_gradients(lambda _, x, run=run: run(x).outputs, {}, inputs)
+        for run in (compiled, layer)
+    )
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_min_gru_is_torchs_gru_whose_gates_do_not_look_back() -> None:
     """Of a `torch.nn.GRU` without W_hh: z is of the old state there, and h̃ has a tanh."""
     torch.manual_seed(0)
