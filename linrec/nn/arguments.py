@@ -130,10 +130,14 @@ def decoded_form(form: dict[str, Any]) -> LinearRecurrence:
 
 
 def options_of(value: object, but: object = ()) -> dict[str, Any]:
-    """List the fields of a frozen dataclass."""
+    """List the fields of a frozen dataclass that are not as they are by default."""
     assert is_dataclass(value)
-    names = [field.name for field in fields(value) if field.init]
-    return {name: encoded(getattr(value, name)) for name in names if name not in cast(Any, but)}
+    given = {each.name: (getattr(value, each.name), each) for each in fields(value) if each.init}
+    return {
+        name: encoded(own)
+        for name, (own, field) in given.items()
+        if name not in cast(Any, but) and own != field.default
+    }
 
 
 def decoded(value: Any, expected: type[Remembered] | None = None) -> Any:
@@ -156,7 +160,9 @@ def decoded(value: Any, expected: type[Remembered] | None = None) -> Any:
         if value.get("torch") == kind.__name__:
             return kind(**given)
     if value.get("executor") in EXECUTORS:
-        return EXECUTORS[value["executor"]](**given)
+        options: dict[str, Any] = {name: decoded(option) for name, option in given.items()}
+        options = {n: tuple(o) if isinstance(o, list) else o for n, o in options.items()}
+        return EXECUTORS[value["executor"]](**options)
     if value.get("function") in FUNCTIONS:
         return FUNCTIONS[value["function"]]
     if value.get("recurrence") in STRUCTURES:

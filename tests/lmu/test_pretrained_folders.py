@@ -40,6 +40,9 @@ MODULES: dict[str, Callable[[], linrec.nn.Pretrained]] = {
     "blocks": lambda: lmu.layers.window_blocks(2, 2),
     "stack": lambda: linrec.nn.Stack(lmu.layers.LSTM(2, 2) for _ in range(2)),
     "recurrence": lambda: linrec.nn.Recurrence(swing, trainable=["A"], executor=linrec.Toeplitz()),
+    "chosen among two": lambda: linrec.nn.Recurrence(
+        swing, executor=linrec.Auto(candidates=(linrec.Recurrent(), linrec.Chunked(3)))
+    ),
     "complex recurrence": lambda: linrec.nn.Recurrence(turning),
     "companion": lambda: linrec.nn.Recurrence(delays.to(torch.float64)),
     **{name: layer for name, (layer, _) in LAYERS.items()},
