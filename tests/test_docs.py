@@ -261,7 +261,8 @@ def names(module: types.ModuleType) -> list[str]:
     if Path(path).name == "__init__.py":
         tree = ast.parse(Path(path).read_text())
         imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-        return [alias.asname for node in imports for alias in node.names if alias.asname]
+        given = [alias.asname for node in imports for alias in node.names if alias.asname]
+        return [name for name in given if not name.startswith("_")]
     return [
         name
         for name, value in vars(module).items()
