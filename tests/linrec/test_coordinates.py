@@ -14,6 +14,11 @@ import linrec
 from linrec.interop import from_scipy
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def butterworth(order: int = 4, cutoff: float = 0.1) -> linrec.LinearRecurrence:
     return linrec.LinearRecurrence(
         *(torch.tensor(m) for m in signal.tf2ss(*signal.butter(order, cutoff)))

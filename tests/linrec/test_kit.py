@@ -39,6 +39,7 @@ from linrec.testing.report import share
 from linrec.testing.source import IMPORTS, written
 from linrec.testing.values import agreement
 from tests.linrec.deliberate_bugs import BUGS, Distorted
+from tests.linrec.wrong_executors import Pieces
 
 REAL = recurrences(
     structures(sizes=st.integers(1, 5), dtypes=st.just(torch.float64), batch_shapes=st.just(()))
@@ -227,33 +228,10 @@ class Moody(Distorted):
         return linrec.Result(result.outputs + 1, result.final_state) if wrong else result
 
 
-@dataclass(frozen=True)
-class InPieces(Distorted):
-    """Begins anew every so many steps."""
-
-    size: int = 32
-
-    def execute(
-        self,
-        recurrence: linrec.LinearRecurrence,
-        plan: linrec.Plan,
-        inputs: torch.Tensor,
-        state: torch.Tensor | None,
-    ) -> linrec.Result:
-        if recurrence.time_varying:
-            return linrec.Recurrent().execute(recurrence, plan, inputs, state)
-        outputs = []
-        for piece in inputs.split(self.size, -2):
-            result = linrec.Recurrent().execute(recurrence, plan, piece, state)
-            outputs.append(result.outputs)
-            state = torch.zeros_like(result.final_state)
-        return linrec.Result(torch.cat(outputs, -2), result.final_state)
-
-
 def test_a_state_dropped_between_long_pieces_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)
-    with pytest.raises(Disagreement, match="does not hold for InPieces") as found:
-        check_executor(InPieces(), examples=80)
+    with pytest.raises(Disagreement, match="does not hold for Pieces") as found:
+        check_executor(Pieces(size=32), examples=80)
     assert isinstance(found.value.case, Case) and found.value.case.steps > 32
 
 
