@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -29,3 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # The tests' tensors are small, and pytest runs several workers: more threads would only wait.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded_sympy() -> Iterator[None]:
+    """sympy draws numbers to factor by; with some it takes seconds, with others hours."""
+    from sympy.core.random import seed
+
+    seed(0)
+    yield

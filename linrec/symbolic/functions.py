@@ -127,10 +127,31 @@ def factors(polynomial: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
         size = sum(len(sympy.Add.make_args(sympy.expand(c))) for c in polynomial.all_coeffs())
         if size > LONGEST_FACTORED:
             return [(polynomial, 1)]
+        if polynomial.degree() > 2 and is_seen_irreducible(polynomial):
+            return [(polynomial, 1)]
     try:
         return polynomial.factor_list()[1]
     except DomainError:
         return [(polynomial, 1)]
+
+
+def is_seen_irreducible(polynomial: sympy.Poly) -> bool:
+    """Whether one look shows that a polynomial has no factor of lower degree.
+
+    Of a product that is linear in a symbol c, c f + g, one factor holds c, and all others divide f
+    and g. So it has none where f and g have no common factor in the variable. sympy's factorisation
+    in many symbols draws numbers at random, and with some of them takes hours over such a sum.
+    """
+    numbers = getattr(polynomial.domain, "domain", None)  # of the symbols' coefficients
+    if numbers not in (sympy.ZZ, sympy.QQ):
+        return False
+    whole = sympy.expand(polynomial.clear_denoms(convert=True)[1].as_expr())
+    for symbol in sorted(polynomial.free_symbols_in_domain, key=str):
+        if whole.is_polynomial(symbol) and sympy.degree(whole, symbol) == 1:
+            f, g = sympy.Poly(whole, symbol).all_coeffs()
+            if not sympy.gcd(f, g).has(polynomial.gen):
+                return True
+    return False
 
 
 def roots(factor: sympy.Poly, formulas: bool) -> list[sympy.Expr]:

@@ -8,6 +8,7 @@ import sympy
 
 from linrec import symbolic
 from linrec.symbolic import LinearRecurrence, NoClosedForm, StateSpace
+from linrec.symbolic.functions import is_seen_irreducible
 
 p = sympy.Symbol("p", positive=True)
 s, z = sympy.symbols("s z")
@@ -36,3 +37,19 @@ def test_a_full_matrix_of_free_symbols_is_refused() -> None:
     for call in (full.poles, full.stability_conditions, lambda: full.transfer_function(z)):
         with pytest.raises(NoClosedForm, match="too many free symbols"):
             call()
+
+
+def test_what_is_seen_to_be_irreducible_is() -> None:
+    """sympy's factorisation, which draws at random, is asked where it ends quickly."""
+    a, b, c = sympy.symbols("a b c")
+    x = sympy.Symbol("x")
+    pieces = [x + a, x - 2, x**2 + b, x**2 + a * x + c, x**3 + a * x + b * c + 1, a * x**2 + b / c]
+    products = [*pieces, *(one * other for one in pieces for other in pieces)]
+    seen = 0
+    for product in products:
+        polynomial = sympy.Poly(sympy.expand(product), x)
+        factors = sum(multiplicity for _, multiplicity in polynomial.factor_list()[1])
+        if is_seen_irreducible(polynomial):
+            seen += 1
+            assert factors == 1
+    assert seen >= 4
