@@ -249,7 +249,7 @@ def better_coordinates(powers: Powers, length: int) -> Coordinates | None:
     size.
     """
     cancelled, level = powers.cancellation(length)
-    if cancelled <= HARMLESS:
+    if cancelled <= HARMLESS or not blocks_of(powers.squares[0]).isfinite().all():
         return None
     found = contracting(powers.squares[0], length)
     basis, inverse = blocks_of(found.basis), blocks_of(found.inverse)

@@ -89,7 +89,10 @@ def test_operations_of_the_last_state_are_those_of_one_product_or_of_the_loop(na
     one_product = 2 * batch * steps * ORDER
     if name in ("toeplitz", "fft"):
         assert counted == one_product
-    assert counted <= 2 * executor.final_cost(Workload.of(legendre(ORDER, 200.0), steps, batch))[0]
+    assert (
+        counted
+        <= 2 * executor.final_cost(Workload.of(legendre(ORDER, 200.0), steps, batch)).operations
+    )
 
 
 # How many operations, one after the other, a call of 1,024 steps takes at most; and how many more

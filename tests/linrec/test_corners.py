@@ -129,3 +129,13 @@ def test_systems_that_are_not_finite_are_explained() -> None:
     recurrence = linrec.LinearRecurrence([[float("nan")]])
     assert "not finite" in (linrec.explain(recurrence, 10).warning or "")
     assert linrec.Auto().select(recurrence, 0)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_systems_that_are_not_finite_are_run(bad: float, executor: linrec.Executor) -> None:
+    """What they give is not finite either, and no error."""
+    recurrence = linrec.LinearRecurrence([[bad, 1.0], [0.0, 0.5]], [[0.0], [1.0]])
+    for steps in (2, 40):
+        outputs = linrec.run(recurrence, torch.ones(steps, 1), executor=executor).outputs
+        assert outputs.shape == (steps, 2) and not outputs[-1].isfinite().all()
