@@ -172,7 +172,7 @@ def varying_cost(work: Workload, size: int) -> Cost:
         if not rank:
             return elementwise
         return elementwise + varying_cost(work._replace(outputs=0, read=True), size)
-    chunks, rows, columns = math.ceil(steps / size), p + rank, m + rank
+    chunks, rows, columns = max(math.ceil(steps / size), 1), p + rank, m + rank
     made = work.systems * steps * columns * (rows or 1) * size * n
     used = work.numbers * (size * columns * rows + n * (columns + rows))
     matrices = work.systems * steps * (6 * n * (rows + columns) + 3 * size * rows * columns)

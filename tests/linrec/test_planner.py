@@ -395,3 +395,12 @@ def test_an_executor_stands_for_itself() -> None:
 def test_candidates_that_are_no_executors_are_refused(candidates) -> None:
     with pytest.raises(TypeError, match=r"`candidates` is .*: expected executors, such as"):
         linrec.Auto(candidates=candidates)
+
+
+@pytest.mark.parametrize("make", VARYING.values(), ids=VARYING)
+def test_no_step_of_what_varies_is_planned_too(make) -> None:
+    for C in (None, torch.ones(1, linrec.LinearRecurrence(make(1)).state_size)):
+        recurrence = linrec.LinearRecurrence(make(0), C=C)
+        for last_only in (False, True):
+            assert AUTO.select(recurrence, 0, last_only=last_only) in CANDIDATES
+            assert AUTO.explain(recurrence, 0, (3,), last_only=last_only).rows
