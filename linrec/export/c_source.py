@@ -1,6 +1,7 @@
 """The step of a recurrence as C99: one header, without allocation."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -273,9 +274,9 @@ def exact(value: float, ending: str) -> str:
     return f"{float(value).hex()}{ending}"
 
 
-def listed(numbers: object) -> str:
+def listed(numbers: Iterable[str]) -> str:
     """Write an initializer, a few numbers a line."""
-    every = list(numbers)  # type: ignore[call-overload]  # an iterable of strings
+    every = list(numbers)
     lines = [", ".join(every[start : start + 4]) for start in range(0, len(every), 4)]
     return "{\n    " + ",\n    ".join(lines) + "\n}"
 
