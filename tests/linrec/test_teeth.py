@@ -245,5 +245,5 @@ def test_an_executor_right_on_small_cases_is_found(
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)
     executor, property = WRONG_EXECUTORS[name]
     drawn, large = drawn_for(None, None, None, 60)
-    found = search(drawn, [executor], 60, 0, {property: PROPERTIES[property]}, large=large)
+    found = search(drawn, [executor], 15, 0, {property: PROPERTIES[property]}, large=large)
     assert found.failures and found.failures[0].property == property
