@@ -68,23 +68,29 @@ LAYERS = {
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
            layers.deep_representation < layers.blocks < layers < keras.hdf5 keras.cells
            < keras.files < keras.convert < keras
-        3  models.network models.words models.attention
-           < models.classifier models.deep_classifier models.delays models.predictor
-           models.readout models.text models.language_model models.beam_search < models.translator
-           < models.parallel models.baselines < models
-        4  data.files data.splits data.vocabulary
-           < data.copying data.delays data.glove data.mackey_glass data.mnist data.iwslt15
-           data.text8 < data.imdb data.pairs < data
-        5  training.board training.recipe training.run_folder < training.learning_curve
-           < training.loop < training
+        3  experiments.models.network experiments.models.words experiments.models.attention
+           < experiments.models.classifier experiments.models.deep_classifier
+           experiments.models.delays experiments.models.predictor experiments.models.readout
+           experiments.models.text experiments.models.language_model
+           experiments.models.beam_search < experiments.models.translator
+           < experiments.models.parallel experiments.models.baselines < experiments.models
+        4  experiments.data.files experiments.data.splits experiments.data.vocabulary
+           < experiments.data.copying experiments.data.delays experiments.data.glove
+           experiments.data.mackey_glass experiments.data.mnist experiments.data.iwslt15
+           experiments.data.text8 < experiments.data.imdb experiments.data.pairs < experiments.data
+        5  experiments.training.board experiments.training.recipe experiments.training.run_folder
+           < experiments.training.learning_curve < experiments.training.loop < experiments.training
         6  experiments.experiment < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
            experiments.selective_copy experiments.text8 < experiments
-        7  speedup.cases < speedup.timing < speedup.chart < speedup
-        8  tables.table < tables.page tables.results tables.speedups < tables
-        9  pictures.canvas < pictures.capacity pictures.prediction pictures.sizes pictures.window
-           < pictures
+        7  experiments.speedup.cases < experiments.speedup.timing < experiments.speedup.chart
+           < experiments.speedup
+        8  experiments.tables.table < experiments.tables.page experiments.tables.results
+           experiments.tables.speedups < experiments.tables
+        9  experiments.pictures.canvas < experiments.pictures.capacity
+           experiments.pictures.prediction experiments.pictures.sizes experiments.pictures.window
+           < experiments.pictures
         10 commands.options commands.samples commands.scores
            < commands.evaluate commands.export commands.list commands.plot commands.speedup
            commands.stream commands.table commands.train commands.write < commands < cli
@@ -247,8 +253,8 @@ def test_the_top_level_holds_what_it_should_and_nothing_else() -> None:
         ("linrec.run", "import lmu"),
         ("linrec.nowhere", ""),
         ("linrec.run", "from linrec.nowhere import x"),
-        ("lmu.training.loop", "from lmu.experiments import Experiment"),
-        ("lmu.training.loop", "from lmu.data import Split"),
+        ("lmu.experiments.training.loop", "from lmu.experiments import Experiment"),
+        ("lmu.experiments.training.loop", "from lmu.experiments.data import Split"),
         ("lmu.layers", "from linrec._checks import as_tensor"),
         ("lmu.cell", "from lmu.layers import Layer"),
     ],
@@ -264,8 +270,8 @@ def test_the_checker_sees_what_it_should(name: str, source: str) -> None:
         ("linrec.executors.chunked", "from linrec.executors.scan import scan_states"),
         ("linrec.executors.chunked", "from .base import Cost"),
         ("lmu.layers", "import linrec\nfrom linrec.nn import PlanKeeper"),
-        ("lmu.experiments.running", "from lmu.data import Dataset"),
-        ("lmu.training.loop", "from lmu.training.recipe import Recipe"),
+        ("lmu.experiments.running", "from lmu.experiments.data import Dataset"),
+        ("lmu.experiments.training.loop", "from lmu.experiments.training.recipe import Recipe"),
     ],
 )
 def test_the_checker_lets_pass_what_it_should(name: str, source: str) -> None:

@@ -9,7 +9,7 @@ import typer
 from linrec.export import Form, Format, exported
 from lmu.commands.options import DataDir, Name, Threads, explained
 from lmu.experiments import restore
-from lmu.training import write
+from lmu.experiments.training import write
 
 
 def export(

@@ -9,10 +9,10 @@ import typer
 
 from lmu.commands.options import DataDir, explained
 from lmu.experiments import EXPERIMENTS, restore
-from lmu.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
-from lmu.speedup.chart import chart
-from lmu.tables import measured, recorded
-from lmu.training import write
+from lmu.experiments.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
+from lmu.experiments.speedup.chart import chart
+from lmu.experiments.tables import measured, recorded
+from lmu.experiments.training import write
 
 
 class Picture(StrEnum):

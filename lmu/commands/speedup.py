@@ -7,11 +7,11 @@ import typer
 from rich.console import Console
 
 from lmu.commands.options import Threads, explained, make_folder
+from lmu.experiments.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
+from lmu.experiments.speedup.chart import chart
+from lmu.experiments.tables import show, speedup_tables
+from lmu.experiments.training import write
 from lmu.files import DamagedFile, read_text
-from lmu.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
-from lmu.speedup.chart import chart
-from lmu.tables import show, speedup_tables
-from lmu.training import write
 
 OVER_LENGTH = "lengths"
 NAMES = (*(case.name for case in CASES), OVER_LENGTH)

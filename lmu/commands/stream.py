@@ -17,7 +17,7 @@ from linrec import Stream
 from lmu.commands.options import Name, Threads, explained
 from lmu.commands.samples import FORMATS, BadSample, Format, Read
 from lmu.experiments import Experiment, NeedsData, restore_alone
-from lmu.models import SampleNetwork
+from lmu.experiments.models import SampleNetwork
 
 
 class Stopped(Exception):

@@ -8,8 +8,7 @@ from rich.console import Console
 
 from lmu.commands.options import explained
 from lmu.experiments import EXPERIMENTS
-from lmu.files import read_text
-from lmu.tables import (
+from lmu.experiments.tables import (
     measured,
     recorded,
     result_tables,
@@ -17,7 +16,8 @@ from lmu.tables import (
     speedup_tables,
     written_into,
 )
-from lmu.training import RESULT, write
+from lmu.experiments.training import RESULT, write
+from lmu.files import read_text
 
 PAGE = 2**24  # bytes of a page, at most
 

@@ -10,7 +10,7 @@ import typer
 from lmu.commands.options import DataDir, Device, Name, Seed, Threads, explained, make_folder
 from lmu.commands.scores import print_scores
 from lmu.experiments import Budget, Run
-from lmu.training import BEST, write
+from lmu.experiments.training import BEST, write
 
 
 def installed(asked: bool) -> bool:

@@ -8,13 +8,13 @@ import typer
 from torch import Tensor
 
 from lmu.commands.options import DataDir, Name, Seed, Threads, explained
-from lmu.data import Dataset
-from lmu.data.imdb import words_of
-from lmu.data.text8 import letters, text_of
 from lmu.experiments import restore
+from lmu.experiments.data import Dataset
+from lmu.experiments.data.imdb import words_of
+from lmu.experiments.data.text8 import letters, text_of
 from lmu.experiments.iwslt15 import translated
-from lmu.models import BeamSearch, LanguageModel
-from lmu.models.translator import Translator
+from lmu.experiments.models import BeamSearch, LanguageModel
+from lmu.experiments.models.translator import Translator
 
 Checkpoint = Annotated[Path, typer.Option(help="The best.pt of a run folder.")]
 

@@ -10,10 +10,10 @@ from functools import partial
 
 import torch
 
-from lmu.data import Dataset, delay_steps, delayed_noise
+from lmu.experiments.data import Dataset, delay_steps, delayed_noise
 from lmu.experiments.experiment import LEGENDRE, Budget, Experiment, Folder, Setting
-from lmu.models import DelayReader, Network
-from lmu.training import NRMSE, Recipe, predictions
+from lmu.experiments.models import DelayReader, Network
+from lmu.experiments.training import NRMSE, Recipe, predictions
 
 ORDER = 100
 WINDOW = {Budget.FULL: 100_000, Budget.QUICK: 1_000}  # steps

@@ -7,9 +7,9 @@ from enum import Enum, StrEnum
 
 from torch import Tensor
 
-from lmu.data import Dataset
-from lmu.models import Network
-from lmu.training import Recipe
+from lmu.experiments.data import Dataset
+from lmu.experiments.models import Network
+from lmu.experiments.training import Recipe
 
 PARALLELIZING = "Chilkuri and Eliasmith 2021, Parallelizing Legendre Memory Unit Training"
 LEGENDRE = "Voelker, Kajić and Eliasmith 2019, Legendre Memory Units"

@@ -20,8 +20,8 @@ rate. Reviews are cut after 400 words (`quick`) or 1,024.
 
 from collections.abc import Sequence
 
-from lmu.data import Dataset, glove_vocabulary, imdb_reviews
-from lmu.data.imdb import labelled
+from lmu.experiments.data import Dataset, glove_vocabulary, imdb_reviews
+from lmu.experiments.data.imdb import labelled
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
@@ -33,8 +33,8 @@ from lmu.experiments.experiment import (
     Source,
     for_or_against,
 )
+from lmu.experiments.models import lstm_text_classifier, memory_text_classifier
 from lmu.experiments.texts import binary_recipe, with_vectors
-from lmu.models import lstm_text_classifier, memory_text_classifier
 
 LONGEST = {Budget.QUICK: 400, Budget.FULL: 1024}  # words
 ASIDE = 5_000  # reviews to choose by

@@ -18,9 +18,9 @@ from itertools import pairwise
 
 import torch
 
-from lmu.data import Dataset, Split, Vocabulary, imdb_reviews
-from lmu.data.imdb import Reviews, labelled
-from lmu.data.vocabulary import BEGIN, END
+from lmu.experiments.data import Dataset, Split, Vocabulary, imdb_reviews
+from lmu.experiments.data.imdb import Reviews, labelled
+from lmu.experiments.data.vocabulary import BEGIN, END
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
@@ -32,6 +32,13 @@ from lmu.experiments.experiment import (
     Source,
     for_or_against,
 )
+from lmu.experiments.models import (
+    LanguageModel,
+    Network,
+    TextClassifier,
+    deep_text_classifier,
+    lmu_language_model,
+)
 from lmu.experiments.texts import (
     binary_loss,
     mean,
@@ -39,14 +46,7 @@ from lmu.experiments.texts import (
     padded_loss,
     warm_then_falling,
 )
-from lmu.models import (
-    LanguageModel,
-    Network,
-    TextClassifier,
-    deep_text_classifier,
-    lmu_language_model,
-)
-from lmu.training import ACCURACY, Metric, Recipe
+from lmu.experiments.training import ACCURACY, Metric, Recipe
 
 WORDS = {Budget.QUICK: 10_000, Budget.FULL: 30_000}
 LONGEST = {Budget.QUICK: 128, Budget.FULL: 400}  # words of a labelled review

@@ -17,8 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lmu.data import Dataset, iwslt15
-from lmu.data.iwslt15 import Languages
+from lmu.experiments.data import Dataset, iwslt15
+from lmu.experiments.data.iwslt15 import Languages
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
@@ -28,10 +28,10 @@ from lmu.experiments.experiment import (
     Setting,
     Source,
 )
+from lmu.experiments.models import BeamSearch, Network, lmu_translator, lstm_translator
+from lmu.experiments.models.translator import Translator
 from lmu.experiments.texts import mean, nats, padded_loss, warm_then_falling
-from lmu.models import BeamSearch, Network, lmu_translator, lstm_translator
-from lmu.models.translator import Translator
-from lmu.training import Metric, Recipe
+from lmu.experiments.training import Metric, Recipe
 
 LONGEST = 60  # pieces of a sentence
 BATCH = 64  # sentences that are translated at a time

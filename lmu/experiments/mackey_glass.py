@@ -2,7 +2,7 @@
 
 The network is the paper's, as far as it is known: d = 40, θ = 50, 140 rectified units, a dense
 layer of 80 and a linear output; 17,241 parameters. The task is the public one with its direction
-put right (see `lmu.data.mackey_glass`).
+put right (see `lmu.experiments.data.mackey_glass`).
 
 The task's recipe is Adam on batches of 32, all training series at once, for 500 epochs: 500 steps,
 after which this network has a test NRMSE of 0.036. We take one series a batch and 100 epochs:
@@ -21,7 +21,7 @@ from functools import partial
 
 import torch
 
-from lmu.data import Dataset, Split, mackey_glass
+from lmu.experiments.data import Dataset, Split, mackey_glass
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
@@ -32,14 +32,14 @@ from lmu.experiments.experiment import (
     Setting,
     Source,
 )
-from lmu.models import (
+from lmu.experiments.models import (
     LayerPredictor,
     SeriesPredictor,
     hybrid_predictor,
     lmu_predictor,
     lstm_predictor,
 )
-from lmu.training import NRMSE, Recipe
+from lmu.experiments.training import NRMSE, Recipe
 
 WINDOW = 250  # samples that are learned from at once on the quick budget
 QUICK_RATE = 3e-3  # of learning on the quick budget: chosen on the validation series

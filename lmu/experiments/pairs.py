@@ -19,8 +19,8 @@ from functools import partial
 
 import torch
 
-from lmu.data import Dataset, sentence_pairs
-from lmu.data.pairs import QUORA, SNLI, PairFiles
+from lmu.experiments.data import Dataset, sentence_pairs
+from lmu.experiments.data.pairs import QUORA, SNLI, PairFiles
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
@@ -33,13 +33,13 @@ from lmu.experiments.experiment import (
     for_or_against,
     most_likely,
 )
+from lmu.experiments.models import lstm_pair_classifier, memory_pair_classifier
 from lmu.experiments.texts import (
     binary_recipe,
     falling,
     with_vectors,
 )
-from lmu.models import lstm_pair_classifier, memory_pair_classifier
-from lmu.training import ACCURACY, Recipe
+from lmu.experiments.training import ACCURACY, Recipe
 
 LONGEST = 40  # words of a sentence
 EPOCHS = {Budget.QUICK: 8, Budget.FULL: 20}

@@ -24,7 +24,7 @@ from functools import partial
 
 import torch
 
-from lmu.data import Dataset, permuted_mnist
+from lmu.experiments.data import Dataset, permuted_mnist
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
@@ -36,14 +36,14 @@ from lmu.experiments.experiment import (
     Source,
     most_likely,
 )
-from lmu.models import (
+from lmu.experiments.models import (
     DeepClassifier,
     LayerClassifier,
     SequenceClassifier,
     lmu_classifier,
     lstm_classifier,
 )
-from lmu.training import ACCURACY, Recipe
+from lmu.experiments.training import ACCURACY, Recipe
 
 
 def images(seed: int, folder: Folder, budget: Budget) -> Dataset:

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmu.data import Dataset, Split
+from lmu.experiments.data import Dataset, Split
 from lmu.experiments.experiment import Budget, Experiment
+from lmu.experiments.models import Network
 from lmu.experiments.record import Record, hardware, versions
+from lmu.experiments.training import BEST, RESULT, Outcome, RunFolder, predictions
+from lmu.experiments.training import train as train_network
 from lmu.files import read_checkpoint
 from lmu.files.entries import SEED, is_text
-from lmu.models import Network
-from lmu.training import BEST, RESULT, Outcome, RunFolder, predictions
-from lmu.training import train as train_network
 
 AnyPath = str | os.PathLike[str]
 

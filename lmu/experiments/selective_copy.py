@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from linrec.nn import GatedDeltaNet, Layer, MinGRU, MinLSTM, SelectiveSSM, residual_blocks
-from lmu.data import Dataset, selective_copying
-from lmu.data.copying import TOKENS
+from lmu.experiments.data import Dataset, selective_copying
+from lmu.experiments.data.copying import TOKENS
 from lmu.experiments.experiment import (
     Budget,
     Experiment,
@@ -24,11 +24,11 @@ from lmu.experiments.experiment import (
     Source,
     most_likely,
 )
+from lmu.experiments.models import LanguageModel, Words
 from lmu.experiments.texts import warm_then_falling
+from lmu.experiments.training import Metric, Recipe
+from lmu.experiments.training.recipe import correct, percentage
 from lmu.layers import LSTM, ParallelLMU
-from lmu.models import LanguageModel, Words
-from lmu.training import Metric, Recipe
-from lmu.training.recipe import correct, percentage
 
 WIDTH, DEPTH = 64, 3
 SIZES = {Budget.FULL: (4_096, 20_000), Budget.QUICK: (512, 3_000)}  # steps, sequences

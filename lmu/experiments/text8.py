@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lmu.data import Dataset, text8
-from lmu.data.text8 import LETTERS
+from lmu.experiments.data import Dataset, text8
+from lmu.experiments.data.text8 import LETTERS
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
@@ -27,9 +27,9 @@ from lmu.experiments.experiment import (
     Source,
     most_likely,
 )
+from lmu.experiments.models import LanguageModel, lmu_language_model, lstm_language_model
 from lmu.experiments.texts import mean, warm_then_falling
-from lmu.models import LanguageModel, lmu_language_model, lstm_language_model
-from lmu.training import Metric, Recipe
+from lmu.experiments.training import Metric, Recipe
 
 SCORED = {Budget.QUICK: (1_000, 5_000), Budget.FULL: (None, None)}  # windows
 

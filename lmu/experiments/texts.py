@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmu.data import Dataset
-from lmu.models import Network
-from lmu.training import ACCURACY, Recipe
+from lmu.experiments.data import Dataset
+from lmu.experiments.models import Network
+from lmu.experiments.training import ACCURACY, Recipe
 
 
 def with_vectors(make: Callable[..., Any], **sizes: Any) -> Callable[[Dataset], Network]:

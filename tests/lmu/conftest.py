@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import torch
 
-from lmu.data import Dataset, Split
 from lmu.experiments import Budget, Experiment, Figure, Setting, Source
-from lmu.models import Network, SequenceClassifier, lstm_classifier
-from lmu.training import ACCURACY, Recipe
+from lmu.experiments.data import Dataset, Split
+from lmu.experiments.models import Network, SequenceClassifier, lstm_classifier
+from lmu.experiments.training import ACCURACY, Recipe
 
 
 def slow_or_fast(seed: int, folder: object, budget: Budget) -> Dataset:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lmu.training.loop import Batches
+from lmu.experiments.training.loop import Batches
 
 
 def examples(seed: int, count: int = 40) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from lmu import cli
 from lmu.commands import app
-from lmu.data import Dataset
 from lmu.experiments import EXPERIMENTS, Budget, Experiment
+from lmu.experiments.data import Dataset
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def test_an_interrupted_training_says_how_to_go_on(monkeypatch: pytest.MonkeyPat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lmu.training.loop.Training.finish_epoch", interrupt)
+        patch.setattr("lmu.experiments.training.loop.Training.finish_epoch", interrupt)
         assert "--resume" in lmu("train", "tiny", "--epochs", "1", fails=True)
     assert "this run" in lmu("train", "tiny", "--epochs", "1", "--resume")
 
@@ -174,7 +174,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_time_is_spent(
     def spend(*arguments: object) -> None:
         pytest.fail("time was spent")
 
-    monkeypatch.setattr("lmu.training.loop.Training.step", spend)
+    monkeypatch.setattr("lmu.experiments.training.loop.Training.step", spend)
     monkeypatch.setattr(sys.modules["lmu.commands.speedup"], "measure", spend)
     Path("file").touch()
     refusal = lmu(*words, place, fails=True)
@@ -192,7 +192,7 @@ def test_a_loss_that_is_no_number_is_told_in_a_line(monkeypatch: pytest.MonkeyPa
     def diverge(*arguments: object) -> None:
         raise FloatingPointError("the loss is nan")
 
-    monkeypatch.setattr("lmu.training.loop.Training.step", diverge)
+    monkeypatch.setattr("lmu.experiments.training.loop.Training.step", diverge)
     assert "error: the loss is nan" in lmu("train", "tiny", fails=True)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from lmu.data import DataFile, Split, mackey_glass, permuted_mnist, read
-from lmu.data.mackey_glass import _tanh, mackey_glass_series
-from lmu.data.mnist import PUBLISHED, MnistFiles, parse_idx
+from lmu.experiments.data import DataFile, Split, mackey_glass, permuted_mnist, read
+from lmu.experiments.data.mackey_glass import _tanh, mackey_glass_series
+from lmu.experiments.data.mnist import PUBLISHED, MnistFiles, parse_idx
 
 CONTENT = bytes(range(256)) * 8
 REAL = os.environ.get("LMU_DATA")

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from linrec import Auto, Chunked, Executor, FFTConvolution, Recurrent, Toeplitz
-from lmu.data import delay_steps, delayed_noise
 from lmu.experiments import EXPERIMENTS, Budget, Run, evaluate
-from lmu.models import DelayReader
-from lmu.training import NRMSE
+from lmu.experiments.data import delay_steps, delayed_noise
+from lmu.experiments.models import DelayReader
+from lmu.experiments.training import NRMSE
 
 QUICK = EXPERIMENTS["capacity"]
 

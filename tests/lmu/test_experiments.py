@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmu.data import Dataset, Split, mackey_glass
 from lmu.experiments import (
     EXPERIMENTS,
     Budget,
@@ -20,14 +19,15 @@ from lmu.experiments import (
     Source,
     evaluate,
 )
-from lmu.experiments.running import parameter_count
-from lmu.models import (
+from lmu.experiments.data import Dataset, Split, mackey_glass
+from lmu.experiments.models import (
     DeepClassifier,
     Network,
     SequenceClassifier,
     SeriesPredictor,
     StreamingNetwork,
 )
+from lmu.experiments.running import parameter_count
 
 REAL = os.environ.get("LMU_DATA")
 FULL = "LINREC_FULL" in os.environ

@@ -27,13 +27,20 @@ from hypothesis import strategies as st
 
 from lmu import from_keras
 from lmu.commands.speedup import kept_in
-from lmu.data import DataFile, glove_vocabulary, imdb_reviews, iwslt15, permuted_mnist, text8
-from lmu.data.mnist import PUBLISHED, MnistFiles
-from lmu.data.pairs import QUORA, SNLI, sentence_pairs
 from lmu.experiments import EXPERIMENTS, Run, restore
-from lmu.tables import measured, recorded, result_tables, speedup_tables
-from lmu.training import RunFolder, write
-from lmu.training.loop import Training
+from lmu.experiments.data import (
+    DataFile,
+    glove_vocabulary,
+    imdb_reviews,
+    iwslt15,
+    permuted_mnist,
+    text8,
+)
+from lmu.experiments.data.mnist import PUBLISHED, MnistFiles
+from lmu.experiments.data.pairs import QUORA, SNLI, sentence_pairs
+from lmu.experiments.tables import measured, recorded, result_tables, speedup_tables
+from lmu.experiments.training import RunFolder, write
+from lmu.experiments.training.loop import Training
 from tests.lmu.conftest import TINY
 from tests.lmu.keras_files import Case
 from tests.lmu.keras_files import write as keras_model

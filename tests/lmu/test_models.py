@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmu.layers import LSTM, Stack, window_blocks
-from lmu.models import (
+from lmu.experiments.models import (
     EncodedWords,
     LanguageModel,
     Network,
@@ -37,6 +36,7 @@ from lmu.models import (
     memory_pair_classifier,
     memory_text_classifier,
 )
+from lmu.layers import LSTM, Stack, window_blocks
 
 COUNT, WIDTH, TIME = 13, 6, 11
 

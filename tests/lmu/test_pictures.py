@@ -7,12 +7,12 @@ import torch
 from typer.testing import CliRunner
 
 from lmu.commands import app
-from lmu.data import mackey_glass
 from lmu.experiments import EXPERIMENTS
-from lmu.models import SeriesPredictor
-from lmu.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
-from lmu.pictures.capacity import errors
-from lmu.tables import recorded
+from lmu.experiments.data import mackey_glass
+from lmu.experiments.models import SeriesPredictor
+from lmu.experiments.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
+from lmu.experiments.pictures.capacity import errors
+from lmu.experiments.tables import recorded
 
 PNG = b"\x89PNG"
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from lmu.data import Vocabulary
-from lmu.data.vocabulary import BEGIN, END
 from lmu.experiments import EXPERIMENTS, Budget, Experiment, Pretraining, Run, Setting
+from lmu.experiments.data import Vocabulary
+from lmu.experiments.data.vocabulary import BEGIN, END
 from lmu.experiments.imdb_pretrained import PIECE, hand_over, pieces
-from lmu.models import Network, TextClassifier
-from lmu.training.loop import Training
-from lmu.training.run_folder import LAST
+from lmu.experiments.models import Network, TextClassifier
+from lmu.experiments.training.loop import Training
+from lmu.experiments.training.run_folder import LAST
 
 
 def weights(network: nn.Module) -> torch.Tensor:

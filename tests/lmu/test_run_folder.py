@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lmu.training import RunFolder, write
-from lmu.training.run_folder import LAST
+from lmu.experiments.training import RunFolder, write
+from lmu.experiments.training.run_folder import LAST
 
 CONFIGURATION = {"seed": 3}
 HOLD = """
 import sys
-from lmu.training import RunFolder
+from lmu.experiments.training import RunFolder
 folder = RunFolder(sys.argv[1], {"seed": 3}, resume=True)
 print("held", flush=True)
 sys.stdin.read()  # until the test has ended, however
@@ -88,7 +88,7 @@ def test_a_disk_that_cannot_be_written_is_said(
 
 def test_two_processes_write_one_file_and_none_is_torn(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    code = "import sys, pathlib; from lmu.training import write\nfor _ in range(20):\n"
+    code = "import sys, pathlib; from lmu.experiments.training import write\nfor _ in range(20):\n"
     code += "    write(pathlib.Path(sys.argv[1]), sys.argv[2].encode() * 2**20)"
     words = [sys.executable, "-c", code, str(path)]
     both = [subprocess.Popen([*words, letter]) for letter in "ab"]

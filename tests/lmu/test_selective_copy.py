@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmu.data import selective_copying
 from lmu.experiments import EXPERIMENTS, Budget, Run, Setting
+from lmu.experiments.data import selective_copying
 from lmu.experiments.selective_copy import ACCURACY, loss
 
 EXPERIMENT = EXPERIMENTS["selective-copy"]

@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from lmu.commands import app
-from lmu.speedup import CASES, Case, Speedups, Timing, Way, measure, over_length
-from lmu.speedup.cases import PSMNIST
-from lmu.speedup.chart import chart
-from lmu.tables import measured, speedup_tables
+from lmu.experiments.speedup import CASES, Case, Speedups, Timing, Way, measure, over_length
+from lmu.experiments.speedup.cases import PSMNIST
+from lmu.experiments.speedup.chart import chart
+from lmu.experiments.tables import measured, speedup_tables
 
 SIZES = {
     "psmnist": {Way.ORIGINAL: 102_027, Way.PARALLEL: 166_092, Way.FROZEN: 166_090},

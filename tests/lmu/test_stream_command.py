@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from linrec import Stream
 from lmu.commands import app
 from lmu.commands.samples import BadSample, Floats, Lines
-from lmu.data import Dataset, Split
 from lmu.experiments import EXPERIMENTS, restore_alone
+from lmu.experiments.data import Dataset, Split
+from lmu.experiments.models import SampleNetwork
 from lmu.files import written_checkpoint
-from lmu.models import SampleNetwork
 
 LIMIT = 120.0  # seconds of any wait: a process that starts on a busy machine needs some
 SAMPLES = [[0.1 * step] for step in range(12)]

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 import linrec
 import lmu
 from linrec.testing.forms import sensitivity, whole
-from lmu.layers import LSTM, Encoder, FeedForward, Highway, Residual, Stack, window_blocks
-from lmu.models import (
+from lmu.experiments.models import (
     DeepClassifier,
     DelayReader,
     LayerClassifier,
@@ -23,6 +22,7 @@ from lmu.models import (
     SeriesPredictor,
     lmu_language_model,
 )
+from lmu.layers import LSTM, Encoder, FeedForward, Highway, Residual, Stack, window_blocks
 
 UNIT = {"order": 4, "theta": 9.0}
 

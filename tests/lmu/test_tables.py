@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from lmu.commands import app
 from lmu.experiments import EXPERIMENTS, Budget, Experiment, Record
-from lmu.tables import measured, recorded, result_tables, speedup_tables, written_into
-from lmu.training import write
+from lmu.experiments.tables import measured, recorded, result_tables, speedup_tables, written_into
+from lmu.experiments.training import write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "experiments.md"
 RECORD = Record(

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmu.data import Dataset, Vocabulary, glove_vocabulary, imdb_reviews, iwslt15, text8
-from lmu.data.imdb import labelled, words_of
-from lmu.data.iwslt15 import sentences
-from lmu.data.pairs import QUORA, SNLI, sentence_pairs
-from lmu.data.text8 import LETTERS, letters, text_of
-from lmu.models.translator import BEGIN, END
-from lmu.models.words import PADDING
+from lmu.experiments.data import Dataset, Vocabulary, glove_vocabulary, imdb_reviews, iwslt15, text8
+from lmu.experiments.data.imdb import labelled, words_of
+from lmu.experiments.data.iwslt15 import sentences
+from lmu.experiments.data.pairs import QUORA, SNLI, sentence_pairs
+from lmu.experiments.data.text8 import LETTERS, letters, text_of
+from lmu.experiments.models.translator import BEGIN, END
+from lmu.experiments.models.words import PADDING
 from tests.lmu.text_files import VECTORS, text_files, write
 
 

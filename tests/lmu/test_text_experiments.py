@@ -7,10 +7,10 @@ import torch
 from typer.testing import CliRunner
 
 from lmu.commands import app
-from lmu.data import Dataset, Split, Vocabulary
 from lmu.experiments import EXPERIMENTS, Budget, Run, evaluate
+from lmu.experiments.data import Dataset, Split, Vocabulary
+from lmu.experiments.models import LanguageModel
 from lmu.experiments.running import parameter_count
-from lmu.models import LanguageModel
 from tests.lmu.text_files import text_files
 
 BOUND = 1e-4  # float32, a few hundred additions of numbers of size 1

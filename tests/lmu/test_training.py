@@ -17,7 +17,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from lmu.training import (
+from lmu.experiments.training import (
     ACCURACY,
     BEST,
     NRMSE,
@@ -28,8 +28,8 @@ from lmu.training import (
     predictions,
     train,
 )
-from lmu.training.loop import moved
-from lmu.training.run_folder import LAST
+from lmu.experiments.training.loop import moved
+from lmu.experiments.training.run_folder import LAST
 
 
 def squared_errors(outputs: Tensor, targets: Tensor) -> Tensor:

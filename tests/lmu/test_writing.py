@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
-from lmu.models import (
+from lmu.experiments.models import (
     BeamSearch,
     DotProductAttention,
     LanguageModel,

@@ -1,0 +1,183 @@
+"""IWSLT'15: talks in English and Vietnamese, sentence by sentence, to be translated."""
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lmu.experiments.data.files import DataFile, read_lines
+from lmu.experiments.data.splits import Dataset, Split
+from lmu.experiments.data.vocabulary import BEGIN, END, PADDING, SPECIAL, padded
+from lmu.files import DamagedFile
+
+PARTS = ("train", "tst2012", "tst2013")  # to learn from, to choose by, to report
+PUBLISHED = 133_317  # pairs to learn from
+SOURCE = (
+    "It is in Stanford's preparation of IWSLT'15 English-Vietnamese, at "
+    "https://nlp.stanford.edu/projects/nmt/data/iwslt15.en-vi/."
+)
+
+Sentences = list[str]  # each of words with spaces between
+
+
+class Subwords:
+    """A language's frequent words, and pieces that the others are made of.
+
+    Byte-pair encoding, learned from the training sentences alone. Numbers 0 … 3 are padding, an
+    unknown letter, the beginning and the end of a sentence.
+
+    Args:
+        sentences: what to learn from.
+        count: how many pieces there may be, the first four among them.
+
+    References:
+        Sennrich, Haddow and Birch 2016, Neural Machine Translation of Rare Words with Subword
+        Units.
+    """
+
+    def __init__(self, sentences: Iterable[str], count: int) -> None:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        self.pieces = Tokenizer(models.BPE(unk_token=SPECIAL[1]))
+        # Words of these data are what stands between spaces: marks of punctuation too.
+        self.pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+        self.pieces.decoder = decoders.Metaspace()
+        trainer = trainers.BpeTrainer(
+            vocab_size=count, special_tokens=list(SPECIAL), show_progress=False
+        )
+        self.pieces.train_from_iterator(sentences, trainer)
+
+    def __len__(self) -> int:
+        return self.pieces.get_vocab_size()
+
+    def encode(self, sentence: str) -> list[int]:
+        """Write a sentence as numbers."""
+        return self.pieces.encode(sentence).ids
+
+    def decode(self, numbers: Tensor) -> str:
+        """Read the numbers `(time)` of a sentence, as far as its end."""
+        kept: list[int] = []
+        for number in numbers.tolist():
+            if number in (END, PADDING):
+                break
+            kept.append(number)
+        return self.pieces.decode(kept)
+
+
+class Languages(NamedTuple):
+    """The word pieces of both languages, and the published sentences of tst2013.
+
+    Args:
+        read: the pieces of the language that is read.
+        written: those of the language that is written.
+        english: the sentences to translate, of words with spaces between.
+        vietnamese: their translations.
+    """
+
+    read: Subwords
+    written: Subwords
+    english: Sentences
+    vietnamese: Sentences
+
+
+def iwslt15(
+    folder: str | os.PathLike[str] | None = None, *, pieces: int = 4_000, longest: int = 60
+) -> Dataset:
+    """Return the task: translate English into Vietnamese.
+
+    tst2012 is there to choose by, tst2013 to report.
+
+    Args:
+        folder: the data folder, which holds `iwslt15/train.en` and the like; None takes `LMU_DATA`.
+        pieces: how many words and pieces of words each language has.
+        longest: pieces of a sentence. Longer pairs are not learned from; to choose by and to
+            report, what is read is cut, and so are the targets that the cross-entropy is of. The
+            score of a translation is taken with whole sentences.
+
+    Returns:
+        The task: inputs `(pairs, 2, time)`, the English sentence and the Vietnamese one from its
+        beginning on; targets `(pairs, time)`, the Vietnamese one up to its end. `vocabulary` has
+        the pieces of both languages.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: two files that belong together have not as many lines.
+
+    References:
+        Cettolo et al. 2015, The IWSLT 2015 Evaluation Campaign. Luong and Manning 2015 for the
+        preparation.
+    """
+    texts = {part: sentences(part, folder) for part in PARTS}
+    read, written = (Subwords(side, pieces) for side in texts["train"])
+    languages = Languages(read, written, *texts["tst2013"])
+    train, validation, test = (
+        _split(texts[part], languages, longest, whole=part != "train") for part in PARTS
+    )
+    count = len(texts["train"][0])
+    reduced = ""
+    if count != PUBLISHED:
+        reduced = f"{count:,} pairs to learn from, of {PUBLISHED:,}."
+    return Dataset(train, validation, test, languages, reduced)
+
+
+def sentences(
+    part: str, folder: str | os.PathLike[str] | None = None
+) -> tuple[Sentences, Sentences]:
+    """Read the English and the Vietnamese sentences of a part, without empty ones.
+
+    Args:
+        part: "train", "tst2012" or "tst2013".
+        folder: the data folder; None takes `LMU_DATA`.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, or they have not as many lines.
+    """
+    english, vietnamese = (
+        list(
+            read_lines(DataFile(f"iwslt15/{part}.{language}", source=SOURCE, largest=2**28), folder)
+        )
+        for language in ("en", "vi")
+    )
+    if len(english) != len(vietnamese):
+        raise DamagedFile(
+            f"`iwslt15/{part}.en` has {len(english):,} lines and `{part}.vi` {len(vietnamese):,}: "
+            "expected as many. One of them is damaged: replace both."
+        )
+    pairs = [
+        (one, other)
+        for one, other in zip(english, vietnamese, strict=True)
+        if one.strip() and other.strip()
+    ]
+    if not pairs:
+        raise DamagedFile(
+            f"`iwslt15/{part}.en` and `{part}.vi` have no pair of sentences with words: expected "
+            "the published ones. Replace both."
+        )
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def _split(
+    texts: tuple[Sentences, Sentences], languages: Languages, longest: int, *, whole: bool
+) -> Split:
+    read, written = (
+        [language.encode(sentence) for sentence in side]
+        for language, side in zip((languages.read, languages.written), texts, strict=True)
+    )
+    pairs = [
+        (one, other)
+        for one, other in zip(read, written, strict=True)
+        if whole or max(len(one), len(other) + 1) <= longest
+    ]
+    if not pairs:
+        raise ValueError(
+            f"All sentences to learn from are longer than {longest} pieces: expected shorter ones. "
+            "Raise `longest`, or replace `iwslt15/train.en` and `iwslt15/train.vi`."
+        )
+    one = [pair[0] for pair in pairs]
+    said = [[BEGIN, *pair[1]] for pair in pairs]
+    answers = [[*pair[1], END] for pair in pairs]
+    inputs = torch.stack([padded(one, longest), padded(said, longest)], 1)
+    return Split(inputs, padded(answers, longest))

@@ -1,0 +1,35 @@
+"""The networks of the papers."""
+
+from lmu.experiments.models.attention import DotProductAttention as DotProductAttention
+from lmu.experiments.models.attention import Source as Source
+from lmu.experiments.models.baselines import hybrid_predictor as hybrid_predictor
+from lmu.experiments.models.baselines import lmu_classifier as lmu_classifier
+from lmu.experiments.models.baselines import lmu_predictor as lmu_predictor
+from lmu.experiments.models.baselines import lstm_classifier as lstm_classifier
+from lmu.experiments.models.baselines import lstm_language_model as lstm_language_model
+from lmu.experiments.models.baselines import lstm_pair_classifier as lstm_pair_classifier
+from lmu.experiments.models.baselines import lstm_predictor as lstm_predictor
+from lmu.experiments.models.baselines import lstm_text_classifier as lstm_text_classifier
+from lmu.experiments.models.baselines import lstm_translator as lstm_translator
+from lmu.experiments.models.beam_search import BeamSearch as BeamSearch
+from lmu.experiments.models.classifier import SequenceClassifier as SequenceClassifier
+from lmu.experiments.models.deep_classifier import DeepClassifier as DeepClassifier
+from lmu.experiments.models.delays import DelayReader as DelayReader
+from lmu.experiments.models.language_model import LanguageModel as LanguageModel
+from lmu.experiments.models.network import Network as Network
+from lmu.experiments.models.network import SampleNetwork as SampleNetwork
+from lmu.experiments.models.network import StreamingNetwork as StreamingNetwork
+from lmu.experiments.models.parallel import deep_text_classifier as deep_text_classifier
+from lmu.experiments.models.parallel import lmu_language_model as lmu_language_model
+from lmu.experiments.models.parallel import lmu_translator as lmu_translator
+from lmu.experiments.models.parallel import memory_pair_classifier as memory_pair_classifier
+from lmu.experiments.models.parallel import memory_text_classifier as memory_text_classifier
+from lmu.experiments.models.predictor import SeriesPredictor as SeriesPredictor
+from lmu.experiments.models.readout import LayerClassifier as LayerClassifier
+from lmu.experiments.models.readout import LayerPredictor as LayerPredictor
+from lmu.experiments.models.text import PairClassifier as PairClassifier
+from lmu.experiments.models.text import TextClassifier as TextClassifier
+from lmu.experiments.models.text import TextReader as TextReader
+from lmu.experiments.models.translator import Translator as Translator
+from lmu.experiments.models.words import EncodedWords as EncodedWords
+from lmu.experiments.models.words import Words as Words

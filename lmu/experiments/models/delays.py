@@ -1,0 +1,82 @@
+"""A memory that is read at several delays: nothing of it has to be trained."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from linrec import Auto, Executor, Result
+from lmu.experiments.models.network import SampleNetwork
+from lmu.legendre import decoder
+from lmu.memory import LegendreMemory
+
+
+class DelayReader(SampleNetwork):
+    """A Legendre memory, and a readout that is known in closed form.
+
+        m_t = Ā m_{t-1} + B̄ x_t        y_t = C m_t ≈ (x_{t-k} for each delay k)
+        C_ki = P̃_i((k + ½) / θ)
+
+    The half is there since the input is held for a step: x_{t-k} is what the window holds between
+    k and k + 1 steps ago. The readout begins with these values and may be trained further.
+
+    Args:
+        order: how many polynomials, d.
+        theta: the length of the window, in steps.
+        delays: k, in steps, from 0 to below theta.
+        executor: how the memory is run.
+
+    Raises:
+        ValueError: a delay outside the window.
+
+    Example:
+        >>> import torch
+        >>> reader = DelayReader(order=6, theta=100, delays=[0, 50])
+        >>> reader(torch.ones(1, 300, 1))[0, -1].round(decimals=3)
+        tensor([1., 1.], grad_fn=<RoundBackward1>)
+
+    References:
+        Voelker, Kajić and Eliasmith 2019, eq. 3 and section 4.1.
+    """
+
+    def __init__(
+        self, *, order: int, theta: float, delays: Sequence[int], executor: Executor = Auto()
+    ) -> None:
+        super().__init__()
+        self.memory = LegendreMemory(1, order, theta, executor=executor)
+        self.readout = nn.Linear(order, len(delays), bias=False)
+        fractions = [(delay + 0.5) / theta for delay in delays]
+        with torch.no_grad():
+            self.readout.weight.copy_(decoder(order, fractions))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the inputs: the memory's states of long signals are too many to keep."""
+        return inputs
+
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the signals at each delay `(*batch, time, delays)` from the inputs."""
+        return self.readout(self.memory(features).outputs)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+        return self.memory.order
+
+    def run(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Read a block; arguments and result as of `SampleNetwork.run`."""
+        result = self.memory(inputs, initial_state, lengths)
+        return result._replace(outputs=self.readout(result.outputs))
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Read one time step; the outputs are the signal at each delay."""
+        result = self.memory.step(input, state)
+        return result._replace(outputs=self.readout(result.outputs))
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute the signals at each delay, reading one step at a time."""
+        return torch.stack(list(self.steps(inputs)), dim=-2)

@@ -1,0 +1,150 @@
+"""A network that says, after each word, which word may be next."""
+
+import torch
+from torch import Tensor, nn
+
+from linrec import Result
+from lmu.experiments.models.network import StreamingNetwork
+from lmu.experiments.models.words import Words
+from lmu.layers import Layer
+
+
+class LanguageModel(StreamingNetwork):
+    """Words (or letters), a layer that looks at no later step, and a score for each next word.
+
+        logits_t = E z_t + b        z_t = W layer(e_0 … e_t),   e_t the vector of word t
+
+    Trained on all steps in parallel where the layer is; writes word by word from its state.
+
+    Args:
+        words: the vectors of the words.
+        layer: reads them.
+        tied: True: E holds the vectors of the words themselves; False: a matrix of its own. W is
+            there only if E is tied and the layer's outputs are of another size.
+        dropout: the share of e and of z that is dropped in training.
+
+    Inputs are words `(texts, time)`, outputs `(texts, time, words)`.
+
+    Raises:
+        ValueError: vectors of another size than the layer reads.
+
+    Example:
+        >>> import torch, lmu
+        >>> network = LanguageModel(Words(27, 8, padded=False), lmu.layers.window_blocks(8, 2))
+        >>> network(torch.randint(27, (2, 50))).shape
+        torch.Size([2, 50, 27])
+        >>> network.generate(torch.randint(27, (2, 10)), steps=5).shape
+        torch.Size([2, 5])
+
+    References:
+        Chilkuri and Eliasmith 2021, section 4.4. Press and Wolf 2017, Using the Output Embedding
+        to Improve Language Models.
+    """
+
+    time_axis = -1
+
+    def __init__(
+        self, words: Words, layer: Layer, *, tied: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if words.width != layer.input_size:
+            raise ValueError(
+                f"`words` have vectors of {words.width} numbers and `layer` reads "
+                f"{layer.input_size}: expected the same."
+            )
+        self.words, self.layer = words, layer
+        self.dropout = nn.Dropout(dropout)
+        needs_bridge = tied and layer.output_size != words.width
+        self.bridge = nn.Linear(layer.output_size, words.width, False) if needs_bridge else None
+        self.scores = None if tied else nn.Linear(layer.output_size, words.count)
+        self.bias = nn.Parameter(torch.zeros(words.count)) if tied else None
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the words: nothing of it is frozen."""
+        return inputs
+
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the logits `(*batch, time, words)` of `words (*batch, time)`."""
+        return self.run(features).outputs
+
+    def run(self, words: Tensor, initial_state: Tensor | None = None) -> Result:
+        """Read words from where the last ones were left, as for training on long texts in pieces.
+
+        Args:
+            words (*batch, time): the words.
+            initial_state (*batch, state_size): what `run` or `step` returned before. None: zeros.
+
+        Returns:
+            The logits `(*batch, time, words)`, of no meaning past the end of a padded text, and
+            the state at each text's own end.
+        """
+        vectors = self.dropout(self.words(words))
+        outputs, state = self.layer(vectors, initial_state, self.words.lengths(words))
+        return Result(self.logits(outputs), state)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Compute the logits `(*batch, words)` from the layer's outputs."""
+        outputs = self.dropout(outputs)
+        if self.scores is not None:
+            return self.scores(outputs)
+        if self.bridge is not None:
+            outputs = self.bridge(outputs)
+        return nn.functional.linear(outputs, self.words.embedding.weight, self.bias)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Read one word of each text `(*batch)`; the outputs are the logits of the next."""
+        outputs, state = self.layer.step(self.dropout(self.words(input)), state)
+        return Result(self.logits(outputs), state)
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute the logits after every word, reading one at a time."""
+        return torch.stack(list(self.steps(inputs)), dim=-2)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt: Tensor,
+        steps: int,
+        *,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Go on with texts, word by word: each costs one step, however long the text is.
+
+        Args:
+            prompt (*batch, time): the words to begin with, at least one, without padding; they
+                are read in parallel.
+            steps: how many words to write.
+            temperature: what logits are divided by before a word is drawn; 0 takes the likeliest.
+            generator: draws; None is torch's global one.
+
+        Returns:
+            The new words `(*batch, steps)`.
+
+        Raises:
+            ValueError: an empty prompt, or a temperature below 0.
+        """
+        if not prompt.shape[-1]:
+            raise ValueError("`prompt` has no words: expected at least one on the last axis.")
+        if temperature < 0:
+            raise ValueError(f"`temperature` is {temperature}: expected 0 or more.")
+        training = self.training
+        self.eval()
+        outputs, state = self.layer(self.words(prompt))
+        logits = self.logits(outputs[..., -1, :])
+        written = []
+        for _ in range(steps):
+            word = drawn(logits, temperature, generator)
+            written.append(word)
+            logits, state = self.step(word, state)
+        self.train(training)
+        return torch.stack(written, -1) if written else prompt[..., :0]
+
+
+def drawn(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """Draw a word `(*batch)` from `logits (*batch, words)`."""
+    if not temperature:
+        return logits.argmax(-1)
+    chances = (logits / temperature).softmax(-1)
+    flat = chances.reshape(-1, chances.shape[-1])
+    return torch.multinomial(flat, 1, generator=generator).view(logits.shape[:-1])

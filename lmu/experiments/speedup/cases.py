@@ -1,0 +1,183 @@
+"""The tasks of the speed-up: the unit of 2019 and the forms of the simplified one.
+
+The simplified networks have the trained encoder u = U_x x + b_u of the paper, so that their
+memories have to be run, and differentiated, in every training step. The last form leaves it out,
+as our experiments do (`experiments.models.SequenceClassifier` says why nothing is lost): then the
+memory is the same in every epoch, is computed once, and costs a training step nothing.
+
+Nothing is compiled: all run on PyTorch's eager operators.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from linrec import Auto, Executor, Recurrent
+from lmu.experiments.models import (
+    LayerClassifier,
+    LayerPredictor,
+    Network,
+    SequenceClassifier,
+    SeriesPredictor,
+    lmu_classifier,
+    lmu_predictor,
+    lstm_classifier,
+    lstm_predictor,
+)
+from lmu.initializers import VOELKER_2019
+from lmu.layers import ParallelLMU
+
+
+class Way(StrEnum):
+    """A way to train; the first is the baseline of the others."""
+
+    ORIGINAL = "LMU of 2019, step by step"
+    STEPPED = "simplified LMU, step by step"
+    PARALLEL = "simplified LMU, parallel"
+    FROZEN = "simplified LMU, memory once"
+    LSTM = "torch.nn.LSTM"
+
+
+class Task(NamedTuple):
+    """A network in training: its inputs, targets and loss.
+
+    Args:
+        network: owns the parameters.
+        forward: from inputs to predictions: the network, or the part of it that is trained.
+        inputs (batch, ...): of one step.
+        targets (batch, ...): of one step.
+        loss: from predictions and targets to a number.
+    """
+
+    network: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    inputs: Tensor
+    targets: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def training_step(self) -> Callable[[], object]:
+        """Return a function that takes one step of Adam at each call."""
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3, fused=True)
+        self.network.train()
+
+        def step() -> None:
+            optimizer.zero_grad()
+            self.loss(self.forward(self.inputs), self.targets).backward()
+            optimizer.step()
+
+        return step
+
+
+@dataclass(frozen=True)
+class Case:
+    """A shape on which training steps are timed.
+
+    Args:
+        name: what it is called on the command line.
+        title: what it is, in a few words.
+        batch: sequences in a step.
+        length: time steps of a sequence.
+        steps: training steps of an epoch.
+        tasks: what is timed.
+    """
+
+    name: str
+    title: str
+    batch: int
+    length: int
+    steps: int
+    tasks: Mapping[Way, Callable[["Case"], Task]]
+
+
+def classified(build: Callable[[], Network], classes: int = 10) -> Callable[[Case], Task]:
+    """Train a network to name the classes of noise; its features are inputs, or computed once."""
+
+    def task(case: Case) -> Task:
+        network = build()
+        features = network.features(torch.randn(case.batch, case.length, 1))
+        classes_of = torch.randint(classes, (case.batch,))
+        return Task(network, network.head, features, classes_of, cross_entropy)
+
+    return task
+
+
+def predicted(build: Callable[[], Network]) -> Callable[[Case], Task]:
+    """Train a network to predict noise; its features are inputs, or computed once."""
+
+    def task(case: Case) -> Task:
+        network = build()
+        series = torch.randn(case.batch, case.length, 1)
+        return Task(network, network.head, network.features(series), series, mse_loss)
+
+    return task
+
+
+def digits(executor: Executor) -> LayerClassifier:
+    """Make the paper's network for psMNIST, of 166,092 parameters."""
+    return LayerClassifier(
+        ParallelLMU(1, 346, 1, 468, 784.0, memory_dropout=0.5, executor=executor), classes=10
+    )
+
+
+def chaos(executor: Executor) -> LayerPredictor:
+    """Make the paper's network for Mackey-Glass, of 17,243 parameters."""
+    return LayerPredictor(ParallelLMU(1, 140, 1, 40, 50.0, executor=executor), dense_size=80)
+
+
+PSMNIST: Mapping[Way, Callable[[Case], Task]] = {
+    Way.ORIGINAL: classified(lambda: lmu_classifier(10, 212, 256, 784.0)),
+    Way.STEPPED: classified(lambda: digits(Recurrent())),
+    Way.PARALLEL: classified(lambda: digits(Auto())),
+    Way.FROZEN: classified(
+        lambda: SequenceClassifier(
+            classes=10, hidden_size=346, order=468, theta=784.0, memory_dropout=0.5
+        )
+    ),
+    Way.LSTM: classified(lambda: lstm_classifier(10, 212)),
+}
+MACKEY_GLASS: Mapping[Way, Callable[[Case], Task]] = {
+    Way.ORIGINAL: predicted(lmu_predictor),
+    Way.STEPPED: predicted(lambda: chaos(Recurrent())),
+    Way.PARALLEL: predicted(lambda: chaos(Auto())),
+    Way.FROZEN: predicted(
+        lambda: SeriesPredictor(hidden_size=140, dense_size=80, order=40, theta=50.0)
+    ),
+    Way.LSTM: predicted(lstm_predictor),
+}
+CASES = (
+    Case("psmnist", "psMNIST, 100 images a step", 100, 784, 500, PSMNIST),
+    Case("mackey-glass", "Mackey-Glass, 32 series a step", 32, 5_000, 1, MACKEY_GLASS),
+    Case("mackey-glass-1", "Mackey-Glass, one series a step", 1, 5_000, 32, MACKEY_GLASS),
+)
+LENGTHS = (64, 256, 1_024, 4_096, 16_384)
+
+
+def over_length(length: int) -> Case:
+    """Make a case of any length: a window as long as the sequence, read at its end.
+
+    Both units have 128 hidden units and a memory of order 64; 16 sequences are a step.
+
+    Args:
+        length: time steps of a sequence.
+
+    Returns:
+        The case; an epoch is one step.
+    """
+
+    def simplified(executor: Executor) -> LayerClassifier:
+        unit = ParallelLMU(1, 128, 1, 64, float(length), executor=executor)
+        return LayerClassifier(unit, classes=10)
+
+    tasks = {
+        Way.ORIGINAL: classified(
+            lambda: lmu_classifier(10, 128, 64, float(length), initializers=VOELKER_2019)
+        ),
+        Way.STEPPED: classified(lambda: simplified(Recurrent())),
+        Way.PARALLEL: classified(lambda: simplified(Auto())),
+    }
+    return Case(f"length-{length}", f"{length:,} time steps", 16, length, 1, tasks)

@@ -1,0 +1,195 @@
+"""Time training steps in turns, and compare them."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from lmu.experiments.record import hardware, versions
+from lmu.experiments.speedup.cases import Case, Way
+from lmu.files import json_of
+from lmu.files.entries import COUNT, TEXT, TEXTS, Kind, checked, is_number
+
+SHORTEST = 0.1  # seconds that are timed at once: steps that are shorter are repeated
+WARM = 1.0  # seconds of a first step beyond which what happens once is not worth another
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a training step takes in one way.
+
+    Args:
+        case: the shape's name.
+        title: what it is, in a few words.
+        way: how it is trained.
+        batch: sequences in a step.
+        length: time steps of a sequence.
+        steps: training steps of an epoch.
+        parameters: how many numbers are trained.
+        seconds: what a step took, in each turn.
+    """
+
+    case: str
+    title: str
+    way: Way
+    batch: int
+    length: int
+    steps: int
+    parameters: int
+    seconds: tuple[float, ...]
+
+    @property
+    def step(self) -> float:
+        """The median time of a training step, in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def epoch(self) -> float:
+        """The seconds of an epoch's steps."""
+        return self.steps * self.step
+
+
+@dataclass(frozen=True)
+class Speedups:
+    """Timings of one machine.
+
+    Args:
+        timings: of every case and way.
+        versions: of Python, torch and linrec.
+        hardware: where it was measured.
+    """
+
+    timings: tuple[Timing, ...]
+    versions: dict[str, str]
+    hardware: str
+
+    @staticmethod
+    def here(timings: Iterable[Timing] = ()) -> "Speedups":
+        """Say that timings are of this machine."""
+        return Speedups(tuple(timings), versions(), hardware(torch.device("cpu")))
+
+    def with_case(self, timings: Iterable[Timing]) -> "Speedups":
+        """Add the timings of a case, or put them in the place of earlier ones."""
+        new = tuple(timings)
+        names = {timing.case for timing in new}
+        kept = tuple(timing for timing in self.timings if timing.case not in names)
+        return replace(self, timings=kept + new)
+
+    def cases(self) -> Iterator[tuple[str, list[Timing]]]:
+        """Go through the cases, by name."""
+        for name in dict.fromkeys(timing.case for timing in self.timings):
+            yield name, [timing for timing in self.timings if timing.case == name]
+
+    def ratio(self, timing: Timing) -> float | None:
+        """Compute how many times faster a way is than the unit of 2019 on the same task."""
+        for other in self.timings:
+            if other.case == timing.case and other.way is Way.ORIGINAL:
+                return other.epoch / timing.epoch
+        return None
+
+    def to_json(self) -> str:
+        """Write them down."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> "Speedups":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is something else.
+        """
+        try:
+            content = checked(json_of(text), ENTRIES)
+            entries = [checked(entry, TIMING) for entry in content.pop("timings")]
+        except ValueError as error:
+            raise ValueError(
+                f"The text is no record of timings ({error}): expected the content of a "
+                "`speedup.json`, as `lmu speedup` writes it."
+            ) from None
+        timings = tuple(
+            Timing(**{**entry, "way": Way(entry["way"]), "seconds": tuple(entry["seconds"])})
+            for entry in entries
+        )
+        return Speedups(timings, **content)
+
+
+def is_seconds(value: object) -> bool:
+    """Tell whether these are times, at least one."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(is_number(each) and each > 0 for each in value)
+
+
+ENTRIES = {
+    "timings": Kind(lambda value: isinstance(value, list), "a list of timings"),
+    "versions": TEXTS,
+    "hardware": TEXT,
+}
+TIMING = {
+    "case": TEXT,
+    "title": TEXT,
+    "way": Kind(lambda value: value in [*Way], f"one of {', '.join(Way)}"),
+    "batch": COUNT,
+    "length": COUNT,
+    "steps": COUNT,
+    "parameters": COUNT,
+    "seconds": Kind(is_seconds, "times in seconds, at least one"),
+}
+
+
+def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
+    """Time the training steps of a case by turns, so that what disturbs one way disturbs all.
+
+    A step that is short is repeated in its turn for a tenth of a second. Each way's first step is
+    not counted, unless it takes more than a second.
+
+    Args:
+        case: what is timed.
+        turns: how many at least.
+        seconds: for how long more turns are taken.
+
+    Returns:
+        The timing of each way.
+    """
+    ways, tasks = {}, {}
+    for way, build in case.tasks.items():
+        torch.manual_seed(0)
+        tasks[way] = build(case)
+        ways[way] = tasks[way].training_step()
+    times: dict[Way, list[float]] = {way: [] for way in ways}
+    repetitions: dict[Way, int] = {}
+    end = time.perf_counter() + seconds
+    for way, step in ways.items():
+        first = duration(step, 1)
+        if first > WARM:
+            times[way].append(first)
+        else:
+            repetitions[way] = max(1, round(SHORTEST / duration(step, 1)))
+    while min(map(len, times.values())) < turns or time.perf_counter() < end:
+        for way, step in ways.items():
+            if len(times[way]) < turns or way in repetitions:
+                times[way].append(duration(step, repetitions.get(way, 1)))
+    return [
+        Timing(
+            case.name,
+            case.title,
+            way,
+            case.batch,
+            case.length,
+            case.steps,
+            sum(p.numel() for p in tasks[way].network.parameters() if p.requires_grad),
+            tuple(float(f"{taken:.4g}") for taken in times[way]),
+        )
+        for way in ways
+    ]
+
+
+def duration(step: Callable[[], object], repetitions: int) -> float:
+    """Time some steps in a row, and return the seconds of one."""
+    start = time.perf_counter()
+    for _ in range(repetitions):
+        step()
+    return (time.perf_counter() - start) / repetitions

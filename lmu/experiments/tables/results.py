@@ -1,0 +1,167 @@
+"""The results of the experiments, beside the published ones."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmu.experiments
+from lmu.experiments import Experiment, Figure, Record, Source
+from lmu.experiments.tables.table import Table
+from lmu.experiments.training import RESULT
+from lmu.files import DamagedFile, read_text
+
+RECORDS = Path(lmu.experiments.__file__).parent / "results"
+COLUMNS = ("seeds", "budget", "data", "parameters", "time of a run", "further figures")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Runs that differ in their seeds alone.
+
+    Args:
+        records: of the runs, at least one.
+        yours: whether a user made them; else they came with the library.
+    """
+
+    records: tuple[Record, ...]
+    yours: bool = False
+
+    @property
+    def first(self) -> Record:
+        """A run that speaks for all in everything but its figures and its time."""
+        return self.records[0]
+
+    def mean(self, digits: int, figure: str | None = None) -> str:
+        """Write the mean of a figure, and the standard deviation over several seeds."""
+        values = [r.score if figure is None else r.figures[figure] for r in self.records]
+        text = f"{statistics.fmean(values):.{digits}f}"
+        return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+
+
+def recorded(
+    folder: Path = RECORDS, *, yours: bool = False, damaged: list[Exception] | None = None
+) -> list[Results]:
+    """Read the records of a folder, whatever they are called, and put seeds together.
+
+    Args:
+        folder: of records, or of run folders; the library's own are the default.
+        yours: whether they are a user's.
+        damaged: a list that takes what was wrong with files that are no records, which are left
+            out; None: the first of them is refused.
+
+    Returns:
+        The results, in the order of models and budgets.
+
+    Raises:
+        ValueError: a file of the library's folder, or a `result.json`, is no record. The message
+            names it.
+        OSError: a file or folder cannot be read.
+    """
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for path in sorted(folder.rglob(RESULT if yours else "*.json")):
+        try:
+            record = _record(path)
+        except (ValueError, OSError) as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
+            continue
+        same = (record.experiment, record.model, record.budget, record.epochs, record.examples)
+        key = (*same, record.reduced, record.parameters, *record.figures)
+        groups.setdefault(key, []).append(record)
+    return [
+        Results(tuple(sorted(records, key=lambda record: record.seed)), yours)
+        for records in groups.values()
+    ]
+
+
+def _record(path: Path) -> Record:
+    text = read_text(path)
+    try:
+        return Record.from_json(text)
+    except ValueError as error:
+        raise DamagedFile(f"`{path}`: {error} Replace it, or delete it.") from None
+
+
+def result_tables(results: Iterable[Results], experiments: Mapping[str, Experiment]) -> list[Table]:
+    """Make a table of each experiment, with the published figures first.
+
+    Args:
+        results: our runs.
+        experiments: which there are, by name; results of others are left out.
+
+    Returns:
+        The tables, in the order of the experiments.
+    """
+    results = list(results)
+    return [
+        result_table(experiment, [r for r in results if r.first.experiment == name])
+        for name, experiment in experiments.items()
+    ]
+
+
+def result_table(experiment: Experiment, results: list[Results]) -> Table:
+    """Make the table of one experiment."""
+    models, budgets = list(experiment.models), ["full", "quick"]
+    known = [result for result in results if result.first.model in models]
+    known.sort(key=lambda r: (models.index(r.first.model), budgets.index(r.first.budget)))
+    published = [figure_row(figure) for figure in experiment.published]
+    notes: list[str] = []
+    ours = [result_row(experiment, result, notes) for result in known]
+    rows = [*published, *ours]
+    # A column that says nothing is left out.
+    kept = [i for i in range(len(COLUMNS) + 2) if i < 2 or any(row[i] for row in rows)]
+    where = dict.fromkeys(record.hardware for r in known for record in r.records)
+    notes += [f"Run on {', '.join(where)}."] if where else ["There are no runs of ours yet."]
+    columns = (f"{experiment.name}: who", figure_name(experiment, known), *COLUMNS)
+    return Table(
+        experiment.table,
+        tuple(columns[i] for i in kept),
+        tuple(tuple(row[i] for i in kept) for row in rows),
+        frozenset(range(len(published), len(rows))),
+        tuple(notes),
+    )
+
+
+def figure_name(experiment: Experiment, results: list[Results]) -> str:
+    """Name the figure that the paper reports."""
+    if results:
+        return next(iter(results[0].first.figures))
+    return experiment.setting().recipe.metric.name if experiment.examine is None else "score"
+
+
+def figure_row(figure: Figure) -> tuple[str, ...]:
+    """Write a published figure."""
+    remark = ", unconfirmed" if figure.source is Source.UNCONFIRMED else ""
+    size = f"{figure.parameters:,}" if figure.parameters else ""
+    return (f"{figure.who}{remark}", f"{figure.value:g}", "", "published", "", size, "", "")
+
+
+def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tuple[str, ...]:
+    """Write one of our results; what its data lack is put into the notes."""
+    first = results.first
+    metric = experiment.setting(first.model, first.budget).recipe.metric
+    reported, *others = first.figures
+    digits = metric.digits if reported == metric.name else 2
+    data = "whole"
+    if first.reduced:
+        data = "reduced"
+        note = f"Reduced: {first.reduced}"
+        notes += [] if note in notes else [note]
+    seconds = statistics.median(record.seconds for record in results.records)
+    return (
+        f"{first.model}, {'yours' if results.yours else 'ours'}",
+        results.mean(digits),
+        ", ".join(str(record.seed) for record in results.records),
+        f"{first.budget}, {first.epochs} epochs" if first.epochs else f"{first.budget}, untrained",
+        data,
+        f"{first.parameters:,}",
+        duration(seconds),
+        "; ".join(f"{name} {results.mean(metric.digits, name)}" for name in others),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Write how long something took, in seconds or minutes."""
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min"

@@ -1,0 +1,36 @@
+"""The picture of a run."""
+
+import io
+from typing import Any
+
+from lmu.experiments.training.recipe import Metric
+
+
+def learning_curve(history: list[dict[str, Any]], metric: Metric) -> bytes:
+    """Draw the training loss and the validation score of each epoch.
+
+    Args:
+        history: an entry an epoch, as in `metrics.jsonl`.
+        metric: the score.
+
+    Returns:
+        A PNG file's content.
+    """
+    # Half a second to import, and needed once, at the end.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [entry["epoch"] for entry in history]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    loss = figure.add_subplot()
+    loss.plot(epochs, [entry["training_loss"] for entry in history], color="tab:gray")
+    loss.set(xlabel="epoch", ylabel="training loss (gray)", yscale="log")
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
+    score = loss.twinx()
+    score.plot(epochs, [entry["validation_score"] for entry in history], color="tab:blue")
+    score.set_ylabel(f"validation {metric.name} (blue)")
+    if not metric.higher_is_better:
+        score.set_yscale("log")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()

@@ -1,0 +1,326 @@
+"""The training loop: pytorch-ignite's engine, and a state that survives being killed."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from torch import Tensor, nn
+
+from lmu.experiments.training.board import log_to_tensorboard
+from lmu.experiments.training.learning_curve import learning_curve
+from lmu.experiments.training.recipe import Recipe
+from lmu.experiments.training.run_folder import BEST, CURVE, LAST, RunFolder
+
+Examples = tuple[Tensor, Tensor]  # inputs (examples, ...) and targets (examples, ...)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of a training.
+
+    Args:
+        best_epoch: the epoch with the best validation score, counted from 1; 0: there was none.
+        best_score: that score.
+        history: an entry an epoch: `epoch`, `training_loss`, `validation_score`, `seconds`.
+    """
+
+    best_epoch: int
+    best_score: float
+    history: list[dict[str, Any]]
+
+
+class Batches:
+    """Batches of examples that are in memory, in an order drawn anew each time.
+
+    Indexing tensors costs a few microseconds a batch; worker processes would cost more than the
+    training step of a network that is read at its last step only.
+
+    Args:
+        examples: inputs and targets, examples first.
+        size: examples in a batch; the last batch has what remains.
+        generator: draws the order.
+        count: how many of the examples, drawn anew each time. None: all.
+        lengths (examples): numbers in which those of a batch are alike. None: any are together.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        size: int,
+        generator: torch.Generator,
+        count: int | None = None,
+        lengths: Tensor | None = None,
+    ) -> None:
+        self.inputs, self.targets = examples
+        self.size = size
+        self.generator = generator
+        self.count = min(count or len(self.inputs), len(self.inputs))
+        self.lengths = lengths
+
+    def __len__(self) -> int:
+        return len(range(0, self.count, self.size))
+
+    def __iter__(self) -> Iterator[Examples]:
+        order = torch.randperm(len(self.inputs), generator=self.generator)[: self.count]
+        for chosen in self.grouped(order):
+            chosen = chosen.to(self.inputs.device)
+            yield self.inputs[chosen], self.targets[chosen]
+
+    def grouped(self, order: Tensor) -> list[Tensor]:
+        """Take an order apart into batches, of examples of like length if these are known.
+
+        A hundred batches are drawn at a time and sorted by length, so that which examples meet
+        is still left to chance; then the batches are shuffled.
+        """
+        if self.lengths is None:
+            return list(order.split(self.size))
+        batches: list[Tensor] = []
+        for drawn in order.split(100 * self.size):
+            batches += drawn[self.lengths[drawn].argsort(stable=True)].split(self.size)
+        shuffled = torch.randperm(len(batches), generator=self.generator)
+        return [batches[place] for place in shuffled.tolist()]
+
+
+class Training:
+    """Everything that changes in training, and so the content of a checkpoint.
+
+    Args:
+        network: the network.
+        forward: from a batch of inputs to predictions.
+        recipe: how it is trained.
+        seed: seed of the order of the examples.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        forward: Callable[[Tensor], Tensor],
+        recipe: Recipe,
+        seed: int,
+    ) -> None:
+        self.network = network
+        self.forward = forward
+        self.recipe = recipe
+        self.optimizer = recipe.optimizer(p for p in network.parameters() if p.requires_grad)
+        self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.shuffling = torch.Generator().manual_seed(seed)
+        self.history: list[dict[str, Any]] = []
+        self.loss = torch.zeros(())
+        self.started = 0.0
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The entry of the best epoch; of equal ones, the first."""
+        sign = -1.0 if self.recipe.metric.higher_is_better else 1.0
+        return min(self.history, key=lambda entry: sign * entry["validation_score"])
+
+    def start_epoch(self) -> None:
+        """Set the network to train and the sums to zero."""
+        self.network.train()
+        self.loss = torch.zeros_like(self.loss)
+        self.started = time.perf_counter()
+
+    def step(self, engine: Engine, batch: Examples) -> None:
+        """Take one step down the loss of a batch."""
+        inputs, targets = batch
+        length = engine.state.epoch_length
+        assert length is not None  # it was given to the engine
+        factor = self.recipe.schedule((engine.state.iteration - 1) / (length * self.recipe.epochs))
+        for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.zero_grad()
+        inputs.requires_grad_(self.recipe.adversary > 0)
+        loss = self.recipe.loss(self.forward(inputs), targets)
+        if self.recipe.adversary:
+            (gradient,) = torch.autograd.grad(loss, inputs, retain_graph=True)
+            worse = moved(inputs.detach(), gradient, self.recipe.adversary)
+            loss = (loss + self.recipe.loss(self.forward(worse), targets)) / 2
+        loss.backward()
+        if self.recipe.largest_gradient is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.largest_gradient)
+        self.optimizer.step()
+        # Left where it was computed: to read it would make an accelerator wait each step.
+        self.loss = self.loss.to(loss.device) + loss.detach() * len(inputs)
+
+    def finish_epoch(self, examples: int, validation: Examples) -> None:
+        """Score the epoch and enter it into the history."""
+        loss = self.loss.item() / examples
+        epoch = len(self.history) + 1
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The training loss of epoch {epoch} is {loss}: expected a finite number. Lower "
+                "the learning rate, or look for inputs that are not finite."
+            )
+        batches = predictions(self.network, self.forward, validation, self.recipe.batch_size)
+        self.history.append(
+            {
+                "epoch": epoch,
+                "training_loss": loss,
+                "validation_score": self.recipe.metric.score(batches),
+                "seconds": round(time.perf_counter() - self.started, 3),
+            }
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next epoch depends on."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "shuffling": self.shuffling.get_state(),
+            "dropout": torch.get_rng_state(),
+            "dropout_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to where a checkpoint was written."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.shuffling.set_state(state["shuffling"])
+        torch.set_rng_state(state["dropout"])
+        if state["dropout_cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["dropout_cuda"])
+        self.history = state["history"]
+
+
+def moved(inputs: Tensor, gradient: Tensor, distance: float) -> Tensor:
+    """Move each of `inputs (examples, ...)` along its gradient by a distance."""
+    norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
+    return inputs + distance * gradient / norms.view(-1, *[1] * (gradient.ndim - 1))
+
+
+def predictions(
+    network: nn.Module, forward: Callable[[Tensor], Tensor], examples: Examples, size: int
+) -> Iterator[Examples]:
+    """Compute a network's outputs without training it, a batch at a time.
+
+    Args:
+        network: set to evaluation meanwhile.
+        forward: what is computed: the network itself, or a part of it.
+        examples: inputs `(examples, ...)` and targets `(examples, ...)`.
+        size: examples in a batch.
+
+    Yields:
+        The outputs and the targets of each batch.
+    """
+    training = network.training
+    inputs, targets = examples
+    for batch, expected in zip(inputs.split(size), targets.split(size), strict=True):
+        network.eval()
+        with torch.no_grad():
+            outputs = forward(batch)
+        network.train(training)
+        yield outputs, expected
+
+
+def train(
+    network: nn.Module,
+    training: Examples,
+    validation: Examples,
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    seed: int,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    progress: bool = False,
+    tensorboard: bool = False,
+) -> Outcome:
+    """Train a network, and leave it with the weights of its best validation epoch.
+
+    After each epoch the best and the last state are written to the run folder. A run that was
+    interrupted, by whatever, goes on from the last whole epoch, and ends as it would have ended.
+    Dropout draws from torch's global generator: seed it before.
+
+    Args:
+        network: the network; all its parameters that require a gradient are trained.
+        training: inputs and targets to learn from, on the network's device.
+        validation: inputs and targets to choose the epoch by.
+        recipe: loss, metric, optimiser, batch size and epochs.
+        folder: the run folder, new or that of the run to go on with.
+        seed: seed of the order of the examples.
+        forward: from a batch of inputs to predictions; None is the network itself. The inputs
+            may be features that were computed once, and this the rest of the network.
+        progress: whether to show progress bars.
+        tensorboard: whether to write the metrics for TensorBoard, too.
+
+    Returns:
+        The best epoch, its score and the history.
+
+    Raises:
+        FloatingPointError: the loss became infinite or NaN.
+        ValueError: a checkpoint of the run to go on with is missing or damaged.
+    """
+    if not recipe.epochs:
+        weights = {"network": network.state_dict(), "epoch": 0}
+        folder.save(BEST, weights | {"configuration": folder.configuration})
+        batches = predictions(network, forward or network, validation, recipe.batch_size)
+        return Outcome(0, recipe.metric.score(batches), [])
+    run = Training(network, forward or network, recipe, seed)
+
+    def take_weights(checkpoint: dict[str, Any]) -> None:
+        network.load_state_dict(checkpoint["network"])
+
+    if (folder.path / LAST).exists():
+        folder.load(BEST, take_weights)  # needed in the end: what is wrong with it is said now
+        folder.load(LAST, run.load_state_dict)
+    folder.relog(run.history)
+    if len(run.history) < recipe.epochs:
+        _run_epochs(run, training, validation, folder, progress, tensorboard)
+    folder.load(BEST, take_weights)
+    folder.write(CURVE, learning_curve(run.history, recipe.metric))
+    return Outcome(run.best["epoch"], run.best["validation_score"], run.history)
+
+
+def _run_epochs(
+    run: Training,
+    training: Examples,
+    validation: Examples,
+    folder: RunFolder,
+    progress: bool,
+    tensorboard: bool,
+) -> None:
+    recipe = run.recipe
+    lengths = None if recipe.length is None else recipe.length(training[0]).cpu()
+    batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples, lengths)
+    engine = Engine(run.step)
+    # Its own reports exceptions that are raised as well, and is shared with other engines.
+    engine.logger = logging.Logger(__name__, level=logging.CRITICAL)
+    name = f"validation {recipe.metric.name}"
+
+    def finish_epoch() -> None:
+        run.finish_epoch(batches.count, validation)
+        entry = run.history[-1]
+        engine.state.metrics = {
+            "training loss": entry["training_loss"],
+            name: entry["validation_score"],
+        }
+        folder.log(entry)
+        # The best before the last: killed between the two, the run goes on from the epoch
+        # before and comes to the same best again.
+        if entry is run.best:
+            weights = {"network": run.network.state_dict(), "epoch": entry["epoch"]}
+            folder.save(BEST, weights | {"configuration": folder.configuration})
+        folder.save(LAST, run.state_dict())
+
+    engine.add_event_handler(Events.EPOCH_STARTED, run.start_epoch)
+    if progress:
+        # It is drawn each time that it is told something: fifty times an epoch are enough.
+        told = Events.ITERATION_COMPLETED(every=max(1, len(batches) // 50))
+        ProgressBar().attach(engine, metric_names="all", event_name=told)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, finish_epoch)
+    if tensorboard:
+        log_to_tensorboard(engine, run.optimizer, folder.path, len(run.history))
+    engine.load_state_dict(
+        {
+            "epoch": len(run.history),
+            "epoch_length": len(batches),
+            "max_epochs": recipe.epochs,
+        }
+    )
+    engine.run(batches, max_epochs=recipe.epochs)
