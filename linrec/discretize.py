@@ -6,7 +6,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype, is_seen, show
+from linrec._checks import as_tensor, double_dtype, has_values, is_seen, show
 from linrec.exponential import balance, exponential, phi
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
@@ -94,6 +94,17 @@ def discretize(
     dtype, steps = system.dtype, check_step(dt, system, dt_per)
     weight = implicitness(method, alpha, prewarp_frequency)
     varying = steps.ndim > 0 and dt_per in (None, "step")
+    if varying and (repeated := repeated_steps(system, steps)) is not None:
+        few, places = repeated
+        made = discretize(
+            system,
+            few,
+            method,
+            dt_per="step",
+            alpha=alpha,
+            prewarp_frequency=prewarp_frequency,
+        )
+        return at_places(made, places)
     if prewarp_frequency is not None:
         steps = prewarped(steps, prewarp_frequency)
     system = in_steps(system, steps, "step" if varying else dt_per)
@@ -172,6 +183,33 @@ def check_axes_of_steps(steps: Tensor, system: StateSpace, dt_per: str | None) -
                 f"{got}expected axes that broadcast against those. For a length of each step "
                 'pass `dt_per="step"`.'
             ) from None
+
+
+def repeated_steps(system: StateSpace, steps: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Find the different lengths among steps that repeat, and the place of each step among them.
+
+    A clock gives few different lengths to very many steps, and each costs an exponential. None
+    where fewer than half of them would be saved, where the steps need a gradient of their own, and
+    where their values cannot be looked at.
+    """
+    if system.batch_shape or steps.requires_grad or not has_values(steps):
+        return None
+    # (NaN, where a sequence has ended, is not equal to itself; no step is negative.)
+    few, places = steps.nan_to_num(nan=-1.0).unique(return_inverse=True)
+    if 2 * few.numel() > steps.numel():
+        return None
+    return torch.where(few < 0, torch.nan, few), places
+
+
+def at_places(recurrence: LinearRecurrence, places: Tensor) -> LinearRecurrence:
+    """Make the recurrence whose step t has the matrices of step `places[t]` of another."""
+
+    def take(leaf: Tensor, core: int) -> Tensor:
+        if leaf.shape[-core - 1] > 1:
+            return leaf[places]
+        return leaf.expand(*places.shape, *leaf.shape[-core:])  # one step stands for all
+
+    return recurrence.map_batched(take)
 
 
 def prewarped(steps: Tensor, frequency: float | Tensor) -> Tensor:

@@ -103,11 +103,30 @@ class LegendreMemory(Pretrained, nn.Module):
         """Return the recurrence that the memory is, and nothing else: `linrec.Stream` asks."""
         return self.recurrence
 
+    def recurrence_of(self, dt: Tensor) -> LinearRecurrence:
+        """Make the recurrence of steps of unequal length.
+
+        Args:
+            dt (*batch, time): the length of each step, in the unit of `theta`.
+
+        Returns:
+            The time-varying recurrence, in the dtype of the memory.
+        """
+        theta = self.fixed_theta if self.log_theta is None else self.log_theta.double().exp()
+        system = delay_system(self.order, theta)
+        held = self.A if self.log_theta is None else self.log_theta
+        discrete = linrec.discretize(
+            system.to(torch.float64).to(held.device), dt, self.method, dt_per="step"
+        )
+        memory = LinearRecurrence(discrete.A, discrete.B, copies=self.channels, time_varying=True)
+        return memory.to(held.dtype)
+
     def forward(
         self,
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        dt: Tensor | None = None,
     ) -> Result:
         """Run all steps.
 
@@ -115,37 +134,54 @@ class LegendreMemory(Pretrained, nn.Module):
             inputs (*batch, time, channels): u.
             initial_state (*batch, channels·order): the memory before the first step.
             lengths (*batch): the steps of each right-padded sequence.
+            dt (*batch, time): the length of each step, in the unit of `theta`, where samples are
+                not evenly apart; NaN may stand past a sequence's end. None: 1 for all.
 
         Returns:
             `outputs (*batch, time, channels·order)`, the memory at every step, channel by channel,
             and `final_state (*batch, channels·order)`.
         """
-        return self.plans.run(self.recurrence, inputs, initial_state, lengths)
+        if dt is None:
+            return self.plans.run(self.recurrence, inputs, initial_state, lengths)
+        executor = self.plans.executor
+        varying = self.recurrence_of(dt)
+        return linrec.run(varying, inputs, initial_state, lengths=lengths, executor=executor)
 
     def final(
         self,
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        dt: Tensor | None = None,
     ) -> Result:
         """Compute the memory after the last step only; arguments as of `forward`.
 
         Returns:
             `outputs` and `final_state`, both `(*batch, channels·order)`.
         """
-        return self.plans.final(self.recurrence, inputs, initial_state, lengths)
+        if dt is None:
+            return self.plans.final(self.recurrence, inputs, initial_state, lengths)
+        executor = self.plans.executor
+        varying = self.recurrence_of(dt)
+        return linrec.final(varying, inputs, initial_state, lengths=lengths, executor=executor)
 
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+    def step(
+        self, input: Tensor, state: Tensor | None = None, dt: Tensor | float | None = None
+    ) -> Result:
         """Run one step, for streaming.
 
         Args:
             input (*batch, channels): u_t.
             state (*batch, channels·order): the memory before. None: zeros.
+            dt (*batch): the length of this step, in the unit of `theta`. None: 1.
 
         Returns:
             `outputs` and `final_state`, both `(*batch, channels·order)`.
         """
-        return linrec.step(self.recurrence, input, state)
+        if dt is None:
+            return linrec.step(self.recurrence, input, state)
+        now = torch.as_tensor(dt, dtype=torch.float64).unsqueeze(-1)
+        return linrec.step(self.recurrence_of(now).at(0), input, state)
 
     def extra_repr(self) -> str:
         """Say its sizes."""

@@ -19,7 +19,7 @@ LAYERS = {
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
-        2  matrices < systems exponential < discretize composition real_part resets
+        2  matrices < systems exponential < discretize composition real_part rescaling resets
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.base < executors.prepare executors.multiply executors.varying_tile
            executors.carry < executors.varying_chunks
@@ -36,7 +36,7 @@ LAYERS = {
            nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub < nn.pretrained < nn.layer
            < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
-           nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
+           nn.sampled nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.enclosure < certificate.certify < certificate

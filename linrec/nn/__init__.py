@@ -22,6 +22,7 @@ from linrec.nn.recurrence import Recurrence as Recurrence
 from linrec.nn.recurrent import RecurrentLayer as RecurrentLayer
 from linrec.nn.s4d import S4D as S4D
 from linrec.nn.s5 import S5 as S5
+from linrec.nn.sampled import SampledSystem as SampledSystem
 from linrec.nn.selective_ssm import SelectiveSSM as SelectiveSSM
 from linrec.nn.ssd import SSD as SSD
 from linrec.nn.stack import Stack as Stack

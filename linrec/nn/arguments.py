@@ -19,7 +19,7 @@ import linrec.structures
 from linrec.executors import Executor
 from linrec.planner import Auto
 from linrec.structures import Structure
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, StateSpace
 
 OURS = ("linrec.", "lmu.")  # where classes are looked up
 
@@ -97,6 +97,8 @@ def encoded(value: object) -> Any:
             return {"function": name}
     if isinstance(value, LinearRecurrence) and type(value.A) in STRUCTURES.values():
         return encoded_form(value)
+    if isinstance(value, StateSpace) and type(value.A) in STRUCTURES.values():
+        return {"state_space": encoded_form(LinearRecurrence(value.A, *value.matrices()))}
     raise ValueError(
         f"{value!r} cannot be written down: expected numbers, words, executors, and modules of "
         f"linrec, lmu or of torch ({', '.join(kind.__name__ for kind in TORCHS)}, Sequential). "
@@ -167,6 +169,9 @@ def decoded(value: Any, expected: type[Remembered] | None = None) -> Any:
         return FUNCTIONS[value["function"]]
     if value.get("recurrence") in STRUCTURES:
         return decoded_form(value)
+    if isinstance(form := value.get("state_space"), dict) and form.get("recurrence") in STRUCTURES:
+        held = decoded_form(form)
+        return StateSpace(held.A, *held.matrices())
     raise ValueError(f"{json.dumps(value)[:80]} is nothing that linrec knows")
 
 

@@ -114,6 +114,7 @@ class ParallelLMU(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        dt: Tensor | None = None,
     ) -> Result:
         """Run all steps.
 
@@ -122,6 +123,8 @@ class ParallelLMU(Layer):
             initial_state (*batch, channels·order): the memory before the first step.
             lengths (*batch): the steps of each right-padded sequence; what stands past them has no
                 effect, and outputs there are zero.
+            dt (*batch, time): the length of each step, in the unit of `theta`, where samples are
+                not evenly apart; differentiable. None: 1 for all.
 
         Returns:
             `outputs (*batch, time, hidden_size)` and the memory at each sequence's own end,
@@ -132,7 +135,7 @@ class ParallelLMU(Layer):
         mask = None if lengths is None else own_steps(inputs, lengths)
         if mask is not None:
             inputs = torch.where(mask, inputs, 0)
-        memory, state = self.memory(self.encode(inputs), initial_state, lengths)
+        memory, state = self.memory(self.encode(inputs), initial_state, lengths, dt)
         outputs = self.read(memory, inputs)
         return Result(outputs if mask is None else torch.where(mask, outputs, 0), state)
 
@@ -141,6 +144,7 @@ class ParallelLMU(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        dt: Tensor | None = None,
     ) -> Result:
         """Compute the last step only, without all states of the memory; arguments as of `forward`.
 
@@ -152,27 +156,30 @@ class ParallelLMU(Layer):
         if lengths is None and inputs.shape[-2] == 0:
             lengths = torch.zeros(inputs.shape[:-2], dtype=torch.int64, device=inputs.device)
         if lengths is None:
-            memory, state = self.memory.final(self.encode(inputs), initial_state)
+            memory, state = self.memory.final(self.encode(inputs), initial_state, dt=dt)
             last = inputs[..., -1, :]
             return Result(self.read(memory, last), state)
         lengths = as_lengths(lengths, inputs)
         inputs = torch.where(own_steps(inputs, lengths), inputs, 0)
-        memory, state = self.memory.final(self.encode(inputs), initial_state, lengths)
+        memory, state = self.memory.final(self.encode(inputs), initial_state, lengths, dt)
         outputs = self.read(memory, last_own_step(inputs, lengths))
         return Result(torch.where(lengths.unsqueeze(-1) > 0, outputs, 0), state)
 
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+    def step(
+        self, input: Tensor, state: Tensor | None = None, dt: Tensor | float | None = None
+    ) -> Result:
         """Run one step, for streaming.
 
         Args:
             input (*batch, input_size): x_t.
             state (*batch, channels·order): the memory before. None: zeros.
+            dt (*batch): the length of this step, in the unit of `theta`. None: 1.
 
         Returns:
             `outputs (*batch, hidden_size)` and `final_state (*batch, channels·order)`.
         """
         check_step(self, input)
-        memory, state = self.memory.step(self.encode(input), state)
+        memory, state = self.memory.step(self.encode(input), state, dt)
         return Result(self.read(memory, input), state)
 
     def encode(self, inputs: Tensor) -> Tensor:

@@ -1,0 +1,207 @@
+"""A continuous-time system as a module, sampled at any times."""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from linrec._checks import has_values
+from linrec.discretize import discretize
+from linrec.executors import Executor, Result
+from linrec.nn.plans import PlanKeeper
+from linrec.nn.pretrained import Pretrained
+from linrec.planner import Auto
+from linrec.run import final as run_final
+from linrec.run import run, step
+from linrec.systems import LinearRecurrence, StateSpace
+
+
+class SampledSystem(Pretrained, nn.Module):
+    """A linear system in continuous time, whose samples may be any time apart.
+
+        x'(t) = A x(t) + B u(t)        y(t) = C x(t) + D u(t)
+
+    Each call discretises it: with one step for all samples, or with the `dt` of each, in which the
+    module is differentiable. Equal steps share one matrix exponential. Sample t is held until the
+    end of its step, where y_t is read.
+
+    Args:
+        system: the system; its tensors are copied.
+        dt: the length of the steps of a call that gives none, in the unit of time of `system`.
+        method: how samples become steps; one of `linrec.discretize`, "gbt" excepted.
+        trainable: which of "A", "B", "C", "D" are parameters. (Of a structure of several tensors,
+            one alone is named as in the state dict: "A_left".)
+        executor: how it is run.
+
+    Raises:
+        TypeError: `system` is no StateSpace.
+        ValueError: a trainable name that the system does not have, or a step that is not positive.
+
+    Example:
+        >>> import torch, linrec
+        >>> lag = linrec.StateSpace(A=[[-1.0]], B=[[1.0]])
+        >>> module = linrec.nn.SampledSystem(lag, trainable=["A"])
+        >>> times = torch.tensor([1.0, 1.5, 4.0])
+        >>> dt = torch.diff(times, prepend=torch.zeros(1))
+        >>> module(torch.ones(3, 1), dt=dt).outputs.squeeze()  # 1 - exp(-times)
+        tensor([0.6321, 0.7769, 0.9817], grad_fn=<SqueezeBackward0>)
+
+    References:
+        Franklin, Powell and Workman 1998, Digital Control of Dynamic Systems, section 4.3.
+    """
+
+    def __init__(
+        self,
+        system: StateSpace,
+        *,
+        dt: float = 1.0,
+        method: str = "zoh",
+        trainable: Collection[str] = (),
+        executor: Executor = Auto(),
+    ) -> None:
+        super().__init__()
+        if not isinstance(system, StateSpace):
+            raise TypeError(
+                f"`system` is of type {type(system).__name__}: expected a linrec.StateSpace. A "
+                "LinearRecurrence is in discrete time already: pass it to `linrec.nn.Recurrence`."
+            )
+        self.dt, self.method = float(dt), method
+        self.input_size, self.output_size = system.input_size, system.output_size
+        self.state_size = system.state_size
+        discretize(system, self.dt, method)  # refuses what it cannot discretise
+        held = LinearRecurrence(system.A, *system.matrices())
+        asked = {trainable} if isinstance(trainable, str) else set(trainable)
+        names = {name: {name, name.partition("_")[0]} for name in held.leaves()}
+        unknown = sorted(asked - set().union(*names.values()))
+        if unknown:
+            raise ValueError(
+                f"`trainable` names {unknown}, which the system does not have: expected some of "
+                f"{sorted(names)}."
+            )
+        for name, leaf in held.leaves().items():
+            copy = leaf.detach().clone(memory_format=torch.contiguous_format)
+            if names[name] & asked:
+                self.register_parameter(name, nn.Parameter(copy))
+            else:
+                self.register_buffer(name, copy)
+        self.shape = held.to("meta")  # what the tensors are put into; it holds no numbers
+        self.plans = PlanKeeper(executor)
+        # The frozen recurrence of the constructor's dt, and the tensors that it was made of.
+        self.kept: tuple[list[Tensor], LinearRecurrence] | None = None
+
+    @property
+    def system(self) -> StateSpace:
+        """The system of the present tensors."""
+        held = self.shape.with_leaves({name: getattr(self, name) for name in self.shape.leaves()})
+        B, C, D = held.matrices()
+        return StateSpace(held.A, B, C, D)
+
+    def recurrence(self, dt: Tensor | None = None) -> LinearRecurrence:
+        """Discretise the system of the present tensors.
+
+        Args:
+            dt (*batch, time): the length of each step. None: that of the constructor for all.
+
+        Returns:
+            The recurrence: time-varying where there is a `dt`.
+        """
+        if dt is not None:
+            return discretize(self.system, dt, self.method, dt_per="step")
+        leaves = [getattr(self, name) for name in self.shape.leaves()]
+        if torch.compiler.is_compiling() or any(leaf.requires_grad for leaf in leaves):
+            return discretize(self.system, self.dt, self.method)
+        kept = self.kept
+        if kept is None or not all(map(same_values, kept[0], leaves)):
+            copies = [leaf.clone() for leaf in leaves]
+            kept = copies, discretize(self.system, self.dt, self.method)
+            self.kept = kept if has_values(*leaves) else None
+        return kept[1]
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        dt: Tensor | None = None,
+    ) -> Result:
+        """Run all steps.
+
+        Args:
+            inputs (*batch, time, m): u, each held over its step.
+            initial_state (*batch, n): the state before the first step. None: zeros.
+            lengths (*batch): the steps of each right-padded sequence.
+            dt (*batch, time): the length of each step; NaN may stand past a sequence's end. None:
+                that of the constructor for all.
+
+        Returns:
+            `outputs (*batch, time, p)`, read at the end of each step, and
+            `final_state (*batch, n)`.
+        """
+        recurrence = self.recurrence(dt)
+        if dt is None:
+            return self.plans.run(recurrence, inputs, initial_state, lengths)
+        executor = self.plans.executor
+        return run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
+
+    def final(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        dt: Tensor | None = None,
+    ) -> Result:
+        """Run for the last step only; arguments as of `forward`.
+
+        Returns:
+            `outputs (*batch, p)` and `final_state (*batch, n)`.
+        """
+        recurrence = self.recurrence(dt)
+        if dt is None:
+            return self.plans.final(recurrence, inputs, initial_state, lengths)
+        executor = self.plans.executor
+        return run_final(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
+
+    def step(
+        self, input: Tensor, state: Tensor | None = None, dt: Tensor | float | None = None
+    ) -> Result:
+        """Run one step, for streaming.
+
+        Args:
+            input (*batch, m): u_t.
+            state (*batch, n): the state before. None: zeros.
+            dt (*batch): the length of this step. None: that of the constructor.
+
+        Returns:
+            `outputs (*batch, p)` and `final_state (*batch, n)`.
+        """
+        if dt is None:
+            return step(self.recurrence(), input, state)
+        now = torch.as_tensor(dt, dtype=torch.float64)
+        return step(self.recurrence(now.unsqueeze(-1)).at(0), input, state)
+
+    def arguments(self) -> dict[str, object]:
+        """Return what to call the class with to make a module of the same form."""
+        B, C, D = self.shape.matrices()
+        return {
+            "system": StateSpace(self.shape.A, B, C, D),
+            "dt": self.dt,
+            "method": self.method,
+            "trainable": [name for name, _ in self.named_parameters()],
+            "executor": self.plans.executor,
+        }
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "kept": None}
+
+    def extra_repr(self) -> str:
+        """Say its sizes."""
+        return (
+            f"{type(self.shape.A).__name__}, states={self.state_size}, inputs={self.input_size}, "
+            f"outputs={self.output_size}, dt={self.dt:g}, method={self.method!r}"
+        )
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal in every way."""
+    known = has_values(one, other) and (one.dtype, one.device) == (other.dtype, other.device)
+    return known and torch.equal(one, other)
