@@ -36,7 +36,7 @@ LAYERS = {
            nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub < nn.pretrained < nn.layer
            < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
-           nn.sampled nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
+           nn.online nn.sampled nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.enclosure < certificate.certify < certificate

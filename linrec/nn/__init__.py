@@ -15,6 +15,8 @@ from linrec.nn.lru import LRU as LRU
 from linrec.nn.min_rnn import MinGRU as MinGRU
 from linrec.nn.min_rnn import MinLSTM as MinLSTM
 from linrec.nn.min_rnn import positive_map as positive_map
+from linrec.nn.online import OnlineLayer as OnlineLayer
+from linrec.nn.online import OnlineState as OnlineState
 from linrec.nn.outputs import Outputs as Outputs
 from linrec.nn.plans import PlanKeeper as PlanKeeper
 from linrec.nn.pretrained import Pretrained as Pretrained
