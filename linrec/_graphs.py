@@ -67,7 +67,15 @@ def loop(
     # `scan` would compile its function by Dynamo, and so ask of the sizes that are open whether
     # they are those of the functions that it has compiled before: the second export of a program
     # would fail.
-    last, states = torch.ops.higher_order.scan(body, [start], [*sequences], (*constants,))
+    # Inductor makes room for the states by the sizes that it is handed, and Dynamo, which would
+    # hand it those that are open, has not seen this graph.
+    sizes = [size for size in start.shape if is_open(size)]
+    last, states = torch.ops.higher_order.scan(
+        lambda state, *rest: body(state, *rest[: len(rest) - len(sizes)]),
+        [start],
+        [*sequences],
+        (*constants, *sizes),
+    )
     return states, last
 
 

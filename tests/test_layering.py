@@ -49,7 +49,8 @@ LAYERS = {
            < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.module_derivatives testing.module_values
            < testing.modules < testing
-           export.kernels export.c_source < export.forms < export.program < export.onnx
+           export.kernels export.c_source < export.forms < export.program
+           < export.onnx export.package
            < export.writing < export
         9  benchmark.timing benchmark.tables
            < benchmark.memory benchmark.cases benchmark.calibration benchmark.charts

@@ -3,6 +3,7 @@
 from linrec.export.c_source import to_c as to_c
 from linrec.export.forms import Form as Form
 from linrec.export.onnx import to_onnx as to_onnx
+from linrec.export.package import to_package as to_package
 from linrec.export.program import to_program as to_program
 from linrec.export.writing import Format as Format
 from linrec.export.writing import exported as exported

@@ -108,10 +108,12 @@ def example_of(module: nn.Module, form: Form, inputs: Tensor | None, length: int
         inputs = torch.zeros(2, length, input_size_of(module), dtype=dtype_of(module))
     whole_numbers = not (inputs.is_floating_point() or inputs.is_complex())
     time = inputs.ndim - (1 if whole_numbers else 2)
-    if inputs.shape[0] < 2 or inputs.shape[time] < 2:  # of one, torch would make a constant
-        inputs = inputs[:1].repeat_interleave(2, 0).repeat_interleave(2, time)
+    for axis in (0, time):
+        if inputs.shape[axis] < 2:  # of one, torch would make a constant
+            inputs = inputs.repeat_interleave(2, axis)
+    inputs = in_order(inputs)
     if form is Form.STEP:
-        first = inputs.select(time, 0)
+        first = in_order(inputs.select(time, 0))
         if not callable(getattr(module, "step", None)):
             raise ValueError(
                 f"`{type(module).__name__}` has no `step(input, state)`: expected a module that "
@@ -125,16 +127,34 @@ def example_of(module: nn.Module, form: Form, inputs: Tensor | None, length: int
                 "one tensor. Wrap the module in one whose `step` takes and gives a tensor."
             )
         return Example(
-            Step(module), (first, state), ("input", "state"), ("output", "next_state"), None
+            Step(module),
+            (first, in_order(state)),
+            ("input", "state"),
+            ("output", "next_state"),
+            None,
         )
     stateful = "initial_state" in inspect.signature(module.forward).parameters
     if form is Form.SCAN and stateful:
         with torch.no_grad():
             state = module(inputs)[1]
         return Example(
-            Steps(module), (inputs, state), ("inputs", "state"), ("outputs", "final_state"), time
+            Steps(module),
+            (inputs, in_order(state)),
+            ("inputs", "state"),
+            ("outputs", "final_state"),
+            time,
         )
     return Example(Sequences(module), (inputs,), ("inputs",), ("outputs",), time)
+
+
+def in_order(tensor: Tensor) -> Tensor:
+    """Copy a tensor so that its numbers lie in memory one after the other.
+
+    A compiler (AOTInductor) reads what it is given later by the strides of the example, without
+    looking: of a step that was cut out of a sequence they were those of the sequence, and it read
+    what lies behind the input. (`contiguous` would leave the stride of an axis of one as it is.)
+    """
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from linrec.export.c_source import to_c
 from linrec.export.forms import Form
 from linrec.export.onnx import to_onnx
+from linrec.export.package import to_package
 from linrec.export.program import as_form, saved, to_program
 from linrec.systems import LinearRecurrence
 
@@ -16,6 +17,7 @@ class Format(StrEnum):
 
     ONNX = "onnx"
     TORCH = "torch"  # an exported program, for torch.export.load
+    PACKAGE = "package"  # compiled by AOTInductor, for C++
     C = "c"  # a header of C99
 
 
@@ -33,7 +35,7 @@ def exported(
     Args:
         target: the recurrence or module.
         form: `step`, `scan`, `conv` or `fft`.
-        format: `onnx`, `torch` or `c`.
+        format: `onnx`, `torch`, `package` or `c`.
         name: the prefix of all names in C.
         example: inputs to trace a module with that does not say how many features it takes.
         length: of `conv` and `fft` the longest sequence.
@@ -62,6 +64,8 @@ def exported(
         return to_onnx(target, form, example=example, length=length)
     if format is Format.TORCH:
         return saved(to_program(target, form, example=example, length=length))
+    if format is Format.PACKAGE:
+        return to_package(target, form, example=example, length=length)
     if form is not Form.STEP:
         raise ValueError(
             f"C is written for one step, not for the form `{form}`: type the form `step`, and call "

@@ -20,7 +20,8 @@ def export(
         Form, typer.Option(help="One step; or all, as a loop, a convolution or by transforms.")
     ] = Form.STEP,
     format: Annotated[
-        Format, typer.Option(help="A model of ONNX, a program of torch, or a header of C99.")
+        Format,
+        typer.Option(help="ONNX, a program of torch, one compiled for C++, or a header of C99."),
     ] = Format.ONNX,
     length: Annotated[
         int | None,

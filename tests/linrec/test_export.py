@@ -4,29 +4,20 @@ import io
 import os
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import linrec
 import lmu
 from linrec.export import Form, exported, to_onnx, to_program
-from linrec.testing import error_bound
-from tests.cases import SYSTEMS, TRANSITIONS, data
+from tests.cases import data
+from tests.linrec.exported import LENGTH, SIZES, Program, answers, largest_share, single
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 FULL = bool(os.environ.get("LINREC_FULL"))
-LENGTH = 64
-# By whose bound a form is judged.
-EXECUTORS = {
-    Form.STEP: linrec.Recurrent(),
-    Form.SCAN: linrec.Recurrent(),
-    Form.CONV: linrec.Toeplitz(),
-    Form.FFT: linrec.FFTConvolution(),
-}
 # One node of this kind is what a form is about.
 NODES = {Form.STEP: "MatMul", Form.SCAN: "Scan", Form.CONV: "Conv", Form.FFT: "DFT"}
 CASES = [
@@ -41,54 +32,10 @@ def session(model: bytes):
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def answers(running, *given: Tensor) -> list[Tensor]:
-    names = [each.name for each in running.get_inputs()]
-    fed = {name: each.numpy() for name, each in zip(names, given, strict=True)}
-    return [torch.from_numpy(each) for each in running.run(None, fed)]
-
-
 def operations(model: bytes) -> list[str]:
     import onnx
 
     return [node.op_type for node in onnx.load_from_string(model).graph.node]
-
-
-def streamed(running, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the model of a step over all steps."""
-    outputs = []
-    for input in inputs.unbind(-2):
-        output, state = answers(running, input.contiguous(), state)
-        outputs.append(output)
-    return torch.stack(outputs, -2), state
-
-
-def largest_share(
-    recurrence: linrec.LinearRecurrence, form: Form, running, length: int, batch: int
-) -> float:
-    """Return the largest error of a model, as a share of the bound of its form."""
-    inputs, state = data(recurrence, length, batch)
-    if form in (Form.CONV, Form.FFT):
-        got = answers(running, inputs)
-        # The transforms are of the kernel's length, whatever the sequence's.
-        whole = nn.functional.pad(inputs, (0, 0, 0, LENGTH - length))
-        bounds = [error_bound(recurrence, whole, EXECUTORS[form]).outputs[..., :length, :]]
-        exact = [linrec.run(recurrence.to(torch.float64), inputs.double()).outputs]
-    else:
-        got = (
-            streamed(running, inputs, state)
-            if form is Form.STEP
-            else answers(running, inputs, state)
-        )
-        bounds = error_bound(recurrence, inputs, EXECUTORS[form], state)
-        exact = linrec.run(recurrence.to(torch.float64), inputs.double(), state.double())
-    return max(
-        float(((mine - theirs).abs() / bound.clamp(min=1e-300)).max())
-        for mine, theirs, bound in zip(got, exact, bounds, strict=True)
-    )
-
-
-def single(transition: str, system: str) -> linrec.LinearRecurrence:
-    return SYSTEMS[system](TRANSITIONS[transition]()).to(torch.float32)
 
 
 @pytest.mark.parametrize("form", Form)
@@ -98,7 +45,7 @@ def test_onnxruntime_computes_the_recurrence_within_its_bound(transition, system
     model = to_onnx(recurrence, form, length=LENGTH)
     assert NODES[form] in operations(model)
     running = session(model)
-    for length, batch in ((1, 1), (2, 3), (33, 2), (LENGTH, 1)):
+    for length, batch in SIZES:
         assert largest_share(recurrence, form, running, length, batch) <= 1
 
 
@@ -108,20 +55,8 @@ def test_torchs_programs_compute_it_at_other_sizes(form: Form) -> None:
     content = exported(recurrence, form, "torch", length=LENGTH)
     program = torch.export.load(io.BytesIO(content)).module()
 
-    class Running:
-        """As onnxruntime's, for the same checks."""
-
-        def get_inputs(self) -> list:
-            count = 1 if form in (Form.CONV, Form.FFT) else 2
-            return [type("Input", (), {"name": str(place)}) for place in range(count)]
-
-        def run(self, _: None, fed: dict[str, np.ndarray]) -> list[np.ndarray]:
-            found = program(*(torch.from_numpy(each) for each in fed.values()))
-            found = [found] if isinstance(found, Tensor) else found
-            return [each.detach().numpy() for each in found]
-
     for length, batch in ((1, 1), (33, 2)):
-        assert largest_share(recurrence, form, Running(), length, batch) <= 1
+        assert largest_share(recurrence, form, Program(program, form), length, batch) <= 1
     if form in (Form.CONV, Form.FFT):
         with pytest.raises(Exception, match="64"):
             program(torch.zeros(2, LENGTH + 1, 1))
@@ -196,7 +131,7 @@ def test_what_a_form_cannot_do_is_refused_by_a_sentence() -> None:
     refusals = [
         (average, "conv", "onnx", None, "needs a length"),
         (average, "loop", "onnx", None, "expected one of step, scan, conv, fft"),
-        (average, "step", "pdf", None, "expected one of onnx, torch, c"),
+        (average, "step", "pdf", None, "expected one of onnx, torch, package, c"),
         (average, "scan", "c", None, "type the form `step`"),
         (average, "conv", "onnx", 1, "expected 2 steps or more"),
         (spinning, "step", "onnx", None, "linrec.real_part"),
