@@ -9,6 +9,7 @@ from lmu.initializers import Initializers as Initializers
 from lmu.keras import from_keras as from_keras
 from lmu.layers import LMU as LMU
 from lmu.layers import Bidirectional as Bidirectional
+from lmu.layers import LMUFormer as LMUFormer
 from lmu.layers import ParallelLMU as ParallelLMU
 from lmu.legendre import decoder as decoder
 from lmu.legendre import delay_system as delay_system

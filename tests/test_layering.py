@@ -67,8 +67,8 @@ LAYERS = {
            _checks _clash derive legendre
         1  hidden initializers memory < cell
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
-           layers.deep_representation < layers.blocks < layers < keras.hdf5 keras.cells
-           < keras.files < keras.convert < keras
+           layers.deep_representation layers.convolution < layers.blocks layers.lmuformer < layers
+           < keras.hdf5 keras.cells < keras.files < keras.convert < keras
         3  experiments.models.network experiments.models.words experiments.models.attention
            < experiments.models.classifier experiments.models.deep_classifier
            experiments.models.delays experiments.models.predictor experiments.models.readout

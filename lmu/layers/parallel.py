@@ -1,6 +1,7 @@
 """The simplified Legendre Memory Unit of 2021, trained in parallel over time."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -135,7 +136,7 @@ class ParallelLMU(Layer):
         mask = None if lengths is None else own_steps(inputs, lengths)
         if mask is not None:
             inputs = torch.where(mask, inputs, 0)
-        memory, state = self.memory(self.encode(inputs), initial_state, lengths, dt)
+        memory, state = self.memory(self.encode(inputs), initial_state, lengths, **at_times(dt))
         outputs = self.read(memory, inputs)
         return Result(outputs if mask is None else torch.where(mask, outputs, 0), state)
 
@@ -156,12 +157,14 @@ class ParallelLMU(Layer):
         if lengths is None and inputs.shape[-2] == 0:
             lengths = torch.zeros(inputs.shape[:-2], dtype=torch.int64, device=inputs.device)
         if lengths is None:
-            memory, state = self.memory.final(self.encode(inputs), initial_state, dt=dt)
+            memory, state = self.memory.final(self.encode(inputs), initial_state, **at_times(dt))
             last = inputs[..., -1, :]
             return Result(self.read(memory, last), state)
         lengths = as_lengths(lengths, inputs)
         inputs = torch.where(own_steps(inputs, lengths), inputs, 0)
-        memory, state = self.memory.final(self.encode(inputs), initial_state, lengths, dt)
+        memory, state = self.memory.final(
+            self.encode(inputs), initial_state, lengths, **at_times(dt)
+        )
         outputs = self.read(memory, last_own_step(inputs, lengths))
         return Result(torch.where(lengths.unsqueeze(-1) > 0, outputs, 0), state)
 
@@ -179,7 +182,7 @@ class ParallelLMU(Layer):
             `outputs (*batch, hidden_size)` and `final_state (*batch, channels·order)`.
         """
         check_step(self, input)
-        memory, state = self.memory.step(self.encode(input), state, dt)
+        memory, state = self.memory.step(self.encode(input), state, **at_times(dt))
         return Result(self.read(memory, input), state)
 
     def encode(self, inputs: Tensor) -> Tensor:
@@ -201,3 +204,8 @@ class ParallelLMU(Layer):
         if self.input_to_hidden is not None:
             hidden = hidden + self.input_to_hidden(inputs)
         return self.activation(hidden)
+
+
+def at_times(dt: Tensor | float | None) -> dict[str, Any]:
+    """Give steps to a memory, which need not know of them where they are all 1."""
+    return {} if dt is None else {"dt": dt}

@@ -1,0 +1,102 @@
+"""A convolution over the last few steps, as a layer with a state."""
+
+import torch
+from torch import Tensor, nn
+
+from linrec import Result
+from linrec.nn import Layer
+from lmu.layers.layer import as_lengths, check_step, check_steps, own_steps, without_padding
+
+
+class CausalConvolution(Layer):
+    """A convolution over the step itself and those just before it.
+
+        y_t = Σ_j W_j x_{t-k+1+j} + b        j = 0 … k-1
+
+    The state is the last k - 1 inputs, the oldest first; before the first step they are zeros.
+    Weights are those of `torch.nn.Conv1d`, and begin as its.
+
+    Args:
+        input_size: the size of x.
+        output_size: the size of y.
+        kernel_size: how many steps it sees, k.
+        bias: whether there is b.
+
+    Example:
+        >>> import torch, lmu
+        >>> layer = lmu.layers.CausalConvolution(input_size=3, output_size=4, kernel_size=3)
+        >>> outputs, state = layer(torch.randn(2, 7, 3))
+        >>> outputs.shape, state.shape
+        (torch.Size([2, 7, 4]), torch.Size([2, 6]))
+    """
+
+    def __init__(
+        self, input_size: int, output_size: int, kernel_size: int, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(input_size, output_size, kernel_size, bias=bias)
+        self.input_size, self.output_size, self.before = input_size, output_size, kernel_size - 1
+        self.state_size = self.before * input_size
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
+        inputs = without_padding(inputs, lengths)
+        batch, steps = inputs.shape[:-2], inputs.shape[-2]
+        if initial_state is None:
+            initial_state = inputs.new_zeros(*batch, self.state_size)
+        earlier = initial_state.unflatten(-1, (self.before, self.input_size))
+        seen = torch.cat([earlier.expand(*batch, *earlier.shape[-2:]), inputs], -2)
+        if lengths is None:
+            last = seen[..., steps:, :]
+        else:
+            place = as_lengths(lengths, inputs).unsqueeze(-1)
+            place = place + torch.arange(self.before, device=inputs.device)
+            last = seen.gather(-2, place.unsqueeze(-1).expand(*place.shape, self.input_size))
+        if not inputs.numel():  # torch convolves no sequence of no steps
+            return Result(inputs.new_zeros(*batch, steps, self.output_size), last.flatten(-2))
+        rows = seen.reshape(-1, *seen.shape[-2:]).mT
+        outputs = (
+            self.convolution(rows).mT.unflatten(0, batch)
+            if batch
+            else (self.convolution(rows).mT.squeeze(0))
+        )
+        return Result(without_padding(outputs, lengths), last.flatten(-2))
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        if state is None:
+            state = input.new_zeros(*input.shape[:-1], self.state_size)
+        seen = torch.cat([state.expand(*input.shape[:-1], self.state_size), input], -1)
+        weight = self.convolution.weight.mT.flatten(1)  # (output_size, kernel_size · input_size)
+        return Result(
+            nn.functional.linear(seen, weight, self.convolution.bias), seen[..., self.input_size :]
+        )
+
+
+class StepNorm(nn.BatchNorm1d):
+    """Batch normalisation of every step, in which padding is not counted."""
+
+    def forward(self, input: Tensor, own: Tensor | None = None) -> Tensor:
+        """Normalise.
+
+        Args:
+            input (*batch, features): of any number of steps.
+            own (*batch): which rows are a sequence's own. None: all.
+        """
+        if own is None or not self.training:
+            rows = super().forward(input.reshape(-1, input.shape[-1]))
+            return rows.reshape(input.shape)
+        normal = super().forward(input[own])
+        return torch.zeros_like(input, dtype=normal.dtype).masked_scatter(own.unsqueeze(-1), normal)
+
+
+def own_rows(inputs: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Which steps are a sequence's own, `(*batch, time)`; None: all."""
+    return None if lengths is None else own_steps(inputs, lengths).squeeze(-1)

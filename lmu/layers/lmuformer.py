@@ -1,0 +1,248 @@
+"""LMUFormer: an LMU in the place of a transformer's attention."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from linrec import Result
+from linrec.nn import Layer, Stack
+from lmu.layers.convolution import CausalConvolution, StepNorm, own_rows
+from lmu.layers.layer import (
+    check_step,
+    check_steps,
+    without_padding,
+)
+from lmu.layers.parallel import ParallelLMU
+
+
+class PatchEmbedding(Layer):
+    """Four convolutions over three steps each, and a fifth around which they are added.
+
+        z = h₄ + W₅ * h₄        h_i = gelu(norm(W_i * h_{i-1}))        h₀ = x
+
+    The published layer looks a step ahead in each of them; here each looks at the two steps
+    before, so that nothing has to be waited for.
+
+    Args:
+        input_size: the size of x.
+        width: the size of z, and of all between.
+
+    Example:
+        >>> import torch, lmu
+        >>> lmu.layers.PatchEmbedding(40, 16)(torch.randn(2, 7, 40)).outputs.shape
+        torch.Size([2, 7, 16])
+
+    References:
+        Liu, Datta, Li and Beerel 2024, LMUFormer.
+    """
+
+    def __init__(self, input_size: int, width: int) -> None:
+        super().__init__()
+        sizes = [input_size, width, width, width, width, width]
+        self.input_size, self.output_size = input_size, width
+        self.convolutions = nn.ModuleList(
+            CausalConvolution(taken, given, 3, bias=False) for taken, given in pairwise(sizes)
+        )
+        self.norms = nn.ModuleList(StepNorm(width) for _ in range(4))
+        self.state_sizes = [2 * size for size in sizes[:-1]]
+        self.state_size = sum(self.state_sizes)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
+        inputs, own = without_padding(inputs, lengths), own_rows(inputs, lengths)
+        before = split(initial_state, self.state_sizes)
+        hidden, states = inputs, []
+        for place, convolution in enumerate(self.convolutions):
+            outputs, state = convolution(hidden, before[place], lengths)
+            last = place == len(self.norms)
+            hidden = hidden + outputs if last else self.normalized(place, outputs, own)
+            states.append(state)
+        return Result(without_padding(hidden, lengths), torch.cat(states, -1))
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        before, hidden, states = split(state, self.state_sizes), input, []
+        for place, convolution in enumerate(self.convolutions):
+            assert isinstance(convolution, CausalConvolution)
+            outputs, now = convolution.step(hidden, before[place])
+            last = place == len(self.norms)
+            hidden = hidden + outputs if last else self.normalized(place, outputs, None)
+            states.append(now)
+        return Result(hidden, torch.cat(states, -1))
+
+    def normalized(self, place: int, outputs: Tensor, own: Tensor | None) -> Tensor:
+        """Normalise what a convolution gives, and bend it."""
+        return nn.functional.gelu(self.norms[place](outputs, own))
+
+
+class LMUFormerBlock(Layer):
+    """An LMU and a mixer of its features, each with a way around.
+
+        z = x + norm(W lmu(x))        y = z + norm(W₂ gelu(norm(W₁ z)))
+
+    Args:
+        width: the size of x and y.
+        order: how many polynomials its memory of one channel has.
+        theta: the length of the window, in steps.
+        expansion: how many times wider the mixer is inside.
+
+    Example:
+        >>> import torch, lmu
+        >>> lmu.layers.LMUFormerBlock(16, order=8, theta=50)(torch.randn(2, 7, 16)).outputs.shape
+        torch.Size([2, 7, 16])
+
+    References:
+        Liu, Datta, Li and Beerel 2024, LMUFormer.
+    """
+
+    def __init__(self, width: int, order: int, theta: float, expansion: int = 4) -> None:
+        super().__init__()
+        self.input_size = self.output_size = width
+        self.lmu = ParallelLMU(width, width, 1, order, theta, input_activation=nn.ReLU())
+        self.state_size = self.lmu.state_size
+        self.after, self.after_norm = nn.Linear(width, width), StepNorm(width)
+        self.inner, self.inner_norm = (
+            nn.Linear(width, expansion * width),
+            StepNorm(expansion * width),
+        )
+        self.outer, self.outer_norm = nn.Linear(expansion * width, width), StepNorm(width)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
+        inputs = without_padding(inputs, lengths)
+        remembered, state = self.lmu(inputs, initial_state, lengths)
+        outputs = self.mixed(inputs, remembered, own_rows(inputs, lengths))
+        return Result(without_padding(outputs, lengths), state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        remembered, state = self.lmu.step(input, state)
+        return Result(self.mixed(input, remembered, None), state)
+
+    def mixed(self, inputs: Tensor, remembered: Tensor, own: Tensor | None) -> Tensor:
+        """Compute y of steps by themselves."""
+        hidden = inputs + self.after_norm(self.after(remembered), own)
+        inner = nn.functional.gelu(self.inner_norm(self.inner(hidden), own))
+        return hidden + self.outer_norm(self.outer(inner), own)
+
+
+class LMUFormer(Layer):
+    """Classify a sequence as it comes: convolutions, LMU blocks, and a running mean of scores.
+
+        y_t = 1/(t+1) Σ_{s≤t} (W z_s + b)        z = blocks(embedding(x))
+
+    The published network for Speech Commands is the default, with `input_size=128`, `classes=35`
+    and 128 steps: 1,621,796 numbers are trained. All steps at once and one step at a time are the
+    same function in evaluation mode; in training, batch normalisation sees the whole batch, and no
+    padding. Where the text of the paper leaves it open, both halves of a block have a way around.
+
+    Args:
+        input_size: numbers a step takes, such as the bands of a spectrogram.
+        classes: how many scores.
+        width: features inside.
+        depth: how many blocks.
+        order: how many polynomials each memory has.
+        theta: the length of the windows, in steps.
+        expansion: how many times wider mixers are inside.
+
+    Example:
+        >>> import torch, lmu
+        >>> network = lmu.LMUFormer(input_size=40, classes=10, width=16, order=8, theta=60).eval()
+        >>> scores, state = network(torch.randn(2, 60, 40))
+        >>> scores.shape, network.step(torch.randn(2, 40), state).outputs.shape
+        (torch.Size([2, 60, 10]), torch.Size([2, 10]))
+
+    References:
+        Liu, Datta, Li and Beerel 2024, LMUFormer: Low Complexity Yet Powerful Spiking Model With
+        Legendre Memory Units (ICLR).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        classes: int,
+        *,
+        width: int = 256,
+        depth: int = 1,
+        order: int = 256,
+        theta: float = 128.0,
+        expansion: int = 4,
+    ) -> None:
+        super().__init__()
+        self.features = Stack(
+            [
+                PatchEmbedding(input_size, width),
+                *(LMUFormerBlock(width, order, theta, expansion) for _ in range(depth)),
+            ]
+        )
+        self.head = nn.Linear(width, classes)
+        self.input_size, self.output_size = input_size, classes
+        self.state_sizes = [self.features.state_size, classes, 1]
+        self.state_size = sum(self.state_sizes)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+            initial_state (*batch, state_size): what the blocks remember, the sum of scores and
+                their number. None: zeros.
+            lengths (*batch): the steps of each right-padded sequence.
+
+        Returns:
+            `outputs (*batch, time, classes)`, at each step the mean of the scores so far, and
+            `final_state (*batch, state_size)`.
+        """
+        check_steps(self, inputs)
+        before, total, count = split(initial_state, self.state_sizes)
+        features, state = self.features(without_padding(inputs, lengths), before, lengths)
+        scores = without_padding(self.head(features), lengths)
+        steps = torch.ones_like(scores[..., :1])
+        own = own_rows(inputs, lengths)
+        if own is not None:
+            steps = steps * own.unsqueeze(-1)
+        totals, counts = scores.cumsum(-2), steps.cumsum(-2)
+        if total is not None and count is not None:
+            totals, counts = totals + total.unsqueeze(-2), counts + count.unsqueeze(-2)
+        outputs = without_padding(totals / counts.clamp(min=1), lengths)
+        if not inputs.shape[-2]:
+            ends = [scores.sum(-2), steps.sum(-2)] if total is None else [total, count]
+        else:
+            ends = [totals[..., -1, :], counts[..., -1, :]]
+        return Result(outputs, torch.cat([state, *ends], -1))
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        before, total, count = split(state, self.state_sizes)
+        features, now = self.features.step(input, before)
+        scores = self.head(features)
+        one = torch.ones_like(scores[..., :1])
+        total = scores if total is None else total + scores
+        count = one if count is None else count + one
+        return Result(total / count, torch.cat([now, total, count], -1))
+
+
+def split(state: Tensor | None, sizes: list[int]) -> list[Tensor] | list[None]:
+    """Take a state apart into those that are side by side in it."""
+    return [None] * len(sizes) if state is None else list(state.split(sizes, -1))
