@@ -1,5 +1,6 @@
 """Say what a linear recurrence is once; run it any way; get the same answer."""
 
+from linrec import lengths as lengths
 from linrec import memories as memories
 from linrec import nn as nn
 from linrec.balancing import BalancedRealization as BalancedRealization

@@ -20,6 +20,8 @@ COMPUTED = (
     torch.bfloat16,
 )
 
+SCALAR = torch.Size(())
+
 
 def as_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
     """Convert a tensor, a numpy array, a number or nested lists to a tensor of numbers.
@@ -139,14 +141,14 @@ def show(shape: Sequence[int]) -> str:
 
 def broadcast(**shapes: Sequence[int]) -> torch.Size:
     """Broadcast batch shapes, naming each when they do not fit together."""
-    given = [tuple(shape) for shape in shapes.values() if len(shape)]
+    given = [shape for shape in shapes.values() if len(shape)]
     if not given:
-        return torch.Size(())
+        return SCALAR
     # (Sizes that a graph leaves open cannot be hashed: no set.)
     first = given[0]
     distinct = [each for each in given if len(each) != len(first) or each != first]
     if not distinct:  # torch.broadcast_shapes costs more than the rest of a value together
-        return torch.Size(first)
+        return first if isinstance(first, torch.Size) else torch.Size(first)
     try:
         return torch.broadcast_shapes(first, *distinct)
     except RuntimeError:
@@ -159,10 +161,12 @@ def broadcast(**shapes: Sequence[int]) -> torch.Size:
 
 def common_dtype(*tensors: Tensor | None) -> torch.dtype:
     """Find the dtype that holds all of these."""
-    present = [tensor.dtype for tensor in tensors if tensor is not None]
-    dtype = present[0]
-    for other in present[1:]:
-        dtype = torch.promote_types(dtype, other)
+    dtype: torch.dtype | None = None
+    for tensor in tensors:
+        if tensor is None or tensor.dtype is dtype:
+            continue
+        dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
+    assert dtype is not None, "there is no tensor"
     return dtype
 
 

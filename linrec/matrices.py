@@ -30,11 +30,14 @@ def as_structure(A: Structure | Tensor | object, least: torch.dtype | None = Non
 
 def batch_axes(A: Structure, B: Tensor | None, C: Tensor | None, D: Tensor | None) -> Size:
     """Broadcast the batch axes of A, B, C and D (time included, where they vary)."""
-    shapes = {"A": A.batch_shape}
-    for name, matrix in (("B", B), ("C", C), ("D", D)):
-        if matrix is not None:
-            shapes[name] = matrix.shape[:-2]
-    return broadcast(**shapes)
+    shapes = {}
+    if B is not None and B.ndim > 2:
+        shapes["B"] = B.shape[:-2]
+    if C is not None and C.ndim > 2:
+        shapes["C"] = C.shape[:-2]
+    if D is not None and D.ndim > 2:
+        shapes["D"] = D.shape[:-2]
+    return broadcast(A=A.batch_shape, **shapes) if shapes else A.batch_shape
 
 
 def check_matrices(

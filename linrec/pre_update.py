@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from linrec._checks import accumulation_dtype, common_dtype
-from linrec.call import check_inputs, check_lengths, inside, without_padding
+from linrec._inputs import check_inputs, zero_padded_matrices
 from linrec.composition import matrices
 from linrec.executors import Executor, Result
+from linrec.lengths import check_lengths, length_mask
 from linrec.planner import Auto
 from linrec.run import run
 from linrec.structures import Structure, matvec
@@ -77,9 +78,9 @@ def run_pre_update(
     inputs = inputs.to(accumulation_dtype(result))  # D u is added to what is not rounded yet
     mask = None
     if lengths is not None:
-        mask = inside(check_lengths(lengths, inputs), steps)
+        mask = length_mask(check_lengths(lengths, inputs), steps)
         inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
-        system = without_padding(system, mask)
+        system = zero_padded_matrices(system, mask)
     reading = system.rebuilt(system.A, system.B, one_step_early(system), None)
     if reading.steps != system.steps:  # D alone changes from step to step
         reading = reading.at(0)

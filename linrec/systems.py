@@ -151,7 +151,7 @@ class LinearRecurrence:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype that holds A, B, C and D."""
-        return common_dtype(*self.leaves().values())
+        return common_dtype(*self.tensors())
 
     @property
     def device(self) -> torch.device:
@@ -161,6 +161,14 @@ class LinearRecurrence:
     def matrices(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """List B, C and D."""
         return self.B, self.C, self.D
+
+    def tensors(self) -> list[Tensor]:
+        """List the tensors that it is made of, without names."""
+        found = list(self.A.leaves().values())
+        for matrix in (self.B, self.C, self.D):
+            if matrix is not None:
+                found.append(matrix)
+        return found
 
     def leaves(self) -> dict[str, Tensor]:
         """List the tensors that it is made of: `A`, or `A_field` for a structure of several."""

@@ -44,6 +44,7 @@ LIBRARIES = (
     "linrec.symbolic",
     "linrec.testing",
     "linrec.interop",
+    "linrec.lengths",
     "linrec.export",
     "linrec.signal",
     "lmu",

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._autocast import full_precision
+from linrec._call import PreparedCall, prepare_call
 from linrec._checks import check_tensor, double_dtype, show
-from linrec.call import Call, arrange
 from linrec.certificate.enclosure import Enclosure, enclose_outputs, enclose_states
 from linrec.certificate.exact import INFLATED, UNIT
 from linrec.certificate.real import RealSystem, real_system, whole
 from linrec.certificate.ways import Way, way_of
 from linrec.executors import Executor, Result
 from linrec.planner import Auto
-from linrec.run import full_precision, run
+from linrec.run import run
 from linrec.systems import LinearRecurrence
 
 
@@ -86,7 +87,7 @@ def certify(
         Lohner 1987, Enclosing the solutions of ordinary initial and boundary value problems.
     """
     with torch.no_grad(), full_precision(inputs):
-        call = arrange(recurrence, inputs, initial_state, lengths)
+        call = prepare_call(recurrence, inputs, initial_state, lengths)
         if result is None:
             result = run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
         system = real_system(call)
@@ -100,7 +101,7 @@ def certify(
 
 
 def certified(
-    call: Call, system: RealSystem, way: Way, result: Result | Tensor, precise: bool
+    call: PreparedCall, system: RealSystem, way: Way, result: Result | Tensor, precise: bool
 ) -> Certificate:
     """Compare results with an enclosure in double precision, or twice that where asked."""
     states = enclose_states(system, way, precise)
@@ -122,7 +123,7 @@ def tight(certificate: Certificate) -> bool:
     return 2 * int((4 * radius <= bound).sum()) >= bound.numel()
 
 
-def at_end(call: Call, states: Enclosure) -> Enclosure:
+def at_end(call: PreparedCall, states: Enclosure) -> Enclosure:
     """Take the state at each sequence's own end, `(*batch, 1, n)`."""
     ends = torch.full((), call.steps) if call.lengths is None else call.lengths
     ends = ends.to(states.high.device).expand(states.high.shape[:-2])[..., None, None]
@@ -130,7 +131,7 @@ def at_end(call: Call, states: Enclosure) -> Enclosure:
     return states.map(lambda each: each.gather(-2, ends))
 
 
-def finished(call: Call, found: Enclosure) -> Enclosure:
+def finished(call: PreparedCall, found: Enclosure) -> Enclosure:
     """Return an enclosure to the caller's form: complex, copies side by side."""
     if call.inputs.is_complex():
         radius = found.radius.unflatten(-1, (-1, 2)).sum(-1)
@@ -140,9 +141,9 @@ def finished(call: Call, found: Enclosure) -> Enclosure:
     return found.map(lambda each: each.movedim(-3, -2).flatten(-2))
 
 
-def without_padding(call: Call, outputs: Enclosure) -> Enclosure:
+def without_padding(call: PreparedCall, outputs: Enclosure) -> Enclosure:
     """Put zeros, which are exact, past the end of each sequence."""
-    return outputs if call.lengths is None else outputs.map(call.own)
+    return outputs if call.lengths is None else outputs.map(call.zero_padding)
 
 
 def check_result(given: Tensor, enclosed: Enclosure, name: str) -> Tensor:

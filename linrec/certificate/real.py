@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._call import PreparedCall
 from linrec._checks import double_dtype
-from linrec.call import Call
 from linrec.certificate.exact import INFLATED, UNIT, add_up, exact_product
 from linrec.structures import Structure
 
@@ -64,7 +64,7 @@ class RealSystem:
         return sequence.movedim(-3, -2).flatten(-2)
 
 
-def real_system(call: Call) -> RealSystem:
+def real_system(call: PreparedCall) -> RealSystem:
     """Write a call out in real numbers; every conversion is exact."""
     system, varying = call.system, call.system.time_varying
     dtype, structure = double_dtype(call.inputs.dtype), system.A

@@ -200,6 +200,11 @@ class Plan:
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
+    @property
+    def copies(self) -> int:
+        """The copies of the recurrence; the last batch axis of inputs counts them if over 1."""
+        return self.recurrence.copies
+
     def enter(self, state: Tensor) -> Tensor:
         """Convert a state to the coordinates of the plan."""
         return state if self.coordinates is None else self.coordinates.enter(state)
@@ -212,13 +217,15 @@ class Plan:
         """Say why the plan does not stand for this recurrence and length; None if it does."""
         if length != self.length:
             return f"it was prepared for {self.length} steps and the inputs have {length}"
-        mine, given = self.recurrence.leaves(), recurrence.leaves()
-        kinds = [
-            (each.A.form(), each.copies, each.time_varying)
-            for each in (self.recurrence, recurrence)
-        ]
-        if kinds[0] != kinds[1] or mine.keys() != given.keys():
-            return "it was prepared for another kind of recurrence"
+        given = mine = recurrence.leaves()
+        if self.recurrence is not recurrence:
+            mine = self.recurrence.leaves()
+            kinds = [
+                (each.A.form(), each.copies, each.time_varying)
+                for each in (self.recurrence, recurrence)
+            ]
+            if kinds[0] != kinds[1] or mine.keys() != given.keys():
+                return "it was prepared for another kind of recurrence"
         if not has_values(*given.values()):
             unchanged = all(given[name] is leaf for name, leaf in mine.items())
         else:
@@ -253,10 +260,13 @@ class Executor(ABC):
     """A way to run a recurrence: a frozen dataclass without tensors.
 
     `execute` and `final_state` see one copy: the recurrence is `recurrence.per_copy()`, whose
-    batch axes broadcast against those of the inputs. With `copies` the last batch axis of inputs
-    and state counts them, and lies inside time in memory; an executor that returns outputs in the
-    same order of memory saves the caller a transposing copy. There are one or more steps, and all
-    dtypes are equal and at least float32.
+    batch axes broadcast against those of the inputs. There are one or more steps, and all dtypes
+    are equal and at least float32.
+
+    Results may have any strides; the caller makes them contiguous in `(*batch, time, p)`, of
+    `copies` in `(*batch, time, copies, p)`. An executor whose memory has that order already saves
+    a copy: where `plan.copies > 1` the last batch axis of inputs, state and outputs counts the
+    copies, and lies inside of time.
     """
 
     # What the gradient in the inputs costs, in multiples of what it is a gradient of, as measured.
@@ -376,11 +386,6 @@ def join(parts: list[Tensor], copies_inside: bool) -> Tensor:
     if not copies_inside:
         return torch.cat(parts, -2)
     return torch.cat([part.transpose(-2, -3) for part in parts], -3).transpose(-2, -3)
-
-
-def has_copies_inside(inputs: Tensor) -> bool:
-    """Whether the last batch axis lies inside time in memory, as that of `copies` does."""
-    return inputs.ndim > 2 and 0 < inputs.stride(-3) < inputs.stride(-2)
 
 
 def kernel_cost(work: Workload) -> Cost:

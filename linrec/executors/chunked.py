@@ -16,7 +16,6 @@ from linrec.executors.base import (
     Plan,
     Result,
     Workload,
-    has_copies_inside,
 )
 from linrec.executors.carry import WIDE_CARRY, carry_states, doublings, pairings
 from linrec.executors.multiply import Product, multiply
@@ -325,7 +324,7 @@ def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tens
         if is_open(steps):
             return out_of_groups(outputs, steps)
         return outputs.flatten(-3, -2)[..., :steps, :]
-    copies = rows.shape[-3] if has_copies_inside(inputs) else 1
+    copies = plan.copies
     factors = [factor.reshape(-1, copies, *factor.shape[-2:]) for factor in (rows, before)]
     if steps % chunk:
         product = ChunkProduct(steps, chunk, rows.shape[-1], p)

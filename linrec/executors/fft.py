@@ -15,7 +15,6 @@ from linrec.executors.base import (
     Plan,
     Result,
     Workload,
-    has_copies_inside,
     invariant_only,
     kernel_cost,
 )
@@ -91,7 +90,7 @@ class FFTConvolution(Executor):
         if spectrum.ndim > 3:
             outputs = convolve(inputs, spectrum).mT
         else:
-            outputs = convolve_copies(inputs, spectrum)
+            outputs = convolve_copies(inputs, spectrum, plan.copies)
         return add_free_motion(recurrence, plan, outputs, inputs, state)
 
     def final_state(
@@ -261,10 +260,9 @@ class Convolution(Product):
         return size, transform(padded(near.mT, size), size)
 
 
-def convolve_copies(inputs: Tensor, spectrum: Tensor) -> Tensor:
+def convolve_copies(inputs: Tensor, spectrum: Tensor, copies: int) -> Tensor:
     """Convolve sequences of time by m, their copies side by side."""
     steps, m = inputs.shape[-2:]
     p = spectrum.shape[-2]
-    copies = inputs.shape[-3] if has_copies_inside(inputs) else 1
     outputs = multiply(Convolution(steps, m, p), spectrum, inputs.reshape(-1, copies, steps, m))
     return outputs.reshape(*inputs.shape[:-2], steps, p)

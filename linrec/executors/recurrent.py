@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from linrec._graphs import is_open
-from linrec.executors.base import Cost, Executor, Plan, Result, Workload, has_copies_inside
+from linrec.executors.base import Cost, Executor, Plan, Result, Workload
 from linrec.loops import loop_over_matrices
 from linrec.systems import LinearRecurrence
 
@@ -49,7 +49,7 @@ class Recurrent(Executor):
         for now, vector in steps(recurrence, inputs):
             state = now.A.apply(state) + now.drive(vector)
             states.append(state)
-        if has_copies_inside(inputs):
+        if plan.copies > 1:
             stacked = torch.stack(states, -3).transpose(-2, -3)
         else:
             stacked = torch.stack(states, -2)

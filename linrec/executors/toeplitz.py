@@ -14,7 +14,6 @@ from linrec.executors.base import (
     Plan,
     Result,
     Workload,
-    has_copies_inside,
     invariant_only,
     join,
     kernel_cost,
@@ -87,7 +86,7 @@ class Toeplitz(Executor):
             matrix = toeplitz_columns(kernel, start, stop).flatten(-4, -3).flatten(-2)
             piece = matvec(matrix.mT, inputs[..., :stop, :].flatten(-2))
             parts.append(piece.unflatten(-1, (stop - start, p)))
-        outputs = join(parts, has_copies_inside(inputs))
+        outputs = join(parts, plan.copies > 1)
         return add_free_motion(recurrence, plan, outputs, inputs, state)
 
     def final_state(

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Result
-from linrec.nn.layer import Layer, check_step, check_steps, passed_on, without_padding
+from linrec.lengths import expand_lengths, zero_padding
+from linrec.nn.layer import Layer, check_step, check_steps, passed_on
 from linrec.nn.stack import Stack
 
 
@@ -41,9 +42,10 @@ class FeedForward(Layer):
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
         check_steps(self, inputs)
-        inputs = without_padding(inputs, lengths)
+        lengths = expand_lengths(lengths, inputs)
+        inputs = zero_padding(inputs, lengths)
         outputs = self.outer(nn.functional.gelu(self.inner(inputs)))
-        return Result(without_padding(outputs, lengths), inputs.new_zeros(*inputs.shape[:-2], 0))
+        return Result(zero_padding(outputs, lengths), inputs.new_zeros(*inputs.shape[:-2], 0))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
@@ -52,7 +54,49 @@ class FeedForward(Layer):
         return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
 
 
-class Residual(Layer):
+class _Wrapped(Layer):
+    """A layer behind a norm, whose outputs are mixed with its inputs.
+
+    Args:
+        layer: gives as many numbers as it takes.
+        dropout: the share of its outputs that are dropped in training.
+    """
+
+    def __init__(self, layer: Layer, dropout: float) -> None:
+        super().__init__()
+        self.input_size = self.output_size = same_width(layer)
+        self.state_size = layer.state_size
+        self.norm = nn.LayerNorm(self.input_size)
+        self.layer = layer
+        self.dropout = nn.Dropout(dropout)
+
+    def mix(self, inputs: Tensor, normed: Tensor, outputs: Tensor) -> Tensor:
+        """Combine inputs and outputs of the layer, `(..., size)`."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
+        inputs = zero_padding(inputs, expand_lengths(lengths, inputs))
+        normed = self.norm(inputs)
+        outputs, state = self.layer(normed, initial_state, lengths, **passed_on(resets))
+        return Result(self.mix(inputs, normed, outputs), state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        normed = self.norm(input)
+        outputs, state = self.layer.step(normed, state)
+        return Result(self.mix(input, normed, outputs), state)
+
+
+class Residual(_Wrapped):
     """A layer whose inputs are added to its outputs.
 
         y_t = x_t + dropout(layer(norm(x_t)))
@@ -72,34 +116,14 @@ class Residual(Layer):
     """
 
     def __init__(self, layer: Layer, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.input_size = self.output_size = same_width(layer)
-        self.state_size = layer.state_size
-        self.norm = nn.LayerNorm(self.input_size)
-        self.layer = layer
-        self.dropout = nn.Dropout(dropout)
+        super().__init__(layer, dropout)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`."""
-        check_steps(self, inputs)
-        inputs = without_padding(inputs, lengths)
-        outputs, state = self.layer(self.norm(inputs), initial_state, lengths, **passed_on(resets))
-        return Result(inputs + self.dropout(outputs), state)
-
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
-        check_step(self, input)
-        outputs, state = self.layer.step(self.norm(input), state)
-        return Result(input + self.dropout(outputs), state)
+    def mix(self, inputs: Tensor, normed: Tensor, outputs: Tensor) -> Tensor:
+        """Add the outputs to the inputs."""
+        return inputs + self.dropout(outputs)
 
 
-class Highway(Layer):
+class Highway(_Wrapped):
     """A layer with a gate that says how much of it passes, and how much of its inputs.
 
         y_t = g_t · dropout(layer(z_t)) + (1 - g_t) · x_t
@@ -125,37 +149,11 @@ class Highway(Layer):
     """
 
     def __init__(self, layer: Layer, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.input_size = self.output_size = same_width(layer)
-        self.state_size = layer.state_size
-        self.norm = nn.LayerNorm(self.input_size)
-        self.layer = layer
-        self.dropout = nn.Dropout(dropout)
+        super().__init__(layer, dropout)
         self.gate = nn.Linear(self.input_size, self.input_size)
         nn.init.constant_(self.gate.bias, -1.0)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`."""
-        check_steps(self, inputs)
-        inputs = without_padding(inputs, lengths)
-        normed = self.norm(inputs)
-        outputs, state = self.layer(normed, initial_state, lengths, **passed_on(resets))
-        return Result(self.mixed(inputs, normed, outputs), state)
-
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
-        check_step(self, input)
-        normed = self.norm(input)
-        outputs, state = self.layer.step(normed, state)
-        return Result(self.mixed(input, normed, outputs), state)
-
-    def mixed(self, inputs: Tensor, normed: Tensor, outputs: Tensor) -> Tensor:
+    def mix(self, inputs: Tensor, normed: Tensor, outputs: Tensor) -> Tensor:
         """Let the gate choose between inputs and outputs."""
         return torch.lerp(inputs, self.dropout(outputs), torch.sigmoid(self.gate(normed)))
 

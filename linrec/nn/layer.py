@@ -2,13 +2,12 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 
-from linrec.call import check_lengths, inside
+from linrec._autocast import under_autocast
 from linrec.executors import Result
+from linrec.lengths import expand_lengths, last_step
 from linrec.nn.pretrained import Pretrained
-from linrec.run import under_autocast
 
 
 class Layer(Pretrained, nn.Module, ABC):
@@ -87,7 +86,7 @@ class Layer(Pretrained, nn.Module, ABC):
             has none), and `final_state (*batch, state_size)`.
         """
         outputs, state = self(inputs, initial_state, lengths, **passed_on(resets))
-        return Result(last_own_step(outputs, lengths), state)
+        return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
 
 
 def passed_on(resets: Tensor | None) -> dict[str, Tensor]:
@@ -129,35 +128,3 @@ def check_size(name: str, tensor: Tensor, size: int) -> None:
             f"`{name}` has shape {tuple(tensor.shape)}: expected {size} numbers on the last "
             f"axis, (*batch, {size})."
         )
-
-
-def without_padding(inputs: Tensor, lengths: Tensor | None) -> Tensor:
-    """Put zeros past the end of each sequence of `inputs (*batch, time, input_size)`."""
-    if lengths is None:
-        return inputs
-    lengths = lengths_of(inputs, lengths)
-    return torch.where(inside(lengths, inputs.shape[-2]).unsqueeze(-1), inputs, 0)
-
-
-def last_own_step(sequence: Tensor, lengths: Tensor | None) -> Tensor:
-    """Take each sequence's last own step of `(*batch, time, feature)`; zeros where it has none."""
-    if not sequence.shape[-2]:
-        return sequence.sum(-2)
-    if lengths is None:
-        return sequence[..., -1, :]
-    lengths = lengths_of(sequence, lengths)
-    index = (lengths - 1).clamp(min=0)[..., None, None]
-    last = sequence.gather(-2, index.expand(*sequence.shape[:-2], 1, sequence.shape[-1]))
-    return torch.where(lengths.unsqueeze(-1) > 0, last.squeeze(-2), 0)
-
-
-def lengths_of(sequence: Tensor, lengths: Tensor) -> Tensor:
-    """See that there is one length for each sequence of `(*batch, time, feature)`, and it fits."""
-    lengths, batch = check_lengths(lengths, sequence), sequence.shape[:-2]
-    try:
-        return lengths.expand(batch)
-    except RuntimeError:
-        raise ValueError(
-            f"`lengths` has shape {tuple(lengths.shape)}: expected {tuple(batch)}, one number for "
-            f"each sequence of inputs of shape {tuple(sequence.shape)}."
-        ) from None

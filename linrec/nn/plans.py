@@ -5,10 +5,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, is_computed, records_gradient
+from linrec._call import PreparedCall, prepare_call
+from linrec._checks import accumulation_dtype, records_gradient
 from linrec.constraints import BoundParameters
 from linrec.executors import Executor, Plan, Result
-from linrec.run import run_kept
 from linrec.systems import LinearRecurrence
 
 # What tensors are put into.
@@ -63,8 +63,8 @@ class PlanKeeper:
         lengths: Tensor | None = None,
     ) -> Result:
         """As `linrec.run`."""
-        plan = self.plan(recurrence, inputs, initial_state, last_only=False)
-        return run_kept(recurrence, inputs, initial_state, lengths, self.executor, plan, False)
+        call = prepare_call(recurrence, inputs, initial_state, lengths)
+        return call.run(self.executor, self.plan(call, last_only=False), compared=True)
 
     def final(
         self,
@@ -74,45 +74,26 @@ class PlanKeeper:
         lengths: Tensor | None = None,
     ) -> Result:
         """As `linrec.final`."""
-        plan = self.plan(recurrence, inputs, initial_state, last_only=True)
-        return run_kept(recurrence, inputs, initial_state, lengths, self.executor, plan, True)
+        call = prepare_call(recurrence, inputs, initial_state, lengths)
+        return call.run_last(self.executor, self.plan(call, last_only=True), compared=True)
 
-    def plan(
-        self,
-        recurrence: LinearRecurrence,
-        inputs: Tensor,
-        state: Tensor | None,
-        *,
-        last_only: bool,
-    ) -> Plan | None:
+    def plan(self, call: PreparedCall, *, last_only: bool) -> Plan | None:
         """Find or make the plan of a call; None where it has to be made in the call itself."""
-        if not isinstance(inputs, Tensor) or not is_computed(inputs):  # refused in the call
+        recurrence, length, batch = call.given, call.steps, call.batch_shape
+        if not length or torch.compiler.is_compiling():  # a graph should not have side effects
             return None
-        if inputs.ndim < 2 or not inputs.shape[-2]:
-            return None
-        if torch.compiler.is_compiling():  # a side effect that a compiled graph should not have
-            return None
-        leaves = recurrence.leaves().values()
-        if not all(map(has_memory, leaves)):
-            return None
-        length, given = inputs.shape[-2], None if state is None else state.dtype
-        gradient = records_gradient(inputs, state)
-        key = (length, last_only, gradient, inputs.dtype, given, *inputs.shape[:-2])
+        dtype, gradient = call.inputs.dtype, records_gradient(call.inputs, call.state)
+        key = (length, last_only, gradient, dtype, *batch)
         kept = self.plans.get(key)
         if kept is not None and kept.why_not(recurrence, length) is None:
             return kept
-        dtype = accumulation_dtype(torch.promote_types(recurrence.dtype, inputs.dtype))
-        if {dtype, given or dtype} != {accumulation_dtype(recurrence.dtype)}:
+        tensors = recurrence.tensors()
+        if dtype != accumulation_dtype(recurrence.dtype) or not all(map(has_memory, tensors)):
             return None
-        if any(leaf.requires_grad for leaf in leaves):
+        if any(tensor.requires_grad for tensor in tensors):
             return None
         executor = self.executor.select(
-            recurrence,
-            length,
-            inputs.shape[:-2],
-            last_only=last_only,
-            prepared=True,
-            gradient=gradient,
+            recurrence, length, batch, last_only=last_only, prepared=True, gradient=gradient
         )
         if executor.why_not(recurrence, length) is not None:
             return None

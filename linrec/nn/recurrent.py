@@ -7,14 +7,12 @@ from torch import Tensor
 
 from linrec._checks import accumulation_dtype
 from linrec.executors import Executor, Result
+from linrec.lengths import expand_lengths, last_step, zero_padding
 from linrec.nn.layer import (
     Layer,
     check_size,
     check_step,
     check_steps,
-    last_own_step,
-    lengths_of,
-    without_padding,
 )
 from linrec.planner import Auto
 from linrec.resets import check_resets, with_resets
@@ -108,14 +106,15 @@ class RecurrentLayer(Layer):
                 documents that are packed into one sequence (`linrec.with_resets`). None: nowhere.
         """
         check_steps(self, inputs)
-        inputs = without_padding(inputs, lengths)
+        lengths = expand_lengths(lengths, inputs)
+        inputs = zero_padding(inputs, lengths)
         recurrence, drive, heads = self.started_anew(inputs, resets)
         start = self.unpacked("initial_state", initial_state, recurrence, drive)
-        ends = of_each_head(lengths, inputs, heads)
+        ends = None if lengths is None else lengths[(..., *[None] * heads)]
         read, end = run(recurrence, drive, start, lengths=ends, executor=self.executor)
         read = read.movedim(-2, inputs.ndim - 2).flatten(inputs.ndim - 1)
         outputs = self.read_out(real(read).to(inputs.dtype), inputs)
-        return Result(without_padding(outputs, lengths), packed(end, heads))
+        return Result(zero_padding(outputs, lengths), packed(end, heads))
 
     def final(
         self,
@@ -128,15 +127,16 @@ class RecurrentLayer(Layer):
         if 0 in inputs.shape[-2:-1]:
             return super().final(inputs, initial_state, lengths)
         check_steps(self, inputs)
-        inputs = without_padding(inputs, lengths)
+        lengths = expand_lengths(lengths, inputs)
+        inputs = zero_padding(inputs, lengths)
         recurrence, drive, heads = self.started_anew(inputs, resets)
         start = self.unpacked("initial_state", initial_state, recurrence, drive)
-        ends = of_each_head(lengths, inputs, heads)
+        ends = None if lengths is None else lengths[(..., *[None] * heads)]
         read, end = final(recurrence, drive, start, lengths=ends, executor=self.executor)
         read = real(read.flatten(read.ndim - 1 - heads)).to(inputs.dtype)
-        outputs = self.read_out(read, last_own_step(inputs, lengths))
+        outputs = self.read_out(read, last_step(inputs, lengths))
         if lengths is not None:
-            outputs = torch.where(lengths_of(inputs, lengths).unsqueeze(-1) > 0, outputs, 0)
+            outputs = torch.where(lengths.unsqueeze(-1) > 0, outputs, 0)
         return Result(outputs, packed(end, heads))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
@@ -184,13 +184,6 @@ def packed(state: Tensor, heads: int) -> Tensor:
         return state
     # (The gradient of `torch.view_as_real` needs memory that is aligned for complex numbers.)
     return torch.stack([state.real, state.imag], -1).flatten(-2)
-
-
-def of_each_head(lengths: Tensor | None, inputs: Tensor, heads: int) -> Tensor | None:
-    """Give the recurrences that run side by side the length of their sequence."""
-    if lengths is None:
-        return None
-    return lengths_of(inputs, lengths)[(..., *[None] * heads)]
 
 
 def real(tensor: Tensor) -> Tensor:

@@ -7,11 +7,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from linrec._autocast import full_precision, under_autocast
 from linrec._checks import accumulation_dtype, check_tensor, show
 from linrec.executors import Executor, Result
 from linrec.nn import PlanKeeper
 from linrec.planner import Auto
-from linrec.run import full_precision, run, under_autocast
+from linrec.run import run
 from linrec.run import step as linrec_step
 from linrec.stream.prepared import BlockPlans, PreparedStep
 from linrec.systems import LinearRecurrence

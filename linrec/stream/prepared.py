@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._call import prepare_call
 from linrec.executors import Executor, Plan, Result
-from linrec.run import run_kept
 from linrec.systems import LinearRecurrence
 
 Advance = Callable[[Tensor, Tensor], Tensor]
@@ -108,7 +108,8 @@ class BlockPlans:
     def run(self, inputs: Tensor, state: Tensor, lengths: Tensor | None) -> Result:
         """As `linrec.run`, for one step or more."""
         plan = self.plan(inputs.shape[-2], inputs.shape[:-2])
-        return run_kept(self.recurrence, inputs, state, lengths, self.executor, plan, False)
+        call = prepare_call(self.recurrence, inputs, state, lengths)
+        return call.run(self.executor, plan, compared=True)
 
     def plan(self, length: int, batch: torch.Size) -> Plan:
         """Find or make a plan, and let go of that of the length not used for longest."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast, common_dtype
+from linrec._checks import SCALAR, broadcast, common_dtype
 
 
 def same_dtype(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,8 +163,9 @@ class Structure(ABC):
         shapes = {}
         for name, axes in self.core_axes.items():
             shape = getattr(self, name).shape
-            shapes[name] = shape[: len(shape) - axes]
-        return broadcast(**shapes)
+            if len(shape) > axes:
+                shapes[name] = shape[: len(shape) - axes]
+        return broadcast(**shapes) if shapes else SCALAR
 
     @property
     def dtype(self) -> torch.dtype:
@@ -174,7 +175,7 @@ class Structure(ABC):
     @property
     def device(self) -> torch.device:
         """Where the tensors live."""
-        return next(iter(self.leaves().values())).device
+        return getattr(self, next(iter(self.core_axes))).device
 
     def to(self, target: torch.dtype | torch.device | str) -> Self:
         """Cast or move every tensor."""

@@ -352,19 +352,19 @@ BUGS: dict[str, Bug] = {
     "copies in the order of the states": Bug(
         Recurrent(),
         "agreement",
-        patched("linrec.call.Call.finish", lambda finish: interleaved),
+        patched("linrec._call.PreparedCall.finish", lambda finish: interleaved),
     ),
     "padding is taken for data": Bug(
         Recurrent(),
         "padding",
         patched(
-            "linrec.call.inside", lambda inside: lambda *given: torch.ones_like(inside(*given))
+            "linrec._call.length_mask", lambda mask: lambda *given: torch.ones_like(mask(*given))
         ),
     ),
     "the state at the padded end": Bug(
         Recurrent(),
         "padding",
-        patched("linrec.call.Call.at_end", lambda at_end: lambda self, y, _: y[..., -1, :]),
+        patched("linrec._call.last_step", lambda last_step: lambda y, *_: y[..., -1, :]),
     ),
     "a stale plan is followed": Bug(
         Toeplitz(),

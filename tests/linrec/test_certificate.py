@@ -15,8 +15,8 @@ from torch import Tensor
 
 import linrec
 import lmu
+from linrec._call import prepare_call
 from linrec._checks import double_dtype
-from linrec.call import arrange
 from linrec.certificate import enclosure, exact, ways
 from linrec.certificate.real import real_system
 from linrec.testing import inputs_for, recurrences, structures
@@ -212,7 +212,7 @@ def test_a_broken_certificate_is_seen(name: str, monkeypatch: pytest.MonkeyPatch
 
 def remainders(recurrence: linrec.LinearRecurrence, inputs: Tensor, state: Tensor) -> list[float]:
     """Give the share that the error of x̂ + ê, not rounded to one number, uses of its bound."""
-    system = real_system(arrange(recurrence, inputs, state, None))
+    system = real_system(prepare_call(recurrence, inputs, state, None))
     states = enclosure.enclose_states(system, ways.way_of(system, False), True)
     varying = recurrence.time_varying
     reader = linrec.LinearRecurrence(recurrence.A, recurrence.B, time_varying=varying)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import linrec
+from linrec._call import prepare_call
 from linrec.executors.base import MANY, same_values
 from linrec.nn import PlanKeeper
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
@@ -140,10 +141,10 @@ def test_the_keeper_keeps_few_plans_and_makes_stale_ones_anew() -> None:
     for length in range(1, 20):
         keeper.run(recurrence, torch.ones(length, 1))
     assert len(keeper.plans) == PlanKeeper.capacity
-    first = keeper.plan(recurrence, torch.ones(19, 1), None, last_only=False)
-    assert first is keeper.plan(recurrence, torch.ones(19, 1), None, last_only=False)
-    assert first is keeper.plan(recurrence, torch.ones(3, 19, 1), None, last_only=False)
+    first = keeper.plan(prepare_call(recurrence, torch.ones(19, 1)), last_only=False)
+    assert first is keeper.plan(prepare_call(recurrence, torch.ones(19, 1)), last_only=False)
+    assert first is keeper.plan(prepare_call(recurrence, torch.ones(3, 19, 1)), last_only=False)
     A.mul_(0.5)
-    assert first is not keeper.plan(recurrence, torch.ones(19, 1), None, last_only=False)
+    assert first is not keeper.plan(prepare_call(recurrence, torch.ones(19, 1)), last_only=False)
     got = keeper.run(recurrence, torch.ones(19, 1)).outputs
     assert got.equal(linrec.run(recurrence, torch.ones(19, 1), executor=linrec.Toeplitz()).outputs)

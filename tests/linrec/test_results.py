@@ -60,6 +60,38 @@ def test_results_of_varying_systems_share_no_memory(call: str, name: str) -> Non
                     check_own_memory(result, inputs, start, *recurrence.leaves().values())
 
 
+# The memory order of inputs `(3, 2, time, m)`, as permutations of what lies in memory.
+ORDERS = {
+    "as written": (0, 1, 2, 3),
+    "time first": (1, 2, 0, 3),
+    "features first": (1, 2, 3, 0),
+    "batch swapped": (1, 0, 2, 3),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
+def test_results_are_contiguous_whatever_the_strides(executor: linrec.Executor, order: str) -> None:
+    for name in ("dense", "diagonal", "dense batch"):
+        for around in ("A", "ABCD", "AC, 2 copies"):
+            recurrence = SYSTEMS[around](TRANSITIONS[name]())
+            plain = torch.randn(3, 2, 9, recurrence.input_size, dtype=recurrence.dtype)
+            permutation = ORDERS[order]
+            inverse = sorted(range(4), key=permutation.__getitem__)
+            strided = plain.permute(permutation).contiguous().permute(inverse)
+            expected = linrec.run(recurrence, plain, executor=executor)
+            for lengths in (None, torch.tensor(9)):
+                for result in (
+                    linrec.run(recurrence, strided, lengths=lengths, executor=executor),
+                    linrec.final(recurrence, strided, lengths=lengths, executor=executor),
+                    linrec.step(recurrence, strided[..., 0, :]),
+                ):
+                    assert result.outputs.is_contiguous() and result.final_state.is_contiguous()
+            result = linrec.run(recurrence, strided, executor=executor)
+            for got, wanted in zip(result, expected, strict=True):
+                torch.testing.assert_close(got, wanted)
+
+
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_results_of_a_step_share_no_memory(name: str) -> None:
     for around in SYSTEMS:

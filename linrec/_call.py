@@ -1,0 +1,352 @@
+"""The one door to executors: arguments checked once, cast, copies as a batch axis."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from linrec._autocast import full_precision
+from linrec._checks import (
+    accumulation_dtype,
+    broadcast,
+    common_dtype,
+    has_values,
+    records_gradient,
+)
+from linrec._graphs import is_open
+from linrec._inputs import check_inputs, check_state, zero_padded_matrices
+from linrec.executors import Executor, Plan, Recurrent, Result
+from linrec.lengths import (
+    align_ends,
+    check_lengths,
+    last_step,
+    length_mask,
+    max_length,
+    zero_padding,
+)
+from linrec.powers import free_response, power_each
+from linrec.systems import LinearRecurrence
+
+
+@dataclass(eq=False, slots=True)  # (frozen ones take three times as long to make)
+class PreparedCall:
+    """The arguments of `run`, `final` and `step` as executors take them.
+
+    Attributes:
+        given: the recurrence as the caller gave it.
+        cast: the same in the dtype of the computation.
+        system: one copy of it, with a batch axis for the copies.
+        inputs (*batch, [copies,] time, m): u, zero past the lengths; of `step` without time.
+        state (*batch, [copies,] n): the state before the first step, or None.
+        lengths (*batch, [1]): the steps of each sequence, or None.
+        result_dtype: the dtype of the outputs.
+    """
+
+    given: LinearRecurrence
+    cast: LinearRecurrence
+    system: LinearRecurrence
+    inputs: Tensor
+    state: Tensor | None
+    lengths: Tensor | None
+    result_dtype: torch.dtype
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.inputs.shape[-2]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The batch axes of the sequences, without that of the copies."""
+        return self.inputs.shape[: -2 if self.given.copies == 1 else -3]
+
+    def start(self) -> Tensor:
+        """Return the state before the first step."""
+        return self.zero_state() if self.state is None else self.state
+
+    def zero_state(self) -> Tensor:
+        """Make a state of zeros for each sequence."""
+        return self.inputs.new_zeros(*self.inputs.shape[:-2], self.system.A.state_size)
+
+    def run(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
+        """Run all steps, each sequence to its own end.
+
+        Args:
+            executor: how they are run.
+            plan: what it has prepared, or None.
+            compared: whether the keeper of the plan has just compared it with the recurrence.
+        """
+        with full_precision(self.inputs):
+            return self.finish(*self.run_all(executor, plan, compared))
+
+    def run_all(self, executor: Executor, plan: Plan | None, compared: bool) -> Result:
+        """Run all steps, in the form that executors take."""
+        if 0 in self.inputs.shape[:-1]:  # no step or no sequence: the answer's shape
+            timed, before = self.system.over_time(), self.start().unsqueeze(-2)
+            states = timed.A.apply(before.expand(*self.inputs.shape[:-1], -1))
+            states = states + timed.drive(self.inputs)  # a graph that reaches all of the system
+            return Result(timed.read(states, self.inputs), self.start())
+        plan = self.choose_plan(executor, plan, False, compared)
+        outputs, state = self.in_coordinates_of(plan).execute(plan)
+        if self.has_overflowed(plan.executor, state):
+            return self.run_all(Recurrent(), None, False)
+        return Result(outputs, self.restore_state(plan, state))
+
+    def execute(self, plan: Plan) -> Result:
+        """Run all steps in the coordinates of the plan."""
+        executor = plan.executor
+        if self.lengths is None:
+            return executor.execute(self.system, plan, self.inputs, self.state)
+        if self.system.time_varying:
+            states = self.system.rebuilt(self.system.A, self.system.B, None, None)
+            passed = executor.execute(states, plan, self.inputs, self.state).outputs
+            outputs = self.system.over_time().read(passed, self.inputs)
+            last = last_step(passed, self.lengths, self.start())
+            return Result(self.zero_padding(outputs), last)
+        outputs = executor.execute(self.system, plan, self.inputs, self.state).outputs
+        if self.system.C is None and self.system.D is None:
+            state = last_step(outputs, self.lengths, self.start())
+        else:
+            state = self.reach_ends(plan)
+        return Result(self.zero_padding(outputs), state)
+
+    def run_last(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
+        """Run for the last outputs and state of each sequence; arguments as of `run`."""
+        with full_precision(self.inputs):
+            return self.finish(*self.run_to_ends(executor, plan, compared))
+
+    def run_to_ends(self, executor: Executor, plan: Plan | None, compared: bool) -> Result:
+        """Run to each sequence's own end, in the form that executors take."""
+        if 0 in self.inputs.shape[:-1]:  # no step or no sequence: the answer's shape
+            size = self.given.output_size // self.given.copies
+            return Result(self.inputs.new_zeros(*self.inputs.shape[:-2], size), self.start())
+        if self.lengths is not None and self.system.time_varying:
+            outputs, state = self.run_all(executor, plan, compared)
+            return Result(last_step(outputs, self.lengths), state)
+        plan = self.choose_plan(executor, plan, True, compared)
+        outputs, state = self.in_coordinates_of(plan).execute_last(plan)
+        if self.has_overflowed(plan.executor, state):
+            return self.run_to_ends(Recurrent(), None, False)
+        return Result(outputs, self.restore_state(plan, state))
+
+    def execute_last(self, plan: Plan) -> Result:
+        """Run for the last step in the coordinates of the plan."""
+        if self.lengths is None:
+            state = plan.executor.final_state(self.system, plan, self.inputs, self.state)
+            last_input = self.inputs.select(-2, -1)
+            return Result(self.system.at(self.steps - 1).read(state, last_input), state)
+        state = self.reach_ends(plan)
+        outputs = self.system.read(state, last_step(self.inputs, self.lengths))
+        return Result(torch.where(self.lengths.unsqueeze(-1) > 0, outputs, 0), state)
+
+    def run_step(self) -> Result:
+        """Run one step of inputs without an axis of time."""
+        with full_precision(self.inputs):
+            state = self.state
+            if state is None:
+                state = self.inputs.new_zeros(*self.inputs.shape[:-1], self.system.A.state_size)
+            after = self.system.A.apply(state) + self.system.drive(self.inputs)
+            outputs = self.system.read(after, self.inputs)
+            return self.finish(outputs, after, fresh=outputs is not after)
+
+    def choose_plan(
+        self, executor: Executor, plan: Plan | None, last_only: bool, compared: bool
+    ) -> Plan:
+        """Return the plan of the call, which knows its executor; refuse what cannot do it.
+
+        An infinite power times a state of zero is NaN, where the recurrence itself is finite: the
+        loop stands in where powers of A overflow.
+        """
+        if plan is None:
+            plan = self.prepare(executor, last_only)
+        elif not compared:
+            check_plan(plan, executor, self)
+        return Recurrent().prepare(self.cast, self.steps) if plan.overflows else plan
+
+    def prepare(self, executor: Executor, last_only: bool) -> Plan:
+        """Make a plan with the executor, or with the one that it selects."""
+        if not isinstance(executor, Executor):
+            raise TypeError(
+                f"`executor` is {executor!r}: expected an executor such as `linrec.Auto()`, "
+                "`linrec.Recurrent()` or `linrec.FFTConvolution()`."
+            )
+        gradient = records_gradient(self.inputs, self.state)
+        executor = executor.select(
+            self.cast, self.steps, self.batch_shape, last_only=last_only, gradient=gradient
+        )
+        reason = executor.why_not(self.cast, self.steps)
+        if reason is not None:
+            raise ValueError(
+                f"{executor} cannot run this recurrence: {reason}. Pass `executor=Auto()` to "
+                "choose one that can."
+            )
+        return executor.prepare(self.cast, self.steps)
+
+    def has_overflowed(self, executor: Executor, state: Tensor) -> bool:
+        """Whether products of a varying system's matrices left the range of the dtype.
+
+        What is not finite stays so until the last step. The recurrence itself may be finite where
+        products of many matrices are not; the loop tells. (Looked at on the CPU alone, where that
+        is cheap.)
+        """
+        if not self.system.time_varying or executor == Recurrent() or state.device.type != "cpu":
+            return False
+        if not has_values(state) or bool(state.isfinite().all()):
+            return False
+        return bool(self.inputs.isfinite().all())
+
+    def in_coordinates_of(self, plan: Plan) -> "PreparedCall":
+        """Write the system and the initial state in the coordinates of a plan."""
+        if plan.system is None:
+            return self
+        state = None if self.state is None else plan.enter(self.state)
+        return replace(self, system=plan.system, state=state)
+
+    def restore_state(self, plan: Plan, state: Tensor) -> Tensor:
+        """Write a final state in the recurrence's coordinates; of no step it is the initial one."""
+        state = plan.leave(state)
+        if plan.coordinates is None or self.lengths is None:
+            return state
+        return torch.where(self.lengths.unsqueeze(-1) > 0, state, self.start())
+
+    def reach_ends(self, plan: Plan) -> Tensor:
+        """Compute the state at each sequence's own end without all states.
+
+        Moved to the right, every sequence ends at the last step, and the zeros before it leave a
+        zero state as it is; the initial state moves on its own, by A to the power of the length.
+        """
+        assert self.lengths is not None
+        aligned = align_ends(self.inputs, self.lengths)
+        driven = plan.executor.final_state(self.system, plan, aligned, None)
+        if self.state is None:
+            return driven
+        if is_open(self.steps):
+            states = free_response(self.system.A, self.state, self.steps)
+            return driven + last_step(states, self.lengths, self.state)
+        # (Powers beyond the longest could overflow for nothing.)
+        longest = max_length(self.lengths, self.steps)
+        return driven + power_each(self.system.A, self.state, self.lengths, longest)
+
+    def zero_padding(self, outputs: Tensor) -> Tensor:
+        """Put zeros past the end of each sequence."""
+        return zero_padding(outputs, self.lengths)
+
+    def finish(self, outputs: Tensor, state: Tensor, fresh: bool = False) -> Result:
+        """Put copies side by side again, and make results as `Result` promises them.
+
+        They are contiguous, in the dtype of the result, and have memory of their own: writing into
+        one of outputs, final state and what the caller passed changes no other. (`fresh`: whether
+        the state is known to have memory of its own.)
+        """
+        if self.given.copies > 1:
+            state = state.flatten(-2)
+            has_time = outputs.ndim == state.ndim + 2
+            outputs = (outputs.movedim(-3, -2) if has_time else outputs).flatten(-2)
+        if outputs.dtype != self.result_dtype:
+            outputs = outputs.to(self.result_dtype)
+        state = state if fresh else state.clone(memory_format=torch.contiguous_format)
+        return Result(outputs.contiguous(), state.contiguous())
+
+
+def prepare_call(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    state: Tensor | None = None,
+    lengths: Tensor | None = None,
+    *,
+    core: int = 2,
+) -> PreparedCall:
+    """Check the arguments of a call, and bring them into the form that executors take.
+
+    What needs no change is passed on as it is: small calls are made of little else than this.
+
+    Args:
+        recurrence: the system.
+        inputs (*batch, time, m): u; of one step `(*batch, m)`.
+        state (*batch, n): the initial state, or None.
+        lengths (*batch): the steps of each sequence, or None.
+        core: the axes of the inputs that are no batch axes: 2, or 1 of one step.
+    """
+    if not isinstance(recurrence, LinearRecurrence):
+        raise TypeError(
+            f"`recurrence` is of type {type(recurrence).__name__}: expected a LinearRecurrence. "
+            "Of a StateSpace, pass `discretize(system, dt)`; of a module, call the module."
+        )
+    tensors = recurrence.tensors()
+    inputs = check_inputs(recurrence, inputs, core)
+    batches = {"recurrence": recurrence.batch_shape, "inputs": inputs.shape[:-core]}
+    if state is not None:
+        state = check_state(recurrence, state)
+        batches["initial_state"] = state.shape[:-1]
+    if lengths is not None:
+        lengths = check_lengths(lengths, inputs)
+        batches["lengths"] = lengths.shape
+    batch = broadcast(**batches)
+
+    common = common_dtype(inputs, *tensors)
+    narrow = dtype = accumulation_dtype(common)
+    if state is not None and state.dtype != dtype:
+        dtype = torch.promote_types(dtype, state.dtype)
+    result = common if narrow == dtype else dtype
+    cast = recurrence
+    for tensor in tensors:
+        if tensor.dtype != dtype:
+            cast = recurrence.to(dtype)
+            break
+    inputs = fit(inputs, dtype, batch, core)
+    state = None if state is None else fit(state, dtype, batch, 1)
+    system = cast if core == 2 else cast.at(0)
+    if recurrence.copies > 1:
+        system = system.per_copy()
+        groups = (recurrence.copies, -1)
+        inputs = inputs.unflatten(-1, groups)
+        inputs = inputs.movedim(-2, -3) if core == 2 else inputs
+        state = None if state is None else state.unflatten(-1, groups)
+    if lengths is not None:
+        lengths = lengths.expand(batch)
+        lengths = lengths.unsqueeze(-1) if recurrence.copies > 1 else lengths
+        lengths = lengths.expand(inputs.shape[:-2])
+        mask = length_mask(lengths, inputs.shape[-2])
+        inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
+        system = zero_padded_matrices(system, mask)
+    call = PreparedCall(recurrence, cast, system, inputs, state, lengths, result)
+    if (
+        state is None
+        and core == 2
+        and inputs.shape[-2] == 1
+        and records_gradient(*cast.A.leaves().values())
+    ):
+        # In one step from no state A multiplies nothing, and its gradient would be None, not zeros.
+        return replace(call, state=call.zero_state())
+    return call
+
+
+def fit(tensor: Tensor, dtype: torch.dtype, batch: torch.Size, core: int) -> Tensor:
+    """Cast a tensor and expand its batch axes, where that changes something."""
+    if tensor.dtype != dtype:
+        tensor = tensor.to(dtype)
+    shape = tensor.shape
+    return tensor if shape[:-core] == batch else tensor.expand(*batch, *shape[-core:])
+
+
+def check_plan(plan: Plan, executor: Executor, call: PreparedCall) -> None:
+    """Refuse a plan that was made for something else."""
+    if not isinstance(plan, Plan):
+        raise TypeError(
+            f"`plan` is of type {type(plan).__name__}: expected what "
+            "`executor.prepare(recurrence, length)` gives, or None."
+        )
+    reason = plan.why_not(call.given, call.steps)
+    if reason is None and not executor.takes_plans_of(plan.executor):
+        reason = f"it was prepared by {plan.executor} and the call asks for {executor}"
+    if reason is None and accumulation_dtype(plan.recurrence.dtype) != call.cast.dtype:
+        reason = (
+            f"it was prepared in {accumulation_dtype(plan.recurrence.dtype)} and inputs and state "
+            f"ask for {call.cast.dtype}"
+        )
+    if reason is None:
+        return
+    raise ValueError(
+        f"`plan` does not fit this call: {reason}. Pass `plan=None`, or make another with "
+        "`executor.prepare(recurrence, length)`."
+    )

@@ -1,0 +1,72 @@
+"""Inputs, initial states and lengths checked against a recurrence."""
+
+import torch
+from torch import Tensor
+
+from linrec._checks import check_axes, check_tensor
+from linrec.systems import LinearRecurrence
+
+
+def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) -> Tensor:
+    """Check that inputs fit the recurrence."""
+    name = "inputs" if core == 2 else "input"
+    inputs = check_tensor(name, inputs)
+    size = recurrence.input_size
+    if inputs.ndim < 1:
+        check_axes(name, inputs, 1, "(*batch, m), one step without an axis of time")
+    if inputs.ndim < core or inputs.shape[-1] != size:
+        hint = ""
+        if core == 2 and inputs.ndim >= 2 and inputs.shape[-2] == size:
+            hint = " If time is the last axis then pass `inputs.mT`."
+        elif core == 2 and size == 1:
+            hint = " If time is the last axis then pass `inputs.unsqueeze(-1)`."
+        expected = f"(*batch, time, {size})" if core == 2 else f"(*batch, {size})"
+        raise ValueError(
+            f"`{name}` has shape {tuple(inputs.shape)}, but the recurrence has {size} inputs: "
+            f"expected {expected}.{hint}"
+        )
+    given = inputs.shape[-2] if core == 2 else 1
+    steps = recurrence.steps if recurrence.time_varying else given
+    if given != steps:
+        instead = "expected as many" if core == 2 else "pass `recurrence.at(t)`, that of the step"
+        raise ValueError(
+            f"`{name}` has {given} steps, but the recurrence is time-varying and has "
+            f"matrices for {steps}: {instead}."
+        )
+    if inputs.device != recurrence.device:
+        raise ValueError(
+            f"`{name}` is on {inputs.device} and the recurrence on {recurrence.device}: expected "
+            f"one device. Pass `recurrence.to({name}.device)`."
+        )
+    return inputs
+
+
+def check_state(recurrence: LinearRecurrence, state: Tensor) -> Tensor:
+    """Check that an initial state fits the recurrence."""
+    state = check_tensor("initial_state", state)
+    if state.ndim < 1 or state.shape[-1] != recurrence.state_size:
+        raise ValueError(
+            f"`initial_state` has shape {tuple(state.shape)}, but the recurrence has "
+            f"{recurrence.state_size} states: expected (*batch, {recurrence.state_size})."
+        )
+    return state
+
+
+def zero_padded_matrices(system: LinearRecurrence, mask: Tensor) -> LinearRecurrence:
+    """Put zeros where a varying system's matrices belong to no sequence's own steps.
+
+    They could be NaN there, and 0 · NaN is NaN in the gradient.
+    """
+    if not system.time_varying:
+        return system
+
+    def clean(leaf: Tensor, core: int) -> Tensor:
+        batch = leaf.shape[: leaf.ndim - core]
+        used = mask
+        while used.ndim > len(batch):
+            used = used.any(0)
+        for axis, size in enumerate(batch[-used.ndim :]):
+            used = used.any(axis, keepdim=True) if size == 1 else used
+        return torch.where(used[(..., *[None] * core)], leaf, 0)
+
+    return system.map_batched(clean)
