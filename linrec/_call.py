@@ -274,25 +274,24 @@ def prepare_call(
         )
     tensors = recurrence.tensors()
     inputs = check_inputs(recurrence, inputs, core)
-    batches = {"recurrence": recurrence.batch_shape, "inputs": inputs.shape[:-core]}
+    batch, batches = inputs.shape[:-core], {"recurrence": recurrence.batch_shape}
     if state is not None:
         state = check_state(recurrence, state)
-        batches["initial_state"] = state.shape[:-1]
+        if state.shape[:-1] != batch:
+            batches["initial_state"] = state.shape[:-1]
     if lengths is not None:
         lengths = check_lengths(lengths, inputs)
         batches["lengths"] = lengths.shape
-    batch = broadcast(**batches)
+    if len(batches) > 1 or batches["recurrence"]:
+        batch = broadcast(inputs=batch, **batches)
 
     common = common_dtype(inputs, *tensors)
     narrow = dtype = accumulation_dtype(common)
     if state is not None and state.dtype != dtype:
         dtype = torch.promote_types(dtype, state.dtype)
     result = common if narrow == dtype else dtype
-    cast = recurrence
-    for tensor in tensors:
-        if tensor.dtype != dtype:
-            cast = recurrence.to(dtype)
-            break
+    same = common == dtype and all(tensor.dtype == dtype for tensor in tensors)
+    cast = recurrence if same else recurrence.to(dtype)
     inputs = fit(inputs, dtype, batch, core)
     state = None if state is None else fit(state, dtype, batch, 1)
     system = cast if core == 2 else cast.at(0)
