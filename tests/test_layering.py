@@ -21,11 +21,12 @@ LAYERS = {
            < structures
         2  matrices < systems exponential < discretize composition real_part rescaling resets
         3  loops < powers < coordinates < balancing response constraints memories
-        4  executors.base < executors.prepare executors.multiply executors.varying_tile
-           executors.carry < executors.varying_chunks
+        4  executors.workload < executors.base < executors.prepare executors.multiply
+           executors.varying_tile executors.carry < executors.varying_chunks
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
-        5  planner.rates < planner.choice < planner.explain < planner.auto < planner
+        5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto
+           < planner
         6  _inputs < _call < run
         7  symbolic.matrices symbolic.polynomials symbolic.torch_lowering pre_update
            < symbolic.functions symbolic.parameters symbolic.signals symbolic.stability

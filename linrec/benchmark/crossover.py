@@ -7,7 +7,7 @@ import torch
 from linrec.benchmark.cases import legendre
 from linrec.benchmark.timing import medians
 from linrec.executors import Workload
-from linrec.planner import CANDIDATES
+from linrec.planner import CANDIDATES, estimates_of
 from linrec.planner.rates import CPU
 from linrec.run import run
 
@@ -32,7 +32,7 @@ def at(over: str, states: int, steps: int, batch: int, seconds: float) -> Iterat
     work = Workload.of(memory, steps, batch)
     ways = {}
     for each in CANDIDATES:
-        if CPU.seconds(each.cost(work)) < LONGEST:
+        if CPU.seconds(estimates_of(each).cost(work)) < LONGEST:
             plan = each.prepare(memory, steps)
             ways[type(each).__name__] = lambda plan=plan: run(memory, inputs, plan=plan)
     fixed = f"{states} states" if over == "steps" else f"{steps:,} steps"

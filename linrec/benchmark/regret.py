@@ -120,7 +120,7 @@ def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dic
         if max(numbers, given) > MOST_NUMBERS:
             continue
         recurrence = shape.recurrence()
-        asked = auto.ask(
+        problem = auto.problem(
             recurrence,
             shape.steps,
             (shape.batch,),
@@ -128,12 +128,12 @@ def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dic
             prepared=not shape.trained,
             gradient=shape.gradient,
         )
-        costs = {each: asked.cost(each) for each in CANDIDATES}
-        estimates = {each: asked.rates.seconds(cost) for each, cost in costs.items()}
+        costs = {each: problem.criteria.cost(each) for each in CANDIDATES}
+        estimates = {each: problem.criteria.rates.seconds(cost) for each, cost in costs.items()}
         least = min(estimates.values())
         if least > LONGEST:
             continue
-        chosen = asked.answer()
+        chosen = problem.best_executor()
         likely = [each for each in CANDIDATES if estimates[each] <= HOPELESS * max(least, 3e-4)]
         seconds = time_all(recurrence, shape, [*{*likely, chosen}])
         done += 1

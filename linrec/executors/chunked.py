@@ -10,18 +10,13 @@ from torch import Tensor
 from linrec._checks import double_dtype
 from linrec._graphs import in_groups, is_open, out_of_groups
 from linrec.coordinates import apply_to_columns
-from linrec.executors.base import (
-    Cost,
-    Executor,
-    Plan,
-    Result,
-    Workload,
-)
-from linrec.executors.carry import WIDE_CARRY, carry_states, doublings, pairings
+from linrec.executors.base import Executor, Plan, Result
+from linrec.executors.carry import carry_states, doublings, pairings
 from linrec.executors.multiply import Product, multiply
 from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.toeplitz import toeplitz_columns
-from linrec.executors.varying_chunks import run_chunks, varying_cost
+from linrec.executors.varying_chunks import run_chunks
+from linrec.executors.workload import Workload
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -155,56 +150,6 @@ class Chunked(Executor):
             if length % candidate == 0:
                 return candidate
         return best
-
-    def cost(self, work: Workload) -> Cost:
-        """The product with the block, and the carry."""
-        if work.time_varying:
-            return varying_cost(work, self.steps_in_varying_chunk(max(work.steps, 1)))
-        n, m, p, chunk = work.states, work.inputs, work.outputs, self.steps_in_chunk(work)
-        numbers = work.itemsize * work.numbers
-        block = 2.0 * work.numbers * (chunk * m + n) * p
-        written = numbers * (2.0 * p + 2 * m + 2 * n / chunk)
-        tiles = math.ceil(work.numbers * p / max(CACHE, FEW_ROWS * chunk * p))
-        held = Cost(block, written, 8 * tiles, memory=numbers * p)
-        return held + carrying_cost(work, chunk)
-
-    def final_cost(self, work: Workload) -> Cost:
-        """The products that carry the state."""
-        if work.time_varying:
-            size = self.steps_in_varying_chunk(max(work.steps, 1))
-            return varying_cost(work._replace(outputs=0, read=True), size)
-        return carrying_cost(work, self.steps_in_chunk(work))
-
-    def preparation_cost(self, work: Workload) -> Cost:
-        """The block and the powers, in double precision."""
-        if work.time_varying:
-            return Cost(0, 0, 0)
-        n, m, p, chunk = work.states, work.inputs, work.outputs, self.steps_in_chunk(work)
-        doublings = (chunk + 1).bit_length()
-        powers = max(work.steps // chunk, 1).bit_length()
-        products = work.multiplications * (chunk * (m + p) + (3 * doublings + powers) * n)
-        block = 8.0 * work.systems * (chunk * m + n) * chunk * p
-        operations, rounds = 4.0 * work.systems * products, 40 + 12 * doublings
-        return Cost(operations, 3 * block, rounds, memory=2 * block)
-
-    def error(self, work: Workload) -> float:
-        """A chunk rounds as often as its product is long."""
-        if work.time_varying:
-            chunk = self.steps_in_varying_chunk(max(work.steps, 1))
-        else:
-            chunk = self.steps_in_chunk(work)
-        terms = work.states + work.inputs * chunk
-        return math.sqrt(terms * (work.steps / chunk + 2)) * work.roundoff
-
-
-def carrying_cost(work: Workload, chunk: int) -> Cost:
-    """Estimate the products that carry the state from chunk to chunk."""
-    n, m, chunks = work.states, work.inputs, math.ceil(work.steps / chunk)
-    paired = 0 if work.batch * n >= WIDE_CARRY else pairings(chunks)
-    carried = 2.0 * work.batch * chunks * n * (chunk * m + (2 if paired else 1) * n)
-    rounds = 2 * math.ceil(chunks / 2**paired) + 8 * paired
-    states = work.itemsize * work.batch * chunks * n
-    return Cost(carried, 5.0 * states, rounds + 6, memory=3.0 * states)
 
 
 def reach(recurrence: LinearRecurrence, chunk: int) -> Tensor:

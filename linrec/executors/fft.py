@@ -1,27 +1,17 @@
 """The recurrence as a convolution, by the fast Fourier transform."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from linrec._checks import accumulation_dtype, has_values
 from linrec._graphs import is_open
-from linrec.executors.base import (
-    Cost,
-    Executor,
-    Plan,
-    Result,
-    Workload,
-    invariant_only,
-    kernel_cost,
-)
+from linrec.executors.base import Executor, Plan, Result, invariant_only
 from linrec.executors.kernel import (
     add_free_motion,
     kernels,
-    last_cost,
     last_state,
     output_kernel_of,
 )
@@ -62,10 +52,6 @@ class FFTConvolution(Executor):
         Algorithms, theorem 24.2.
     """
 
-    gradient: ClassVar[Cost] = Cost(1, bytes=1.5, rounds=1.2, transforms=1.4, memory=0.2)
-    recursive: ClassVar[bool] = False
-    errs_per_step: ClassVar[bool] = False
-
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Only time-invariant systems have an impulse response."""
         return invariant_only(recurrence)
@@ -98,40 +84,6 @@ class FFTConvolution(Executor):
     ) -> Tensor:
         """Multiply all inputs by the kernel: one step needs no transform."""
         return last_state(recurrence, plan, inputs, state)
-
-    def cost(self, work: Workload) -> Cost:
-        """Transforms of m inputs and p outputs, their product, and each passing through memory."""
-        m, p, size = work.inputs, work.outputs, 2 * work.steps
-        transforms = transform_operations(size) * (m + p) + 4.0 * size * m * p
-        tiles = math.ceil(work.batch * max(m, p) * size / CACHE)
-        outputs = work.itemsize * work.numbers * p
-        # Where one sequence's transforms are larger than the caches, they pass through memory too.
-        moved = outputs * (4 if max(m, p) * size <= 1 << 21 else 8)
-        held = outputs + 3 * work.itemsize * max(m, p) * size
-        own = Cost(0, moved, 12 * tiles, transforms * work.batch, memory=held)
-        return own + self.final_cost(work)
-
-    def final_cost(self, work: Workload) -> Cost:
-        """One product of T·m by n for each sequence."""
-        return last_cost(work)
-
-    def preparation_cost(self, work: Workload) -> Cost:
-        """The state kernel by doubling, and the transforms of the impulse response."""
-        m, p, size = work.inputs, work.outputs, 2 * work.steps
-        spectra = work.systems * m * p
-        traffic = 6.0 * work.itemsize * size * spectra
-        spectrum = Cost(0, traffic, 6, transform_operations(size) * spectra, memory=traffic / 3)
-        return spectrum + kernel_cost(work)
-
-    def error(self, work: Workload) -> float:
-        """Some roundings in each of log2(2T) stages, three transforms, of the largest numbers."""
-        stages = max(2 * work.steps - 1, 1).bit_length()
-        return math.sqrt(12.0 * stages * work.inputs) * work.roundoff
-
-
-def transform_operations(size: int) -> float:
-    """Count the operations of a transform of a real signal."""
-    return 2.5 * size * max(size - 1, 1).bit_length()
 
 
 def fast_length(least: int) -> int:

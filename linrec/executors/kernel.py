@@ -6,7 +6,7 @@ from torch import Tensor
 
 from linrec._checks import double_dtype
 from linrec._graphs import is_open
-from linrec.executors.base import Cost, Plan, Result, Workload
+from linrec.executors.base import Plan, Result
 from linrec.executors.prepare import Prepared
 from linrec.powers import Powers, free_response, impulse_kernel, matrix_power, state_kernel
 from linrec.structures import matvec
@@ -57,12 +57,6 @@ def last_state(
         return driven + free_response(recurrence.A, state, plan.length)[..., -1, :]
     power = matrix_power(recurrence.A.to(double_dtype(recurrence.dtype)), plan.length)
     return driven + power.to(recurrence.dtype).apply(state)
-
-
-def last_cost(work: Workload) -> Cost:
-    """Estimate one product of T·m by n for each sequence."""
-    terms = work.steps * work.inputs * work.states
-    return Cost(2.0 * work.batch * terms, work.itemsize * work.systems * terms, 3)
 
 
 def add_free_motion(

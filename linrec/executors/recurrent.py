@@ -1,15 +1,14 @@
 """One step after the other: the definition, and the way to stream."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from linrec._graphs import is_open
-from linrec.executors.base import Cost, Executor, Plan, Result, Workload
+from linrec.executors.base import Executor, Plan, Result
 from linrec.loops import loop_over_matrices
 from linrec.systems import LinearRecurrence
 
@@ -33,8 +32,6 @@ class Recurrent(Executor):
     References:
         Chilkuri and Eliasmith 2021, eq. 19.
     """
-
-    gradient: ClassVar[Cost] = Cost(operations=1, bytes=2.5, rounds=0.8, memory=1)
 
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
@@ -66,27 +63,6 @@ class Recurrent(Executor):
         for now, vector in steps(recurrence, inputs):
             state = now.A.apply(state) + now.drive(vector)
         return state
-
-    def cost(self, work: Workload) -> Cost:
-        """Products of every step, and the states written twice: as steps, and stacked."""
-        own = self.final_cost(work)
-        states = work.itemsize * work.numbers * work.states
-        reading = 2.0 * work.numbers * work.states * work.outputs if work.read else 0.0
-        outputs = work.itemsize * work.numbers * work.outputs if work.read else 0
-        written = Cost(reading, 4.0 * states + outputs, work.steps, memory=2 * states + outputs)
-        return own + written
-
-    def final_cost(self, work: Workload) -> Cost:
-        """Two products a step."""
-        products = work.multiplications + (work.states * work.inputs if work.driven else 0)
-        matrices = work.itemsize * work.steps * products if work.time_varying else 0
-        # Slicing a varying system costs as much again as applying it.
-        rounds = (8 if work.time_varying else 3 + work.driven) * work.steps
-        return Cost(2.0 * work.numbers * products, matrices, rounds)
-
-    def error(self, work: Workload) -> float:
-        """A step rounds n + 1 times."""
-        return math.sqrt((work.states + work.inputs) * (work.steps + 1)) * work.roundoff
 
 
 def steps(

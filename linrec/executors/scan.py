@@ -1,20 +1,19 @@
 """The recurrence as a scan: pairs of steps are steps, of half as many."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from linrec._checks import accumulation_dtype, double_dtype
 from linrec._graphs import group_index, in_groups, is_open, out_of_groups
-from linrec.executors.base import Cost, Executor, Plan, Result, Workload
+from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.prepare import Prepared, prepare
 from linrec.loops import loop_over_matrices
 from linrec.powers import Powers
-from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP, scan_states
+from linrec.scan import scan_states
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
@@ -44,8 +43,6 @@ class AssociativeScan(Executor):
     References:
         Blelloch 1990, Prefix sums and their applications, section 1.4.
     """
-
-    gradient: ClassVar[Cost] = Cost(operations=1, bytes=1.2, rounds=0.7, memory=1)
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Square the matrix of a time-invariant system, once for each level of pairs."""
@@ -82,41 +79,6 @@ class AssociativeScan(Executor):
             states = combine(timed.A, plan.squares, driven_from(timed.A, drive, state))
             states = states.clone() if states is inputs else states
         return Result(timed.read(states, inputs), states[..., -1, :])
-
-    def cost(self, work: Workload) -> Cost:
-        """Two products for each step of each sequence, and the matrices' products in pairs."""
-        n, p = work.states, work.outputs
-        numbers = work.itemsize * work.numbers
-        outputs = numbers * p if work.read else 0
-        around = 2.0 * work.numbers * n * (work.driven * work.inputs + work.read * p)
-        if work.diagonal:
-            width = work.batch * n
-            rounds = work.steps if width >= WIDE_STEP else rounds_of_blocks(work.steps, width)
-            states = 2.0 * numbers * n
-            return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
-        levels = max(work.steps - 1, 0).bit_length()  # none for one step
-        combined = work.steps if work.A_varies else levels
-        products = work.systems * n * work.multiplications * combined
-        applied = 2.0 * work.numbers * work.multiplications * (levels > 0)
-        held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.A_varies else 0)
-        return Cost(
-            around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels + 4, memory=held
-        )
-
-    def error(self, work: Workload) -> float:
-        """A path has log2(T) products of matrices, or as many roundings as the loop elementwise."""
-        if work.diagonal:
-            return math.sqrt(2.0 * work.steps + 2) * work.roundoff
-        levels = max(work.steps - 1, 1).bit_length() + 2
-        return math.sqrt(2.0 * (work.states + 1) * levels) * work.roundoff
-
-
-def rounds_of_blocks(steps: int, width: int) -> int:
-    """Count the operations of an elementwise scan: two passes over a block, and so on above."""
-    blocks = min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
-    if blocks < 2:
-        return steps
-    return 2 * (steps // blocks) + 8 + rounds_of_blocks(blocks, width)
 
 
 def levels_of(steps: int) -> int:

@@ -1,27 +1,16 @@
 """The recurrence as one matrix: outputs are a Toeplitz matrix times inputs."""
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from linrec._graphs import is_open
-from linrec.executors.base import (
-    Cost,
-    Executor,
-    Plan,
-    Result,
-    Workload,
-    invariant_only,
-    join,
-    kernel_cost,
-)
+from linrec.executors.base import Executor, Plan, Result, invariant_only, join
 from linrec.executors.kernel import (
     add_free_motion,
     kernels,
-    last_cost,
     last_state,
     output_kernel_of,
 )
@@ -55,9 +44,6 @@ class Toeplitz(Executor):
     References:
         Chilkuri and Eliasmith 2021, eqs 24 and 25.
     """
-
-    gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=0.6, memory=0.2)
-    recursive: ClassVar[bool] = False
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
         """Only time-invariant systems have an impulse response."""
@@ -94,28 +80,6 @@ class Toeplitz(Executor):
     ) -> Tensor:
         """Multiply by the last row of the matrix: x_{T-1} = [A^(T-1) B … B] [u_0 … u_{T-1}]."""
         return last_state(recurrence, plan, inputs, state)
-
-    def cost(self, work: Workload) -> Cost:
-        """T² m p / 2 for each sequence, and the matrix written out."""
-        entries = work.steps * (work.steps + 1) / 2 * work.inputs * work.outputs * work.systems
-        outputs = work.itemsize * work.numbers * work.outputs
-        pieces = math.ceil(2 * entries / work.systems / PIECE)
-        held = 2 * outputs + work.itemsize * work.systems * min(2 * entries, PIECE)
-        operations = 3.0 * work.batch / work.systems * entries
-        written = 4.0 * work.itemsize * entries + 3 * outputs
-        return Cost(operations, written, 5 * pieces, memory=held) + self.final_cost(work)
-
-    def final_cost(self, work: Workload) -> Cost:
-        """One product of T·m by n for each sequence."""
-        return last_cost(work)
-
-    def preparation_cost(self, work: Workload) -> Cost:
-        """The state kernel by doubling."""
-        return kernel_cost(work)
-
-    def error(self, work: Workload) -> float:
-        """A direct sum of T m terms."""
-        return math.sqrt(work.steps * work.inputs) * work.roundoff
 
 
 def toeplitz_matrix(kernel: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec.executors.base import Cost, Workload
 from linrec.executors.varying_tile import Recomputed, Tile
 from linrec.scan import scan_states
 from linrec.structures import matvec
@@ -160,25 +159,3 @@ def run_tile(tile: Tile, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if torch.compiler.is_compiling():
         return tile.run(*given)  # type: ignore[call-arg]  # seven of them
     return Recomputed.apply(tile, *given)  # type: ignore[return-value]  # untyped
-
-
-def varying_cost(work: Workload, size: int) -> Cost:
-    """Estimate what running a varying system in chunks of so many steps takes."""
-    n, m, p, steps = work.states, work.inputs, work.outputs, work.steps
-    rank = max(round((work.multiplications / n - 1) / 2), 0)
-    states = work.itemsize * work.numbers * n
-    if not work.read:
-        elementwise = Cost(0, 8.0 * states, steps, memory=3.0 * states)
-        if not rank:
-            return elementwise
-        return elementwise + varying_cost(work._replace(outputs=0, read=True), size)
-    chunks, rows, columns = max(math.ceil(steps / size), 1), p + rank, m + rank
-    made = work.systems * steps * columns * (rows or 1) * size * n
-    used = work.numbers * (size * columns * rows + n * (columns + rows))
-    matrices = work.systems * steps * (6 * n * (rows + columns) + 3 * size * rows * columns)
-    sequences = work.numbers * (2 * (m + p + rank) + 3 * n / size)
-    per_chunk = work.systems * size * n * rows + work.batch * (n + size * (m + p))
-    at_once = min(max(math.ceil(chunks * per_chunk / CACHE), 1), chunks)
-    rounds = at_once * (40 + 12 * size.bit_length()) + (6 if rank else 2) * chunks
-    held = work.itemsize * (work.numbers * p + 4 * per_chunk * chunks / at_once)
-    return Cost(2.0 * (made + used), work.itemsize * (matrices + sequences), rounds, memory=held)

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 
 from torch import Tensor
 
 from linrec.executors import Cost, Executor, Plan, Result, Workload
-from linrec.planner.choice import CANDIDATES, Question
-from linrec.planner.explain import Explanation, explanation
+from linrec.planner.costs import estimates_of
+from linrec.planner.explain import Explanation, explain_selection
 from linrec.planner.rates import Rates, rates_of
+from linrec.planner.selection import CANDIDATES, Criteria, Problem
 from linrec.systems import LinearRecurrence
 
 
@@ -81,21 +82,9 @@ class Auto(Executor):
         prepared: bool = False,
         gradient: bool = False,
     ) -> Executor:
-        """Choose an executor.
-
-        Args:
-            recurrence: the recurrence to run.
-            length: how many steps.
-            batch_shape: the batch axes of the inputs.
-            last_only: whether only the last step is asked for, as by `final`.
-            prepared: whether plans are kept, so that preparing them costs nothing.
-            gradient: whether the inputs need a gradient. (Whether the system does is seen from
-                its tensors.)
-
-        Returns:
-            The executor with the least estimated time.
-        """
-        return self.ask(recurrence, length, batch_shape, last_only, prepared, gradient).answer()
+        """Select the executor with the least estimated time; arguments as of `Executor.select`."""
+        asked = self.problem(recurrence, length, batch_shape, last_only, prepared, gradient)
+        return asked.best_executor()
 
     def explain(
         self,
@@ -108,7 +97,8 @@ class Auto(Executor):
         gradient: bool = False,
     ) -> Explanation:
         """Say which executor would be chosen and why; arguments as of `select`."""
-        return explanation(self.ask(recurrence, length, batch_shape, last_only, prepared, gradient))
+        asked = self.problem(recurrence, length, batch_shape, last_only, prepared, gradient)
+        return explain_selection(asked)
 
     def choices(
         self, recurrence: LinearRecurrence, length: int, batch_shape: Sequence[int] = ()
@@ -116,13 +106,13 @@ class Auto(Executor):
         """List the executors that may be chosen for inputs of a shape."""
         found = set()
         for last_only, prepared in product((False, True), repeat=2):
-            asked = self.ask(recurrence, length, batch_shape, last_only, prepared, False)
+            asked = self.problem(recurrence, length, batch_shape, last_only, prepared, False)
             for gradient, trained in product((False, True), repeat=2):
-                work = asked.work._replace(gradient=gradient, trained=trained)
-                found.add(replace(asked, work=work).answer())
+                work = asked.criteria.work._replace(gradient=gradient, trained=trained)
+                found.add(asked.changed(work=work).best_executor())
         return found
 
-    def ask(
+    def problem(
         self,
         recurrence: LinearRecurrence,
         length: int,
@@ -130,8 +120,8 @@ class Auto(Executor):
         last_only: bool,
         prepared: bool,
         gradient: bool,
-    ) -> Question:
-        """Combine workload, rates and tolerance into a question."""
+    ) -> Problem:
+        """Collect what the selection depends on."""
         if recurrence.steps not in (None, length):
             raise ValueError(
                 f"`length` is {length}, but the recurrence is time-varying and has matrices for "
@@ -141,16 +131,8 @@ class Auto(Executor):
             raise ValueError(f"`length` is {length}: expected a number of steps, 0 or more.")
         work = Workload.of(recurrence, length, math.prod(batch_shape) * recurrence.copies, gradient)
         rates = self.rates or rates_of(work.device)
-        return Question(
-            recurrence,
-            work,
-            rates,
-            self.tolerance,
-            last_only,
-            prepared,
-            self.per_step,
-            self.candidates,
-        )
+        criteria = Criteria(work, rates, self.tolerance, last_only, prepared, self.per_step)
+        return Problem(recurrence, criteria, self.candidates)
 
     def takes_plans_of(self, other: Executor) -> bool:
         """Follow the executor of any plan."""
@@ -174,7 +156,8 @@ class Auto(Executor):
 
     def cost(self, work: Workload) -> Cost:
         """The cost of the executor that is estimated the fastest."""
-        able = [each for each in self.candidates if each.errs_per_step or not self.per_step]
+        able = [estimates_of(each) for each in self.candidates]
+        able = [each for each in able if each.errs_per_step or not self.per_step]
         if work.time_varying:
             able = [each for each in able if each.recursive] or able
         rates = self.rates or rates_of(work.device)

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from linrec._checks import double_dtype, has_values
 from linrec.coordinates import better_coordinates
 from linrec.executors import Cost, Executor
-from linrec.planner.choice import Question
+from linrec.planner.selection import Problem
 from linrec.powers import Powers
 from linrec.response import poles
 from linrec.systems import LinearRecurrence
@@ -79,60 +79,62 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explanation(question: Question) -> Explanation:
-    """Answer a question with reasons."""
-    rows = []
-    for executor in question.candidates:
-        able = executor.why_not(question.recurrence, question.work.steps) is None
-        cost = question.cost(executor) if able else None
-        seconds = math.inf if cost is None else question.rates.seconds(cost)
-        reason, error = question.why_not(executor), executor.error(question.work)
+def explain_selection(problem: Problem) -> Explanation:
+    """Select an executor, with reasons."""
+    rows, criteria = [], problem.criteria
+    for executor in problem.candidates:
+        able = executor.why_not(problem.recurrence, criteria.work.steps) is None
+        cost = criteria.cost(executor) if able else None
+        seconds = math.inf if cost is None else criteria.rates.seconds(cost)
+        reason, error = problem.why_not(executor), criteria.error(executor)
         rows.append(Row(executor, reason, cost, seconds, error))
     rows.sort(key=lambda row: (row.reason is not None, row.seconds))
-    chosen = question.answer()
+    chosen = problem.best_executor()
     others = [row.executor for row in rows if row.cost is not None and row.executor != chosen]
-    found = ((executor, nearest_change(question, executor)) for executor in others)
+    found = ((executor, nearest_change(problem, executor)) for executor in others)
     changes = {executor: change for executor, change in found if change is not None}
-    warning = instability(question.recurrence)
-    note = change_of_coordinates(question.recurrence, question.work.steps)
+    warning = instability(problem.recurrence)
+    note = change_of_coordinates(problem.recurrence, criteria.work.steps)
     return Explanation(chosen, tuple(rows), changes, warning, note)
 
 
-def nearest_change(question: Question, wanted: Executor) -> str | None:
+def nearest_change(problem: Problem, wanted: Executor) -> str | None:
     """Find the smallest change of one thing with which another executor is chosen."""
-    for words, changed in variations(question):
-        if changed.answer() == wanted:
+    for words, changed in variations(problem):
+        if changed.best_executor() == wanted:
             return words
     return None
 
 
-def variations(question: Question) -> Iterator[tuple[str, Question]]:
-    """Yield questions that differ more and more: other options, then more steps or sequences."""
-    if question.tolerance is not None:
-        yield "without the tolerance", replace(question, tolerance=None)
-    if question.per_step:
-        yield "with `Auto(per_step=False)`", replace(question, per_step=False)
-    other = "for all steps" if question.last_only else "for the last step alone"
-    yield other, replace(question, last_only=not question.last_only)
-    other = "if it had to be prepared first" if question.prepared else "if plans were kept"
-    yield other, replace(question, prepared=not question.prepared)
-    work = question.work
+def variations(problem: Problem) -> Iterator[tuple[str, Problem]]:
+    """Yield problems that differ more and more: other options, then more steps or sequences."""
+    criteria = problem.criteria
+    criteria = problem.criteria
+    if criteria.tolerance is not None:
+        yield "without the tolerance", problem.changed(tolerance=None)
+    if criteria.per_step:
+        yield "with `Auto(per_step=False)`", problem.changed(per_step=False)
+    other = "for all steps" if criteria.last_only else "for the last step alone"
+    yield other, problem.changed(last_only=not criteria.last_only)
+    other = "if it had to be prepared first" if criteria.prepared else "if plans were kept"
+    yield other, problem.changed(prepared=not criteria.prepared)
+    work = criteria.work
     asked = work.gradient or work.trained
     other = "without a gradient" if asked else "with a gradient in the inputs"
     work = work._replace(gradient=not asked, trained=False)
-    yield other, replace(question, work=work)
+    yield other, problem.changed(work=work)
     free = {"steps": "steps", "sequences": "batch"}
-    if question.work.time_varying:  # has as many matrices as steps
+    if criteria.work.time_varying:  # has as many matrices as steps
         del free["steps"]
     factor = 2
-    while factor <= FARTHEST and question.tolerance is None:
+    while factor <= FARTHEST and criteria.tolerance is None:
         for unit, name in free.items():
-            size = getattr(question.work, name)
+            size = getattr(criteria.work, name)
             for changed in (size * factor, size // factor):
                 if changed:
-                    work = question.work._replace(**{name: changed})
+                    work = criteria.work._replace(**{name: changed})
                     words = f"{changed:,} {unit if changed > 1 else unit.removesuffix('s')}"
-                    yield f"with {words}", replace(question, work=work)
+                    yield f"with {words}", problem.changed(work=work)
         factor *= 2
 
 

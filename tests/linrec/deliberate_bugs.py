@@ -40,9 +40,6 @@ class Distorted(linrec.Executor):
         result = Recurrent().execute(recurrence, plan, self.before(inputs), state)
         return self.after(result, recurrence, inputs)
 
-    def cost(self, work: linrec.Workload) -> linrec.Cost:
-        return Recurrent().cost(work)
-
 
 @dataclass(frozen=True)
 class ShortOfOne(Distorted):

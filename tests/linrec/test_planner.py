@@ -9,7 +9,7 @@ import scipy.signal
 import torch
 
 import linrec
-from linrec.planner import CANDIDATES, rates
+from linrec.planner import CANDIDATES, estimates_of, rates
 from linrec.planner.explain import variations
 from linrec.planner.rates import CPU, CUDA, Rates
 from tests.cases import VARYING, legendre, normal
@@ -122,7 +122,8 @@ def test_explain_warns_of_unstable_systems() -> None:
 def test_costs_grow_with_the_work() -> None:
     for executor in CANDIDATES:
         small, large = (
-            executor.cost(linrec.Workload.of(memory(16), length, 10)) for length in (128, 4096)
+            estimates_of(executor).cost(linrec.Workload.of(memory(16), length, 10))
+            for length in (128, 4096)
         )
         assert large.operations + large.transforms > small.operations + small.transforms
         assert large.bytes > small.bytes
@@ -175,14 +176,15 @@ def test_a_workload_says_of_what_a_gradient_is_asked_for() -> None:
 @pytest.mark.parametrize("last_only", [False, True])
 def test_gradients_cost_their_multiples(executor: linrec.Executor, last_only: bool) -> None:
     def cost(recurrence, prepared: bool, gradient: bool) -> linrec.Cost:
-        return AUTO.ask(recurrence, 784, (8,), last_only, prepared, gradient).cost(executor)
+        asked = AUTO.problem(recurrence, 784, (8,), last_only, prepared, gradient)
+        return asked.criteria.cost(executor)
 
     frozen, learning = memory(16), trained(memory(16))
     there, preparation = cost(frozen, True, False), cost(frozen, False, False)
     through_states = not isinstance(executor, linrec.Toeplitz | linrec.FFTConvolution)
     costs = (
         there,
-        executor.gradient,
+        estimates_of(executor).gradient,
         cost(frozen, True, True),
         cost(learning, True, True),
         cost(learning, True, False),
@@ -223,7 +225,7 @@ def test_trained_systems_are_explained_without_a_warning(recwarn: pytest.Warning
     assert AUTO.explain(trained(memory(8)), 100).warning is None and not recwarn.list
     words = {
         gradient: [
-            words for words, _ in variations(AUTO.ask(system, 100, (), False, False, gradient))
+            words for words, _ in variations(AUTO.problem(system, 100, (), False, False, gradient))
         ]
         for system, gradient in ((memory(8), False), (trained(memory(8)), True))
     }
@@ -278,7 +280,7 @@ def test_explain_says_in_which_coordinates_powers_are_taken() -> None:
 
 def test_a_tolerance_rules_out_what_is_less_accurate() -> None:
     recurrence = memory(64)
-    loop = linrec.Recurrent().error(linrec.Workload.of(recurrence, 1 << 16, 1))
+    loop = estimates_of(linrec.Recurrent()).error(linrec.Workload.of(recurrence, 1 << 16, 1))
     explained = linrec.Auto(tolerance=loop / 2).explain(recurrence, 1 << 16)
     reasons = {type(row.executor): row.reason for row in explained.rows}
     assert "over the tolerance" in (reasons[linrec.Recurrent] or "")
@@ -300,7 +302,7 @@ def test_errors_stay_within_what_is_estimated(executor: linrec.Executor) -> None
     got = linrec.run(recurrence, inputs, executor=executor).outputs
     response = linrec.impulse_response(recurrence, steps).abs().sum(0).amax()
     scale = response * inputs.abs().amax()
-    error = executor.error(linrec.Workload.of(recurrence, steps, 8))
+    error = estimates_of(executor).error(linrec.Workload.of(recurrence, steps, 8))
     assert float((got - exact).abs().max() / scale) < 4 * error
 
 
@@ -352,3 +354,19 @@ def test_no_step_of_what_varies_is_planned_too(make) -> None:
         for last_only in (False, True):
             assert AUTO.select(recurrence, 0, last_only=last_only) in CANDIDATES
             assert AUTO.explain(recurrence, 0, (3,), last_only=last_only).rows
+
+
+def test_a_remembered_choice_is_that_of_the_same_numbers_alone() -> None:
+    """What was selected before is no answer to other rates, sizes or executors."""
+    recurrence = memory(16)
+    slow_rounds = linrec.Auto(rates=dataclasses.replace(CPU, rounds=1e-3))
+    fast_rounds = dataclasses.replace(CPU, rounds=1e12, bytes=1e15)
+    only = linrec.Auto(candidates=(linrec.Recurrent(), linrec.AssociativeScan()))
+    for _ in range(2):
+        assert AUTO.select(recurrence, 784, (8,)) == linrec.Chunked()
+        assert only.select(recurrence, 784, (8,)) in only.candidates
+        assert slow_rounds.select(recurrence, 784, (8,)) != linrec.Recurrent()
+        assert linrec.Auto(rates=fast_rounds).select(recurrence, 784, (8,)) == linrec.Recurrent()
+        assert AUTO.select(recurrence, 784, (8,), last_only=True) != linrec.Chunked()
+        varying = linrec.LinearRecurrence(torch.eye(16).expand(784, 16, 16), time_varying=True)
+        assert AUTO.select(varying, 784, (8,)).why_not(varying, 784) is None

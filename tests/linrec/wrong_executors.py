@@ -35,9 +35,6 @@ class Spoiled(linrec.Executor):
         result = Recurrent().execute(recurrence, plan, self.inputs(inputs), state)
         return Result(self.outputs(result.outputs), self.state(result.final_state))
 
-    def cost(self, work: linrec.Workload) -> linrec.Cost:
-        return Recurrent().cost(work)
-
 
 @dataclass(frozen=True)
 class Pieces(Distorted):

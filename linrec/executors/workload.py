@@ -1,0 +1,176 @@
+"""The sizes of a run, and the cost that is estimated from them."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+
+from linrec._graphs import NOMINAL_BATCH, NOMINAL_STEPS, closed
+from linrec.systems import LinearRecurrence
+
+
+@dataclass(slots=True)  # (a choice makes some twenty, and frozen ones take three times as long)
+class Cost:
+    """The cost of a run: operations, bytes and rounds.
+
+    Attributes:
+        operations: multiplications and additions in matrix products.
+        bytes: memory written and read, beyond what the caches hold.
+        rounds: operations that have to wait for one another.
+        transforms: multiplications and additions in Fourier transforms.
+        memory: bytes held at once, beyond the inputs.
+    """
+
+    operations: float
+    bytes: float
+    rounds: float
+    transforms: float = 0.0
+    memory: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.operations + other.operations,
+            self.bytes + other.bytes,
+            self.rounds + other.rounds,
+            self.transforms + other.transforms,
+            self.memory + other.memory,
+        )
+
+    def __mul__(self, times: "Cost") -> "Cost":
+        """Multiply each part by a factor of its own."""
+        return Cost(
+            self.operations * times.operations,
+            self.bytes * times.bytes,
+            self.rounds * times.rounds,
+            self.transforms * times.transforms,
+            self.memory * times.memory,
+        )
+
+
+class Workload(NamedTuple):
+    """The sizes of a run, all that a cost may depend on.
+
+    Attributes:
+        states: n, of one copy.
+        inputs: m, of one copy.
+        outputs: p, of one copy.
+        steps: T.
+        batch: how many sequences, the copies of a system counted apart.
+        systems: how many different systems.
+        multiplications: how many of them applying one A takes.
+        itemsize: the bytes of a number.
+        driven: whether there is a B.
+        read: whether there is a C.
+        time_varying: whether any of the matrices changes from step to step.
+        A_varies: whether A does.
+        diagonal: whether A is diagonal.
+        device: the type of the device, as "cpu".
+        roundoff: the unit roundoff of the dtype that sums are kept in.
+        gradient: whether a gradient in the inputs is asked for afterwards.
+        trained: whether one in the system is, and so through what is prepared of it.
+    """
+
+    states: int
+    inputs: int
+    outputs: int
+    steps: int
+    batch: int
+    systems: int
+    multiplications: int
+    itemsize: int
+    driven: bool
+    read: bool
+    time_varying: bool
+    A_varies: bool
+    diagonal: bool
+    device: str
+    roundoff: float
+    gradient: bool = False
+    trained: bool = False
+
+    @property
+    def numbers(self) -> int:
+        """Steps of all sequences together."""
+        return self.batch * self.steps
+
+    @staticmethod
+    def of(
+        recurrence: LinearRecurrence, length: int, batch: int, gradient: bool = False
+    ) -> "Workload":
+        """Describe running a recurrence over so many steps of so many sequences.
+
+        Where a graph leaves one of these open, a nominal size stands for it: a choice by the size
+        that the graph was traced with would tie it to that.
+        """
+        # (Written for speed: small calls spend much of their time on choosing.)
+        A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
+        leaves, n = A.leaves(), A.state_size
+        tensors = [*leaves.values(), *(matrix for matrix in (B, C, D) if matrix is not None)]
+        alone = all(leaf.ndim == A.core_axes.get(name) for name, leaf in leaves.items())
+        systems = 1
+        if not alone or any(matrix.ndim > 2 for matrix in tensors[len(leaves) :]):
+            systems = max(closed(math.prod(recurrence.batch_shape), NOMINAL_BATCH), 1)
+        itemsize = max(leaf.element_size() for leaf in tensors)
+        double = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in tensors)
+        trained = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)
+        return Workload(
+            states=n,
+            inputs=n if B is None else B.shape[-1],
+            outputs=n if C is None else C.shape[-2],
+            steps=closed(length, NOMINAL_STEPS),
+            batch=closed(batch, NOMINAL_BATCH),
+            systems=systems,
+            multiplications=A.multiplications,
+            itemsize=max(itemsize, 4),
+            driven=B is not None,
+            read=C is not None,
+            time_varying=recurrence.time_varying,
+            A_varies=not alone and A.batch_shape[-1] > 1 and recurrence.time_varying,
+            diagonal=A.as_diagonal() is not None,
+            device=tensors[0].device.type,
+            roundoff=2.0**-53 if double else 2.0**-24,
+            gradient=gradient,
+            trained=trained,
+        )
+
+
+class Estimates:
+    """What it costs to run with an executor, and how far it errs, estimated from a workload."""
+
+    # What the gradient in the inputs costs, in multiples of what it is a gradient of, as measured.
+    # That in the system costs as much again; where states follow from states it needs that as well.
+    gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=1, transforms=1, memory=0.2)
+    recursive: ClassVar[bool] = True
+
+    # Whether the error at a step is small beside what that step is summed of; not where all steps
+    # are computed at once from the whole sequence, and err alike.
+    errs_per_step: ClassVar[bool] = True
+
+    def cost(self, work: Workload) -> Cost:
+        """Estimate what `execute` spends with a plan at hand.
+
+        By default it is not known, and `Auto` chooses any other candidate first.
+        """
+        return Cost(math.inf, 0, 0)
+
+    def final_cost(self, work: Workload) -> Cost:
+        """Estimate what `final_state` spends with a plan at hand."""
+        return self.cost(work)
+
+    def preparation_cost(self, work: Workload) -> Cost:
+        """Estimate what `prepare` spends."""
+        return Cost(0, 0, 0)
+
+    def error(self, work: Workload) -> float:
+        """Estimate the error of a long run, beside the magnitudes that its outputs are summed of.
+
+        The square root of the number of roundings on the longest path, times the unit roundoff.
+        Worst cases, as they are bounded in the docstrings, count the roundings themselves; but
+        roundings of either sign cancel, and their sum stays below a small multiple of this with a
+        probability that is very close to one.
+
+        References:
+            Higham and Mary 2019, A new approach to probabilistic rounding error analysis.
+        """
+        return math.inf

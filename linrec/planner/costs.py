@@ -1,0 +1,291 @@
+"""The costs and errors of the library's executors: operation counts and fitted constants.
+
+Rates of a machine turn costs into time (`linrec.planner.rates`). An executor of a user's estimates
+itself, by methods of the same names.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from linrec.executors import (
+    AssociativeScan,
+    Chunked,
+    Cost,
+    Estimates,
+    Executor,
+    FFTConvolution,
+    Recurrent,
+    Toeplitz,
+    Workload,
+)
+from linrec.executors.carry import WIDE_CARRY, pairings
+from linrec.executors.chunked import CACHE as CHUNK_CACHE
+from linrec.executors.chunked import FEW_ROWS
+from linrec.executors.fft import CACHE as TRANSFORM_CACHE
+from linrec.executors.toeplitz import PIECE
+from linrec.executors.varying_chunks import CACHE as TILE_CACHE
+from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP
+
+
+def estimates_of(executor: Executor) -> Estimates:
+    """Return the estimates of an executor: one of a user's estimates itself."""
+    own = ESTIMATES.get(type(executor))
+    return executor if own is None else own(executor)
+
+
+class OwnEstimates(Estimates):
+    """The estimates of one of the library's executors.
+
+    Args:
+        executor: the executor.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+
+
+class RecurrentEstimates(OwnEstimates):
+    """Two products a step, in steps that wait for one another."""
+
+    gradient: ClassVar[Cost] = Cost(operations=1, bytes=2.5, rounds=0.8, memory=1)
+
+    def cost(self, work: Workload) -> Cost:
+        """Products of every step, and the states written twice: as steps, and stacked."""
+        own = self.final_cost(work)
+        states = work.itemsize * work.numbers * work.states
+        reading = 2.0 * work.numbers * work.states * work.outputs if work.read else 0.0
+        outputs = work.itemsize * work.numbers * work.outputs if work.read else 0
+        written = Cost(reading, 4.0 * states + outputs, work.steps, memory=2 * states + outputs)
+        return own + written
+
+    def final_cost(self, work: Workload) -> Cost:
+        """Two products a step."""
+        products = work.multiplications + (work.states * work.inputs if work.driven else 0)
+        matrices = work.itemsize * work.steps * products if work.time_varying else 0
+        # Slicing a varying system costs as much again as applying it.
+        rounds = (8 if work.time_varying else 3 + work.driven) * work.steps
+        return Cost(2.0 * work.numbers * products, matrices, rounds)
+
+    def error(self, work: Workload) -> float:
+        """A step rounds n + 1 times."""
+        return math.sqrt((work.states + work.inputs) * (work.steps + 1)) * work.roundoff
+
+
+class ToeplitzEstimates(OwnEstimates):
+    """A triangle of T² / 2 blocks; the last row alone for the last state."""
+
+    recursive: ClassVar[bool] = False
+    gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=0.6, memory=0.2)
+
+    def cost(self, work: Workload) -> Cost:
+        """T² m p / 2 for each sequence, and the matrix written out."""
+        entries = work.steps * (work.steps + 1) / 2 * work.inputs * work.outputs * work.systems
+        outputs = work.itemsize * work.numbers * work.outputs
+        pieces = math.ceil(2 * entries / work.systems / PIECE)
+        held = 2 * outputs + work.itemsize * work.systems * min(2 * entries, PIECE)
+        operations = 3.0 * work.batch / work.systems * entries
+        written = 4.0 * work.itemsize * entries + 3 * outputs
+        return Cost(operations, written, 5 * pieces, memory=held) + self.final_cost(work)
+
+    def final_cost(self, work: Workload) -> Cost:
+        """One product of T·m by n for each sequence."""
+        return last_cost(work)
+
+    def preparation_cost(self, work: Workload) -> Cost:
+        """The state kernel by doubling."""
+        return kernel_cost(work)
+
+    def error(self, work: Workload) -> float:
+        """A direct sum of T m terms."""
+        return math.sqrt(work.steps * work.inputs) * work.roundoff
+
+
+class FFTEstimates(OwnEstimates):
+    """Transforms of 2T numbers, and passes through memory."""
+
+    errs_per_step: ClassVar[bool] = False
+    recursive: ClassVar[bool] = False
+    gradient: ClassVar[Cost] = Cost(1, bytes=1.5, rounds=1.2, transforms=1.4, memory=0.2)
+
+    def cost(self, work: Workload) -> Cost:
+        """Transforms of m inputs and p outputs, their product, and each passing through memory."""
+        m, p, size = work.inputs, work.outputs, 2 * work.steps
+        transforms = transform_operations(size) * (m + p) + 4.0 * size * m * p
+        tiles = math.ceil(work.batch * max(m, p) * size / TRANSFORM_CACHE)
+        outputs = work.itemsize * work.numbers * p
+        # Where one sequence's transforms are larger than the caches, they pass through memory too.
+        moved = outputs * (4 if max(m, p) * size <= 1 << 21 else 8)
+        held = outputs + 3 * work.itemsize * max(m, p) * size
+        own = Cost(0, moved, 12 * tiles, transforms * work.batch, memory=held)
+        return own + self.final_cost(work)
+
+    def final_cost(self, work: Workload) -> Cost:
+        """One product of T·m by n for each sequence."""
+        return last_cost(work)
+
+    def preparation_cost(self, work: Workload) -> Cost:
+        """The state kernel by doubling, and the transforms of the impulse response."""
+        m, p, size = work.inputs, work.outputs, 2 * work.steps
+        spectra = work.systems * m * p
+        traffic = 6.0 * work.itemsize * size * spectra
+        spectrum = Cost(0, traffic, 6, transform_operations(size) * spectra, memory=traffic / 3)
+        return spectrum + kernel_cost(work)
+
+    def error(self, work: Workload) -> float:
+        """Some roundings in each of log2(2T) stages, three transforms, of the largest numbers."""
+        stages = max(2 * work.steps - 1, 1).bit_length()
+        return math.sqrt(12.0 * stages * work.inputs) * work.roundoff
+
+
+class ScanEstimates(OwnEstimates):
+    """Products in pairs of steps; elementwise, passes over blocks."""
+
+    gradient: ClassVar[Cost] = Cost(operations=1, bytes=1.2, rounds=0.7, memory=1)
+
+    def cost(self, work: Workload) -> Cost:
+        """Two products for each step of each sequence, and the matrices' products in pairs."""
+        n, p = work.states, work.outputs
+        numbers = work.itemsize * work.numbers
+        outputs = numbers * p if work.read else 0
+        around = 2.0 * work.numbers * n * (work.driven * work.inputs + work.read * p)
+        if work.diagonal:
+            width = work.batch * n
+            rounds = work.steps if width >= WIDE_STEP else rounds_of_blocks(work.steps, width)
+            states = 2.0 * numbers * n
+            return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
+        levels = max(work.steps - 1, 0).bit_length()  # none for one step
+        combined = work.steps if work.A_varies else levels
+        products = work.systems * n * work.multiplications * combined
+        applied = 2.0 * work.numbers * work.multiplications * (levels > 0)
+        held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.A_varies else 0)
+        return Cost(
+            around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels + 4, memory=held
+        )
+
+    def error(self, work: Workload) -> float:
+        """A path has log2(T) products of matrices, or as many roundings as the loop elementwise."""
+        if work.diagonal:
+            return math.sqrt(2.0 * work.steps + 2) * work.roundoff
+        levels = max(work.steps - 1, 1).bit_length() + 2
+        return math.sqrt(2.0 * (work.states + 1) * levels) * work.roundoff
+
+
+class ChunkedEstimates(OwnEstimates):
+    """A product with a block for each chunk, and the carry between chunks."""
+
+    def __init__(self, executor: Chunked) -> None:
+        self.executor = executor
+
+    def cost(self, work: Workload) -> Cost:
+        """The product with the block, and the carry."""
+        if work.time_varying:
+            return varying_cost(work, self.executor.steps_in_varying_chunk(max(work.steps, 1)))
+        n, m, p, chunk = work.states, work.inputs, work.outputs, self.executor.steps_in_chunk(work)
+        numbers = work.itemsize * work.numbers
+        block = 2.0 * work.numbers * (chunk * m + n) * p
+        written = numbers * (2.0 * p + 2 * m + 2 * n / chunk)
+        tiles = math.ceil(work.numbers * p / max(CHUNK_CACHE, FEW_ROWS * chunk * p))
+        held = Cost(block, written, 8 * tiles, memory=numbers * p)
+        return held + carrying_cost(work, chunk)
+
+    def final_cost(self, work: Workload) -> Cost:
+        """The products that carry the state."""
+        if work.time_varying:
+            size = self.executor.steps_in_varying_chunk(max(work.steps, 1))
+            return varying_cost(work._replace(outputs=0, read=True), size)
+        return carrying_cost(work, self.executor.steps_in_chunk(work))
+
+    def preparation_cost(self, work: Workload) -> Cost:
+        """The block and the powers, in double precision."""
+        if work.time_varying:
+            return Cost(0, 0, 0)
+        n, m, p, chunk = work.states, work.inputs, work.outputs, self.executor.steps_in_chunk(work)
+        doublings = (chunk + 1).bit_length()
+        powers = max(work.steps // chunk, 1).bit_length()
+        products = work.multiplications * (chunk * (m + p) + (3 * doublings + powers) * n)
+        block = 8.0 * work.systems * (chunk * m + n) * chunk * p
+        operations, rounds = 4.0 * work.systems * products, 40 + 12 * doublings
+        return Cost(operations, 3 * block, rounds, memory=2 * block)
+
+    def error(self, work: Workload) -> float:
+        """A chunk rounds as often as its product is long."""
+        if work.time_varying:
+            chunk = self.executor.steps_in_varying_chunk(max(work.steps, 1))
+        else:
+            chunk = self.executor.steps_in_chunk(work)
+        terms = work.states + work.inputs * chunk
+        return math.sqrt(terms * (work.steps / chunk + 2)) * work.roundoff
+
+
+def carrying_cost(work: Workload, chunk: int) -> Cost:
+    """Estimate the products that carry the state from chunk to chunk."""
+    n, m, chunks = work.states, work.inputs, math.ceil(work.steps / chunk)
+    paired = 0 if work.batch * n >= WIDE_CARRY else pairings(chunks)
+    carried = 2.0 * work.batch * chunks * n * (chunk * m + (2 if paired else 1) * n)
+    rounds = 2 * math.ceil(chunks / 2**paired) + 8 * paired
+    states = work.itemsize * work.batch * chunks * n
+    return Cost(carried, 5.0 * states, rounds + 6, memory=3.0 * states)
+
+
+def varying_cost(work: Workload, size: int) -> Cost:
+    """Estimate what running a varying system in chunks of so many steps takes."""
+    n, m, p, steps = work.states, work.inputs, work.outputs, work.steps
+    rank = max(round((work.multiplications / n - 1) / 2), 0)
+    states = work.itemsize * work.numbers * n
+    if not work.read:
+        elementwise = Cost(0, 8.0 * states, steps, memory=3.0 * states)
+        if not rank:
+            return elementwise
+        return elementwise + varying_cost(work._replace(outputs=0, read=True), size)
+    chunks, rows, columns = max(math.ceil(steps / size), 1), p + rank, m + rank
+    made = work.systems * steps * columns * (rows or 1) * size * n
+    used = work.numbers * (size * columns * rows + n * (columns + rows))
+    matrices = work.systems * steps * (6 * n * (rows + columns) + 3 * size * rows * columns)
+    sequences = work.numbers * (2 * (m + p + rank) + 3 * n / size)
+    per_chunk = work.systems * size * n * rows + work.batch * (n + size * (m + p))
+    at_once = min(max(math.ceil(chunks * per_chunk / TILE_CACHE), 1), chunks)
+    rounds = at_once * (40 + 12 * size.bit_length()) + (6 if rank else 2) * chunks
+    held = work.itemsize * (work.numbers * p + 4 * per_chunk * chunks / at_once)
+    return Cost(2.0 * (made + used), work.itemsize * (matrices + sequences), rounds, memory=held)
+
+
+def kernel_cost(work: Workload) -> Cost:
+    """Estimate a state kernel by doubling: log2(T) squarings of A, and A^k B for every k.
+
+    In double precision, at half the rate.
+    """
+    n, m = work.states, work.inputs
+    squarings = max(work.steps - 1, 0).bit_length()
+    products = (squarings * n + work.steps * m) * work.multiplications
+    kernel = 8.0 * work.systems * work.steps * m * n
+    return Cost(4.0 * work.systems * products, 4 * kernel, 3 * squarings + 6, memory=1.5 * kernel)
+
+
+def last_cost(work: Workload) -> Cost:
+    """Estimate one product of T·m by n for each sequence."""
+    terms = work.steps * work.inputs * work.states
+    return Cost(2.0 * work.batch * terms, work.itemsize * work.systems * terms, 3)
+
+
+def rounds_of_blocks(steps: int, width: int) -> int:
+    """Count the operations of an elementwise scan: two passes over a block, and so on above."""
+    blocks = min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
+    if blocks < 2:
+        return steps
+    return 2 * (steps // blocks) + 8 + rounds_of_blocks(blocks, width)
+
+
+def transform_operations(size: int) -> float:
+    """Count the operations of a transform of a real signal."""
+    return 2.5 * size * max(size - 1, 1).bit_length()
+
+
+# One row for each executor of the library.
+ESTIMATES: Mapping[type[Executor], Callable[..., Estimates]] = {
+    Recurrent: RecurrentEstimates,
+    Toeplitz: ToeplitzEstimates,
+    FFTConvolution: FFTEstimates,
+    AssociativeScan: ScanEstimates,
+    Chunked: ChunkedEstimates,
+}

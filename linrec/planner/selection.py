@@ -1,0 +1,165 @@
+"""Select the executor with the least estimated time."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+
+from linrec.executors import (
+    AssociativeScan,
+    Chunked,
+    Cost,
+    Executor,
+    FFTConvolution,
+    Recurrent,
+    Toeplitz,
+    Workload,
+)
+from linrec.planner.costs import estimates_of
+from linrec.planner.rates import Rates
+from linrec.systems import LinearRecurrence
+
+# The first of equals is chosen: for the last step alone, the simpler of the two convolutions.
+CANDIDATES: tuple[Executor, ...] = (
+    Chunked(),
+    Toeplitz(),  # before the transform, which has the same way to the last step
+    FFTConvolution(),
+    AssociativeScan(),
+    Recurrent(),
+)
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Everything that a selection depends on, but for which executors can run the recurrence.
+
+    Attributes:
+        work: what is to be run.
+        rates: what the machine does in a second.
+        tolerance: the largest estimated error; None: any.
+        last_only: whether only the last step is asked for.
+        prepared: whether plans are kept, so that preparing them costs nothing.
+        per_step: whether errors must be small at every step, beside that step's own magnitudes.
+    """
+
+    work: Workload
+    rates: Rates
+    tolerance: float | None
+    last_only: bool
+    prepared: bool
+    per_step: bool = True
+
+    def admits(self, executor: Executor) -> bool:
+        """Whether an executor is accurate enough."""
+        if self.is_too_loose(executor):
+            return False
+        return self.tolerance is None or self.error(executor) <= self.tolerance
+
+    def is_too_loose(self, executor: Executor) -> bool:
+        """Whether all steps must be accurate, and the executor errs by the largest at each.
+
+        The last step alone is no sum over a spectrum with any executor.
+        """
+        return self.per_step and not self.last_only and not estimates_of(executor).errs_per_step
+
+    def error(self, executor: Executor) -> float:
+        """Estimate an executor's error, beside the magnitudes that outputs are summed of."""
+        return estimates_of(executor).error(self.work)
+
+    def running_cost(self, executor: Executor) -> Cost:
+        """Estimate all steps, or the last one, with a plan given, and their gradient."""
+        own = estimates_of(executor)
+        cost = own.final_cost(self.work) if self.last_only else own.cost(self.work)
+        if not self.work.gradient and not self.work.trained:
+            return cost
+        back = cost * own.gradient
+        if self.work.gradient or own.recursive:
+            cost = cost + back
+        return cost + back if self.work.trained else cost
+
+    def preparation_cost(self, executor: Executor) -> Cost:
+        """Estimate the preparation, and its gradient where one is wanted."""
+        cost = estimates_of(executor).preparation_cost(self.work)
+        return cost + cost + cost if self.work.trained else cost
+
+    def cost(self, executor: Executor) -> Cost:
+        """Estimate the run and, unless plans are kept, the preparation."""
+        cost = self.running_cost(executor)
+        return cost if self.prepared else cost + self.preparation_cost(executor)
+
+    def select(self, able: tuple[Executor, ...]) -> Executor | None:
+        """Select the fastest of some executors; None if none is accurate enough."""
+        best: Executor | None = None
+        least = math.inf
+        for executor in able:  # a plain loop: Dynamo does not trace min(key=…)
+            if not self.admits(executor):
+                continue
+            estimate = self.rates.seconds(self.running_cost(executor))
+            if estimate < least and not self.prepared:
+                estimate += self.rates.seconds(self.preparation_cost(executor))
+            if best is None or estimate < least:
+                best, least = executor, estimate
+        return best
+
+
+@lru_cache(maxsize=1024)
+def recall(criteria: Criteria, able: tuple[Executor, ...]) -> Executor | None:
+    """As `criteria.select`, which depends on numbers alone; a small call costs no more than that.
+
+    (Outside of graphs: Dynamo does not trace the cache.)
+    """
+    return criteria.select(able)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The selection of an executor for a recurrence.
+
+    Attributes:
+        recurrence: the recurrence; asked only which executors can run it.
+        criteria: what else the selection depends on.
+        candidates: the executors to select from; the first of equals is taken.
+    """
+
+    recurrence: LinearRecurrence
+    criteria: Criteria
+    candidates: tuple[Executor, ...] = CANDIDATES
+
+    def best_executor(self) -> Executor:
+        """Return the executor with the least estimated time."""
+        steps = self.criteria.work.steps
+        # (Lists, as Dynamo does not trace generators into tuples in all versions.)
+        able = tuple([e for e in self.candidates if e.why_not(self.recurrence, steps) is None])
+        select = self.criteria.select if torch.compiler.is_compiling() else self.recall
+        best = select(able)
+        if best is None:
+            raise ValueError(self.describe_tolerance(able))
+        return best
+
+    def recall(self, able: tuple[Executor, ...]) -> Executor | None:
+        """Select among executors, or remember what was selected for the same numbers."""
+        return recall(self.criteria, able)
+
+    def changed(self, **criteria: object) -> "Problem":
+        """Return the problem with other criteria."""
+        return replace(self, criteria=replace(self.criteria, **criteria))  # type: ignore[arg-type]
+
+    def why_not(self, executor: Executor) -> str | None:
+        """Say why an executor cannot be selected; None if it can."""
+        reason = executor.why_not(self.recurrence, self.criteria.work.steps)
+        if reason is None and self.criteria.is_too_loose(executor):
+            return "it is accurate beside the largest step alone; `Auto(per_step=False)` allows it"
+        if reason is None and not self.criteria.admits(executor):
+            return f"its error may be over the tolerance of {self.criteria.tolerance:g}"
+        return reason
+
+    def describe_tolerance(self, able: tuple[Executor, ...]) -> str:
+        """Say that no executor is accurate enough, and how accurate they are."""
+        criteria = self.criteria
+        loose = [criteria.error(each) for each in able if not criteria.is_too_loose(each)]
+        return (
+            f"`tolerance` is {criteria.tolerance:g}, and the least estimated error of any executor "
+            f"is {min(loose):.2g}: expected a tolerance of that or more. For more digits pass the "
+            "recurrence in double precision, `recurrence.to(torch.float64)`."
+        )
