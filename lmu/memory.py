@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 import linrec
 from linrec import Auto, Executor, LinearRecurrence, Result
-from linrec.nn import PlanKeeper, Pretrained
+from linrec.nn import Layer, PlanKeeper
 from lmu.legendre import delay_system
 
 
-class LegendreMemory(Pretrained, nn.Module):
+class LegendreMemory(Layer):
     """Remember the last `theta` steps of every input channel in `order` Legendre polynomials.
 
         m_t = Ā m_{t-1} + B̄ u_t        for each channel by itself
@@ -65,6 +65,7 @@ class LegendreMemory(Pretrained, nn.Module):
         if not isinstance(channels, int) or channels < 1:
             raise ValueError(f"`channels` is {channels!r}: expected a whole number of 1 or more.")
         self.channels, self.order, self.method = channels, order, method
+        self.input_size, self.output_size, self.state_size = channels, *[channels * order] * 2
         discrete = linrec.discretize(delay_system(order, float(theta)), method=method)
         if method == "euler" and theta <= 4 * order:
             warnings.warn(

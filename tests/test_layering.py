@@ -71,11 +71,10 @@ LAYERS = {
            layers.deep_representation layers.convolution < layers.blocks layers.lmuformer < layers
            < keras.hdf5 keras.cells < keras.files < keras.convert < keras
         3  experiments.models.network experiments.models.words experiments.models.attention
-           < experiments.models.classifier experiments.models.deep_classifier
-           experiments.models.delays experiments.models.predictor experiments.models.readout
+           < experiments.models.deep_classifier experiments.models.delays
+           experiments.models.frozen_memory experiments.models.readout
            experiments.models.text experiments.models.language_model
-           experiments.models.beam_search < experiments.models.translator
-           < experiments.models.parallel experiments.models.baselines < experiments.models
+           experiments.models.beam_search < experiments.models.translator < experiments.models
         4  experiments.data.files experiments.data.splits experiments.data.vocabulary
            < experiments.data.copying experiments.data.delays experiments.data.glove
            experiments.data.mackey_glass experiments.data.mnist experiments.data.iwslt15

@@ -19,6 +19,7 @@ rate. Reviews are cut after 400 words (`quick`) or 1,024.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from lmu.experiments.data import Dataset, glove_vocabulary, imdb_reviews
 from lmu.experiments.data.imdb import labelled
@@ -33,8 +34,9 @@ from lmu.experiments.experiment import (
     Source,
     for_or_against,
 )
-from lmu.experiments.models import lstm_text_classifier, memory_text_classifier
-from lmu.experiments.texts import binary_recipe, with_vectors
+from lmu.experiments.models import TextClassifier, TextReader
+from lmu.experiments.texts import binary_recipe, fading_mean, given_words
+from lmu.layers import LSTM
 
 LONGEST = {Budget.QUICK: 400, Budget.FULL: 1024}  # words
 ASIDE = 5_000  # reviews to choose by
@@ -48,24 +50,29 @@ def reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
     return Dataset(*splits, words, found.reduced)
 
 
+def parallel_lmu(
+    theta: int, encoded: Sequence[int], word_dropout: float, data: Dataset
+) -> TextClassifier:
+    """Build a memory of words, or of encoded words, and the line that is read from it."""
+    words = given_words(data, encoded)
+    return TextClassifier(fading_mean(words, float(theta), word_dropout), classes=1)
+
+
+def lstm(data: Dataset) -> TextClassifier:
+    """Build an LSTM of 64 units."""
+    words = given_words(data)
+    return TextClassifier(TextReader(words, LSTM(words.width, 64)), classes=1)
+
+
 def memory(
     learning_rate: float, epochs: int, encoded: Sequence[int] = (), word_dropout: float = 0.0
 ) -> Model:
-    """Return the settings of a memory of words or of encoded words."""
-    sizes = {"classes": 1, "encoded": encoded, "word_dropout": word_dropout}
+    """Return the settings of a memory, whose window is the budget's longest text."""
+    recipe = binary_recipe(learning_rate, epochs)
     return {
-        budget: Setting(
-            with_vectors(memory_text_classifier, theta=float(words), **sizes),
-            binary_recipe(learning_rate, epochs),
-        )
-        for budget, words in LONGEST.items()
+        budget: Setting(partial(parallel_lmu, theta, encoded, word_dropout), recipe)
+        for budget, theta in LONGEST.items()
     }
-
-
-def lstm(learning_rate: float, epochs: int, hidden_size: int) -> Model:
-    """Return the settings of an LSTM."""
-    network = with_vectors(lstm_text_classifier, classes=1, hidden_size=hidden_size)
-    return dict.fromkeys(Budget, Setting(network, binary_recipe(learning_rate, epochs, 50)))
 
 
 IMDB = Experiment(
@@ -77,9 +84,9 @@ IMDB = Experiment(
     baselines=(Figure("LSTM", 87.29, Source.UNCONFIRMED, 50_000),),
     data=reviews,
     models={
-        "lmu": memory(0.05, epochs=40, encoded=[16, 8], word_dropout=0.5),
         "lmu-mean": memory(0.1, epochs=20),
-        "lstm": lstm(0.01, epochs=4, hidden_size=64),
+        "lmu": memory(0.05, epochs=40, encoded=[16, 8], word_dropout=0.5),
+        "lstm": dict.fromkeys(Budget, Setting(lstm, binary_recipe(0.01, 4, batch_size=50))),
     },
     decide=for_or_against,
 )

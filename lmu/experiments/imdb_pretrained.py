@@ -32,13 +32,7 @@ from lmu.experiments.experiment import (
     Source,
     for_or_against,
 )
-from lmu.experiments.models import (
-    LanguageModel,
-    Network,
-    TextClassifier,
-    deep_text_classifier,
-    lmu_language_model,
-)
+from lmu.experiments.models import LanguageModel, Network, TextClassifier, TextReader, Words
 from lmu.experiments.texts import (
     binary_loss,
     mean,
@@ -47,6 +41,8 @@ from lmu.experiments.texts import (
     warm_then_falling,
 )
 from lmu.experiments.training import ACCURACY, Metric, Recipe
+from lmu.layers import DeepRepresentation, Stack, window_blocks
+from lmu.memory import LegendreMemory
 
 WORDS = {Budget.QUICK: 10_000, Budget.FULL: 30_000}
 LONGEST = {Budget.QUICK: 128, Budget.FULL: 400}  # words of a labelled review
@@ -97,22 +93,33 @@ def reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
 def language_model(budget: Budget, data: Dataset) -> LanguageModel:
     """Build the language model of a budget."""
     width, depth, channels = SIZES[budget]
-    options = {"order": 5, "theta": 10.0, "channels": channels, "dropout": 0.1, "padded": True}
-    return lmu_language_model(len(data.vocabulary), width, depth, **options)
+    blocks = window_blocks(width, depth, order=5, theta=10.0, channels=channels, dropout=0.1)
+    return LanguageModel(Words(len(data.vocabulary), width), blocks, dropout=0.1)
 
 
 def classifier(budget: Budget, data: Dataset) -> TextClassifier:
-    """Build the network that reads all layers of such a model."""
-    theta = float(LONGEST[budget])
-    return deep_text_classifier(
-        language_model(budget, data), 1, theta, word_dropout=0.3, dropout=0.2
-    )
+    """Build the network that reads all layers of such a model, by learned shares."""
+    return read_all_layers(language_model(budget, data), float(LONGEST[budget]))
+
+
+def read_all_layers(model: LanguageModel, theta: float) -> TextClassifier:
+    """Build a classifier that shares the words and the layers of a language model.
+
+    Args:
+        model: the language model, of a `Stack`.
+        theta: the length of the window in which the layers' sum is remembered, in words.
+    """
+    assert isinstance(model.layer, Stack)
+    deep = DeepRepresentation(model.layer)
+    layers = Stack([deep, LegendreMemory(deep.output_size, 1, theta)])
+    reader = TextReader(model.words, layers, word_dropout=0.3)
+    return TextClassifier(reader, classes=1, dropout=0.2)
 
 
 def hand_over(pretrained: Network, network: Network) -> None:
     """Give the words and the layers of a language model to a classifier."""
     assert isinstance(pretrained, LanguageModel) and isinstance(network, TextClassifier)
-    own = deep_text_classifier(pretrained, 1, theta=1.0)
+    own = read_all_layers(pretrained, theta=1.0)
     # Of the same parts by the same names; the memory's window, the shares and the scores are not
     # learned before.
     for name in ("words", "layer.layers.0.stack"):

@@ -11,7 +11,7 @@ sacrebleu's, of the words as the reference has them (`tokenize="none"`: they are
 already), with the greedy translation and with that of a beam of five.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -28,14 +28,15 @@ from lmu.experiments.experiment import (
     Setting,
     Source,
 )
-from lmu.experiments.models import BeamSearch, Network, lmu_translator, lstm_translator
-from lmu.experiments.models.translator import Translator
+from lmu.experiments.models import BeamSearch, Network, Translator, Words
 from lmu.experiments.texts import mean, nats, padded_loss, warm_then_falling
 from lmu.experiments.training import Metric, Recipe
+from lmu.layers import LSTM, Bidirectional, Layer, window_blocks
 
 LONGEST = 60  # pieces of a sentence
 BATCH = 64  # sentences that are translated at a time
 SMOOTHING = 0.1
+DROPOUT = 0.2
 
 
 def talks(seed: int, folder: Folder, budget: Budget) -> Dataset:
@@ -106,16 +107,23 @@ def recipe(learning_rate: float, epochs: int) -> Recipe:
     )
 
 
-def parallel_lmu(width: int, depth: int, channels: int, data: Dataset) -> Translator:
-    """Build the translator of LMUs."""
+def translator(width: int, layers: Callable[[], Layer], data: Dataset) -> Translator:
+    """Build a translator of the same layers both ways in the encoder, and in the decoder."""
+    onwards, backwards, decoder = (layers() for _ in range(3))
     read, written = len(data.vocabulary.read), len(data.vocabulary.written)
-    return lmu_translator(read, written, width, depth=depth, channels=channels, dropout=0.2)
+    source, target = Words(read, width), Words(written, width)
+    return Translator(source, target, Bidirectional(onwards, backwards), decoder, DROPOUT)
+
+
+def parallel_lmu(width: int, depth: int, channels: int, data: Dataset) -> Translator:
+    """Build the translator of highway blocks, trained in parallel over time."""
+    sizes = {"order": 5, "theta": 10.0, "channels": channels}
+    return translator(width, lambda: window_blocks(width, depth, dropout=DROPOUT, **sizes), data)
 
 
 def lstm(width: int, depth: int, data: Dataset) -> Translator:
-    """Build the translator of LSTMs."""
-    read, written = len(data.vocabulary.read), len(data.vocabulary.written)
-    return lstm_translator(read, written, width, depth=depth, dropout=0.2)
+    """Build the translator of LSTMs, as of Luong, Pham and Manning 2015, section 3."""
+    return translator(width, lambda: LSTM(width, width, depth=depth, dropout=DROPOUT), data)
 
 
 IWSLT15 = Experiment(

@@ -15,7 +15,6 @@ the quick budget they, and ours, learn from the training series cut into windows
 tested on the whole series.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -28,18 +27,12 @@ from lmu.experiments.experiment import (
     Experiment,
     Figure,
     Folder,
-    Model,
     Setting,
     Source,
 )
-from lmu.experiments.models import (
-    LayerPredictor,
-    SeriesPredictor,
-    hybrid_predictor,
-    lmu_predictor,
-    lstm_predictor,
-)
+from lmu.experiments.models import LayerPredictor, SeriesPredictor
 from lmu.experiments.training import NRMSE, Recipe
+from lmu.layers import LMU, LSTM, Stack
 
 WINDOW = 250  # samples that are learned from at once on the quick budget
 QUICK_RATE = 3e-3  # of learning on the quick budget: chosen on the validation series
@@ -75,16 +68,30 @@ OURS = {
 }
 
 
-def of_2019(network: Callable[[], LayerPredictor]) -> Model:
-    """Train a network of 2019: as it was, or for 40 epochs of 20 larger steps."""
-    published = replace(RECIPE, batch_size=32, epochs=500)
-    quick = replace(
-        published, epochs=40, optimizer=partial(torch.optim.Adam, lr=QUICK_RATE, fused=True)
-    )
-    return {
-        Budget.FULL: Setting(lambda data: network(), published),
-        Budget.QUICK: Setting(lambda data: network(), quick),
-    }
+def unit_2019(input_size: int, hidden_size: int) -> LMU:
+    """Build one unit of 2019, with a window of four steps."""
+    return LMU.original(input_size, hidden_size, order=4, theta=4.0)
+
+
+def lmu_2019(data: Dataset) -> LayerPredictor:
+    """Build four units of 2019 on top of each other: 18,050 parameters."""
+    return LayerPredictor(Stack(unit_2019(size, 49) for size in (1, 49, 49, 49)))
+
+
+def lstm(data: Dataset) -> LayerPredictor:
+    """Build four LSTMs on top of each other: 18,026 parameters."""
+    return LayerPredictor(LSTM(1, 25, depth=4))
+
+
+def hybrid(data: Dataset) -> LayerPredictor:
+    """Build units of 2019 and LSTMs by turns: 17,900 parameters."""
+    return LayerPredictor(Stack([unit_2019(1, 40), LSTM(40, 25), unit_2019(25, 40), LSTM(40, 25)]))
+
+
+RECIPE_2019 = replace(RECIPE, batch_size=32, epochs=500)
+QUICK_2019 = replace(
+    RECIPE_2019, epochs=40, optimizer=partial(torch.optim.Adam, lr=QUICK_RATE, fused=True)
+)
 
 
 MACKEY_GLASS = Experiment(
@@ -101,8 +108,12 @@ MACKEY_GLASS = Experiment(
     data=generated,
     models={
         "lmu": OURS,
-        "lmu-2019": of_2019(lmu_predictor),
-        "lstm": of_2019(lstm_predictor),
-        "hybrid": of_2019(hybrid_predictor),
+    }
+    | {
+        name: {
+            Budget.FULL: Setting(network, RECIPE_2019),
+            Budget.QUICK: Setting(network, QUICK_2019),
+        }
+        for name, network in (("lmu-2019", lmu_2019), ("lstm", lstm), ("hybrid", hybrid))
     },
 )

@@ -18,7 +18,6 @@ and eleven minutes on two cores. On the quick budget they see 5,000 images an ep
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -31,19 +30,14 @@ from lmu.experiments.experiment import (
     Experiment,
     Figure,
     Folder,
-    Model,
     Setting,
     Source,
     most_likely,
 )
-from lmu.experiments.models import (
-    DeepClassifier,
-    LayerClassifier,
-    SequenceClassifier,
-    lmu_classifier,
-    lstm_classifier,
-)
+from lmu.experiments.models import DeepClassifier, LayerClassifier, SequenceClassifier
 from lmu.experiments.training import ACCURACY, Recipe
+from lmu.initializers import PSMNIST_2019
+from lmu.layers import LMU, LSTM
 
 
 def images(seed: int, folder: Folder, budget: Budget) -> Dataset:
@@ -80,13 +74,19 @@ def falling(done: float) -> float:
 BEST = replace(RECIPE, epochs=40, schedule=falling, adversary=2.0)
 
 
-def of_2019(network: Callable[[], LayerClassifier]) -> Model:
-    """Train a network of 2019: for 10 epochs, or for 4 of a tenth of the images."""
-    published = replace(RECIPE, epochs=10)
-    return {
-        Budget.FULL: Setting(lambda data: network(), published),
-        Budget.QUICK: Setting(lambda data: network(), replace(published, epochs=4, examples=5_000)),
-    }
+def lmu_2019(data: Dataset) -> LayerClassifier:
+    """Build the unit of 2019, read at the last step: 102,027 parameters."""
+    unit = LMU.original(1, 212, order=256, theta=784.0, initializers=PSMNIST_2019)
+    return LayerClassifier(unit, classes=10)
+
+
+def lstm(data: Dataset) -> LayerClassifier:
+    """Build an LSTM, read at the last step: 183,602 parameters."""
+    return LayerClassifier(LSTM(1, 212), classes=10)
+
+
+RECIPE_2019 = replace(RECIPE, epochs=10)
+QUICK_2019 = replace(RECIPE_2019, epochs=4, examples=5_000)
 
 
 PSMNIST = Experiment(
@@ -111,8 +111,14 @@ PSMNIST = Experiment(
             Budget.FULL: Setting(deep_lmu, BEST),
             Budget.QUICK: Setting(deep_lmu, BEST.with_epochs(5)),
         },
-        "lmu-2019": of_2019(lambda: lmu_classifier(10, 212, 256, 784.0)),
-        "lstm": of_2019(lambda: lstm_classifier(10, 212)),
+        "lmu-2019": {
+            Budget.FULL: Setting(lmu_2019, RECIPE_2019),
+            Budget.QUICK: Setting(lmu_2019, QUICK_2019),
+        },
+        "lstm": {
+            Budget.FULL: Setting(lstm, RECIPE_2019),
+            Budget.QUICK: Setting(lstm, QUICK_2019),
+        },
     },
     decide=most_likely,
 )

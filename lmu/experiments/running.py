@@ -298,10 +298,9 @@ def restore_alone(experiment: Experiment, checkpoint: AnyPath) -> Network:
     """
     path = Path(checkpoint)
     trained, weights = _read(experiment, path)
-    # No examples, of some length: matrices that are made for another one are in the weights.
-    nothing = Split(torch.empty(0, 200, 1), torch.empty(0))
     try:
-        return _network(experiment, path, trained, weights, Dataset(nothing, nothing, nothing))
+        # Of some length: matrices that are made for another one are in the weights.
+        return _network(experiment, path, trained, weights, Dataset.empty(200))
     except (AttributeError, LookupError, TypeError):
         raise NeedsData(
             f"The model `{trained['model']}` of `{experiment.name}` has the sizes of its data: "

@@ -27,9 +27,10 @@ from lmu.experiments.experiment import (
     Source,
     most_likely,
 )
-from lmu.experiments.models import LanguageModel, lmu_language_model, lstm_language_model
+from lmu.experiments.models import LanguageModel, Words
 from lmu.experiments.texts import mean, warm_then_falling
 from lmu.experiments.training import Metric, Recipe
+from lmu.layers import LSTM, window_blocks
 
 SCORED = {Budget.QUICK: (1_000, 5_000), Budget.FULL: (None, None)}  # windows
 
@@ -80,12 +81,14 @@ def recipe(learning_rate: float, budget: Budget) -> Recipe:
 
 def parallel_lmu(width: int, depth: int, channels: int, data: Dataset) -> LanguageModel:
     """Build highway blocks of LMUs."""
-    return lmu_language_model(len(LETTERS), width, depth, order=5, theta=10.0, channels=channels)
+    blocks = window_blocks(width, depth, order=5, theta=10.0, channels=channels)
+    return LanguageModel(Words(len(LETTERS), width, padded=False), blocks)
 
 
 def lstm(hidden_size: int, data: Dataset) -> LanguageModel:
     """Build one LSTM."""
-    return lstm_language_model(len(LETTERS), hidden_size, hidden_size)
+    layer = LSTM(hidden_size, hidden_size)
+    return LanguageModel(Words(len(LETTERS), hidden_size, padded=False), layer)
 
 
 TEXT8 = Experiment(

@@ -1,36 +1,46 @@
-"""Shared parts of the experiments with texts: word vectors and scores."""
+"""Shared parts of the experiments with texts: word vectors, memories, losses and recipes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lmu.experiments.data import Dataset
-from lmu.experiments.models import Network
+from lmu.experiments.models import EncodedWords, TextReader, Words
 from lmu.experiments.training import ACCURACY, Recipe
+from lmu.memory import LegendreMemory
 
 
-def with_vectors(make: Callable[..., Any], **sizes: Any) -> Callable[[Dataset], Network]:
-    """Make the builder of a network that reads words by their given vectors.
+def given_words(data: Dataset, encoded: Sequence[int] = ()) -> Words:
+    """Build words of the vocabulary's vectors, which are not trained.
 
     Args:
-        make: makes the network from `words` and `width`, and from sizes of its own.
-        sizes: those.
-
-    Returns:
-        From the data to the network, its vectors those of the vocabulary.
+        data: its vocabulary has vectors.
+        encoded: the sizes of the layers that encode each vector, which are trained. Empty: none.
     """
+    vectors = data.vocabulary.vectors
+    count, width = vectors.shape
+    if encoded:
+        words = EncodedWords(count, width, encoded)
+    else:
+        words = Words(count, width, trained=False)
+    words.set_vectors(vectors)
+    return words
 
-    def build(data: Dataset) -> Network:
-        vectors = data.vocabulary.vectors
-        network = make(words=len(vectors), width=vectors.shape[1], **sizes)
-        network.reader.words.set_vectors(vectors)
-        return network
 
-    return build
+def fading_mean(words: Words, theta: float, word_dropout: float = 0.0) -> TextReader:
+    """Build the reader of a text by a memory of order 1, which has nothing to be trained.
+
+    It keeps a mean of each number of the words' vectors, which fades with exp(-1/θ).
+
+    Args:
+        words: the words.
+        theta: the length of the window, in words: the longest text.
+        word_dropout: the share of words that are left out in training.
+    """
+    return TextReader(words, LegendreMemory(words.width, 1, theta), word_dropout)
 
 
 def padded_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:

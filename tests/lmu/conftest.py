@@ -7,8 +7,9 @@ import torch
 
 from lmu.experiments import Budget, Experiment, Figure, Setting, Source
 from lmu.experiments.data import Dataset, Split
-from lmu.experiments.models import Network, SequenceClassifier, lstm_classifier
+from lmu.experiments.models import LayerClassifier, Network, SequenceClassifier
 from lmu.experiments.training import ACCURACY, Recipe
+from lmu.layers import LSTM
 
 
 def slow_or_fast(seed: int, folder: object, budget: Budget) -> Dataset:
@@ -29,7 +30,7 @@ def parallel_lmu(data: Dataset) -> Network:
 
 
 def lstm(data: Dataset) -> Network:
-    return lstm_classifier(classes=2, hidden_size=8)
+    return LayerClassifier(LSTM(1, 8), classes=2)
 
 
 RECIPE = Recipe(

@@ -19,7 +19,7 @@ from lmu.experiments import (
     Source,
     evaluate,
 )
-from lmu.experiments.data import Dataset, Split, mackey_glass
+from lmu.experiments.data import Dataset, mackey_glass
 from lmu.experiments.models import (
     DeepClassifier,
     Network,
@@ -71,9 +71,7 @@ def test_the_networks_have_the_size_they_are_said_to_have(
     name: str, model: str, count: int
 ) -> None:
     setting = EXPERIMENTS[name].setting(model)
-    nothing = Split(torch.empty(0), torch.empty(0))
-    no_data = Dataset(nothing, nothing, nothing)
-    assert parameter_count(setting.network(no_data)) == count
+    assert parameter_count(setting.network(Dataset.empty())) == count
 
 
 def test_the_published_figures() -> None:

@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lmu.experiments.imdb_pretrained import read_all_layers
 from lmu.experiments.models import (
     EncodedWords,
     LanguageModel,
+    LayerClassifier,
+    LayerPredictor,
     Network,
     PairClassifier,
     SequenceClassifier,
@@ -21,24 +24,20 @@ from lmu.experiments.models import (
     TextReader,
     Translator,
     Words,
-    deep_text_classifier,
-    hybrid_predictor,
-    lmu_classifier,
-    lmu_language_model,
-    lmu_predictor,
-    lmu_translator,
-    lstm_classifier,
-    lstm_language_model,
-    lstm_pair_classifier,
-    lstm_predictor,
-    lstm_text_classifier,
-    lstm_translator,
-    memory_pair_classifier,
-    memory_text_classifier,
 )
-from lmu.layers import LSTM, Stack, window_blocks
+from lmu.experiments.texts import fading_mean
+from lmu.layers import LMU, LSTM, Stack, window_blocks
+from tests.lmu.text_networks import (
+    COUNT,
+    WIDTH,
+    blocks,
+    deep_classifier,
+    language_model,
+    lstm,
+    translator,
+)
 
-COUNT, WIDTH, TIME = 13, 6, 11
+TIME = 11
 
 
 def series(*batch: int) -> Tensor:
@@ -53,9 +52,21 @@ def texts(*batch: int) -> Tensor:
     return torch.where(torch.arange(TIME) < TIME - ends, words, 0)
 
 
-def deep(width: int) -> TextClassifier:
-    model = lmu_language_model(COUNT, width, 2, theta=4.0, padded=True)
-    return deep_text_classifier(model, 2, theta=9.0)
+def frozen(**options: bool) -> Words:
+    return Words(COUNT, WIDTH, trained=False, **options)
+
+
+def remembering(words: Words | None = None, word_dropout: float = 0.0) -> TextReader:
+    """A reader that keeps a fading mean of the words' numbers."""
+    return fading_mean(words or frozen(), 9.0, word_dropout)
+
+
+def stepping(word_dropout: float = 0.0) -> TextReader:
+    return TextReader(frozen(), LSTM(WIDTH, 5), word_dropout)
+
+
+def unit_2019(input_size: int = 1) -> LMU:
+    return LMU.original(input_size, 5, order=4, theta=9.0)
 
 
 NETWORKS: dict[str, tuple[Callable[[], Network], Callable[[], Tensor], tuple[int, ...]]] = {
@@ -69,64 +80,76 @@ NETWORKS: dict[str, tuple[Callable[[], Network], Callable[[], Tensor], tuple[int
         lambda: series(4),
         (4, TIME, 1),
     ),
-    "lstm classifier": (lambda: lstm_classifier(3, 5), lambda: series(4), (4, 3)),
-    "lmu classifier": (lambda: lmu_classifier(3, 5, 4, 9.0), lambda: series(4), (4, 3)),
-    "lstm predictor": (lambda: lstm_predictor(5, 2), lambda: series(4), (4, TIME, 1)),
-    "lmu predictor": (lambda: lmu_predictor(5, 2), lambda: series(4), (4, TIME, 1)),
-    "hybrid predictor": (lambda: hybrid_predictor(5, 3), lambda: series(4), (4, TIME, 1)),
+    "lstm classifier": (lambda: LayerClassifier(LSTM(1, 5), 3), lambda: series(4), (4, 3)),
+    "lmu classifier": (lambda: LayerClassifier(unit_2019(), 3), lambda: series(4), (4, 3)),
+    "lstm predictor": (
+        lambda: LayerPredictor(LSTM(1, 5, depth=2)),
+        lambda: series(4),
+        (4, TIME, 1),
+    ),
+    "lmu predictor": (
+        lambda: LayerPredictor(Stack([unit_2019(), unit_2019(5)])),
+        lambda: series(4),
+        (4, TIME, 1),
+    ),
+    "hybrid predictor": (
+        lambda: LayerPredictor(Stack([unit_2019(), LSTM(5, 3)]), dense_size=4),
+        lambda: series(4),
+        (4, TIME, 1),
+    ),
     "memory of a text": (
-        lambda: memory_text_classifier(COUNT, WIDTH, 3, 9.0),
+        lambda: TextClassifier(remembering(), 3),
         lambda: texts(14),
         (14, 3),
     ),
     "memory, trained words": (
-        lambda: memory_text_classifier(COUNT, WIDTH, 1, 9.0, order=2, trained=True),
+        lambda: TextClassifier(remembering(Words(COUNT, WIDTH)), 1),
         lambda: texts(14),
         (14,),
     ),
     "memory of encoded words": (
-        lambda: memory_text_classifier(COUNT, WIDTH, 1, 9.0, encoded=[4, 3], word_dropout=0.5),
+        lambda: TextClassifier(remembering(EncodedWords(COUNT, WIDTH, [4, 3]), 0.5), 1),
         lambda: texts(14),
         (14,),
     ),
     "memory of pairs": (
-        lambda: memory_pair_classifier(COUNT, WIDTH, 3, 9.0),
+        lambda: PairClassifier(remembering(), 3),
         lambda: texts(7, 2),
         (7, 3),
     ),
     "lstm of a text": (
-        lambda: lstm_text_classifier(COUNT, WIDTH, 3, 5),
+        lambda: TextClassifier(stepping(), 3),
         lambda: texts(14),
         (14, 3),
     ),
     "lstm of pairs": (
-        lambda: lstm_pair_classifier(COUNT, WIDTH, 1, 5),
+        lambda: PairClassifier(stepping(), 1),
         lambda: texts(7, 2),
         (7,),
     ),
-    "deep": (lambda: deep(WIDTH), lambda: texts(14), (14, 2)),
+    "deep": (deep_classifier, lambda: texts(14), (14,)),
     "lmu language model": (
-        lambda: lmu_language_model(COUNT, WIDTH, 2, theta=4.0),
+        lambda: language_model(blocks()),
         lambda: texts(4),
         (4, TIME, COUNT),
     ),
     "lstm language model": (
-        lambda: lstm_language_model(COUNT, WIDTH, 5, depth=2),
+        lambda: language_model(lstm()),
         lambda: texts(4),
         (4, TIME, COUNT),
     ),
     "untied language model": (
-        lambda: lstm_language_model(COUNT, WIDTH, 5, tied=False),
+        lambda: language_model(lstm(1), tied=False),
         lambda: texts(4),
         (4, TIME, COUNT),
     ),
     "lmu translator": (
-        lambda: lmu_translator(COUNT, COUNT, WIDTH, theta=4.0),
+        lambda: translator(lambda: blocks(1)),
         lambda: texts(7, 2),
         (7, TIME, COUNT),
     ),
     "lstm translator": (
-        lambda: lstm_translator(COUNT, COUNT, WIDTH, depth=2),
+        lambda: translator(lambda: LSTM(WIDTH, WIDTH, depth=2)),
         lambda: texts(7, 2),
         (7, TIME, COUNT),
     ),
@@ -212,24 +235,17 @@ def trained(made: nn.Module) -> int:
 
 
 def test_parameter_counts_of_the_papers() -> None:
-    assert trained(lmu_classifier(10, 212, 256, 784.0)) == 102_027
-    assert trained(lstm_predictor()) == 18_026
-    assert trained(memory_text_classifier(40, 300, 1, 400.0)) == 301
-    assert trained(memory_pair_classifier(40, 300, 1, 50.0)) == 1_201
-    assert trained(memory_pair_classifier(40, 300, 3, 50.0)) == 3_603
-    stack = hybrid_predictor().layer
-    assert isinstance(stack, Stack)
-    assert [type(layer).__name__ for layer in stack] == ["LMU", "LSTM"] * 2
+    reader = remembering(Words(40, 300, trained=False))
+    assert trained(TextClassifier(reader, 1)) == 301
+    assert trained(PairClassifier(reader, 1)) == 1_201
+    assert trained(PairClassifier(reader, 3)) == 3_603
 
 
 def test_frozen_readers_are_read_once_and_trained_ones_are_not() -> None:
     words = texts(5)
-    assert memory_text_classifier(COUNT, WIDTH, 1, 9.0).features(words).shape == (5, WIDTH)
-    for made in (
-        memory_text_classifier(COUNT, WIDTH, 1, 9.0, trained=True),
-        lstm_text_classifier(COUNT, WIDTH, 1, 5),
-    ):
-        assert made.features(words) is words
+    assert TextClassifier(remembering(), 1).features(words).shape == (5, WIDTH)
+    for reader in (remembering(Words(COUNT, WIDTH)), stepping()):
+        assert TextClassifier(reader, 1).features(words) is words
 
 
 def test_words_are_encoded_each_by_itself() -> None:
@@ -247,13 +263,9 @@ def test_words_are_encoded_each_by_itself() -> None:
     assert torch.equal(made.embedding.weight, vectors)
 
 
-@pytest.mark.parametrize("kind", ["memory", "lstm"])
-def test_words_are_left_out_in_training_alone(kind: str) -> None:
-    made = {
-        "memory": lambda: memory_text_classifier(COUNT, WIDTH, 1, 9.0, word_dropout=0.5),
-        "lstm": lambda: lstm_text_classifier(COUNT, WIDTH, 1, 5, word_dropout=0.5),
-    }[kind]()
-    words = texts(6)
+@pytest.mark.parametrize("kind", [remembering, stepping])
+def test_words_are_left_out_in_training_alone(kind: Callable[..., TextReader]) -> None:
+    made, words = TextClassifier(kind(word_dropout=0.5), 1), texts(6)
     assert made.features(words) is words  # not computed once: each time others are left out
     assert not torch.equal(made(words), made(words))
     assert torch.equal(made.eval()(words), made(words))
@@ -263,7 +275,7 @@ def test_words_are_left_out_in_training_alone(kind: str) -> None:
 
 def test_a_memory_of_order_1_is_a_fading_mean() -> None:
     """m_t = e^(-1/θ) m_{t-1} + (1 - e^(-1/θ)) x_t, of order 1."""
-    made = memory_text_classifier(COUNT, WIDTH, 1, 9.0)
+    made = TextClassifier(remembering(), 1)
     vectors = made.reader.words(texts(1))[0].double()
     expected = torch.zeros(WIDTH).double()
     for vector in vectors:
@@ -301,10 +313,10 @@ def test_a_long_text_can_be_read_in_pieces() -> None:
 
 
 def test_tied_words_are_one_matrix() -> None:
-    made = lmu_language_model(COUNT, WIDTH, 1)
+    made = language_model(blocks(1))
     assert made.scores is None and made.bridge is None
-    assert isinstance(lstm_language_model(COUNT, WIDTH, 5).bridge, nn.Linear)
-    assert isinstance(lstm_language_model(COUNT, WIDTH, 5, tied=False).scores, nn.Linear)
+    assert isinstance(language_model(lstm()).bridge, nn.Linear)
+    assert isinstance(language_model(lstm(), tied=False).scores, nn.Linear)
     outputs = made.layer(made.words(texts(2))).outputs
     expected = outputs @ made.words.embedding.weight.mT + made.bias
     torch.testing.assert_close(made(texts(2)), expected)
@@ -316,14 +328,13 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "shape of vectors": (lambda: Words(9, 4).set_vectors(torch.zeros(4, 9)), r"expected \(9, 4\)"),
     "no sizes": (lambda: EncodedWords(9, 4, []), "expected a size for each layer"),
     "no prompt": (
-        lambda: lstm_language_model(9, 4, 4).generate(torch.zeros(2, 0).long(), 3),
+        lambda: language_model(lstm()).generate(torch.zeros(2, 0).long(), 3),
         "at least one",
     ),
     "temperature": (
-        lambda: lstm_language_model(9, 4, 4).generate(torch.zeros(2, 1).long(), 3, temperature=-1),
+        lambda: language_model(lstm()).generate(torch.zeros(2, 1).long(), 3, temperature=-1),
         "`temperature` is -1",
     ),
-    "no stack": (lambda: deep_text_classifier(lstm_language_model(9, 4, 4), 2, 9.0), "a Stack"),
     "words that are not padded": (
         lambda: Translator(Words(9, 4, padded=False), Words(9, 4), LSTM(4, 4), LSTM(4, 4)),
         "words that are padded",
@@ -339,8 +350,8 @@ def test_what_is_wrong_is_refused(case: str) -> None:
 
 
 def test_a_deep_classifier_shares_the_weights_of_its_language_model() -> None:
-    model = lmu_language_model(COUNT, WIDTH, 2, padded=True)
-    made = deep_text_classifier(model, 2, 9.0)
+    model = language_model(blocks(), padded=True)
+    made = read_all_layers(model, theta=9.0)
     own = {id(parameter) for parameter in made.parameters()}
     assert {id(parameter) for parameter in model.layer.parameters()} <= own
     assert isinstance(made.reader.layer, Stack)

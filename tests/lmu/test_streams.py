@@ -20,9 +20,9 @@ from lmu.experiments.models import (
     SampleNetwork,
     SequenceClassifier,
     SeriesPredictor,
-    lmu_language_model,
 )
 from lmu.layers import LSTM, Encoder, FeedForward, Highway, Residual, Stack, window_blocks
+from tests.lmu.text_networks import blocks, language_model
 
 UNIT = {"order": 4, "theta": 9.0}
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_stepped_is_refused() -> None:
     with pytest.raises(TypeError, match="has no `step`"):
         linrec.Stream(both)
     with pytest.raises(TypeError, match="does not say its input_size"):
-        linrec.Stream(lmu_language_model(words=9, width=4, depth=1))
+        linrec.Stream(language_model(blocks(1)))
     with pytest.raises(ValueError, match="has executors of its own"):
         linrec.Stream(made("parallel"), executor=linrec.Auto())
 

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -16,21 +15,19 @@ from lmu.experiments.models import (
     LanguageModel,
     Network,
     Translator,
-    lmu_language_model,
-    lmu_translator,
-    lstm_language_model,
-    lstm_translator,
 )
+from lmu.layers import LSTM, Layer, window_blocks
+from tests.lmu.text_networks import COUNT, WIDTH, blocks, language_model, lstm, translator
 
-COUNT, WIDTH, TIME = 13, 6, 11
+TIME = 11
 
 MODELS: dict[str, Callable[[], LanguageModel]] = {
-    "lmu": partial(lmu_language_model, COUNT, WIDTH, 2, theta=4.0),
-    "lstm": partial(lstm_language_model, COUNT, WIDTH, 5, depth=2),
+    "lmu": lambda: language_model(blocks()),
+    "lstm": lambda: language_model(lstm()),
 }
 TRANSLATORS: dict[str, Callable[[], Translator]] = {
-    "lmu": partial(lmu_translator, COUNT, COUNT, WIDTH, theta=4.0),
-    "lstm": partial(lstm_translator, COUNT, COUNT, WIDTH, depth=2),
+    "lmu": lambda: translator(lambda: blocks(1)),
+    "lstm": lambda: translator(lambda: LSTM(WIDTH, WIDTH, depth=2)),
 }
 Made = TypeVar("Made", bound=Network)
 
@@ -87,7 +84,7 @@ def test_generation_draws_with_the_model_s_chances() -> None:
 
 
 def test_generation_leaves_the_mode_as_it_was() -> None:
-    made = lmu_language_model(COUNT, WIDTH, 1, dropout=0.5)
+    made = language_model(blocks(1, dropout=0.5), dropout=0.5)
     prompt = texts(2)
     first = made.train().generate(prompt, 5, temperature=0)
     assert made.training
@@ -98,7 +95,7 @@ def test_generation_leaves_the_mode_as_it_was() -> None:
 def test_a_language_model_learns_to_count() -> None:
     """Words follow one another in a circle; what is learned in parallel is written in steps."""
     torch.manual_seed(0)
-    made = lmu_language_model(COUNT, 12, 1, theta=4.0)
+    made = language_model(blocks(1, width=12))
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
     for _ in range(60):
         words = (torch.randint(COUNT, (16, 1)) + torch.arange(9)) % COUNT
@@ -211,11 +208,11 @@ def test_translations_are_scored_as_the_parallel_form_scores_them(name: str) -> 
         assert float(scores(wider).mean()) >= float(scores(found).mean())
 
 
-@pytest.mark.parametrize("kind", [lmu_translator, lstm_translator])
-def test_a_translator_learns_to_turn_sentences_round(kind: Callable[..., Translator]) -> None:
+@pytest.mark.parametrize("layer", [lambda: window_blocks(32, 1), lambda: LSTM(32, 32)])
+def test_a_translator_learns_to_turn_sentences_round(layer: Callable[[], Layer]) -> None:
     """Of four of nine words: without the source a ninth of them can be guessed, and each end."""
     torch.manual_seed(0)
-    made = kind(COUNT, COUNT, 32)
+    made = translator(layer, width=32)
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
 
     def examples(count: int) -> tuple[Tensor, Tensor]:

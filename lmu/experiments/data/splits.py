@@ -37,6 +37,16 @@ class Dataset(NamedTuple):
     vocabulary: Any = None
     reduced: str = ""
 
+    @staticmethod
+    def empty(length: int = 1) -> "Dataset":
+        """Return a data set without examples, for networks that need to know none.
+
+        Args:
+            length: time steps of the examples that there are none of.
+        """
+        nothing = Split(torch.empty(0, length, 1), torch.empty(0))
+        return Dataset(nothing, nothing, nothing)
+
     @property
     def splits(self) -> tuple[Split, Split, Split]:
         """The examples alone: `train`, `validation` and `test`."""

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from linrec import Result
 from lmu.experiments.models.network import SampleNetwork
-from lmu.memory import LegendreMemory
+from lmu.layers import LMU
 
 
 class DeepClassifier(SampleNetwork):
@@ -34,6 +33,7 @@ class DeepClassifier(SampleNetwork):
         torch.Size([3, 10])
     """
 
+    at_end = True
     factors: Tensor
 
     def __init__(
@@ -46,7 +46,7 @@ class DeepClassifier(SampleNetwork):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.memory = LegendreMemory(1, order, theta)
+        self.memory = LMU(1, 1, order, theta, input_projection=False, input_to_hidden=True)
         factors = (theta / (2 * torch.arange(order) + 1)).sqrt()
         self.register_buffer("factors", torch.cat([factors, torch.ones(1)]))
         self.normalised = nn.BatchNorm1d(order + 1, affine=False)
@@ -57,43 +57,21 @@ class DeepClassifier(SampleNetwork):
         ]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 
+    @property
+    def reader(self) -> LMU:
+        """The memory, followed by the input."""
+        return self.memory
+
     def features(self, inputs: Tensor) -> Tensor:
         """Compute the memory's last state beside the last input: `(*batch, order + 1)`."""
-        return self.seen(self.memory.final(inputs).outputs, inputs[..., -1, :])
-
-    def seen(self, memory: Tensor, input: Tensor) -> Tensor:
-        """Scale a state of the memory, and put the input beside it."""
-        return self.factors * torch.cat([memory, input], dim=-1)
+        return self.memory.final(inputs).outputs
 
     def head(self, features: Tensor) -> Tensor:
         """Compute the classes' scores (logits) `(*batch, classes)` from the features."""
-        rows = self.normalised(features.reshape(-1, features.shape[-1]))
+        return self.read_out(features)
+
+    def read_out(self, outputs: Tensor) -> Tensor:
+        """Compute the scores from memory and input."""
+        rows = self.normalised((self.factors * outputs).reshape(-1, outputs.shape[-1]))
         scores = self.layers(rows)
-        return scores.view(*features.shape[:-1], scores.shape[-1])
-
-    @property
-    def state_size(self) -> int:
-        """Numbers kept from step to step."""
-        return self.memory.order
-
-    def run(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-    ) -> Result:
-        """Read a block; arguments and result as of `SampleNetwork.run`."""
-        result = self.memory(inputs, initial_state, lengths)
-        return result._replace(outputs=self.head(self.seen(result.outputs, inputs)))
-
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Read one time step; the outputs are the scores if the sequence ended here."""
-        memory, state = self.memory.step(input, state)
-        return Result(self.head(self.seen(memory, input)), state)
-
-    def stream(self, inputs: Tensor) -> Tensor:
-        """Compute the scores after the last step, reading one step at a time."""
-        memory, state = self.memory.step(inputs[..., 0, :])
-        for input in inputs[..., 1:, :].unbind(-2):
-            memory, state = self.memory.step(input, state)
-        return self.head(self.seen(memory, inputs[..., -1, :]))
+        return scores.view(*outputs.shape[:-1], scores.shape[-1])

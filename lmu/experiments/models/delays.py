@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from linrec import Auto, Executor, Result
+from linrec import Auto, Executor
 from lmu.experiments.models.network import SampleNetwork
 from lmu.legendre import decoder
 from lmu.memory import LegendreMemory
@@ -49,34 +49,11 @@ class DelayReader(SampleNetwork):
         with torch.no_grad():
             self.readout.weight.copy_(decoder(order, fractions))
 
-    def features(self, inputs: Tensor) -> Tensor:
-        """Return the inputs: the memory's states of long signals are too many to keep."""
-        return inputs
-
-    def head(self, features: Tensor) -> Tensor:
-        """Compute the signals at each delay `(*batch, time, delays)` from the inputs."""
-        return self.readout(self.memory(features).outputs)
-
     @property
-    def state_size(self) -> int:
-        """Numbers kept from step to step."""
-        return self.memory.order
+    def reader(self) -> LegendreMemory:
+        """The memory."""
+        return self.memory
 
-    def run(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-    ) -> Result:
-        """Read a block; arguments and result as of `SampleNetwork.run`."""
-        result = self.memory(inputs, initial_state, lengths)
-        return result._replace(outputs=self.readout(result.outputs))
-
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Read one time step; the outputs are the signal at each delay."""
-        result = self.memory.step(input, state)
-        return result._replace(outputs=self.readout(result.outputs))
-
-    def stream(self, inputs: Tensor) -> Tensor:
-        """Compute the signals at each delay, reading one step at a time."""
-        return torch.stack(list(self.steps(inputs)), dim=-2)
+    def read_out(self, outputs: Tensor) -> Tensor:
+        """Compute the signal at each delay from the memory."""
+        return self.readout(outputs)

@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from linrec import Result
+from lmu.layers import Layer
 
 
 class Network(nn.Module, ABC):
@@ -99,21 +101,39 @@ class StreamingNetwork(Network):
 
 
 class SampleNetwork(StreamingNetwork):
-    """A network that reads numbers, one sample a step, so that `linrec.Stream` can feed it.
+    """A network of numbers: a layer reads the samples, and a readout follows it.
 
     Attributes:
         input_size: numbers a sample.
-        state_size: numbers kept from step to step.
+        at_end: True: the outputs of a sequence are those after its last sample. False: after each.
     """
 
     input_size: int = 1
+    at_end: bool = False
 
     @property
     @abstractmethod
-    def state_size(self) -> int:
-        """Numbers kept from step to step."""
+    def reader(self) -> Layer:
+        """The layer that reads the samples."""
 
     @abstractmethod
+    def read_out(self, outputs: Tensor) -> Tensor:
+        """Compute the outputs `(*batch, outputs)` from those of the layer `(*batch, size)`."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the inputs: where a network says nothing else, none of it is frozen."""
+        return inputs
+
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the outputs from the inputs."""
+        result = self.reader.final(features) if self.at_end else self.reader(features)
+        return self.read_out(result.outputs)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers kept from step to step."""
+        return self.reader.state_size
+
     def run(
         self,
         inputs: Tensor,
@@ -131,3 +151,20 @@ class SampleNetwork(StreamingNetwork):
             What `step` says after each sample, `(*batch, time, outputs)`, of no meaning past the
             lengths, and the state at each sequence's own end.
         """
+        outputs, state = self.reader(inputs, initial_state, lengths)
+        return Result(self.read_out(outputs), state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Read one sample; the outputs are those of a sequence that ends here."""
+        outputs, state = self.reader.step(input, state)
+        return Result(self.read_out(outputs), state)
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute what `forward` computes, reading one sample at a time."""
+        if not self.at_end:
+            return torch.stack(list(self.steps(inputs)), dim=-2)
+        state = None
+        *before, last = inputs.unbind(-2)
+        for input in before:
+            _, state = self.reader.step(input, state)
+        return self.step(last, state).outputs

@@ -41,8 +41,9 @@ class Translator(Network):
 
     Example:
         >>> import torch
-        >>> from lmu.experiments.models import lstm_translator
-        >>> translator = lstm_translator(source_words=90, target_words=80, width=8)
+        >>> from lmu.layers import LSTM, Bidirectional
+        >>> encoder = Bidirectional(LSTM(8, 8), LSTM(8, 8))
+        >>> translator = Translator(Words(90, 8), Words(80, 8), encoder, LSTM(8, 8))
         >>> pairs = torch.randint(4, 80, (5, 2, 7))
         >>> translator(pairs).shape
         torch.Size([5, 7, 80])

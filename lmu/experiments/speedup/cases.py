@@ -18,19 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from linrec import Auto, Executor, Recurrent
-from lmu.experiments.models import (
-    LayerClassifier,
-    LayerPredictor,
-    Network,
-    SequenceClassifier,
-    SeriesPredictor,
-    lmu_classifier,
-    lmu_predictor,
-    lstm_classifier,
-    lstm_predictor,
-)
-from lmu.initializers import VOELKER_2019
-from lmu.layers import ParallelLMU
+from lmu.experiments import mackey_glass, psmnist
+from lmu.experiments.data import Dataset
+from lmu.experiments.models import LayerClassifier, LayerPredictor, Network
+from lmu.layers import LMU, ParallelLMU
 
 
 class Way(StrEnum):
@@ -94,11 +85,14 @@ class Case:
     tasks: Mapping[Way, Callable[["Case"], Task]]
 
 
-def classified(build: Callable[[], Network], classes: int = 10) -> Callable[[Case], Task]:
+Build = Callable[[Dataset], Network]
+
+
+def classified(build: Build, classes: int = 10) -> Callable[[Case], Task]:
     """Train a network to name the classes of noise; its features are inputs, or computed once."""
 
     def task(case: Case) -> Task:
-        network = build()
+        network = build(Dataset.empty())
         features = network.features(torch.randn(case.batch, case.length, 1))
         classes_of = torch.randint(classes, (case.batch,))
         return Task(network, network.head, features, classes_of, cross_entropy)
@@ -106,11 +100,11 @@ def classified(build: Callable[[], Network], classes: int = 10) -> Callable[[Cas
     return task
 
 
-def predicted(build: Callable[[], Network]) -> Callable[[Case], Task]:
+def predicted(build: Build) -> Callable[[Case], Task]:
     """Train a network to predict noise; its features are inputs, or computed once."""
 
     def task(case: Case) -> Task:
-        network = build()
+        network = build(Dataset.empty())
         series = torch.randn(case.batch, case.length, 1)
         return Task(network, network.head, network.features(series), series, mse_loss)
 
@@ -130,24 +124,18 @@ def chaos(executor: Executor) -> LayerPredictor:
 
 
 PSMNIST: Mapping[Way, Callable[[Case], Task]] = {
-    Way.ORIGINAL: classified(lambda: lmu_classifier(10, 212, 256, 784.0)),
-    Way.STEPPED: classified(lambda: digits(Recurrent())),
-    Way.PARALLEL: classified(lambda: digits(Auto())),
-    Way.FROZEN: classified(
-        lambda: SequenceClassifier(
-            classes=10, hidden_size=346, order=468, theta=784.0, memory_dropout=0.5
-        )
-    ),
-    Way.LSTM: classified(lambda: lstm_classifier(10, 212)),
+    Way.ORIGINAL: classified(psmnist.lmu_2019),
+    Way.STEPPED: classified(lambda data: digits(Recurrent())),
+    Way.PARALLEL: classified(lambda data: digits(Auto())),
+    Way.FROZEN: classified(psmnist.parallel_lmu),
+    Way.LSTM: classified(psmnist.lstm),
 }
 MACKEY_GLASS: Mapping[Way, Callable[[Case], Task]] = {
-    Way.ORIGINAL: predicted(lmu_predictor),
-    Way.STEPPED: predicted(lambda: chaos(Recurrent())),
-    Way.PARALLEL: predicted(lambda: chaos(Auto())),
-    Way.FROZEN: predicted(
-        lambda: SeriesPredictor(hidden_size=140, dense_size=80, order=40, theta=50.0)
-    ),
-    Way.LSTM: predicted(lstm_predictor),
+    Way.ORIGINAL: predicted(mackey_glass.lmu_2019),
+    Way.STEPPED: predicted(lambda data: chaos(Recurrent())),
+    Way.PARALLEL: predicted(lambda data: chaos(Auto())),
+    Way.FROZEN: predicted(mackey_glass.parallel_lmu),
+    Way.LSTM: predicted(mackey_glass.lstm),
 }
 CASES = (
     Case("psmnist", "psMNIST, 100 images a step", 100, 784, 500, PSMNIST),
@@ -173,11 +161,12 @@ def over_length(length: int) -> Case:
         unit = ParallelLMU(1, 128, 1, 64, float(length), executor=executor)
         return LayerClassifier(unit, classes=10)
 
+    def original(data: Dataset) -> LayerClassifier:
+        return LayerClassifier(LMU.original(1, 128, 64, float(length)), classes=10)
+
     tasks = {
-        Way.ORIGINAL: classified(
-            lambda: lmu_classifier(10, 128, 64, float(length), initializers=VOELKER_2019)
-        ),
-        Way.STEPPED: classified(lambda: simplified(Recurrent())),
-        Way.PARALLEL: classified(lambda: simplified(Auto())),
+        Way.ORIGINAL: classified(original),
+        Way.STEPPED: classified(lambda data: simplified(Recurrent())),
+        Way.PARALLEL: classified(lambda data: simplified(Auto())),
     }
     return Case(f"length-{length}", f"{length:,} time steps", 16, length, 1, tasks)

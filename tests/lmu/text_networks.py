@@ -1,0 +1,33 @@
+"""Small networks of texts, of LMUs and of LSTMs."""
+
+from collections.abc import Callable
+
+from lmu.experiments.imdb_pretrained import read_all_layers
+from lmu.experiments.models import LanguageModel, TextClassifier, Translator, Words
+from lmu.layers import LSTM, Bidirectional, Layer, window_blocks
+
+COUNT, WIDTH = 13, 6  # words, and numbers in the vector of each
+
+
+def blocks(depth: int = 2, width: int = WIDTH, dropout: float = 0.0) -> Layer:
+    return window_blocks(width, depth, theta=4.0, dropout=dropout)
+
+
+def language_model(
+    layer: Layer, *, padded: bool = False, tied: bool = True, dropout: float = 0.0
+) -> LanguageModel:
+    words = Words(COUNT, layer.input_size, padded=padded)
+    return LanguageModel(words, layer, tied=tied, dropout=dropout)
+
+
+def translator(layers: Callable[[], Layer], width: int = WIDTH) -> Translator:
+    encoder = Bidirectional(layers(), layers())
+    return Translator(Words(COUNT, width), Words(COUNT, width), encoder, layers())
+
+
+def deep_classifier() -> TextClassifier:
+    return read_all_layers(language_model(blocks(), padded=True), theta=9.0)
+
+
+def lstm(depth: int = 2) -> Layer:
+    return LSTM(WIDTH, 5, depth=depth)
