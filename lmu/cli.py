@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 
 # What the extra `experiments` brings, by the names under which it is imported.
-NEEDED = ("ignite", "matplotlib", "pooch", "rich", "tqdm", "typer")
+NEEDED = ("matplotlib", "pooch", "rich", "tqdm", "typer")
 
 
 def main() -> None:

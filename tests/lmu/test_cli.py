@@ -229,10 +229,10 @@ def test_version_is_that_of_the_distribution() -> None:
 def test_without_the_extra_the_command_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "ignite" else object())
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "pooch" else object())
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    assert "lmu needs ignite" in str(stopped.value)
+    assert "lmu needs pooch" in str(stopped.value)
     assert "pip install 'linrec[experiments]'" in str(stopped.value)
 
 

@@ -1,34 +1,35 @@
 """Metrics for TensorBoard, beside the run folder's own."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
-from ignite.handlers import TensorboardLogger
 
 
-def log_to_tensorboard(
-    engine: Engine, optimizer: torch.optim.Optimizer, folder: Path, finished: int
-) -> None:
-    """Write the engine's metrics and the learning rate of each epoch to event files.
+def event_writer(folder: Path, finished: int) -> AbstractContextManager[Any]:
+    """Open event files in a run folder; they are flushed at the end, and before an error goes on.
 
     What was written of epochs that were lost when a run was killed is taken back.
 
     Args:
-        engine: trains; its `state.metrics` are written.
-        optimizer: has the learning rate.
         folder: the run folder; `tensorboard --logdir` finds it, or all beside it.
         finished: epochs that a run which goes on has behind it.
+
+    Returns:
+        A `SummaryWriter`, to be used in a `with`.
     """
-    logger = TensorboardLogger(log_dir=str(folder), purge_step=finished + 1)
-    after = Events.EPOCH_COMPLETED
-    logger.attach_output_handler(engine, after, tag="epoch", metric_names="all")
-    logger.attach_opt_params_handler(engine, after, optimizer=optimizer)
-    engine.add_event_handler(Events.COMPLETED, logger.close)
-    engine.add_event_handler(Events.EXCEPTION_RAISED, close_and_raise, logger)
+    # An optional package, and seconds to import.
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(log_dir=str(folder), purge_step=finished + 1)
 
 
-def close_and_raise(error: BaseException, logger: TensorboardLogger) -> None:
-    """Flush before an error goes on."""
-    logger.close()
-    raise error
+def write_epoch(
+    writer: Any, epoch: int, metrics: dict[str, float], optimizer: torch.optim.Optimizer
+) -> None:
+    """Write the metrics of an epoch, and its last learning rates."""
+    for name, value in metrics.items():
+        writer.add_scalar(f"epoch/{name}", value, epoch)
+    for index, group in enumerate(optimizer.param_groups):
+        writer.add_scalar(f"lr/group_{index}", group["lr"], epoch)

@@ -1,18 +1,17 @@
-"""The training loop: pytorch-ignite's engine, and a state that survives being killed."""
+"""The training loop, and a state that survives being killed."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from lmu.experiments.training.board import log_to_tensorboard
+from lmu.experiments.training.board import event_writer, write_epoch
 from lmu.experiments.training.learning_curve import learning_curve
 from lmu.experiments.training.recipe import Recipe
 from lmu.experiments.training.run_folder import BEST, CURVE, LAST, RunFolder
@@ -126,12 +125,10 @@ class Training:
         self.loss = torch.zeros_like(self.loss)
         self.started = time.perf_counter()
 
-    def step(self, engine: Engine, batch: Examples) -> None:
-        """Take one step down the loss of a batch."""
+    def step(self, batch: Examples, done: float) -> None:
+        """Take one step down the loss of a batch, with a share of all steps already done."""
         inputs, targets = batch
-        length = engine.state.epoch_length
-        assert length is not None  # it was given to the engine
-        factor = self.recipe.schedule((engine.state.iteration - 1) / (length * self.recipe.epochs))
+        factor = self.recipe.schedule(done)
         for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad()
@@ -148,8 +145,8 @@ class Training:
         # Left where it was computed: to read it would make an accelerator wait each step.
         self.loss = self.loss.to(loss.device) + loss.detach() * len(inputs)
 
-    def finish_epoch(self, examples: int, validation: Examples) -> None:
-        """Score the epoch and enter it into the history."""
+    def finish_epoch(self, examples: int, validation: Examples) -> dict[str, Any]:
+        """Score the epoch, enter it into the history, and return the entry."""
         loss = self.loss.item() / examples
         epoch = len(self.history) + 1
         if not math.isfinite(loss):
@@ -166,6 +163,7 @@ class Training:
                 "seconds": round(time.perf_counter() - self.started, 3),
             }
         )
+        return self.history[-1]
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next epoch depends on."""
@@ -288,39 +286,26 @@ def _run_epochs(
     recipe = run.recipe
     lengths = None if recipe.length is None else recipe.length(training[0]).cpu()
     batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples, lengths)
-    engine = Engine(run.step)
-    # Its own reports exceptions that are raised as well, and is shared with other engines.
-    engine.logger = logging.Logger(__name__, level=logging.CRITICAL)
-    name = f"validation {recipe.metric.name}"
-
-    def finish_epoch() -> None:
-        run.finish_epoch(batches.count, validation)
-        entry = run.history[-1]
-        engine.state.metrics = {
-            "training loss": entry["training_loss"],
-            name: entry["validation_score"],
-        }
-        folder.log(entry)
-        # The best before the last: killed between the two, the run goes on from the epoch
-        # before and comes to the same best again.
-        if entry is run.best:
-            weights = {"network": run.network.state_dict(), "epoch": entry["epoch"]}
-            folder.save(BEST, weights | {"configuration": folder.configuration})
-        folder.save(LAST, run.state_dict())
-
-    engine.add_event_handler(Events.EPOCH_STARTED, run.start_epoch)
-    if progress:
-        # It is drawn each time that it is told something: fifty times an epoch are enough.
-        told = Events.ITERATION_COMPLETED(every=max(1, len(batches) // 50))
-        ProgressBar().attach(engine, metric_names="all", event_name=told)
-    engine.add_event_handler(Events.EPOCH_COMPLETED, finish_epoch)
-    if tensorboard:
-        log_to_tensorboard(engine, run.optimizer, folder.path, len(run.history))
-    engine.load_state_dict(
-        {
-            "epoch": len(run.history),
-            "epoch_length": len(batches),
-            "max_epochs": recipe.epochs,
-        }
-    )
-    engine.run(batches, max_epochs=recipe.epochs)
+    steps = len(batches) * recipe.epochs
+    shown: dict[str, float] = {}
+    with event_writer(folder.path, len(run.history)) if tensorboard else nullcontext() as events:
+        for epoch in range(len(run.history) + 1, recipe.epochs + 1):
+            title = f"Epoch [{epoch}/{recipe.epochs}]"
+            bar = tqdm(batches, title, leave=False, disable=not progress, postfix=shown)
+            run.start_epoch()
+            for step, batch in enumerate(bar, (epoch - 1) * len(batches)):
+                run.step(batch, step / steps)
+            entry = run.finish_epoch(batches.count, validation)
+            folder.log(entry)
+            # The best before the last: killed between the two, the run goes on from the epoch
+            # before and comes to the same best again.
+            if entry is run.best:
+                weights = {"network": run.network.state_dict(), "epoch": epoch}
+                folder.save(BEST, weights | {"configuration": folder.configuration})
+            folder.save(LAST, run.state_dict())
+            shown = {
+                "training loss": entry["training_loss"],
+                f"validation {recipe.metric.name}": entry["validation_score"],
+            }
+            if events is not None:
+                write_epoch(events, epoch, shown, run.optimizer)

@@ -1,0 +1,114 @@
+"""Reports of measurements: tables for terminals and pages, durations, and the machine."""
+
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from linrec._files import write as write
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text under a title, with remarks.
+
+    Attributes:
+        title: the subject.
+        columns: the headings; all columns but the first are aligned to the right.
+        rows: the cells.
+        marked: indices of the rows that stand out.
+        notes: remarks, a sentence each.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    marked: frozenset[int] = frozenset()
+    notes: Sequence[str] = ()
+
+    def rich(self, style: str = "bold") -> Any:
+        """Render the table for a terminal, with marked rows in a style."""
+        from rich.console import Group
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(title=self.title, title_justify="left", title_style="bold")
+        for index, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if index else "left")
+        for index, row in enumerate(self.rows):
+            table.add_row(*map(Text, row), style=style if index in self.marked else None)
+        return Group(table, *map(Text, self.notes))
+
+    def markdown(self) -> str:
+        """Render the rows and the notes as Markdown; marked rows begin in bold."""
+        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)]]
+        for index, row in enumerate(self.rows):
+            head = [f"**{cell}**" if cell and index in self.marked else cell for cell in row[:2]]
+            lines.append([*head, *row[2:]])
+        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join([rows, *self.notes])
+
+
+def fill_page(page: str, program: str, name: str, text: str) -> str:
+    """Write a text between its two marks, in the place of what stood there.
+
+    Args:
+        page: with one line `<!-- PROGRAM: NAME -->` and, after it, `<!-- PROGRAM: end of NAME -->`.
+        program: in the marks, such as `linrec bench`.
+        name: in the marks.
+        text: what is written.
+
+    Raises:
+        ValueError: the page lacks a mark, or has one twice.
+    """
+    start, end = f"<!-- {program}: {name} -->", f"<!-- {program}: end of {name} -->"
+    pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+    if page.count(start) != 1 or page.count(end) != 1 or not pattern.search(page):
+        raise ValueError(
+            f"The page has no place for {name}: expected one line `{start}` and, after it, one "
+            f"line `{end}`."
+        )
+    return pattern.sub(lambda _: f"{start}\n\n{text}\n\n{end}", page)
+
+
+def duration(seconds: float) -> str:
+    """Write a time with three digits and the unit that fits."""
+    if seconds >= 100:
+        return f"{seconds / 60:.3g} min"
+    for unit, scale in (("s", 1.0), ("ms", 1e3)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def processor() -> str:
+    """Name the processor, as far as the system tells."""
+    described = Path("/proc/cpuinfo")
+    if described.is_file():  # Linux, where `platform` knows the architecture alone
+        for line in described.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def check_writable(file: str | os.PathLike[str]) -> None:
+    """Make the folder of a file, and see that the file can be written into it.
+
+    Raises:
+        OSError: it cannot.
+    """
+    file = Path(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        raise OSError(
+            f"nothing can be written into `{file.parent}` ({error.strerror}): expected a folder, "
+            "or a place where one can be made."
+        ) from None
+    if file.is_dir():
+        raise OSError(f"`{file}` is a folder: expected a file, or nothing. Move it away.")
