@@ -14,9 +14,12 @@ def bytes_of(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
+PART = ".part"  # of a file that is being written, or was when the process was killed
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a file beside its place, and move it there."""
-    part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{PART}")
     try:
         with part.open("xb") as file:
             file.write(content)

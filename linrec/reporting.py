@@ -1,5 +1,6 @@
 """Reports of measurements: tables for terminals and pages, durations, and the machine."""
 
+import io
 import os
 import platform
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from linrec._files import PART as PART
 from linrec._files import write as write
 
 
@@ -43,12 +45,16 @@ class Table:
             table.add_row(*map(Text, row), style=style if index in self.marked else None)
         return Group(table, *map(Text, self.notes))
 
-    def markdown(self) -> str:
-        """Render the rows and the notes as Markdown; marked rows begin in bold."""
+    def markdown(self, bold: int | None = None) -> str:
+        """Render the rows and the notes as Markdown, with marked rows in bold.
+
+        Args:
+            bold: how many of their cells. None: all.
+        """
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)]]
         for index, row in enumerate(self.rows):
-            head = [f"**{cell}**" if cell and index in self.marked else cell for cell in row[:2]]
-            lines.append([*head, *row[2:]])
+            stop = (len(row) if bold is None else bold) if index in self.marked else 0
+            lines.append([*(f"**{cell}**" if cell else "" for cell in row[:stop]), *row[stop:]])
         rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join([rows, *self.notes])
 
@@ -73,6 +79,13 @@ def fill_page(page: str, program: str, name: str, text: str) -> str:
             f"line `{end}`."
         )
     return pattern.sub(lambda _: f"{start}\n\n{text}\n\n{end}", page)
+
+
+def image_of(figure: Any, dpi: int, format: str = "png") -> bytes:
+    """Render a figure of matplotlib as the content of an image file."""
+    content = io.BytesIO()
+    figure.savefig(content, format=format, dpi=dpi)
+    return content.getvalue()
 
 
 def duration(seconds: float) -> str:
@@ -111,4 +124,4 @@ def check_writable(file: str | os.PathLike[str]) -> None:
             "or a place where one can be made."
         ) from None
     if file.is_dir():
-        raise OSError(f"`{file}` is a folder: expected a file, or nothing. Move it away.")
+        raise OSError(f"{file} is a folder: expected a file, or nothing. Move it away.")

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _numpy _graphs _files _autocast < _checks _memory _whole < lengths scan contraction
+        0  _numpy _graphs _files _autocast < reporting _checks _memory _whole
+           < lengths scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
@@ -87,7 +88,7 @@ LAYERS = {
            experiments.selective_copy experiments.text8 < experiments
         7  experiments.speedup.cases < experiments.speedup.timing < experiments.speedup.chart
            < experiments.speedup
-        8  experiments.tables.table < experiments.tables.page experiments.tables.results
+        8  experiments.tables.page experiments.tables.results
            experiments.tables.speedups < experiments.tables
         9  experiments.pictures.canvas < experiments.pictures.capacity
            experiments.pictures.prediction experiments.pictures.sizes experiments.pictures.window
@@ -110,6 +111,7 @@ PUBLIC = (
     "linrec.lengths",
     "linrec.memories",
     "linrec.nn",
+    "linrec.reporting",
     "linrec.symbolic",
 )
 ACROSS = {"linrec": (), "lmu": PUBLIC}

@@ -1,8 +1,6 @@
 """This machine's own rates, measured and kept."""
 
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 
 from linrec.benchmark.timing import machine, medians
 from linrec.planner.rates import Rates, rates_file
+from linrec.reporting import write
 
 
 def measure_rates(seconds: float = 4.0) -> Rates:
@@ -63,12 +62,5 @@ def store_rates(rates: Rates, path: Path | None = None) -> Path:
     path = path or rates_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**asdict(rates), "machine": machine()}, indent=2) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write(path, text.encode())
     return path

@@ -1,14 +1,15 @@
 """Charts of the measurements."""
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 
+from linrec.reporting import image_of
+
 Rows = list[dict[str, Any]]
 
 
-def draw_roofline(rows: Rows, rates: dict[str, float], path: Path) -> None:
+def draw_roofline(rows: Rows, rates: dict[str, float]) -> bytes:
     """Draw the roofline: outputs a second over operations for each, under the machine's limits.
 
     Outputs cannot be written faster than memory is filled, nor computed faster than operations
@@ -39,10 +40,10 @@ def draw_roofline(rows: Rows, rates: dict[str, float], path: Path) -> None:
         title="Achieved (●) beside filling the outputs (–)",
     )
     axes.legend(fontsize=7)
-    save(figure, path)
+    return png_of(figure)
 
 
-def draw_crossover(rows: Rows, path: Path) -> None:
+def draw_crossover(rows: Rows) -> bytes:
     """Draw every executor's time over steps and over states."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 4), sharey=True)
     for axes, name in zip(panels, ("steps", "states"), strict=True):
@@ -56,11 +57,12 @@ def draw_crossover(rows: Rows, path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel=name, title=", ".join(sorted(fixed)))
     panels[0].set_ylabel("nanoseconds an output")
     panels[0].legend(fontsize=8)
-    save(figure, path)
+    return png_of(figure)
 
 
-def save(figure: Any, path: Path) -> None:
-    """Write a drawing, and let go of it."""
+def png_of(figure: Any) -> bytes:
+    """Render a drawing, and let go of it."""
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    content = image_of(figure, dpi=150)
     plt.close(figure)
+    return content

@@ -1,36 +1,14 @@
 """Tables of the measurements, for a terminal and for a page."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+from linrec.reporting import Table, duration, fill_page
+
+PROGRAM = "linrec bench"  # in the marks of pages
+
 Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        title: what it shows.
-        columns: the names of the columns; all but the first are numbers.
-        rows: the cells.
-        missed: which rows miss their target.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    missed: frozenset[int] = frozenset()
-
-    def markdown(self) -> str:
-        """Write it as Markdown; what misses its target is in bold."""
-        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)]]
-        for index, row in enumerate(self.rows):
-            marked = [f"**{cell}**" if cell else "" for cell in row]
-            lines.append(marked if index in self.missed else row)
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def of_cases(rows: Rows) -> Table:
@@ -168,14 +146,6 @@ def regret(row: dict[str, Any]) -> float:
     return row["seconds"][row["chosen"]] / min(row["seconds"].values())
 
 
-def duration(seconds: float) -> str:
-    """Write a time with three digits."""
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * scale >= 1 or unit == "µs":
-            return f"{seconds * scale:.3g} {unit}"
-    raise AssertionError
-
-
 SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
     "cases": lambda rows: [of_cases(rows)],
     "peers": lambda rows: [of_peers(rows)],
@@ -198,31 +168,28 @@ def written_into(page: str, found: dict[str, Any]) -> str:
     Raises:
         ValueError: the page has no mark or one without an end, or asks for what was not measured.
     """
-    if not any(f"<!-- linrec bench: {name} -->" in page for name in SECTIONS):
+    asked = [name for name in SECTIONS if f"<!-- {PROGRAM}: {name} -->" in page]
+    if not asked:
         raise ValueError(
-            "The page has no line `<!-- linrec bench: NAME -->`: expected it, and "
-            "`<!-- linrec bench: end of NAME -->` after it, where a table belongs; NAME is one of "
+            f"The page has no line `<!-- {PROGRAM}: NAME -->`: expected it, and "
+            f"`<!-- {PROGRAM}: end of NAME -->` after it, where a table belongs; NAME is one of "
             f"{', '.join(SECTIONS)}."
         )
-    for name, tables in SECTIONS.items():
-        start, end = f"<!-- linrec bench: {name} -->", f"<!-- linrec bench: end of {name} -->"
-        if start not in page:
-            continue
-        if name not in found or page.count(start) != 1 or page.count(end) != 1:
+    for name in asked:
+        if name not in found:
             raise ValueError(
-                f"The page has `{start}`: expected one such line, `{end}` after it, and {name} "
-                "among what was measured (see `linrec bench --help`)."
+                f"The page asks for {name}: expected {name} among what was measured (see "
+                f"`{PROGRAM} --help`)."
             )
-        before, _, rest = page.partition(start)
-        _, _, after = rest.partition(end)
         try:
-            own = "\n\n".join(f"{each.title}:\n\n{each.markdown()}" for each in tables(found[name]))
-            page = f"{before}{start}\n\n{machine(found, name)}\n\n{own}\n\n{end}{after}"
+            made = [f"{each.title}:\n\n{each.markdown()}" for each in SECTIONS[name](found[name])]
+            text = "\n\n".join([machine(found, name), *made])
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"What was measured of {name} cannot be read ({type(error).__name__}: {error}): "
-                "expected it as `linrec bench --output FOLDER` writes it. Measure it again."
+                f"expected it as `{PROGRAM} --output FOLDER` writes it. Measure it again."
             ) from None
+        page = fill_page(page, PROGRAM, name, text)
     return page
 
 

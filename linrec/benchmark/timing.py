@@ -6,9 +6,10 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
+
+from linrec.reporting import processor
 
 # Short calls are timed in a row, as a loop makes them, for so many seconds; long ones singly.
 TURN, LONG = 0.002, 0.01
@@ -88,14 +89,8 @@ def once(way: Callable[[], object]) -> float:
 
 def machine() -> dict[str, str | int]:
     """Name the machine, as far as it can be named."""
-    model = platform.processor() or platform.machine()
-    described = Path("/proc/cpuinfo")
-    if described.is_file():
-        lines = described.read_text(encoding="utf-8").splitlines()
-        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        model = named[0] if named else model
     return {
-        "processor": model,
+        "processor": processor(),
         "vector instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),

@@ -1,15 +1,11 @@
 """`linrec bench`: measure executors on this machine."""
 
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Annotated, Any
 
-import rich.table
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -22,9 +18,10 @@ from linrec.benchmark.latency import CALLS, measure_latency
 from linrec.benchmark.models import measure_models
 from linrec.benchmark.peers import measure_peers
 from linrec.benchmark.regret import measure
-from linrec.benchmark.tables import SECTIONS, Table, written_into
+from linrec.benchmark.tables import SECTIONS, written_into
 from linrec.benchmark.timing import machine
 from linrec.planner.rates import rates_file
+from linrec.reporting import check_writable, write
 
 RESULTS = "bench.json"
 
@@ -98,7 +95,7 @@ def bench(
         found["cases"] = list(measure_cases(seconds, 2 if quick else 5))
     for name in found.keys() & SECTIONS.keys():
         for table in SECTIONS[name](found[name]):
-            console.print(shown(table))
+            console.print(table.rich("red"))
     if output is not None:
         save(found, output)
         console.print(f"Written to {output}.")
@@ -128,16 +125,6 @@ def measure_cases(seconds: float, least: int) -> Iterable[dict[str, Any]]:
             }
 
 
-def shown(table: Table) -> rich.table.Table:
-    """Lay a table out for a terminal; what misses its target is red."""
-    made = rich.table.Table(title=table.title, title_justify="left")
-    for index, column in enumerate(table.columns):
-        made.add_column(column, justify="right" if index > 1 else "left")
-    for index, row in enumerate(table.rows):
-        made.add_row(*row, style="red" if index in table.missed else None)
-    return made
-
-
 def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
     """Print the rates, and the path of their file."""
     console.print(", ".join(f"{name} {rate:.3g} a second" for name, rate in rates.items()))
@@ -150,12 +137,11 @@ def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
 def save(found: dict[str, Any], folder: Path) -> None:
     """Merge the measurements into the JSON file, and draw the new charts."""
     text = json.dumps(measured(folder) | found, indent=1, ensure_ascii=False) + "\n"
-    replace(folder / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
+    write(folder / RESULTS, text.encode())
     if "cases" in found:
-        draw = partial(draw_roofline, found["cases"], found["rates"])
-        replace(folder / "roofline.png", draw)
+        write(folder / "roofline.png", draw_roofline(found["cases"], found["rates"]))
     if "crossover" in found:
-        replace(folder / "crossover.png", lambda path: draw_crossover(found["crossover"], path))
+        write(folder / "crossover.png", draw_crossover(found["crossover"]))
 
 
 def measured(folder: Path) -> dict[str, Any]:
@@ -181,17 +167,11 @@ def kept_in(folder: Path) -> dict[str, Any]:
 
 
 def make_room(file: Path) -> None:
-    """See that a file can be written."""
+    """Refuse a file that cannot be written."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=file.parent).close()
+        check_writable(file)
     except OSError as error:
-        raise typer.BadParameter(
-            f"nothing can be written into {file.parent} ({error.strerror}): expected a folder, or "
-            "a place where one can be made."
-        ) from None
-    if file.is_dir():
-        raise typer.BadParameter(f"{file} is a folder: expected a file, or nothing. Move it away.")
+        raise typer.BadParameter(str(error)) from None
 
 
 def write_page(page: Path, folder: Path | None) -> None:
@@ -211,7 +191,7 @@ def write_page(page: Path, folder: Path | None) -> None:
         )
     try:
         text = written_into(page.read_text(encoding="utf-8"), kept)
-        replace(page, lambda path: path.write_text(text, encoding="utf-8"))
+        write(page, text.encode())
     except OSError as error:
         raise typer.BadParameter(
             f"{page} cannot be read and written ({error.strerror}): expected a page with marks for "
@@ -228,14 +208,3 @@ def write_page(page: Path, folder: Path | None) -> None:
             "expected those that this version wrote. Measure again, into another folder.",
             param_hint="--page",
         ) from None
-
-
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, then put it in its place."""
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        write(part)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -8,6 +8,7 @@ import torch
 import typer
 
 from linrec.commands.target import recurrence as load_recurrence
+from linrec.reporting import image_of, write
 from linrec.response import frequency_response, impulse_response, poles, step_response
 from linrec.systems import LinearRecurrence
 
@@ -20,7 +21,7 @@ def plot(
             help="A recurrence, a system, a module that holds one, or a function that makes one.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The image; its ending says of which kind.")] = Path(
+    output: Annotated[Path, typer.Option(help="The image; its ending says of which kind.")] = Path(
         "response.png"
     ),
     length: Annotated[int, typer.Option(min=2, help="How many steps.")] = 100,
@@ -34,14 +35,11 @@ def plot(
         figure = drawn(recurrence, length)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    partial = out.with_name(f".partial-{out.name}")
     try:
-        figure.savefig(partial, dpi=150)
-        partial.replace(out)
+        write(output, image_of(figure, dpi=150, format=output.suffix.removeprefix(".") or "png"))
     except (ValueError, OSError) as error:  # an unknown kind of image, a missing folder
-        partial.unlink(missing_ok=True)
         raise typer.BadParameter(str(error)) from None
-    print(f"{out}: {len(figure.axes)} drawings of {length} steps")
+    print(f"{output}: {len(figure.axes)} drawings of {length} steps")
 
 
 def drawn(recurrence: LinearRecurrence, length: int) -> Any:

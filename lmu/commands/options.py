@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Annotated
 
 import torch
 import typer
 
+from linrec.reporting import check_writable
 from lmu.experiments import EXPERIMENTS, Experiment
 
 
@@ -52,14 +52,9 @@ Threads = Annotated[
 def make_folder(folder: Path, option: str) -> None:
     """Check that files can be written into a folder, before time is spent on them."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
+        check_writable(folder / "anything")
     except OSError as error:
-        raise typer.BadParameter(
-            f"nothing can be written into `{folder}` ({error.strerror}): expected a folder, or a "
-            "place where one can be made.",
-            param_hint=option,
-        ) from None
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from rich.console import Console
 from lmu.commands.options import Threads, explained, make_folder
 from lmu.experiments.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
 from lmu.experiments.speedup.chart import chart
-from lmu.experiments.tables import show, speedup_tables
+from lmu.experiments.tables import speedup_tables
 from lmu.experiments.training import write
 from lmu.files import DamagedFile, read_text
 
@@ -78,7 +78,8 @@ def speedup(
         if kept is not None:
             with explained():
                 write(kept, found.to_json().encode())
-    show(speedup_tables(found), console)
+    for table in speedup_tables(found):
+        console.print(table.rich(), "")
     if output is not None:
         with explained():
             write(output / "speedup.png", chart(found))

@@ -8,14 +8,7 @@ from rich.console import Console
 
 from lmu.commands.options import explained
 from lmu.experiments import EXPERIMENTS
-from lmu.experiments.tables import (
-    measured,
-    recorded,
-    result_tables,
-    show,
-    speedup_tables,
-    written_into,
-)
+from lmu.experiments.tables import measured, recorded, result_tables, speedup_tables, written_into
 from lmu.experiments.training import RESULT, write
 from lmu.files import read_text
 
@@ -26,9 +19,8 @@ def table(
     runs: Annotated[
         Path | None, typer.Option(help="Your run folders, or a folder of them, to show as well.")
     ] = None,
-    markdown: Annotated[
-        Path | None,
-        typer.Option(help="A page to write the tables into, between its marks, instead."),
+    page: Annotated[
+        Path | None, typer.Option(help="Only write the tables into this page, between its marks.")
     ] = None,
 ) -> None:
     """Show the papers' tables with recorded results beside them.
@@ -50,12 +42,12 @@ def table(
             "results": result_tables(results, EXPERIMENTS),
             "speedup": speedup_tables(measured()),
         }
-        if markdown is not None:
-            page = read_text(markdown, PAGE)
-            write(markdown, written_into(page, tables).encode())
-    if markdown is None:
+        if page is not None:
+            write(page, written_into(read_text(page, PAGE), tables).encode())
+    if page is None:
         for own in tables.values():
-            show(own, Console())
+            for each in own:
+                Console().print(each.rich(), "")
     for error in damaged:
         typer.echo(f"error: {error}", err=True)
     if damaged:

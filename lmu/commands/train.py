@@ -33,7 +33,7 @@ def train(
     ] = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
-    out: Annotated[
+    output: Annotated[
         Path | None, typer.Option(help="The run folder. Default: runs/NAME-MODEL-BUDGET-seedSEED.")
     ] = None,
     record: Annotated[
@@ -56,7 +56,7 @@ def train(
     with explained():
         run = Run(
             experiment,
-            out,
+            output,
             model=model,
             budget=budget,
             seed=seed,

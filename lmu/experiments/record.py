@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from linrec.reporting import processor
 from lmu.experiments.experiment import Budget
 from lmu.files import json_of
 from lmu.files.entries import COUNT, FIGURES, NUMBER, SEED, TEXT, TEXTS, Kind, checked, is_count
@@ -119,13 +120,4 @@ def hardware(device: torch.device) -> str:
     """Say where a run computes: the processor and its threads, or the accelerator."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
-
-
-def _processor() -> str:
-    names = Path("/proc/cpuinfo")
-    if names.is_file():  # Linux, where `platform` knows the architecture alone
-        for line in names.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} cores"

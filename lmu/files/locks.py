@@ -32,6 +32,6 @@ class FolderLock:
         except Timeout:
             raise BlockingIOError(
                 f"`{folder}` is in use: another process trains there. Expected one at a time. Wait "
-                "until it has ended, or give another folder with `--out FOLDER`."
+                "until it has ended, or give another folder with `--output FOLDER`."
             ) from None
         self.release = weakref.finalize(self, lock.release)

@@ -1,12 +1,10 @@
 """Write a file whole or not at all, also beside other writers."""
 
-import os
-import secrets
 from pathlib import Path
 
+from linrec.reporting import PART as PART
+from linrec.reporting import write as write_whole
 from lmu.files.refusals import said
-
-PART = ".part"  # of a file that is being written, or was when the process was killed
 
 
 def write(path: Path, content: bytes) -> None:
@@ -25,16 +23,7 @@ def write(path: Path, content: bytes) -> None:
     """
     with said(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{PART}")
-        try:
-            with part.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        write_whole(path, content)
 
 
 def append(path: Path, line: str) -> None:

@@ -29,6 +29,7 @@ from linrec.benchmark import (
 from linrec.benchmark.peers import Peer
 from linrec.commands import app
 from linrec.planner import CPU, Rates, rates
+from linrec.reporting import duration
 
 bench = importlib.import_module("linrec.commands.bench")  # the module, not the command
 
@@ -190,8 +191,12 @@ def test_rates_of_this_machine_are_positive_numbers() -> None:
         (None, True, "No such file or directory"),
         ("# no results", False, "there is no bench.json in --output"),
         ("# no marks", True, "no line `<!-- linrec bench: NAME -->`"),
-        ("<!-- linrec bench: cases -->", True, "expected one such line"),
-        ("<!-- linrec bench: peers -->\n<!-- linrec bench: end of peers -->", True, "and peers"),
+        ("<!-- linrec bench: cases -->", True, "expected one line"),
+        (
+            "<!-- linrec bench: peers -->\n<!-- linrec bench: end of peers -->",
+            True,
+            "expected peers among",
+        ),
     ],
 )
 def test_pages_that_cannot_be_written(
@@ -341,10 +346,11 @@ def test_regret_is_the_time_of_the_choice_over_the_least() -> None:
 
 
 @pytest.mark.parametrize(
-    "seconds, written", [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.56e-5, "45.6 µs"), (0, "0 µs")]
+    "seconds, written",
+    [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.56e-5, "45.6 µs"), (0, "0 µs"), (150, "2.5 min")],
 )
 def test_times_are_written_with_their_unit(seconds: float, written: str) -> None:
-    assert tables.duration(seconds) == written
+    assert duration(seconds) == written
 
 
 @pytest.mark.parametrize(

@@ -326,9 +326,9 @@ def test_the_commands_take_a_symbolic_system_bound_to_numbers(
     shown = run(app, ["explain", "written_down.py:discrete"])
     assert shown.exit_code == 0 and "Recurrent" in shown.output
     for words in (["written_down.py:continuous", "--dt", "0.5"], ["written_down.py:discrete"]):
-        drawn = run(app, ["plot", *words, "--out", "drawing.png", "--length", "20"])
+        drawn = run(app, ["plot", *words, "--output", "drawing.png", "--length", "20"])
         assert drawn.exit_code == 0, drawn.output
         assert Path("drawing.png").read_bytes().startswith(b"\x89PNG")
         Path("drawing.png").unlink()
-    refused = run(app, ["plot", "written_down.py:discrete", "--out", "drawing.nothing"])
+    refused = run(app, ["plot", "written_down.py:discrete", "--output", "drawing.nothing"])
     assert refused.exit_code == 2 and [path.name for path in tmp_path.glob("*draw*")] == []

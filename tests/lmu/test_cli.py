@@ -62,24 +62,24 @@ def test_train_shows_no_progress_bar_where_there_is_no_terminal() -> None:
 def test_train_writes_for_tensorboard_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lmu("train", "tiny", "--epochs", "1", "--tensorboard", "--out", "here")
+    lmu("train", "tiny", "--epochs", "1", "--tensorboard", "--output", "here")
     assert list(Path("here").glob("events.out.tfevents.*"))
     monkeypatch.setattr(sys.modules["lmu.commands.train"], "find_spec", lambda name: None)
-    refusal = lmu("train", "tiny", "--tensorboard", "--out", "there", fails=True)
+    refusal = lmu("train", "tiny", "--tensorboard", "--output", "there", fails=True)
     assert "linrec[tensorboard]" in refusal and not Path("there").exists()
 
 
 def test_train_refuses_a_second_run_and_resumes_the_first() -> None:
-    first = lmu("train", "tiny", "--epochs", "2", "--out", "here")
-    refusal = lmu("train", "tiny", "--epochs", "2", "--out", "here", fails=True)
+    first = lmu("train", "tiny", "--epochs", "2", "--output", "here")
+    refusal = lmu("train", "tiny", "--epochs", "2", "--output", "here", fails=True)
     assert refusal.startswith("error: `here` holds a run already")
     assert "Traceback" not in refusal
-    assert lmu("train", "tiny", "--epochs", "2", "--out", "here", "--resume") == first
+    assert lmu("train", "tiny", "--epochs", "2", "--output", "here", "--resume") == first
 
 
 def test_train_refuses_to_resume_another_run() -> None:
-    lmu("train", "tiny", "--epochs", "2", "--out", "here")
-    refusal = lmu("train", "tiny", "--epochs", "3", "--out", "here", "--resume", fails=True)
+    lmu("train", "tiny", "--epochs", "2", "--output", "here")
+    refusal = lmu("train", "tiny", "--epochs", "3", "--output", "here", "--resume", fails=True)
     assert "`epochs` is 2 there and 3 here" in refusal
 
 
@@ -96,11 +96,11 @@ def something_else(path: Path) -> None:
 def test_train_names_the_file_for_which_it_cannot_go_on(
     name: str, damage: Callable[[Path], None]
 ) -> None:
-    words = ("train", "tiny", "--epochs", "1", "--out", "here")
+    words = ("train", "tiny", "--epochs", "1", "--output", "here")
     lmu(*words)
     damage(Path("here", name))
     refusal = lmu(*words, "--resume", fails=True)
-    assert refusal.startswith(f"error: `here/{name}` ") and "--out FOLDER" in refusal
+    assert refusal.startswith(f"error: `here/{name}` ") and "--output FOLDER" in refusal
 
 
 def test_train_takes_a_model_and_a_budget_and_keeps_a_record() -> None:
@@ -197,7 +197,7 @@ def test_a_loss_that_is_no_number_is_told_in_a_line(monkeypatch: pytest.MonkeyPa
 
 
 def test_evaluate_scores_and_compares_the_two_forms() -> None:
-    lmu("train", "tiny", "--out", "here")
+    lmu("train", "tiny", "--output", "here")
     words = ("evaluate", "tiny", "--checkpoint", "here/best.pt", "--limit", "25")
     plain = lmu(*words)
     assert "25 test examples" in plain
@@ -208,7 +208,7 @@ def test_evaluate_scores_and_compares_the_two_forms() -> None:
 
 
 def test_evaluate_finds_the_data_of_the_checkpoints_seed() -> None:
-    trained = lmu("train", "tiny", "--seed", "2", "--out", "here")
+    trained = lmu("train", "tiny", "--seed", "2", "--output", "here")
     evaluated = lmu("evaluate", "tiny", "--checkpoint", "here/best.pt")
 
     def score(output: str) -> str:

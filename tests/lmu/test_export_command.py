@@ -15,7 +15,7 @@ from lmu.experiments import EXPERIMENTS, Experiment, restore
 def trained(tiny: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(EXPERIMENTS, "tiny", tiny)
     monkeypatch.chdir(tmp_path)
-    typed("train", "tiny", "--epochs", "1", "--out", "here")
+    typed("train", "tiny", "--epochs", "1", "--output", "here")
 
 
 def typed(*words: str, fails: bool = False) -> str:

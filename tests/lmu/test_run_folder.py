@@ -35,7 +35,7 @@ def test_one_process_at_a_time_and_none_that_is_dead(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with holder(path) as other:
         before = {file.name: file.read_bytes() for file in path.iterdir()}
-        with pytest.raises(BlockingIOError, match=r"run` is in use: another process .*--out"):
+        with pytest.raises(BlockingIOError, match=r"run` is in use: another process .*--output"):
             RunFolder(path, CONFIGURATION, resume=True)
         with pytest.raises(FileExistsError, match="--resume"):
             RunFolder(path, CONFIGURATION)

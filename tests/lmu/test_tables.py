@@ -66,7 +66,7 @@ def test_seeds_are_put_together(records: Path, tiny: Experiment) -> None:
     assert (quick["accuracy"], quick["data"]) == ("90.00", "reduced")
     assert (quick["budget"], lstm["budget"]) == ("quick, 2 epochs", "full, untrained")
     assert (lstm["accuracy"], lstm["further figures"]) == ("7.00", "accuracy 3.00")
-    assert table.ours == {2, 3, 4}
+    assert table.marked == {2, 3, 4}
     assert table.notes == ("Reduced: half is missing.", "Run on a machine.")
 
 
@@ -78,10 +78,10 @@ def test_an_experiment_without_runs_has_its_published_figures(tiny: Experiment) 
 def test_markdown_has_a_row_for_each(records: Path, tiny: Experiment) -> None:
     (table,) = result_tables(recorded(records), {"tiny": tiny})
     lines = table.markdown().splitlines()
-    assert lines[0] == "### waves, test accuracy in percent"
-    assert lines[2].startswith("| tiny: who | accuracy | seeds |")
+    assert table.title == "waves, test accuracy in percent"
+    assert lines[0].startswith("| tiny: who | accuracy | seeds |")
     assert len([line for line in lines if line.startswith("|")]) == 2 + 5
-    assert "| **lmu, ours** | **91.00 ± 1.41** | 0, 1 |" in table.markdown()
+    assert "| **lmu, ours** | **91.00 ± 1.41** | 0, 1 |" in table.markdown(bold=2)
 
 
 def test_a_page_takes_tables_between_its_marks(records: Path, tiny: Experiment) -> None:
@@ -90,7 +90,7 @@ def test_a_page_takes_tables_between_its_marks(records: Path, tiny: Experiment) 
     once = written_into(empty, tables)
     assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
     assert written_into(once, tables) == once
-    with pytest.raises(ValueError, match="no place for the tables of `results`"):
+    with pytest.raises(ValueError, match="no place for results"):
         written_into("a page", tables)
 
 
@@ -191,6 +191,5 @@ def test_the_page_has_the_tables_of_what_is_recorded() -> None:
         "speedup": speedup_tables(measured()),
     }
     assert written_into(page, tables) == page, (
-        "docs/experiments.md is not what is recorded: type `lmu table --markdown "
-        "docs/experiments.md`"
+        "docs/experiments.md is not what is recorded: type `lmu table --page docs/experiments.md`"
     )

@@ -81,7 +81,7 @@ def test_translations_are_scored(folder: Path, tmp_path: Path) -> None:
 
 def test_a_trained_model_writes(folder: Path, tmp_path: Path) -> None:
     options = ("--data-dir", str(folder), "--budget", "quick", "--epochs", "1")
-    lmu("train", "text8", *options, "--out", str(tmp_path))
+    lmu("train", "text8", *options, "--output", str(tmp_path))
     words = ("write", "text8", "--checkpoint", str(tmp_path / "best.pt"))
     words += ("--data-dir", str(folder), "--length", "30", "--prompt", " the cat")
     written = lmu(*words)
@@ -93,7 +93,7 @@ def test_a_trained_model_writes(folder: Path, tmp_path: Path) -> None:
 
 def test_a_trained_translator_translates(folder: Path, tmp_path: Path) -> None:
     options = ("--data-dir", str(folder), "--budget", "quick", "--epochs", "1")
-    lmu("train", "iwslt15", *options, "--out", str(tmp_path))
+    lmu("train", "iwslt15", *options, "--output", str(tmp_path))
     words = ("--checkpoint", str(tmp_path / "best.pt"), "--data-dir", str(folder))
     translated = lmu("translate", "iwslt15", "a cat", "the cat sat .", "--beams", "2", *words)
     assert len(translated.splitlines()) == 2

@@ -305,7 +305,7 @@ def test_a_run_without_its_best_weights_is_not_trained_on(
     run(tmp_path, recipe=replace(RECIPE, epochs=2))
     damage(tmp_path / BEST)
     recipe = replace(RECIPE, loss=lambda *_: pytest.fail("it was trained on"))
-    with pytest.raises(ValueError, match=r"best\.pt` .*--out FOLDER"):
+    with pytest.raises(ValueError, match=r"best\.pt` .*--output FOLDER"):
         run(tmp_path, resume=True, recipe=recipe)
 
 

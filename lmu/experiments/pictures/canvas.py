@@ -1,7 +1,8 @@
 """Figures that become the content of a PNG file."""
 
-import io
 from typing import Any
+
+from linrec.reporting import image_of
 
 
 def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -15,6 +16,4 @@ def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any
 
 def png(figure: Any) -> bytes:
     """Write a figure as a PNG file's content."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
-    return content.getvalue()
+    return image_of(figure, dpi=100)

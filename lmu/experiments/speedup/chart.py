@@ -1,7 +1,6 @@
 """The paper's figure 1, drawn from our measurements."""
 
-import io
-
+from linrec.reporting import image_of
 from lmu.experiments.speedup.cases import Way
 from lmu.experiments.speedup.timing import Speedups
 
@@ -54,6 +53,4 @@ def chart(speedups: Speedups) -> bytes:
         ylabel="seconds a training step",
         title="A training step of 16 sequences",
     )
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    return image_of(figure, dpi=110)

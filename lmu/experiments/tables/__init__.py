@@ -6,5 +6,3 @@ from lmu.experiments.tables.results import recorded as recorded
 from lmu.experiments.tables.results import result_tables as result_tables
 from lmu.experiments.tables.speedups import measured as measured
 from lmu.experiments.tables.speedups import speedup_tables as speedup_tables
-from lmu.experiments.tables.table import Table as Table
-from lmu.experiments.tables.table import show as show

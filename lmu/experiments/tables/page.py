@@ -1,21 +1,16 @@
-"""Tables in a page, between two marks."""
+"""Tables in a page, between the marks that it has for them."""
 
-import re
 from collections.abc import Mapping
 
-from lmu.experiments.tables.table import Table
-
-
-def marks(name: str) -> tuple[str, str]:
-    """Return the marks before and after the tables of a name."""
-    return f"<!-- lmu table: {name} -->", f"<!-- lmu table: end of {name} -->"
+from linrec.reporting import Table, fill_page
 
 
 def written_into(page: str, tables: Mapping[str, list[Table]]) -> str:
-    """Put tables between their marks, in the place of what stood there.
+    """Put tables, each under a heading, in the place of what stood between their marks.
 
     Args:
-        page: the page's text.
+        page: the page's text, with `<!-- lmu table: NAME -->` and `<!-- lmu table: end of NAME -->`
+            for each name.
         tables: by the name in their marks.
 
     Returns:
@@ -25,13 +20,6 @@ def written_into(page: str, tables: Mapping[str, list[Table]]) -> str:
         ValueError: the page has no marks of such a name.
     """
     for name, own in tables.items():
-        before, after = marks(name)
-        pattern = re.compile(f"{re.escape(before)}.*?{re.escape(after)}", re.DOTALL)
-        if not pattern.search(page):
-            raise ValueError(
-                f"The page has no place for the tables of `{name}`: expected the lines\n"
-                f"{before}\n{after}"
-            )
-        text = "\n".join(table.markdown() for table in own)
-        page = pattern.sub(lambda _, new=f"{before}\n\n{text}\n{after}": new, page)
+        sections = [f"### {table.title}\n\n{table.markdown(bold=2)}" for table in own]
+        page = fill_page(page, "lmu table", name, "\n\n".join(sections))
     return page

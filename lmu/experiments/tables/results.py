@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lmu.experiments
+from linrec.reporting import Table, duration
 from lmu.experiments import Experiment, Figure, Record, Source
-from lmu.experiments.tables.table import Table
 from lmu.experiments.training import RESULT
 from lmu.files import DamagedFile, read_text
 
@@ -160,8 +160,3 @@ def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tu
         duration(seconds),
         "; ".join(f"{name} {results.mean(metric.digits, name)}" for name in others),
     )
-
-
-def duration(seconds: float) -> str:
-    """Write how long something took, in seconds or minutes."""
-    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min"

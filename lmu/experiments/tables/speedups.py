@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import lmu.experiments.speedup
+from linrec.reporting import Table, duration
 from lmu.experiments.speedup import Speedups, Timing, Way
-from lmu.experiments.tables.table import Table
 
 MEASURED = Path(lmu.experiments.speedup.__file__).parent / "measured.json"
 OVER_LENGTH = "length-"
@@ -69,10 +69,3 @@ def times_faster(speedups: Speedups, timing: Timing) -> str:
     if ratio is None:
         return ""
     return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.2g}×"
-
-
-def duration(seconds: float) -> str:
-    """Write how long something took, in milliseconds, seconds or minutes."""
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min"

@@ -1,8 +1,8 @@
 """The picture of a run."""
 
-import io
 from typing import Any
 
+from linrec.reporting import image_of
 from lmu.experiments.training.recipe import Metric
 
 
@@ -31,6 +31,4 @@ def learning_curve(history: list[dict[str, Any]], metric: Metric) -> bytes:
     score.set_ylabel(f"validation {metric.name} (blue)")
     if not metric.higher_is_better:
         score.set_yscale("log")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    return content.getvalue()
+    return image_of(figure, dpi=150)

@@ -25,7 +25,7 @@ BEST = "best.pt"
 LAST = "last.pt"
 CURVE = "curve.png"
 RESULT = "result.json"
-RESTART = "Train again, in another folder, with `--out FOLDER`."
+RESTART = "Train again, in another folder, with `--output FOLDER`."
 
 
 class RunFolder:
@@ -79,13 +79,13 @@ class RunFolder:
         if not (self.path / CONFIGURATION).is_file():
             raise FileExistsError(
                 f"`{self.path}` holds files but no run (no {CONFIGURATION}): expected a folder "
-                "that is empty or does not exist. Give another one with `--out FOLDER`."
+                "that is empty or does not exist. Give another one with `--output FOLDER`."
             )
         if not resume:
             raise FileExistsError(
                 f"`{self.path}` holds a run already: expected a folder that is empty or does not "
                 "exist. Go on with that run by `--resume`, or give another folder with "
-                "`--out FOLDER`."
+                "`--output FOLDER`."
             )
 
     def _compare(self) -> None:
@@ -102,7 +102,7 @@ class RunFolder:
                 f"`{self.path}` holds a run of another configuration, as `{CONFIGURATION}` there "
                 f"says: {'; '.join(differences)}. "
                 "Expected the same, to go on with it. Ask for what it was started with, or give "
-                "another folder with `--out FOLDER`."
+                "another folder with `--output FOLDER`."
             )
 
     def write(self, name: str, content: bytes) -> None:
