@@ -212,13 +212,6 @@ class Executor(Estimates, ABC):
         return self.execute(recurrence, plan, inputs, state).final_state
 
 
-def invariant_only(recurrence: LinearRecurrence) -> str | None:
-    """Say why an executor that needs one kernel for all steps cannot run a varying one."""
-    if recurrence.time_varying:
-        return "its matrices change from step to step, so that no one kernel describes it"
-    return None
-
-
 def join(parts: list[Tensor], copies_inside: bool) -> Tensor:
     """Put pieces of time `(*batch, steps, p)` together, in the order of memory asked for."""
     if len(parts) == 1:

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from linrec._checks import accumulation_dtype, has_values
 from linrec._graphs import is_open
-from linrec.executors.base import Executor, Plan, Result, invariant_only
+from linrec.executors.base import Plan, Result
 from linrec.executors.kernel import (
+    KernelExecutor,
     add_free_motion,
     kernels,
-    last_state,
     output_kernel_of,
 )
 from linrec.executors.multiply import Product, multiply
@@ -29,7 +29,7 @@ ALIASED = 256
 
 @final
 @dataclass(frozen=True)
-class FFTConvolution(Executor):
+class FFTConvolution(KernelExecutor):
     """Convolve inputs with the impulse response, padded to twice the length.
 
         y = F⁻¹(F(h) · F(u))
@@ -51,10 +51,6 @@ class FFTConvolution(Executor):
         Chilkuri and Eliasmith 2021, eq. 26. Higham 2002, Accuracy and Stability of Numerical
         Algorithms, theorem 24.2.
     """
-
-    def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Only time-invariant systems have an impulse response."""
-        return invariant_only(recurrence)
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the kernel of the last state, and the spectrum of the impulse response."""
@@ -78,12 +74,6 @@ class FFTConvolution(Executor):
         else:
             outputs = convolve_copies(inputs, spectrum, plan.copies)
         return add_free_motion(recurrence, plan, outputs, inputs, state)
-
-    def final_state(
-        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
-    ) -> Tensor:
-        """Multiply all inputs by the kernel: one step needs no transform."""
-        return last_state(recurrence, plan, inputs, state)
 
 
 def fast_length(least: int) -> int:

@@ -1,4 +1,4 @@
-"""The impulse response as executors use it: of states and outputs, last step and free motion."""
+"""Executors that convolve with the impulse response, and the kernels that they share."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from linrec._checks import double_dtype
 from linrec._graphs import is_open
-from linrec.executors.base import Plan, Result
+from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.prepare import Prepared
 from linrec.powers import Powers, free_response, impulse_kernel, matrix_power, state_kernel
 from linrec.structures import matvec
@@ -70,3 +70,22 @@ def add_free_motion(
     C = recurrence.over_time().C
     free = states if C is None else matvec(C, states)
     return Result(outputs + free, driven + states[..., -1, :])
+
+
+class KernelExecutor(Executor):
+    """An executor of time-invariant systems that convolves with the impulse response.
+
+    Its plans hold what `kernels` computes, at least "last".
+    """
+
+    def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
+        """Only time-invariant systems have an impulse response."""
+        if recurrence.time_varying:
+            return "its matrices change from step to step, so that no one kernel describes it"
+        return None
+
+    def final_state(
+        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
+    ) -> Tensor:
+        """Multiply all inputs by the last row of the matrix, [A^(T-1) B … B]: no convolution."""
+        return last_state(recurrence, plan, inputs, state)

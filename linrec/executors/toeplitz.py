@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from linrec._graphs import is_open
-from linrec.executors.base import Executor, Plan, Result, invariant_only, join
+from linrec.executors.base import Plan, Result, join
 from linrec.executors.kernel import (
+    KernelExecutor,
     add_free_motion,
     kernels,
-    last_state,
     output_kernel_of,
 )
 from linrec.executors.prepare import prepare
@@ -24,7 +24,7 @@ PIECE = 1 << 22
 
 @final
 @dataclass(frozen=True)
-class Toeplitz(Executor):
+class Toeplitz(KernelExecutor):
     """Multiply by the lower triangular Toeplitz matrix of the impulse response.
 
         y_t = Σ_{s≤t} h_{t-s} u_s
@@ -44,10 +44,6 @@ class Toeplitz(Executor):
     References:
         Chilkuri and Eliasmith 2021, eqs 24 and 25.
     """
-
-    def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Only time-invariant systems have an impulse response."""
-        return invariant_only(recurrence)
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the impulse response, and the last row of the matrix for the states."""
@@ -74,12 +70,6 @@ class Toeplitz(Executor):
             parts.append(piece.unflatten(-1, (stop - start, p)))
         outputs = join(parts, plan.copies > 1)
         return add_free_motion(recurrence, plan, outputs, inputs, state)
-
-    def final_state(
-        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
-    ) -> Tensor:
-        """Multiply by the last row of the matrix: x_{T-1} = [A^(T-1) B … B] [u_0 … u_{T-1}]."""
-        return last_state(recurrence, plan, inputs, state)
 
 
 def toeplitz_matrix(kernel: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
+from linrec.lengths import expand_lengths, reverse_steps
 from lmu._checks import check_size
-from lmu.layers.layer import Layer, as_lengths, own_steps, without_padding
+from lmu.layers.layer import Layer
 
 
 class Bidirectional(nn.Module):
@@ -75,17 +76,7 @@ class Bidirectional(nn.Module):
             sizes = [self.forward_layer.state_size, self.backward_layer.state_size]
             first, last = initial_state.split(sizes, -1)
         onwards, end = self.forward_layer(inputs, first, lengths)
-        turned, start = self.backward_layer(reversed_in_time(inputs, lengths), last, lengths)
-        outputs = torch.cat([onwards, reversed_in_time(turned, lengths)], -1)
+        lengths = expand_lengths(lengths, inputs)
+        turned, start = self.backward_layer(reverse_steps(inputs, lengths), last, lengths)
+        outputs = torch.cat([onwards, reverse_steps(turned, lengths)], -1)
         return Result(outputs, torch.cat([end, start], -1))
-
-
-def reversed_in_time(sequence: Tensor, lengths: Tensor | None) -> Tensor:
-    """Turn each sequence of `(*batch, time, feature)` round within its own length."""
-    if lengths is None:
-        return sequence.flip(-2)
-    lengths = as_lengths(lengths, sequence)
-    steps = torch.arange(sequence.shape[-2], device=sequence.device)
-    index = (lengths.unsqueeze(-1) - 1 - steps).clamp(min=0).unsqueeze(-1)
-    turned = without_padding(sequence, lengths).gather(-2, index.expand_as(sequence))
-    return torch.where(own_steps(sequence, lengths), turned, 0)

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
+from linrec.lengths import expand_lengths
 from linrec.nn import Layer
-from lmu.layers.layer import as_lengths, check_step, check_steps, own_steps, without_padding
+from lmu.layers.layer import check_step, check_steps, own_steps, without_padding
 
 
 class CausalConvolution(Layer):
@@ -55,7 +56,7 @@ class CausalConvolution(Layer):
         if lengths is None:
             last = seen[..., steps:, :]
         else:
-            place = as_lengths(lengths, inputs).unsqueeze(-1)
+            place = expand_lengths(lengths, inputs).unsqueeze(-1)
             place = place + torch.arange(self.before, device=inputs.device)
             last = seen.gather(-2, place.unsqueeze(-1).expand(*place.shape, self.input_size))
         if not inputs.numel():  # torch convolves no sequence of no steps

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from linrec import Result
+from linrec.lengths import expand_lengths
 from lmu._checks import check_size
-from lmu.layers.layer import Layer, as_lengths, check_step, check_steps, without_padding
+from lmu.layers.layer import Layer, check_step, check_steps, without_padding
 
 
 class LSTM(Layer):
@@ -78,7 +79,7 @@ class LSTM(Layer):
         check_size("initial_state", state, self.state_size)
         state = state.expand(*batch, -1).reshape(count, self.state_size)
         if lengths is not None:
-            lengths = as_lengths(lengths, inputs).reshape(count)
+            lengths = expand_lengths(lengths, inputs).reshape(count)
         outputs, end = self.all_rows(without_padding(rows, lengths), state, lengths)
         return Result(outputs.view(*batch, *outputs.shape[1:]), end.view(*batch, self.state_size))
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Auto, Executor, Result
+from linrec.lengths import expand_lengths
 from lmu.layers.layer import (
     Layer,
-    as_lengths,
     check_step,
     check_steps,
     last_own_step,
@@ -132,7 +132,7 @@ class ParallelLMU(Layer):
             `final_state (*batch, channels·order)`.
         """
         check_steps(self, inputs)
-        lengths = None if lengths is None else as_lengths(lengths, inputs)
+        lengths = None if lengths is None else expand_lengths(lengths, inputs)
         mask = None if lengths is None else own_steps(inputs, lengths)
         if mask is not None:
             inputs = torch.where(mask, inputs, 0)
@@ -160,7 +160,7 @@ class ParallelLMU(Layer):
             memory, state = self.memory.final(self.encode(inputs), initial_state, **at_times(dt))
             last = inputs[..., -1, :]
             return Result(self.read(memory, last), state)
-        lengths = as_lengths(lengths, inputs)
+        lengths = expand_lengths(lengths, inputs)
         inputs = torch.where(own_steps(inputs, lengths), inputs, 0)
         memory, state = self.memory.final(
             self.encode(inputs), initial_state, lengths, **at_times(dt)

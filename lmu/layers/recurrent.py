@@ -9,11 +9,11 @@ from torch import Tensor
 
 import linrec
 from linrec import LinearRecurrence, Result
+from linrec.lengths import expand_lengths
 from lmu.cell import LMUCell
 from lmu.hidden import HiddenCall, States, is_cell
 from lmu.layers.layer import (
     Layer,
-    as_lengths,
     check_steps,
     last_own_step,
     own_steps,
@@ -226,7 +226,7 @@ class LMU(LMUCell, Layer):
         check_steps(self, inputs)
         batch, count = inputs.shape[:-2], math.prod(inputs.shape[:-2])
         if lengths is not None:
-            lengths = as_lengths(lengths, inputs).reshape(count)
+            lengths = expand_lengths(lengths, inputs).reshape(count)
         rows = without_padding(inputs.reshape(count, *inputs.shape[-2:]), lengths)
         memory, states = self.unpacked(state, rows, batch)
         return rows, memory, states, lengths, batch
