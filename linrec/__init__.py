@@ -1,4 +1,4 @@
-"""Say what a linear recurrence is once; run it any way; get the same answer."""
+"""Define a linear recurrence once; run it any way; get the same answer."""
 
 from linrec import lengths as lengths
 from linrec import memories as memories

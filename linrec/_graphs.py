@@ -91,7 +91,7 @@ def in_groups(sequence: Tensor, size: int) -> Tensor:
 
 
 def group_index(sequence: Tensor, size: int) -> Tensor:
-    """Number the steps of groups `(groups, size)`; those that are added have the number T."""
+    """Number the steps of groups `(groups, size)`; padding steps have the number T."""
     steps = sequence.shape[-2]
     # (Not T // size + 3: torch would not see that it divides 16 times itself.)
     groups = (steps + 3 * size - 1) // size

@@ -242,7 +242,7 @@ def solved(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
 
 
 def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Write A, B, C, D of one copy out, with identities and zeros for what was left out."""
+    """Return dense A, B, C, D of one copy, identities and zeros in place of None."""
     A = system.A.to_dense()
     identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     B = identity if system.B is None else system.B

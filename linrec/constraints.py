@@ -17,7 +17,7 @@ class ParametricFamily(Protocol):
         ...
 
     def bound_parameters(self, values: Mapping[Any, Any]) -> "BoundParameters":
-        """Return the family together with the values from which training starts."""
+        """Return the family together with its initial values."""
         ...
 
 

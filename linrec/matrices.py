@@ -43,7 +43,7 @@ def batch_axes(A: Structure, B: Tensor | None, C: Tensor | None, D: Tensor | Non
 def check_matrices(
     A: Structure, B: object, C: object, D: object, least: torch.dtype | None
 ) -> list[Tensor | None]:
-    """Convert B, C and D, and see that they fit n states and each other."""
+    """Convert B, C and D, and check that they fit n states and each other."""
     B, C, D = (
         None if value is None else as_matrix(name, value, least)
         for name, value in (("B", B), ("C", C), ("D", D))

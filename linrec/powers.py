@@ -147,7 +147,7 @@ class Powers:
         return found
 
     def measure(self) -> list[tuple[float, float]]:
-        """Return ‖|A^k|‖ and ‖|A^k|²‖ of each square, computed once; of what is not judged none."""
+        """Return ‖|A^k|‖ and ‖|A^k|²‖ of each judged square, computed once."""
         new = self.squares[len(self.norms) :]
         if self.judged and new and len(self.squares) > 1:
             matrices = torch.stack([blocks_of(each).detach() for each in new]).abs()

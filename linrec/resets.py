@@ -78,7 +78,7 @@ def check_steps(resets: Tensor, steps: int | None) -> None:
 
 
 def check_resets(resets: object, inputs: Tensor | None = None) -> Tensor:
-    """See that resets are one yes or no for each step, and for each of the inputs."""
+    """Check that resets are one boolean for each step."""
     given = to_tensor("resets", resets)
     if given.ndim < 1:
         raise ValueError(f"`resets` has shape {show(given.shape)}: expected (*batch, time).")

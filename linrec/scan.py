@@ -131,7 +131,7 @@ class Scan(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep what the gradient needs."""
+        """Save the tensors of the gradient."""
         decay, _, state, ctx.reverse = inputs
         ctx.save_for_backward(decay, state, output if ctx.needs_input_grad[0] else None)
         ctx.save_for_forward(decay, state, output)

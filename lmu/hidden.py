@@ -150,7 +150,7 @@ class ModuleCall(HiddenCall):
         return spread(output, rows, seen), tuple(spread(state, rows, seen) for state in after)
 
     def called(self, seen: Tensor, states: States) -> tuple[Tensor, States]:
-        """Call the module, and check what it returns."""
+        """Call the module, and check its result."""
         told: tuple[object, ...] = ((states,) if self.gated else states) if self.recurrent else ()
         result = self.module(seen, *told)
         pair = self.gated and isinstance(result, tuple) and len(result) == 2
@@ -277,7 +277,7 @@ def is_lstm(module: nn.Module | None) -> bool:
 
 
 def output_size(module: nn.Module, seen: int) -> int:
-    """Find out how many numbers a hidden module returns, and see that it takes `seen`.
+    """Find the number of outputs of a hidden module, and check that it takes `seen`.
 
     A module whose class does not tell is tried on zeros; a copy of it, where it can be copied.
     """

@@ -46,7 +46,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def training_step(layer: nn.Module, inputs: torch.Tensor) -> Callable[[], None]:
-    """Make what is timed: outputs of all steps, and the gradients in inputs and parameters."""
+    """Run one training step: outputs of all steps, and gradients in inputs and parameters."""
     inputs = inputs.clone().requires_grad_()
     weights = torch.randn_like(layer(inputs)[0])
 

@@ -91,7 +91,7 @@ TORCHS = ("torch.nn.GRU", "torch.nn.LSTM")
 
 
 def of_latency(rows: Rows) -> Table:
-    """Percentiles of the time of one sample, beside those of the bare product."""
+    """Percentiles of the time of one sample, beside the bare product's."""
     cells, product, beside = [], "", {}
     for row in rows:
         product = product or row["way"]

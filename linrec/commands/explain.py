@@ -31,7 +31,7 @@ def explain(
         float | None, typer.Option(help="The time step of a system in continuous time.")
     ] = None,
 ) -> None:
-    """Show what every executor would cost, which is chosen, and what would change the choice."""
+    """Show the cost of every executor, the choice, and the nearest change to another choice."""
     recurrence = load_recurrence(target, dt)
     length = length if recurrence.steps is None else recurrence.steps
     try:

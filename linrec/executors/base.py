@@ -178,7 +178,7 @@ class Executor(Estimates, ABC):
     def choices(
         self, recurrence: LinearRecurrence, length: int, batch_shape: Sequence[int] = ()
     ) -> set["Executor"]:
-        """List what `select` may return for inputs of a shape, whatever is asked of them."""
+        """List every executor that `select` may return for inputs of a shape."""
         return {self}
 
     def takes_plans_of(self, other: "Executor") -> bool:

@@ -62,7 +62,7 @@ class Chunked(Executor):
             raise ValueError(f"`size` is {self.size!r}: expected a whole number of 1 or more.")
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Of those that vary, only diagonal ones plus a low rank have blocks that are cheap."""
+        """Refuse varying systems, unless A is diagonal plus low rank: other blocks are dear."""
         if not recurrence.time_varying:
             return None
         if is_open(length):

@@ -16,7 +16,7 @@ from linrec.systems import LinearRecurrence
 def kernels(
     system: LinearRecurrence, powers: Powers, own: LinearRecurrence, length: int
 ) -> Prepared:
-    """Compute what a convolution needs.
+    """Compute the kernels of a convolution.
 
     Args:
         system: one copy of the system.
@@ -62,7 +62,7 @@ def last_state(
 def add_free_motion(
     recurrence: LinearRecurrence, plan: Plan, outputs: Tensor, inputs: Tensor, state: Tensor | None
 ) -> Result:
-    """Add what an initial state gives without inputs to what inputs give from a zero state."""
+    """Add the response to the initial state to the response to the inputs."""
     driven = driven_state(plan, inputs)
     if state is None:
         return Result(outputs, driven)

@@ -1,4 +1,4 @@
-"""Products with what a plan holds: written a cacheful at a time, with one gradient for all."""
+"""Bilinear products with a plan's tensors, tiled to fit the caches, with one gradient for all."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -29,11 +29,11 @@ class Product(ABC):
     @property
     @abstractmethod
     def at_a_time(self) -> int:
-        """How many units, of one copy, keep what is computed of them within the caches."""
+        """Units per tile, so that intermediates of one copy fit in cache."""
 
     @abstractmethod
     def of(self, constant: Tensor, *factors: Tensor) -> Tensor:
-        """Multiply factors by what the plan holds, in differentiable operations."""
+        """Multiply factors by the constant, in differentiable operations."""
 
     def into(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
         """Write the product into a part of a result, outside of autograd."""
@@ -45,7 +45,7 @@ class Product(ABC):
 
     @abstractmethod
     def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
-        """Find the same with what the plan holds as the variable, summed over units and copies."""
+        """Compute the gradient in the constant, summed over units and copies."""
 
 
 class Way(Enum):
@@ -89,7 +89,7 @@ class Multiply(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep of each side what the derivative in the other needs; all, for a forward one."""
+        """Save the sides that derivatives need: all, for a forward one."""
         ctx.product, ctx.way, first, *second = inputs
         _, _, needs_first, *needs_second = ctx.needs_input_grad
         kept = [side if needs_first else None for side in second]
@@ -98,7 +98,7 @@ class Multiply(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *moved: Tensor) -> tuple[Any, ...]:
-        """Multiply what comes back by each of the sides."""
+        """Compute the gradients in both sides."""
         first, *second = ctx.saved_tensors
         _, _, needs_first, *needs_second = ctx.needs_input_grad
         to_first, to_second = None, [None] * len(needs_second)

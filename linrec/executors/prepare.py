@@ -16,7 +16,7 @@ from linrec.systems import LinearRecurrence
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What an executor makes of a system's powers, in double precision.
+    """Kernels and powers of an executor, in double precision.
 
     Attributes:
         tensors: kernels and powers, by the executor's own names.

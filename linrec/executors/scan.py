@@ -96,7 +96,7 @@ def squared(A: Structure, length: int) -> tuple[Structure, ...]:
 
 
 def driven_from(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:
-    """Add what the state before the first step becomes there, so that the scan starts from zero.
+    """Add A times the initial state to the first step, so that the scan starts from zero.
 
     Args:
         A: a structure whose last batch axis is time, of one entry if it never changes, or a

@@ -1,4 +1,4 @@
-"""Varying systems in chunks: tiles of them one after the other, and what they cost."""
+"""Run varying systems in chunks, one tile of chunks after the other."""
 
 import math
 from collections.abc import Iterator

@@ -88,7 +88,7 @@ def blocks(steps: Block, size: int) -> Block:
 
 
 def blocks_in_place(steps: Block, size: int) -> Block:
-    """As `blocks`, but written over what it is made of, and outside of autograd."""
+    """Compute `blocks` in place, outside of autograd."""
     shown, total, chunks = steps.shown, steps.total, len(steps.total) // size
     rho, kappa = shown.shape[1:]
     matrix = shown.new_zeros(chunks, size * rho, size * kappa)
@@ -205,7 +205,7 @@ class Split(NamedTuple):
 
     @staticmethod
     def of(block: Block, size: int, p: int, m: int) -> "Split":
-        """Cut blocks of so many steps, whose first p rows are read and first m columns inputs."""
+        """Cut blocks of `size` steps: the first p rows are read, the first m columns are inputs."""
         upper, lower = by_step(block.shown, size, 1, p)
         return Split(
             *by_step(upper, size, 2, m),
@@ -217,7 +217,7 @@ class Split(NamedTuple):
 
 
 def by_step(tensor: Tensor, size: int, axis: int, first: int) -> tuple[Tensor, Tensor]:
-    """Split an axis of so many steps into the first few numbers of each step and the others."""
+    """Split an axis of steps into the first numbers of each step and the rest."""
     width = tensor.shape[axis] // size
     if first == width:
         return tensor, tensor.narrow(axis, 0, 0)
@@ -303,7 +303,7 @@ def inverse(lower: Tensor, rank: int) -> Tensor:
 
 
 class Recomputed(torch.autograd.Function):
-    """A tile, of which only what it is given is kept; its matrices are computed again."""
+    """A tile that saves its arguments alone; backward computes its matrices again."""
 
     @staticmethod
     def forward(tile: Tile, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -312,7 +312,7 @@ class Recomputed(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep what is given."""
+        """Save the arguments."""
         ctx.tile, *given = inputs
         ctx.save_for_backward(*given)
         ctx.save_for_forward(*given)

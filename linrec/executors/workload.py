@@ -98,7 +98,7 @@ class Workload(NamedTuple):
     def of(
         recurrence: LinearRecurrence, length: int, batch: int, gradient: bool = False
     ) -> "Workload":
-        """Describe running a recurrence over so many steps of so many sequences.
+        """Describe running a recurrence over `length` steps of `batch` sequences.
 
         Where a graph leaves one of these open, a nominal size stands for it: a choice by the size
         that the graph was traced with would tie it to that.
@@ -136,7 +136,7 @@ class Workload(NamedTuple):
 
 
 class Estimates:
-    """What it costs to run with an executor, and how far it errs, estimated from a workload."""
+    """Estimates of the cost and the error of an executor, from a workload."""
 
     # What the gradient in the inputs costs, in multiples of what it is a gradient of, as measured.
     # That in the system costs as much again; where states follow from states it needs that as well.

@@ -71,7 +71,7 @@ static inline void {name}_step({name}_t *self, const {type} *input, {type} *outp
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A matrix as constants of C: all of its numbers, or those that are not zero.
+    """A matrix as constants of C: all of its numbers, or its nonzero ones.
 
     Attributes:
         name: what the constants are called.

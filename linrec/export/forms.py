@@ -26,7 +26,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What a form is traced with.
+    """The arguments to trace a form with.
 
     Attributes:
         module: takes tensors and gives tensors.
@@ -241,5 +241,5 @@ def dtype_of(module: nn.Module) -> torch.dtype:
 
 
 def outputs_of(found: Result | Tensor | tuple) -> tuple[Tensor, ...]:
-    """List what a form gives."""
+    """List the outputs of a form."""
     return (found,) if isinstance(found, Tensor) else tuple(found)

@@ -17,7 +17,7 @@ Way = Literal["conv", "fft"]
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """The impulse response of one copy of a recurrence, of so many steps.
+    """The impulse response of one copy of a recurrence, `length` steps long.
 
     Attributes:
         outputs (p, m, length): h, the latest step first, as `conv1d` takes it.
@@ -160,7 +160,7 @@ class Convolved:
         return Result(self.kernel.convolved(inputs, self.way)[..., -1, :], state)
 
     def check(self, initial_state: Tensor | None, lengths: Tensor | None) -> None:
-        """Refuse what a convolution with a constant does not know of."""
+        """Refuse initial states and lengths, which a convolution with a constant does not take."""
         if initial_state is not None or lengths is not None:
             given = "an initial state" if initial_state is not None else "lengths"
             raise ValueError(

@@ -81,7 +81,7 @@ def refused(form: Form, module: nn.Module, trace: Callable[[], ExportedProgram])
 
 
 def as_form(form: Form | str) -> Form:
-    """See that there is such a form."""
+    """Return the form of a name; refuse an unknown one."""
     try:
         return Form(form)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is exported, in the form and the format of a file."""
+"""Write a recurrence or a module into a file, in a form and a format."""
 
 from enum import StrEnum
 
@@ -13,7 +13,7 @@ from linrec.systems import LinearRecurrence
 
 
 class Format(StrEnum):
-    """What is written."""
+    """The file formats."""
 
     ONNX = "onnx"
     TORCH = "torch"  # an exported program, for torch.export.load

@@ -107,7 +107,7 @@ def encoded(value: object) -> Any:
 
 
 def encoded_form(recurrence: LinearRecurrence) -> dict[str, Any]:
-    """Write down what a recurrence is made of, without its numbers."""
+    """Encode a recurrence's structure and options, without its numbers."""
     given = dict(zip("BCD", recurrence.matrices(), strict=True)) | recurrence.A.leaves()
     tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
     return {

@@ -192,7 +192,7 @@ def residual_blocks(layers: Iterable[Layer], *, expansion: int = 4, dropout: flo
 
 
 def same_width(layer: Layer) -> int:
-    """See that there can be a way around a layer."""
+    """Check that a layer has as many outputs as inputs, and return the number."""
     if layer.input_size != layer.output_size:
         raise ValueError(
             f"`layer` takes {layer.input_size} numbers and gives {layer.output_size}: expected the "

@@ -14,7 +14,7 @@ from linrec.systems import LinearRecurrence
 
 
 class DeltaNet(RecurrentLayer):
-    """The delta rule: what was kept under a key is replaced, by a share, by the new value.
+    """The delta rule: the value stored under a key is replaced, by a share, by the new value.
 
         S_t = S_{t-1} + β_t k_t (v_t - S_{t-1}ᵀ k_t)ᵀ        o_t = S_tᵀ q_t / √keys   for each head
             = (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ      y_t = W_o RMSNorm(o_t)

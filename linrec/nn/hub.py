@@ -87,7 +87,7 @@ def load(expected: type[Module], folder: str | PathLike[str], options: Mapping[s
 
 
 def config_of(module: Remembered) -> dict[str, Any]:
-    """Write down how a module is made, and see that it can be made so again."""
+    """Encode a module's class and arguments, and check that they make it again."""
     config = {"linrec_version": VERSION, **encoded(module)}
     again = decoded(config, type(module))
     shapes, mine = (
@@ -106,7 +106,7 @@ def config_of(module: Remembered) -> dict[str, Any]:
 
 
 def made_of(config: object, expected: type[Remembered], folder: str) -> nn.Module:
-    """Make a module of what a folder says."""
+    """Make a module from the configuration in a folder."""
     version = config.get("linrec_version") if isinstance(config, dict) else None
     if isinstance(version, int) and version > VERSION:
         raise ValueError(

@@ -17,7 +17,7 @@ Shape = LinearRecurrence | BoundParameters
 
 @final
 class PlanKeeper:
-    """Run recurrences, and keep the plans of those that are not being trained.
+    """Run recurrences, and keep the plans of frozen ones.
 
     A plan says itself whether it still stands for a recurrence; one that does not is made anew.
     The plans of the last few lengths are kept. They are no part of a copy, a pickle or a state

@@ -135,7 +135,7 @@ class Recurrence(Pretrained, nn.Module):
 
 
 def as_shape(recurrence: object, parameters: Mapping[Any, Any] | None) -> Shape:
-    """See what a module is to be made of."""
+    """Return the template of a module: a recurrence, or a symbolic one with its parameters."""
     if isinstance(recurrence, LinearRecurrence) and parameters is None:
         return recurrence
     bound_parameters = getattr(recurrence, "bound_parameters", None)
@@ -167,7 +167,7 @@ def check_names(shape: BoundParameters, trained: Collection[str]) -> None:
 
 
 def chosen(shape: Shape, trainable: list[str]) -> set[str]:
-    """Find the tensors that are asked for by their own names, or by that of their matrix."""
+    """Resolve `trainable`: tensor names, or the letter of a matrix."""
     names = list(shape.leaves())
     meant = {name: {name} for name in names}
     if isinstance(shape, LinearRecurrence):

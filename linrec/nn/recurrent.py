@@ -78,7 +78,7 @@ class RecurrentLayer(Layer):
         """
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Make outputs of what the recurrence outputs; by default they are the same.
+        """Compute the layer's outputs from the recurrence's; by default they are the same.
 
         Args:
             read (..., heads · p): the outputs of the recurrence, of any number of steps.

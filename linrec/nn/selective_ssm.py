@@ -15,7 +15,7 @@ from linrec.systems import LinearRecurrence
 
 
 class SelectiveSSM(RecurrentLayer):
-    """The selective state-space model of Mamba: inputs say what is kept, taken up and read.
+    """The selective state-space model of Mamba: inputs set decay, gain and readout.
 
         s_t = exp(Δ_t A) s_{t-1} + Δ_t B_t x_t        y_t = C_t · s_t + D x_t       for each channel
         B_t = W_B x_t,  C_t = W_C x_t,  Δ_t = softplus(W_Δ W_r x_t + b),  A = -exp(a)

@@ -55,7 +55,7 @@ class Stack(Layer):
         return (cast(Layer, layer) for layer in self.layers)
 
     def states(self, state: Tensor | None) -> list[Tensor | None]:
-        """Take a state apart into those of the layers."""
+        """Split a state into the layers' states."""
         if state is None:
             return [None] * len(self.state_sizes)
         check_size("state", state, self.state_size)

@@ -17,7 +17,7 @@ from linrec.systems import LinearRecurrence
 
 @dataclass(frozen=True)
 class Auto(Executor):
-    """Choose the executor with the least estimated time among those that err like the loop.
+    """Choose the executor with the least estimated time among candidates that err like the loop.
 
     The estimate is the sum of operations, traffic and rounds, each divided by its rate, from
     shapes alone; it never looks at the values of tensors. `explain` shows it. Roughly: the last
@@ -121,7 +121,7 @@ class Auto(Executor):
         prepared: bool,
         gradient: bool,
     ) -> Problem:
-        """Collect what the selection depends on."""
+        """Describe a recurrence and its workload as a problem of selection."""
         if recurrence.steps not in (None, length):
             raise ValueError(
                 f"`length` is {length}, but the recurrence is time-varying and has matrices for "

@@ -229,7 +229,7 @@ def carrying_cost(work: Workload, chunk: int) -> Cost:
 
 
 def varying_cost(work: Workload, size: int) -> Cost:
-    """Estimate what running a varying system in chunks of so many steps takes."""
+    """Estimate the cost of a varying system in chunks of `size` steps."""
     n, m, p, steps = work.states, work.inputs, work.outputs, work.steps
     rank = max(round((work.multiplications / n - 1) / 2), 0)
     states = work.itemsize * work.numbers * n

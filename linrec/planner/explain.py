@@ -1,4 +1,4 @@
-"""The table of `explain`: every executor's estimate, and what would change the choice."""
+"""The table of `explain`: every executor's estimate, and the nearest change of the choice."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -99,7 +99,7 @@ def explain_selection(problem: Problem) -> Explanation:
 
 
 def nearest_change(problem: Problem, wanted: Executor) -> str | None:
-    """Find the smallest change of one thing with which another executor is chosen."""
+    """Find the smallest change of one thing that makes another executor the choice."""
     for words, changed in variations(problem):
         if changed.best_executor() == wanted:
             return words
@@ -139,7 +139,7 @@ def variations(problem: Problem) -> Iterator[tuple[str, Problem]]:
 
 
 def instability(recurrence: LinearRecurrence) -> str | None:
-    """Warn of a spectral radius over 1, with which states grow without bound."""
+    """Warn of a spectral radius over 1: states grow without bound."""
     leaves = recurrence.leaves().values()
     if recurrence.time_varying or not has_values(*leaves):
         return None

@@ -32,7 +32,7 @@ CANDIDATES: tuple[Executor, ...] = (
 
 @dataclass(frozen=True)
 class Criteria:
-    """Everything that a selection depends on, but for which executors can run the recurrence.
+    """The workload, the machine and the options that decide a selection.
 
     Attributes:
         work: what is to be run.
@@ -138,7 +138,7 @@ class Problem:
         return best
 
     def recall(self, able: tuple[Executor, ...]) -> Executor | None:
-        """Select among executors, or remember what was selected for the same numbers."""
+        """Select among executors; recall the selection where the numbers are the same."""
         return recall(self.criteria, able)
 
     def changed(self, **criteria: object) -> "Problem":

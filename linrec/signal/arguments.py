@@ -89,7 +89,7 @@ def of_one_length(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_signal(x: Tensor, axis: int) -> None:
-    """See that there is an axis of time."""
+    """Check that there is an axis of time."""
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(
             f"`x` has shape {show(x.shape)} and `axis` is {axis}: expected an axis of time, one of "
@@ -100,7 +100,7 @@ def check_signal(x: Tensor, axis: int) -> None:
 
 
 def check_sections(sos: Tensor, *, unit: bool) -> None:
-    """See that these are second-order sections and, if asked, that each has a₀ = 1."""
+    """Check second-order sections and, on request, that each has a₀ = 1."""
     if sos.ndim < 2 or sos.shape[-1] != 6 or sos.shape[-2] == 0:
         raise ValueError(
             f"`sos` has shape {show(sos.shape)}: expected (*batch, sections, 6), the coefficients "
@@ -116,7 +116,7 @@ def check_sections(sos: Tensor, *, unit: bool) -> None:
 def check_delays(
     zi: Tensor, batch: Sequence[int], order: int, axis: int, least: int, sections: int | None = None
 ) -> None:
-    """See that delays have the shape of the outputs, but with `order` on the axis of time.
+    """Check that delays have the shape of the outputs, with `order` on the axis of time.
 
     Args:
         zi ([sections,] ...): the delays. Of other axes than that of time, those that filters alone

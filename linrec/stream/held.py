@@ -59,7 +59,7 @@ class HeldRecurrence:
         return self.prepared if self.given.dtype == self.state_dtype else None
 
     def cast_samples(self, samples: Tensor) -> tuple[Tensor, torch.dtype]:
-        """See that samples have the right dtype; return them cast, and the dtype of outputs."""
+        """Check the dtype of samples; return them cast, and the dtype of outputs."""
         common = torch.promote_types(self.given.dtype, samples.dtype)
         if accumulation_dtype(common) != self.state_dtype:
             raise TypeError(
@@ -97,7 +97,7 @@ class HeldRecurrence:
         return Result(outputs.to(common), state)
 
     def checked(self, piece: LinearRecurrence | None, steps: int) -> LinearRecurrence:
-        """See that the matrices of a block are of the kind of system that was streamed so far."""
+        """Check that the matrices of a block have the sizes and the dtype of the stream."""
         given = self.given
         if not isinstance(piece, LinearRecurrence):
             raise TypeError(
@@ -163,7 +163,7 @@ class HeldModule:
         return [f"{name}: {kind.__module__}.{kind.__qualname__}" for name, kind in named]
 
     def fast_step(self) -> None:
-        """Return None: a module looks at what it is given."""
+        """Return None: a module checks its arguments itself."""
 
     def step(
         self, sample: Tensor, state: Tensor | None, piece: LinearRecurrence | None = None
@@ -321,7 +321,7 @@ def is_number(tensor: Tensor) -> bool:
 
 
 def check_samples(held: Held, samples: object, streams: torch.Size) -> Tensor:
-    """See that samples fit: one a stream, or a block of them."""
+    """Check the shape of samples: one a stream, or a block."""
     samples = check_tensor("samples", samples)
     m, axes = held.input_size, len(streams)
     fits = samples.ndim in (axes + 1, axes + 2) and samples.shape[-1] == m

@@ -1,4 +1,4 @@
-"""The state of a stream in a file of safetensors, with what it belongs to."""
+"""Streams saved in files of safetensors, with a fingerprint of their system."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ def save(
 
 
 def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size, Tensor]:
-    """Read streams and state; refuse those of another system."""
+    """Read streams and states; refuse another system's."""
     deserialize = safetensors().torch.load
     path = Path(path)
     try:
@@ -99,7 +99,7 @@ def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size,
 
 
 def first_difference(found: object, system: dict[str, Any]) -> str | None:
-    """Say in what a fingerprint differs from that of a system; None if in nothing."""
+    """Name the first difference between two fingerprints; None if they are equal."""
     if not isinstance(found, dict):
         return "it says not which"
     for key, told in (("classes", "it is of"), ("states", "it has"), ("shapes", "it has")):

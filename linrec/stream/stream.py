@@ -148,7 +148,7 @@ class Stream:
 
     @property
     def state(self) -> Tensor:
-        """The state of every stream, `(*streams, n)`: a copy; what is assigned is copied, too."""
+        """The state of every stream, `(*streams, n)`: copied when it is read and when it is set."""
         with self._lock:
             return self._state.clone()
 
@@ -176,7 +176,7 @@ class Stream:
             self._take(state)
 
     def join(self, streams: int = 1, *, state: Tensor | None = None) -> range:
-        """Let streams begin, behind those that there are.
+        """Add new streams behind the present ones.
 
         Args:
             streams: how many.
@@ -238,7 +238,7 @@ class Stream:
             return gone
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the states into a file, with what they belong to.
+        """Write the states into a file, with a fingerprint of the system.
 
         The file is one of safetensors: the states, and a fingerprint of the system (classes, shapes
         and dtypes, a digest of its numbers). It is written beside its place and then moved there,
@@ -297,7 +297,7 @@ class Stream:
         self._take(kept["state"])
 
     def _take(self, state: Tensor) -> None:
-        """Go on from a state; what a sample has to look like is written down for `push`."""
+        """Go on from a state, and set the shape of a sample for `push`."""
         kind = self._held
         self._state = state
         self._step = kind.fast_step()
@@ -311,7 +311,7 @@ class Stream:
         return torch.zeros(shape, dtype=kind.state_dtype, device=kind.device)
 
     def _checked(self, state: Tensor, shape: Sequence[int]) -> Tensor:
-        """See that a state fits, and copy it."""
+        """Check a state, and copy it."""
         state = check_tensor("state", state)
         if tuple(state.shape) != tuple(shape):
             raise ValueError(f"`state` has shape {show(state.shape)}: expected {show(shape)}.")
@@ -369,14 +369,14 @@ def as_index(value: object) -> int:
 
 
 def check_count(name: str, value: object) -> int:
-    """See that something is a number of streams."""
+    """Check a number of streams."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"`{name}` is {value!r}: expected a whole number of 0 or more.")
     return value
 
 
 def check_streams(streams: int | Sequence[int] | None, batch: torch.Size) -> torch.Size:
-    """See that numbers of streams are numbers, and fit the batch axes of a recurrence."""
+    """Check the numbers of streams, and that they fit the batch axes of a recurrence."""
     given = () if streams is None else (streams,) if isinstance(streams, int) else tuple(streams)
     shape = torch.Size(check_count("streams", count) for count in given)
     try:

@@ -52,7 +52,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Exponential:
-    """φ_k(z dt) dt^k, of which k = 0 is exp(z dt) and k = 1 is ∫₀^dt exp(z s) ds.
+    """φ_k(z dt) dt^k: exp(z dt) at k = 0, ∫₀^dt exp(z s) ds at k = 1.
 
     φ_{k+1}(z) = (φ_k(z) - 1/k!) / z, and the series of φ_k at 0 has the coefficients 1/(j+k)!.
     """

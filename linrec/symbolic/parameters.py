@@ -158,7 +158,7 @@ def both(values: Mapping[Any, Any] | None, named: Mapping[str, Any]) -> dict[Any
 
 
 def as_values(symbols: tuple[sympy.Symbol, ...], given: Mapping[Any, object]) -> dict[str, Any]:
-    """Check that there is one value for each parameter; name those that miss or are too many."""
+    """Check that there is one value for each parameter; name the missing and the unknown ones."""
     named: dict[str, Any] = {}
     for key, value in given.items():
         name = key.name if isinstance(key, sympy.Symbol) else key
@@ -221,7 +221,7 @@ def in_double(name: str, value: object) -> Tensor:
 
 
 def checked_value(symbol: sympy.Symbol, value: object) -> Any:
-    """Refuse a value any entry of which contradicts the symbol's assumptions.
+    """Refuse a value with an entry that contradicts the symbol's assumptions.
 
     Values that cannot be looked at, inside `vmap` and `torch.compile`, are taken as they are.
     """

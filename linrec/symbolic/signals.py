@@ -14,7 +14,7 @@ from linrec.symbolic.matrices import as_expression
 
 @dataclass(frozen=True)
 class Signal:
-    """A function of time, at t + shift in discrete time, or differentiated so many times.
+    """A function of time, shifted by steps or differentiated `order` times.
 
     Args:
         function: the undefined function, as x of x(t).

@@ -81,7 +81,7 @@ def real_parts_negative(polynomial: sympy.Poly) -> Conditions:
 
 
 def positive(expressions: list[sympy.Expr]) -> Conditions:
-    """Write inequalities for all, without duplicates and those that always hold."""
+    """List the inequalities, without duplicates and tautologies."""
     found: dict[Relational | BooleanAtom, None] = {}
     for expression in expressions:
         condition = without_positive_factors(tidy(expression)) > 0

@@ -211,7 +211,7 @@ def way_of(executor: Executor, recurrence: LinearRecurrence, steps: int) -> Way:
 
 
 def an_executor(given: object) -> Executor:
-    """See that something is an executor, and not its class or its name."""
+    """Check that something is an executor, and not its class or its name."""
     if isinstance(given, Executor):
         return given
     raise TypeError(

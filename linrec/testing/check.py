@@ -292,7 +292,7 @@ def check_case(
 
 
 def hold(name: str, property: Property, executor: Executor, case: Case) -> tuple[float, int]:
-    """See that a property holds; give the share of its bound used, and the comparisons."""
+    """Check a property; return the largest share of its bound used, and the comparisons."""
     worst, compared = 0.0, 0
     try:
         for comparison in property(case, executor):

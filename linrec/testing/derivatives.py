@@ -84,7 +84,7 @@ def gradient_of_final_state(case: Case, executor: Executor) -> Comparisons:
 
 
 def first_differences(case: Case, executor: Executor) -> Comparisons:
-    """First derivatives, in everything, are those that differences give (`gradcheck`)."""
+    """First derivatives, in everything, agree with differences (`gradcheck`)."""
     small = case.small
     if not is_tame(small):
         return
@@ -94,7 +94,7 @@ def first_differences(case: Case, executor: Executor) -> Comparisons:
 
 
 def second_differences(case: Case, executor: Executor) -> Comparisons:
-    """Second derivatives, in everything, are those that differences give (`gradgradcheck`)."""
+    """Second derivatives, in everything, agree with differences (`gradgradcheck`)."""
     small = case.small
     if not is_tame(small):
         return
@@ -166,7 +166,7 @@ def by_differences(
 
 
 def forward_mode(case: Case, executor: Executor) -> Comparisons:
-    """Forward derivatives are those of the outputs: ⟨J d, v⟩ = ⟨d, J* v⟩."""
+    """Forward and backward derivatives agree: ⟨J d, v⟩ = ⟨d, J* v⟩."""
     small = case.small
     if not is_tame(small):
         return

@@ -182,7 +182,7 @@ def second_derivatives(trial: Trial) -> Comparisons:
 
 
 def vmap(trial: Trial) -> Comparisons:
-    """Mapped over sequences, a module gives what it gives of each, where torch can map it."""
+    """`vmap` over sequences gives a module's results for each, where torch can map it."""
     other = 1 - trial.inputs
     both = torch.stack([trial.inputs, other])
     try:
@@ -254,7 +254,7 @@ def leaves_of(inputs: Tensor, state: State, parameters: list[Tensor]) -> Start:
 def moved_leaves(
     own: Mapping[str, Tensor], names: list[str], inputs: Tensor, state: State
 ) -> tuple[dict[str, Tensor], Start]:
-    """Name a module's numbers anew, those that are trained as leaves, and all that is given."""
+    """Copy a module's tensors, trained ones as leaves, and its arguments."""
     moved = [own[name].clone().requires_grad_() for name in names]
     return dict(own) | dict(zip(names, moved, strict=True)), leaves_of(inputs, state, moved)
 

@@ -237,14 +237,14 @@ LONG = 300
 
 
 def known_names(names: Collection[str]) -> None:
-    """See that all of these are properties."""
+    """Check the names of properties."""
     for name in names:
         if name not in PROPERTIES:
             raise ValueError(f"`{name}` is no property: expected some of {', '.join(PROPERTIES)}.")
 
 
 def features(module: nn.Module, input_size: int | None) -> int:
-    """See that a module can be checked; find the number of features that it takes."""
+    """Check that a module can be checked; return its number of input features."""
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"`module` is {module!r}: expected an `nn.Module`, made. Wrap a function in one."

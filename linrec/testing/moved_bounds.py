@@ -83,11 +83,11 @@ class MovedBounds:
         return carried(inner, torch.cat([start, local.expand_as(inner.drive)], -3))
 
     def conversion(self, matrix: Tensor, vectors: Tensor) -> Tensor:
-        """What a product of a matrix with vectors rounds in double precision, and cast after it."""
+        """Bound the rounding of a matrix-vector product in double precision, cast afterwards."""
         return self.double_unit * self.n * (matrix @ vectors)
 
     def read(self, states: Tensor) -> Tensor:
-        """What C' = C T makes of states, what is wrong with it, and the first steps."""
+        """Bound the readout by C' = C T, its own error, and the first steps."""
         inner, own = self.inner, self.own
         C = inner.system.C
         assert C is not None
@@ -136,7 +136,7 @@ def carried(bounds: ErrorBounds, sources: Tensor) -> Tensor:
 
 
 def dual(coordinates: Coordinates) -> Coordinates:
-    """The coordinates in which the gradient runs: those of the adjoint system, T^{-*}."""
+    """The coordinates of the gradient, which the adjoint system has: T^{-*}."""
     original = coordinates.original.mH
     return Coordinates(
         coordinates.inverse.adjoint(),

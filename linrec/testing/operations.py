@@ -56,7 +56,7 @@ def adjoint(case: Case, executor: Executor) -> Comparisons:
 
 
 def shape(case: Case, executor: Executor) -> Comparisons:
-    """`state_size` and the batch axes are those of the matrix; indexing takes matrices."""
+    """`state_size` and the batch axes agree with the matrix; indexing takes matrices."""
     A, dense, sizes, unit = parts(case)
     expected = (*A.batch_shape, A.state_size, A.state_size)
     yield same("shape of the matrix", tuple(dense.shape), expected)
@@ -66,7 +66,7 @@ def shape(case: Case, executor: Executor) -> Comparisons:
 
 
 def capabilities(case: Case, executor: Executor) -> Comparisons:
-    """What a structure says of itself holds of its matrix."""
+    """A structure's capabilities are true of its matrix."""
     A, dense, sizes, unit = parts(case)
     allowed = 2 * unit * (A.state_size + 3) * sizes
     diagonal, low_rank = A.as_diagonal(), A.as_diagonal_plus_low_rank()

@@ -63,7 +63,7 @@ class ErrorBounds:
 
     @property
     def double_unit(self) -> float:
-        """The unit roundoff of what is computed in double precision."""
+        """The unit roundoff of double precision."""
         return self.unit * torch.finfo(torch.float64).eps / torch.finfo(self.dtype).eps
 
     @property
@@ -103,7 +103,7 @@ class ErrorBounds:
         return outputs, states.squeeze(-1)
 
     def read_in_parts(self, once: bool, span: int | None) -> Tensor | None:
-        """What errors of states do to outputs, where C cancels of the powers of A what it does.
+        """Bound the output errors of state errors, where C cancels growing powers of A.
 
         The way from an error to an output is exact, C A^k, so that |C A^k| carries it.
         """
@@ -156,7 +156,7 @@ class ErrorBounds:
         return self.any_order() + self.free_motion + self.underflow
 
     def arrived(self, local: Tensor, before: Tensor, t: int) -> Tensor:
-        """What the errors of the steps up to t have become after step t."""
+        """Propagate the errors of the steps up to t to the state after step t."""
         return self.system.arrived(local, t)
 
     def read_errors(self, local: Tensor, states: Tensor) -> Tensor:
@@ -361,7 +361,7 @@ class ErrorBounds:
 def dtypes_of(
     recurrence: LinearRecurrence, inputs: Tensor, initial_state: Tensor | None
 ) -> tuple[torch.dtype, torch.dtype]:
-    """Find in which dtype a call is computed, and to which its outputs are rounded."""
+    """Find the dtype of a call's computation, and the dtype of its outputs."""
     narrow = common_dtype(*recurrence.leaves().values(), inputs)
     dtype = common_dtype(inputs.new_empty(0, dtype=accumulation_dtype(narrow)), initial_state)
     return dtype, narrow if accumulation_dtype(narrow) == dtype else dtype

@@ -1,4 +1,4 @@
-"""Sizes of products of a system's matrices, of which error bounds are made."""
+"""Magnitudes of products of a system's matrices, the terms of error bounds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ Key = TypeVar("Key")
 
 
 class Enough(BaseException):
-    """Shrinking took long enough. (Hypothesis lets only what is no `Exception` through.)"""
+    """Shrinking took long enough. (A `BaseException`: hypothesis catches the others.)"""
 
 
 def smallest_failure(

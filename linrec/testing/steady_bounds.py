@@ -1,4 +1,4 @@
-"""Error bounds of long runs of one system, of which |A|^k grows though A^k does not."""
+"""Error bounds of long runs of a system whose |A|^k grows though A^k does not."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

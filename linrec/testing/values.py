@@ -17,7 +17,7 @@ WIDE = torch.complex128  # the numbers in which products are summed
 
 
 def agreement(case: Case, executor: Executor) -> Comparisons:
-    """Outputs and final state are those of the definition, of the dtype that was promised."""
+    """Outputs and final state agree with the definition, in the promised dtype."""
     got, allowed = case.whole.run(executor), case.whole.allowed(executor)
     truth = case.whole.truth
     yield Comparison("outputs", got.outputs, truth.outputs, allowed.outputs)
@@ -173,7 +173,7 @@ def adjoint_identity(case: Case, executor: Executor) -> Comparisons:
 
 
 def plans(case: Case, executor: Executor) -> Comparisons:
-    """A plan gives, again and again, what no plan gives.
+    """A plan gives, again and again, the results of a call without one.
 
     Another recurrence it refuses, or holds nothing of the first and gives the other's own results.
     """

@@ -1,4 +1,4 @@
-"""Samples out of a pipe: lines of numbers, or raw float32; what is no sample is named by its line.
+"""Samples from a pipe: lines of numbers, or raw float32; a bad one is named by its line.
 
 Numbers have to be finite: a memory never forgets a NaN.
 """
@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 
 class BadSample(ValueError):
-    """What was read is no sample; the message says which, and what was expected."""
+    """A sample that cannot be read; the message names it, and the expected form."""
 
 
 class Samples(ABC):
@@ -60,18 +60,18 @@ class Samples(ABC):
 
     @abstractmethod
     def blocks(self, data: bytes, most: int) -> Iterator[Tensor]:
-        """Cut what is whole into blocks, and keep the rest."""
+        """Cut whole samples into blocks, and keep the rest."""
 
     @abstractmethod
     def last(self, rest: bytes) -> Tensor:
-        """Make a block of what is left at the end."""
+        """Make a block of the remaining samples."""
 
     @abstractmethod
     def place(self) -> str:
         """Say which sample comes next."""
 
     def expected(self) -> str:
-        """Say what a sample looks like."""
+        """Describe a sample."""
         return f"expected {self.size} number{'s' * (self.size > 1)}"
 
 
@@ -79,7 +79,7 @@ class Lines(Samples):
     """Lines of numbers with commas between them."""
 
     def blocks(self, data: bytes, most: int) -> Iterator[Tensor]:
-        """Cut what is whole into blocks, and keep the rest."""
+        """Cut whole samples into blocks, and keep the rest."""
         *lines, self.rest = data.split(b"\n")
         rows: list[list[float]] = []
         for line in lines:
@@ -131,7 +131,7 @@ class Floats(Samples):
     """Raw float32, the lowest byte first."""
 
     def blocks(self, data: bytes, most: int) -> Iterator[Tensor]:
-        """Cut what is whole into blocks, and keep the rest."""
+        """Cut whole samples into blocks, and keep the rest."""
         each = 4 * self.size
         whole = len(data) - len(data) % each
         numbers = np.frombuffer(data[:whole], "<f4").astype(np.float32)
@@ -160,6 +160,6 @@ FORMATS: dict[Format, type[Samples]] = {Format.CSV: Lines, Format.F32: Floats}
 
 
 def shown(found: bytes) -> str:
-    """Repeat the beginning of what is wrong."""
+    """Quote the beginning of a bad sample."""
     text = found.decode("utf-8", "replace")
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")

@@ -1,4 +1,4 @@
-"""`lmu stream`: a trained network in a pipe: samples in, what it says out."""
+"""`lmu stream`: a trained network in a pipe: samples in, outputs out."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 
 class Signals:
-    """Stops between samples when it is asked to, not within one."""
+    """Signals that stop between samples, not within one."""
 
     def __init__(self) -> None:
         self.caught, self.waits = 0, False
@@ -77,7 +77,7 @@ def stream(
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Read samples from standard input, and write a line of what the network says to each.
+    """Read samples from standard input, and write a line of outputs for each.
 
     A line of output comes as soon as its sample is there. The end of the input, SIGTERM and a
     closed output end it with status 0, SIGINT with 130, and a bad sample with 1.
@@ -123,7 +123,7 @@ def sample_network(experiment: Experiment, checkpoint: Path) -> SampleNetwork:
 
 
 def check_installed() -> None:
-    """Say what has to be installed for files of states."""
+    """Check that safetensors is installed."""
     if find_spec("safetensors") is None:
         raise ValueError("`--state` needs safetensors. Type `pip install 'linrec[safetensors]'`.")
 

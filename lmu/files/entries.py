@@ -49,7 +49,7 @@ FIGURES = Kind(
 
 
 def checked(content: object, kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """See that something read from JSON is an object of such entries, and of no others.
+    """Check that something read from JSON is an object of the expected entries alone.
 
     Args:
         content: what was read.

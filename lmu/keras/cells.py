@@ -231,7 +231,7 @@ def named(
 def recurrent_weights(
     weights: Sequence[np.ndarray], settings: Mapping[str, Any], owner: str, gates: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """See that kernel, recurrent kernel and bias belong together."""
+    """Check that kernel, recurrent kernel and bias belong together."""
     names = ["kernel", "recurrent_kernel"] + ["bias"] * has_bias(settings)
     kernel, recurrent, bias = named(weights, names, owner)[:3]
     units = recurrent.shape[0] if recurrent.ndim == 2 else 0

@@ -249,7 +249,7 @@ def legacy_layers(
 def told_apart(
     found: dict[str, dict[str, np.ndarray]], options: Mapping[str, Any], kind: str
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Tell a layer's own variables from those of its hidden cell, one group further in."""
+    """Separate a layer's own variables from its hidden cell's, one group further in."""
     cell = (options.get("cell") or {}).get("config", {}) if kind == "RNN" else options
     hidden = cell.get("hidden_cell")
     hidden_name = hidden.get("config", {}).get("name") if isinstance(hidden, Mapping) else None

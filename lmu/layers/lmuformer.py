@@ -79,7 +79,7 @@ class PatchEmbedding(Layer):
         return Result(hidden, torch.cat(states, -1))
 
     def normalized(self, place: int, outputs: Tensor, own: Tensor | None) -> Tensor:
-        """Normalise what a convolution gives, and bend it."""
+        """Normalise a convolution's outputs, and apply the nonlinearity."""
         return nn.functional.gelu(self.norms[place](outputs, own))
 
 
@@ -244,5 +244,5 @@ class LMUFormer(Layer):
 
 
 def split(state: Tensor | None, sizes: list[int]) -> list[Tensor] | list[None]:
-    """Take a state apart into those that are side by side in it."""
+    """Split a state into its parts."""
     return [None] * len(sizes) if state is None else list(state.split(sizes, -1))

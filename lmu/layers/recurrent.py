@@ -176,7 +176,7 @@ class LMU(LMUCell, Layer):
         return Result(outputs.view(*batch, self.output_size), state.view(*batch, state.shape[-1]))
 
     def explain(self, length: int, batch_shape: Sequence[int] = ()) -> Form:
-        """Say what runs in parallel over time and what does not, and why.
+        """Explain which parts run in parallel over time, and why the others cannot.
 
         Args:
             length: how many steps.

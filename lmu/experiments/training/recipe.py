@@ -1,4 +1,4 @@
-"""A training recipe, and the metric by which it is judged."""
+"""A training recipe and its metric."""
 
 import math
 from collections.abc import Callable, Iterable
