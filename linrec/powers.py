@@ -110,7 +110,7 @@ class Powers:
         return blocks.movedim(0, -3)
 
     def cancellation(self, length: int) -> tuple[float, float]:
-        """Say how much products of powers up to A^length cancel.
+        """Measure the cancellation in products of powers up to A^length.
 
         What was squared is judged. A x rounds |A||x| just as A A does |A||A|, so that of small
         matrices the last power is squared once more, and again as long as that cancels.

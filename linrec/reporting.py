@@ -109,7 +109,7 @@ def processor() -> str:
 
 
 def check_writable(file: str | os.PathLike[str]) -> None:
-    """Make the folder of a file, and see that the file can be written into it.
+    """Make the folder of a file, and check that the file can be written into it.
 
     Raises:
         OSError: it cannot.

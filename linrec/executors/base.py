@@ -182,11 +182,11 @@ class Executor(Estimates, ABC):
         return {self}
 
     def takes_plans_of(self, other: "Executor") -> bool:
-        """Whether a plan that another executor made may be passed with this one."""
+        """Whether a plan of another executor may be passed with this one."""
         return self == other
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
-        """Do what needs only the system."""
+        """Compute kernels and powers, which depend on the system alone."""
         return Plan(self, recurrence, length)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""How the state is carried from chunk to chunk: in pairs of chunks, or in a loop over them."""
+"""Carry the state from chunk to chunk: in pairs of chunks, or in a loop over them."""
 
 import math
 
@@ -17,7 +17,7 @@ FEW_CHUNKS, WIDE_CARRY = 12, 1 << 15
 
 
 def pairings(chunks: int) -> int:
-    """How often chunks are taken in pairs until few enough are left for a loop."""
+    """Count how often chunks are taken in pairs until few enough are left for a loop."""
     if is_open(chunks):
         return 0
     return max(math.ceil(chunks / FEW_CHUNKS) - 1, 0).bit_length()

@@ -206,7 +206,7 @@ def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[T
 
 
 def run_constant(product: Product, gradient: Tensor, *factors: Tensor) -> Tensor:
-    """Sum what tiles give to the constant."""
+    """Sum the tiles' gradients in the constant."""
     units, copies = gradient.shape[:2]
     if gradient.device.type != "cpu" or not has_values(gradient, *factors):
         return product.to_constant(gradient, *factors)

@@ -18,7 +18,7 @@ CACHE = 1 << 18
 
 @dataclass(frozen=True)
 class Layout:
-    """Which batch axes count systems, and which the sequences that share one.
+    """The batch axes that count systems, and the axes of sequences that share one.
 
     Args:
         batch: the batch axes of the inputs.

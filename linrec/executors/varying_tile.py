@@ -33,7 +33,7 @@ from torch.nn.functional import pad
 
 
 class Block(NamedTuple):
-    """What blocks of b neighbouring steps are, N of them, with ρ rows and κ columns a step.
+    """N blocks of b neighbouring steps, with ρ rows and κ columns a step.
 
     Attributes:
         shown (N, b·ρ, b·κ): what each step shows in the rows of each step.

@@ -103,7 +103,7 @@ def solved(
 
 
 def newest_known(rows: Rows, inputs: Sequence[UndefinedFunction]) -> Anchors:
-    """Find the largest shift at which each unknown follows from inputs up to u(t), if any limits."""
+    """Find the largest shift at which each unknown follows from u(t); left out: any."""
     newest: Anchors = {}
     for _ in range(len(rows) + 1):
         for unknown, row in rows.items():

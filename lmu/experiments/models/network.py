@@ -118,7 +118,7 @@ class SampleNetwork(StreamingNetwork):
 
     @abstractmethod
     def read_out(self, outputs: Tensor) -> Tensor:
-        """Compute the outputs `(*batch, outputs)` from those of the layer `(*batch, size)`."""
+        """Compute the outputs `(*batch, outputs)` from the layer's `(*batch, size)`."""
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return the inputs: where a network says nothing else, none of it is frozen."""
@@ -155,7 +155,7 @@ class SampleNetwork(StreamingNetwork):
         return Result(self.read_out(outputs), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Read one sample; the outputs are those of a sequence that ends here."""
+        """Read one sample; the outputs are a sequence's that ends here."""
         outputs, state = self.reader.step(input, state)
         return Result(self.read_out(outputs), state)
 
