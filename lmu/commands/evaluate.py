@@ -12,7 +12,7 @@ from lmu.experiments import evaluate as evaluate_checkpoint
 
 def evaluate(
     experiment: Name,
-    checkpoint: Annotated[Path, typer.Option(help="The best.pt of a run folder.")],
+    checkpoint: Annotated[Path, typer.Option(help="The best.safetensors of a run folder.")],
     streaming: Annotated[
         bool,
         typer.Option("--streaming", help="Run the recurrent form too, one sample at a time."),

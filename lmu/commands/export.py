@@ -14,7 +14,7 @@ from lmu.experiments.training import write
 
 def export(
     experiment: Name,
-    checkpoint: Annotated[Path, typer.Option(help="The best.pt of a run folder.")],
+    checkpoint: Annotated[Path, typer.Option(help="The best.safetensors of a run folder.")],
     output: Annotated[Path, typer.Option(help="The file to write.")],
     form: Annotated[
         Form, typer.Option(help="One step; or all, as a loop, a convolution or by transforms.")

@@ -45,7 +45,9 @@ def plot(
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="The best.pt of a run of mackey-glass: draw its predictions, too."),
+        typer.Option(
+            help="The best.safetensors of a run of mackey-glass: draw its predictions, too."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option(help="The folder for the PNG files.")] = Path("."),
     data_dir: DataDir = None,

@@ -64,7 +64,7 @@ class Signals:
 
 def stream(
     experiment: Name,
-    checkpoint: Annotated[Path, typer.Option(help="The best.pt of a run folder.")],
+    checkpoint: Annotated[Path, typer.Option(help="The best.safetensors of a run folder.")],
     format: Annotated[
         Format, typer.Option(help="Samples as lines of numbers with commas, or raw float32.")
     ] = Format.CSV,

@@ -16,7 +16,7 @@ from lmu.experiments.iwslt15 import translated
 from lmu.experiments.models import BeamSearch, LanguageModel
 from lmu.experiments.models.translator import Translator
 
-Checkpoint = Annotated[Path, typer.Option(help="The best.pt of a run folder.")]
+Checkpoint = Annotated[Path, typer.Option(help="The best.safetensors of a run folder.")]
 
 
 def write(

@@ -211,7 +211,7 @@ def evaluate(
 
     Args:
         experiment: what it was trained for.
-        checkpoint: the `best.pt` of its run folder.
+        checkpoint: the `best.safetensors` of its run folder.
         data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
         streaming: True runs the recurrent form too, one time step at a time, and compares.
         limit: score only so many test examples, the first ones; None scores all.
@@ -260,7 +260,7 @@ def restore(
 
     Args:
         experiment: what it was trained for.
-        checkpoint: the `best.pt` of its run folder.
+        checkpoint: the `best.safetensors` of its run folder.
         data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
 
     Returns:
@@ -286,7 +286,7 @@ def restore_alone(experiment: Experiment, checkpoint: AnyPath) -> Network:
 
     Args:
         experiment: what it was trained for.
-        checkpoint: the `best.pt` of its run folder.
+        checkpoint: the `best.safetensors` of its run folder.
 
     Returns:
         The network.

@@ -1,25 +1,47 @@
-"""Checkpoints of torch: checksums are compared, and nothing in them is executed."""
+"""Checkpoints: files of safetensors that are sealed, so that one flipped bit anywhere is found.
 
-import io
-import os
-import pickle
-import zipfile
+Tensors are stored under the paths that lead to them, and all else as JSON beside them. Nothing is
+pickled, and any reader of safetensors reads the tensors.
+"""
+
+import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from lmu.files.archives import check_directory
 from lmu.files.refusals import said
 
-DIRECTORY = 2**24  # bytes of a checkpoint's directory, at most: of some 200,000 tensors
+FORM, VERSION = "lmu.checkpoint", 1
+NO_SEAL = b"0" * 64
+SEALED = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+HEADER = 2**26  # bytes of a header, at most
+
+
+def written_checkpoint(checkpoint: dict[str, Any]) -> bytes:
+    """Write down tensors, numbers, strings, None, lists, tuples and dictionaries.
+
+    The seal is the SHA-256 of the whole file, with zeros in its own place.
+
+    Raises:
+        TypeError: there is something else in it, or a key is neither a string nor a whole number.
+    """
+    from safetensors.torch import save  # an extra; files of others are read without it
+
+    tensors: dict[str, Tensor] = {}
+    content = json.dumps(outline(checkpoint, (), tensors))
+    metadata = {"form": FORM, "version": str(VERSION), "content": content}
+    written = save(tensors, {**metadata, "sha256": NO_SEAL.decode()})
+    start = place_of_seal(written)
+    seal = hashlib.sha256(written).hexdigest().encode()
+    return written[:start] + seal + written[start + len(seal) :]
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Read what `torch.save` wrote: tensors, numbers, strings, lists and dictionaries.
-
-    `torch.load` does not compare the checksums that the file has of all its parts: it would take
-    weights with a flipped bit. They are compared here first, at the cost of reading twice.
+    """Read what `written_checkpoint` wrote; nothing in it is executed.
 
     Args:
         path: the file.
@@ -31,31 +53,75 @@ def read_checkpoint(path: Path) -> Any:
         Exception: whatever a damaged file makes its readers fail with; who asked says for what.
         OSError: it cannot be read.
     """
-    with said(path, "read"), path.open("rb") as file:
-        check_directory(file, str(path), DIRECTORY)
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            size = os.fstat(file.fileno()).st_size
-            if len({member.filename for member in members}) != len(members):
-                raise ValueError("a part is there twice")
-            # Tensors are stored as they are, so that no file becomes larger than it is.
-            if any(m.compress_type != zipfile.ZIP_STORED for m in members):
-                raise ValueError("a part is compressed")
-            if sum(member.file_size for member in members) > size:
-                raise ValueError("its parts are larger than the file")
-            if (damaged := archive.testzip()) is not None:
-                raise ValueError(f"the checksum of its part `{damaged}` is wrong")
-        file.seek(0)
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:  # whose message tells how to execute it nevertheless
-            raise ValueError(
-                "it holds more than tensors, numbers, strings, lists and dictionaries"
-            ) from None
+    from safetensors.torch import load
+
+    with said(path, "read"):
+        content = path.read_bytes()
+    if content.startswith(b"PK"):
+        raise ValueError("it was pickled, as `torch.save` does, and pickles are not read")
+    size = int.from_bytes(content[:8], "little")
+    if size > min(HEADER, len(content) - 8):
+        raise ValueError("it is cut off, or no file of safetensors")
+    start = place_of_seal(content)
+    seal = content[start : start + len(NO_SEAL)]
+    unsealed = hashlib.sha256(content[:start])
+    unsealed.update(NO_SEAL)
+    unsealed.update(memoryview(content)[start + len(seal) :])
+    if unsealed.hexdigest().encode() != seal:
+        raise ValueError("its checksum is wrong: some of its bits are not as they were written")
+    metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+    if metadata["form"] != FORM:
+        raise ValueError("it holds no checkpoint")
+    if int(metadata["version"]) > VERSION:
+        raise ValueError(f"a newer lmu wrote it, version {metadata['version']}: install that one")
+    return filled(json.loads(metadata["content"]), load(content))
 
 
-def written_checkpoint(checkpoint: dict[str, Any]) -> bytes:
-    """Write down tensors, numbers, strings, lists and dictionaries, with checksums."""
-    content = io.BytesIO()
-    torch.save(checkpoint, content)
-    return content.getvalue()
+def place_of_seal(content: bytes) -> int:
+    """Find where the checksum stands in the header."""
+    found = list(SEALED.finditer(content, 8, 8 + int.from_bytes(content[:8], "little")))
+    if len(found) != 1:
+        raise ValueError("it has no checksum, or more than one")
+    return found[0].start(1)
+
+
+def outline(value: object, path: tuple[str, ...], tensors: dict[str, Tensor]) -> object:
+    """Write a value as JSON, and collect its tensors by the paths that lead to them."""
+    if isinstance(value, Tensor):
+        stored = value.detach().cpu().resolve_conj()
+        form = "complex" if stored.is_complex() else "tensor"
+        stored = torch.view_as_real(stored) if stored.is_complex() else stored
+        name = "/".join(path)
+        if name in tensors:
+            raise TypeError(f"two tensors have the path `{name}`")
+        # Memory of its own: safetensors refuses what is shared.
+        tensors[name] = stored.clone(memory_format=torch.contiguous_format)
+        return {form: name}
+    if isinstance(value, dict):
+        if not all(type(key) in (str, int) for key in value):
+            raise TypeError(f"`{'/'.join(path)}` has keys other than strings and whole numbers")
+        items = value.items()
+        return {"dict": [[key, outline(each, (*path, str(key)), tensors)] for key, each in items]}
+    if isinstance(value, list | tuple):
+        items = [outline(each, (*path, str(at)), tensors) for at, each in enumerate(value)]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"`{'/'.join(path)}` is a {type(value).__name__}: expected tensors, numbers, strings, "
+        "lists and dictionaries"
+    )
+
+
+def filled(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Make a value of its outline and its tensors."""
+    if isinstance(value, list):
+        return [filled(each, tensors) for each in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "dict":
+        return {key: filled(each, tensors) for key, each in inner}
+    if kind == "tuple":
+        return tuple(filled(each, tensors) for each in inner)
+    return torch.view_as_complex(tensors[inner]) if kind == "complex" else tensors[inner]

@@ -52,7 +52,7 @@ def test_train_prints_the_score_beside_the_published_ones() -> None:
         "an epoch",
     ):
         assert words in output
-    assert Path("runs/tiny-lmu-full-seed0/best.pt").is_file()
+    assert Path("runs/tiny-lmu-full-seed0/best.safetensors").is_file()
 
 
 def test_train_shows_no_progress_bar_where_there_is_no_terminal() -> None:
@@ -91,7 +91,7 @@ def something_else(path: Path) -> None:
     path.write_text("[]") if path.suffix == ".json" else torch.save([], path)
 
 
-@pytest.mark.parametrize("name", ["config.json", "last.pt", "best.pt"])
+@pytest.mark.parametrize("name", ["config.json", "last.safetensors", "best.safetensors"])
 @pytest.mark.parametrize("damage", [cut, something_else])
 def test_train_names_the_file_for_which_it_cannot_go_on(
     name: str, damage: Callable[[Path], None]
@@ -198,7 +198,7 @@ def test_a_loss_that_is_no_number_is_told_in_a_line(monkeypatch: pytest.MonkeyPa
 
 def test_evaluate_scores_and_compares_the_two_forms() -> None:
     lmu("train", "tiny", "--output", "here")
-    words = ("evaluate", "tiny", "--checkpoint", "here/best.pt", "--limit", "25")
+    words = ("evaluate", "tiny", "--checkpoint", "here/best.safetensors", "--limit", "25")
     plain = lmu(*words)
     assert "25 test examples" in plain
     assert "recurrent form" not in plain
@@ -209,7 +209,7 @@ def test_evaluate_scores_and_compares_the_two_forms() -> None:
 
 def test_evaluate_finds_the_data_of_the_checkpoints_seed() -> None:
     trained = lmu("train", "tiny", "--seed", "2", "--output", "here")
-    evaluated = lmu("evaluate", "tiny", "--checkpoint", "here/best.pt")
+    evaluated = lmu("evaluate", "tiny", "--checkpoint", "here/best.safetensors")
 
     def score(output: str) -> str:
         row = next(line for line in output.splitlines() if "this " in line)

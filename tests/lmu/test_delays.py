@@ -66,7 +66,7 @@ def test_the_experiment_runs_without_epochs_and_streams(tmp_path: Path) -> None:
     assert (record.epochs, record.best_epoch, outcome.history) == (0, 0, [])
     assert list(record.figures)[:2] == ["NRMSE", "delay 0"] and len(record.figures) == 6
     assert record.score < 0.1
-    result = evaluate(short, tmp_path / "run" / "best.pt", streaming=True)
+    result = evaluate(short, tmp_path / "run" / "best.safetensors", streaming=True)
     assert result.score == pytest.approx(record.score)
     assert result.largest_difference is not None and result.largest_difference < 1e-4
     again, _ = Run(short, tmp_path / "run", budget=Budget.QUICK, resume=True).train()

@@ -28,6 +28,7 @@ from lmu.experiments.models import (
     StreamingNetwork,
 )
 from lmu.experiments.running import parameter_count
+from lmu.files import read_checkpoint, written_checkpoint
 
 REAL = os.environ.get("LMU_DATA")
 FULL = "LINREC_FULL" in os.environ
@@ -126,7 +127,7 @@ def test_running_trains_and_scores_the_test_examples(tiny: Experiment, tmp_path:
     record, outcome = Run(tiny, tmp_path / "run").train()
     assert record.score > 75.0
     assert len(outcome.history) == record.epochs == 6
-    assert evaluate(tiny, tmp_path / "run" / "best.pt").score == record.score
+    assert evaluate(tiny, tmp_path / "run" / "best.safetensors").score == record.score
 
 
 def test_a_run_leaves_a_record_of_itself(tiny: Experiment, tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_another_seed_is_another_run(tiny: Experiment, tmp_path: Path) -> None:
 
 def test_evaluation_compares_the_two_forms(tiny: Experiment, tmp_path: Path) -> None:
     Run(tiny, tmp_path / "run", epochs=2).train()
-    result = evaluate(tiny, tmp_path / "run" / "best.pt", streaming=True, limit=20)
+    result = evaluate(tiny, tmp_path / "run" / "best.safetensors", streaming=True, limit=20)
     assert result.examples == 20
     assert result.streaming_score == result.score
     assert result.differing == 0
@@ -215,14 +216,14 @@ def test_evaluation_sees_a_recurrent_form_that_is_wrong(
         return -before_the_last
 
     monkeypatch.setattr(SequenceClassifier, "stream", late)
-    result = evaluate(tiny, tmp_path / "run" / "best.pt", streaming=True)
+    result = evaluate(tiny, tmp_path / "run" / "best.safetensors", streaming=True)
     assert result.differing is not None and result.differing > 0
     assert result.largest_difference is not None and result.largest_difference > 0.1
     assert result.streaming_score != result.score
 
 
 def test_evaluation_refuses_what_is_no_checkpoint(tiny: Experiment, tmp_path: Path) -> None:
-    path = tmp_path / "best.pt"
+    path = tmp_path / "best.safetensors"
     with pytest.raises(FileNotFoundError, match="is no file"):
         evaluate(tiny, path)
     path.write_bytes(b"something else")
@@ -260,11 +261,11 @@ def test_evaluation_refuses_values_of_another_kind(
     change: dict[str, object], tiny: Experiment, tmp_path: Path
 ) -> None:
     Run(tiny, tmp_path, epochs=1).train()
-    path = tmp_path / "best.pt"
-    checkpoint = torch.load(path, weights_only=True)
+    path = tmp_path / "best.safetensors"
+    checkpoint = read_checkpoint(path)
     (checkpoint if "network" in change else checkpoint["configuration"]).update(change)
-    torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match=r"best\.pt` (is not a checkpoint|do not fit|was trained)"):
+    path.write_bytes(written_checkpoint(checkpoint))
+    with pytest.raises(ValueError, match=r"` (is not a checkpoint|do not fit|was trained)"):
         evaluate(tiny, path)
 
 
@@ -273,19 +274,19 @@ def test_evaluation_refuses_the_checkpoint_of_another_experiment(
 ) -> None:
     Run(tiny, tmp_path / "run", epochs=1).train()
     with pytest.raises(ValueError, match="trained for `tiny`"):
-        evaluate(EXPERIMENTS["mackey-glass"], tmp_path / "run" / "best.pt")
+        evaluate(EXPERIMENTS["mackey-glass"], tmp_path / "run" / "best.safetensors")
     recipe = tiny.setting().recipe
     setting = Setting(lambda data: NETWORKS["classifier"], recipe)
     larger = replace(tiny, models={"lmu": {Budget.FULL: setting, Budget.QUICK: setting}})
     with pytest.raises(ValueError, match="do not fit"):
-        evaluate(larger, tmp_path / "run" / "best.pt")
+        evaluate(larger, tmp_path / "run" / "best.safetensors")
 
 
 def test_evaluation_refuses_other_data(tiny: Experiment, tmp_path: Path) -> None:
     Run(tiny, tmp_path, epochs=1).train()
     other = replace(tiny, data=lambda seed, folder, budget: tiny.data(seed + 1, folder, budget))
     with pytest.raises(ValueError, match="trained on data of checksum"):
-        evaluate(other, tmp_path / "best.pt")
+        evaluate(other, tmp_path / "best.safetensors")
 
 
 def test_the_quick_budget_of_mackey_glass_cuts_the_training_series() -> None:
@@ -323,7 +324,7 @@ def test_psmnist_passes_96_percent_in_three_epochs(tmp_path: Path) -> None:
     assert record.score > 96.0
     result = evaluate(
         EXPERIMENTS["psmnist"],
-        tmp_path / "run" / "best.pt",
+        tmp_path / "run" / "best.safetensors",
         data_folder=REAL,
         streaming=True,
         limit=200,

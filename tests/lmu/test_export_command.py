@@ -25,11 +25,11 @@ def typed(*words: str, fails: bool = False) -> str:
 
 
 def exported(*words: str, fails: bool = False) -> str:
-    return typed("export", "tiny", "--checkpoint", "here/best.pt", *words, fails=fails)
+    return typed("export", "tiny", "--checkpoint", "here/best.safetensors", *words, fails=fails)
 
 
 def test_a_trained_network_is_exported(tiny: Experiment) -> None:
-    network, _, data = restore(tiny, "here/best.pt")
+    network, _, data = restore(tiny, "here/best.safetensors")
     network.eval()
     inputs = data.test.inputs[:5]
     for form in ("conv", "step"):

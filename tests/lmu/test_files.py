@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import torch
 
 from lmu.files import (
     DamagedFile,
@@ -18,13 +17,11 @@ from lmu.files import (
     json_of,
     lines_of,
     read_bytes,
-    read_checkpoint,
     read_json,
     said,
     tar_members,
     unpacked,
     write,
-    written_checkpoint,
     zip_member,
 )
 
@@ -264,44 +261,6 @@ def test_tar_archives_of_all_forms_are_read(form: int) -> None:
     assert list(found) == [(name, b"abc") for name in names]
 
 
-def flipped(content: bytes) -> bytes:
-    place = content.find(torch.arange(100.0, 104.0).numpy().tobytes()) + 3
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-def again(content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
-    """Write a checkpoint's parts anew."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(archive, "w") as new:
-        for member in old.infolist():
-            new.writestr(member.filename, old.read(member), compression)
-    return archive.getvalue()
-
-
-CHECKPOINT = written_checkpoint({"w": torch.arange(4096.0)})
-CHECKPOINTS: dict[str, tuple[bytes, str]] = {
-    "a flipped bit": (flipped(CHECKPOINT), "checksum"),
-    "truncated": (CHECKPOINT[:-1], "not a zip file"),
-    "compressed": (again(CHECKPOINT, compression=zipfile.ZIP_DEFLATED), "compressed"),
-    "another archive": (zipped(b"a", compression=zipfile.ZIP_STORED), "."),
-    "a function": (written_checkpoint({"w": print}), "holds more than tensors"),
-}
-
-
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_a_checkpoint_is_not_believed(name: str, tmp_path: Path) -> None:
-    content, reason = CHECKPOINTS[name]
-    write(tmp_path / "best.pt", content)
-    with pytest.raises(Exception, match=reason):
-        read_checkpoint(tmp_path / "best.pt")
-
-
-def test_a_checkpoint_is_read(tmp_path: Path) -> None:
-    for content in (CHECKPOINT, again(CHECKPOINT)):
-        write(tmp_path / "best.pt", content)
-        assert torch.equal(read_checkpoint(tmp_path / "best.pt")["w"], torch.arange(4096.0))
-
-
 MENDS = {
     errno.ENOSPC: "Free some space",
     errno.EDQUOT: "Free some space",
@@ -315,7 +274,7 @@ MENDS = {
 def test_what_the_system_refuses_is_said_with_what_to_do(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "last.pt"
+    path = tmp_path / "last.safetensors"
     write(path, b"before")
 
     def refuse(descriptor: int) -> None:
@@ -326,7 +285,7 @@ def test_what_the_system_refuses_is_said_with_what_to_do(
         write(path, b"after")
     assert refusal.value.errno == code and f"`{path}` cannot be written" in str(refusal.value)
     assert isinstance(refusal.value, type(OSError(code, "")))
-    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
     assert path.read_bytes() == b"before"
 
 

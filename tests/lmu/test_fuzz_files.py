@@ -100,7 +100,7 @@ def load_last(folder: Path) -> None:
     network = TINY.setting().network(TINY.data(0, None, TINY_BUDGET))
     training = Training(network, network.head, TINY.setting().recipe, 0)
     run = RunFolder(folder / "run", CONFIGURATION[folder], resume=True)
-    run.load("last.pt", training.load_state_dict)
+    run.load("last.safetensors", training.load_state_dict)
 
 
 def go_on(folder: Path) -> None:
@@ -140,9 +140,13 @@ LOADERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     ),
     "timings": ("speedup.json", "", lambda at: speedup_tables(kept_in(at / "speedup.json"))),
     "configuration": ("run/config.json", "", go_on),
-    "best weights": ("run/best.pt", "zip", lambda at: restore(TINY, at / "run/best.pt")),
+    "best weights": (
+        "run/best.safetensors",
+        "",
+        lambda at: restore(TINY, at / "run/best.safetensors"),
+    ),
     "keras": ("keras/model.keras", "keras", lambda at: from_keras(at / "keras/model.keras")),
-    "last state": ("run/last.pt", "zip", load_last),
+    "last state": ("run/last.safetensors", "", load_last),
 }
 
 

@@ -75,7 +75,9 @@ def test_a_disk_that_cannot_be_written_is_said(
     folder = RunFolder(tmp_path / "run", CONFIGURATION)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        with pytest.raises(OSError, match=r"last\.pt` cannot be written .*(another|Free|Change)"):
+        with pytest.raises(
+            OSError, match=r"last\.safetensors` cannot be written .*(another|Free|Change)"
+        ):
             folder.save(LAST, {})
         patch.setattr(Path, "open", refuse)
         with pytest.raises(OSError, match=r"metrics\.jsonl` cannot be written"):
@@ -87,7 +89,7 @@ def test_a_disk_that_cannot_be_written_is_said(
 
 
 def test_two_processes_write_one_file_and_none_is_torn(tmp_path: Path) -> None:
-    path = tmp_path / "last.pt"
+    path = tmp_path / "last.safetensors"
     code = "import sys, pathlib; from lmu.experiments.training import write\nfor _ in range(20):\n"
     code += "    write(pathlib.Path(sys.argv[1]), sys.argv[2].encode() * 2**20)"
     words = [sys.executable, "-c", code, str(path)]
@@ -98,4 +100,4 @@ def test_two_processes_write_one_file_and_none_is_torn(tmp_path: Path) -> None:
             assert path.read_bytes() in whole
         time.sleep(0.001)
     assert [process.returncode for process in both] == [0, 0]
-    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]

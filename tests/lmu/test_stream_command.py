@@ -35,7 +35,7 @@ def run_folder(folder: Path, name: str = "mackey-glass", model: str = "lmu") -> 
     network = experiment.setting(model).network(Dataset(data, data, data))
     configuration = {"experiment": name, "model": model, "budget": "full", "seed": 0, "data": "0"}
     content = {"configuration": configuration, "network": network.state_dict()}
-    checkpoint = folder / "best.pt"
+    checkpoint = folder / "best.safetensors"
     checkpoint.write_bytes(written_checkpoint(content))
     return checkpoint
 
@@ -204,11 +204,11 @@ def test_other_refusals(checkpoint: Path, tmp_path: Path) -> None:
     ):
         result = CliRunner().invoke(app, in_process(checkpoint, *more), input=content)
         assert result.exit_code == 1 and message in result.stderr, result.output
-    words_of = in_process(tmp_path / "best.pt", name="text8")
+    words_of = in_process(tmp_path / "best.safetensors", name="text8")
     experiment = EXPERIMENTS["text8"]
     configuration = {"experiment": "text8", "model": experiment.model, "budget": "full", "seed": 0}
     content = {"configuration": {**configuration, "data": "0"}, "network": {}}
-    (tmp_path / "best.pt").write_bytes(written_checkpoint(content))
+    (tmp_path / "best.safetensors").write_bytes(written_checkpoint(content))
     refused = CliRunner().invoke(app, words_of, input=b"")
     assert refused.exit_code == 1 and "error: " in refused.stderr
 

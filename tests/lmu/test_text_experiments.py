@@ -48,7 +48,9 @@ def test_what_was_trained_streams(name: str, model: str, folder: Path, tmp_path:
     )
     record, _ = run.train()
     assert record.model == model and record.reduced
-    result = evaluate(EXPERIMENTS[name], tmp_path / "best.pt", data_folder=folder, streaming=True)
+    result = evaluate(
+        EXPERIMENTS[name], tmp_path / "best.safetensors", data_folder=folder, streaming=True
+    )
     assert result.largest_difference is not None and result.largest_difference < BOUND
     assert result.score == pytest.approx(record.figures[run.recipe.metric.name], rel=1e-5)
 
@@ -82,7 +84,7 @@ def test_translations_are_scored(folder: Path, tmp_path: Path) -> None:
 def test_a_trained_model_writes(folder: Path, tmp_path: Path) -> None:
     options = ("--data-dir", str(folder), "--budget", "quick", "--epochs", "1")
     lmu("train", "text8", *options, "--output", str(tmp_path))
-    words = ("write", "text8", "--checkpoint", str(tmp_path / "best.pt"))
+    words = ("write", "text8", "--checkpoint", str(tmp_path / "best.safetensors"))
     words += ("--data-dir", str(folder), "--length", "30", "--prompt", " the cat")
     written = lmu(*words)
     assert written.startswith(" the cat") and len(written.rstrip("\n")) == 8 + 30
@@ -94,7 +96,7 @@ def test_a_trained_model_writes(folder: Path, tmp_path: Path) -> None:
 def test_a_trained_translator_translates(folder: Path, tmp_path: Path) -> None:
     options = ("--data-dir", str(folder), "--budget", "quick", "--epochs", "1")
     lmu("train", "iwslt15", *options, "--output", str(tmp_path))
-    words = ("--checkpoint", str(tmp_path / "best.pt"), "--data-dir", str(folder))
+    words = ("--checkpoint", str(tmp_path / "best.safetensors"), "--data-dir", str(folder))
     translated = lmu("translate", "iwslt15", "a cat", "the cat sat .", "--beams", "2", *words)
     assert len(translated.splitlines()) == 2
     refusal = lmu("write", "iwslt15", *words, "--prompt", "a", fails=True)
@@ -106,6 +108,6 @@ def test_a_language_model_of_words_writes(folder: Path, tmp_path: Path) -> None:
     run = Run(experiment, tmp_path, budget=Budget.QUICK, epochs=1, data_folder=folder)
     assert isinstance(run.network, LanguageModel)
     run.train()
-    words = ("--checkpoint", str(tmp_path / "best.pt"), "--data-dir", str(folder))
+    words = ("--checkpoint", str(tmp_path / "best.safetensors"), "--data-dir", str(folder))
     written = lmu("write", "imdb-language", *words, "--prompt", "A cat", "--length", "3")
     assert written.startswith("a cat")

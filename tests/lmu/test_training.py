@@ -30,6 +30,7 @@ from lmu.experiments.training import (
 )
 from lmu.experiments.training.loop import moved
 from lmu.experiments.training.run_folder import LAST
+from lmu.files import read_checkpoint
 
 
 def squared_errors(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -173,7 +174,7 @@ def test_the_network_is_left_with_the_weights_of_the_best_epoch(tmp_path: Path) 
     assert 1 < outcome.best_epoch == 1 + scores.index(min(scores)) < 12
     assert outcome.best_score == min(scores)
     assert metric.score(predictions(network, network, examples(2), 7)) == min(scores)
-    assert torch.load(tmp_path / BEST, weights_only=True)["epoch"] == outcome.best_epoch
+    assert read_checkpoint(tmp_path / BEST)["epoch"] == outcome.best_epoch
 
 
 def test_of_a_metric_where_higher_is_better_the_highest_is_best(tmp_path: Path) -> None:
@@ -242,10 +243,10 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {way: folder / way for way in KILLS}
     # A kill that came too early or too late would make the test below an easy one.
     mixed = folders["with a new best and an old last checkpoint"]
-    best, last = (torch.load(mixed / name, weights_only=True) for name in (BEST, LAST))
+    best, last = (read_checkpoint(mixed / name) for name in (BEST, LAST))
     assert (best["epoch"], len(last["history"])) == (3, 2)
     assert not list(folders["before its configuration is in place"].glob("*.json"))
-    assert not list(folders["before its first epoch has ended"].glob("*.pt"))
+    assert not list(folders["before its first epoch has ended"].glob("*.safetensors"))
     return folders
 
 
@@ -294,7 +295,7 @@ def test_a_run_does_not_go_on_with_another_configuration(tmp_path: Path) -> None
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, CONFIGURATION)
     torch.save({"network": print}, tmp_path / LAST)
-    with pytest.raises(ValueError, match=r"last\.pt` cannot be read \(it holds more than tensors"):
+    with pytest.raises(ValueError, match=r"last\.safetensors` cannot be read \(it was pickled"):
         folder.load(LAST, lambda checkpoint: pytest.fail("it was read"))
 
 
@@ -305,7 +306,7 @@ def test_a_run_without_its_best_weights_is_not_trained_on(
     run(tmp_path, recipe=replace(RECIPE, epochs=2))
     damage(tmp_path / BEST)
     recipe = replace(RECIPE, loss=lambda *_: pytest.fail("it was trained on"))
-    with pytest.raises(ValueError, match=r"best\.pt` .*--output FOLDER"):
+    with pytest.raises(ValueError, match=r"best\.safetensors` .*--output FOLDER"):
         run(tmp_path, resume=True, recipe=recipe)
 
 
@@ -345,7 +346,7 @@ def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
 
     run(tmp_path, recipe=replace(RECIPE, schedule=falling))
     assert asked == [step / 36 for step in range(36)]  # six epochs of six steps
-    rates = torch.load(tmp_path / LAST, weights_only=True)["optimizer"]["param_groups"]
+    rates = read_checkpoint(tmp_path / LAST)["optimizer"]["param_groups"]
     assert rates[0]["lr"] == pytest.approx(1e-2 * (1.0 - 35 / 36))
 
 

@@ -21,8 +21,8 @@ from lmu.files.locks import LOCK, FolderLock
 
 CONFIGURATION = "config.json"
 METRICS = "metrics.jsonl"
-BEST = "best.pt"
-LAST = "last.pt"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
 CURVE = "curve.png"
 RESULT = "result.json"
 RESTART = "Train again, in another folder, with `--output FOLDER`."
@@ -31,11 +31,12 @@ RESTART = "Train again, in another folder, with `--output FOLDER`."
 class RunFolder:
     """The files of one run.
 
-    `config.json` says what was run, `metrics.jsonl` has a line an epoch, `best.pt` the weights of
-    the best validation epoch, `last.pt` all that is needed to go on, `curve.png` the learning
-    curve, `result.json` the score on the test examples. Every file but `metrics.jsonl` is written
-    beside its place and then moved to it, so that a run killed at any moment leaves whole files;
-    `metrics.jsonl` is written anew from `last.pt` when a run goes on.
+    `config.json` says what was run, `metrics.jsonl` has a line an epoch, `best.safetensors` the
+    weights of the best validation epoch, `last.safetensors` all that is needed to go on,
+    `curve.png` the learning curve, `result.json` the score on the test examples. Every file but
+    `metrics.jsonl` is written beside its place and then moved to it, so that a run killed at any
+    moment leaves whole files; `metrics.jsonl` is written anew from the last state when a run goes
+    on.
 
     One process at a time: the folder is locked until this object is forgotten or its process ends.
 
