@@ -73,10 +73,10 @@ class LMUCell(Pretrained, nn.Module):
             input_size.
         bias: whether there is b_u.
         trainable_theta: whether the length of the window is trained.
-        discretizer: "zoh" or "euler", or another `method` of `LegendreMemory`.
-        dropout: the share of x and h that the memory is not told of in training, other entries in
-            each call: a cell does not know where a sequence begins. `LMU` drops the same entries
-            at all steps of a sequence.
+        method: which Ā and B̄ of `linrec.discretize` these are, as of `LegendreMemory`.
+        input_dropout: the share of x and h that is dropped before the memory in training, other
+            entries in each call: a cell does not know where a sequence begins. `LMU` drops the same
+            entries at all steps of a sequence.
         recurrent_dropout: the share of m that e_m does not see in training, likewise.
         initializers: how the weights begin.
         executor: how the memory is run where it can run in parallel, in `LMU`.
@@ -121,8 +121,8 @@ class LMUCell(Pretrained, nn.Module):
         input_projection: bool = True,
         bias: bool = False,
         trainable_theta: bool = False,
-        discretizer: str = "zoh",
-        dropout: float = 0.0,
+        method: str = "zoh",
+        input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         initializers: Initializers = VOELKER_2019,
         executor: Executor = Auto(),
@@ -137,7 +137,10 @@ class LMUCell(Pretrained, nn.Module):
                 f"`channels` is {channels} and `input_size` {input_size}: without a projection "
                 "the inputs are the channels. Pass equal numbers, or `input_projection=True`."
             )
-        for name, share in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+        for name, share in (
+            ("input_dropout", input_dropout),
+            ("recurrent_dropout", recurrent_dropout),
+        ):
             if not 0 <= share < 1:
                 raise ValueError(f"`{name}` is {share}: expected a share from 0 to below 1.")
         if hidden_to_memory and hidden is None:
@@ -146,7 +149,7 @@ class LMUCell(Pretrained, nn.Module):
                 "Pass `hidden=...`, or `hidden_to_memory=False`."
             )
         self.memory = LegendreMemory(
-            channels, order, theta, discretizer, trainable_theta, executor=executor
+            channels, order, theta, method, trainable_theta, executor=executor
         )
         self.input_size, self.channels, self.order = input_size, channels, order
         self.memory_size = channels * order
@@ -161,7 +164,7 @@ class LMUCell(Pretrained, nn.Module):
         self.memory_to_memory = (
             nn.Linear(self.memory_size, channels, False) if memory_to_memory else None
         )
-        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
+        self.input_dropout, self.recurrent_dropout = input_dropout, recurrent_dropout
         self.initializers = initializers
         self.reset_parameters()
 
@@ -174,7 +177,7 @@ class LMUCell(Pretrained, nn.Module):
         theta: float,
         *,
         trainable_theta: bool = False,
-        discretizer: str = "zoh",
+        method: str = "zoh",
         initializers: Initializers = VOELKER_2019,
     ) -> Self:
         """Make the unit of 2019: one channel, tanh units, all connections, no biases.
@@ -185,7 +188,7 @@ class LMUCell(Pretrained, nn.Module):
             order: how many polynomials, d.
             theta: the length of the window, in steps.
             trainable_theta: whether the length of the window is trained.
-            discretizer: "zoh" or "euler".
+            method: "zoh" or "euler".
             initializers: how the weights begin.
 
         Returns:
@@ -201,7 +204,7 @@ class LMUCell(Pretrained, nn.Module):
             memory_to_memory=True,
             input_to_hidden=True,
             trainable_theta=trainable_theta,
-            discretizer=discretizer,
+            method=method,
             initializers=initializers,
         )
 
@@ -276,7 +279,7 @@ class LMUCell(Pretrained, nn.Module):
             recurrence.B.mT,
             None if e_h is None else e_h.weight.mT,
             None if e_m is None else e_m.weight.mT,
-            None if e_h is None else self.mask(rows, self.output_size, self.dropout),
+            None if e_h is None else self.mask(rows, self.output_size, self.input_dropout),
             None if e_m is None else self.mask(rows, self.memory_size, self.recurrent_dropout),
         )
 
@@ -300,7 +303,7 @@ class LMUCell(Pretrained, nn.Module):
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Compute e_x x + b_u for `inputs (rows, time, input_size)`."""
-        mask = self.mask(inputs, self.input_size, self.dropout)
+        mask = self.mask(inputs, self.input_size, self.input_dropout)
         inputs = inputs if mask is None else inputs * mask.unsqueeze(1)
         return inputs if self.input_to_memory is None else self.input_to_memory(inputs)
 

@@ -69,7 +69,7 @@ LAYERS = {
            _checks _clash derive legendre
         1  hidden initializers memory < cell
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
-           layers.deep_representation layers.convolution < layers.blocks layers.lmuformer < layers
+           layers.scalar_mix layers.convolution < layers.blocks layers.lmuformer < layers
            < keras.hdf5 keras.cells < keras.files < keras.convert < keras
         3  experiments.models.network experiments.models.words experiments.models.attention
            < experiments.models.deep_classifier experiments.models.delays

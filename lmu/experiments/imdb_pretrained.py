@@ -41,7 +41,7 @@ from lmu.experiments.texts import (
     warm_then_falling,
 )
 from lmu.experiments.training import ACCURACY, Metric, Recipe
-from lmu.layers import DeepRepresentation, Stack, window_blocks
+from lmu.layers import ScalarMix, Stack, window_blocks
 from lmu.memory import LegendreMemory
 
 WORDS = {Budget.QUICK: 10_000, Budget.FULL: 30_000}
@@ -110,7 +110,7 @@ def read_all_layers(model: LanguageModel, theta: float) -> TextClassifier:
         theta: the length of the window in which the layers' sum is remembered, in words.
     """
     assert isinstance(model.layer, Stack)
-    deep = DeepRepresentation(model.layer)
+    deep = ScalarMix(model.layer)
     layers = Stack([deep, LegendreMemory(deep.output_size, 1, theta)])
     reader = TextReader(model.words, layers, word_dropout=0.3)
     return TextClassifier(reader, classes=1, dropout=0.2)

@@ -251,8 +251,8 @@ def unit(layer: KerasLayer, settings: Mapping[str, Any], keras_2: bool) -> LMU:
         input_projection=not plain,
         bias=biased,
         trainable_theta=trained,
-        discretizer=settings["discretizer"],
-        dropout=settings["dropout"],
+        method=settings["discretizer"],
+        input_dropout=settings["dropout"],
         recurrent_dropout=settings["recurrent_dropout"],
         initializers=KERAS_LMU,
     )

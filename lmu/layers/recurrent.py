@@ -22,7 +22,7 @@ from lmu.layers.layer import (
 
 
 @dataclass(frozen=True)
-class Form:
+class Parallelism:
     """How an `LMU` runs, and why; `print` says it.
 
     Attributes:
@@ -77,9 +77,9 @@ class LMU(LMUCell, Layer):
         input_projection: whether there are e_x and b_u.
         bias: whether there is b_u.
         trainable_theta: whether the length of the window is trained.
-        discretizer: "zoh" or "euler", or another `method` of `LegendreMemory`.
-        dropout: the share of x and h that the memory is not told of in training; the same entries
-            at all steps of a sequence.
+        method: which Ā and B̄ of `linrec.discretize` these are, as of `LegendreMemory`.
+        input_dropout: the share of x and h that is dropped before the memory in training, the same
+            entries at all steps of a sequence.
         recurrent_dropout: the share of m that e_m does not see in training, likewise.
         initializers: how the weights begin.
         executor: how the memory is run where it runs in parallel.
@@ -175,7 +175,7 @@ class LMU(LMUCell, Layer):
         state = memory.clone()  # without a module the outputs are the memory
         return Result(outputs.view(*batch, self.output_size), state.view(*batch, state.shape[-1]))
 
-    def explain(self, length: int, batch_shape: Sequence[int] = ()) -> Form:
+    def explain(self, length: int, batch_shape: Sequence[int] = ()) -> Parallelism:
         """Explain which parts run in parallel over time, and why the others cannot.
 
         Args:
@@ -191,7 +191,7 @@ class LMU(LMUCell, Layer):
                 recurrence = self.recurrence()
             executors = linrec.explain(recurrence, length, batch_shape, prepared=self.frozen_memory)
         hidden = self.why_hidden_steps() if memory is None else "with the memory"
-        return Form(memory, hidden, executors)
+        return Parallelism(memory, hidden, executors)
 
     @property
     def frozen_memory(self) -> bool:

@@ -35,7 +35,7 @@ CONNECTIONS: dict[str, dict[str, Any]] = {
     "memory": {"memory_to_memory": True},
     "hidden": {"hidden_to_memory": True},
     "all": {"hidden_to_memory": True, "memory_to_memory": True, "input_to_hidden": True},
-    "euler, bias": {"discretizer": "euler", "bias": True},
+    "euler, bias": {"method": "euler", "bias": True},
     "trained window": {"trainable_theta": True, "memory_to_memory": True},
 }
 CASES = [
@@ -295,7 +295,7 @@ def test_one_state_serves_a_batch() -> None:
 
 @pytest.mark.parametrize("connections", ["none", "memory", "all"])
 def test_dropout_is_one_draw_for_a_sequence_and_only_in_training(connections: str) -> None:
-    made = unit("rnn", connections, dropout=0.5, recurrent_dropout=0.5)
+    made = unit("rnn", connections, input_dropout=0.5, recurrent_dropout=0.5)
     whole = unit("rnn", connections)
     x = inputs(1).expand(200, -1, -1)
     assert torch.equal(made.eval()(x).outputs, whole.eval()(x).outputs)
@@ -314,7 +314,7 @@ def test_dropout_is_one_draw_for_a_sequence_and_only_in_training(connections: st
 
 def test_dropout_keeps_the_mean() -> None:
     """E[u] with dropout is u without: the memory is linear in it."""
-    made = unit("none", "none", dropout=0.5)
+    made = unit("none", "none", input_dropout=0.5)
     x = inputs(1, steps=1)
     expected = made.eval()(x).outputs
     draws = made.train()(x.expand(20_000, -1, -1)).outputs
@@ -376,7 +376,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: lmu.LMU(2, 1, 4, 9.0)(torch.zeros(5, 2), torch.zeros(3)),
         "expected 4 numbers",
     ),
-    "share": (lambda: lmu.LMU(2, 1, 4, 9.0, dropout=1.0), "`dropout` is 1.0"),
+    "share": (lambda: lmu.LMU(2, 1, 4, 9.0, input_dropout=1.0), "`input_dropout` is 1.0"),
 }
 
 
@@ -390,5 +390,5 @@ def test_what_is_wrong_is_refused(case: str) -> None:
 def test_eulers_method_warns_once_for_the_unit_too() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        lmu.LMU(1, 1, 10, 20.0, discretizer="euler")
+        lmu.LMU(1, 1, 10, 20.0, method="euler")
     assert ["theta > 40" in str(warning.message) for warning in caught] == [True]

@@ -168,7 +168,7 @@ def test_other_precisions(dtype: Any, tmp_path: Path) -> None:
 def test_dropout_is_carried_over(tmp_path: Path) -> None:
     case = Case(options={"dropout": 0.25, "recurrent_dropout": 0.5, "memory_to_memory": True})
     made = lmu.from_keras(write(tmp_path / "model.keras", {"it": case}))
-    assert (made.dropout, made.recurrent_dropout) == (0.25, 0.5)
+    assert (made.input_dropout, made.recurrent_dropout) == (0.25, 0.5)
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the sample models are not here")

@@ -39,7 +39,7 @@ def by_steps(made: lmu.LMU, x: Tensor) -> Tensor:
 def test_a_memory_told_of_itself_runs_in_parallel_by_every_method(
     method: str, trained: bool
 ) -> None:
-    made = unit(memory_to_memory=True, discretizer=method, trainable_theta=trained)
+    made = unit(memory_to_memory=True, method=method, trainable_theta=trained)
     assert made.explain(STEPS).parallel
     torch.testing.assert_close(made(inputs(2)).outputs, by_steps(made, inputs(2)))
     made(inputs(2)).outputs.square().sum().backward()
@@ -111,7 +111,7 @@ def test_the_last_step_has_the_dtypes_of_all_steps(
 
 
 def test_a_cell_drops_other_entries_in_each_call_and_the_unit_the_same_in_all_steps() -> None:
-    options = {"dropout": 0.5, "discretizer": "euler"}
+    options = {"input_dropout": 0.5, "method": "euler"}
     cell = lmu.LMUCell(INPUTS, CHANNELS, ORDER, THETA, **options)
     first, then = (cell(torch.ones(50, INPUTS)).outputs for _ in range(2))
     assert not torch.equal(first, then)

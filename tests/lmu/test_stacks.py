@@ -13,11 +13,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import lmu
 from lmu.layers import (
     LSTM,
-    DeepRepresentation,
     FeedForward,
     Highway,
     Layer,
     Residual,
+    ScalarMix,
     Stack,
     window_blocks,
 )
@@ -38,7 +38,7 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "stack": lambda: Stack([LSTM(WIDTH, 3), lmu.ParallelLMU(3, 4, 1, 4, 9.0), LSTM(4, 2)]),
     "blocks": lambda: window_blocks(WIDTH, 2),
     "residual blocks": lambda: window_blocks(WIDTH, 2, expansion=0, block=Residual),
-    "deep": lambda: DeepRepresentation(window_blocks(WIDTH, 2)),
+    "deep": lambda: ScalarMix(window_blocks(WIDTH, 2)),
 }
 
 
@@ -184,7 +184,7 @@ def test_residual_and_highway() -> None:
 
 def test_deep_representation() -> None:
     made = layer("deep")
-    assert isinstance(made, DeepRepresentation)
+    assert isinstance(made, ScalarMix)
     x = inputs(2)
     expected, below = torch.zeros_like(x), x
     shares = torch.exp(made.weights) / torch.exp(made.weights).sum()
@@ -214,7 +214,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "no way around": (lambda: Residual(LSTM(2, 3)), "takes 2 numbers and gives 3"),
     "no way around by a gate": (lambda: Highway(LSTM(2, 3)), "takes 2 numbers and gives 3"),
     "different outputs": (
-        lambda: DeepRepresentation(Stack([LSTM(2, 3), LSTM(3, 2)])),
+        lambda: ScalarMix(Stack([LSTM(2, 3), LSTM(3, 2)])),
         r"outputs of sizes \[3, 2\] and inputs of 2",
     ),
 }

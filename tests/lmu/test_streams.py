@@ -33,11 +33,11 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "parallel, trained window": lambda: lmu.ParallelLMU(2, 5, 3, **UNIT, trainable_theta=True),
     "unit of 2019": lambda: lmu.LMU.original(2, 5, **UNIT),
     "unit with an LSTM cell": lambda: lmu.LMU(2, 2, **UNIT, hidden=nn.LSTMCell(8, 5)),
-    "unit without": lambda: lmu.LMU(2, 2, **UNIT, memory_to_memory=True, dropout=0.5),
+    "unit without": lambda: lmu.LMU(2, 2, **UNIT, memory_to_memory=True, input_dropout=0.5),
     "lstm": lambda: LSTM(2, 3, depth=2, dropout=0.5),
     "stack": lambda: Stack([Encoder(2, 4), Highway(lmu.ParallelLMU(4, 4, 1, **UNIT)), LSTM(4, 3)]),
     "residual": lambda: Residual(FeedForward(2, 7), dropout=0.5),
-    "deep": lambda: lmu.layers.DeepRepresentation(window_blocks(2, 2, dropout=0.5)),
+    "deep": lambda: lmu.layers.ScalarMix(window_blocks(2, 2, dropout=0.5)),
     "recurrence": lambda: linrec.nn.Recurrence(
         linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], C=[[0.0, 1.0]]), trainable=["A"]
     ),

@@ -8,7 +8,7 @@ from linrec.nn import Layer, Stack
 from lmu.layers.layer import check_steps, without_padding
 
 
-class DeepRepresentation(Layer):
+class ScalarMix(Layer):
     """A learned weighted sum of the outputs of all layers of a stack, and of its inputs.
 
         y_t = γ Σ_j s_j h_{j,t}        s = softmax(w),   h_0 = x, h_j the outputs of layer j
@@ -24,7 +24,7 @@ class DeepRepresentation(Layer):
     Example:
         >>> import torch, lmu
         >>> stack = lmu.layers.window_blocks(width=8, depth=2)
-        >>> deep = lmu.layers.DeepRepresentation(stack)
+        >>> deep = lmu.layers.ScalarMix(stack)
         >>> deep(torch.randn(2, 7, 8)).outputs.shape, deep.shares.tolist()
         (torch.Size([2, 7, 8]), [0.20..., 0.20..., 0.20..., 0.20..., 0.20...])
 
