@@ -21,6 +21,7 @@ from lmu.experiments.running import evaluate as evaluate
 from lmu.experiments.running import restore as restore
 from lmu.experiments.running import restore_alone as restore_alone
 from lmu.experiments.selective_copy import SELECTIVE_COPY
+from lmu.experiments.spoken_digits import SPOKEN_DIGITS, SPOKEN_DIGITS_LOST
 from lmu.experiments.text8 import TEXT8
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -37,5 +38,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         IWSLT15,
         CAPACITY,
         SELECTIVE_COPY,
+        SPOKEN_DIGITS,
+        SPOKEN_DIGITS_LOST,
     )
 }

@@ -3,6 +3,7 @@
 from lmu.files.archives import tar_members as tar_members
 from lmu.files.archives import unpacked as unpacked
 from lmu.files.archives import zip_member as zip_member
+from lmu.files.archives import zip_members as zip_members
 from lmu.files.checkpoints import read_checkpoint as read_checkpoint
 from lmu.files.checkpoints import written_checkpoint as written_checkpoint
 from lmu.files.refusals import DamagedFile as DamagedFile

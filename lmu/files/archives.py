@@ -153,6 +153,46 @@ def zip_member(path: Path, member: str, largest: int) -> Iterator[BinaryIO]:
         yield io.BufferedReader(raw, buffer_size=2**16)
 
 
+def zip_members(
+    path: Path, wanted: Callable[[str], bool], *, most: int, largest: int, mend: str = "Replace it."
+) -> Iterator[tuple[str, bytes]]:
+    """Read files out of a zip archive, in the order of its directory, in memory.
+
+    Args:
+        path: the archive.
+        wanted: says of a member's name whether it is read.
+        most: how many members are read, at most.
+        largest: bytes of each, at most.
+        mend: what to do if it is damaged.
+
+    Yields:
+        The name and the content of each member that is wanted.
+
+    Raises:
+        DamagedFile: while reading: it is no archive, is cut off, has more members, or larger ones.
+        OSError: it cannot be read.
+    """
+    expected = "a zip archive"
+    with said(path, "read"):
+        file = path.open("rb")
+    with file:
+        check_directory(file, str(path), 2**8 * most + HEADER)  # an entry: 46 bytes and its name
+        with parsing(path, expected, mend):
+            archive = zipfile.ZipFile(file)
+            members = [each for each in archive.infolist() if wanted(each.filename)]
+        if len(members) > most:
+            raise too_large(str(path), f"has {len(members):,} members, more than {most:,}", mend)
+        for member in members:
+            name = f"{path}: {member.filename[:80]}"
+            if member.file_size > largest:
+                what = f"declares {member.file_size:,} bytes, more than {largest:,}"
+                raise too_large(name, what, mend)
+            with parsing(name, "a member of a zip archive", mend):
+                raw = Unpacked(archive.open(member), name, largest, expected, mend)
+                content = raw.readall()
+            yield member.filename, content or b""
+
+
 def check_directory(file: BinaryIO, name: str, largest: int) -> None:
     """Refuse a zip archive whose directory is so large that to read it takes much memory.
 

@@ -12,6 +12,8 @@ from lmu.experiments.data.iwslt15 import iwslt15 as iwslt15
 from lmu.experiments.data.mackey_glass import mackey_glass as mackey_glass
 from lmu.experiments.data.mnist import permuted_mnist as permuted_mnist
 from lmu.experiments.data.pairs import sentence_pairs as sentence_pairs
+from lmu.experiments.data.speech import speech_commands as speech_commands
+from lmu.experiments.data.speech import spoken_digits as spoken_digits
 from lmu.experiments.data.splits import Dataset as Dataset
 from lmu.experiments.data.splits import Split as Split
 from lmu.experiments.data.text8 import text8 as text8

@@ -1,0 +1,247 @@
+"""Spoken words as spectrograms: the free spoken digits, and Speech Commands."""
+
+import io
+import math
+import os
+import re
+import wave
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmu.experiments.data.files import DataFile, data_folder, find
+from lmu.experiments.data.splits import Dataset, Split
+from lmu.files import DamagedFile, parsing, read_text, zip_members
+
+DIGITS = DataFile(
+    "fsdd/recordings.zip", source="https://github.com/Jakobovski/free-spoken-digit-dataset"
+)
+DIGITS_RATE = 8_000  # samples a second
+COMMANDS_RATE = 16_000
+BANDS = 40
+WINDOW, HOP = 0.025, 0.010  # seconds
+STEPS = 98  # windows in a second
+MOST_RECORDINGS, LARGEST_RECORDING = 10_000, 2**20
+QUIETEST = 1e-6  # power below which nothing is heard
+
+
+def mel_filters(rate: int, length: int, bands: int = BANDS) -> Tensor:
+    """Compute triangular filters that are equally far apart in mel, 2595 log₁₀(1 + f / 700).
+
+    Args:
+        rate: samples a second.
+        length: samples that are transformed.
+        bands: how many filters, from 20 Hz to half the rate.
+
+    Returns:
+        The filters, `(bands, length // 2 + 1)`, each at most 1.
+
+    References:
+        O'Shaughnessy 1987, Speech Communication: Human and Machine, p. 150 (the formula).
+    """
+
+    def mel(frequency: float) -> float:
+        return 2595.0 * math.log10(1.0 + frequency / 700.0)
+
+    edges = torch.linspace(mel(20.0), mel(rate / 2), bands + 2, dtype=torch.float64)
+    edges = 700.0 * (10.0 ** (edges / 2595.0) - 1.0)
+    frequencies = torch.arange(length // 2 + 1, dtype=torch.float64) * rate / length
+    lower, middle, upper = (each.unsqueeze(-1) for each in (edges[:-2], edges[1:-1], edges[2:]))
+    rising, falling = (
+        (frequencies - lower) / (middle - lower),
+        (upper - frequencies) / (upper - middle),
+    )
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+@lru_cache
+def transform(rate: int) -> tuple[Tensor, Tensor, int, int]:
+    """Prepare the window, the filters, the length of a transform and the hop, in samples."""
+    size, hop = round(WINDOW * rate), round(HOP * rate)
+    length = 2 ** math.ceil(math.log2(size))
+    return torch.hann_window(size), mel_filters(rate, length), length, hop
+
+
+def spectrogram(samples: Tensor, rate: int) -> Tensor:
+    """Compute the logarithms of the power in each band, every hundredth of a second.
+
+    Args:
+        samples (*batch, samples): a second of sound, in [-1, 1].
+        rate: samples a second.
+
+    Returns:
+        `(*batch, 98, 40)`.
+    """
+    window, filters, length, hop = transform(rate)
+    frames = samples.unfold(-1, len(window), hop)[..., :STEPS, :] * window
+    power = torch.fft.rfft(frames, length).abs().square()
+    return torch.log(power @ filters.mT + QUIETEST)
+
+
+def second_of(samples: Tensor, rate: int) -> Tensor:
+    """Take the middle second of a recording, or put silence around a shorter one."""
+    missing = rate - len(samples)
+    if missing <= 0:
+        return samples[-missing // 2 :][:rate]
+    return torch.nn.functional.pad(samples, (missing // 2, missing - missing // 2))
+
+
+def sound(content: bytes, name: str, rate: int) -> Tensor:
+    """Read a recording: a WAV file of one channel and 16 bits.
+
+    Args:
+        content: the file.
+        name: what it is called, for what is said of it.
+        rate: samples a second that it has to have.
+
+    Returns:
+        Its samples in [-1, 1].
+
+    Raises:
+        DamagedFile: it is none.
+    """
+    with parsing(name, f"a WAV file of one channel, 16 bits and {rate:,} samples a second"):
+        with wave.open(io.BytesIO(content)) as file:
+            found = file.getnchannels(), file.getsampwidth(), file.getframerate()
+            if found != (1, 2, rate):
+                raise ValueError(f"it has {found[0]} channels, {8 * found[1]} bits, {found[2]} Hz")
+            read = file.readframes(file.getnframes())
+        if not read or len(read) % 2:
+            raise ValueError(f"it has {len(read)} bytes of samples")
+    return torch.from_numpy(np.frombuffer(read, "<i2").astype(np.float32) / 32_768.0)
+
+
+def spoken_digits(
+    seed: int = 0, folder: str | os.PathLike[str] | None = None, *, lost: int = 0
+) -> Dataset:
+    """Return the free spoken digits: 3,000 recordings of six speakers.
+
+    Recordings 0 to 4 of each digit and speaker test, as published; 5 to 9 choose. Each is a second
+    of a spectrogram, with every band shifted and scaled to mean 0 and variance 1 in training.
+
+    Args:
+        seed: seed of which windows are lost.
+        folder: the data folder, which holds `fsdd/recordings.zip`; None takes `LMU_DATA`.
+        lost: how many of a recording's 98 windows are lost, others in each; then the inputs have
+            a 41st number, how many hundredths of a second it is until the next one that is not.
+
+    Returns:
+        The task: inputs `(recordings, 98 - lost, 40)` (41 where some are lost) and targets
+        `(recordings,)`, the digits; 2,400 to train on, 300 to choose by and 300 to test.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or nothing is left.
+
+    References:
+        Jackson et al., Free Spoken Digit Dataset, v1.0.10.
+    """
+    if not 0 <= lost < STEPS:
+        raise ValueError(f"`lost` is {lost}: expected from 0 to {STEPS - 1} of {STEPS} windows.")
+    path, found = find(DIGITS, folder), {"train": [], "validation": [], "test": []}
+    members = zip_members(
+        path, lambda name: name.endswith(".wav"), most=MOST_RECORDINGS, largest=LARGEST_RECORDING
+    )
+    for name, content in members:
+        match = re.search(r"(\d)_\w+_(\d+)\.wav$", name)
+        if match is None:
+            raise DamagedFile(
+                f"`{path}` has a recording `{name[:80]}`: expected a name like `7_jackson_32.wav`."
+            )
+        index = int(match[2])
+        part = "test" if index < 5 else "validation" if index < 10 else "train"
+        samples = second_of(sound(content, f"{path}: {name[:80]}", DIGITS_RATE), DIGITS_RATE)
+        found[part].append((samples, int(match[1])))
+    if not all(found.values()):
+        raise DamagedFile(f"`{path}` lacks recordings of a part: expected each of 0 to 49.")
+    return dataset(found, DIGITS_RATE, seed, lost)
+
+
+def speech_commands(folder: str | os.PathLike[str] | None = None) -> Dataset:
+    """Return Speech Commands, as its archive unpacks: a folder of WAV files for each word.
+
+    Args:
+        folder: the data folder, which holds `speech_commands/` with `validation_list.txt`,
+            `testing_list.txt` and a folder for each word; None takes `LMU_DATA`.
+
+    Returns:
+        The task: inputs `(recordings, 98, 40)` and targets `(recordings,)`, the number of the word
+        in alphabetical order: 35 in version 2.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or a list or recording is not in it.
+        ValueError: a file is damaged.
+
+    References:
+        Warden 2018, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition.
+    """
+    place = data_folder(folder)
+    root = None if place is None else place / "speech_commands"
+    if root is None or not root.is_dir():
+        raise FileNotFoundError(
+            f"`{root or 'speech_commands'}` does not exist: expected the folder that "
+            "speech_commands_v0.02.tar.gz of download.tensorflow.org unpacks to."
+        )
+    words = sorted(
+        each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("_")
+    )
+    if not words:
+        raise FileNotFoundError(f"`{root}` has no folder of a word: expected 35.")
+    listed = {name: set(names(root / f"{name}_list.txt")) for name in ("validation", "testing")}
+    found: dict[str, list[tuple[Tensor, int]]] = {"train": [], "validation": [], "test": []}
+    for number, word in enumerate(words):
+        for path in sorted((root / word).glob("*.wav")):
+            own = f"{word}/{path.name}"
+            part = "validation" if own in listed["validation"] else "train"
+            part = "test" if own in listed["testing"] else part
+            if path.stat().st_size > LARGEST_RECORDING:
+                raise DamagedFile(f"`{path}` has more than {LARGEST_RECORDING:,} bytes.")
+            samples = sound(path.read_bytes(), str(path), COMMANDS_RATE)
+            found[part].append((second_of(samples, COMMANDS_RATE), number))
+    if not all(found.values()):
+        raise DamagedFile(f"`{root}` lacks recordings to train on, to choose by or to test.")
+    return dataset(found, COMMANDS_RATE, 0, 0)
+
+
+def names(path: Path) -> Iterable[str]:
+    """Read a list of files, one a line."""
+    return read_text(path).split()
+
+
+def dataset(found: dict[str, list[tuple[Tensor, int]]], rate: int, seed: int, lost: int) -> Dataset:
+    """Make spectrograms of recordings, scaled by those to train on."""
+    splits = [
+        Split(
+            torch.cat(list(pieces([samples for samples, _ in part], rate))),
+            torch.tensor([target for _, target in part]),
+        )
+        for part in found.values()
+    ]
+    mean = splits[0].inputs.mean((0, 1))
+    scale = splits[0].inputs.std((0, 1))
+    generator = torch.Generator().manual_seed(seed)
+    scaled = [split._replace(inputs=(split.inputs - mean) / scale) for split in splits]
+    return Dataset(*(thinned(split, lost, generator) for split in scaled))
+
+
+def pieces(recordings: list[Tensor], rate: int) -> Iterator[Tensor]:
+    """Make spectrograms of some recordings at a time."""
+    for start in range(0, len(recordings), 256):
+        yield spectrogram(torch.stack(recordings[start : start + 256]), rate)
+
+
+def thinned(split: Split, lost: int, generator: torch.Generator) -> Split:
+    """Lose some windows of each recording, and say how long each of the others lasts."""
+    if not lost:
+        return split
+    inputs, steps = split.inputs, split.inputs.shape[1]
+    # The first is kept: what is lost is held to be as it was before.
+    order = torch.rand(len(inputs), steps - 1, generator=generator).argsort(-1) + 1
+    kept = torch.cat([torch.zeros(len(inputs), 1).long(), order[:, lost:]], -1).sort(-1).values
+    until = torch.cat([kept[:, 1:], torch.full((len(inputs), 1), steps)], -1) - kept
+    taken = inputs.gather(1, kept.unsqueeze(-1).expand(-1, -1, inputs.shape[-1]))
+    return split._replace(inputs=torch.cat([taken, until.unsqueeze(-1).float()], -1))
