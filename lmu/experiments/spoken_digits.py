@@ -30,7 +30,7 @@ from lmu.layers import LSTM, Layer, LMUFormer, ParallelLMU
 
 CLASSES = 10
 LOST = 49  # windows of 98
-WIDTH = 96
+WIDTH, LSTM_WIDTH = 96, 48  # about as many parameters
 
 
 class ScoringNetwork(SampleNetwork):
@@ -140,13 +140,13 @@ def classifier(make: Callable[[], Layer], data: Dataset) -> Network:
 EVEN: dict[str, Callable[[Dataset], Network]] = {
     "lmuformer": lmuformer,
     "lmu": partial(classifier, memory),
-    "lstm": partial(classifier, lambda: LSTM(BANDS, WIDTH)),
+    "lstm": partial(classifier, lambda: LSTM(BANDS, LSTM_WIDTH)),
     "mean": partial(classifier, lambda: MeanOfSteps(BANDS)),
 }
 LOSING: dict[str, Callable[[Dataset], Network]] = {
     "lmu": partial(classifier, lambda: Timed(memory())),
     "lmu-even": partial(classifier, lambda: Timed(memory(STEPS - LOST), ignored=True)),
-    "lstm": partial(classifier, lambda: LSTM(BANDS + 1, WIDTH)),
+    "lstm": partial(classifier, lambda: LSTM(BANDS + 1, LSTM_WIDTH)),
     "mean": partial(classifier, lambda: MeanOfSteps(BANDS + 1)),
 }
 

@@ -83,11 +83,11 @@ def spectrogram(samples: Tensor, rate: int) -> Tensor:
 
 
 def second_of(samples: Tensor, rate: int) -> Tensor:
-    """Take the middle second of a recording, or put silence around a shorter one."""
-    missing = rate - len(samples)
-    if missing <= 0:
-        return samples[-missing // 2 :][:rate]
-    return torch.nn.functional.pad(samples, (missing // 2, missing - missing // 2))
+    """Take the last second of a recording, or put silence before a shorter one.
+
+    A network that is read at the end then hears the word last.
+    """
+    return torch.nn.functional.pad(samples[-rate:], (max(0, rate - len(samples)), 0))
 
 
 def sound(content: bytes, name: str, rate: int) -> Tensor:
