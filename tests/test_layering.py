@@ -79,14 +79,15 @@ LAYERS = {
         4  experiments.data.files experiments.data.splits experiments.data.vocabulary
            < experiments.data.copying experiments.data.delays experiments.data.glove
            experiments.data.mackey_glass experiments.data.mnist experiments.data.iwslt15
-           experiments.data.text8 experiments.data.speech
+           experiments.data.text8 experiments.data.speech experiments.data.lost
            < experiments.data.imdb experiments.data.pairs < experiments.data
         5  experiments.training.board experiments.training.recipe experiments.training.run_folder
            < experiments.training.learning_curve < experiments.training.loop < experiments.training
         6  experiments.experiment < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
-           experiments.selective_copy experiments.spoken_digits experiments.text8 < experiments
+           experiments.selective_copy experiments.spoken_digits experiments.text8
+           < experiments.lost_samples < experiments
         7  experiments.speedup.cases < experiments.speedup.timing < experiments.speedup.chart
            < experiments.speedup
         8  experiments.tables.page experiments.tables.results

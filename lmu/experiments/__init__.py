@@ -10,6 +10,7 @@ from lmu.experiments.experiment import Source as Source
 from lmu.experiments.imdb import IMDB
 from lmu.experiments.imdb_pretrained import IMDB_LANGUAGE, IMDB_PRETRAINED
 from lmu.experiments.iwslt15 import IWSLT15
+from lmu.experiments.lost_samples import MACKEY_GLASS_LOST, SPOKEN_DIGITS_LOST
 from lmu.experiments.mackey_glass import MACKEY_GLASS
 from lmu.experiments.pairs import QQP, SNLI_RELATIONS
 from lmu.experiments.psmnist import PSMNIST
@@ -21,7 +22,7 @@ from lmu.experiments.running import evaluate as evaluate
 from lmu.experiments.running import restore as restore
 from lmu.experiments.running import restore_alone as restore_alone
 from lmu.experiments.selective_copy import SELECTIVE_COPY
-from lmu.experiments.spoken_digits import SPOKEN_DIGITS, SPOKEN_DIGITS_LOST
+from lmu.experiments.spoken_digits import SPOKEN_DIGITS
 from lmu.experiments.text8 import TEXT8
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -40,5 +41,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         SELECTIVE_COPY,
         SPOKEN_DIGITS,
         SPOKEN_DIGITS_LOST,
+        MACKEY_GLASS_LOST,
     )
 }

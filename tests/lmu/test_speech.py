@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from lmu.experiments import EXPERIMENTS, Budget
-from lmu.experiments.data import Dataset, speech_commands, spoken_digits
+from lmu.experiments.data import (
+    Dataset,
+    Split,
+    lose_samples,
+    speech_commands,
+    spoken_digits,
+)
 from lmu.experiments.data.speech import mel_filters, second_of, spectrogram
 
 
@@ -42,27 +47,35 @@ def digits(tmp_path: Path) -> Path:
 
 
 def test_parts_are_the_published_ones_and_scaled(digits: Path) -> None:
-    data = spoken_digits(0, digits)
+    data = spoken_digits(digits)
     assert [split.targets.tolist() for split in data.splits] == [[3, 3, 7, 7]] * 3
     assert data.train.inputs.shape == (4, 98, 40)
     torch.testing.assert_close(data.train.inputs.mean((0, 1)), torch.zeros(40), rtol=0, atol=1e-4)
     torch.testing.assert_close(data.train.inputs.std((0, 1)), torch.ones(40), rtol=0, atol=1e-4)
 
 
-def test_what_is_lost_is_lost_and_time_adds_up(digits: Path) -> None:
-    whole, few = spoken_digits(0, digits), spoken_digits(0, digits, lost=60)
-    for split, thin in zip(whole.splits, few.splits, strict=True):
-        assert thin.inputs.shape == (4, 38, 41)
-        lasting = thin.inputs[..., -1]
-        assert (lasting >= 1).all() and lasting.sum(-1).tolist() == [98] * 4
-        starts = (lasting.cumsum(-1) - lasting).long()
+@pytest.mark.parametrize("each", [False, True], ids=["one target", "a target for each sample"])
+def test_what_is_lost_is_lost_and_time_adds_up(each: bool) -> None:
+    inputs = torch.randn(4, 98, 3)
+    split = Split(inputs, 2 * inputs[..., :1] if each else torch.arange(4))
+    few = lose_samples(Dataset(split, split, split), 60, seed=1)
+    for thin in few.splits:
+        assert thin.inputs.shape == (4, 38, 4)
+        since = thin.inputs[..., -1]
+        assert (since >= 1).all() and since.sum(-1).tolist() == [98] * 4  # the last is kept
+        places = since.cumsum(-1).long() - 1
         for k in range(4):
-            torch.testing.assert_close(thin.inputs[k, :, :-1], split.inputs[k, starts[k]])
+            assert torch.equal(thin.inputs[k, :, :-1], inputs[k, places[k]])
+        if each:
+            assert torch.equal(thin.targets, 2 * thin.inputs[..., :1])
+        else:
+            assert torch.equal(thin.targets, torch.arange(4))
     assert not torch.equal(few.train.inputs[0, :, -1], few.train.inputs[1, :, -1])
-    assert few.digest() == spoken_digits(0, digits, lost=60).digest()
-    assert few.digest() != spoken_digits(1, digits, lost=60).digest()
+    assert not torch.equal(few.train.inputs, few.test.inputs)
+    again = lose_samples(Dataset(split, split, split), 60, seed=1)
+    assert few.digest() == again.digest()
     with pytest.raises(ValueError, match="`lost` is 98"):
-        spoken_digits(0, digits, lost=98)
+        lose_samples(Dataset(split, split, split), 98)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000])
@@ -133,7 +146,7 @@ def test_damaged_recordings_are_named(damage: str, tmp_path: Path) -> None:
         with zipfile.ZipFile(place, "w") as archive:
             archive.writestr("recordings/1_george_0.wav", DAMAGES[damage])
     with pytest.raises(ValueError, match=r"recordings\.zip"):
-        spoken_digits(0, tmp_path)
+        spoken_digits(tmp_path)
 
 
 def test_archives_are_read_within_limits(tmp_path: Path) -> None:
@@ -142,27 +155,28 @@ def test_archives_are_read_within_limits(tmp_path: Path) -> None:
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("recordings/1_george_0.wav", bytes(2**21))
     with pytest.raises(ValueError, match="declares 2,097,152 bytes"):
-        spoken_digits(0, tmp_path)
+        spoken_digits(tmp_path)
     with zipfile.ZipFile(place, "w") as archive:
         archive.writestr("recordings/one.wav", recording(noise(0, 100), 8_000))
     with pytest.raises(ValueError, match=r"`recordings/one\.wav`: expected a name like"):
-        spoken_digits(0, tmp_path)
+        spoken_digits(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["spoken-digits", "spoken-digits-lost"])
+@pytest.mark.parametrize("name", ["spoken-digits", "spoken-digits-lost", "mackey-glass-lost"])
 def test_networks_stream(name: str) -> None:
+    """And hear of time, or do not."""
     experiment, generator = EXPERIMENTS[name], torch.Generator().manual_seed(0)
-    lost = name.endswith("lost")
-    inputs: Tensor = torch.randn(3, 9, 41 if lost else 40, generator=generator)
+    lost, size = name.endswith("lost"), 1 if name.startswith("mackey") else 40
+    inputs = torch.randn(3, 9, size + lost, generator=generator)
     if lost:
         inputs[..., -1] = torch.randint(1, 4, (3, 9), generator=generator).float()
     for model in experiment.models:
         torch.manual_seed(0)
         network = experiment.setting(model, Budget.QUICK).network(Dataset.empty()).eval()
         scores = network(inputs)
-        assert scores.shape == (3, 10)
+        assert scores.shape == ((3, 9, 1) if size == 1 else (3, 10))
         torch.testing.assert_close(network.stream(inputs), scores, rtol=1e-4, atol=1e-4)
-        if lost:  # who hears of time, and who does not
+        if lost:
             moved = inputs.clone()
             moved[..., -1] += 1
             same = torch.allclose(network(moved), scores, atol=1e-6)

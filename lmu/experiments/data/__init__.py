@@ -9,6 +9,7 @@ from lmu.experiments.data.files import read as read
 from lmu.experiments.data.glove import glove_vocabulary as glove_vocabulary
 from lmu.experiments.data.imdb import imdb_reviews as imdb_reviews
 from lmu.experiments.data.iwslt15 import iwslt15 as iwslt15
+from lmu.experiments.data.lost import lose_samples as lose_samples
 from lmu.experiments.data.mackey_glass import mackey_glass as mackey_glass
 from lmu.experiments.data.mnist import permuted_mnist as permuted_mnist
 from lmu.experiments.data.pairs import sentence_pairs as sentence_pairs

@@ -115,33 +115,26 @@ def sound(content: bytes, name: str, rate: int) -> Tensor:
     return torch.from_numpy(np.frombuffer(read, "<i2").astype(np.float32) / 32_768.0)
 
 
-def spoken_digits(
-    seed: int = 0, folder: str | os.PathLike[str] | None = None, *, lost: int = 0
-) -> Dataset:
+def spoken_digits(folder: str | os.PathLike[str] | None = None) -> Dataset:
     """Return the free spoken digits: 3,000 recordings of six speakers.
 
     Recordings 0 to 4 of each digit and speaker test, as published; 5 to 9 choose. Each is a second
     of a spectrogram, with every band shifted and scaled to mean 0 and variance 1 in training.
 
     Args:
-        seed: seed of which windows are lost.
         folder: the data folder, which holds `fsdd/recordings.zip`; None takes `LMU_DATA`.
-        lost: how many of a recording's 98 windows are lost, others in each; then the inputs have
-            a 41st number, how many hundredths of a second it is until the next one that is not.
 
     Returns:
-        The task: inputs `(recordings, 98 - lost, 40)` (41 where some are lost) and targets
-        `(recordings,)`, the digits; 2,400 to train on, 300 to choose by and 300 to test.
+        The task: inputs `(recordings, 98, 40)` and targets `(recordings,)`, the digits; 2,400 to
+        train on, 300 to choose by and 300 to test.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or nothing is left.
+        ValueError: it is damaged.
 
     References:
         Jackson et al., Free Spoken Digit Dataset, v1.0.10.
     """
-    if not 0 <= lost < STEPS:
-        raise ValueError(f"`lost` is {lost}: expected from 0 to {STEPS - 1} of {STEPS} windows.")
     path, found = find(DIGITS, folder), {"train": [], "validation": [], "test": []}
     members = zip_members(
         path, lambda name: name.endswith(".wav"), most=MOST_RECORDINGS, largest=LARGEST_RECORDING
@@ -158,7 +151,7 @@ def spoken_digits(
         found[part].append((samples, int(match[1])))
     if not all(found.values()):
         raise DamagedFile(f"`{path}` lacks recordings of a part: expected each of 0 to 49.")
-    return dataset(found, DIGITS_RATE, seed, lost)
+    return dataset(found, DIGITS_RATE)
 
 
 def speech_commands(folder: str | os.PathLike[str] | None = None) -> Dataset:
@@ -204,7 +197,7 @@ def speech_commands(folder: str | os.PathLike[str] | None = None) -> Dataset:
             found[part].append((second_of(samples, COMMANDS_RATE), number))
     if not all(found.values()):
         raise DamagedFile(f"`{root}` lacks recordings to train on, to choose by or to test.")
-    return dataset(found, COMMANDS_RATE, 0, 0)
+    return dataset(found, COMMANDS_RATE)
 
 
 def names(path: Path) -> Iterable[str]:
@@ -212,7 +205,7 @@ def names(path: Path) -> Iterable[str]:
     return read_text(path).split()
 
 
-def dataset(found: dict[str, list[tuple[Tensor, int]]], rate: int, seed: int, lost: int) -> Dataset:
+def dataset(found: dict[str, list[tuple[Tensor, int]]], rate: int) -> Dataset:
     """Make spectrograms of recordings, scaled by those to train on."""
     splits = [
         Split(
@@ -221,27 +214,14 @@ def dataset(found: dict[str, list[tuple[Tensor, int]]], rate: int, seed: int, lo
         )
         for part in found.values()
     ]
-    mean = splits[0].inputs.mean((0, 1))
-    scale = splits[0].inputs.std((0, 1))
-    generator = torch.Generator().manual_seed(seed)
-    scaled = [split._replace(inputs=(split.inputs - mean) / scale) for split in splits]
-    return Dataset(*(thinned(split, lost, generator) for split in scaled))
+    mean, scale = splits[0].inputs.mean((0, 1)), splits[0].inputs.std((0, 1))
+    train, validation, test = (
+        split._replace(inputs=(split.inputs - mean) / scale) for split in splits
+    )
+    return Dataset(train, validation, test)
 
 
 def pieces(recordings: list[Tensor], rate: int) -> Iterator[Tensor]:
     """Make spectrograms of some recordings at a time."""
     for start in range(0, len(recordings), 256):
         yield spectrogram(torch.stack(recordings[start : start + 256]), rate)
-
-
-def thinned(split: Split, lost: int, generator: torch.Generator) -> Split:
-    """Lose some windows of each recording, and say how long each of the others lasts."""
-    if not lost:
-        return split
-    inputs, steps = split.inputs, split.inputs.shape[1]
-    # The first is kept: what is lost is held to be as it was before.
-    order = torch.rand(len(inputs), steps - 1, generator=generator).argsort(-1) + 1
-    kept = torch.cat([torch.zeros(len(inputs), 1).long(), order[:, lost:]], -1).sort(-1).values
-    until = torch.cat([kept[:, 1:], torch.full((len(inputs), 1), steps)], -1) - kept
-    taken = inputs.gather(1, kept.unsqueeze(-1).expand(-1, -1, inputs.shape[-1]))
-    return split._replace(inputs=torch.cat([taken, until.unsqueeze(-1).float()], -1))

@@ -1,0 +1,149 @@
+"""Lost samples: Mackey-Glass and spoken digits with half of what was measured missing.
+
+`mackey-glass-lost` predicts 15 steps ahead at each of the samples that are left, of windows of 500
+steps; `spoken-digits-lost` tells the digit from 49 of 98 windows of a spectrogram. Other samples
+are lost in each series, in training and in the test. `lmu` is given the time since the sample
+before as the length of its step, the LSTM has it as a number beside the sample, and `lmu-even`
+takes samples to be evenly apart, at their mean distance.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from linrec import Result
+from lmu.experiments.data import Dataset, Split, lose_samples, mackey_glass, spoken_digits
+from lmu.experiments.data.speech import BANDS, STEPS
+from lmu.experiments.experiment import Budget, Experiment, Folder, Setting, most_likely
+from lmu.experiments.models import LayerClassifier, LayerPredictor, Network
+from lmu.experiments.spoken_digits import CLASSES, LSTM_WIDTH, MeanOfSteps, memory, recipe
+from lmu.experiments.texts import warm_then_falling
+from lmu.experiments.training import NRMSE, Recipe
+from lmu.layers import LSTM, Layer, ParallelLMU
+
+WINDOW, LOST = 500, 250  # steps of Mackey-Glass
+WINDOWS_LOST = 49  # of the spectrogram's 98
+
+
+class Timed(Layer):
+    """An LMU whose last input is the length of the step.
+
+    Args:
+        layer: reads the other inputs.
+        ignored: whether steps are taken to be of length 1, whatever is said.
+    """
+
+    def __init__(self, layer: ParallelLMU, *, ignored: bool = False) -> None:
+        super().__init__()
+        self.layer, self.ignored = layer, ignored
+        self.input_size, self.output_size = layer.input_size + 1, layer.output_size
+        self.state_size = layer.state_size
+
+    def forward(
+        self, inputs: Tensor, initial_state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        dt = None if self.ignored else inputs[..., -1]
+        return self.layer(inputs[..., :-1], initial_state, lengths, dt)
+
+    def final(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Result:
+        """Compute the last step only; arguments and result as of `Layer.final`."""
+        assert resets is None, "series are not packed"
+        dt = None if self.ignored else inputs[..., -1]
+        return self.layer.final(inputs[..., :-1], initial_state, lengths, dt)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        return self.layer.step(input[..., :-1], state, None if self.ignored else input[..., -1])
+
+
+def series(seed: int, folder: Folder, budget: Budget) -> Dataset:
+    """Return windows of the series with lost samples; no folder is read."""
+    data = mackey_glass(seed)
+    train, validation, test = (
+        Split(*(part.reshape(-1, WINDOW, 1) for part in split)) for split in data.splits
+    )
+    whole = data._replace(train=train, validation=validation, test=test)
+    return lose_samples(whole, LOST, seed)
+
+
+def recordings(seed: int, folder: Folder, budget: Budget) -> Dataset:
+    """Return the recordings with lost windows, all of them for every budget."""
+    return lose_samples(spoken_digits(folder), WINDOWS_LOST, seed)
+
+
+def predictor(make: Callable[[], Layer], data: Dataset) -> Network:
+    """Build a layer with a rectified layer of 80 and a prediction after it."""
+    return LayerPredictor(make(), dense_size=80)
+
+
+def classifier(make: Callable[[], Layer], data: Dataset) -> Network:
+    """Build a layer, read at the last step, and a linear layer to the digits."""
+    return LayerClassifier(make(), CLASSES)
+
+
+def of_mackey_glass(theta: float = 50.0) -> ParallelLMU:
+    """Build the LMU of Mackey-Glass, of order 20."""
+    return ParallelLMU(1, 140, 1, 20, theta)
+
+
+def prediction(budget: Budget) -> Recipe:
+    """Train by Adam on batches of 8 windows, for 5 or 40 epochs."""
+    return Recipe(
+        loss=nn.functional.mse_loss,
+        metric=NRMSE,
+        optimizer=partial(torch.optim.Adam, lr=3e-3),
+        batch_size=8,
+        epochs=40 if budget is Budget.FULL else 5,
+        schedule=warm_then_falling,
+        largest_gradient=1.0,
+    )
+
+
+PREDICTING: dict[str, Callable[[], Layer]] = {
+    "lmu": lambda: Timed(of_mackey_glass()),
+    "lmu-even": lambda: Timed(of_mackey_glass(50.0 * (WINDOW - LOST) / WINDOW), ignored=True),
+    "lstm": lambda: LSTM(2, 50),
+}
+TELLING: dict[str, Callable[[], Layer]] = {
+    "lmu": lambda: Timed(memory()),
+    "lmu-even": lambda: Timed(memory(float(STEPS - WINDOWS_LOST)), ignored=True),
+    "lstm": lambda: LSTM(BANDS + 1, LSTM_WIDTH),
+    "mean": lambda: MeanOfSteps(BANDS + 1),
+}
+
+MACKEY_GLASS_LOST = Experiment(
+    name="mackey-glass-lost",
+    title="Mackey-Glass, half of the samples lost",
+    paper="none: steps of unequal length",
+    table="Mackey-Glass with half of the samples lost, NRMSE",
+    target=None,
+    baselines=(),
+    data=series,
+    models={
+        name: {budget: Setting(partial(predictor, make), prediction(budget)) for budget in Budget}
+        for name, make in PREDICTING.items()
+    },
+)
+SPOKEN_DIGITS_LOST = Experiment(
+    name="spoken-digits-lost",
+    title="spoken digits, half of the spectrogram lost",
+    paper="none: steps of unequal length",
+    table="spoken digits with half of the windows lost, accuracy in percent",
+    target=None,
+    baselines=(),
+    data=recordings,
+    models={
+        name: {budget: Setting(partial(classifier, make), recipe(budget)) for budget in Budget}
+        for name, make in TELLING.items()
+    },
+    decide=most_likely,
+)
