@@ -4,8 +4,10 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import typer
 from torch import nn
@@ -83,12 +85,36 @@ def is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and not variadic
 
 
+def held_recurrence(module: nn.Module, target: str) -> LinearRecurrence:
+    """Return the recurrence of a module, or of the one part of it that is one."""
+    parts = {name: part for name, part in module.named_modules() if hasattr(part, "as_recurrence")}
+    if "" in parts or len(parts) == 1:
+        as_recurrence = cast(
+            Callable[[], LinearRecurrence], next(iter(parts.values())).as_recurrence
+        )
+        return as_recurrence()
+    own = getattr(module, "recurrence", None)
+    if isinstance(own, LinearRecurrence):
+        return own
+    if callable(own) and not any(map(is_needed, inspect.signature(own).parameters.values())):
+        return cast(LinearRecurrence, own())
+    kind = type(module).__name__
+    if parts:
+        raise typer.BadParameter(
+            f"`{target}` is a {kind} with {len(parts)} recurrences: expected one. Name a part: "
+            f"{', '.join(f'{target}.{name}' for name in parts)}."
+        )
+    raise typer.BadParameter(
+        f"`{target}` is a {kind}, which is no recurrence of fixed matrices, nor has one as a "
+        "part: expected a `linrec.nn.Recurrence`, a memory, or a module with one of these."
+    )
+
+
 def recurrence(target: str, dt: float | None = None) -> LinearRecurrence:
     """Load a recurrence: one as it stands, one that a module holds, or a system in steps of dt."""
     found = made(load(target))
-    if isinstance(found, nn.Module) and hasattr(found, "recurrence"):
-        found = found.recurrence
-        found = found() if callable(found) else found
+    if isinstance(found, nn.Module):
+        found = held_recurrence(found, target)
     if isinstance(found, StateSpace):
         try:
             found = discretize(found, 1.0 if dt is None else dt)
