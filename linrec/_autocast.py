@@ -1,6 +1,8 @@
-"""Run in full precision under autocast, on every type of device."""
+"""Run in full precision: without autocast, on every type of device, and without TF32."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +16,49 @@ CASTING = tuple(
 
 NOTHING = nullcontext()
 
+# (torch.backends.mkldnn is given its `matmul` when it is imported.)
+MKLDNN: Any = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009  # no name that pyright knows
+
+# Settings of a product in float32 with which all of its digits count.
+EXACT = ("none", "ieee")
+
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Switch autocast off, which would multiply in half precision."""
+    """Let products have all digits of their dtype: no autocast, no TF32 and no bfloat16.
+
+    TF32 keeps 11 bits of each factor, which breaks every bound by a factor of 8,000. (What is
+    being compiled follows the setting of the program.)
+    """
     device = tensor.device.type
-    return torch.autocast(device, enabled=False) if under_autocast(device) else NOTHING
+    casts = under_autocast(device)
+    if not torch.compiler.is_compiling() and are_coarse(device):
+        return exact_products(device, casts)
+    return torch.autocast(device, enabled=False) if casts else NOTHING
 
 
 def under_autocast(device: str) -> bool:
     """Whether autocast is on for a type of device; there are some that have none, as "meta"."""
     return device in CASTING and torch.is_autocast_enabled(device)
+
+
+def are_coarse(device: str) -> bool:
+    """Whether the program lets products in float32 be computed with fewer digits."""
+    if device == "cpu":  # asked in every call: the quicker question first
+        try:
+            return torch.get_float32_matmul_precision() != "highest"
+        except RuntimeError:  # set by torch's older and newer names at once
+            return MKLDNN.fp32_precision not in EXACT
+    return device == "cuda" and torch.backends.cuda.matmul.fp32_precision not in EXACT
+
+
+@contextmanager
+def exact_products(device: str, casts: bool) -> Iterator[None]:
+    """Have products in float32 computed in float32, as long as the context lasts."""
+    settings = MKLDNN if device == "cpu" else torch.backends.cuda.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device, enabled=False) if casts else NOTHING:
+            yield
+    finally:
+        settings.fp32_precision = before

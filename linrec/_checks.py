@@ -186,13 +186,17 @@ def records_gradient(*tensors: Tensor | None) -> bool:
     return given and torch.is_grad_enabled()
 
 
-def is_seen(condition: Tensor) -> bool:
+def is_seen(condition: Tensor, *, wait: bool = True) -> bool:
     """Whether a condition is seen to hold in some entry.
 
     It is not where no value can be looked at: in a graph that is being compiled, under
     `torch.func` transforms, on the meta device and in fake tensors.
+
+    Args:
+        condition: the condition.
+        wait: whether to wait for a device, should it be on one; if not, nothing is seen there.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or (condition.device.type != "cpu" and not wait):
         return False
     try:
         return bool(condition.any())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, double_dtype, has_values, is_seen, show
+from linrec._devices import in_double
 from linrec.contraction import Contraction, contract, exactly
 from linrec.powers import Powers, blocks_of
 from linrec.structures import BlockDiagonal, Dense, Structure
@@ -85,7 +86,7 @@ class Coordinates:
                 f"The coordinates are those of {n} states and the system has "
                 f"{system.A.state_size}: expected the system that they were made of."
             )
-        double = system.to(double_dtype(system.dtype))
+        double = in_double(system)
         A = self.transformed(double.A)
         identity = torch.eye(double.A.state_size, dtype=A.dtype, device=A.device)
         B = (identity if double.B is None else double.B).to(A.dtype)
@@ -108,7 +109,11 @@ class Coordinates:
 
 
 def convert(matrix: Structure, states: Tensor) -> Tensor:
-    """Multiply the states of each copy in double precision, and round last."""
+    """Multiply the states of each copy in double precision, and round last.
+
+    Where the device of the states has none, they are taken to the matrix, on the CPU, and back.
+    """
+    device, states = states.device, states.to(matrix.device)
     n, size = matrix.state_size, states.shape[-1]
     if size % n:
         raise ValueError(
@@ -122,7 +127,7 @@ def convert(matrix: Structure, states: Tensor) -> Tensor:
         converted = each.apply(states.unflatten(-1, (-1, n))).flatten(-2)
     # (Of promote_types, complex64 makes a real dtype complex and keeps its precision.)
     least = torch.complex64 if converted.is_complex() else states.dtype
-    return converted.to(torch.promote_types(states.dtype, least))
+    return converted.to(torch.promote_types(states.dtype, least)).to(device)
 
 
 def similarity_transform(system: System, basis: Tensor | object) -> System:
@@ -204,7 +209,7 @@ def contracting_coordinates(recurrence: LinearRecurrence, length: int) -> Coordi
             "`contracting_coordinates` looks at the values of A, which cannot be seen here: "
             "expected a call outside of torch.compile and torch.func transforms."
         )
-    A = recurrence.A.to(double_dtype(recurrence.A.dtype))
+    A = in_double(recurrence.A)
     check_finite(A=A.to_dense())
     return contracting(A, length)
 
@@ -274,7 +279,7 @@ def take_powers(
     Returns:
         What was made, the system it was made from, and that system's coordinates; None: its own.
     """
-    powers = Powers(own.A.to(double_dtype(own.dtype)))
+    powers = Powers(in_double(own.A).to(double_dtype(own.dtype)))
     made = compute(own, powers)
     coordinates = better_coordinates(powers, length)
     if coordinates is None:

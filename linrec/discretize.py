@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, double_dtype, has_values, is_seen, show
+from linrec._devices import has_double
 from linrec.exponential import balance, exponential, phi
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
@@ -91,6 +92,14 @@ def discretize(
             f"`system` is of type {type(system).__name__}: expected a continuous-time StateSpace. "
             "A LinearRecurrence is in discrete time already."
         )
+    if not has_double(system.device):
+        dt = dt.to("cpu") if isinstance(dt, Tensor) else dt
+        warped = prewarp_frequency
+        warped = warped.to("cpu") if isinstance(warped, Tensor) else warped
+        there = discretize(
+            system.to("cpu"), dt, method, alpha=alpha, prewarp_frequency=warped, dt_per=dt_per
+        )
+        return there.to(system.device)
     dtype, steps = system.dtype, check_step(dt, system, dt_per)
     weight = implicitness(method, alpha, prewarp_frequency)
     varying = steps.ndim > 0 and dt_per in (None, "step")
@@ -139,18 +148,18 @@ def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Te
     if steps.is_complex():
         raise TypeError(f"`dt` has dtype {steps.dtype}: expected a real number.")
     if isinstance(dt, int | float):
-        steps = torch.tensor(dt, dtype=torch.float64, device=system.device)
+        steps = torch.tensor(dt, dtype=torch.float64)
     check_axes_of_steps(steps, system, dt_per)
     wrong = (steps <= 0) | steps.isinf()
     if steps.ndim == 0 or dt_per in ("system", "state"):
         wrong = wrong | steps.isnan()  # (elsewhere it stands where a sequence has no more steps)
-    if is_seen(wrong):
+    if is_seen(wrong, wait=False):
         got = f"is {dt}" if steps.ndim == 0 else f"has an entry of {float(steps[wrong][0])}"
         raise ValueError(
             f"`dt` {got}: expected a positive step, and a finite one, in the unit of time of the "
             "system."
         )
-    return steps.to(system.device, torch.float64)
+    return steps.to(system.device, torch.float64, non_blocking=True)
 
 
 def check_axes_of_steps(steps: Tensor, system: StateSpace, dt_per: str | None) -> None:
@@ -225,7 +234,7 @@ def prewarped(steps: Tensor, frequency: float | Tensor) -> Tensor:
     angle = omega * steps
     # (A NaN of the frequency is wrong; that of a step stands where a sequence has ended.)
     wrong = ~((angle >= 0) & (angle < math.pi)) & ~steps.isnan()
-    if is_seen(wrong):
+    if is_seen(wrong, wait=False):
         omega, steps = (each.expand(wrong.shape)[wrong][0] for each in (omega, steps))
         raise ValueError(
             f"`prewarp_frequency` is {float(omega)}: expected an angular frequency from 0 to less "
@@ -318,7 +327,7 @@ def impulse_invariant(
     system: StateSpace,
 ) -> tuple[Structure, Tensor, Tensor | None, Tensor]:
     """Sample the impulse response: every input is an impulse of area dt·u at its step's start."""
-    if system.D is not None and is_seen(system.D != 0):
+    if system.D is not None and is_seen(system.D != 0, wait=False):
         raise ValueError(
             '`method` is "impulse" and the system has a D: an impulse through D cannot be sampled. '
             "Expected D = None; discretise without it and add `D` afterwards."
@@ -370,11 +379,11 @@ def check_no_pole(A: Structure, steps: Tensor | None, alpha: float, method: str)
             torch.eye(n, dtype=z.dtype, device=z.device) - alpha * z
         )
         # Rounding hides most zeros; what is left of them is large, but so may be what is right.
-        if not is_seen((info != 0) | ~(inverse.abs().amax((-2, -1)) < 1e12)):
+        if not is_seen((info != 0) | ~(inverse.abs().amax((-2, -1)) < 1e12), wait=False):
             return
         distance = (1 - alpha * torch.linalg.eigvals(z)).abs().amin(-1)
         wrong = (info != 0) | (distance <= 64 * n * eps)
-    if not is_seen(wrong):
+    if not is_seen(wrong, wait=False):
         return
     place = tuple(wrong.nonzero()[0].tolist())
     step = None if steps is None else float(steps.expand(wrong.shape)[place])

@@ -1,7 +1,8 @@
 """Sequences of different lengths in one right-padded batch: masks, last steps, reversal.
 
-`check_lengths` and `expand_lengths` look at the lengths once; the others take them as they are, so
-that nothing waits for a device.
+`check_lengths` and `expand_lengths` look at lengths that are on the CPU. What is on a device is not
+looked at, so that nothing waits for it: CUDA checks lengths by itself, and ends the program as it
+does after a wrong index.
 """
 
 from typing import overload
@@ -37,13 +38,17 @@ def check_lengths(lengths: Tensor, sequence: Tensor) -> Tensor:
             f"`lengths` has dtype {lengths.dtype}: expected whole numbers (*batch). Pass "
             "`lengths.long()`, or of a mask (*batch, time) `mask.sum(-1)`."
         )
-    lengths = lengths.to(sequence.device, torch.int64)
-    if is_seen((lengths < 0) | (lengths > sequence.shape[-2])):
+    steps = sequence.shape[-2]
+    wrong = (lengths < 0) | (lengths > steps)
+    if lengths.device.type == "cuda" and not torch.compiler.is_compiling():
+        message = f"`lengths` hold a number that is not 0 to {steps}, the number of steps."
+        torch.ops.aten._assert_async.msg(~wrong.any(), message)
+    elif is_seen(wrong, wait=False):
         raise ValueError(
             f"`lengths` are between {int(lengths.min())} and {int(lengths.max())}: expected 0 to "
-            f"{sequence.shape[-2]}, the number of steps of `inputs`."
+            f"{steps}, the number of steps of `inputs`."
         )
-    return lengths
+    return lengths.to(sequence.device, torch.int64, non_blocking=True)
 
 
 @overload
@@ -209,8 +214,8 @@ def _gather_steps(sequence: Tensor, index: Tensor) -> Tensor:
 
 
 def max_length(lengths: Tensor, steps: int) -> int:
-    """Return the longest length; the number of steps where no value can be looked at."""
-    if torch.compiler.is_compiling():
+    """Return the longest length; the number of steps where that could not be seen at once."""
+    if torch.compiler.is_compiling() or lengths.device.type != "cpu":
         return steps
     try:
         return int(lengths.max())

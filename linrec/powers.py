@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype, has_values
+from linrec._checks import double_dtype
+from linrec._devices import in_double, may_look
 from linrec._graphs import add_to_first, is_open, loop
 from linrec.loops import taken_apart
 from linrec.structures import Structure
@@ -37,9 +38,9 @@ class Powers:
 
     def __init__(self, A: Structure, exponent: int = 1) -> None:
         self.squares = [A]
-        # Where there are no values to see (in a graph, under vmap), nothing is judged; diagonal
-        # matrices cannot cancel.
-        self.judged = A.as_diagonal() is None and has_values(*A.leaves().values())
+        # Where there are no values to see (in a graph, under vmap), or to see one is to wait for a
+        # device in every step of a training, nothing is judged; diagonal matrices cannot cancel.
+        self.judged = A.as_diagonal() is None and may_look(*A.leaves().values())
         self.further: list[Powers] = []
         self.norms: list[tuple[float, float]] = []
         self.exponent, self.extended = exponent, False
@@ -92,13 +93,14 @@ class Powers:
             power = self.square(level)
             power = power[..., None] if power.batch_shape else power
             more = min(blocks, length - blocks)
-            rows = torch.cat([rows, power.to(rows.dtype).apply(rows[..., : more * m, :])], -2)
+            power = power.to(rows.dtype).to(rows.device)
+            rows = torch.cat([rows, power.apply(rows[..., : more * m, :])], -2)
             level += 1
         return rows[..., : length * m, :].unflatten(-2, (length, m))
 
     def open_krylov(self, columns: Tensor, length: int) -> Tensor:
         """As `krylov`, one block after the other: a graph leaves open how many there are."""
-        A = self.squares[0].to(columns.dtype)
+        A = self.squares[0].to(columns.dtype).to(columns.device)
         A = A[..., None] if A.batch_shape else A
         leaves, rebuilt = taken_apart(A)
 
@@ -184,14 +186,13 @@ def state_kernel(recurrence: LinearRecurrence, length: int, powers: Powers | Non
     Returns:
         The kernel, `(*batch, length, m, n)`.
     """
-    one = recurrence.per_copy()
-    dtype = double_dtype(one.dtype)
+    one = in_double(recurrence.per_copy())
     if one.B is None:
-        columns = torch.eye(one.A.state_size, dtype=dtype, device=one.device)
+        columns = torch.eye(one.A.state_size, dtype=one.dtype, device=one.device)
     else:
-        columns = one.B.to(dtype)
+        columns = one.B.to(one.dtype)
     batch = torch.broadcast_shapes(one.A.batch_shape, columns.shape[:-2])
-    powers = powers or Powers(one.A.to(dtype))
+    powers = powers or Powers(one.A)
     return powers.krylov(columns.expand(*batch, -1, -1), length)
 
 
@@ -201,7 +202,7 @@ def first_outputs(recurrence: LinearRecurrence, count: int) -> Tensor:
     Returns:
         The kernel's beginning, `(*batch, count, m, p)`, in double precision.
     """
-    double = recurrence.per_copy().to(double_dtype(recurrence.dtype))
+    double = in_double(recurrence.per_copy())
     if double.B is None:
         rows = torch.eye(double.A.state_size, dtype=double.dtype, device=double.device)
     else:
@@ -254,10 +255,10 @@ def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
     one = recurrence.per_copy()
     kernel = states
     if one.C is not None:
-        kernel = states @ one.C.to(states.dtype).mT.unsqueeze(-3)
+        kernel = states @ one.C.to(states.device, states.dtype).mT.unsqueeze(-3)
     if one.D is None:
         return kernel
-    through = one.D.to(states.dtype).mT.unsqueeze(-3)
+    through = one.D.to(states.device, states.dtype).mT.unsqueeze(-3)
     batch = torch.broadcast_shapes(kernel.shape[:-3], through.shape[:-3])
     kernel, through = kernel.expand(*batch, -1, -1, -1), through.expand(*batch, -1, -1, -1)
     if is_open(kernel.shape[-3]):
@@ -277,15 +278,16 @@ def free_response(A: Structure, state: Tensor, length: int) -> Tensor:
         The states, `(*batch, length, n)`.
     """
     first = A.apply(state)
-    return krylov(A.to(double_dtype(state.dtype)), first.unsqueeze(-1), length).squeeze(-2)
+    double = in_double(A).to(double_dtype(state.dtype))
+    return krylov(double, first.unsqueeze(-1), length).squeeze(-2)
 
 
 def power_each(A: Structure, state: Tensor, exponents: Tensor, most: int) -> Tensor:
     """Multiply each state by A to a power of its own, through the binary digits of the powers."""
-    power = A.to(double_dtype(A.dtype))
+    power = in_double(A)
     for digit in range(most.bit_length()):
         chosen = ((exponents >> digit) & 1 == 1).unsqueeze(-1)
-        moved = power.to(state.dtype).apply(torch.where(chosen, state, 0))
+        moved = power.to(state.dtype).to(state.device).apply(torch.where(chosen, state, 0))
         state = torch.where(chosen, moved, state)
         if digit + 1 < most.bit_length():
             power = power.compose(power)

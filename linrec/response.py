@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import as_tensor, double_dtype
+from linrec._devices import has_double
 from linrec.coordinates import take_powers
 from linrec.discretize import divide
 from linrec.powers import Powers, impulse_kernel, state_kernel
@@ -47,7 +48,7 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
         return impulse_kernel(system, state_kernel(system, steps, powers), one)
 
     kernel, _, _ = take_powers(one, steps, kernel_of)
-    return kernel[..., :length, :, :].mT.to(recurrence.dtype)
+    return kernel[..., :length, :, :].mT.to(recurrence.dtype).to(recurrence.device)
 
 
 def step_response(recurrence: LinearRecurrence, length: int) -> Tensor:
@@ -106,6 +107,9 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
             f"`frequencies` has shape {tuple(frequencies.shape)} and dtype {frequencies.dtype}: "
             "expected a vector of real angular frequencies. Pass `torch.linspace(0, 3.14, 100)`."
         )
+    if not has_double(system.device):
+        frequencies = frequencies.to("cpu")
+        return frequency_response(system.to("cpu"), frequencies).to(system.device)
     A = system.A.to_dense().to(torch.complex128).unsqueeze(-3)
     identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     B = (identity if system.B is None else system.B.to(A.dtype)).unsqueeze(-3)
@@ -148,6 +152,8 @@ def poles(system: LinearRecurrence | StateSpace) -> Tensor:
         tensor([-0.9000+0.j,  0.5000+0.j])
     """
     check_invariant(system, "poles")
+    if not has_double(system.device):
+        return poles(system.to("cpu")).to(system.device)
     diagonal = system.A.as_diagonal()
     if diagonal is not None:
         values = diagonal.to(torch.complex128)

@@ -15,6 +15,7 @@ from linrec._checks import (
     has_values,
     records_gradient,
 )
+from linrec._devices import at_hand
 from linrec._graphs import NOMINAL_STEPS, closed, is_open, loop
 from linrec._memory import empty
 
@@ -257,9 +258,7 @@ def states_one_by_one(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool
 def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, reverse: bool) -> None:
     """Write the states: as many steps as equal blocks can hold, then those left over."""
     steps, width = drive.shape[-2], math.prod(drive[..., 0, :].shape)
-    width = closed(width, NOMINAL_STEPS)
-    blocks = 1 if width >= WIDE_STEP else min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
-    blocks = max(blocks, 1)
+    blocks = blocks_of(steps, closed(width, NOMINAL_STEPS), drive.device.type)
     rest = steps % blocks
     main = slice(rest, None) if reverse else slice(0, steps - rest)
     left = slice(0, rest) if reverse else slice(steps - rest, None)
@@ -267,6 +266,18 @@ def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, rev
     state = fill_blocks(a, b, x, state, reverse)
     if rest:
         fill_states(decay[..., left, :], drive[..., left, :], states[..., left, :], state, reverse)
+
+
+def blocks_of(steps: int, width: int, device: str = "cpu") -> int:
+    """Choose into how many blocks to cut steps of so many numbers.
+
+    On a device every step of a loop waits for its launch: there the two passes over a block and the
+    loop over blocks are about as long, whatever the width.
+    """
+    if device != "cpu":
+        return max(min(math.isqrt(2 * steps), steps // 4), 1)
+    blocks = 1 if width >= WIDE_STEP else min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
+    return max(blocks, 1)
 
 
 def fill_blocks(
@@ -297,7 +308,7 @@ def left_range(products: Tensor) -> bool:
 
     Looked at on the CPU alone, where that is cheap, and where there are values to look at.
     """
-    if products.device.type != "cpu" or not has_values(products):
+    if not at_hand(products):
         return False
     return not bool(products.isfinite().all())
 

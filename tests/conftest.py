@@ -21,11 +21,15 @@ settings.load_profile("reproducible")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes, unless it is asked for."""
+    """Leave out what takes minutes, unless it is asked for, and what there is no GPU for."""
+    missing = {}
     if "LINREC_FULL" not in os.environ:
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="minutes: run with LINREC_FULL=1"))
+        missing["slow"] = pytest.mark.skip(reason="minutes: run with LINREC_FULL=1")
+    if not torch.cuda.is_available():
+        missing["gpu"] = pytest.mark.skip(reason="there is no GPU")
+    for item in items:
+        for name in missing.keys() & item.keywords:
+            item.add_marker(missing[name])
 
 
 # The tests' tensors are small, and pytest runs several workers: more threads would only wait.

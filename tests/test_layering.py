@@ -15,14 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _numpy _graphs _files _autocast < reporting _checks _memory _whole
+        0  _numpy _graphs _files _autocast < reporting _checks _memory _whole < _devices
            < lengths scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
         2  matrices < systems exponential < discretize composition real_part rescaling resets
         3  loops < powers < coordinates < balancing response constraints memories
-        4  executors.workload < executors.base < executors.prepare executors.multiply
+        4  executors.record executors.workload < executors.base
+           < executors.prepare executors.multiply
            executors.varying_tile executors.carry < executors.varying_chunks
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors

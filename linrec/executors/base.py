@@ -8,14 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linrec._checks import has_values
 from linrec.coordinates import Coordinates
+from linrec.executors.record import Record
 from linrec.executors.workload import Estimates
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
-
-# Tensors of fewer numbers are compared as they are.
-MANY = 1 << 12
 
 
 class Result(NamedTuple):
@@ -57,7 +54,7 @@ class Plan:
     system: LinearRecurrence | None = None
     squares: tuple[Structure, ...] = ()
     overflows: bool = False
-    values: Mapping[str, Tensor] = field(init=False, repr=False)
+    made_of: Record = field(init=False, repr=False)
     differentiable: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,9 +62,8 @@ class Plan:
         # (Nothing that was computed, nothing that could be stale.)
         held = (self.tensors or self.squares) and not torch.compiler.is_compiling()
         copies = leaves if held else {}
-        values = {name: leaf.detach().clone() for name, leaf in copies.items()}
         trained = {name for name, leaf in leaves.items() if leaf.requires_grad}
-        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "made_of", Record(leaves, copies))
         recorded = frozenset(trained if torch.is_grad_enabled() else ())
         object.__setattr__(self, "differentiable", recorded)
 
@@ -100,11 +96,7 @@ class Plan:
             ]
             if kinds[0] != kinds[1] or mine.keys() != given.keys():
                 return "it was prepared for another kind of recurrence"
-        if not has_values(*given.values()):
-            unchanged = all(given[name] is leaf for name, leaf in mine.items())
-        else:
-            unchanged = all(same_values(leaf, given[name]) for name, leaf in self.values.items())
-        if not unchanged:
+        if not self.made_of.still(given):
             return "it was prepared for a recurrence of other values"
         if not torch.is_grad_enabled() or not (self.tensors or self.squares):
             return None
@@ -113,21 +105,6 @@ class Plan:
         if missing:
             return f"it was prepared without gradients in {', '.join(missing)}"
         return None
-
-
-def same_values(mine: Tensor, given: Tensor) -> bool:
-    """Whether two tensors are equal in everything.
-
-    Their values are compared, not their identities and versions: a write through `.data` changes
-    neither.
-    """
-    if mine.dtype != given.dtype or mine.device != given.device or mine.shape != given.shape:
-        return False
-    if mine.numel() >= MANY and mine.is_contiguous() and given.is_contiguous():
-        bytes_a_row = mine.shape[-1] * mine.element_size()
-        if bytes_a_row % 8 == 0:  # in words of eight bytes there are fewer to compare
-            mine, given = (each.detach().view(torch.int64) for each in (mine, given))
-    return torch.equal(mine, given)
 
 
 class Executor(Estimates, ABC):

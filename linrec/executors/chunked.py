@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype
+from linrec._devices import in_double
 from linrec._graphs import in_groups, is_open, out_of_groups
 from linrec.coordinates import apply_to_columns
 from linrec.executors.base import Executor, Plan, Result
@@ -160,13 +160,13 @@ def reach(recurrence: LinearRecurrence, chunk: int) -> Tensor:
     Returns:
         `(*batch, n, chunk, p)`, in double precision.
     """
-    dtype = double_dtype(recurrence.dtype)
-    if recurrence.C is None:
-        n = recurrence.A.state_size
-        rows = torch.eye(n, dtype=dtype, device=recurrence.device)
+    double = in_double(recurrence)
+    if double.C is None:
+        n = double.A.state_size
+        rows = torch.eye(n, dtype=double.dtype, device=double.device)
     else:
-        rows = recurrence.C.to(dtype).mH
-    adjoint = recurrence.A.to(dtype).adjoint()
+        rows = double.C.to(double.dtype).mH
+    adjoint = double.A.to(double.dtype).adjoint()
     batch = torch.broadcast_shapes(adjoint.batch_shape, rows.shape[:-2])
     powers = krylov(adjoint, apply_to_columns(adjoint, rows.expand(*batch, -1, -1)), chunk)
     return powers.conj().movedim(-1, -3)

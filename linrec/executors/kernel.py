@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from linrec._checks import double_dtype
+from linrec._devices import in_double
 from linrec._graphs import is_open
 from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.prepare import Prepared
@@ -55,8 +55,8 @@ def last_state(
         return driven
     if is_open(plan.length):  # which has no binary digits
         return driven + free_response(recurrence.A, state, plan.length)[..., -1, :]
-    power = matrix_power(recurrence.A.to(double_dtype(recurrence.dtype)), plan.length)
-    return driven + power.to(recurrence.dtype).apply(state)
+    power = matrix_power(in_double(recurrence.A), plan.length).to(recurrence.dtype)
+    return driven + power.to(state.device).apply(state)
 
 
 def add_free_motion(

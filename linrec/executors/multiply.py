@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linrec._autocast import full_precision
 from linrec._checks import has_values
 from linrec._memory import empty
 
@@ -84,8 +85,9 @@ class Multiply(torch.autograd.Function):
 
     @staticmethod
     def forward(product: Product, way: Way, *sides: Tensor) -> Any:
-        """Compute one of the three products."""
-        return RUN[way](product, *sides)
+        """Compute one of the three products, the gradients' too with all their digits."""
+        with full_precision(sides[0]):
+            return RUN[way](product, *sides)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, has_values
+from linrec._checks import accumulation_dtype
+from linrec._devices import in_double, may_look
 from linrec.coordinates import take_powers
 from linrec.executors.base import Executor, Plan
 from linrec.powers import Powers
@@ -43,17 +44,19 @@ def prepare(
             that copy in the recurrence's own coordinates.
 
     Returns:
-        The plan, cast to the dtype of the run.
+        The plan, cast to the dtype of the run, on the recurrence's device. (What it holds is
+        computed on the CPU where that device has no double precision.)
     """
-    own, dtype = recurrence.per_copy(), accumulation_dtype(recurrence.dtype)
+    own, dtype = in_double(recurrence.per_copy()), accumulation_dtype(recurrence.dtype)
     prepared, system, coordinates = take_powers(
         own, length, lambda system, powers: compute(system, powers, own)
     )
-    moved = None if coordinates is None else system.to(dtype)
-    tensors = {name: cast(tensor, dtype) for name, tensor in prepared.tensors.items()}
-    squares = tuple(square.to(dtype) for square in prepared.squares)
+    device = recurrence.device
+    moved = None if coordinates is None else system.to(dtype).to(device)
+    tensors = {name: cast(tensor, dtype).to(device) for name, tensor in prepared.tensors.items()}
+    squares = tuple(square.to(dtype).to(device) for square in prepared.squares)
     made = [*tensors.values(), *(leaf for square in squares for leaf in square.leaves().values())]
-    overflows = has_values(*made) and overflow(recurrence, made)
+    overflows = may_look(*made, *recurrence.leaves().values()) and overflow(recurrence, made)
     return Plan(executor, recurrence, length, tensors, coordinates, moved, squares, overflows)
 
 

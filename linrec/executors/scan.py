@@ -7,7 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, double_dtype
+from linrec._checks import accumulation_dtype
+from linrec._devices import in_double
 from linrec._graphs import group_index, in_groups, is_open, out_of_groups
 from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.prepare import Prepared, prepare
@@ -90,9 +91,9 @@ def levels_of(steps: int) -> int:
 
 def squared(A: Structure, length: int) -> tuple[Structure, ...]:
     """Square a matrix for each level of pairs, in double precision and cast last."""
-    powers = Powers(A.to(double_dtype(A.dtype)))
-    dtype = accumulation_dtype(A.dtype)
-    return tuple(powers.square(level).to(dtype) for level in range(levels_of(length)))
+    powers, dtype = Powers(in_double(A)), accumulation_dtype(A.dtype)
+    squares = (powers.square(level) for level in range(levels_of(length)))
+    return tuple(square.to(dtype).to(A.device) for square in squares)
 
 
 def driven_from(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:

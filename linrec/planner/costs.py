@@ -25,7 +25,7 @@ from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import CACHE as TRANSFORM_CACHE
 from linrec.executors.toeplitz import PIECE
 from linrec.executors.varying_chunks import CACHE as TILE_CACHE
-from linrec.scan import SHORT_BLOCK, WIDE_BLOCKS, WIDE_STEP
+from linrec.scan import blocks_of
 
 
 def estimates_of(executor: Executor) -> Estimates:
@@ -150,8 +150,7 @@ class ScanEstimates(OwnEstimates):
         outputs = numbers * p if work.read else 0
         around = 2.0 * work.numbers * n * (work.driven * work.inputs + work.read * p)
         if work.diagonal:
-            width = work.batch * n
-            rounds = work.steps if width >= WIDE_STEP else rounds_of_blocks(work.steps, width)
+            rounds = rounds_of_blocks(work.steps, work.batch * n, work.device)
             states = 2.0 * numbers * n
             return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
         levels = max(work.steps - 1, 0).bit_length()  # none for one step
@@ -268,12 +267,12 @@ def last_cost(work: Workload) -> Cost:
     return Cost(2.0 * work.batch * terms, work.itemsize * work.systems * terms, 3)
 
 
-def rounds_of_blocks(steps: int, width: int) -> int:
+def rounds_of_blocks(steps: int, width: int, device: str) -> int:
     """Count the operations of an elementwise scan: two passes over a block, and so on above."""
-    blocks = min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
+    blocks = blocks_of(steps, width, device)
     if blocks < 2:
         return steps
-    return 2 * (steps // blocks) + 8 + rounds_of_blocks(blocks, width)
+    return 2 * (steps // blocks) + 8 + rounds_of_blocks(blocks, width, device)
 
 
 def transform_operations(size: int) -> float:

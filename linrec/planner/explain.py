@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from linrec._checks import double_dtype, has_values
+from linrec._checks import has_values
+from linrec._devices import in_double
 from linrec.coordinates import better_coordinates
 from linrec.executors import Cost, Executor
 from linrec.planner.selection import Problem
@@ -160,7 +161,7 @@ def change_of_coordinates(recurrence: LinearRecurrence, length: int) -> str | No
     seen = has_values(*recurrence.leaves().values())
     if recurrence.steps is not None or length < 2 or not seen:
         return None
-    powers = Powers(recurrence.A.to(double_dtype(recurrence.A.dtype)))
+    powers = Powers(in_double(recurrence.A))
     powers.square((length - 1).bit_length())
     if better_coordinates(powers, length) is None:
         return None

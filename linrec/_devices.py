@@ -1,0 +1,62 @@
+"""What a device can do, and when its numbers may be looked at."""
+
+from typing import Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from linrec._checks import double_dtype, has_values, records_gradient
+
+# Types of device without double precision. (Tests add one that they pretend to have.)
+WITHOUT_DOUBLE = {"mps"}
+
+
+class Movable(Protocol):
+    """Tensors, structures and systems."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the numbers."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where they live."""
+        ...
+
+    def to(self, target: torch.dtype | torch.device | str, /) -> Self:
+        """Cast or move."""
+        ...
+
+
+Value = TypeVar("Value", bound=Movable)
+
+
+def has_double(device: torch.device) -> bool:
+    """Whether a device computes in double precision."""
+    if device.type == "xpu":  # some do, some do not
+        return bool(getattr(torch.xpu.get_device_properties(device), "has_fp64", True))
+    return device.type not in WITHOUT_DOUBLE
+
+
+def in_double(value: Value) -> Value:
+    """Cast to double precision: where the value is, or on the CPU if its device has none."""
+    if not has_double(value.device):
+        value = value.to("cpu")
+    return value.to(double_dtype(value.dtype))
+
+
+def at_hand(*tensors: Tensor) -> bool:
+    """Whether numbers can be looked at without waiting for a device."""
+    return all(tensor.device.type == "cpu" for tensor in tensors) and has_values(*tensors)
+
+
+def may_look(*tensors: Tensor) -> bool:
+    """Whether the numbers of a system that is prepared are looked at.
+
+    To look at what is on a device is to wait for all that it was given to do. What is prepared
+    once is worth that; what is trained is prepared in every step.
+    """
+    if not has_values(*tensors):
+        return False
+    return not records_gradient(*tensors) or all(tensor.device.type == "cpu" for tensor in tensors)
