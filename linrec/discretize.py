@@ -6,8 +6,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype, has_values, is_seen, show
-from linrec._devices import has_double
+from linrec._checks import as_tensor, double_dtype, is_seen, show
+from linrec._devices import at_hand, has_double
 from linrec.exponential import balance, exponential, phi
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
@@ -201,7 +201,7 @@ def repeated_steps(system: StateSpace, steps: Tensor) -> tuple[Tensor, Tensor] |
     where fewer than half of them would be saved, where the steps need a gradient of their own, and
     where their values cannot be looked at.
     """
-    if system.batch_shape or steps.requires_grad or not has_values(steps):
+    if system.batch_shape or steps.requires_grad or not at_hand(steps):
         return None
     # (NaN, where a sequence has ended, is not equal to itself; no step is negative.)
     few, places = steps.nan_to_num(nan=-1.0).unique(return_inverse=True)
