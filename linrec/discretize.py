@@ -93,26 +93,21 @@ def discretize(
             "A LinearRecurrence is in discrete time already."
         )
     if not has_double(system.device):
-        dt = dt.to("cpu") if isinstance(dt, Tensor) else dt
-        warped = prewarp_frequency
-        warped = warped.to("cpu") if isinstance(warped, Tensor) else warped
-        there = discretize(
-            system.to("cpu"), dt, method, alpha=alpha, prewarp_frequency=warped, dt_per=dt_per
+        there = (
+            each.cpu() if isinstance(each, Tensor) else each for each in (dt, prewarp_frequency)
         )
-        return there.to(system.device)
+        dt, warp = there
+        made = discretize(
+            system.to("cpu"), dt, method, dt_per=dt_per, alpha=alpha, prewarp_frequency=warp
+        )
+        return made.to(system.device)
     dtype, steps = system.dtype, check_step(dt, system, dt_per)
     weight = implicitness(method, alpha, prewarp_frequency)
     varying = steps.ndim > 0 and dt_per in (None, "step")
     if varying and (repeated := repeated_steps(system, steps)) is not None:
         few, places = repeated
-        made = discretize(
-            system,
-            few,
-            method,
-            dt_per="step",
-            alpha=alpha,
-            prewarp_frequency=prewarp_frequency,
-        )
+        warp = prewarp_frequency
+        made = discretize(system, few, method, dt_per="step", alpha=alpha, prewarp_frequency=warp)
         return at_places(made, places)
     if prewarp_frequency is not None:
         steps = prewarped(steps, prewarp_frequency)
