@@ -93,10 +93,8 @@ def discretize(
             "A LinearRecurrence is in discrete time already."
         )
     if not has_double(system.device):
-        there = (
-            each.cpu() if isinstance(each, Tensor) else each for each in (dt, prewarp_frequency)
-        )
-        dt, warp = there
+        dt, warp = dt.cpu() if isinstance(dt, Tensor) else dt, prewarp_frequency
+        warp = warp.cpu() if isinstance(warp, Tensor) else warp
         made = discretize(
             system.to("cpu"), dt, method, dt_per=dt_per, alpha=alpha, prewarp_frequency=warp
         )
