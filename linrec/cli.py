@@ -16,7 +16,9 @@ def main() -> None:
             "type\n  pip install 'linrec[cli]'"
         )
     from linrec.commands import app
+    from linrec.reporting import replace_unprintable
 
+    replace_unprintable()
     app()
 
 

@@ -4,6 +4,7 @@ import io
 import os
 import platform
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from linrec._files import PART as PART
 from linrec._files import write as write
+
+WIDEST = 10_000  # letters of a line in a pipe
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,24 @@ def image_of(figure: Any, dpi: int, format: str = "png") -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format=format, dpi=dpi)
     return content.getvalue()
+
+
+def show(renderable: Any) -> None:
+    """Print something of rich: in the width of a terminal, or into a pipe as wide as it is."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        wide = console.options.update_width(WIDEST)
+        console.width = max(console.width, console.measure(renderable, options=wide).maximum)
+    console.print(renderable)
+
+
+def replace_unprintable() -> None:
+    """Print `?` for letters that a terminal or a pipe cannot take, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def duration(seconds: float) -> str:

@@ -15,8 +15,10 @@ def main() -> None:
             f"lmu needs {', '.join(missing)}, which are not installed: type\n"
             "  pip install 'linrec[experiments]'"
         )
+    from linrec.reporting import replace_unprintable
     from lmu.commands import app
 
+    replace_unprintable()
     app()
 
 

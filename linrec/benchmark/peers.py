@@ -264,7 +264,12 @@ def time_peer(
     code = setting + PRELUDE + peer.source + POSTLUDE
     try:
         done = subprocess.run(
-            [python, "-c", code], capture_output=True, text=True, timeout=limit, env=os.environ
+            [python, "-c", code],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=limit,
+            env=os.environ,
         )
     except subprocess.TimeoutExpired:
         return {"all of it": f"took more than {limit:g} seconds"}, ""

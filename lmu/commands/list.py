@@ -1,14 +1,16 @@
 """`lmu list`: the experiments, with the papers' figures."""
 
-from rich.console import Console
 from rich.table import Table
 
+from linrec.reporting import show
 from lmu.experiments import EXPERIMENTS
 
 
 def list_experiments() -> None:
     """List the experiments, with the papers' figures."""
-    table = Table("name", "task", "metric", "the paper", "compared with", "models")
+    table = Table()
+    for column in ("name", "task", "metric", "the paper", "compared with", "models"):
+        table.add_column(column, overflow="fold")  # a name is never cut
     for experiment in EXPERIMENTS.values():
         compared = ", ".join(f"{figure.who} {figure.value:g}" for figure in experiment.baselines)
         table.add_row(
@@ -19,4 +21,4 @@ def list_experiments() -> None:
             compared,
             ", ".join(experiment.models),
         )
-    Console().print(table)
+    show(table)

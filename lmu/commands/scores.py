@@ -1,8 +1,8 @@
 """A score beside the published ones."""
 
-from rich.console import Console
 from rich.table import Table
 
+from linrec.reporting import show
 from lmu.experiments import Experiment, Source
 
 
@@ -13,4 +13,4 @@ def print_scores(experiment: Experiment, score: str, who: str) -> None:
     for figure in experiment.published:
         remark = figure.source.value if figure.source is Source.UNCONFIRMED else ""
         table.add_row(figure.who, f"{figure.value:g}", remark)
-    Console().print(table)
+    show(table)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from linrec.reporting import show
 from lmu.commands.options import Threads, explained, make_folder
 from lmu.experiments.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
 from lmu.experiments.speedup.chart import chart
@@ -79,7 +80,8 @@ def speedup(
             with explained():
                 write(kept, found.to_json().encode())
     for table in speedup_tables(found):
-        console.print(table.rich(), "")
+        show(table.rich())
+        console.print()
     if output is not None:
         with explained():
             write(output / "speedup.png", chart(found))

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from linrec.reporting import show
 from lmu.commands.options import explained
 from lmu.experiments import EXPERIMENTS
 from lmu.experiments.tables import measured, recorded, result_tables, speedup_tables, written_into
@@ -47,7 +47,8 @@ def table(
     if page is None:
         for own in tables.values():
             for each in own:
-                Console().print(each.rich(), "")
+                show(each.rich())
+                typer.echo()
     for error in damaged:
         typer.echo(f"error: {error}", err=True)
     if damaged:

@@ -1,5 +1,6 @@
 """The command: what can be typed, what it prints, and what it says when it cannot."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -245,3 +246,23 @@ def test_importing_lmu_imports_nothing_of_the_extra() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "[]"
+
+
+def run_module(*words: str, encoding: str) -> str:
+    """Run the command in a process of its own, its output in a pipe."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lmu.cli", *words],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C", "COLUMNS": ""},
+        check=True,
+    )
+    return done.stdout.decode(encoding)
+
+
+def test_names_are_whole_in_a_pipe_and_letters_are_replaced_in_ascii() -> None:
+    listed = run_module("list", encoding="utf-8")
+    for experiment in EXPERIMENTS.values():
+        if experiment.name != "tiny":
+            row = next(line for line in listed.splitlines() if f" {experiment.name} " in line)
+            assert ", ".join(experiment.models) in row and experiment.title in row
+    assert " ? " in run_module("table", encoding="ascii")  # plus or minus
