@@ -24,10 +24,12 @@ from linrec.executors import Recurrent as Recurrent
 from linrec.executors import Result as Result
 from linrec.executors import Toeplitz as Toeplitz
 from linrec.executors import Workload as Workload
+from linrec.packed import run_packed as run_packed
 from linrec.planner import Auto as Auto
 from linrec.planner import explain as explain
 from linrec.real_part import real_part as real_part
 from linrec.rescaling import rescale_weights as rescale_weights
+from linrec.resets import resets_at as resets_at
 from linrec.resets import with_resets as with_resets
 from linrec.response import adjoint as adjoint
 from linrec.response import frequency_response as frequency_response

@@ -93,3 +93,31 @@ def check_resets(resets: object, inputs: Tensor | None = None) -> Tensor:
             "`resets.bool()`; of segment numbers (*batch, time), where they change."
         )
     return given != 0
+
+
+def resets_at(offsets: Tensor) -> Tensor:
+    """Mark where packed sequences begin, for `resets=`.
+
+    Args:
+        offsets (sequences + 1): where each sequence begins, and the end; known as `cu_seqlens`.
+
+    Returns:
+        `(total,)`: True at the first step of each.
+
+    Raises:
+        ValueError: not one row that begins with 0.
+
+    Example:
+        >>> import torch, linrec
+        >>> linrec.resets_at(torch.tensor([0, 2, 5]))
+        tensor([ True, False,  True, False, False])
+    """
+    given = to_tensor("offsets", offsets)
+    if given.ndim != 1 or not len(given) or given[0] != 0 or (given.diff() < 0).any():
+        raise ValueError(
+            f"`offsets` has shape {show(given.shape)}: expected one row of whole numbers that "
+            "begins with 0 and does not fall."
+        )
+    marked = torch.zeros(int(given[-1]) + 1, dtype=torch.bool, device=given.device)
+    marked[given.long()] = True
+    return marked[:-1]

@@ -5,6 +5,7 @@ from torch import Tensor
 from linrec._call import prepare_call
 from linrec.executors import Executor, Plan, Result
 from linrec.planner import Auto
+from linrec.resets import check_resets, with_resets
 from linrec.systems import LinearRecurrence
 
 
@@ -14,6 +15,7 @@ def run(
     initial_state: Tensor | None = None,
     *,
     lengths: Tensor | None = None,
+    resets: Tensor | None = None,
     executor: Executor = Auto(),
     plan: Plan | None = None,
 ) -> Result:
@@ -32,6 +34,8 @@ def run(
             past them may be anything, NaN included: it reaches no output, state or gradient.
             (Of an unstable system, powers of A up to the padded length may overflow, and do harm
             in every executor but `Recurrent`.)
+        resets (*batch, time): True where the state is forgotten before a step, as of `with_resets`,
+            which says what becomes of A; `run_packed` keeps a dense system one. None: nowhere.
         executor: how it is run; `Auto` chooses by estimated time.
         plan: what `executor.prepare(recurrence, time)` made of the same recurrence, to save making
             it again. `Auto` follows the executor that made it.
@@ -56,6 +60,8 @@ def run(
     References:
         Chilkuri and Eliasmith 2021, eqs 19, 24 and 26.
     """
+    if resets is not None:
+        recurrence = with_resets(recurrence, check_resets(resets, inputs))
     return prepare_call(recurrence, inputs, initial_state, lengths).run(executor, plan)
 
 
@@ -65,6 +71,7 @@ def final(
     initial_state: Tensor | None = None,
     *,
     lengths: Tensor | None = None,
+    resets: Tensor | None = None,
     executor: Executor = Auto(),
     plan: Plan | None = None,
 ) -> Result:
@@ -78,6 +85,7 @@ def final(
         initial_state (*batch, n): the state before the first step. None: zeros.
         lengths (*batch): how many steps of each right-padded sequence are its own; the last of
             them is its last step.
+        resets (*batch, time): True where the state is forgotten before a step. None: nowhere.
         executor: how it is run; `Auto` chooses by estimated time.
         plan: what `executor.prepare(recurrence, time)` made, to save making it again.
 
@@ -97,6 +105,8 @@ def final(
     References:
         Chilkuri and Eliasmith 2021, eq. 25.
     """
+    if resets is not None:
+        recurrence = with_resets(recurrence, check_resets(resets, inputs))
     return prepare_call(recurrence, inputs, initial_state, lengths).run_last(executor, plan)
 
 

@@ -29,7 +29,7 @@ LAYERS = {
            < executors.chunked < executors
         5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto
            < planner
-        6  _inputs < _call < run
+        6  _inputs < _call < run < packed
         7  symbolic.matrices symbolic.polynomials symbolic.torch_lowering pre_update
            < symbolic.functions symbolic.parameters symbolic.signals symbolic.stability
            symbolic.typeset < symbolic.realization
