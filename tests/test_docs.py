@@ -59,6 +59,7 @@ LISTED = (
 SKIPPED = [
     "linrec.interop.to_control",
     "linrec.export.onnx.to_onnx",
+    "linrec.export.package.to_package",
     "lmu.keras.convert.from_keras",
 ]
 

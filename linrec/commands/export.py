@@ -9,7 +9,7 @@ from torch import nn
 
 from linrec.commands.target import load, made
 from linrec.commands.target import recurrence as load_recurrence
-from linrec.export import Form, Format, exported
+from linrec.export import Form, Format, Weights, exported
 from linrec.stream.saved import write
 
 
@@ -30,8 +30,15 @@ def export(
         typer.Option(help="ONNX, a program of torch, one compiled for C++, or a header of C99."),
     ] = Format.ONNX,
     length: Annotated[
-        int | None, typer.Option(min=2, help="The longest sequence; `conv` and `fft` need it.")
+        int | None,
+        typer.Option(min=2, help="The longest sequence; `conv`, `fft` and whole numbers need it."),
     ] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="Of C: as they are, or whole numbers of 8 or 16 bits.")
+    ] = Weights.FLOAT,
+    largest_input: Annotated[
+        float, typer.Option(help="The largest absolute value of an input, of whole numbers.")
+    ] = 1.0,
     dt: Annotated[
         float | None, typer.Option(help="The time step of a system in continuous time.")
     ] = None,
@@ -45,7 +52,15 @@ def export(
     try:
         if not isinstance(found, nn.Module):
             found = load_recurrence(target, dt)
-        content = exported(found, form, format, name=name, length=length)
+        content = exported(
+            found,
+            form,
+            format,
+            name=name,
+            length=length,
+            weights=weights,
+            largest_input=largest_input,
+        )
         write(output, content)
     except (ValueError, TypeError, ModuleNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None

@@ -1,9 +1,13 @@
 """Recurrences and modules where they are needed: programs of torch, models of ONNX, C."""
 
+from linrec.export.c_integers import to_c_integers as to_c_integers
 from linrec.export.c_source import to_c as to_c
 from linrec.export.forms import Form as Form
 from linrec.export.onnx import to_onnx as to_onnx
 from linrec.export.package import to_package as to_package
 from linrec.export.program import to_program as to_program
+from linrec.export.quantize import QuantizedRecurrence as QuantizedRecurrence
+from linrec.export.quantize import quantize as quantize
 from linrec.export.writing import Format as Format
+from linrec.export.writing import Weights as Weights
 from linrec.export.writing import exported as exported

@@ -152,8 +152,7 @@ def to_c(
         >>> "average_step" in linrec.export.to_c(average, "average")
         True
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in KEYWORDS:
-        raise ValueError(f"`name` is {name!r}: expected an identifier of C, such as `memory`.")
+    check_name(name)
     if recurrence.time_varying or recurrence.batch_shape:
         kind = "varies with time" if recurrence.time_varying else "is a batch of systems"
         raise ValueError(
@@ -193,6 +192,12 @@ def to_c(
         p=p,
         body=indented(body_of(matrices, type_, n, p, ending), 2),
     )
+
+
+def check_name(name: str) -> None:
+    """Refuse what C does not take for a name."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in KEYWORDS:
+        raise ValueError(f"`name` is {name!r}: expected an identifier of C, such as `memory`.")
 
 
 def body_of(matrices: dict[str, Matrix], type_: str, n: int, p: int, ending: str) -> str:

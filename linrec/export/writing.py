@@ -2,13 +2,16 @@
 
 from enum import StrEnum
 
+import torch
 from torch import Tensor, nn
 
+from linrec.export.c_integers import to_c_integers
 from linrec.export.c_source import to_c
 from linrec.export.forms import Form
 from linrec.export.onnx import to_onnx
 from linrec.export.package import to_package
 from linrec.export.program import as_form, saved, to_program
+from linrec.export.quantize import quantize
 from linrec.systems import LinearRecurrence
 
 
@@ -21,6 +24,14 @@ class Format(StrEnum):
     C = "c"  # a header of C99
 
 
+class Weights(StrEnum):
+    """The numbers that C is written in."""
+
+    FLOAT = "float"  # as they are
+    INT8 = "int8"  # whole numbers; states have 16 bits
+    INT16 = "int16"
+
+
 def exported(
     target: LinearRecurrence | nn.Module,
     form: Form | str,
@@ -29,6 +40,8 @@ def exported(
     name: str = "recurrence",
     example: Tensor | None = None,
     length: int | None = None,
+    weights: Weights | str = Weights.FLOAT,
+    largest_input: float = 1.0,
 ) -> bytes:
     """Export a recurrence or a module in a form and a format.
 
@@ -38,7 +51,9 @@ def exported(
         format: `onnx`, `torch`, `package` or `c`.
         name: the prefix of all names in C.
         example: inputs to trace a module with that does not say how many features it takes.
-        length: of `conv` and `fft` the longest sequence.
+        length: of `conv`, `fft` and whole numbers the longest sequence.
+        weights: of C: `float`, `int8` or `int16`; see `quantize`.
+        largest_input: of C in whole numbers.
 
     Returns:
         The file's content.
@@ -60,6 +75,12 @@ def exported(
         raise ValueError(
             f"`{format}` is no format: expected one of {', '.join(each.value for each in Format)}."
         ) from None
+    if weights not in list(Weights):
+        raise ValueError(
+            f"`{weights}` are no weights: expected one of {', '.join(map(str, Weights))}."
+        )
+    if weights != Weights.FLOAT and format is not Format.C:
+        raise ValueError(f"Weights of {weights} are written in C: type the format `c`.")
     if format is Format.ONNX:
         return to_onnx(target, form, example=example, length=length)
     if format is Format.TORCH:
@@ -71,7 +92,16 @@ def exported(
             f"C is written for one step, not for the form `{form}`: type the form `step`, and call "
             "it in a loop."
         )
-    return to_c(linear(target), name).encode()
+    if weights == Weights.FLOAT:
+        return to_c(linear(target), name).encode()
+    if length is None:
+        raise ValueError(
+            f"Weights of {weights} need a length: the bound of their error holds so far. Say how "
+            "long sequences may be (`length=…`, `--length …`)."
+        )
+    kind = torch.int8 if weights == Weights.INT8 else torch.int16
+    small = quantize(linear(target), steps=length, largest_input=largest_input, weights=kind)
+    return to_c_integers(small, name).encode()
 
 
 def linear(target: LinearRecurrence | nn.Module) -> LinearRecurrence:

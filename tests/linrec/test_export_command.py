@@ -48,9 +48,17 @@ def test_a_program_of_torch_is_read_again() -> None:
     torch.testing.assert_close(program(input, state)[1], linrec.step(system, input, state)[1])
 
 
+def test_whole_numbers_are_written_in_c() -> None:
+    words = ("mine.py:average", "--format", "c", "--weights", "int8", "--length", "100")
+    typed(*words, "--largest-input", "2", "--output", "small.h")
+    assert "static const int8_t A[1]" in Path("small.h").read_text()
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
+        (("mine.py:average", "--format", "c", "--weights", "int8"), "need a length"),
+        (("mine.py:average", "--weights", "int8", "--length", "9"), "type the format `c`"),
         (("mine.py:average", "--form", "conv"), "needs a length"),
         (("mine.py:average", "--form", "scan", "--format", "c"), "type the form `step`"),
         (("mine.py:gates", "--format", "c"), "`MinGRU` is more than one"),

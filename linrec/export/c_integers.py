@@ -1,0 +1,156 @@
+"""The step of a recurrence in whole numbers as C99: one header, for processors without floats."""
+
+from linrec.export.c_source import check_name, indented, listed
+from linrec.export.quantize import QuantizedRecurrence
+
+PAGE = """\
+/* {name}.h: one step of a linear recurrence in whole numbers, written by linrec.
+
+       x_t = k x_{{t-1}} + round((a A x_{{t-1}} + b B u_t) / 2^s)
+
+   {states} states and {inputs} inputs of 16 bits{copied}; weights of {bits} bits.
+   An input of 1 stands for {unit!r}: pass inputs of at most 32767 / -32767, and no state
+   overflows. Outputs are read from states by {name}_read, in floats; a layer that follows can
+   take its weights times R instead. Nothing is allocated, and nothing is global.
+   The largest error of an output, whatever the inputs: {bound:.3g} (within {steps} steps). */
+
+#ifndef {guard}_H
+#define {guard}_H
+
+#include <stdint.h>
+
+#define {guard}_STATES {states}
+#define {guard}_INPUTS {inputs}
+#define {guard}_OUTPUTS {outputs}
+
+typedef struct {{
+    int16_t state[{guard}_STATES];
+}} {name}_t;
+
+static inline void {name}_init({name}_t *self)
+{{
+    int i;
+    for (i = 0; i < {guard}_STATES; i++)
+        self->state[i] = 0;
+}}
+
+static inline void {name}_step({name}_t *self, const int16_t *input)
+{{
+{constants}
+    int16_t next[{n}];
+    int i, j, copy;
+    for (copy = 0; copy < {copies}; copy++) {{
+        int16_t *x = self->state + copy * {n};
+        const int16_t *u = input + copy * {m};
+        for (i = 0; i < {n}; i++) {{
+            {sum} of_states = 0, of_inputs = 0;
+            int64_t total, size;
+            for (j = 0; j < {n}; j++)
+                of_states += ({sum})A[i * {n} + j] * x[j];
+            for (j = 0; j < {m}; j++)
+                of_inputs += ({sum})B[i * {m} + j] * u[j];
+            total = a[i] * (int64_t)of_states + b[i] * (int64_t)of_inputs;
+            size = ((total < 0 ? -total : total) + (INT64_C(1) << (s[i] - 1))) >> s[i];
+            next[i] = (int16_t)((k[i] ? x[i] : 0) + (total < 0 ? -size : size));
+        }}
+        for (i = 0; i < {n}; i++)
+            x[i] = next[i];
+    }}
+}}
+
+static inline void {name}_read(const {name}_t *self, const int16_t *input, float *output)
+{{
+{read_constants}
+    int i, j, copy;
+    for (copy = 0; copy < {copies}; copy++)
+        for (i = 0; i < {p}; i++) {{
+            float sum = 0.0f;
+            for (j = 0; j < {n}; j++)
+                sum += R[i * {n} + j] * (float)self->state[copy * {n} + j];
+{direct}
+            output[copy * {p} + i] = sum;
+        }}
+}}
+
+#endif
+"""
+
+DIRECT = """\
+            for (j = 0; j < {m}; j++)
+                sum += D[i * {m} + j] * (float)input[copy * {m} + j];"""
+
+
+def to_c_integers(small: QuantizedRecurrence, name: str = "recurrence") -> str:
+    """Write the step of a recurrence in whole numbers as a header of C99.
+
+    It has a struct with the state, `NAME_init(&state)`, `NAME_step(&state, input)` of whole numbers
+    alone, and `NAME_read(&state, input, output)`, whose outputs are floats. States are those of
+    `QuantizedRecurrence.step`, bit by bit.
+
+    Args:
+        small: the recurrence, of `quantize`.
+        name: the prefix of all names, and the header's: an identifier of C.
+
+    Returns:
+        The header.
+
+    Raises:
+        ValueError: the name is none of C.
+
+    Numerical error: none in states; outputs are sums of n products of float32.
+
+    Example:
+        >>> import linrec, linrec.export
+        >>> average = linrec.LinearRecurrence(A=[[0.9]], B=[[0.1]])
+        >>> small = linrec.export.quantize(average, steps=100)
+        >>> "int16_t state" in linrec.export.to_c_integers(small, "average")
+        True
+    """
+    check_name(name)
+    (n, m), p, copies = small.B.shape, len(small.readout), small.copies
+    bits = small.A.element_size() * 8
+    weight = f"int{bits}_t"
+    constants = [
+        *whole("A", small.A.flatten().tolist(), weight),
+        *whole("B", small.B.flatten().tolist(), weight),
+        *whole("a", small.multipliers[:, 0].tolist(), "int32_t"),
+        *whole("b", small.multipliers[:, 1].tolist(), "int32_t"),
+        *whole("s", small.shift.tolist(), "uint8_t"),
+        *whole("k", small.kept.tolist(), "uint8_t"),
+    ]
+    read = [f"static const float R[{p * n}] = {floats(small.readout.flatten().tolist())};"]
+    direct = "            (void)input;"
+    if small.D is not None:
+        numbers = (small.D * small.input_unit).flatten().tolist()
+        read.append(f"static const float D[{p * m}] = {floats(numbers)};")
+        direct = DIRECT.format(m=m)
+    return PAGE.format(
+        name=name,
+        guard=name.upper(),
+        states=n * copies,
+        inputs=m * copies,
+        outputs=p * copies,
+        copied=f" ({copies} copies of one system)" if copies > 1 else "",
+        bits=bits,
+        unit=small.input_unit,
+        bound=float(small.bound.max()),
+        steps=small.steps,
+        constants=indented("\n".join(constants), 1),
+        read_constants=indented("\n".join(read), 1),
+        direct=direct,
+        sum="int32_t" if bits == 8 and max(n, m) <= 512 else "int64_t",
+        n=n,
+        m=m,
+        p=p,
+        copies=copies,
+    )
+
+
+def whole(name: str, numbers: list[int], type_: str) -> list[str]:
+    """Write an array of whole numbers."""
+    return [f"static const {type_} {name}[{len(numbers)}] = {listed(map(str, numbers))};"]
+
+
+def floats(numbers: list[float]) -> str:
+    """Write numbers as constants of single precision, without a rounding of their decimals."""
+    return listed(f"{number.hex()}f" for number in numbers)
