@@ -36,7 +36,8 @@ LAYERS = {
            < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
-           nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub < nn.pretrained < nn.layer
+           nn.packed < nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub
+           < nn.pretrained < nn.layer
            < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
            nn.online nn.sampled nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn

@@ -2,15 +2,16 @@
 
 from abc import ABC, abstractmethod
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from linrec._autocast import under_autocast
 from linrec.executors import Result
 from linrec.lengths import expand_lengths, last_step
+from linrec.nn.packed import TakesPacked
 from linrec.nn.pretrained import Pretrained
 
 
-class Layer(Pretrained, nn.Module, ABC):
+class Layer(Pretrained, TakesPacked, ABC):
     """A map of sequences to sequences that looks at no later step.
 
     Whatever a layer has to keep from step to step is one tensor of real numbers, its state: it can
@@ -43,7 +44,7 @@ class Layer(Pretrained, nn.Module, ABC):
         """Run all steps.
 
         Args:
-            inputs (*batch, time, input_size): x.
+            inputs (*batch, time, input_size): x; or a `PackedSequence`, and then outputs are one.
             initial_state (*batch, state_size): the state before the first step. None: zeros.
             lengths (*batch): the steps of each right-padded sequence; what stands past them has no
                 effect, and outputs there are zero.

@@ -4,9 +4,11 @@ from typing import final
 
 from torch import Tensor, nn
 
+from linrec.nn.packed import TakesPacked
+
 
 @final
-class Outputs(nn.Module):
+class Outputs(TakesPacked):
     """A module's outputs without its final state, for `torch.nn.Sequential` and the like.
 
         Sequential(Outputs(layer), …)(x) = …(layer(x).outputs)

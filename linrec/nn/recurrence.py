@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from linrec.constraints import BoundParameters, ParametricFamily
 from linrec.executors import Executor, Result
+from linrec.nn.packed import TakesPacked
 from linrec.nn.plans import PlanKeeper, Shape
 from linrec.nn.pretrained import Pretrained
 from linrec.planner import Auto
@@ -16,7 +17,7 @@ from linrec.run import step
 from linrec.systems import LinearRecurrence
 
 
-class Recurrence(Pretrained, nn.Module):
+class Recurrence(Pretrained, TakesPacked):
     """A linear recurrence as a module: its matrices are buffers, or parameters where trained.
 
         x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t

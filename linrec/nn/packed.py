@@ -1,0 +1,41 @@
+"""Modules that take and give torch's packed sequences, as `torch.nn.LSTM` does."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from linrec.executors import Result
+
+
+class TakesPacked(nn.Module):
+    """A module whose `forward(inputs, initial_state, lengths)` is called with packed sequences too.
+
+    They are padded and run with their lengths, and the outputs are packed as the inputs were.
+    States are those of each sequence's own end, in the order before they were sorted.
+    """
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """Run all steps; packed sequences are padded, and outputs packed again."""
+        if not given or not isinstance(given[0], PackedSequence):
+            return super().__call__(*given, **named)
+        packed, *rest = given
+        if "lengths" in named or len(rest) > 1:
+            raise ValueError(
+                "`lengths` are given beside a PackedSequence, which has its own: expected one of "
+                "them. Leave out `lengths`."
+            )
+        padded, lengths = pad_packed_sequence(packed, batch_first=True)
+        found = super().__call__(padded, *rest, lengths=lengths.to(padded.device), **named)
+        if isinstance(found, Tensor):
+            return packed_like(packed, found, lengths)
+        return Result(packed_like(packed, found[0], lengths), found[1])  # type: ignore[arg-type]
+
+
+def packed_like(packed: PackedSequence, outputs: Tensor, lengths: Tensor) -> PackedSequence:
+    """Pack `outputs (batch, time, p)` in the order in which other sequences are packed."""
+    order = packed.sorted_indices
+    if order is not None:
+        outputs, lengths = outputs[order], lengths[order.cpu()]
+    data = pack_padded_sequence(outputs, lengths, batch_first=True).data
+    return PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices)
