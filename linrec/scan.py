@@ -18,6 +18,7 @@ from linrec._checks import (
 from linrec._devices import at_hand
 from linrec._graphs import NOMINAL_STEPS, closed, is_open, loop
 from linrec._memory import empty
+from linrec.kernels import elementwise_gradients, elementwise_scan, serves
 
 # A loop over steps of so many elements is bound by memory, not by Python, ...
 WIDE_STEP = 1 << 14
@@ -141,6 +142,8 @@ class Scan(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Scan the gradients in the other direction."""
         decay, state, states = ctx.saved_tensors
+        if ctx.needs_input_grad[0] and serves(states) and not plainly(gradients[0]):
+            return *gradients_by_kernel(decay, state, states, gradients[0], ctx.reverse), None
         sensitivity = sensitivities(decay, gradients[0], ctx.reverse)
         first = decay.shape[-2] - 1 if ctx.reverse else 0
         to_state = decay[..., first, :].conj() * sensitivity[..., first, :]
@@ -168,6 +171,16 @@ class Scan(torch.autograd.Function):
             tensor.expand(info.batch_size, *tensor.shape[1:]) for tensor in tensors
         )
         return scan(decay, drive, state, reverse), 0
+
+
+def gradients_by_kernel(
+    decay: Tensor, state: Tensor, states: Tensor, gradient: Tensor, reverse: bool
+) -> tuple[Tensor, ...]:
+    """Compute the gradients in decays, drives and the state in one pass over memory."""
+    a, x, g = (each.reshape(-1, *each.shape[-2:]) for each in (decay, states, gradient))
+    found = elementwise_gradients(a, state.reshape(-1, state.shape[-1]), x, g, reverse)
+    shapes = (decay.shape, decay.shape, state.shape)
+    return tuple(each.reshape(shape) for each, shape in zip(found, shapes, strict=True))
 
 
 class ScanWithTangents(Scan):
@@ -210,6 +223,9 @@ def sensitivities(decay: Tensor, gradient: Tensor, reverse: bool) -> Tensor:
         rest = scan(factors, drive, end, not reverse)
         parts = (end.unsqueeze(-2), rest) if reverse else (rest, end.unsqueeze(-2))
         return torch.cat(parts, -2)
+    if serves(gradient):
+        rest = forward_states(factors, drive, end, not reverse)
+        return torch.cat((end.unsqueeze(-2), rest) if reverse else (rest, end.unsqueeze(-2)), -2)
     found = empty(gradient, *gradient.shape)
     found[..., last, :] = end
     fill_states(factors, drive, found[..., earlier, :], end, not reverse)
@@ -238,6 +254,10 @@ def previous_states(states: Tensor, state: Tensor, reverse: bool) -> Tensor:
 
 def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Compute the states of one or more steps; all three tensors have their full shape."""
+    if serves(drive):
+        given = (each.reshape(-1, *each.shape[-2:]) for each in (decay, drive))
+        flat = elementwise_scan(*given, state.reshape(-1, state.shape[-1]), reverse)
+        return flat.reshape(drive.shape)
     if not (has_values(decay, drive, state) or torch.compiler.is_compiling()):
         return states_one_by_one(decay, drive, state, reverse)
     states = empty(drive, *drive.shape)

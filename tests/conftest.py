@@ -7,6 +7,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+# Kernels run on the CPU where there is no GPU, in Triton's interpreter, which has to be asked for
+# before Triton is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # The same examples in every run, and no time limit for one that waits for a busy machine. What
 # fails is shrunk, but not explained: that traces every line.
 settings.register_profile(

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "linrec": """
         0  _numpy _graphs _files _autocast < reporting _checks _memory _whole < _devices
+           kernels.scan_kernels < kernels.launch < kernels.elementwise < kernels
            < lengths scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank

@@ -25,6 +25,7 @@ from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import CACHE as TRANSFORM_CACHE
 from linrec.executors.toeplitz import PIECE
 from linrec.executors.varying_chunks import CACHE as TILE_CACHE
+from linrec.kernels import HAS_TRITON
 from linrec.scan import blocks_of
 
 
@@ -151,6 +152,10 @@ class ScanEstimates(OwnEstimates):
         around = 2.0 * work.numbers * n * (work.driven * work.inputs + work.read * p)
         if work.diagonal:
             rounds = rounds_of_blocks(work.steps, work.batch * n, work.device)
+            if has_kernel(work):
+                return Cost(
+                    around, 1.5 * numbers * n * 2 + outputs, 3, memory=numbers * n + outputs
+                )
             states = 2.0 * numbers * n
             return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
         levels = max(work.steps - 1, 0).bit_length()  # none for one step
@@ -265,6 +270,11 @@ def last_cost(work: Workload) -> Cost:
     """Estimate one product of T·m by n for each sequence."""
     terms = work.steps * work.inputs * work.states
     return Cost(2.0 * work.batch * terms, work.itemsize * work.systems * terms, 3)
+
+
+def has_kernel(work: Workload) -> bool:
+    """Whether a kernel scans elementwise, in one launch or three."""
+    return work.diagonal and work.device == "cuda" and HAS_TRITON
 
 
 def rounds_of_blocks(steps: int, width: int, device: str) -> int:

@@ -8,6 +8,7 @@ from linrec._checks import has_values
 from linrec._devices import in_double
 from linrec.coordinates import better_coordinates
 from linrec.executors import Cost, Executor
+from linrec.planner.costs import has_kernel
 from linrec.planner.selection import Problem
 from linrec.powers import Powers
 from linrec.response import poles
@@ -45,7 +46,8 @@ class Explanation:
         rows: every executor, the fastest first, those that are ruled out last.
         changes: for each that could be chosen, the smallest change found with which it would be.
         warning: what to beware of in the system itself; None if nothing was seen.
-        note: in which coordinates powers of A are taken, if not in the recurrence's own.
+        note: in which coordinates powers of A are taken, if not in the recurrence's own, and
+            whether there are kernels for the device.
     """
 
     chosen: Executor
@@ -95,7 +97,10 @@ def explain_selection(problem: Problem) -> Explanation:
     found = ((executor, nearest_change(problem, executor)) for executor in others)
     changes = {executor: change for executor, change in found if change is not None}
     warning = instability(problem.recurrence)
-    note = change_of_coordinates(problem.recurrence, criteria.work.steps)
+    notes = [change_of_coordinates(problem.recurrence, criteria.work.steps)]
+    if has_kernel(criteria.work):
+        notes.append("AssociativeScan scans elementwise in Triton kernels (linrec.kernels).")
+    note = " ".join(filter(None, notes)) or None
     return Explanation(chosen, tuple(rows), changes, warning, note)
 
 

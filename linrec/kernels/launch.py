@@ -1,0 +1,127 @@
+"""How the kernels of the elementwise scan are launched: layouts, strides and few configurations."""
+
+import os
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from linrec.kernels.scan_kernels import gather, tile, walk
+
+# Asked for before Triton is imported; kernels then run on the CPU, line by line.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+# Features of a program that walks, and steps of a tile.
+WIDTH, TILE = 64, 1024
+
+# Time is split where there are fewer programs than this, into chunks of so many steps or more.
+FEW_PROGRAMS, SHORT_CHUNK = 512, 64
+
+
+def launch(
+    decay: Tensor,
+    drive: Tensor,
+    state: Tensor | None,
+    *,
+    reverse: bool,
+    shift: bool = False,
+    before: Tensor | None = None,
+    first: Tensor | None = None,
+    way: str | None = None,
+    products: bool = False,
+    states: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Scan `(batch, time, features)`.
+
+    Args:
+        decay, drive, state: as of `elementwise_scan`.
+        reverse: whether the last step is the first.
+        shift: whether to multiply by the conjugate of the decay of the step before.
+        before, first: the states and the first state of the scan that this one is the gradient of;
+            the gradient in its decays is then returned too.
+        way: "walk", "tile" or "split". None: chosen by the layout and the sizes.
+        states: what to write into, laid out as the rest; None: new memory.
+        products: whether decays are products of decays, which may have left the range (a walk).
+    """
+    B, T, F = drive.shape
+    if states is None:
+        states = torch.empty_like(drive, memory_format=torch.contiguous_format)
+    read = [each for each in (decay, drive, before) if each is not None]
+    if way is None and all(F == 1 or each.stride(1) < each.stride(2) for each in read):
+        way = "tile"
+    to_decay = None if before is None else torch.empty_like(states)
+    complex_, wide = drive.is_complex(), drive.dtype in (torch.float64, torch.complex128)
+    numbers = tl.float64 if wide else tl.float32
+    sums = torch.float64 if wide else torch.float32
+    flags = {
+        "COMPLEX": complex_,
+        "CONJUGATE": complex_ and shift,
+        "REVERSE": reverse,
+        "SHIFT": int(shift),
+        "SUM": numbers,
+    }
+    a, b, x = parts(decay), parts(drive), parts(states)
+    own = [*a[1], *b[1]]
+    start, begins = (b[0], [0, 0]) if state is None else parts(state)
+    p, before_strides = (b[0], [0, 0, 0]) if before is None else parts(before)
+    g = b[0] if to_decay is None else parts(to_decay)[0]
+    z, first_strides = (b[0], [0, 0]) if first is None else parts(first)
+    whole = {"STARTED": state is not None, "GRADIENT": before is not None}
+    if way == "tile":
+        steps = min(TILE, triton.next_power_of_2(T))
+        call(
+            tile, B * F, a[0], b[0], start, x[0], p, g, T, F, *own, *begins, *x[1],
+            *before_strides, z, *first_strides, STEPS=steps, **whole, **flags,
+            num_warps=4 if steps >= 512 else 1,
+        )  # fmt: skip
+        return states, to_decay
+    width = min(WIDTH, triton.next_power_of_2(F))
+    across, warps = triton.cdiv(F, width), max(width // 32, 1)
+    chunks = 1
+    if way == "split" or (way is None and B * across < FEW_PROGRAMS):
+        chunks = max(min(triton.cdiv(FEW_PROGRAMS, B * across), T // SHORT_CHUNK), 1)
+    size, starts = triton.cdiv(T, chunks), [begins[0], 0, begins[1]]
+    chunks = triton.cdiv(T, size)
+    if chunks > 1:
+        kind = sums.to_complex() if complex_ else sums
+        made = {"dtype": kind, "device": drive.device}
+        wholes, ends = torch.empty(2, B, chunks, F, **made)
+        call(
+            gather, B * across * chunks, a[0], b[0], parts(wholes)[0], parts(ends)[0], T, F,
+            chunks, size, *own, WIDTH=width, **flags, num_warps=warps,
+        )  # fmt: skip
+        carried = torch.zeros(B, chunks, F, **made)
+        if state is not None:
+            carried[:, 0] = state
+        begin = carried[:, 0].clone()
+        after, _ = launch(wholes, ends, begin, reverse=False, way="walk", products=True)
+        carried[:, 1:] = after[:, :-1]
+        start, starts = parts(carried)
+        whole["STARTED"] = True
+    call(
+        walk, B * across * chunks, a[0], b[0], start, x[0], p, g, T, F, chunks, size, *own,
+        *starts, *x[1], *before_strides, z, *first_strides, WIDTH=width, PRODUCTS=products, **whole,
+        **flags,
+        num_warps=warps,
+    )  # fmt: skip
+    return states, to_decay
+
+
+def parts(tensor: Tensor) -> tuple[Tensor, list[int]]:
+    """Return a tensor of real numbers and the strides in them, of a complex one its pairs."""
+    if not tensor.is_complex():
+        return tensor, list(tensor.stride())
+    pairs = torch.view_as_real(tensor.resolve_conj())
+    return pairs, list(pairs.stride()[:-1])
+
+
+def call(kernel: Any, programs: int, *given: Any, **options: Any) -> None:
+    """Launch a kernel; all programs are on the first axis, which alone has room for 2³¹ of them."""
+    device = given[0].device
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            kernel[(programs,)](*given, **options)
+    else:
+        kernel[(programs,)](*given, **options)

@@ -1,0 +1,233 @@
+"""Triton kernels of the elementwise scan x_t = a_t x_{t-1} + b_t.
+
+Imported only where Triton is there. Three kernels, of few fixed configurations:
+
+- `walk`: a program owns some features of one sequence and goes through its steps. Nothing is a
+  product of decays, so that nothing overflows that the recurrence itself does not.
+- `tile`: a program owns one sequence of one feature, whose steps lie side by side in memory, and
+  scans a tile of them at a time, the state in a register from tile to tile.
+- `gather`: what a chunk of steps does to the state before it. For few long sequences: then a walk
+  over the chunks, then one over the steps of all chunks. The order of sums is fixed.
+
+Steps are numbered in the order of the scan, s = t or T - 1 - t. A scan that is `SHIFT`ed multiplies
+by the decay of the step before, and so starts from nothing: the sensitivities
+
+    λ_t = g_t + a*_{t+1} λ_{t+1}        ga_t = λ_t x*_{t-1}
+
+are such a scan, of conjugated decays against the direction of the first, and `GRADIENT` has it
+write ga on the way. Offsets are of 64 bits, and masked lanes load the identity, a = 1 and b = 0.
+Complex numbers are pairs of real ones.
+
+References:
+    Blelloch 1990, Prefix sums and their applications, section 1.4.
+    Merrill and Garland 2016, Single-pass parallel prefix scan with decoupled look-back (section 2
+    has the three passes that are used here, since what look-back sums depends on timing).
+"""
+
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+# (Arguments of kernels become Triton's constants, of which it knows nothing.)
+
+import triton
+import triton.language as tl
+
+UNROLLED = tl.constexpr(4)  # steps whose loads are under way together
+
+
+@triton.jit
+def load(pointer, mask, other: tl.constexpr, COMPLEX: tl.constexpr, SUM: tl.constexpr):
+    """Load numbers in the precision of sums; the imaginary part is 0 of real ones."""
+    real = tl.load(pointer, mask=mask, other=other).to(SUM)
+    imaginary = tl.zeros_like(real)
+    if COMPLEX:
+        imaginary = tl.load(pointer + 1, mask=mask, other=0.0).to(SUM)
+    return real, imaginary
+
+
+@triton.jit
+def store(pointer, real, imaginary, mask, COMPLEX: tl.constexpr):
+    """Store numbers, rounded once."""
+    tl.store(pointer, real.to(pointer.dtype.element_ty), mask=mask)
+    if COMPLEX:
+        tl.store(pointer + 1, imaginary.to(pointer.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def times(ar, ai, br, bi, COMPLEX: tl.constexpr):
+    """Multiply."""
+    real = ar * br
+    imaginary = ai
+    if COMPLEX:
+        real = ar * br - ai * bi
+        imaginary = ar * bi + ai * br
+    return real, imaginary
+
+
+@triton.jit
+def after(ar, ai, br, bi, cr, ci, dr, di):
+    """Combine two complex steps, (c, d) after (a, b)."""
+    return cr * ar - ci * ai, cr * ai + ci * ar, cr * br - ci * bi + dr, cr * bi + ci * br + di
+
+
+@triton.jit
+def after_real(a, b, c, d):
+    """Combine two real steps, (c, d) after (a, b)."""
+    return c * a, c * b + d
+
+
+@triton.jit
+def walk(
+    decay, drive, start, states, before, to_decay, T, F, chunks, size,
+    decay_batch, decay_time, decay_feature, drive_batch, drive_time, drive_feature,
+    start_batch, start_chunk, start_feature, states_batch, states_time, states_feature,
+    before_batch, before_time, before_feature, first, first_batch, first_feature,
+    WIDTH: tl.constexpr, COMPLEX: tl.constexpr, CONJUGATE: tl.constexpr, REVERSE: tl.constexpr,
+    SHIFT: tl.constexpr, STARTED: tl.constexpr, GRADIENT: tl.constexpr, PRODUCTS: tl.constexpr,
+    SUM: tl.constexpr,
+):  # fmt: skip
+    """Go through the steps of some features of one chunk of one sequence."""
+    program, across = tl.program_id(0).to(tl.int64), tl.cdiv(F, WIDTH)
+    f = (program % across) * WIDTH + tl.arange(0, WIDTH)
+    chunk, batch = (program // across) % chunks, program // across // chunks
+    s, own, lanes = chunk * size, f < F, tl.zeros((WIDTH,), tl.int64)
+    stop = tl.minimum(s + size, T)
+    xr, xi = tl.zeros((WIDTH,), SUM), tl.zeros((WIDTH,), SUM)
+    if STARTED:
+        place = start + batch * start_batch + chunk * start_chunk + f * start_feature
+        xr, xi = load(place, own, 0.0, COMPLEX, SUM)
+    t, way = s, 1
+    if REVERSE:
+        t, way = T - 1 - s, -1
+    a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
+    b = drive + batch * drive_batch + t * drive_time + f * drive_feature
+    x = states + batch * states_batch + t * states_time + f * states_feature
+    if GRADIENT:
+        p = before + batch * before_batch + (t + way) * before_time + f * before_feature
+        g = to_decay + batch * states_batch + t * states_time + f * states_feature
+        zr, zi = load(first + batch * first_batch + f * first_feature, own, 0.0, COMPLEX, SUM)
+    while s < stop:
+        for i in tl.static_range(UNROLLED):
+            at = s + i + lanes
+            here = own & (at < stop)
+            ar, ai = load(a, here & (at >= SHIFT), 1.0, COMPLEX, SUM)
+            br, bi = load(b, here, 0.0, COMPLEX, SUM)
+            if CONJUGATE:
+                ai = -ai
+            yr, yi = times(ar, ai, xr, xi, COMPLEX)
+            if PRODUCTS:  # those that left the range are NaN times nothing
+                nothing = (xr == 0) & (xi == 0)
+                yr, yi = tl.where(nothing, 0.0, yr), tl.where(nothing, 0.0, yi)
+            xr, xi = tl.where(here, yr + br, xr), tl.where(here, yi + bi, xi)
+            store(x, xr, xi, here, COMPLEX)
+            if GRADIENT:
+                pr, pi = load(p, here & (at + 1 < T), 0.0, COMPLEX, SUM)
+                pr, pi = tl.where(at + 1 < T, pr, zr), tl.where(at + 1 < T, pi, zi)
+                qr, qi = times(xr, xi, pr, -pi, COMPLEX)
+                store(g, qr, qi, here, COMPLEX)
+                p += way * before_time
+                g += way * states_time
+            a += way * decay_time
+            b += way * drive_time
+            x += way * states_time
+        s += UNROLLED
+
+
+@triton.jit
+def gather(
+    decay, drive, products, ends, T, F, chunks, size,
+    decay_batch, decay_time, decay_feature, drive_batch, drive_time, drive_feature,
+    WIDTH: tl.constexpr, COMPLEX: tl.constexpr, CONJUGATE: tl.constexpr, REVERSE: tl.constexpr,
+    SHIFT: tl.constexpr, SUM: tl.constexpr,
+):  # fmt: skip
+    """Find the product of a chunk's decays, and the state that it leaves where there was none.
+
+    A decay of 0 makes the product 0, even where it has left the range before.
+    """
+    program, across = tl.program_id(0).to(tl.int64), tl.cdiv(F, WIDTH)
+    f = (program % across) * WIDTH + tl.arange(0, WIDTH)
+    chunk, batch = (program // across) % chunks, program // across // chunks
+    s, own, lanes = chunk * size, f < F, tl.zeros((WIDTH,), tl.int64)
+    stop = tl.minimum(s + size, T)
+    xr, xi = tl.zeros((WIDTH,), SUM), tl.zeros((WIDTH,), SUM)
+    wr, wi = tl.zeros((WIDTH,), SUM) + 1, tl.zeros((WIDTH,), SUM)
+    t, way = s, 1
+    if REVERSE:
+        t, way = T - 1 - s, -1
+    a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
+    b = drive + batch * drive_batch + t * drive_time + f * drive_feature
+    while s < stop:
+        for i in tl.static_range(UNROLLED):
+            at = s + i + lanes
+            here = own & (at < stop)
+            ar, ai = load(a, here & (at >= SHIFT), 1.0, COMPLEX, SUM)
+            br, bi = load(b, here, 0.0, COMPLEX, SUM)
+            if CONJUGATE:
+                ai = -ai
+            yr, yi = times(ar, ai, xr, xi, COMPLEX)
+            xr, xi = tl.where(here, yr + br, xr), tl.where(here, yi + bi, xi)
+            vr, vi = times(ar, ai, wr, wi, COMPLEX)
+            gone = (ar == 0) & (ai == 0)
+            wr, wi = tl.where(gone, 0.0, vr), tl.where(gone, 0.0, vi)
+            a += way * decay_time
+            b += way * drive_time
+        s += UNROLLED
+    place = (batch * chunks + chunk) * F + f
+    if COMPLEX:
+        place = 2 * place
+    store(products + place, wr, wi, own, COMPLEX)
+    store(ends + place, xr, xi, own, COMPLEX)
+
+
+@triton.jit
+def tile(
+    decay, drive, start, states, before, to_decay, T, F,
+    decay_batch, decay_time, decay_feature, drive_batch, drive_time, drive_feature,
+    start_batch, start_feature, states_batch, states_time, states_feature,
+    before_batch, before_time, before_feature, first, first_batch, first_feature,
+    STEPS: tl.constexpr, COMPLEX: tl.constexpr, CONJUGATE: tl.constexpr, REVERSE: tl.constexpr,
+    SHIFT: tl.constexpr, STARTED: tl.constexpr, GRADIENT: tl.constexpr, SUM: tl.constexpr,
+):  # fmt: skip
+    """Scan one feature of one sequence, a tile of steps at a time."""
+    program = tl.program_id(0).to(tl.int64)
+    f, batch = program % F, program // F
+    lane = tl.arange(0, STEPS)
+    xr, xi = tl.zeros((1,), SUM), tl.zeros((1,), SUM)
+    all_lanes = lane < STEPS
+    if STARTED:
+        here = tl.arange(0, 1)
+        place = start + batch * start_batch + f * start_feature + here
+        xr, xi = load(place, here < 1, 0.0, COMPLEX, SUM)
+    s = program * 0
+    while s < T:
+        own = all_lanes & (s + lane < T)
+        t, way = (s + lane).to(tl.int64), 1
+        if REVERSE:
+            t, way = T - 1 - (s + lane).to(tl.int64), -1
+        a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
+        b = drive + batch * drive_batch + t * drive_time + f * drive_feature
+        ar, ai = load(a, own & (s + lane >= SHIFT), 1.0, COMPLEX, SUM)
+        br, bi = load(b, own, 0.0, COMPLEX, SUM)
+        if CONJUGATE:
+            ai = -ai
+        spoilt = (lane == 0) & ((ar != ar) | (ai != ai))  # NaN times a state of 0 is NaN
+        br = tl.where(spoilt, ar + ai, br)
+        if COMPLEX:
+            ar, ai, br, bi = tl.associative_scan((ar, ai, br, bi), 0, after)
+        else:
+            ar, br = tl.associative_scan((ar, br), 0, after_real)
+        yr, yi = times(ar, ai, xr, xi, COMPLEX)
+        nothing = (xr == 0) & (xi == 0)  # times which products that left the range are NaN
+        yr, yi = tl.where(nothing, 0.0, yr) + br, tl.where(nothing, 0.0, yi) + bi
+        out = batch * states_batch + t * states_time + f * states_feature
+        store(states + out, yr, yi, own, COMPLEX)
+        if GRADIENT:
+            p = before + batch * before_batch + (t + way) * before_time + f * before_feature
+            pr, pi = load(p, own & (s + lane + 1 < T), 0.0, COMPLEX, SUM)
+            place = first + batch * first_batch + f * first_feature + 0 * lane
+            zr, zi = load(place, own & (s + lane + 1 == T), 0.0, COMPLEX, SUM)
+            qr, qi = times(yr, yi, pr + zr, -(pi + zi), COMPLEX)
+            store(to_decay + out, qr, qi, own, COMPLEX)
+        # The last of the tile; masked lanes beyond the end carry it on.
+        last = lane == STEPS - 1
+        xr = tl.sum(tl.where(last, yr, 0.0), 0, keep_dims=True)
+        xi = tl.sum(tl.where(last, yi, 0.0), 0, keep_dims=True)
+        s += STEPS
