@@ -51,7 +51,7 @@ def series(first: System, second: System) -> System:
         >>> linrec.series(half, half).state_size
         2
     """
-    first, second = aligned(first, second)
+    first, second = align(first, second)
     if first.output_size != second.input_size:
         raise ValueError(
             f"`first` has {first.output_size} outputs and `second` {second.input_size} inputs: "
@@ -90,7 +90,7 @@ def parallel(first: System, second: System) -> System:
         >>> linrec.parallel(half, half).C
         tensor([[1., 1.]])
     """
-    first, second = aligned(first, second)
+    first, second = align(first, second)
     sizes = [(system.input_size, system.output_size) for system in (first, second)]
     if sizes[0] != sizes[1]:
         raise ValueError(
@@ -143,7 +143,7 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
         Åström and Murray 2021, Feedback Systems, section 9.1.
     """
     if isinstance(second, LinearRecurrence | StateSpace):
-        first, other = aligned(first, second)
+        first, other = align(first, second)
         A_2, B_2, C_2, D_2 = matrices(other)
     else:
         first, D_2 = with_gain(first, second)
@@ -162,17 +162,17 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
     H_2, E_2 = (C_2 @ A_2, C_2 @ B_2 + D_2) if at_once else (C_2, D_2)
     # Each as it depends on x₁, x₂ and r.
     loop, identity = around(E_2, E_1, sign)
-    u = solved(loop, [sign * E_2 @ H_1, sign * H_2, identity])
+    u = solve_loop(loop, [sign * E_2 @ H_1, sign * H_2, identity])
     y = [H_1 + E_1 @ u[0], E_1 @ u[1], E_1 @ u[2]]
     A = blocks([[A_1 + B_1 @ u[0], B_1 @ u[1]], [B_2 @ y[0], A_2 + B_2 @ y[1]]])
     B = blocks([[B_1 @ u[2]], [B_2 @ y[2]]])
     if at_once:
         loop, _ = around(D_1, D_2, sign)
-        y = solved(loop, [C_1, sign * D_1 @ C_2, D_1])
+        y = solve_loop(loop, [C_1, sign * D_1 @ C_2, D_1])
     return rebuild(first, other, Dense(A), B, blocks([y[:2]]), None if first.D is None else y[2])
 
 
-def aligned(first: System, second: System) -> tuple[System, System]:
+def align(first: System, second: System) -> tuple[System, System]:
     """Give two systems one dtype and, if one varies, both an axis of time; refuse other pairs."""
     if type(first) is not type(second):
         raise TypeError(
@@ -226,7 +226,7 @@ def around(back: Tensor, forth: Tensor, sign: float) -> tuple[Tensor, Tensor]:
     return identity - sign * back @ forth, identity
 
 
-def solved(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
+def solve_loop(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
     """Multiply by the inverse of a loop of gains; refuse a loop without a solution."""
     whole = blocks([parts])
     narrow, dtype = whole.dtype, accumulation_dtype(whole.dtype)

@@ -108,7 +108,7 @@ def discretize(
         made = discretize(system, few, method, dt_per="step", alpha=alpha, prewarp_frequency=warp)
         return at_places(made, places)
     if prewarp_frequency is not None:
-        steps = prewarped(steps, prewarp_frequency)
+        steps = prewarp_steps(steps, prewarp_frequency)
     system = in_steps(system, steps, "step" if varying else dt_per)
     # Methods work in units of the states in which no entry of A is needlessly large. (Forward
     # Euler takes sums only, to which units make no difference.)
@@ -214,7 +214,7 @@ def at_places(recurrence: LinearRecurrence, places: Tensor) -> LinearRecurrence:
     return recurrence.map_batched(take)
 
 
-def prewarped(steps: Tensor, frequency: float | Tensor) -> Tensor:
+def prewarp_steps(steps: Tensor, frequency: float | Tensor) -> Tensor:
     """Change steps so that the bilinear rule keeps the response at a frequency.
 
     tan maps the frequency axis of z onto that of s: 2 tan(ω dt / 2) / ω in the place of dt.

@@ -8,7 +8,7 @@ from linrec._graphs import loop
 from linrec.structures import Structure
 
 
-def taken_apart(A: Structure) -> tuple[list[Tensor], Callable[..., Structure]]:
+def take_apart(A: Structure) -> tuple[list[Tensor], Callable[..., Structure]]:
     """Return the tensors of a structure, and a function that makes the same of other tensors."""
     leaves: list[Tensor] = []
 
@@ -40,7 +40,7 @@ def loop_over_matrices(
     Returns:
         The states, `(*batch, time, n)`, and the one after the last step.
     """
-    leaves, rebuilt = taken_apart(A)
+    leaves, rebuilt = take_apart(A)
     cores = list(A.core_axes.values())
     timed = [
         leaf.ndim > core and leaf.shape[-core - 1] != 1

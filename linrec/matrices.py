@@ -45,7 +45,7 @@ def check_matrices(
 ) -> list[Tensor | None]:
     """Convert B, C and D, and check that they fit n states and each other."""
     B, C, D = (
-        None if value is None else as_matrix(name, value, least)
+        None if value is None else convert_matrix(name, value, least)
         for name, value in (("B", B), ("C", C), ("D", D))
     )
     n = A.state_size
@@ -58,12 +58,12 @@ def check_matrices(
     if B is not None and B.shape[-2] != n:
         raise ValueError(
             f"`B` has shape {show(B.shape)}, but `A` has {n} states: expected one row per state, "
-            f"(*batch, {n}, m).{swapped('B', B, -1, n)}"
+            f"(*batch, {n}, m).{suggest_transpose('B', B, -1, n)}"
         )
     if C is not None and C.shape[-1] != n:
         raise ValueError(
             f"`C` has shape {show(C.shape)}, but `A` has {n} states: expected one column per "
-            f"state, (*batch, p, {n}).{swapped('C', C, -2, n)}"
+            f"state, (*batch, p, {n}).{suggest_transpose('C', C, -2, n)}"
         )
     if D is not None:
         expected = (n if C is None else C.shape[-2], n if B is None else B.shape[-1])
@@ -76,7 +76,7 @@ def check_matrices(
     return [B, C, D]
 
 
-def as_matrix(name: str, value: object, least: torch.dtype | None) -> Tensor:
+def convert_matrix(name: str, value: object, least: torch.dtype | None) -> Tensor:
     """Convert one of B, C and D; refuse vectors, which could be a row or a column."""
     matrix = as_tensor(name, value, least)
     if matrix.ndim < 2:
@@ -89,7 +89,7 @@ def as_matrix(name: str, value: object, least: torch.dtype | None) -> Tensor:
     return matrix
 
 
-def swapped(name: str, matrix: Tensor, axis: int, states: int) -> str:
+def suggest_transpose(name: str, matrix: Tensor, axis: int, states: int) -> str:
     """Suggest the transpose where it would have fitted."""
     fits = matrix.shape[axis] == states
     return f" If the axes are swapped then pass `{name}.mT`." if fits else ""

@@ -14,7 +14,7 @@ from torch import Tensor
 from linrec._checks import double_dtype
 from linrec._devices import in_double, may_look
 from linrec._graphs import add_to_first, is_open, loop
-from linrec.loops import taken_apart
+from linrec.loops import take_apart
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
@@ -102,7 +102,7 @@ class Powers:
         """As `krylov`, one block after the other: a graph leaves open how many there are."""
         A = self.squares[0].to(columns.dtype).to(columns.device)
         A = A[..., None] if A.batch_shape else A
-        leaves, rebuilt = taken_apart(A)
+        leaves, rebuilt = take_apart(A)
 
         def step(rows: Tensor, _: Tensor, *given: Tensor) -> Tensor:
             return rebuilt(*given).apply(rows)

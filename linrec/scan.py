@@ -17,7 +17,7 @@ from linrec._checks import (
 )
 from linrec._devices import at_hand
 from linrec._graphs import NOMINAL_STEPS, closed, is_open, loop
-from linrec._memory import empty
+from linrec._huge_pages import empty
 from linrec.kernels import elementwise_gradients, elementwise_scan, serves
 
 # A loop over steps of so many elements is bound by memory, not by Python, ...

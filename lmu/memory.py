@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import linrec
 from linrec import Auto, Executor, LinearRecurrence, Result
-from linrec.nn import Layer, PlanKeeper
+from linrec.nn import Layer, PlanCache
 from lmu.legendre import delay_system
 
 
@@ -83,7 +83,7 @@ class LegendreMemory(Layer):
             self.register_buffer("B", discrete.B.to(torch.get_default_dtype()))
             # What A and B are put into; it holds no numbers.
             self.shape = LinearRecurrence(discrete.A, discrete.B, copies=channels).to("meta")
-        self.plans = PlanKeeper(executor)
+        self.plans = PlanCache(executor)
 
     @property
     def theta(self) -> Tensor | float:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _numpy _graphs _files _autocast < reporting _checks _memory _whole < _devices
+        0  _numpy _graphs _files _autocast < reporting _checks _huge_pages _whole < _devices
            kernels.scan_kernels < kernels.launch < kernels.elementwise < kernels
            < lengths scan contraction
         1  structures.base < structures.dense
@@ -24,7 +24,7 @@ LAYERS = {
         2  matrices < systems exponential < discretize composition real_part rescaling resets
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.record executors.workload < executors.base
-           < executors.prepare executors.multiply
+           < executors.prepare executors.tiled_bilinear
            executors.varying_tile executors.carry < executors.varying_chunks
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
@@ -58,7 +58,7 @@ LAYERS = {
            < export.program < export.onnx export.package
            < export.writing < export
         9  benchmark.timing benchmark.tables
-           < benchmark.memory benchmark.cases benchmark.calibration benchmark.charts
+           < benchmark.peak_memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
            benchmark.crossover
            benchmark.regret < benchmark
@@ -284,7 +284,7 @@ def test_the_checker_sees_what_it_should(name: str, source: str) -> None:
         ("linrec.run", "import torch\nfrom linrec._call import prepare_call"),
         ("linrec.executors.chunked", "from linrec.executors.scan import scan_states"),
         ("linrec.executors.chunked", "from .base import Cost"),
-        ("lmu.layers", "import linrec\nfrom linrec.nn import PlanKeeper"),
+        ("lmu.layers", "import linrec\nfrom linrec.nn import PlanCache"),
         ("lmu.experiments.running", "from lmu.experiments.data import Dataset"),
         ("lmu.experiments.training.loop", "from lmu.experiments.training.recipe import Recipe"),
     ],

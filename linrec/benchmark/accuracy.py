@@ -101,15 +101,15 @@ def exact_outputs(matrices: list[np.ndarray], inputs: np.ndarray) -> np.ndarray:
     Returns:
         Outputs `(time, 1)`, rounded to doubles.
     """
-    A, B, C, D = (fixed(matrix) for matrix in matrices)
-    state, outputs = fixed(np.zeros(len(A))), []
-    for now in fixed(inputs):
+    A, B, C, D = (to_fixed_point(matrix) for matrix in matrices)
+    state, outputs = to_fixed_point(np.zeros(len(A))), []
+    for now in to_fixed_point(inputs):
         state = (A @ state + B @ now) >> POINT
         outputs.append((C @ state + D @ now) >> POINT)
     return np.array([[entry / (1 << POINT) for entry in row] for row in outputs])
 
 
-def fixed(array: np.ndarray) -> np.ndarray:
+def to_fixed_point(array: np.ndarray) -> np.ndarray:
     """Write doubles as whole multiples of 2^-POINT; smaller parts are cut off."""
     ratios = [float(entry).as_integer_ratio() for entry in array.flat]
     whole = [(top << POINT) // bottom for top, bottom in ratios]

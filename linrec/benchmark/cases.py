@@ -19,7 +19,7 @@ Ways = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
-class Case:
+class Trial:
     """One row of the table.
 
     Attributes:
@@ -63,7 +63,7 @@ def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> o
     return torch.autograd.grad(outputs, inputs, gradient)
 
 
-def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: float) -> Case:
+def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: float) -> Trial:
     """All states of a frozen memory, the gradient in its inputs, and that in the memory itself."""
 
     def make() -> Ways:
@@ -81,7 +81,7 @@ def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: flo
         }
 
     channels = f", {copies} channels" if copies > 1 else ""
-    return Case(
+    return Trial(
         f"all states: {batch} × {steps:,}, order {order}{channels}",
         "filling the outputs",
         make,
@@ -96,7 +96,7 @@ def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: flo
     )
 
 
-def elementwise(batch: int, steps: int, features: int) -> Case:
+def elementwise(batch: int, steps: int, features: int) -> Trial:
     """The elementwise scan, and its gradients."""
 
     def make() -> Ways:
@@ -109,7 +109,7 @@ def elementwise(batch: int, steps: int, features: int) -> Case:
             "with gradient": lambda: backward(linear_scan(*trained), trained, gradient),
         }
 
-    return Case(
+    return Trial(
         f"elementwise scan: {batch} × {steps:,} × {features}",
         "torch.addcmul of the same size",
         make,
@@ -204,17 +204,17 @@ CASES = (
     elementwise(16, 1024, 512),
     elementwise(64, 512, 256),
     elementwise(1, 65536, 64),
-    Case("one output of 256 states: 32 × 4,096", "filling all states", one_output),
-    Case(
+    Trial("one output of 256 states: 32 × 4,096", "filling all states", one_output),
+    Trial(
         "last state: 100 × 784, order 468",
         "the one product that it takes",
         last_step,
         {"final": ("floor", 1.3)},
         operations=2.0 * 100 * 784 * 468,
     ),
-    Case("one step: order 256", "one product with A", one_step, {"step": ("floor", 3.0)}),
-    Case("psMNIST: 100 × 784, order 468, hidden 346", "–", training_step),
-    Case("kernel of order 468, 784 steps, float64", "–", preparation),
-    Case("choice of an executor", "–", choice),
-    Case("ever longer sequences: 4, order 64", "–", lambda: per_step(LENGTHS)),
+    Trial("one step: order 256", "one product with A", one_step, {"step": ("floor", 3.0)}),
+    Trial("psMNIST: 100 × 784, order 468, hidden 346", "–", training_step),
+    Trial("kernel of order 468, 784 steps, float64", "–", preparation),
+    Trial("choice of an executor", "–", choice),
+    Trial("ever longer sequences: 4, order 64", "–", lambda: per_step(LENGTHS)),
 )

@@ -39,7 +39,7 @@ def measure_latency(calls: int = CALLS) -> Iterator[dict[str, Any]]:
         try:
             for turn in range(-calls // (10 * TURN), max(calls // TURN, 1)):
                 for name, way in ways.items():
-                    taken = timed(way)
+                    taken = time_calls(way)
                     times[name] += taken if turn >= 0 else []
         finally:
             if collected:
@@ -72,7 +72,7 @@ def ways_of(order: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def timed(way: Callable[[], object]) -> list[int]:
+def time_calls(way: Callable[[], object]) -> list[int]:
     """Time a turn's calls, each by itself, in nanoseconds."""
     taken, now = [], time.perf_counter_ns
     for _ in range(TURN):

@@ -21,7 +21,7 @@ HOPELESS = 12.0
 
 
 @dataclass(frozen=True)
-class Shape:
+class Sizes:
     """One shape: n states, T steps, sequences, channels, outputs of a channel (0: all states).
 
     And what is asked for: the last step alone; a gradient in the inputs, or in the system as well,
@@ -55,10 +55,10 @@ class Shape:
         )
 
 
-def shapes(seed: int = 0) -> Iterator[Shape]:
+def shapes(seed: int = 0) -> Iterator[Sizes]:
     """Go through the grid of all shapes in a random order, without end of its variety."""
     grid = [
-        Shape(order, steps, batch, channels, outputs, last, gradient, trained)
+        Sizes(order, steps, batch, channels, outputs, last, gradient, trained)
         for order in (1, 2, 8, 32, 64, 128, 256, 512)
         for steps in (1, 16, 128, 784, 4096, 65536)
         for batch in (1, 8, 64, 512, 4096)
@@ -146,7 +146,7 @@ def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dic
 
 
 def time_all(
-    recurrence: LinearRecurrence, shape: Shape, executors: list[Executor]
+    recurrence: LinearRecurrence, shape: Sizes, executors: list[Executor]
 ) -> dict[str, float]:
     """Time executors in turns, and return the least of a few times of each."""
     ways = {type(each).__name__: way_of(recurrence, shape, each) for each in executors}
@@ -157,7 +157,7 @@ def time_all(
     return best
 
 
-def way_of(recurrence: LinearRecurrence, shape: Shape, executor: Executor) -> Callable[[], object]:
+def way_of(recurrence: LinearRecurrence, shape: Sizes, executor: Executor) -> Callable[[], object]:
     """Make the function that is timed: a call, with its gradients where asked."""
     inputs = torch.randn(shape.batch, shape.steps, shape.channels, requires_grad=shape.gradient)
     verb = final if shape.last_only else run

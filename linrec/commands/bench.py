@@ -69,7 +69,7 @@ def bench(
         make_room(rates_file())
     if output is not None:
         make_room(output / RESULTS)
-        kept_in(output)
+        read_file(output)
     found: dict[str, Any] = {"machine": machine()}
     console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
     seconds = 0.3 if quick else 4.0
@@ -136,7 +136,7 @@ def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
 
 def save(found: dict[str, Any], folder: Path) -> None:
     """Merge the measurements into the JSON file, and draw the new charts."""
-    text = json.dumps(measured(folder) | found, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(read_measurements(folder) | found, indent=1, ensure_ascii=False) + "\n"
     write(folder / RESULTS, text.encode())
     if "cases" in found:
         write(folder / "roofline.png", draw_roofline(found["cases"], found["rates"]))
@@ -144,13 +144,13 @@ def save(found: dict[str, Any], folder: Path) -> None:
         write(folder / "crossover.png", draw_crossover(found["crossover"]))
 
 
-def measured(folder: Path) -> dict[str, Any]:
+def read_measurements(folder: Path) -> dict[str, Any]:
     """Read earlier measurements of this machine."""
-    kept = kept_in(folder)
+    kept = read_file(folder)
     return kept if kept.get("machine") == machine() else {}
 
 
-def kept_in(folder: Path) -> dict[str, Any]:
+def read_file(folder: Path) -> dict[str, Any]:
     """Read earlier measurements, of any machine."""
     try:
         kept = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
@@ -182,7 +182,7 @@ def write_page(page: Path, folder: Path | None) -> None:
             "run wrote. Run `linrec bench --output FOLDER` first.",
             param_hint="--page",
         )
-    kept = kept_in(folder)
+    kept = read_file(folder)
     if not kept.keys() & SECTIONS.keys():
         raise typer.BadParameter(
             f"{folder / RESULTS} has no tables: it has none of {', '.join(SECTIONS)}. Run "

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from torch import nn
 
-from linrec.commands.target import load, made
+from linrec.commands.target import call_factory, load
 from linrec.commands.target import recurrence as load_recurrence
 from linrec.export import Form, Format, Weights, exported
 from linrec.stream.saved import write
@@ -47,7 +47,7 @@ def export(
 
     In C all names begin with the file's. What a form cannot do is refused.
     """
-    found = made(load(target))
+    found = call_factory(load(target))
     name = re.sub(r"\W", "_", output.stem)
     try:
         if not isinstance(found, nn.Module):

@@ -64,7 +64,7 @@ def _module(source: str) -> ModuleType:
         ) from None
 
 
-def made(found: object) -> object:
+def call_factory(found: object) -> object:
     """Call the object if it is a function or a class, which must need no arguments."""
     known = (LinearRecurrence, StateSpace, Executor, nn.Module)
     if not callable(found) or isinstance(found, known):
@@ -85,7 +85,7 @@ def is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and not variadic
 
 
-def held_recurrence(module: nn.Module, target: str) -> LinearRecurrence:
+def find_recurrence(module: nn.Module, target: str) -> LinearRecurrence:
     """Return the recurrence of a module, or of the one part of it that is one."""
     parts = {name: part for name, part in module.named_modules() if hasattr(part, "as_recurrence")}
     if "" in parts or len(parts) == 1:
@@ -112,9 +112,9 @@ def held_recurrence(module: nn.Module, target: str) -> LinearRecurrence:
 
 def recurrence(target: str, dt: float | None = None) -> LinearRecurrence:
     """Load a recurrence: one as it stands, one that a module holds, or a system in steps of dt."""
-    found = made(load(target))
+    found = call_factory(load(target))
     if isinstance(found, nn.Module):
-        found = held_recurrence(found, target)
+        found = find_recurrence(found, target)
     if isinstance(found, StateSpace):
         try:
             found = discretize(found, 1.0 if dt is None else dt)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
-from linrec.commands.target import load, made, recurrence
+from linrec.commands.target import call_factory, load, recurrence
 from linrec.executors import Executor, Recurrent
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence, StateSpace, Varying
@@ -105,7 +105,7 @@ def of_target(
 ) -> list[Verified]:
     """List the checks of the user's recurrence, executor, structure or module."""
     torch.manual_seed(0)  # what draws its own weights is made again by a program that it prints
-    found = made(load(target))
+    found = call_factory(load(target))
     if isinstance(found, Executor):
         systems = everyday(recurrences(transitions_of(dtype)), dtype)
         executor, drawn = found, cases(systems, MANY_STEPS)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from linrec._graphs import closed, is_open, loop
 from linrec.executors.base import Plan
-from linrec.loops import taken_apart
+from linrec.loops import take_apart
 from linrec.powers import Powers
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -69,7 +69,7 @@ def carry_open(
     last = rows.index_select(-2, ends).unflatten(-1, (chunk, m)).squeeze(-3)
     driven = recurrence.over_time().drive(last).movedim(-2, 0)
     own = torch.arange(chunk, device=rows.device) < steps % chunk
-    leaves, rebuilt = taken_apart(recurrence.A)
+    leaves, rebuilt = take_apart(recurrence.A)
 
     def step(state: Tensor, added: Tensor, active: Tensor, *given: Tensor) -> Tensor:
         return torch.where(active, rebuilt(*given).apply(state) + added, state)

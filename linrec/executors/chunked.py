@@ -12,8 +12,8 @@ from linrec._graphs import in_groups, is_open, out_of_groups
 from linrec.coordinates import apply_to_columns
 from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.carry import carry_states, doublings, pairings
-from linrec.executors.multiply import Product, multiply
 from linrec.executors.prepare import Prepared, prepare
+from linrec.executors.tiled_bilinear import BilinearOp, multiply
 from linrec.executors.toeplitz import toeplitz_columns
 from linrec.executors.varying_chunks import run_chunks
 from linrec.executors.workload import Workload
@@ -193,7 +193,7 @@ def chunk_rows(plan: Plan, inputs: Tensor) -> Tensor:
 
 @final
 @dataclass(frozen=True)
-class ChunkProduct(Product):
+class ChunkProduct(BilinearOp):
     """Outputs of chunks: [inputs of the chunk, state before it] · block.
 
     A unit is a chunk, and its factors are `(units, copies, L·m)` and `(units, copies, n)`; but
@@ -217,21 +217,21 @@ class ChunkProduct(Product):
         return self.steps, self.outputs
 
     @property
-    def at_a_time(self) -> int:
+    def tile_size(self) -> int:
         """A cacheful of outputs, but enough rows for the product to be efficient."""
         rows = max(CACHE // (self.chunk * self.outputs), FEW_ROWS)
         return max(rows * self.chunk // self.steps, 1)
 
-    def of(self, constant: Tensor, *factors: Tensor) -> Tensor:
+    def forward(self, constant: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the rows by the block."""
         outputs = matvec(constant.mT, torch.cat(factors, -1))
         outputs = outputs.reshape(*outputs.shape[:-1], self.chunk, self.outputs)
         return outputs if outputs.ndim == 4 else outputs.flatten(-3, -2)[..., : self.steps, :]
 
-    def into(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
+    def forward_out(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
         """As inherited; but where the product's order is the result's, it is written there."""
         if target.shape[1] > 1 or self.steps != self.chunk:
-            return super().into(target, constant, *factors)
+            return super().forward_out(target, constant, *factors)
         rows = torch.cat(factors, -1).flatten(0, 1)
         torch.mm(rows, constant, out=target.view(len(rows), -1))
 
@@ -240,7 +240,7 @@ class ChunkProduct(Product):
         rows = matvec(constant.conj(), self.rows(gradient))
         return rows[..., : self.inputs], rows[..., self.inputs :]
 
-    def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+    def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the gradients by the rows, conjugated and transposed."""
         rows, gradients = torch.cat(factors, -1), self.rows(gradient)
         rows = rows.reshape(-1, rows.shape[-1])

@@ -15,8 +15,8 @@ from linrec.executors.kernel import (
     kernels,
     output_kernel_of,
 )
-from linrec.executors.multiply import Product, multiply
 from linrec.executors.prepare import Prepared, prepare
+from linrec.executors.tiled_bilinear import BilinearOp, multiply
 from linrec.systems import LinearRecurrence
 
 # The transforms are limited by memory, not arithmetic: as many sequences at a time as keep their
@@ -88,12 +88,12 @@ def fast_length(least: int) -> int:
     best = 0
     for odd in (1, 3, 5, 9, 15, 25, 27, 45, 75, 81, 125, 135):
         length = odd << max(-(-least // odd) - 1, 0).bit_length()
-        if best == 0 or sixteenths(length) < sixteenths(best):
+        if best == 0 or measure_length(length) < measure_length(best):
             best = length
     return best
 
 
-def sixteenths(length: int) -> int:
+def measure_length(length: int) -> int:
     """Measure a length; a multiple of `ALIASED` counts for more than it is."""
     return length * (17 if length % ALIASED == 0 else 16)
 
@@ -125,10 +125,10 @@ def convolve(inputs: Tensor, spectrum: Tensor) -> Tensor:
     else:
         product = torch.einsum("...mf,...mpf->...pf", transformed, spectrum)
     outputs = invert(product, size, inputs.is_complex()).narrow(-1, 0, steps)
-    return padded(outputs, steps) if is_aliased(size) else outputs
+    return pad_rows(outputs, steps) if is_aliased(size) else outputs
 
 
-def padded(signals: Tensor, size: int) -> Tensor:
+def pad_rows(signals: Tensor, size: int) -> Tensor:
     """Lengthen signals with zeros, and lay them where reading across them uses all of the caches.
 
     Rows that are a multiple of a large power of two apart would share a few places there.
@@ -139,7 +139,7 @@ def padded(signals: Tensor, size: int) -> Tensor:
 
 @final
 @dataclass(frozen=True)
-class Convolution(Product):
+class Convolution(BilinearOp):
     """Convolution of sequences with one kernel, given by its spectrum `(m, p, frequency)`.
 
     A unit is a sequence, `(units, copies, steps, m)`.
@@ -160,11 +160,11 @@ class Convolution(Product):
         return self.steps, self.outputs
 
     @property
-    def at_a_time(self) -> int:
+    def tile_size(self) -> int:
         """As many sequences as have their transforms in the caches."""
         return max(CACHE // (max(self.inputs, self.outputs) * fast_length(2 * self.steps - 1)), 1)
 
-    def of(self, constant: Tensor, *factors: Tensor) -> Tensor:
+    def forward(self, constant: Tensor, *factors: Tensor) -> Tensor:
         """Convolve."""
         return convolve(factors[0], constant).mT
 
@@ -180,7 +180,7 @@ class Convolution(Product):
         signals = invert(product, size, gradient.is_complex())
         return (signals.narrow(-1, 0, self.steps).mT,)
 
-    def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+    def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the spectra, U* G / size: twice that where one stands for its mirror image."""
         size, transformed = self.transformed(gradient)
         inputs = transform(factors[0].mT, size).conj() / size
@@ -199,7 +199,7 @@ class Convolution(Product):
         size = fast_length(2 * self.steps - 1)
         # Rows side by side.
         near = torch.nn.functional.pad(gradient, (0, 8)).narrow(-1, 0, self.outputs)
-        return size, transform(padded(near.mT, size), size)
+        return size, transform(pad_rows(near.mT, size), size)
 
 
 def convolve_copies(inputs: Tensor, spectrum: Tensor, copies: int) -> Tensor:

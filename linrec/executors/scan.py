@@ -55,7 +55,7 @@ class AssociativeScan(Executor):
             if batch and batch[-1] != 1:
                 return Plan(self, recurrence, length)
             # The same at every step, and so are its powers.
-            squares = squared(A[..., 0] if batch else A, length)
+            squares = square_repeatedly(A[..., 0] if batch else A, length)
             return Plan(self, recurrence, length, squares=squares)
 
         def compute(_: LinearRecurrence, powers: Powers, __: LinearRecurrence) -> Prepared:
@@ -77,7 +77,7 @@ class AssociativeScan(Executor):
         if is_open(inputs.shape[-2]):
             states = combine_open(timed.A, plan.squares, drive, state)
         else:
-            states = combine(timed.A, plan.squares, driven_from(timed.A, drive, state))
+            states = combine(timed.A, plan.squares, add_initial_state(timed.A, drive, state))
             states = states.clone() if states is inputs else states
         return Result(timed.read(states, inputs), states[..., -1, :])
 
@@ -89,14 +89,14 @@ def levels_of(steps: int) -> int:
     return max(steps, 1).bit_length() - 1
 
 
-def squared(A: Structure, length: int) -> tuple[Structure, ...]:
+def square_repeatedly(A: Structure, length: int) -> tuple[Structure, ...]:
     """Square a matrix for each level of pairs, in double precision and cast last."""
     powers, dtype = Powers(in_double(A)), accumulation_dtype(A.dtype)
     squares = (powers.square(level) for level in range(levels_of(length)))
     return tuple(square.to(dtype).to(A.device) for square in squares)
 
 
-def driven_from(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:
+def add_initial_state(A: Structure, drive: Tensor, state: Tensor | None) -> Tensor:
     """Add A times the initial state to the first step, so that the scan starts from zero.
 
     Args:
@@ -171,4 +171,4 @@ def combine_open(
     ends = combine(A, squares, groups)[..., -1, :]
     start = drive.new_zeros(*drive.shape[:-2], drive.shape[-1]) if state is None else state
     before = loop_over_matrices(whole, ends, start, before=True)[0]
-    return out_of_groups(combine(A, squares, driven_from(A, groups, before)), steps)
+    return out_of_groups(combine(A, squares, add_initial_state(A, groups, before)), steps)

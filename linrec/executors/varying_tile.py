@@ -163,11 +163,11 @@ class Tile:
         to_state = split.from_inputs.mT @ driven
         total = split.total.mT.unflatten(0, (G, chunks))
         if r:
-            fed, before, end = fed_back(split, driven, to_state, total, state, r)
+            fed, before, end = solve_feedback(split, driven, to_state, total, state, r)
         else:
             # (Not a view of the inputs: torch 2 would drop tangents of the other results.)
             fed = driven.new_zeros(len(driven), 0, V)
-            before, end = carried(total, to_state, state)
+            before, end = carry_tile(total, to_state, state)
         outputs = torch.baddbmm(split.show @ driven, split.read, before)
         if r:
             outputs = torch.baddbmm(outputs, split.show_fed, fed)
@@ -230,7 +230,7 @@ def by_step(tensor: Tensor, size: int, axis: int, first: int) -> tuple[Tensor, T
     return left, right
 
 
-def carried(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def carry_tile(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Find the states before each chunk, `(G·chunks, n, V)`, and after the last.
 
     Args:
@@ -246,7 +246,7 @@ def carried(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Ten
     return torch.stack(before, 1).flatten(0, 1), state
 
 
-def fed_back(
+def solve_feedback(
     split: Split, driven: Tensor, to_state: Tensor, total: Tensor, state: Tensor, rank: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve for the feedback w while the state is carried from chunk to chunk.

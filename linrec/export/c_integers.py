@@ -1,6 +1,6 @@
 """The step of a recurrence in whole numbers as C99: one header, for processors without floats."""
 
-from linrec.export.c_source import check_name, indented, listed
+from linrec.export.c_source import check_name, indent, write_list
 from linrec.export.quantize import QuantizedRecurrence
 
 PAGE = """\
@@ -135,8 +135,8 @@ def to_c_integers(small: QuantizedRecurrence, name: str = "recurrence") -> str:
         unit=small.input_unit,
         bound=float(small.bound.max()),
         steps=small.steps,
-        constants=indented("\n".join(constants), 1),
-        read_constants=indented("\n".join(read), 1),
+        constants=indent("\n".join(constants), 1),
+        read_constants=indent("\n".join(read), 1),
         direct=direct,
         sum="int32_t" if bits == 8 and max(n, m) <= 512 else "int64_t",
         n=n,
@@ -148,9 +148,9 @@ def to_c_integers(small: QuantizedRecurrence, name: str = "recurrence") -> str:
 
 def whole(name: str, numbers: list[int], type_: str) -> list[str]:
     """Write an array of whole numbers."""
-    return [f"static const {type_} {name}[{len(numbers)}] = {listed(map(str, numbers))};"]
+    return [f"static const {type_} {name}[{len(numbers)}] = {write_list(map(str, numbers))};"]
 
 
 def floats(numbers: list[float]) -> str:
     """Write numbers as constants of single precision, without a rounding of their decimals."""
-    return listed(f"{number.hex()}f" for number in numbers)
+    return write_list(f"{number.hex()}f" for number in numbers)

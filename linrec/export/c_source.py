@@ -94,16 +94,16 @@ class Matrix:
     def constants(self, type_: str, ending: str) -> list[str]:
         """Write the numbers down exactly, in hexadecimal."""
         if not self.sparse:
-            numbers = listed([exact(value, ending) for value in self.values.flat])
+            numbers = write_list([exact(value, ending) for value in self.values.flat])
             return [f"static const {type_} {self.name}[{self.values.size}] = {numbers};"]
         rows, columns = np.nonzero(self.values)
         starts = np.searchsorted(rows, np.arange(len(self.values) + 1))
         values = [exact(value, ending) for value in self.values[rows, columns]] or ["0"]
         places = [str(column) for column in columns] or ["0"]
         return [
-            f"static const {type_} {self.name}[{len(values)}] = {listed(values)};",
-            f"static const int {self.name}_column[{len(places)}] = {listed(places)};",
-            f"static const int {self.name}_row[{len(starts)}] = {listed(map(str, starts))};",
+            f"static const {type_} {self.name}[{len(values)}] = {write_list(values)};",
+            f"static const int {self.name}_column[{len(places)}] = {write_list(places)};",
+            f"static const int {self.name}_row[{len(starts)}] = {write_list(map(str, starts))};",
         ]
 
     def added(self, vector: str) -> str:
@@ -185,12 +185,12 @@ def to_c(
         copied=f" ({copies} copies of one system)" if copies > 1 else "",
         pairs=", complex numbers as pairs" if pair > 1 else "",
         multiplications=copies * sum(each.multiplications for each in matrices.values()),
-        constants=indented("\n".join(constants), 1),
+        constants=indent("\n".join(constants), 1),
         copies=copies,
         n=n,
         m=m,
         p=p,
-        body=indented(body_of(matrices, type_, n, p, ending), 2),
+        body=indent(body_of(matrices, type_, n, p, ending), 2),
     )
 
 
@@ -236,7 +236,7 @@ def row_loop(rows: int, terms: str, target: str, type_: str, ending: str, plain:
     inner = (
         f"{type_} sum = {start};\nint j;\n{terms}\n{target} = sum{f' + {plain}' if plain else ''};"
     )
-    return f"for (i = 0; i < {rows}; i++) {{\n{indented(inner, 1)}\n}}"
+    return f"for (i = 0; i < {rows}; i++) {{\n{indent(inner, 1)}\n}}"
 
 
 def matrices_of(recurrence: LinearRecurrence, dtype: torch.dtype) -> dict[str, Matrix]:
@@ -279,13 +279,13 @@ def exact(value: float, ending: str) -> str:
     return f"{float(value).hex()}{ending}"
 
 
-def listed(numbers: Iterable[str]) -> str:
+def write_list(numbers: Iterable[str]) -> str:
     """Write an initializer, a few numbers a line."""
     every = list(numbers)
     lines = [", ".join(every[start : start + 4]) for start in range(0, len(every), 4)]
     return "{\n    " + ",\n    ".join(lines) + "\n}"
 
 
-def indented(text: str, depth: int) -> str:
+def indent(text: str, depth: int) -> str:
     """Move lines to the right."""
     return "\n".join("    " * depth + line if line else line for line in text.splitlines())

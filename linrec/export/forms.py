@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from linrec.executors import Executor, Recurrent, Result
 from linrec.export.kernels import Convolved, Kernel, Recorded, Way
-from linrec.nn import PlanKeeper, Recurrence
+from linrec.nn import PlanCache, Recurrence
 from linrec.systems import LinearRecurrence
 
 
@@ -171,8 +171,8 @@ def running(example: Example, form: Form, length: int) -> Iterator[None]:
             for module in example.module.modules():
                 if isinstance(getattr(module, "executor", None), Executor):
                     put(module, "executor", Recurrent())
-                if isinstance(getattr(module, "plans", None), PlanKeeper):
-                    put(module, "plans", PlanKeeper(Recurrent()))
+                if isinstance(getattr(module, "plans", None), PlanCache):
+                    put(module, "plans", PlanCache(Recurrent()))
         elif form is not Form.STEP:
             for module, kernel in kernels_of(example, length):
                 put(module, "plans", Convolved(module.plans, kernel, way_of(form)))
@@ -187,7 +187,7 @@ def kernels_of(example: Example, length: int) -> list[tuple[nn.Module, Kernel]]:
     keepers = [
         module
         for module in example.module.modules()
-        if isinstance(getattr(module, "plans", None), PlanKeeper)
+        if isinstance(getattr(module, "plans", None), PlanCache)
     ]
     recorders = [Recorded(module.plans) for module in keepers]
     try:

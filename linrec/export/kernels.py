@@ -94,7 +94,7 @@ class Kernel:
 
 
 class Recorded:
-    """Stands for a module's `PlanKeeper`: runs recurrences, and remembers which.
+    """Stands for a module's `PlanCache`: runs recurrences, and remembers which.
 
     Args:
         keeper: the module's own.
@@ -110,7 +110,7 @@ class Recorded:
     def run(self, recurrence: LinearRecurrence, *given: object) -> Result:
         """As the keeper's."""
         self.recurrences.append(recurrence)
-        return self.keeper.run(recurrence, *given)  # type: ignore[attr-defined]  # a PlanKeeper
+        return self.keeper.run(recurrence, *given)  # type: ignore[attr-defined]  # a PlanCache
 
     def final(self, recurrence: LinearRecurrence, *given: object) -> Result:
         """As the keeper's."""
@@ -119,7 +119,7 @@ class Recorded:
 
 
 class Convolved:
-    """Stands for a module's `PlanKeeper`: convolves with a constant kernel from a zero state.
+    """Stands for a module's `PlanCache`: convolves with a constant kernel from a zero state.
 
     Args:
         keeper: the module's own.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from linrec.export.forms import Form
-from linrec.export.program import as_form, traced
+from linrec.export.program import as_form, trace_form
 from linrec.systems import LinearRecurrence
 
 # What the extra `onnx` brings that is needed here; `onnxruntime` runs what is written.
@@ -56,7 +56,7 @@ def to_onnx(
             name=missing[0],
         )
     form = as_form(form)
-    program, made = traced(target, form, example, length)
+    program, made = trace_form(target, form, example, length)
     if is_complex(program, form):
         raise ValueError(
             "ONNX has no complex numbers, and the target computes with them: expected a real one. "

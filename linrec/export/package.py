@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.export.forms import Form
-from linrec.export.program import as_form, traced
+from linrec.export.program import as_form, trace_form
 from linrec.systems import LinearRecurrence
 
 # Inductor of torch 2.13 declares the result of a loop twice where it also writes another result
@@ -51,7 +51,7 @@ def to_package(
         >>> package = linrec.export.to_package(average, "step")  # doctest: +SKIP
     """
     form = as_form(form)
-    program, _ = traced(target, form, example, length)
+    program, _ = trace_form(target, form, example, length)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "package.pt2"
         try:

@@ -14,7 +14,7 @@ from linrec.systems import LinearRecurrence
 TRACED = 8
 
 
-def traced(
+def trace_form(
     target: LinearRecurrence | nn.Module,
     form: Form | str,
     example: Tensor | None,
@@ -36,7 +36,7 @@ def traced(
     try:
         made = example_of(module, form, example, length or TRACED)
         with running(made, form, length or TRACED), torch.no_grad():
-            program = refused(
+            program = refuse(
                 form,
                 module,
                 lambda: export(
@@ -61,7 +61,7 @@ def open_axes(example: Example, longest: int | None) -> tuple[dict[int, Dim], ..
     return tuple(axes)
 
 
-def refused(form: Form, module: nn.Module, trace: Callable[[], ExportedProgram]) -> ExportedProgram:
+def refuse(form: Form, module: nn.Module, trace: Callable[[], ExportedProgram]) -> ExportedProgram:
     """Say in a sentence that a module cannot be traced in a form."""
     try:
         return trace()
@@ -126,10 +126,10 @@ def to_program(
         >>> program.module()(torch.ones(3, 1), torch.zeros(3, 1))[0].flatten()
         tensor([0.5000, 0.5000, 0.5000])
     """
-    return traced(target, form, example, length)[0]
+    return trace_form(target, form, example, length)[0]
 
 
-def saved(program: ExportedProgram) -> bytes:
+def save_program(program: ExportedProgram) -> bytes:
     """Write an exported program down, as `torch.export.load` reads it."""
     content = io.BytesIO()
     torch.export.save(program, content)

@@ -10,7 +10,7 @@ from linrec.export.c_source import to_c
 from linrec.export.forms import Form
 from linrec.export.onnx import to_onnx
 from linrec.export.package import to_package
-from linrec.export.program import as_form, saved, to_program
+from linrec.export.program import as_form, save_program, to_program
 from linrec.export.quantize import quantize
 from linrec.systems import LinearRecurrence
 
@@ -84,7 +84,7 @@ def exported(
     if format is Format.ONNX:
         return to_onnx(target, form, example=example, length=length)
     if format is Format.TORCH:
-        return saved(to_program(target, form, example=example, length=length))
+        return save_program(to_program(target, form, example=example, length=length))
     if format is Format.PACKAGE:
         return to_package(target, form, example=example, length=length)
     if form is not Form.STEP:

@@ -18,7 +18,7 @@ from linrec.nn.min_rnn import positive_map as positive_map
 from linrec.nn.online import OnlineLayer as OnlineLayer
 from linrec.nn.online import OnlineState as OnlineState
 from linrec.nn.outputs import Outputs as Outputs
-from linrec.nn.plans import PlanKeeper as PlanKeeper
+from linrec.nn.plans import PlanCache as PlanCache
 from linrec.nn.pretrained import Pretrained as Pretrained
 from linrec.nn.recurrence import Recurrence as Recurrence
 from linrec.nn.recurrent import RecurrentLayer as RecurrentLayer

@@ -74,18 +74,18 @@ def plain(value: object) -> bool:
     return not isinstance(value, Tensor | Iterator)
 
 
-def encoded(value: object) -> Any:
+def encode(value: object) -> Any:
     """Write an argument in what JSON knows."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        return [encoded(each) for each in value]
+        return [encode(each) for each in value]
     if isinstance(value, Remembered):
         skipped = getattr(type(value), "only_first", ())  # what only first weights depend on
-        given = {n: encoded(v) for n, v in value.arguments().items() if n not in skipped}
+        given = {n: encode(v) for n, v in value.arguments().items() if n not in skipped}
         return {"class": name_of(type(value)), "arguments": given}
     if isinstance(value, nn.Sequential):
-        return {"torch": "Sequential", "arguments": [encoded(each) for each in value]}
+        return {"torch": "Sequential", "arguments": [encode(each) for each in value]}
     if type(value) in TORCHS:
         given = {name: getattr(value, name) for name in TORCHS[cast(type[nn.Module], type(value))]}
         given = {n: v is not None if isinstance(v, Tensor | None) else v for n, v in given.items()}
@@ -96,9 +96,9 @@ def encoded(value: object) -> Any:
         if value is function:
             return {"function": name}
     if isinstance(value, LinearRecurrence) and type(value.A) in STRUCTURES.values():
-        return encoded_form(value)
+        return encode_form(value)
     if isinstance(value, StateSpace) and type(value.A) in STRUCTURES.values():
-        return {"state_space": encoded_form(LinearRecurrence(value.A, *value.matrices()))}
+        return {"state_space": encode_form(LinearRecurrence(value.A, *value.matrices()))}
     raise ValueError(
         f"{value!r} cannot be written down: expected numbers, words, executors, and modules of "
         f"linrec, lmu or of torch ({', '.join(kind.__name__ for kind in TORCHS)}, Sequential). "
@@ -106,7 +106,7 @@ def encoded(value: object) -> Any:
     )
 
 
-def encoded_form(recurrence: LinearRecurrence) -> dict[str, Any]:
+def encode_form(recurrence: LinearRecurrence) -> dict[str, Any]:
     """Encode a recurrence's structure and options, without its numbers."""
     given = dict(zip("BCD", recurrence.matrices(), strict=True)) | recurrence.A.leaves()
     tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
@@ -119,7 +119,7 @@ def encoded_form(recurrence: LinearRecurrence) -> dict[str, Any]:
     }
 
 
-def decoded_form(form: dict[str, Any]) -> LinearRecurrence:
+def decode_form(form: dict[str, Any]) -> LinearRecurrence:
     """Make a recurrence of zeros."""
     tensors = {
         name: torch.zeros(shape, dtype=getattr(torch, dtype))
@@ -136,41 +136,41 @@ def options_of(value: object, but: object = ()) -> dict[str, Any]:
     assert is_dataclass(value)
     given = {each.name: (getattr(value, each.name), each) for each in fields(value) if each.init}
     return {
-        name: encoded(own)
+        name: encode(own)
         for name, (own, field) in given.items()
         if name not in cast(Any, but) and own != field.default
     }
 
 
-def decoded(value: Any, expected: type[Remembered] | None = None) -> Any:
-    """Make what `encoded` wrote down.
+def decode(value: Any, expected: type[Remembered] | None = None) -> Any:
+    """Make what `encode` wrote down.
 
     Raises:
         ValueError: a name that is none of ours.
     """
     if isinstance(value, list):
-        return [decoded(each) for each in value]
+        return [decode(each) for each in value]
     if not isinstance(value, dict):
         return value
     given = value.get("arguments", {})
     if "class" in value:
         kind = class_of(value["class"], expected)
-        return kind(**{name: decoded(each) for name, each in given.items()})
+        return kind(**{name: decode(each) for name, each in given.items()})
     if value.get("torch") == "Sequential":
-        return nn.Sequential(*map(decoded, given))
+        return nn.Sequential(*map(decode, given))
     for kind in TORCHS:
         if value.get("torch") == kind.__name__:
             return kind(**given)
     if value.get("executor") in EXECUTORS:
-        options: dict[str, Any] = {name: decoded(option) for name, option in given.items()}
+        options: dict[str, Any] = {name: decode(option) for name, option in given.items()}
         options = {n: tuple(o) if isinstance(o, list) else o for n, o in options.items()}
         return EXECUTORS[value["executor"]](**options)
     if value.get("function") in FUNCTIONS:
         return FUNCTIONS[value["function"]]
     if value.get("recurrence") in STRUCTURES:
-        return decoded_form(value)
+        return decode_form(value)
     if isinstance(form := value.get("state_space"), dict) and form.get("recurrence") in STRUCTURES:
-        held = decoded_form(form)
+        held = decode_form(form)
         return StateSpace(held.A, *held.matrices())
     raise ValueError(f"{json.dumps(value)[:80]} is nothing that linrec knows")
 

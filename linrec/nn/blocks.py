@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from linrec.executors import Result
 from linrec.lengths import expand_lengths, zero_padding
-from linrec.nn.layer import Layer, check_step, check_steps, passed_on
+from linrec.nn.layer import Layer, check_step, check_steps, pass_resets
 from linrec.nn.stack import Stack
 
 
@@ -85,7 +85,7 @@ class _Wrapped(Layer):
         check_steps(self, inputs)
         inputs = zero_padding(inputs, expand_lengths(lengths, inputs))
         normed = self.norm(inputs)
-        outputs, state = self.layer(normed, initial_state, lengths, **passed_on(resets))
+        outputs, state = self.layer(normed, initial_state, lengths, **pass_resets(resets))
         return Result(self.mix(inputs, normed, outputs), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:

@@ -7,7 +7,7 @@ from torch.nn.functional import logsigmoid, silu
 from linrec.executors import Executor
 from linrec.nn.heads import HeadReadOut, attention, head_size
 from linrec.nn.initial_steps import inverse_softplus, log_uniform
-from linrec.nn.recurrent import RecurrentLayer, split_heads, widened
+from linrec.nn.recurrent import RecurrentLayer, split_heads, widen
 from linrec.planner import Auto
 from linrec.structures import DiagonalPlusLowRank
 from linrec.systems import LinearRecurrence
@@ -68,10 +68,10 @@ class DeltaNet(RecurrentLayer):
 
     def delta_rule(self, inputs: Tensor, alpha: Tensor | None) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, S decayed by `alpha (*batch, heads, time, 1)` first."""
-        parts = silu(widened(self.projection(inputs))).split(self.sizes, -1)
+        parts = silu(widen(self.projection(inputs))).split(self.sizes, -1)
         q, k, v = (split_heads(part, self.heads) for part in parts)
-        q, k = normalised(q), normalised(k)
-        beta = split_heads(torch.sigmoid(widened(self.beta(inputs))), self.heads)
+        q, k = normalise(q), normalise(k)
+        beta = split_heads(torch.sigmoid(widen(self.beta(inputs))), self.heads)
         alpha = torch.ones_like(beta) if alpha is None else alpha
         A = DiagonalPlusLowRank(
             alpha.expand_as(k), (-alpha * beta * k).unsqueeze(-1), k.unsqueeze(-1)
@@ -132,11 +132,11 @@ class GatedDeltaNet(DeltaNet):
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
         # This is softplus, whose compiled gradient is given the wrong layout (torch 2.13).
-        dt = -logsigmoid(-widened(self.alpha(inputs)) - self.dt_bias)
-        alpha = torch.exp(-dt * widened(self.log_decay).exp())
+        dt = -logsigmoid(-widen(self.alpha(inputs)) - self.dt_bias)
+        alpha = torch.exp(-dt * widen(self.log_decay).exp())
         return self.delta_rule(inputs, split_heads(alpha, self.heads))
 
 
-def normalised(tensor: Tensor) -> Tensor:
+def normalise(tensor: Tensor) -> Tensor:
     """Scale vectors to length 1; those shorter than 0.001 stay short, and gradients finite."""
     return tensor * torch.rsqrt(tensor.square().sum(-1, keepdim=True) + 1e-6)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Executor
-from linrec.nn.recurrent import RecurrentLayer, split_heads, whole, widened
+from linrec.nn.recurrent import RecurrentLayer, split_heads, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence
@@ -55,7 +55,7 @@ class EMA(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each channel; as `RecurrentLayer.recurrence`."""
-        rate, damping = torch.sigmoid(widened(self.rate)), torch.sigmoid(widened(self.damping))
+        rate, damping = torch.sigmoid(widen(self.rate)), torch.sigmoid(widen(self.damping))
         B, C = rate * self.drive, self.read / self.read.shape[-1] ** 0.5
         A = Diagonal(1 - rate * damping)
         averages = LinearRecurrence(A, B.unsqueeze(-1), C.unsqueeze(-2))

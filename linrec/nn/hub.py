@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec._files import bytes_of, safetensors, write
-from linrec.nn.arguments import Remembered, decoded, encoded
+from linrec.nn.arguments import Remembered, decode, encode
 
 try:
     from huggingface_hub import PyTorchModelHubMixin
@@ -42,7 +42,7 @@ class Folder(PyTorchModelHubMixin):
         self.module = module
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        state = {name: stored(leaf) for name, leaf in self.module.state_dict().items()}
+        state = {name: copy_tensor(leaf) for name, leaf in self.module.state_dict().items()}
         complexes = [n for n, leaf in self.module.state_dict().items() if leaf.is_complex()]
         metadata = {"format": "pt", "sha256": digest(state), "complex": json.dumps(complexes)}
         content = safetensors().torch.save(state, metadata)
@@ -57,7 +57,7 @@ class Folder(PyTorchModelHubMixin):
         expected: type[Remembered],
         **options: Any,
     ) -> "Folder":
-        module = made_of(config, expected, model_id)
+        module = make_module(config, expected, model_id)
         path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
             from huggingface_hub import hf_hub_download
@@ -88,8 +88,8 @@ def load(expected: type[Module], folder: str | PathLike[str], options: Mapping[s
 
 def config_of(module: Remembered) -> dict[str, Any]:
     """Encode a module's class and arguments, and check that they make it again."""
-    config = {"linrec_version": VERSION, **encoded(module)}
-    again = decoded(config, type(module))
+    config = {"linrec_version": VERSION, **encode(module)}
+    again = decode(config, type(module))
     shapes, mine = (
         {name: list(leaf.shape) for name, leaf in cast(nn.Module, each).state_dict().items()}
         for each in (again, module)
@@ -105,7 +105,7 @@ def config_of(module: Remembered) -> dict[str, Any]:
     return config
 
 
-def made_of(config: object, expected: type[Remembered], folder: str) -> nn.Module:
+def make_module(config: object, expected: type[Remembered], folder: str) -> nn.Module:
     """Make a module from the configuration in a folder."""
     version = config.get("linrec_version") if isinstance(config, dict) else None
     if isinstance(version, int) and version > VERSION:
@@ -116,7 +116,7 @@ def made_of(config: object, expected: type[Remembered], folder: str) -> nn.Modul
     try:
         if version != VERSION:
             raise ValueError("its `config.json` is missing, or not one of linrec")
-        return cast(nn.Module, decoded(config, expected))
+        return cast(nn.Module, decode(config, expected))
     except Exception as error:  # what somebody else wrote makes constructors fail in any way
         raise ValueError(
             f"`{folder}` cannot be read ({error}): expected what "
@@ -148,7 +148,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         ) from None
 
 
-def stored(tensor: Tensor) -> Tensor:
+def copy_tensor(tensor: Tensor) -> Tensor:
     """Copy a tensor into memory of its own, complex numbers as pairs."""
     tensor = tensor.detach().cpu().resolve_conj()
     tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor

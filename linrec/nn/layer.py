@@ -86,11 +86,11 @@ class Layer(Pretrained, TakesPacked, ABC):
             `outputs (*batch, output_size)`, those of each sequence's last own step (zero where it
             has none), and `final_state (*batch, state_size)`.
         """
-        outputs, state = self(inputs, initial_state, lengths, **passed_on(resets))
+        outputs, state = self(inputs, initial_state, lengths, **pass_resets(resets))
         return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
 
 
-def passed_on(resets: Tensor | None) -> dict[str, Tensor]:
+def pass_resets(resets: Tensor | None) -> dict[str, Tensor]:
     """Give resets to a layer inside, which need not know of them where there are none."""
     return {} if resets is None else {"resets": resets}
 

@@ -6,7 +6,7 @@ from torch.nn.functional import logsigmoid
 
 from linrec.executors import Executor
 from linrec.nn.heads import HeadReadOut, attention, head_size
-from linrec.nn.recurrent import RecurrentLayer, split_heads, widened
+from linrec.nn.recurrent import RecurrentLayer, split_heads, widen
 from linrec.planner import Auto
 from linrec.systems import LinearRecurrence
 
@@ -72,7 +72,7 @@ class GatedLinearAttention(RecurrentLayer):
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
         parts = self.projection(inputs).split(self.sizes, -1)
         q, k, v = (split_heads(part, self.heads) for part in parts)
-        log_gates = logsigmoid(widened(self.forget(inputs))) / self.temperature
+        log_gates = logsigmoid(widen(self.forget(inputs))) / self.temperature
         return attention(split_heads(log_gates.exp(), self.heads), k, q / q.shape[-1] ** 0.5, v)
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class Retention(RecurrentLayer):
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
         parts = self.projection(inputs).split(self.sizes, -1)
         q, k, v = (split_heads(part, self.heads) for part in parts)
-        like = widened(inputs.new_empty(0))
+        like = widen(inputs.new_empty(0))
         decay = 1 - 2.0 ** (-5 - torch.arange(self.heads, dtype=like.dtype, device=like.device))
         places = torch.linspace(0, 1, self.pairs, dtype=like.dtype, device=like.device)
         # (heads, 1, pairs): the same at all steps.
@@ -155,7 +155,7 @@ class Retention(RecurrentLayer):
 
 def pairs(tensor: Tensor) -> Tensor:
     """Read pairs of neighbours as complex numbers."""
-    even, odd = widened(tensor).unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = widen(tensor).unflatten(-1, (-1, 2)).unbind(-1)
     return torch.complex(even, odd)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Executor
-from linrec.nn.recurrent import RecurrentLayer, whole, widened
+from linrec.nn.recurrent import RecurrentLayer, whole, widen
 from linrec.planner import Auto
 from linrec.structures import BlockDiagonal
 from linrec.systems import LinearRecurrence
@@ -65,7 +65,7 @@ class LinOSS(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, the same for all inputs; as `RecurrentLayer.recurrence`."""
-        dt, a = torch.sigmoid(widened(self.step_size)), torch.relu(widened(self.stiffness))
+        dt, a = torch.sigmoid(widen(self.step_size)), torch.relu(widen(self.stiffness))
         one = torch.ones_like(a)
         if self.scheme == "implicit":
             # v_t (1 + dt² a) = v_{t-1} - dt a p_{t-1} + dt B x_t, and p_t = p_{t-1} + dt v_t.

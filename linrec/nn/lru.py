@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Executor
-from linrec.nn.recurrent import RecurrentLayer, complex_of, whole, widened
+from linrec.nn.recurrent import RecurrentLayer, complex_of, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence
@@ -86,8 +86,8 @@ class LRU(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, the same for all inputs; as `RecurrentLayer.recurrence`."""
-        decay, phase = widened(self.log_decay).exp(), widened(self.log_phase).exp()
-        B = widened(self.log_scale).exp().unsqueeze(-1) * complex_of(self.B)
+        decay, phase = widen(self.log_decay).exp(), widen(self.log_phase).exp()
+        B = widen(self.log_scale).exp().unsqueeze(-1) * complex_of(self.B)
         poles = torch.polar(torch.exp(-decay), phase)
         return LinearRecurrence(Diagonal(poles), B, complex_of(self.C)), inputs
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from linrec.executors import Executor
-from linrec.nn.recurrent import RecurrentLayer, whole, widened
+from linrec.nn.recurrent import RecurrentLayer, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence
@@ -77,7 +77,7 @@ class MinGRU(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence of some inputs; as `RecurrentLayer.recurrence`."""
-        z, candidate = widened(self.projection(inputs)).chunk(2, -1)
+        z, candidate = widen(self.projection(inputs)).chunk(2, -1)
         # 1 - σ(z) = σ(-z), which keeps its digits where it is small.
         kept = LinearRecurrence(Diagonal(torch.sigmoid(-z)), time_varying=True)
         return kept, torch.sigmoid(z) * self.activation(candidate)
@@ -126,7 +126,7 @@ class MinLSTM(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence of some inputs; as `RecurrentLayer.recurrence`."""
-        f, i, candidate = widened(self.projection(inputs)).chunk(3, -1)
+        f, i, candidate = widen(self.projection(inputs)).chunk(3, -1)
         delta = softplus(-f) - softplus(-i)  # log σ(a) = -softplus(-a)
         kept = LinearRecurrence(Diagonal(torch.sigmoid(-delta)), time_varying=True)
         return kept, torch.sigmoid(delta) * self.activation(candidate)

@@ -12,11 +12,11 @@ from linrec.executors import Executor, Plan, Result
 from linrec.systems import LinearRecurrence
 
 # What tensors are put into.
-Shape = LinearRecurrence | BoundParameters
+Template = LinearRecurrence | BoundParameters
 
 
 @final
-class PlanKeeper:
+class PlanCache:
     """Run recurrences, and keep the plans of frozen ones.
 
     A plan says itself whether it still stands for a recurrence; one that does not is made anew.
@@ -34,7 +34,7 @@ class PlanKeeper:
         self.plans: dict[tuple[Any, ...], Plan] = {}
         self.last: LinearRecurrence | None = None
 
-    def recurrence(self, shape: Shape, leaves: dict[str, Tensor]) -> LinearRecurrence:
+    def recurrence(self, shape: Template, leaves: dict[str, Tensor]) -> LinearRecurrence:
         """Put tensors into a shape; the same tensors as last time give the same recurrence.
 
         A value that holds tensors follows what is written into them. Wrappers that end with a
@@ -115,8 +115,8 @@ class PlanKeeper:
                 return plan
         return None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PlanKeeper":
-        return PlanKeeper(self.executor)
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PlanCache":
+        return PlanCache(self.executor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"executor": self.executor, "plans": {}, "last": None}

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from linrec.constraints import BoundParameters, ParametricFamily
 from linrec.executors import Executor, Result
 from linrec.nn.packed import TakesPacked
-from linrec.nn.plans import PlanKeeper, Shape
+from linrec.nn.plans import PlanCache, Template
 from linrec.nn.pretrained import Pretrained
 from linrec.planner import Auto
 from linrec.run import step
@@ -60,9 +60,9 @@ class Recurrence(Pretrained, TakesPacked):
         parameters: Mapping[Any, Any] | None = None,
     ) -> None:
         super().__init__()
-        shape = as_shape(recurrence, parameters)
+        shape = as_template(recurrence, parameters)
         trainable = [trainable] if isinstance(trainable, str) else list(trainable)
-        trained = chosen(shape, trainable)
+        trained = resolve_trainable(shape, trainable)
         if isinstance(shape, BoundParameters):
             check_names(shape, trained)
         for name, leaf in shape.leaves().items():
@@ -76,7 +76,7 @@ class Recurrence(Pretrained, TakesPacked):
                 parametrize.register_parametrization(self, name, shape.constraints[name])
         # What the tensors are put into; of a recurrence it holds no numbers.
         self.shape = shape.to("meta") if isinstance(shape, LinearRecurrence) else shape
-        self.plans = PlanKeeper(executor)
+        self.plans = PlanCache(executor)
 
     @property
     def recurrence(self) -> LinearRecurrence:
@@ -135,7 +135,7 @@ class Recurrence(Pretrained, TakesPacked):
         )
 
 
-def as_shape(recurrence: object, parameters: Mapping[Any, Any] | None) -> Shape:
+def as_template(recurrence: object, parameters: Mapping[Any, Any] | None) -> Template:
     """Return the template of a module: a recurrence, or a symbolic one with its parameters."""
     if isinstance(recurrence, LinearRecurrence) and parameters is None:
         return recurrence
@@ -167,7 +167,7 @@ def check_names(shape: BoundParameters, trained: Collection[str]) -> None:
             )
 
 
-def chosen(shape: Shape, trainable: list[str]) -> set[str]:
+def resolve_trainable(shape: Template, trainable: list[str]) -> set[str]:
     """Resolve `trainable`: tensor names, or the letter of a matrix."""
     names = list(shape.leaves())
     meant = {name: {name} for name in names}

@@ -114,7 +114,7 @@ class RecurrentLayer(Layer):
         read, end = run(recurrence, drive, start, lengths=ends, executor=self.executor)
         read = read.movedim(-2, inputs.ndim - 2).flatten(inputs.ndim - 1)
         outputs = self.read_out(real(read).to(inputs.dtype), inputs)
-        return Result(zero_padding(outputs, lengths), packed(end, heads))
+        return Result(zero_padding(outputs, lengths), pack(end, heads))
 
     def final(
         self,
@@ -137,7 +137,7 @@ class RecurrentLayer(Layer):
         outputs = self.read_out(read, last_step(inputs, lengths))
         if lengths is not None:
             outputs = torch.where(lengths.unsqueeze(-1) > 0, outputs, 0)
-        return Result(outputs, packed(end, heads))
+        return Result(outputs, pack(end, heads))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
@@ -147,7 +147,7 @@ class RecurrentLayer(Layer):
         start = self.unpacked("state", state, recurrence, drive)
         read, end = step(recurrence, drive.squeeze(-2), start)
         read = real(read.flatten(read.ndim - 1 - heads)).to(input.dtype)
-        return Result(self.read_out(read, input), packed(end, heads))
+        return Result(self.read_out(read, input), pack(end, heads))
 
     def started_anew(
         self, inputs: Tensor, resets: Tensor | None
@@ -177,7 +177,7 @@ class RecurrentLayer(Layer):
         return f"{self.input_size}, {self.output_size}, states={self.state_size}"
 
 
-def packed(state: Tensor, heads: int) -> Tensor:
+def pack(state: Tensor, heads: int) -> Tensor:
     """Write the state of recurrences side by side, in real numbers."""
     state = state.flatten(state.ndim - 1 - heads)
     if not state.is_complex():
@@ -193,10 +193,10 @@ def real(tensor: Tensor) -> Tensor:
 
 def complex_of(parts: Tensor) -> Tensor:
     """Join real and imaginary parts, `(..., 2)`."""
-    return torch.complex(*widened(parts).unbind(-1))
+    return torch.complex(*widen(parts).unbind(-1))
 
 
-def widened(tensor: Tensor) -> Tensor:
+def widen(tensor: Tensor) -> Tensor:
     """Cast to the dtype that recurrences accumulate in: gates near 1 are many in float32 alone."""
     return tensor.to(accumulation_dtype(tensor.dtype))
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from linrec.discretize import discretize
 from linrec.executors import Executor
 from linrec.nn.initial_steps import log_uniform
-from linrec.nn.recurrent import RecurrentLayer, complex_of, split_heads, whole, widened
+from linrec.nn.recurrent import RecurrentLayer, complex_of, split_heads, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence, StateSpace
@@ -76,10 +76,10 @@ class S4D(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each channel; as `RecurrentLayer.recurrence`."""
-        poles = torch.complex(-widened(self.log_decay).exp(), widened(self.frequency))
+        poles = torch.complex(-widen(self.log_decay).exp(), widen(self.frequency))
         C = 2 * complex_of(self.C).unsqueeze(-2)
         system = StateSpace(Diagonal(poles), torch.ones_like(poles).unsqueeze(-1), C)
-        steps = widened(self.log_dt).exp()
+        steps = widen(self.log_dt).exp()
         sampled = discretize(system, steps, self.method, dt_per="system")
         return sampled, split_heads(inputs, self.input_size)
 

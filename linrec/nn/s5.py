@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from linrec.discretize import discretize
 from linrec.executors import Executor
 from linrec.nn.initial_steps import log_uniform
-from linrec.nn.recurrent import RecurrentLayer, complex_of, whole, widened
+from linrec.nn.recurrent import RecurrentLayer, complex_of, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence, StateSpace
@@ -74,9 +74,9 @@ class S5(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, the same for all inputs; as `RecurrentLayer.recurrence`."""
-        poles = torch.complex(-widened(self.log_decay).exp(), widened(self.frequency))
+        poles = torch.complex(-widen(self.log_decay).exp(), widen(self.frequency))
         system = StateSpace(Diagonal(poles), complex_of(self.B), 2 * complex_of(self.C))
-        steps = widened(self.log_dt).exp()
+        steps = widen(self.log_dt).exp()
         return discretize(system, steps, self.method, dt_per="state"), inputs
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from linrec._checks import has_values
 from linrec.discretize import discretize
 from linrec.executors import Executor, Result
-from linrec.nn.plans import PlanKeeper
+from linrec.nn.plans import PlanCache
 from linrec.nn.pretrained import Pretrained
 from linrec.planner import Auto
 from linrec.run import final as run_final
@@ -85,7 +85,7 @@ class SampledSystem(Pretrained, nn.Module):
             else:
                 self.register_buffer(name, copy)
         self.shape = held.to("meta")  # what the tensors are put into; it holds no numbers
-        self.plans = PlanKeeper(executor)
+        self.plans = PlanCache(executor)
         # The frozen recurrence of the constructor's dt, and the tensors that it was made of.
         self.kept: tuple[list[Tensor], LinearRecurrence] | None = None
 

@@ -8,7 +8,7 @@ from torch.nn.functional import logsigmoid
 
 from linrec.executors import Executor
 from linrec.nn.initial_steps import inverse_softplus, log_uniform
-from linrec.nn.recurrent import RecurrentLayer, split_heads, whole, widened
+from linrec.nn.recurrent import RecurrentLayer, split_heads, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence
@@ -70,9 +70,9 @@ class SelectiveSSM(RecurrentLayer):
         """Make the recurrence, a system for each channel; as `RecurrentLayer.recurrence`."""
         low, B, C = self.projection(inputs).split(self.sizes, -1)
         # This is softplus, whose compiled gradient is given the wrong layout (torch 2.13).
-        dt = -logsigmoid(-widened(self.dt(low)))
+        dt = -logsigmoid(-widen(self.dt(low)))
         rates = split_heads(dt, self.input_size)  # (*batch, width, time, 1)
-        gates = torch.exp(-rates * widened(self.log_decay).exp().unsqueeze(-2))
+        gates = torch.exp(-rates * widen(self.log_decay).exp().unsqueeze(-2))
         # One B and one C for all channels.
         B, C = B.unsqueeze(-3).unsqueeze(-1), C.unsqueeze(-3).unsqueeze(-2)
         drive = split_heads(dt * inputs, self.input_size)

@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 from linrec.executors import Executor
 from linrec.nn.heads import attention, head_size
 from linrec.nn.initial_steps import inverse_softplus, log_uniform
-from linrec.nn.recurrent import RecurrentLayer, split_heads, whole, widened
+from linrec.nn.recurrent import RecurrentLayer, split_heads, whole, widen
 from linrec.planner import Auto
 from linrec.systems import LinearRecurrence
 
@@ -63,8 +63,8 @@ class SSD(RecurrentLayer):
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
         B, C, dt = self.projection(inputs).split(self.sizes, -1)
-        dt = softplus(widened(dt) + self.dt_bias)
-        gates = split_heads(torch.exp(-dt * widened(self.log_decay).exp()), len(self.D))
+        dt = softplus(widen(dt) + self.dt_bias)
+        gates = split_heads(torch.exp(-dt * widen(self.log_decay).exp()), len(self.D))
         drive = split_heads(dt, len(self.D)) * split_heads(inputs, len(self.D))
         return attention(gates, B.unsqueeze(-3), C.unsqueeze(-3), drive)
 

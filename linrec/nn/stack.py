@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Result
-from linrec.nn.layer import Layer, check_size, passed_on
+from linrec.nn.layer import Layer, check_size, pass_resets
 
 
 class Stack(Layer):
@@ -82,7 +82,7 @@ class Stack(Layer):
         """Run all steps, and return the outputs of every layer, from below, and the state."""
         outputs, ends = [], []
         for layer, start in zip(self, self.states(initial_state), strict=True):
-            inputs, end = layer(inputs, start, lengths, **passed_on(resets))
+            inputs, end = layer(inputs, start, lengths, **pass_resets(resets))
             outputs.append(inputs)
             ends.append(end)
         return outputs, torch.cat(ends, -1)
@@ -98,9 +98,9 @@ class Stack(Layer):
         ends = []
         *below, top = zip(self, self.states(initial_state), strict=True)
         for layer, start in below:
-            inputs, end = layer(inputs, start, lengths, **passed_on(resets))
+            inputs, end = layer(inputs, start, lengths, **pass_resets(resets))
             ends.append(end)
-        outputs, end = top[0].final(inputs, top[1], lengths, **passed_on(resets))
+        outputs, end = top[0].final(inputs, top[1], lengths, **pass_resets(resets))
         return Result(outputs, torch.cat([*ends, end], -1))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:

@@ -14,7 +14,7 @@ from linrec._checks import as_tensor, common_dtype, holds_tensor, is_seen, show
 Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any] | complex
 
 
-def taken(**given: object) -> list[Any]:
+def convert_arguments(**given: object) -> list[Any]:
     """Take tensors and arrays, and numbers beside them, in the dtype that holds them all.
 
     Plain numbers and whole ones have no precision of their own: 0.1 is 0.1 in float64 beside a
@@ -64,7 +64,7 @@ def as_numbers(name: str, value: object, plain: bool) -> Tensor:
         ) from None
 
 
-def normalised(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+def normalise(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     """Divide the coefficients of a filter by a₀, whose axis they get if they have none."""
     b, a = (vector.reshape(1) if vector.ndim == 0 else vector for vector in (b, a))
     for name, vector in (("b", b), ("a", a)):

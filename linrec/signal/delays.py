@@ -8,9 +8,9 @@ from linrec._checks import is_seen, show
 from linrec.signal.arguments import (
     Numbers,
     check_sections,
-    normalised,
+    convert_arguments,
+    normalise,
     of_one_length,
-    taken,
 )
 
 
@@ -42,10 +42,10 @@ def lfilter_zi(b: Numbers, a: Numbers) -> Tensor:
     References:
         Gustafsson 1996, Determining the initial states in forward-backward filtering.
     """
-    top, bottom = taken(b=b, a=a)
+    top, bottom = convert_arguments(b=b, a=a)
     while bottom.ndim == 1 and len(bottom) > 1 and is_seen(bottom[0] == 0):
         bottom = bottom[1:]
-    top, bottom = of_one_length(*normalised(top, bottom))
+    top, bottom = of_one_length(*normalise(top, bottom))
     total = bottom.sum(-1, keepdim=True)
     if is_seen(total == 0):
         raise ValueError(
@@ -76,7 +76,7 @@ def sosfilt_zi(sos: Numbers) -> Tensor:
     References:
         Gustafsson 1996, Determining the initial states in forward-backward filtering.
     """
-    (coefficients,) = taken(sos=sos)
+    (coefficients,) = convert_arguments(sos=sos)
     check_sections(coefficients, unit=False)
     b, a = coefficients.split(3, -1)
     gains = b.sum(-1) / a.sum(-1)
@@ -109,13 +109,13 @@ def lfiltic(b: Numbers, a: Numbers, y: Numbers, x: Numbers | None = None) -> Ten
     References:
         Oppenheim and Schafer 2010, Discrete-Time Signal Processing, section 6.3.
     """
-    top, bottom, outputs, inputs = taken(b=b, a=a, y=y, x=x)
+    top, bottom, outputs, inputs = convert_arguments(b=b, a=a, y=y, x=x)
     for name, vector in (("b", top), ("a", bottom)):
         if vector.ndim > 1:
             raise ValueError(
                 f"`{name}` has shape {show(vector.shape)}: expected the coefficients of one filter."
             )
-    top, bottom = normalised(top, bottom)
+    top, bottom = normalise(top, bottom)
     order = max(len(top), len(bottom)) - 1
     return left(top, inputs, order) - left(bottom, outputs, order)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from linrec._autocast import full_precision, under_autocast
 from linrec._checks import accumulation_dtype, check_tensor, show
 from linrec.executors import Executor, Result
-from linrec.nn import PlanKeeper
+from linrec.nn import PlanCache
 from linrec.planner import Auto
 from linrec.run import run
 from linrec.run import step as linrec_step
@@ -231,7 +231,7 @@ Held = HeldRecurrence | HeldModule
 SIZES = ("input_size", "state_size")
 
 
-def held(system: object, executor: Executor | None) -> Held:
+def hold(system: object, executor: Executor | None) -> Held:
     """Copy a recurrence or module for a stream.
 
     A module that is a recurrence and nothing else says so by `as_recurrence()`; it is then run as
@@ -241,7 +241,7 @@ def held(system: object, executor: Executor | None) -> Held:
         with torch.no_grad():
             recurrence = cast(Callable[[], LinearRecurrence], system.as_recurrence)()
         own = getattr(system, "plans", None)
-        own = own.executor if isinstance(own, PlanKeeper) else Auto()
+        own = own.executor if isinstance(own, PlanCache) else Auto()
         return HeldRecurrence(recurrence, executor or own)
     if isinstance(system, LinearRecurrence):
         return HeldRecurrence(system, executor or Auto())
@@ -295,7 +295,7 @@ def freeze(module: nn.Module) -> None:
     """Prepare a recurrence inside of a module, for good."""
     recurrence = cast(Callable[[], LinearRecurrence], module.as_recurrence)()
     plans = getattr(module, "plans", None)
-    frozen = Frozen(recurrence, plans.executor if isinstance(plans, PlanKeeper) else Auto())
+    frozen = Frozen(recurrence, plans.executor if isinstance(plans, PlanCache) else Auto())
     vars(module).update(step=frozen.step, forward=frozen.forward)
 
 

@@ -74,7 +74,7 @@ class PreparedStep:
 
 
 @dataclass(eq=False)
-class Kept:
+class KeptPlan:
     """A plan, with the batch it was chosen for.
 
     Attributes:
@@ -103,7 +103,7 @@ class BlockPlans:
 
     def __init__(self, recurrence: LinearRecurrence, executor: Executor) -> None:
         self.recurrence, self.executor = recurrence, executor
-        self.kept: dict[int, Kept] = {}
+        self.kept: dict[int, KeptPlan] = {}
 
     def run(self, inputs: Tensor, state: Tensor, lengths: Tensor | None) -> Result:
         """As `linrec.run`, for one step or more."""
@@ -121,13 +121,13 @@ class BlockPlans:
         self.kept[length] = kept
         return kept.plan
 
-    def chosen(self, length: int, batch: torch.Size, before: Kept | None) -> Kept:
+    def chosen(self, length: int, batch: torch.Size, before: KeptPlan | None) -> KeptPlan:
         """Choose an executor; a plan that it has made already is taken."""
         again = before is not None
         executor = self.executor.select(self.recurrence, length, batch, prepared=again)
         again = again or executor == self.executor  # one that chooses is asked again
         if before is not None and before.plan.executor == executor:
-            return Kept(before.plan, batch, again)
+            return KeptPlan(before.plan, batch, again)
         reason = executor.why_not(self.recurrence, length)
         if reason is not None:
             raise ValueError(
@@ -136,4 +136,4 @@ class BlockPlans:
             )
         # Tensors made in inference mode could not be used outside of it.
         with torch.inference_mode(False), torch.no_grad():
-            return Kept(executor.prepare(self.recurrence, length), batch, again)
+            return KeptPlan(executor.prepare(self.recurrence, length), batch, again)

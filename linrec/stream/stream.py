@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from linrec._checks import broadcast, check_tensor, show
 from linrec.executors import Executor
 from linrec.stream import saved
-from linrec.stream.held import HeldModule, check_samples, held
+from linrec.stream.held import HeldModule, check_samples, hold
 from linrec.systems import LinearRecurrence
 
 Indices = int | slice | Sequence[int] | Tensor
@@ -68,7 +68,7 @@ class Stream:
         streams: int | Sequence[int] | None = None,
         executor: Executor | None = None,
     ) -> None:
-        self._held = held(system, executor)
+        self._held = hold(system, executor)
         self._lock = threading.Lock()
         self._streams = check_streams(streams, self._held.batch_shape)
         self._take(self._zeros(self._streams))

@@ -49,7 +49,7 @@ class Numerical:
             inputs = [value.unsqueeze(-1) for value in inputs]
             inputs.append(torch.arange(steps or 0, dtype=torch.float64))
         entries = self.computed(inputs) if inputs else self.constants
-        A, *rest = (None if place is None else placed(entries, place) for place in self.places)
+        A, *rest = (None if place is None else put_entries(entries, place) for place in self.places)
         assert A is not None and self.places[0] is not None
         return structure(A, self.places[0].ndim), *rest  # type: ignore[return-value]  # three
 
@@ -66,7 +66,7 @@ class Numerical:
         return torch.cat([row, constants.to(dtype)], -1)
 
 
-def placed(entries: Tensor, places: Tensor) -> Tensor:
+def put_entries(entries: Tensor, places: Tensor) -> Tensor:
     """Put `entries (*batch, k)` into the places of a matrix."""
     chosen = entries.index_select(-1, places.flatten().to(entries.device))
     return chosen.unflatten(-1, places.shape)
@@ -211,7 +211,7 @@ class Bindable(ABC):
         """Bind values that were checked against their symbols' assumptions."""
         A, B, C, D = self.evaluated(values, steps)
         recurrence = LinearRecurrence(A, B, C, D, time_varying=steps is not None)
-        return recurrence.to(narrowed(recurrence.dtype, values))
+        return recurrence.to(choose_dtype(recurrence.dtype, values))
 
     def bound_parameters(self, values: Mapping[Any, Any]) -> BoundParameters:
         """Pair the system with values that training may start from (see `linrec.nn`).
@@ -232,7 +232,7 @@ class Bindable(ABC):
         return BoundParameters(self, start, kept)
 
 
-def narrowed(computed: torch.dtype, values: Mapping[str, Any]) -> torch.dtype:
+def choose_dtype(computed: torch.dtype, values: Mapping[str, Any]) -> torch.dtype:
     """Choose the dtype: that of the tensors given, else torch's default."""
     tensors = [as_tensor(name, value) for name, value in values.items() if has_dtype(value)]
     dtype = common_dtype(*tensors) if tensors else torch.get_default_dtype()

@@ -8,7 +8,7 @@ import sympy
 
 from linrec import composition, systems
 from linrec.symbolic.binding import Evaluated
-from linrec.symbolic.matrices import Matrix, tidied
+from linrec.symbolic.matrices import Matrix, tidy_matrix
 from linrec.symbolic.parameters import parameters_of
 from linrec.symbolic.recurrence import LinearRecurrence
 from linrec.symbolic.stability import Conditions
@@ -57,7 +57,7 @@ def series(first: Kind, second: Kind) -> Kind:
     B = sympy.Matrix.vstack(first.B, driven)
     C = sympy.Matrix.hstack(second.D * first.C, second.C)
     matrices = (A, B, C, Matrix(second.D * first.D))
-    return joined(first, second, matrices, composition.series)
+    return join(first, second, matrices, composition.series)
 
 
 def parallel(first: Kind, second: Kind) -> Kind:
@@ -94,7 +94,7 @@ def parallel(first: Kind, second: Kind) -> Kind:
     A = sympy.diag(first.A, second.A)
     B = sympy.Matrix.vstack(first.B, second.B)
     C = sympy.Matrix.hstack(first.C, second.C)
-    return joined(first, second, (A, B, C, Matrix(first.D + second.D)), composition.parallel)
+    return join(first, second, (A, B, C, Matrix(first.D + second.D)), composition.parallel)
 
 
 def check_kinds(first: object, second: object) -> None:
@@ -114,7 +114,7 @@ def check_kinds(first: object, second: object) -> None:
         )
 
 
-def joined(
+def join(
     first: Kind, second: Kind, matrices: tuple[sympy.MatrixBase, ...], compose: Compose
 ) -> Kind:
     """Make the composed system; names of states are kept where no two are the same.
@@ -127,7 +127,7 @@ def joined(
     if isinstance(first, LinearRecurrence) and isinstance(second, LinearRecurrence):
         if first.source is not None or second.source is not None:
             names["source"] = Composed(first, second, compose)
-    tidy = (tidied(matrix) for matrix in matrices)
+    tidy = (tidy_matrix(matrix) for matrix in matrices)
     return type(first)(*tidy, time=first.time, inputs=first.inputs, **names)
 
 

@@ -46,15 +46,15 @@ def recurrence(
     Raises:
         ValueError: the equations determine nothing, or an output depends on inputs to come.
     """
-    rows = solved(equations, unknowns, time)
-    newest = newest_known(rows, inputs)
+    rows = solve(equations, unknowns, time)
+    newest = find_newest(rows, inputs)
     check_known(rows, newest, outputs, time)
-    anchors = chosen_anchors(rows, newest, outputs)
-    updates = anchored(rows, anchors, time)
-    return assembled(updates, anchors, inputs, outputs, time)
+    anchors = choose_anchors(rows, newest, outputs)
+    updates = anchor(rows, anchors, time)
+    return assemble(updates, anchors, inputs, outputs, time)
 
 
-def moved(form: LinearForm, shift: int, time: sympy.Symbol) -> dict[Signal, sympy.Expr]:
+def shift_form(form: LinearForm, shift: int, time: sympy.Symbol) -> dict[Signal, sympy.Expr]:
     """Shift a form in time."""
     return {
         Signal(signal.function, signal.shift + shift): coefficient.subs(time, time + shift)
@@ -62,7 +62,7 @@ def moved(form: LinearForm, shift: int, time: sympy.Symbol) -> dict[Signal, symp
     }
 
 
-def combined(parts: Sequence[tuple[sympy.Expr, LinearForm]]) -> dict[Signal, sympy.Expr]:
+def combine(parts: Sequence[tuple[sympy.Expr, LinearForm]]) -> dict[Signal, sympy.Expr]:
     """Add forms, each times a factor."""
     total: dict[Signal, sympy.Expr] = {}
     for factor, form in parts:
@@ -72,7 +72,7 @@ def combined(parts: Sequence[tuple[sympy.Expr, LinearForm]]) -> dict[Signal, sym
     return {signal: value for signal, value in lowest.items() if value != 0}
 
 
-def solved(
+def solve(
     equations: Sequence[LinearForm], unknowns: Sequence[UndefinedFunction], time: sympy.Symbol
 ) -> Rows:
     """Solve for the unknowns at t in terms of older values and inputs."""
@@ -83,7 +83,7 @@ def solved(
             raise ValueError(
                 "An equation has inputs only: expected one that determines an unknown."
             )
-        aligned.append(moved(form, -max(shifts), time))
+        aligned.append(shift_form(form, -max(shifts), time))
     leading = sympy.Matrix(
         len(aligned), len(unknowns), lambda i, j: aligned[i].get(Signal(unknowns[j]), 0)
     )
@@ -97,12 +97,12 @@ def solved(
     now = {Signal(unknown) for unknown in unknowns}
     older = [{s: c for s, c in form.items() if s not in now} for form in aligned]
     return {
-        unknown: combined([(-inverted[i, j], form) for j, form in enumerate(older)])
+        unknown: combine([(-inverted[i, j], form) for j, form in enumerate(older)])
         for i, unknown in enumerate(unknowns)
     }
 
 
-def newest_known(rows: Rows, inputs: Sequence[UndefinedFunction]) -> Anchors:
+def find_newest(rows: Rows, inputs: Sequence[UndefinedFunction]) -> Anchors:
     """Find the largest shift at which each unknown follows from u(t); left out: any."""
     newest: Anchors = {}
     for _ in range(len(rows) + 1):
@@ -131,7 +131,7 @@ def check_known(
                 )
 
 
-def chosen_anchors(rows: Rows, newest: Anchors, outputs: Sequence[LinearForm]) -> Anchors:
+def choose_anchors(rows: Rows, newest: Anchors, outputs: Sequence[LinearForm]) -> Anchors:
     """Anchor each unknown at the newest time an output reads, else at the newest known.
 
     What is read at x(t) though x(t + 1) is known is held at t, and the inputs with it: one state
@@ -150,7 +150,7 @@ def chosen_anchors(rows: Rows, newest: Anchors, outputs: Sequence[LinearForm]) -
     return {unknown: anchors.get(unknown, 0) for unknown in rows}
 
 
-def anchored(rows: Rows, anchors: Anchors, time: sympy.Symbol) -> Rows:
+def anchor(rows: Rows, anchors: Anchors, time: sympy.Symbol) -> Rows:
     """Write each unknown at its anchor in terms of anchored unknowns of earlier steps.
 
     Signals are counted from the anchor from here on: Signal(x, -1) is x at its anchor, a step ago.
@@ -158,13 +158,13 @@ def anchored(rows: Rows, anchors: Anchors, time: sympy.Symbol) -> Rows:
     updates: Rows = {}
     for unknown in sorted(rows, key=lambda unknown: anchors[unknown]):
         parts: list[tuple[sympy.Expr, LinearForm]] = []
-        for signal, coefficient in moved(rows[unknown], anchors[unknown], time).items():
+        for signal, coefficient in shift_form(rows[unknown], anchors[unknown], time).items():
             counted = Signal(signal.function, signal.shift - anchors.get(signal.function, 0))
             # What belongs to the same step has a smaller anchor, and was written before.
             same_step = counted.shift == 0 and signal.function in rows
             meant = updates[signal.function] if same_step else {counted: sympy.Integer(1)}
             parts.append((coefficient, meant))
-        updates[unknown] = combined(parts)
+        updates[unknown] = combine(parts)
     return {unknown: updates[unknown] for unknown in rows}
 
 
@@ -180,7 +180,7 @@ class StateLayout:
         return {signal: place for place, signal in enumerate(held)}
 
 
-def assembled(
+def assemble(
     updates: Rows,
     anchors: Anchors,
     inputs: Sequence[UndefinedFunction],

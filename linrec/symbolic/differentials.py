@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import sympy
 from sympy.core.function import UndefinedFunction
 
-from linrec.symbolic.matrices import Matrix, is_zero, tidied
+from linrec.symbolic.matrices import Matrix, is_zero, tidy_matrix
 from linrec.symbolic.polynomials import inverse
 from linrec.symbolic.signals import LinearForm, Signal
 from linrec.symbolic.state_space import StateSpace
@@ -59,7 +59,7 @@ def state_space(
     lower = [*states, *(Signal(u, derivative=k) for k in range(most + 1) for u in inputs)]
     identity = sympy.eye(len(lower))
     known = {signal: identity[place, :] for place, signal in enumerate(lower)}
-    known |= zip(highest, solved(equations, highest, lower), strict=True)
+    known |= zip(highest, solve_highest(equations, highest, lower), strict=True)
     after = [known[Signal(s.function, derivative=s.derivative + 1)] for s in states]
     read = [total(form, known, identity.cols) for form in outputs]
     A, *B = split(sympy.Matrix.vstack(*after), len(states), len(inputs))
@@ -72,7 +72,7 @@ def state_space(
                 "often as it is differentiated. Take the derivative for an input of its own."
             )
         B[q - 1], D[q - 1] = B[q - 1] + A * B[q], D[q - 1] + C * B[q]
-    matrices = (tidied(Matrix(matrix)) for matrix in (A, B[0], C, D[0]))
+    matrices = (tidy_matrix(Matrix(matrix)) for matrix in (A, B[0], C, D[0]))
     # With derivatives of inputs taken out, the states are no longer these signals.
     names = [signal.at(time) for signal in states] if not most else None
     given = [function(time) for function in inputs]
@@ -98,7 +98,7 @@ def check_forms(forms: Sequence[LinearForm], time: sympy.Symbol) -> None:
                 )
 
 
-def solved(
+def solve_highest(
     equations: Sequence[LinearForm], highest: Sequence[Signal], lower: Sequence[Signal]
 ) -> list[sympy.MatrixBase]:
     """Solve for the highest derivatives: a row of coefficients of the lower ones for each."""

@@ -76,7 +76,7 @@ def from_equations(
     remaining = [x for x in unknowns if x not in {left.func for left in definitions}]
     if wanted is None:
         wanted = list(definitions) or default_outputs(forms, remaining, given, time)
-    read = [linear_form(replaced(each, definitions, time), time) for each in wanted]
+    read = [linear_form(substitute(each, definitions, time), time) for each in wanted]
     differential = any(signal.derivative for form in forms for signal in form)
     make = differentials.state_space if differential else differences.recurrence
     return make(kept, remaining, given, read, time)
@@ -199,7 +199,7 @@ def pure_definitions(
     return found
 
 
-def replaced(
+def substitute(
     expression: sympy.Expr, definitions: Mapping[AppliedUndef, sympy.Expr], time: sympy.Symbol
 ) -> sympy.Expr:
     """Put the right side of a definition in the place of its left side, at any time."""
@@ -221,7 +221,7 @@ def default_outputs(
     """Choose all unknowns, each at the newest time that is written and known."""
     if any(signal.derivative for form in forms for signal in form):
         return [unknown(time) for unknown in unknowns]
-    known = differences.newest_known(differences.solved(forms, unknowns, time), inputs)
+    known = differences.find_newest(differences.solve(forms, unknowns, time), inputs)
     chosen = []
     for unknown in unknowns:
         written = max(s.shift for form in forms for s in form if s.function == unknown)

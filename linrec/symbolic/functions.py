@@ -18,7 +18,7 @@ from typing import Protocol
 import sympy
 from sympy.polys.polyerrors import DomainError
 
-from linrec.symbolic.matrices import Matrix, block_size, exact, is_real, rounded, tidy
+from linrec.symbolic.matrices import Matrix, block_size, exact, is_real, tidy, to_float
 from linrec.symbolic.polynomials import NoClosedForm, characteristic_polynomial
 
 # Of longer polynomials no factors are looked for.
@@ -46,7 +46,7 @@ class Power:
         return (
             sympy.ff(self.exponent, order)
             / sympy.factorial(order)
-            * (raised(point, self.exponent) * point**-order)
+            * (raise_to_power(point, self.exponent) * point**-order)
         )
 
 
@@ -73,7 +73,7 @@ class Exponential:
         return derivative.subs(sympy.exp(z * self.dt), rectangular(point * self.dt)).subs(z, point)
 
 
-def raised(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
+def raise_to_power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
     """Raise to a power, a complex number in polar form."""
     real, imaginary = base.as_real_imag()
     if base.is_real is not False or not (real.is_real and imaginary.is_real):
@@ -104,7 +104,7 @@ def eigenvalues(A: sympy.MatrixBase, *, formulas: bool = True) -> list[sympy.Exp
     """
     precise = exact(A)
     if precise != A:
-        return [rounded(each) for each in eigenvalues(precise, formulas=formulas)]
+        return [to_float(each) for each in eigenvalues(precise, formulas=formulas)]
     variable, found = sympy.Dummy("lambda"), dict[sympy.Poly, int]()
     for part in sympy.Matrix(A).strongly_connected_components():  # the blocks of a triangular form
         block = sympy.Matrix(A).extract(part, part)
@@ -189,7 +189,7 @@ def function_of_matrix(function: Analytic, A: Matrix) -> Matrix:
     """
     precise = exact(A)
     if precise != A:  # of numbers in floating point equal eigenvalues would not be seen to be equal
-        return Matrix(function_of_matrix(function, precise).applyfunc(rounded))
+        return Matrix(function_of_matrix(function, precise).applyfunc(to_float))
     n, size = A.rows, block_size(A)
     if size < n:  # blocks do not know of each other
         blocks = [A[i : i + size, i : i + size] for i in range(0, n, size)]

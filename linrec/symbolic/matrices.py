@@ -110,7 +110,7 @@ def factor_real_parts(expression: sympy.Expr) -> sympy.Expr:
     return (a + sympy.I * b) / (c + sympy.I * d)
 
 
-def tidied(matrix: sympy.MatrixBase) -> Matrix:
+def tidy_matrix(matrix: sympy.MatrixBase) -> Matrix:
     """Simplify every entry of a matrix."""
     return Matrix(matrix.applyfunc(tidy))
 
@@ -128,7 +128,7 @@ def exact(matrix: sympy.MatrixBase) -> Matrix:
     )
 
 
-def rounded(expression: sympy.Expr) -> sympy.Expr:
+def to_float(expression: sympy.Expr) -> sympy.Expr:
     """Write numbers in floating point, whole ones aside."""
     return expression.evalf()
 

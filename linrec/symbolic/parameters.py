@@ -124,7 +124,7 @@ def replacements(
                 inside or symbol.lower < expression < symbol.upper
             ):
                 raise ValueError(
-                    f"`{symbol}` is to become {expression}: expected it to be {declared(symbol)}."
+                    f"`{symbol}` is to become {expression}: expected it to be {describe(symbol)}."
                 )
         found[symbol] = expression
     return found
@@ -135,14 +135,14 @@ def namesakes(first: sympy.Basic, second: sympy.Basic) -> ValueError:
     if first.assumptions0 == second.assumptions0:  # type: ignore[attr-defined]  # Symbols have them
         differ = "are not the same (a Dummy or a Bounded differs from every other)"
     else:
-        differ = f"have different assumptions, {assumed(first)} and {assumed(second)}"
+        differ = f"have different assumptions, {assumptions(first)} and {assumptions(second)}"
     return ValueError(
         f"Two symbols are called `{first}` and {differ}: expected one. "
         "Make the symbol once and use it everywhere."
     )
 
 
-def assumed(symbol: sympy.Basic) -> dict[str, bool]:
+def assumptions(symbol: sympy.Basic) -> dict[str, bool]:
     """List the assumptions of a symbol, except commutativity."""
     known = getattr(symbol, "_assumptions_orig", symbol.assumptions0)  # type: ignore[attr-defined]
     return {name: value for name, value in known.items() if name != "commutative"}
@@ -176,7 +176,7 @@ def as_values(symbols: tuple[sympy.Symbol, ...], given: Mapping[Any, object]) ->
             f"The system has the parameters ({', '.join(names)}) and got {' and '.join(problems)}."
             f" Expected one value for each, as in `{hint}`."
         )
-    return {symbol.name: checked_value(symbol, named[symbol.name]) for symbol in symbols}
+    return {symbol.name: check_value(symbol, named[symbol.name]) for symbol in symbols}
 
 
 def as_number(name: str, value: object) -> object:
@@ -220,7 +220,7 @@ def in_double(name: str, value: object) -> Tensor:
     return tensor.to(double_dtype(tensor.dtype))
 
 
-def checked_value(symbol: sympy.Symbol, value: object) -> Any:
+def check_value(symbol: sympy.Symbol, value: object) -> Any:
     """Refuse a value with an entry that contradicts the symbol's assumptions.
 
     Values that cannot be looked at, inside `vmap` and `torch.compile`, are taken as they are.
@@ -233,7 +233,7 @@ def checked_value(symbol: sympy.Symbol, value: object) -> Any:
     first = tuple(wrong.nonzero()[0].tolist())
     entry = tensor[first].item()
     place = f" at {first}" if first else ""
-    raise ValueError(f"`{symbol.name}` is {entry}{place}: expected it to be {declared(symbol)}.")
+    raise ValueError(f"`{symbol.name}` is {entry}{place}: expected it to be {describe(symbol)}.")
 
 
 def contradictions(symbol: sympy.Symbol, values: Tensor) -> Tensor:
@@ -268,7 +268,7 @@ def contradictions(symbol: sympy.Symbol, values: Tensor) -> Tensor:
     return wrong
 
 
-def declared(symbol: sympy.Symbol) -> str:
+def describe(symbol: sympy.Symbol) -> str:
     """Describe the assumptions of a symbol."""
     if isinstance(symbol, Bounded):
         return f"between {symbol.lower:g} and {symbol.upper:g}"
@@ -288,7 +288,7 @@ def starting_values(
         if keeper is not None and not bool(keeper.right_inverse(value).isfinite().all()):
             raise ValueError(
                 f"`{symbol.name}` starts at {value.tolist()}: expected it to be "
-                f"{declared(symbol)}, and not on the border."
+                f"{describe(symbol)}, and not on the border."
             )
         if not bool(value.isfinite().all()):
             raise ValueError(

@@ -204,7 +204,7 @@ def resolvent(
     V = inward.rows
     for k in range(n):
         if k:
-            V = added(
+            V = add_multiple(
                 counter.times(matrix.rows, V, domain.zero), inward.rows, coefficients[k], counter
             )
         read = counter.times(outward.rows, V, domain.zero)
@@ -217,7 +217,7 @@ def resolvent(
     return numerators, below * scale
 
 
-def added(total: Rows, rows: Rows, factor: Any, counter: Counter) -> Rows:
+def add_multiple(total: Rows, rows: Rows, factor: Any, counter: Counter) -> Rows:
     """Add a multiple of a matrix."""
     return [
         [

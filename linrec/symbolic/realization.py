@@ -36,9 +36,9 @@ def realize(
         )
     numerator, denominator = coefficients(transfer, variable)
     if discrete:
-        numerator, denominator = trimmed(numerator), trimmed(denominator)
+        numerator, denominator = trim(numerator), trim(denominator)
         n = max(len(denominator) - 1, len(numerator))
-        C, D = padded(numerator, n), sympy.Integer(0)
+        C, D = pad(numerator, n), sympy.Integer(0)
     else:
         D = numerator[0]
         C = [b - D * a for a, b in zip(denominator, numerator, strict=True)][1:]
@@ -47,8 +47,8 @@ def realize(
             return Matrix([[-1]]), Matrix([[0]]), Matrix([[0]]), Matrix([[D]])
     shift = [sympy.Integer(1)] * (n - 1)
     if realization == "balanced":
-        shift = scales(padded(denominator, n + 1))
-    return companion(padded(denominator, n + 1)[1:], shift, C, D, realization)
+        shift = scales(pad(denominator, n + 1))
+    return companion(pad(denominator, n + 1)[1:], shift, C, D, realization)
 
 
 def companion(
@@ -86,7 +86,7 @@ def scales(denominator: Sequence[sympy.Expr]) -> list[sympy.Expr]:
     ]
 
 
-def padded(values: Sequence[sympy.Expr], length: int) -> list[sympy.Expr]:
+def pad(values: Sequence[sympy.Expr], length: int) -> list[sympy.Expr]:
     """Add zeros."""
     return [*values, *[sympy.Integer(0)] * (length - len(values))]
 
@@ -121,7 +121,7 @@ def coefficients(
     return [tidy(each / leading) for each in top], [tidy(each / leading) for each in below]
 
 
-def trimmed(values: list[sympy.Expr]) -> list[sympy.Expr]:
+def trim(values: list[sympy.Expr]) -> list[sympy.Expr]:
     """Leave out zeros at the end, but for the first value."""
     while len(values) > 1 and values[-1].is_zero:
         values = values[:-1]

@@ -12,14 +12,14 @@ import sympy
 
 from linrec.symbolic.binding import Bindable, Evaluated, Numerical, check_steps, numerical
 from linrec.symbolic.functions import Power, function_of_matrix
-from linrec.symbolic.matrices import Matrix, as_expression, exact, rounded, tidied
+from linrec.symbolic.matrices import Matrix, as_expression, exact, tidy_matrix, to_float
 from linrec.symbolic.parameters import parameters_of, refuse_namesakes
 from linrec.symbolic.polynomials import powered
 from linrec.symbolic.stability import Conditions, schur
 from linrec.symbolic.systems import Labels, System
 
 
-class Source(Protocol):
+class Provenance(Protocol):
     """The continuous system behind a discretised recurrence, used where it gives better answers."""
 
     def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
@@ -82,9 +82,9 @@ class LinearRecurrence(System, Bindable):
     """
 
     discrete: ClassVar[bool] = True
-    source: Source | None = field(default=None, compare=False, repr=False)
+    source: Provenance | None = field(default=None, compare=False, repr=False)
 
-    def __init__(self, *matrices: object, source: Source | None = None, **names: Any) -> None:
+    def __init__(self, *matrices: object, source: Provenance | None = None, **names: Any) -> None:
         super().__init__(*matrices, **names)
         object.__setattr__(self, "source", source)
 
@@ -129,12 +129,12 @@ class LinearRecurrence(System, Bindable):
             return self.scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
         if k.is_Integer:
             power = powered(exact(self.A), exact(self.B), int(k))
-            response = tidied(self.C * power + (self.D if k == 0 else 0 * self.D))
+            response = tidy_matrix(self.C * power + (self.D if k == 0 else 0 * self.D))
             kept = (self.A, self.B) == (exact(self.A), exact(self.B))
-            return self.scalar_or_matrix(response if kept else Matrix(response.applyfunc(rounded)))
+            return self.scalar_or_matrix(response if kept else Matrix(response.applyfunc(to_float)))
         count = sympy.Dummy("k", integer=True, nonnegative=True)
         response = self.C * self.power(count) * self.B + self.D * sympy.KroneckerDelta(count, 0)
-        return self.scalar_or_matrix(Matrix(tidied(response).subs(count, k)))
+        return self.scalar_or_matrix(Matrix(tidy_matrix(response).subs(count, k)))
 
     def stability_conditions(self) -> Conditions:
         """State when all poles are inside the unit circle, by the criterion of Jury.

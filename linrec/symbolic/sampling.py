@@ -9,7 +9,7 @@ import sympy
 
 from linrec.discretize import implicitness
 from linrec.symbolic.functions import Exponential, function_of_matrix
-from linrec.symbolic.matrices import Matrix, tidied
+from linrec.symbolic.matrices import Matrix, tidy_matrix
 from linrec.symbolic.polynomials import inverse
 
 NOT_FINITE = (sympy.nan, sympy.oo, -sympy.oo, sympy.zoo)
@@ -77,13 +77,13 @@ def closed_form(
     turned = function_of_matrix(Exponential(step.dt), A)
     if step.method == "impulse":
         impulse = B * step.dt
-        return turned, tidied(turned * impulse), C, tidied(C * impulse)
+        return turned, tidy_matrix(turned * impulse), C, tidy_matrix(C * impulse)
     held = function_of_matrix(Exponential(step.dt, 1), A) * B
     if step.method == "zoh":
-        return turned, tidied(held), C, D
+        return turned, tidy_matrix(held), C, D
     # φ₂ as defined has dt² / dt: the inputs' slope is taken per step.
     ramped = function_of_matrix(Exponential(step.dt, 2), A) * B / step.dt
-    return turned, tidied(held - ramped + turned * ramped), C, tidied(D + C * ramped)
+    return turned, tidy_matrix(held - ramped + turned * ramped), C, tidy_matrix(D + C * ramped)
 
 
 def bilinear(
@@ -92,10 +92,15 @@ def bilinear(
     """Step (I - α dt A) x_{t+1} = (I + (1-α) dt A) x_t + dt B (α u_{t+1} + (1-α) u_t)."""
     z, identity = dt * A, sympy.eye(A.rows)
     if alpha == 0:
-        return tidied(identity + z), tidied(dt * B), C, D
+        return tidy_matrix(identity + z), tidy_matrix(dt * B), C, D
     solve = inverse(identity - alpha * z)
     if solve is None:
         raise ValueError(f"The step {dt} is as long as a pole of the system is: expected another.")
     driven = solve * dt * B
     turned = solve * (identity + (1 - alpha) * z)
-    return tidied(turned), tidied(driven), tidied(C * solve), tidied(D + alpha * C * driven)
+    return (
+        tidy_matrix(turned),
+        tidy_matrix(driven),
+        tidy_matrix(C * solve),
+        tidy_matrix(D + alpha * C * driven),
+    )

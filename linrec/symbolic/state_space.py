@@ -21,11 +21,11 @@ from linrec.symbolic.binding import (
     Evaluated,
     Numerical,
     blocks_of,
-    narrowed,
+    choose_dtype,
     numerical,
 )
 from linrec.symbolic.functions import Exponential, function_of_matrix
-from linrec.symbolic.matrices import Matrix, as_expression, block_size, tidied
+from linrec.symbolic.matrices import Matrix, as_expression, block_size, tidy_matrix
 from linrec.symbolic.parameters import (
     as_values,
     both,
@@ -144,7 +144,7 @@ class StateSpace(System):
             )
         at = sympy.Dummy("t", positive=True)
         power = function_of_matrix(Exponential(at), self.A).subs(at, time)
-        return self.scalar_or_matrix(tidied(self.C * power * self.B))
+        return self.scalar_or_matrix(tidy_matrix(self.C * power * self.B))
 
     def stability_conditions(self) -> Conditions:
         """State when all poles have a negative real part, by the criterion of Routh and Hurwitz.
@@ -227,7 +227,7 @@ class StateSpace(System):
         given = as_values(self.parameters, both(values, parameters))
         A, B, C, D = self.numerical.evaluate(given)
         system = systems.StateSpace(A, B, C, D)
-        return system.to(narrowed(system.dtype, given))
+        return system.to(choose_dtype(system.dtype, given))
 
 
 @dataclass(frozen=True)

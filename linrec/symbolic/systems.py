@@ -18,8 +18,8 @@ from linrec.symbolic.matrices import (
     as_matrix,
     check_shape,
     exact,
-    rounded,
     tidy,
+    to_float,
 )
 from linrec.symbolic.parameters import parameters_of, replacements
 from linrec.symbolic.polynomials import resolvent
@@ -167,7 +167,7 @@ class System(ABC):
         above = numerators * (variable if self.discrete else 1) + D * below
         response = (above / below).applyfunc(tidy)
         if (A, B, C, D) != self.matrices:
-            response = response.applyfunc(rounded)
+            response = response.applyfunc(to_float)
         return self.scalar_or_matrix(Matrix(response))
 
     def scalar_or_matrix(self, response: sympy.MatrixBase) -> sympy.Expr | Matrix:

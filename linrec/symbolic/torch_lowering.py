@@ -164,16 +164,16 @@ def number(constant: sympy.Basic) -> float | complex | int:
     except OverflowError:
         value = complex("inf")
     except TypeError:
-        raise ValueError(f"`{shortened(constant)}` is not a number: expected one.") from None
+        raise ValueError(f"`{shorten(constant)}` is not a number: expected one.") from None
     if not abs(value) < float("inf"):
         raise ValueError(
-            f"`{shortened(constant)}` is too large for double precision, or no number: expected "
+            f"`{shorten(constant)}` is too large for double precision, or no number: expected "
             "less than 1.8e308. Choose other units."
         )
     return value if value.imag else value.real
 
 
-def shortened(constant: sympy.Basic) -> str:
+def shorten(constant: sympy.Basic) -> str:
     """Write a constant, of many digits the first ones."""
     digits = max((abs(each.p).bit_length() for each in constant.atoms(sympy.Rational)), default=0)
     if digits > 200 or constant.is_Float:

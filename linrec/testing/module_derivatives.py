@@ -25,9 +25,9 @@ from linrec.testing.forms import (
 )
 
 Comparisons = Iterator[Comparison]
-Form = Callable[[nn.Module, Tensor, State], tuple[Tensor, State]]
+Caller = Callable[[nn.Module, Tensor, State], tuple[Tensor, State]]
 
-FORMS: tuple[tuple[str, Form], ...] = (("forward", whole), ("step", steps))
+FORMS: tuple[tuple[str, Caller], ...] = (("forward", whole), ("step", steps))
 
 GROUPS = "inputs", "initial state", "parameters"
 STEP = 1e-6  # of differences in double precision
@@ -123,7 +123,7 @@ def excess(slope: Slope) -> float:
     return abs(slope.along - slope.difference) / max(slope.allowed, 1e-300)
 
 
-def slopes(form: Form, module: nn.Module, start: Start, found: list[Tensor]) -> dict[str, Slope]:
+def slopes(form: Caller, module: nn.Module, start: Start, found: list[Tensor]) -> dict[str, Slope]:
     """Compare a gradient with differences, along one line for each group of leaves."""
     with torch.no_grad():
         outcome = everything(form(module, start.inputs, start.state))
@@ -267,7 +267,7 @@ def call(
     return torch.func.functional_call(module, dict(named), given)
 
 
-def drawn_sum(form: Form, module: nn.Module, start: Start) -> Tensor:
+def drawn_sum(form: Caller, module: nn.Module, start: Start) -> Tensor:
     """Sum all numbers of outputs and final state, each weighted by a number of its own."""
     outcome = everything(form(module, start.inputs, start.state))
     return (outcome * like(outcome.detach()).conj()).real.sum()

@@ -280,7 +280,7 @@ BUGS: dict[str, Bug] = {
         FFTConvolution(),
         "first derivatives",
         patched(
-            "linrec.executors.fft.Convolution.to_constant",
+            "linrec.executors.fft.Convolution.grad_constant",
             lambda to_constant: lambda self, *given: to_constant(self, *given).conj(),
         ),
     ),
@@ -288,7 +288,7 @@ BUGS: dict[str, Bug] = {
         Chunked(size=2),
         "first derivatives",
         patched(
-            "linrec.executors.chunked.ChunkProduct.to_constant",
+            "linrec.executors.chunked.ChunkProduct.grad_constant",
             lambda to_constant: (
                 lambda self, g, rows, before: to_constant(self, g, 0 * rows, before)
             ),

@@ -37,7 +37,7 @@ SMALL = (
     cases.all_states(2, 32, 4, most=1e9),
     cases.all_states(1, 16, 3, 2, most=1e-9),  # no time is so short: it misses its target
     cases.elementwise(2, 8, 3),
-    cases.Case("a choice", "–", cases.choice),
+    cases.Trial("a choice", "–", cases.choice),
 )
 TINY = Peer("tiny", "json", "pip install nothing", "states", "ways = {'forward': lambda: 1}")
 
@@ -258,7 +258,7 @@ def test_peers_that_are_not_installed_are_named_with_how_to_get_them(monkeypatch
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
-def test_targets_are_of_ways_that_there_are(case: cases.Case) -> None:
+def test_targets_are_of_ways_that_there_are(case: cases.Trial) -> None:
     source = case.make.__code__.co_consts
     for way, (base, most) in case.targets.items():
         assert most is None or most > 0
@@ -323,7 +323,7 @@ def test_shapes_of_regret_come_in_one_order_and_cover_the_grid() -> None:
 
 
 def test_shapes_that_train_ask_for_gradients_of_the_system() -> None:
-    shape = regret.Shape(3, 5, 2, 1, 0, last_only=False, gradient=True, trained=True)
+    shape = regret.Sizes(3, 5, 2, 1, 0, last_only=False, gradient=True, trained=True)
     assert str(shape).endswith("all outputs, trained")
     to_inputs, to_A, to_B = regret.way_of(shape.recurrence(), shape, linrec.Recurrent())()  # type: ignore[misc]  # gradients
     assert [each.shape for each in (to_inputs, to_A, to_B)] == [(2, 5, 1), (3, 3), (3, 1)]

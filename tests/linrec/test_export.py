@@ -93,7 +93,7 @@ def test_modules_are_exported_or_refused(name: str, form: Form) -> None:
         return
     running = session(to_onnx(module, form, length=LENGTH))
     keepers = [each.plans for each in module.modules() if hasattr(each, "plans")]
-    assert all(type(each) is linrec.nn.PlanKeeper for each in keepers)  # as they were
+    assert all(type(each) is linrec.nn.PlanCache for each in keepers)  # as they were
     for batch, length in ((1, 1), (3, 33)):
         inputs, state = torch.randn(batch, length, 3), torch.randn(batch, module.state_size)
         with torch.no_grad():

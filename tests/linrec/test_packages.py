@@ -13,7 +13,7 @@ import linrec
 import lmu
 from linrec.export import Form, exported, to_package
 from linrec.export.forms import example_of
-from linrec.export.program import traced
+from linrec.export.program import trace_form
 from linrec.testing import error_bound
 from tests.cases import data
 from tests.linrec.exported import LENGTH, SIZES, Program, largest_share, single
@@ -50,12 +50,12 @@ def test_programs_are_traced_with_contiguous_inputs(form: Form) -> None:
     for example in (None, apart, apart[:1]):
         made = example_of(memory, form, example, 8)
         assert all(each.is_contiguous() for each in made.arguments)
-        assert all(strides(traced(memory, form, example, 8)[0]))
+        assert all(strides(trace_form(memory, form, example, 8)[0]))
 
 
 def test_loops_hand_over_the_sizes_that_are_open() -> None:
     """Inductor makes room for the states by them."""
-    program, _ = traced(single("dense", "ABCD"), "scan", None, None)
+    program, _ = trace_form(single("dense", "ABCD"), "scan", None, None)
     (loop,) = [node for node in program.graph.nodes if "scan" in str(node.target)][-1:]
     assert any(isinstance(each.meta["val"], torch.SymInt) for each in loop.args[3])
 

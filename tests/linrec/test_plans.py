@@ -6,7 +6,7 @@ import torch
 import linrec
 from linrec._call import prepare_call
 from linrec.executors.record import MANY, same_values
-from linrec.nn import PlanKeeper
+from linrec.nn import PlanCache
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
 
 KINDS = ["recurrent", "toeplitz", "fft", "scan", "chunked", "chunked-3"]
@@ -137,10 +137,10 @@ def test_a_plan_without_gradients_is_refused_where_they_are_asked_for() -> None:
 def test_the_keeper_keeps_few_plans_and_makes_stale_ones_anew() -> None:
     A = torch.tensor([[0.5]])
     recurrence = linrec.LinearRecurrence(A, [[1.0]])
-    keeper = PlanKeeper(linrec.Toeplitz())
+    keeper = PlanCache(linrec.Toeplitz())
     for length in range(1, 20):
         keeper.run(recurrence, torch.ones(length, 1))
-    assert len(keeper.plans) == PlanKeeper.capacity
+    assert len(keeper.plans) == PlanCache.capacity
     first = keeper.plan(prepare_call(recurrence, torch.ones(19, 1)), last_only=False)
     assert first is keeper.plan(prepare_call(recurrence, torch.ones(19, 1)), last_only=False)
     assert first is keeper.plan(prepare_call(recurrence, torch.ones(3, 19, 1)), last_only=False)

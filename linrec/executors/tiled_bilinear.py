@@ -10,12 +10,12 @@ from torch import Tensor
 
 from linrec._autocast import full_precision
 from linrec._checks import has_values
-from linrec._memory import empty
+from linrec._huge_pages import empty
 
 Tile = tuple[slice, slice]
 
 
-class Product(ABC):
+class BilinearOp(ABC):
     """A product that is linear in a constant and in its factors: a dataclass without tensors.
 
     Factors are `(units, copies, …)` and the product is `(units, copies, steps, p)`; units and
@@ -29,27 +29,27 @@ class Product(ABC):
 
     @property
     @abstractmethod
-    def at_a_time(self) -> int:
+    def tile_size(self) -> int:
         """Units per tile, so that intermediates of one copy fit in cache."""
 
     @abstractmethod
-    def of(self, constant: Tensor, *factors: Tensor) -> Tensor:
+    def forward(self, constant: Tensor, *factors: Tensor) -> Tensor:
         """Multiply factors by the constant, in differentiable operations."""
 
-    def into(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
+    def forward_out(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
         """Write the product into a part of a result, outside of autograd."""
-        target.copy_(self.of(constant, *factors))
+        target.copy_(self.forward(constant, *factors))
 
     @abstractmethod
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
-        """Multiply by the conjugate transpose, `⟨gradient, of(x)⟩ = Σ ⟨adjoint(gradient), x⟩`."""
+        """Multiply by the conjugate transpose, ⟨g, forward(x)⟩ = Σ ⟨adjoint(g), x⟩."""
 
     @abstractmethod
-    def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+    def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         """Compute the gradient in the constant, summed over units and copies."""
 
 
-class Way(Enum):
+class Direction(Enum):
     """The three products of a bilinear map y = c x; the derivatives of each are the two others.
 
     They are of two sides, (c; x), (c; ȳ) and (ȳ; x).
@@ -60,17 +60,17 @@ class Way(Enum):
     CONSTANT = "ȳ x*"
 
 
-def multiply(product: Product, constant: Tensor, *factors: Tensor) -> Tensor:
+def multiply(product: BilinearOp, constant: Tensor, *factors: Tensor) -> Tensor:
     """Compute a product, differentiable any number of times.
 
     Its memory lies in the order (units, steps, copies, p), in which outputs are handed back.
     """
     if torch.compiler.is_compiling():
-        return product.of(constant, *factors)
-    return compute(product, Way.FORWARD, constant, *factors)
+        return product.forward(constant, *factors)
+    return compute(product, Direction.FORWARD, constant, *factors)
 
 
-def compute(product: Product, way: Way, *sides: Tensor) -> Any:
+def compute(product: BilinearOp, way: Direction, *sides: Tensor) -> Any:
     """Compute one of the three products, differentiable any number of times."""
     return Multiply.apply(product, way, *sides)
 
@@ -84,7 +84,7 @@ class Multiply(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(product: Product, way: Way, *sides: Tensor) -> Any:
+    def forward(product: BilinearOp, way: Direction, *sides: Tensor) -> Any:
         """Compute one of the three products, the gradients' too with all their digits."""
         with full_precision(sides[0]):
             return RUN[way](product, *sides)
@@ -104,21 +104,21 @@ class Multiply(torch.autograd.Function):
         first, *second = ctx.saved_tensors
         _, _, needs_first, *needs_second = ctx.needs_input_grad
         to_first, to_second = None, [None] * len(needs_second)
-        if ctx.way is Way.FORWARD:
+        if ctx.way is Direction.FORWARD:
             if needs_first:
-                to_first = compute(ctx.product, Way.CONSTANT, moved[0], *second)
+                to_first = compute(ctx.product, Direction.CONSTANT, moved[0], *second)
             if any(needs_second):
-                to_second = compute(ctx.product, Way.ADJOINT, first, moved[0])
-        elif ctx.way is Way.ADJOINT:
+                to_second = compute(ctx.product, Direction.ADJOINT, first, moved[0])
+        elif ctx.way is Direction.ADJOINT:
             if needs_first:
-                to_first = compute(ctx.product, Way.CONSTANT, second[0], *moved)
+                to_first = compute(ctx.product, Direction.CONSTANT, second[0], *moved)
             if any(needs_second):
-                to_second = [compute(ctx.product, Way.FORWARD, first, *moved)]
+                to_second = [compute(ctx.product, Direction.FORWARD, first, *moved)]
         else:
             if needs_first:
-                to_first = compute(ctx.product, Way.FORWARD, moved[0], *second)
+                to_first = compute(ctx.product, Direction.FORWARD, moved[0], *second)
             if any(needs_second):
-                to_second = compute(ctx.product, Way.ADJOINT, moved[0], first)
+                to_second = compute(ctx.product, Direction.ADJOINT, moved[0], first)
         return None, None, to_first, *to_second
 
     @staticmethod
@@ -128,18 +128,18 @@ class Multiply(torch.autograd.Function):
         to_first, *to_second = tangents[2:]  # zeros, not None, where nothing moves
         moved = compute(ctx.product, ctx.way, first, *to_second)
         turned = compute(ctx.product, ctx.way, to_first, *second)
-        if ctx.way is Way.ADJOINT:
+        if ctx.way is Direction.ADJOINT:
             return tuple(map(torch.add, moved, turned))
         return moved + turned
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], product: Product, way: Way, *sides: Tensor
+        info: Any, in_dims: tuple[Any, ...], product: BilinearOp, way: Direction, *sides: Tensor
     ) -> tuple[Any, Any]:
         """Count the mapped axis of factors among their units; map a mapped constant plainly."""
-        if in_dims[2] is not None or way is Way.CONSTANT:
+        if in_dims[2] is not None or way is Direction.CONSTANT:
             mapped = torch.vmap(plain(product, way), in_dims=in_dims[2:])(*sides)
-            return mapped, (0,) * len(mapped) if way is Way.ADJOINT else 0
+            return mapped, (0,) * len(mapped) if way is Direction.ADJOINT else 0
         constant, *factors = sides
         units = [
             factor.expand(info.batch_size, *factor.shape)
@@ -149,32 +149,32 @@ class Multiply(torch.autograd.Function):
         ]
         sizes = (info.batch_size, -1)
         results = compute(product, way, constant, *(factor.flatten(0, 1) for factor in units))
-        if way is Way.ADJOINT:
+        if way is Direction.ADJOINT:
             return tuple(r.unflatten(0, sizes) for r in results), (0,) * len(results)
         return results.unflatten(0, sizes), 0
 
 
-def plain(product: Product, way: Way) -> Callable[..., Any]:
+def plain(product: BilinearOp, way: Direction) -> Callable[..., Any]:
     """Find the product in torch's own operations."""
     ways = {
-        Way.FORWARD: product.of,
-        Way.ADJOINT: product.adjoint,
-        Way.CONSTANT: product.to_constant,
+        Direction.FORWARD: product.forward,
+        Direction.ADJOINT: product.adjoint,
+        Direction.CONSTANT: product.grad_constant,
     }
     return ways[way]
 
 
-def run_forward(product: Product, constant: Tensor, *factors: Tensor) -> Tensor:
+def run_forward(product: BilinearOp, constant: Tensor, *factors: Tensor) -> Tensor:
     """Compute a product in tiles."""
     if not has_values(constant, *factors):
-        return product.of(constant, *factors)
+        return product.forward(constant, *factors)
     units, copies = factors[0].shape[:2]
     if factors[0].device.type != "cpu":  # the caches of other devices are theirs to manage
-        return as_base(product.of(constant, *factors))
+        return as_base(product.forward(constant, *factors))
     steps, p = product.size
     result = empty(factors[0], units, steps, copies, p).transpose(1, 2)
-    for tile in tiles(units, copies, product.at_a_time):
-        product.into(result[tile], constant, *(factor[tile] for factor in factors))
+    for tile in tiles(units, copies, product.tile_size):
+        product.forward_out(result[tile], constant, *(factor[tile] for factor in factors))
     return as_base(result)
 
 
@@ -189,14 +189,14 @@ def as_base(result: Tensor) -> Tensor:
     return result.new_empty(0).set_(result)  # type: ignore[arg-type]  # torch's stub knows storages
 
 
-def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+def run_adjoint(product: BilinearOp, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
     """Compute the adjoint of a product in tiles."""
     units, copies = gradient.shape[:2]
     if gradient.device.type != "cpu" or not has_values(constant, gradient):
         return product.adjoint(constant, gradient)
     constant = constant.conj().resolve_conj().conj()  # conjugated once instead of in every tile
     results = None
-    for tile in tiles(units, copies, product.at_a_time):
+    for tile in tiles(units, copies, product.tile_size):
         parts = product.adjoint(constant, gradient[tile])
         if results is None:
             shapes = [(units, copies, *part.shape[2:]) for part in parts]
@@ -207,14 +207,14 @@ def run_adjoint(product: Product, constant: Tensor, gradient: Tensor) -> tuple[T
     return results
 
 
-def run_constant(product: Product, gradient: Tensor, *factors: Tensor) -> Tensor:
+def run_constant(product: BilinearOp, gradient: Tensor, *factors: Tensor) -> Tensor:
     """Sum the tiles' gradients in the constant."""
     units, copies = gradient.shape[:2]
     if gradient.device.type != "cpu" or not has_values(gradient, *factors):
-        return product.to_constant(gradient, *factors)
+        return product.grad_constant(gradient, *factors)
     parts = (
-        product.to_constant(gradient[tile], *(factor[tile] for factor in factors))
-        for tile in tiles(units, copies, product.at_a_time)
+        product.grad_constant(gradient[tile], *(factor[tile] for factor in factors))
+        for tile in tiles(units, copies, product.tile_size)
     )
     total = next(parts)
     for part in parts:
@@ -224,12 +224,16 @@ def run_constant(product: Product, gradient: Tensor, *factors: Tensor) -> Tensor
 
 # (Batched gradients, `is_grads_batched`, come through here as tensors without memory, into whose
 # parts nothing can be written.)
-RUN = {Way.FORWARD: run_forward, Way.ADJOINT: run_adjoint, Way.CONSTANT: run_constant}
+RUN = {
+    Direction.FORWARD: run_forward,
+    Direction.ADJOINT: run_adjoint,
+    Direction.CONSTANT: run_constant,
+}
 
 
-def tiles(units: int, copies: int, at_a_time: int) -> Iterator[Tile]:
+def tiles(units: int, copies: int, tile_size: int) -> Iterator[Tile]:
     """Cut units and copies into parts of about a size: whole units if a unit is small."""
-    wide, deep = max(at_a_time // copies, 1), min(at_a_time, copies)
+    wide, deep = max(tile_size // copies, 1), min(tile_size, copies)
     for unit in range(0, units, wide):
         for copy in range(0, copies, deep):
             yield slice(unit, unit + wide), slice(copy, copy + deep)

@@ -24,16 +24,16 @@ def peak_bytes(way: Callable[[], object]) -> int | None:
     try:
         give_back()
         RESET.write_text("5", encoding="ascii")  # the peak so far is forgotten: proc(5)
-        before = held("VmRSS")
+        before = read_memory("VmRSS")
         result = way()
-        peak = held("VmHWM")
+        peak = read_memory("VmHWM")
         del result
     except OSError:
         return None
     return max(peak - before, 0)
 
 
-def held(name: str) -> int:
+def read_memory(name: str) -> int:
     """Read one of the process's counts of memory, in bytes."""
     for line in STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith(name):

@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 from linrec.executors import chunked, fft
-from linrec.executors import multiply as multiply_file
+from linrec.executors import tiled_bilinear as multiply_file
 from linrec.executors.chunked import ChunkProduct
 from linrec.executors.fft import Convolution
-from linrec.executors.multiply import Product, Way, compute, multiply, tiles
+from linrec.executors.tiled_bilinear import BilinearOp, Direction, compute, multiply, tiles
 from tests.cases import normal
 
 STEPS, M, P, N = 5, 2, 3, 4
 
 
-def convolution(dtype: torch.dtype, m: int = M) -> tuple[Product, tuple[Tensor, ...]]:
+def convolution(dtype: torch.dtype, m: int = M) -> tuple[BilinearOp, tuple[Tensor, ...]]:
     kernel = normal(m, P, STEPS, seed=1, dtype=dtype)
     spectrum = fft.transform(kernel, fft.fast_length(2 * STEPS - 1))
     return Convolution(STEPS, m, P), (spectrum, normal(3, 2, STEPS, m, seed=2, dtype=dtype))
 
 
-def chunks(dtype: torch.dtype, steps: int, *axes: int) -> tuple[Product, tuple[Tensor, ...]]:
+def chunks(dtype: torch.dtype, steps: int, *axes: int) -> tuple[BilinearOp, tuple[Tensor, ...]]:
     block = normal(2 * M + N, 2 * P, seed=1, dtype=dtype)
     rows = normal(3, 2, *axes, 2 * M, seed=2, dtype=dtype)
     return ChunkProduct(steps, 2, 2 * M, P), (block, rows, normal(3, 2, *axes, N, dtype=dtype))
@@ -51,23 +51,23 @@ def cache(request, monkeypatch) -> None:
 @both
 def test_tiles_are_the_whole(name: str, dtype: torch.dtype, cache: None) -> None:
     product, (constant, *factors) = PRODUCTS[name](dtype)
-    got, expected = multiply(product, constant, *factors), product.of(constant, *factors)
+    got, expected = multiply(product, constant, *factors), product.forward(constant, *factors)
     torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
     assert got.transpose(1, 2).is_contiguous()
-    back = compute(product, Way.ADJOINT, constant, got)
+    back = compute(product, Direction.ADJOINT, constant, got)
     for mine, theirs, factor in zip(back, product.adjoint(constant, got), factors, strict=True):
         assert mine.shape == factor.shape
         torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
-    mine = compute(product, Way.CONSTANT, got, *factors)
+    mine = compute(product, Direction.CONSTANT, got, *factors)
     assert mine.shape == constant.shape
-    torch.testing.assert_close(mine, product.to_constant(got, *factors), rtol=1e-13, atol=1e-12)
+    torch.testing.assert_close(mine, product.grad_constant(got, *factors), rtol=1e-13, atol=1e-12)
 
 
 @each
 @both
 def test_the_adjoint_is_the_adjoint(name: str, dtype: torch.dtype) -> None:
     product, (constant, *factors) = PRODUCTS[name](dtype)
-    outputs = product.of(constant, *factors)
+    outputs = product.forward(constant, *factors)
     other = normal(*outputs.shape, seed=9, dtype=dtype)
     back = product.adjoint(constant, other)
     there = torch.vdot(other.flatten(), outputs.flatten())
@@ -85,11 +85,11 @@ def test_derivatives(name: str, dtype: torch.dtype, monkeypatch) -> None:
     monkeypatch.setattr(fft, "CACHE", 60)
     product, (constant, *factors) = PRODUCTS[name](dtype)
     factors = [factor[:2] for factor in factors]
-    gradient = normal(*product.of(constant, *factors).shape, seed=9, dtype=dtype)
+    gradient = normal(*product.forward(constant, *factors).shape, seed=9, dtype=dtype)
     sides = {
-        Way.FORWARD: (constant, *factors),
-        Way.ADJOINT: (constant, gradient),
-        Way.CONSTANT: (gradient, *factors),
+        Direction.FORWARD: (constant, *factors),
+        Direction.ADJOINT: (constant, gradient),
+        Direction.CONSTANT: (gradient, *factors),
     }
     for way, tensors in sides.items():
         inputs = tuple(tensor.clone().requires_grad_() for tensor in tensors)
@@ -121,7 +121,7 @@ def test_only_what_a_derivative_needs_is_kept(name: str) -> None:
 def test_maps_over_either_side(name: str) -> None:
     product, (constant, *factors) = PRODUCTS[name](torch.float64)
     constants = torch.stack([constant, 2 * constant], -1)
-    one = product.of(constant, *factors)
+    one = product.forward(constant, *factors)
 
     def loss(constant: Tensor, *factors: Tensor) -> Tensor:
         return multiply(product, constant, *factors).square().sum()
@@ -144,15 +144,15 @@ def test_forward_derivatives_in_the_constant(name: str) -> None:
     product, (constant, *factors) = PRODUCTS[name](torch.float64)
     way = lambda c: multiply(product, c, *factors)  # noqa: E731  # one argument of it
     tangent = torch.func.jvp(way, (constant,), (3 * constant,))[1]
-    torch.testing.assert_close(tangent, 3 * product.of(constant, *factors))
+    torch.testing.assert_close(tangent, 3 * product.forward(constant, *factors))
 
 
 @each
 def test_forward_derivatives_of_the_adjoint(name: str) -> None:
     """It is linear in either side, and so is its derivative."""
     product, (constant, *factors) = PRODUCTS[name](torch.float64)
-    gradient = normal(*product.of(constant, *factors).shape, seed=9)
-    way = lambda c, g: compute(product, Way.ADJOINT, c, g)  # noqa: E731  # said once for all three
+    gradient = normal(*product.forward(constant, *factors).shape, seed=9)
+    way = lambda c, g: compute(product, Direction.ADJOINT, c, g)  # noqa: E731  # said once for all three
     once = way(constant, gradient)
     both = torch.func.jvp(way, (constant, gradient), (3 * constant, 2 * gradient))[1]
     left = torch.func.jvp(lambda c: way(c, gradient), (constant,), (3 * constant,))[1]
@@ -165,12 +165,16 @@ def test_forward_derivatives_of_the_adjoint(name: str) -> None:
 @each
 def test_maps_over_the_adjoint(name: str) -> None:
     product, (constant, *factors) = PRODUCTS[name](torch.float64)
-    gradient = normal(*product.of(constant, *factors).shape, seed=9)
+    gradient = normal(*product.forward(constant, *factors).shape, seed=9)
     once = product.adjoint(constant, gradient)
     gradients = torch.stack([gradient, 3 * gradient], 1)
-    over = torch.vmap(lambda g: compute(product, Way.ADJOINT, constant, g), in_dims=1)(gradients)
+    over = torch.vmap(lambda g: compute(product, Direction.ADJOINT, constant, g), in_dims=1)(
+        gradients
+    )
     constants = torch.stack([constant, 2 * constant], -1)
-    across = torch.vmap(lambda c: compute(product, Way.ADJOINT, c, gradient), in_dims=-1)(constants)
+    across = torch.vmap(lambda c: compute(product, Direction.ADJOINT, c, gradient), in_dims=-1)(
+        constants
+    )
     for times, mapped in ((3, over), (2, across)):
         for mine, theirs in zip(mapped, once, strict=True):
             assert mine.shape == (2, *theirs.shape)
@@ -180,9 +184,9 @@ def test_maps_over_the_adjoint(name: str) -> None:
 @each
 def test_maps_over_what_comes_back_to_the_constant(name: str) -> None:
     product, (constant, *factors) = PRODUCTS[name](torch.float64)
-    gradient = normal(*product.of(constant, *factors).shape, seed=9)
-    once = product.to_constant(gradient, *factors)
-    way = lambda g: compute(product, Way.CONSTANT, g, *factors)  # noqa: E731  # said once for both
+    gradient = normal(*product.forward(constant, *factors).shape, seed=9)
+    once = product.grad_constant(gradient, *factors)
+    way = lambda g: compute(product, Direction.CONSTANT, g, *factors)  # noqa: E731  # said once for both
     mapped = torch.vmap(way, in_dims=1)(torch.stack([gradient, 3 * gradient], 1))
     torch.testing.assert_close(mapped, torch.stack([once, 3 * once]))
     tangent = torch.func.jvp(way, (gradient,), (2 * gradient,))[1]
@@ -198,7 +202,7 @@ def test_one_of_two_factors_is_mapped_or_moved(moved: int) -> None:
         return multiply(product, constant, *given)
 
     alone = [each if place == moved else 0 * each for place, each in enumerate(factors)]
-    expected = product.of(constant, *alone)
+    expected = product.forward(constant, *alone)
     tangent = torch.func.jvp(call, (factors[moved],), (3 * factors[moved],))[1]
     torch.testing.assert_close(tangent, 3 * expected)
     mapped = torch.vmap(call)(torch.stack([factors[moved], 3 * factors[moved]]))
@@ -211,17 +215,17 @@ class Noted(Convolution):  # type: ignore[misc]  # final, but not for this test
 
     tiles: list = dataclasses.field(default_factory=list, compare=False)
 
-    def into(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
+    def forward_out(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
         self.tiles.append(factors[0].shape[:2])
-        super().into(target, constant, *factors)
+        super().forward_out(target, constant, *factors)
 
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         self.tiles.append(gradient.shape[:2])
         return super().adjoint(constant, gradient)
 
-    def to_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+    def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         self.tiles.append(gradient.shape[:2])
-        return super().to_constant(gradient, *factors)
+        return super().grad_constant(gradient, *factors)
 
 
 def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,9 +234,9 @@ def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     product, (constant, inputs) = Noted(STEPS, M, P), convolution(torch.float64)[1]
     outputs = multiply(product, constant, inputs)
     assert product.tiles == [(1, 2)] * 3
-    compute(product, Way.ADJOINT, constant, outputs)
+    compute(product, Direction.ADJOINT, constant, outputs)
     assert product.tiles[3:] == [(1, 2)] * 3
-    compute(product, Way.CONSTANT, outputs, inputs)
+    compute(product, Direction.CONSTANT, outputs, inputs)
     assert product.tiles[6:] == [(1, 2)] * 3
     torch.vmap(lambda u: multiply(product, constant, u))(torch.stack([inputs, inputs]))
     assert product.tiles[9:] == [(1, 2)] * 6
@@ -240,10 +244,10 @@ def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_cacheful_of_chunks() -> None:
     product = ChunkProduct(steps=4, chunk=4, inputs=8, outputs=16)
-    assert product.at_a_time == chunked.CACHE // 64
-    assert dataclasses.replace(product, outputs=1 << 20).at_a_time == chunked.FEW_ROWS
-    assert dataclasses.replace(product, steps=12).at_a_time == chunked.CACHE // 64 * 4 // 12
-    assert dataclasses.replace(product, steps=1 << 30).at_a_time == 1
+    assert product.tile_size == chunked.CACHE // 64
+    assert dataclasses.replace(product, outputs=1 << 20).tile_size == chunked.FEW_ROWS
+    assert dataclasses.replace(product, steps=12).tile_size == chunked.CACHE // 64 * 4 // 12
+    assert dataclasses.replace(product, steps=1 << 30).tile_size == 1
 
 
 @each
@@ -252,17 +256,17 @@ def test_other_devices_take_everything_at_once(name: str, monkeypatch: pytest.Mo
     product, sides = PRODUCTS[name](torch.float32)
     constant, *factors = (side.to("meta") for side in sides)
     outputs = multiply(product, constant, *factors)
-    assert outputs.shape == product.of(*sides).shape
-    back = compute(product, Way.ADJOINT, constant, outputs)
+    assert outputs.shape == product.forward(*sides).shape
+    back = compute(product, Direction.ADJOINT, constant, outputs)
     assert [each.shape for each in back] == [factor.shape for factor in factors]
-    assert compute(product, Way.CONSTANT, outputs, *factors).shape == constant.shape
+    assert compute(product, Direction.CONSTANT, outputs, *factors).shape == constant.shape
 
 
 @pytest.mark.parametrize("size", [100, 256, 300, 512])
 def test_rows_are_not_a_power_of_two_apart(size: int) -> None:
     """Else reading across them would use few places of the caches."""
     signals = normal(3, size - 10)
-    longer = fft.padded(signals, size)
+    longer = fft.pad_rows(signals, size)
     torch.testing.assert_close(longer[:, : size - 10], signals, rtol=0, atol=0)
     assert longer.shape == (3, size) and not longer[:, size - 10 :].any()
     assert longer.stride(0) == (size if size % 256 else size + 8)
