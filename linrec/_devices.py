@@ -1,4 +1,4 @@
-"""What a device can do, and when its numbers may be looked at."""
+"""Capabilities of devices, and when their numbers may be looked at."""
 
 from typing import Protocol, Self, TypeVar
 

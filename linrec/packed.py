@@ -113,7 +113,7 @@ def at_steps(recurrence: LinearRecurrence, index: Tensor) -> LinearRecurrence:
 
 
 def check_offsets(offsets: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """See that offsets go from 0 to the end; give where each sequence begins, and its length."""
+    """Check that offsets go from 0 to the end; return the start and the length of each sequence."""
     given = to_tensor("offsets", offsets)
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise TypeError(

@@ -289,7 +289,7 @@ def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, rev
 
 
 def blocks_of(steps: int, width: int, device: str = "cpu") -> int:
-    """Choose into how many blocks to cut steps of so many numbers.
+    """Choose the number of blocks for steps of `width` numbers.
 
     On a device every step of a loop waits for its launch: there the two passes over a block and the
     loop over blocks are about as long, whatever the width.

@@ -1,4 +1,4 @@
-"""What a plan was made from, so that it can tell whether that is still what it was."""
+"""The record of a plan's recurrence, which tells whether its values have changed."""
 
 from collections.abc import Mapping
 

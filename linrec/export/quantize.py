@@ -215,7 +215,7 @@ def quantize(
 def check(
     recurrence: LinearRecurrence, steps: int, largest_input: float, weights: torch.dtype
 ) -> int:
-    """See that a recurrence can be rounded, and say to how many levels of each sign."""
+    """Check that a recurrence can be rounded, and return the levels of each sign."""
     kinds = {
         "varies with time": recurrence.time_varying,
         "is a batch of systems": bool(recurrence.batch_shape),
@@ -255,7 +255,7 @@ def matrices(recurrence: LinearRecurrence) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 def steps_of(A: Tensor, B: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Choose the steps to which rows of two matrices are rounded: whole numbers over 2^s.
+    """Choose the rounding steps of the rows of two matrices: whole numbers over 2^s.
 
     Returns:
         The steps of A and of B `(n, 1)`, their numerators `(n, 2)` and s `(n)`.
@@ -270,7 +270,7 @@ def steps_of(A: Tensor, B: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor,
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """How far what is read can be moved: by inputs, and by additions to states, of at most 1.
+    """Bounds of the outputs' movement by inputs, and by additions to states, of at most 1.
 
     Attributes:
         inputs (p): Σ_k |R A^k B|, summed over inputs.
@@ -282,7 +282,7 @@ class Reached:
 
     @classmethod
     def of(cls, A: Tensor, B: Tensor, readout: Tensor, steps: int) -> "Reached":
-        """Sum up over so many steps."""
+        """Sum up over `steps` steps."""
         inputs = states = torch.zeros(len(readout), dtype=torch.float64)
         power = readout
         for _ in range(steps):
@@ -294,7 +294,7 @@ class Reached:
 def fitted(
     A: Tensor, B: Tensor, C: Tensor, A_found: Tensor, B_found: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """Fit the read-out R of rounded matrices, and bound what is left, for inputs of at most 1.
+    """Fit the read-out R of rounded matrices, and bound the remainder, for inputs of at most 1.
 
     Inputs of 16 bits that are white have a variance of 32767²/3, and roundings of 1/12. With
     G_k = C A^k B and Ĝ_k = Â^k B̂ the error's variance is least for

@@ -1,4 +1,4 @@
-"""Lost samples: Mackey-Glass and spoken digits with half of what was measured missing.
+"""Lost samples: Mackey-Glass and spoken digits with half of the measurements missing.
 
 `mackey-glass-lost` predicts 15 steps ahead at each of the samples that are left, of windows of 500
 steps; `spoken-digits-lost` tells the digit from 49 of 98 windows of a spectrogram. Other samples

@@ -53,7 +53,7 @@ class ScoringNetwork(SampleNetwork):
 
 
 class MeanOfSteps(Layer):
-    """The mean of all inputs so far: what can be told without any order.
+    """The mean of all inputs so far, which knows nothing of their order.
 
     Args:
         size: numbers a step.
