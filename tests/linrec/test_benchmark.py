@@ -19,8 +19,8 @@ from linrec.benchmark import (
     cases,
     crossover,
     latency,
-    memory,
     models,
+    peak_memory,
     peers,
     regret,
     tables,
@@ -306,7 +306,7 @@ def test_calls_whose_memory_is_new_are_timed_alone(monkeypatch) -> None:
 def test_the_memory_of_a_call_is_counted() -> None:
     size = 1 << 26
     tries = [
-        memory.peak_bytes(lambda: torch.ones(size, dtype=torch.uint8).add(1)) for _ in range(5)
+        peak_memory.peak_bytes(lambda: torch.ones(size, dtype=torch.uint8).add(1)) for _ in range(5)
     ]
     if sys.platform == "linux":
         # Two tensors at once. (A system short of memory may take pages back meanwhile, and other
