@@ -138,7 +138,7 @@ def test_chunks_of_no_whole_number_of_steps_are_refused(size: object) -> None:
     ],
 )
 def test_rounds_of_a_scan_in_blocks(steps: int, width: int, expected: int) -> None:
-    assert rounds_of_blocks(steps, width) == expected
+    assert rounds_of_blocks(steps, width, "cpu") == expected
 
 
 def test_chunks_are_taken_in_pairs_from_the_13th_on() -> None:
