@@ -163,7 +163,7 @@ def setup_context(
     inputs: tuple[Tensor, Tensor, Tensor, bool],
     output: Tensor,
 ) -> None:
-    """Keep what the gradient needs."""
+    """Save the tensors of the gradient."""
     decay, _, state, ctx.reverse = inputs  # type: ignore[attr-defined]  # as torch has it
     ctx.save_for_backward(decay, state, output)
 
@@ -171,7 +171,7 @@ def setup_context(
 def backward(
     ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, None]:
-    """Scan the gradients back; in operations that have gradients, where those are asked for."""
+    """Scan the gradients back; differentiably, where second gradients are wanted."""
     decay, state, states = ctx.saved_tensors  # type: ignore[attr-defined]  # as torch has it
     reverse: bool = ctx.reverse  # type: ignore[attr-defined]  # kept above
     if not torch.is_grad_enabled():
