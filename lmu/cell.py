@@ -14,11 +14,11 @@ from lmu._checks import check_input, check_size
 from lmu.hidden import (
     HiddenCall,
     States,
-    hidden_call,
+    infer_output_size,
     is_cell,
     is_lstm,
-    output_size,
-    unwrapped,
+    make_hidden_call,
+    unwrap,
 )
 from lmu.initializers import VOELKER_2019, Initializer, Initializers
 from lmu.memory import LegendreMemory
@@ -156,7 +156,7 @@ class LMUCell(Pretrained, nn.Module):
         self.input_to_hidden = input_to_hidden
         self.hidden = hidden
         seen = self.memory_size + input_size * input_to_hidden
-        self.output_size = seen if hidden is None else output_size(hidden, seen)
+        self.output_size = seen if hidden is None else infer_output_size(hidden, seen)
         self.input_to_memory = nn.Linear(input_size, channels, bias) if input_projection else None
         self.hidden_to_memory = (
             nn.Linear(self.output_size, channels, False) if hidden_to_memory else None
@@ -220,12 +220,12 @@ class LMUCell(Pretrained, nn.Module):
                 fill(connection.weight, initializer)
         if self.input_to_memory is not None and self.input_to_memory.bias is not None:
             nn.init.zeros_(self.input_to_memory.bias)
-        weight = first_weight(self.hidden)
+        weight = find_first_weight(self.hidden)
         if weight is not None:
             fill(weight[:, : self.memory_size], chosen.memory_to_hidden)
             if self.input_to_hidden:
                 fill(weight[:, self.memory_size :], chosen.input_to_hidden)
-        cell = unwrapped(self.hidden)
+        cell = unwrap(self.hidden)
         if isinstance(cell, nn.RNNCellBase):
             fill(cell._parameters.get("weight_hh"), chosen.hidden_to_hidden)
 
@@ -261,8 +261,8 @@ class LMUCell(Pretrained, nn.Module):
         check_input("input", input, self.input_size, self.dtype)
         batch = input.shape[:-1]
         rows = input.reshape(math.prod(batch), self.input_size)
-        weights, hidden = self.step_weights(rows), self.hidden_call()
-        memory, states = self.unpacked(state, rows, batch)
+        weights, hidden = self.step_weights(rows), self.make_hidden_call()
+        memory, states = self.unpack_state(state, rows, batch)
         drive, given = (f(rows.unsqueeze(1)).squeeze(1) for f in (self.drive, hidden.inputs))
         memory = self.next_memory(weights, drive, memory.to(self.dtype), states)
         output, states = hidden.step(memory, given, states)
@@ -283,9 +283,9 @@ class LMUCell(Pretrained, nn.Module):
             None if e_m is None else self.mask(rows, self.memory_size, self.recurrent_dropout),
         )
 
-    def hidden_call(self, padded: bool = False) -> HiddenCall:
+    def make_hidden_call(self, padded: bool = False) -> HiddenCall:
         """Find out how the hidden module is called, which can change between calls."""
-        return hidden_call(
+        return make_hidden_call(
             self.hidden,
             self.memory_size,
             self.input_size * self.input_to_hidden,
@@ -313,15 +313,15 @@ class LMUCell(Pretrained, nn.Module):
         """Compute m_t for a batch of rows from m_{t-1}, h_{t-1} and e_x x_t + b_u."""
         u = drive
         if weights.e_h is not None:
-            u = torch.addmm(u, kept_of(states[0], weights.hidden_mask), weights.e_h)
+            u = torch.addmm(u, apply_mask(states[0], weights.hidden_mask), weights.e_h)
         if weights.e_m is not None:
-            u = torch.addmm(u, kept_of(memory, weights.memory_mask), weights.e_m)
+            u = torch.addmm(u, apply_mask(memory, weights.memory_mask), weights.e_m)
         # Āᵀ and B̄ᵀ serve all channels, which stand in rows of their own meanwhile.
         driven = u.reshape(-1, 1) * weights.B
         memory = torch.addmm(driven, memory.view(-1, self.order), weights.A)
         return memory.view(u.shape[0], self.memory_size)
 
-    def unpacked(
+    def unpack_state(
         self, state: Tensor | None, rows: Tensor, batch: torch.Size
     ) -> tuple[Tensor, States]:
         """Take a state apart into memory and hidden states, with the batch in rows."""
@@ -346,9 +346,9 @@ class LMUCell(Pretrained, nn.Module):
         return f"{self.input_size}, output_size={self.output_size}, state_size={self.state_size}"
 
 
-def first_weight(hidden: nn.Module | None) -> Tensor | None:
+def find_first_weight(hidden: nn.Module | None) -> Tensor | None:
     """Find the first weight that a hidden module's input meets; None if it is computed."""
-    cell = unwrapped(hidden)
+    cell = unwrap(hidden)
     if cell is None:
         return None
     if isinstance(cell, nn.RNNCellBase):
@@ -364,6 +364,6 @@ def fill(weight: Tensor | None, initializer: Initializer | None) -> None:
             initializer(weight)
 
 
-def kept_of(values: Tensor, mask: Tensor | None) -> Tensor:
+def apply_mask(values: Tensor, mask: Tensor | None) -> Tensor:
     """Apply a dropout mask."""
     return values if mask is None else values * mask

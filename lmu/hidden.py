@@ -141,24 +141,26 @@ class ModuleCall(HiddenCall):
             seen = memory.clone() if self.copies_memory else memory
         if self.recurrent and self.copies_states:
             states = tuple(state.clone() for state in states)
-        rows = row_numbers(own) if own is not None and self.picks_rows else None
+        rows = number_rows(own) if own is not None and self.picks_rows else None
         if rows is None:
             return self.called(seen, states)
         if not rows.shape[0]:
             return seen.new_zeros(seen.shape[0], self.output_size), states
         output, after = self.called(seen[rows], tuple(state[rows] for state in states))
-        return spread(output, rows, seen), tuple(spread(state, rows, seen) for state in after)
+        return scatter_rows(output, rows, seen), tuple(
+            scatter_rows(state, rows, seen) for state in after
+        )
 
     def called(self, seen: Tensor, states: States) -> tuple[Tensor, States]:
         """Call the module, and check its result."""
         told: tuple[object, ...] = ((states,) if self.gated else states) if self.recurrent else ()
         result = self.module(seen, *told)
         pair = self.gated and isinstance(result, tuple) and len(result) == 2
-        given = [self.seen_to(each, seen) for each in (result if pair else (result,))]
+        given = [self.check_result(each, seen) for each in (result if pair else (result,))]
         after = given if self.recurrent else given[:1] * self.count
         return given[0], tuple(state.to(self.dtype) for state in after)
 
-    def seen_to(self, result: object, seen: Tensor) -> Tensor:
+    def check_result(self, result: object, seen: Tensor) -> Tensor:
         """Check that a result is a tensor of the unit's size."""
         if not isinstance(result, Tensor):
             raise TypeError(wrong_type(self.module, result, seen.shape[-1]))
@@ -171,7 +173,7 @@ class ModuleCall(HiddenCall):
         return result.clone() if self.foreign else result
 
 
-def hidden_call(
+def make_hidden_call(
     module: nn.Module | None,
     memory_size: int,
     input_size: int,
@@ -246,7 +248,7 @@ def mixes_rows(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
-def row_numbers(own: Tensor) -> Tensor | None:
+def number_rows(own: Tensor) -> Tensor | None:
     """Number the rows of `own (rows, 1)` that are a sequence's own; None where that is unseen."""
     if torch.compiler.is_compiling():
         return None
@@ -256,32 +258,32 @@ def row_numbers(own: Tensor) -> Tensor | None:
         return None
 
 
-def spread(values: Tensor, rows: Tensor, like: Tensor) -> Tensor:
+def scatter_rows(values: Tensor, rows: Tensor, like: Tensor) -> Tensor:
     """Put `values` into their rows, with zeros between them."""
     return values.new_zeros(like.shape[0], values.shape[-1]).index_copy(0, rows, values)
 
 
-def unwrapped(module: nn.Module | None) -> nn.Module | None:
+def unwrap(module: nn.Module | None) -> nn.Module | None:
     """Take off what `torch.compile` puts around a module."""
     return module if module is None else module._modules.get("_orig_mod", module)
 
 
 def is_cell(module: nn.Module | None) -> bool:
     """Whether a hidden module is told its own state of the step before."""
-    return isinstance(unwrapped(module), nn.RNNCellBase)
+    return isinstance(unwrap(module), nn.RNNCellBase)
 
 
 def is_lstm(module: nn.Module | None) -> bool:
     """Whether that state is a pair."""
-    return isinstance(unwrapped(module), nn.LSTMCell)
+    return isinstance(unwrap(module), nn.LSTMCell)
 
 
-def output_size(module: nn.Module, seen: int) -> int:
+def infer_output_size(module: nn.Module, seen: int) -> int:
     """Find the number of outputs of a hidden module, and check that it takes `seen`.
 
     A module whose class does not tell is tried on zeros; a copy of it, where it can be copied.
     """
-    cell = unwrapped(module)
+    cell = unwrap(module)
     if type(cell) in CELLS:
         assert isinstance(cell, nn.RNNCellBase)
         if cell.input_size != seen:
@@ -293,7 +295,7 @@ def output_size(module: nn.Module, seen: int) -> int:
             )
         return cell.hidden_size
     try:
-        made = tried(module, seen)
+        made = call_on_zeros(module, seen)
     except RuntimeError as error:
         raise ValueError(wrong_size(error, seen)) from None
     if is_lstm(module) and isinstance(made, tuple) and len(made) == 2:
@@ -308,7 +310,7 @@ def output_size(module: nn.Module, seen: int) -> int:
     return size
 
 
-def tried(module: nn.Module, seen: int) -> object:
+def call_on_zeros(module: nn.Module, seen: int) -> object:
     """Call a hidden module on zeros as it would be in evaluation, and leave it as it was."""
     try:
         trial = copy.deepcopy(module)
@@ -317,7 +319,7 @@ def tried(module: nn.Module, seen: int) -> object:
     modes = [(each, each.training) for each in trial.modules()]
     tensors = [*trial.parameters(), *trial.buffers(), torch.empty(0)]
     like = next(tensor for tensor in tensors if tensor.is_floating_point())
-    cell = unwrapped(trial)
+    cell = unwrap(trial)
     states: tuple[object, ...] = ()
     if isinstance(cell, nn.RNNCellBase):
         zeros = like.new_zeros(2, cell.hidden_size)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmu.commands.options import DataDir, Device, Name, Threads, explained
+from lmu.commands.options import DataDir, Device, Name, Threads, report_errors
 from lmu.commands.scores import print_scores
 from lmu.experiments import evaluate as evaluate_checkpoint
 
@@ -25,7 +25,7 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Score a trained network on the test examples."""
-    with explained():
+    with report_errors():
         result = evaluate_checkpoint(
             experiment,
             checkpoint,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from linrec.export import Form, Format, exported
-from lmu.commands.options import DataDir, Name, Threads, explained
+from lmu.commands.options import DataDir, Name, Threads, report_errors
 from lmu.experiments import restore
 from lmu.experiments.training import write
 
@@ -31,7 +31,7 @@ def export(
     threads: Threads = None,
 ) -> None:
     """Write a trained network to a file; batch and time are left open."""
-    with explained():
+    with report_errors():
         network, _, data = restore(experiment, checkpoint, data_folder=data_dir)
         example = data.test.inputs[:2]
         steps = example.shape[-2 if example.is_floating_point() else -1]

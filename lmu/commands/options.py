@@ -58,7 +58,7 @@ def make_folder(folder: Path, option: str) -> None:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Print a refusal instead of a traceback: its message says what to do."""
     try:
         yield

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from lmu.commands.options import DataDir, explained
+from lmu.commands.options import DataDir, report_errors
 from lmu.experiments import EXPERIMENTS, restore
 from lmu.experiments.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
 from lmu.experiments.speedup.chart import chart
-from lmu.experiments.tables import measured, recorded
+from lmu.experiments.tables import read_measured, read_records
 from lmu.experiments.training import write
 
 
@@ -24,7 +24,7 @@ class Picture(StrEnum):
     PSMNIST = "psmnist"
 
 
-def prediction(checkpoint: Path, data_dir: Path | None) -> bytes:
+def plot_prediction(checkpoint: Path, data_dir: Path | None) -> bytes:
     """Draw the predictions of a trained network."""
     network, _, data = restore(EXPERIMENTS["mackey-glass"], checkpoint, data_folder=data_dir)
     return draw_prediction(network, data)
@@ -33,8 +33,8 @@ def prediction(checkpoint: Path, data_dir: Path | None) -> bytes:
 DRAWINGS: dict[Picture, Callable[[], bytes]] = {
     Picture.WINDOW: draw_window,
     Picture.CAPACITY: draw_capacity,
-    Picture.SPEEDUP: lambda: chart(measured()),
-    Picture.PSMNIST: lambda: draw_sizes(EXPERIMENTS["psmnist"], recorded()),
+    Picture.SPEEDUP: lambda: chart(read_measured()),
+    Picture.PSMNIST: lambda: draw_sizes(EXPERIMENTS["psmnist"], read_records()),
 }
 
 
@@ -56,8 +56,8 @@ def plot(
     chosen = pictures if pictures or checkpoint else list(Picture)
     drawings = {picture.value: DRAWINGS[picture] for picture in chosen or ()}
     if checkpoint is not None:
-        drawings["prediction"] = lambda: prediction(checkpoint, data_dir)
-    with explained():
+        drawings["prediction"] = lambda: plot_prediction(checkpoint, data_dir)
+    with report_errors():
         for name, draw in drawings.items():
             write(output / f"{name}.png", draw())
             typer.echo(output / f"{name}.png")

@@ -104,7 +104,7 @@ class Lines(Samples):
         fields = line.split(b",") if line.strip() else []
         if len(fields) != self.size or len(line) > LONGEST:
             found = f"{len(fields)} fields" if fields else "nothing"
-            raise BadSample(f"{self.place()} has {found} ({shown(line)}): {self.expected()}.")
+            raise BadSample(f"{self.place()} has {found} ({quote(line)}): {self.expected()}.")
         row = [self.number(field) for field in fields]
         self.count += 1
         return row
@@ -117,7 +117,7 @@ class Lines(Samples):
             value = math.nan
         if not abs(value) <= LARGEST:
             raise BadSample(
-                f"{self.place()} has {shown(field)}: {self.expected()}, finite in float32."
+                f"{self.place()} has {quote(field)}: {self.expected()}, finite in float32."
                 + (" (A line of names is left out by `tail -n +2`.)" if not self.count else "")
             )
         return value
@@ -159,7 +159,7 @@ class Floats(Samples):
 FORMATS: dict[Format, type[Samples]] = {Format.CSV: Lines, Format.F32: Floats}
 
 
-def shown(found: bytes) -> str:
+def quote(found: bytes) -> str:
     """Quote the beginning of a bad sample."""
     text = found.decode("utf-8", "replace")
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from linrec.reporting import show
-from lmu.commands.options import Threads, explained, make_folder
+from lmu.commands.options import Threads, make_folder, report_errors
 from lmu.experiments.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
 from lmu.experiments.speedup.chart import chart
 from lmu.experiments.tables import speedup_tables
@@ -18,7 +18,7 @@ OVER_LENGTH = "lengths"
 NAMES = (*(case.name for case in CASES), OVER_LENGTH)
 
 
-def chosen(names: list[str], longest: int) -> list[Case]:
+def select_cases(names: list[str], longest: int) -> list[Case]:
     """Find the cases of some names."""
     unknown = [name for name in names if name not in NAMES]
     if unknown:
@@ -31,7 +31,7 @@ def chosen(names: list[str], longest: int) -> list[Case]:
     return cases
 
 
-def kept_in(path: Path) -> Speedups:
+def read_timings(path: Path) -> Speedups:
     """Read the timings that are in a folder already."""
     text = read_text(path)
     try:
@@ -60,12 +60,12 @@ def speedup(
 ) -> None:
     """Time training: the LMU of 2019, and the simplified one step by step and in parallel."""
     console = Console()
-    with explained():
-        cases = chosen(names or list(NAMES), longest)
+    with report_errors():
+        cases = select_cases(names or list(NAMES), longest)
         kept = None if output is None else output / "speedup.json"
         found = Speedups.here()
         if kept is not None and kept.is_file():
-            found = kept_in(kept)
+            found = read_timings(kept)
         if found.hardware != Speedups.here().hardware:
             raise ValueError(
                 f"`{kept}` has timings of another machine ({found.hardware}): expected this one's "
@@ -77,12 +77,12 @@ def speedup(
         with console.status(f"{case.title}: the unit of 2019 takes seconds a step"):
             found = found.with_case(measure(case, turns, seconds))
         if kept is not None:
-            with explained():
+            with report_errors():
                 write(kept, found.to_json().encode())
     for table in speedup_tables(found):
         show(table.rich())
         console.print()
     if output is not None:
-        with explained():
+        with report_errors():
             write(output / "speedup.png", chart(found))
         console.print(f"Written to {output}.")

@@ -14,7 +14,7 @@ import typer
 from torch import Tensor
 
 from linrec import Stream
-from lmu.commands.options import Name, Threads, explained
+from lmu.commands.options import Name, Threads, report_errors
 from lmu.commands.samples import FORMATS, BadSample, Format, Read
 from lmu.experiments import Experiment, NeedsData, restore_alone
 from lmu.experiments.models import SampleNetwork
@@ -83,7 +83,7 @@ def stream(
     closed output end it with status 0, SIGINT with 130, and a bad sample with 1.
     """
     signals, wrong = Signals(), None
-    with explained():
+    with report_errors():
         network = sample_network(experiment, checkpoint)
         fed, samples = Stream(network), FORMATS[format](network.input_size)
         if state is not None:  # what cannot be written is said before there is anything to lose

@@ -6,9 +6,15 @@ from typing import Annotated
 import typer
 
 from linrec.reporting import show
-from lmu.commands.options import explained
+from lmu.commands.options import report_errors
 from lmu.experiments import EXPERIMENTS
-from lmu.experiments.tables import measured, recorded, result_tables, speedup_tables, written_into
+from lmu.experiments.tables import (
+    fill_page_tables,
+    read_measured,
+    read_records,
+    result_tables,
+    speedup_tables,
+)
 from lmu.experiments.training import RESULT, write
 from lmu.files import read_text
 
@@ -28,10 +34,10 @@ def table(
     A result of yours that cannot be read is named, and left out; the exit status is 1 then.
     """
     damaged: list[Exception] = []
-    with explained():
-        results = recorded()
+    with report_errors():
+        results = read_records()
         if runs is not None:
-            yours = recorded(runs, yours=True, damaged=damaged)
+            yours = read_records(runs, yours=True, damaged=damaged)
             if not yours and not damaged:
                 raise FileNotFoundError(
                     f"`{runs}` holds no `{RESULT}`: expected the folder of a run that has ended, "
@@ -40,10 +46,10 @@ def table(
             results += yours
         tables = {
             "results": result_tables(results, EXPERIMENTS),
-            "speedup": speedup_tables(measured()),
+            "speedup": speedup_tables(read_measured()),
         }
         if page is not None:
-            write(page, written_into(read_text(page, PAGE), tables).encode())
+            write(page, fill_page_tables(read_text(page, PAGE), tables).encode())
     if page is None:
         for own in tables.values():
             for each in own:

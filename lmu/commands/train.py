@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from lmu.commands.options import DataDir, Device, Name, Seed, Threads, explained, make_folder
+from lmu.commands.options import DataDir, Device, Name, Seed, Threads, make_folder, report_errors
 from lmu.commands.scores import print_scores
 from lmu.experiments import Budget, Run
 from lmu.experiments.training import BEST, write
 
 
-def installed(asked: bool) -> bool:
+def check_tensorboard(asked: bool) -> bool:
     """Refuse to write for a TensorBoard that is not there."""
     if asked and find_spec("tensorboard") is None:
         raise typer.BadParameter("needs tensorboard: type pip install 'linrec[tensorboard]'.")
@@ -46,14 +46,16 @@ def train(
     ] = False,
     tensorboard: Annotated[
         bool,
-        typer.Option("--tensorboard", callback=installed, help="Metrics for TensorBoard, too."),
+        typer.Option(
+            "--tensorboard", callback=check_tensorboard, help="Metrics for TensorBoard, too."
+        ),
     ] = False,
     threads: Threads = None,
 ) -> None:
     """Train one of an experiment's models and print its score beside the published ones."""
     if record is not None:
         make_folder(record / experiment.name, "--record")
-    with explained():
+    with report_errors():
         run = Run(
             experiment,
             output,
@@ -68,7 +70,7 @@ def train(
     if run.data.reduced:
         typer.echo(f"The data are not the published ones: {run.data.reduced}")
     try:
-        with explained():
+        with report_errors():
             result, outcome = run.train(progress=sys.stderr.isatty(), tensorboard=tensorboard)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command with --resume goes on.", err=True)
@@ -89,5 +91,5 @@ def train(
         f"parameters. Weights: {run.folder.path / BEST}"
     )
     if record is not None:
-        with explained():
+        with report_errors():
             write(record / result.path, result.to_json().encode())

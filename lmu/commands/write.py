@@ -7,12 +7,12 @@ import torch
 import typer
 from torch import Tensor
 
-from lmu.commands.options import DataDir, Name, Seed, Threads, explained
+from lmu.commands.options import DataDir, Name, Seed, Threads, report_errors
 from lmu.experiments import restore
 from lmu.experiments.data import Dataset
-from lmu.experiments.data.imdb import words_of
-from lmu.experiments.data.text8 import letters, text_of
-from lmu.experiments.iwslt15 import translated
+from lmu.experiments.data.imdb import split_words
+from lmu.experiments.data.text8 import decode_letters, encode_letters
+from lmu.experiments.iwslt15 import translate_sentences
 from lmu.experiments.models import BeamSearch, LanguageModel
 from lmu.experiments.models.translator import Translator
 
@@ -32,34 +32,34 @@ def write(
     threads: Threads = None,
 ) -> None:
     """Go on with a text by a trained language model (text8, imdb-language), step by step."""
-    with explained():
+    with report_errors():
         network, _, data = restore(experiment, checkpoint, data_folder=data_dir)
         if not isinstance(network, LanguageModel):
             raise ValueError(
                 f"`{experiment.name}` trains a {type(network).__name__}: expected an experiment "
                 "with a language model. Type `text8` or `imdb-language`."
             )
-        numbers = read(prompt, data)
+        numbers = encode_prompt(prompt, data)
         written = network.generate(
             numbers,
             length,
             temperature=temperature,
             generator=torch.Generator().manual_seed(seed),
         )
-    typer.echo(spoken(torch.cat([numbers, written.to(numbers.dtype)]), data))
+    typer.echo(decode_text(torch.cat([numbers, written.to(numbers.dtype)]), data))
 
 
-def read(prompt: str, data: Dataset) -> Tensor:
+def encode_prompt(prompt: str, data: Dataset) -> Tensor:
     """Write a prompt as numbers: of letters, or of words where the data have a vocabulary."""
     if data.vocabulary is None:
-        return letters(prompt)
-    return data.vocabulary.encode([words_of(prompt)])[0]
+        return encode_letters(prompt)
+    return data.vocabulary.encode([split_words(prompt)])[0]
 
 
-def spoken(numbers: Tensor, data: Dataset) -> str:
+def decode_text(numbers: Tensor, data: Dataset) -> str:
     """Read numbers as a text."""
     if data.vocabulary is None:
-        return text_of(numbers)
+        return decode_letters(numbers)
     return " ".join(data.vocabulary.decode(numbers.tolist()))
 
 
@@ -72,7 +72,7 @@ def translate(
     threads: Threads = None,
 ) -> None:
     """Translate sentences by a trained translator (iwslt15)."""
-    with explained():
+    with report_errors():
         network, _, data = restore(experiment, checkpoint, data_folder=data_dir)
         if not isinstance(network, Translator):
             raise ValueError(
@@ -80,5 +80,5 @@ def translate(
                 "with a translator. Type `iwslt15`."
             )
         search = BeamSearch(beams=beams, longest=120, length_power=1.0)
-        for translation in translated(network, data.vocabulary, sentences, search):
+        for translation in translate_sentences(network, data.vocabulary, sentences, search):
             typer.echo(translation)

@@ -20,7 +20,7 @@ WINDOW = {Budget.FULL: 100_000, Budget.QUICK: 1_000}  # steps
 METRIC = replace(NRMSE, digits=6)
 
 
-def noise(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def generate_noise(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the signals; no folder is read. On the quick budget the window is 1,000 steps."""
     return delayed_noise(seed, theta=WINDOW[budget])
 
@@ -31,7 +31,7 @@ def reader(data: Dataset) -> DelayReader:
     return DelayReader(order=ORDER, theta=theta, delays=delay_steps(theta))
 
 
-def by_delay(network: Network, data: Dataset) -> dict[str, float]:
+def score_delays(network: Network, data: Dataset) -> dict[str, float]:
     """Compute the error over all delays, and at each."""
     outputs, targets = map(
         torch.cat, zip(*predictions(network, network, data.test, 1), strict=True)
@@ -58,12 +58,12 @@ CAPACITY = Experiment(
     table="Delayed noise, NRMSE over five delays",
     target=None,
     baselines=(),
-    data=noise,
+    data=generate_noise,
     models={
         "lmu": {
             Budget.FULL: Setting(reader, RECIPE),
             Budget.QUICK: Setting(reader, RECIPE),
         },
     },
-    examine=by_delay,
+    examine=score_delays,
 )

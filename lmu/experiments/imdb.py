@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from lmu.experiments.data import Dataset, glove_vocabulary, imdb_reviews
-from lmu.experiments.data.imdb import labelled
+from lmu.experiments.data.imdb import split_labelled
 from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
@@ -35,18 +35,18 @@ from lmu.experiments.experiment import (
     for_or_against,
 )
 from lmu.experiments.models import TextClassifier, TextReader
-from lmu.experiments.texts import binary_recipe, fading_mean, given_words
+from lmu.experiments.texts import binary_recipe, build_words, fading_mean
 from lmu.layers import LSTM
 
 LONGEST = {Budget.QUICK: 400, Budget.FULL: 1024}  # words
 ASIDE = 5_000  # reviews to choose by
 
 
-def reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def load_reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the labelled reviews, the same for every seed, cut to the budget's length."""
     found = imdb_reviews(folder)
     words = glove_vocabulary((text for texts in found.values() for text in texts), folder)
-    splits = labelled(found, words, LONGEST[budget], ASIDE)
+    splits = split_labelled(found, words, LONGEST[budget], ASIDE)
     return Dataset(*splits, words, found.reduced)
 
 
@@ -54,13 +54,13 @@ def parallel_lmu(
     theta: int, encoded: Sequence[int], word_dropout: float, data: Dataset
 ) -> TextClassifier:
     """Build a memory of words, or of encoded words, and the line that is read from it."""
-    words = given_words(data, encoded)
+    words = build_words(data, encoded)
     return TextClassifier(fading_mean(words, float(theta), word_dropout), classes=1)
 
 
 def lstm(data: Dataset) -> TextClassifier:
     """Build an LSTM of 64 units."""
-    words = given_words(data)
+    words = build_words(data)
     return TextClassifier(TextReader(words, LSTM(words.width, 64)), classes=1)
 
 
@@ -82,7 +82,7 @@ IMDB = Experiment(
     table="IMDB, test accuracy in percent",
     target=Figure("parallel LMU (the paper)", 89.10, Source.UNCONFIRMED, 301),
     baselines=(Figure("LSTM", 87.29, Source.UNCONFIRMED, 50_000),),
-    data=reviews,
+    data=load_reviews,
     models={
         "lmu-mean": memory(0.1, epochs=20),
         "lmu": memory(0.05, epochs=40, encoded=[16, 8], word_dropout=0.5),

@@ -19,7 +19,7 @@ from itertools import pairwise
 import torch
 
 from lmu.experiments.data import Dataset, Split, Vocabulary, imdb_reviews
-from lmu.experiments.data.imdb import Reviews, labelled
+from lmu.experiments.data.imdb import Reviews, split_labelled
 from lmu.experiments.data.vocabulary import BEGIN, END
 from lmu.experiments.experiment import (
     PARALLELIZING,
@@ -36,9 +36,9 @@ from lmu.experiments.models import LanguageModel, Network, TextClassifier, TextR
 from lmu.experiments.texts import (
     binary_loss,
     mean,
-    nats,
     padded_loss,
-    warm_then_falling,
+    sum_nats,
+    warmup_then_cosine,
 )
 from lmu.experiments.training import ACCURACY, Metric, Recipe
 from lmu.layers import ScalarMix, Stack, window_blocks
@@ -51,27 +51,29 @@ SIZES = {Budget.QUICK: (128, 3, 32), Budget.FULL: (512, 6, 128)}  # width, depth
 HELD_BACK = 2_000  # unlabelled reviews to choose by, and as many to test
 ASIDE = 5_000  # labelled reviews to choose by
 
-NATS_PER_WORD = Metric("nats per word", nats, mean, higher_is_better=False, digits=3)
+NATS_PER_WORD = Metric("nats per word", sum_nats, mean, higher_is_better=False, digits=3)
 
 
-def vocabulary(reviews: Reviews, budget: Budget) -> Vocabulary:
+def build_vocabulary(reviews: Reviews, budget: Budget) -> Vocabulary:
     """Number the most frequent words of the reviews that may be learned from."""
     learned = (texts for (part, _), texts in reviews.items() if part == "train")
     return Vocabulary.of((text for texts in learned for text in texts), most=WORDS[budget])
 
 
-def unlabelled(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def load_unlabelled(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the unlabelled reviews in pieces, each word to be said from those before."""
     reviews = imdb_reviews(folder, unlabelled=True)
-    words = vocabulary(reviews, budget)
+    words = build_vocabulary(reviews, budget)
     texts = reviews["train", "unsup"]
     held_back = min(HELD_BACK, len(texts) // 4)
     edges = (0, held_back, 2 * held_back, len(texts))
-    validation, test, train = (pieces(texts[start:end], words) for start, end in pairwise(edges))
+    validation, test, train = (
+        cut_into_pieces(texts[start:end], words) for start, end in pairwise(edges)
+    )
     return Dataset(train, validation, test, words, reviews.reduced)
 
 
-def pieces(texts: list[list[str]], words: Vocabulary) -> Split:
+def cut_into_pieces(texts: list[list[str]], words: Vocabulary) -> Split:
     """Cut texts, with their beginning and end, into pieces of equal length, padded at the end."""
     rows = []
     for numbers in words.encode(texts).tolist():
@@ -83,11 +85,11 @@ def pieces(texts: list[list[str]], words: Vocabulary) -> Split:
     return Split(padded[:, :-1].contiguous(), padded[:, 1:].contiguous())
 
 
-def reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def load_reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the labelled reviews, in the words of the language model."""
     found = imdb_reviews(folder, unlabelled=True)
-    words = vocabulary(found, budget)
-    return Dataset(*labelled(found, words, LONGEST[budget], ASIDE), words, found.reduced)
+    words = build_vocabulary(found, budget)
+    return Dataset(*split_labelled(found, words, LONGEST[budget], ASIDE), words, found.reduced)
 
 
 def language_model(budget: Budget, data: Dataset) -> LanguageModel:
@@ -127,7 +129,7 @@ def hand_over(pretrained: Network, network: Network) -> None:
         network.reader.get_submodule(name).load_state_dict(learned)
 
 
-def reading(budget: Budget) -> Recipe:
+def language_recipe(budget: Budget) -> Recipe:
     """Train the language model."""
     quick = budget is Budget.QUICK
     return Recipe(
@@ -137,12 +139,12 @@ def reading(budget: Budget) -> Recipe:
         batch_size=16,
         epochs=4 if quick else 10,
         examples=8_000 if quick else None,
-        schedule=warm_then_falling,
+        schedule=warmup_then_cosine,
         largest_gradient=1.0,
     )
 
 
-def judging(budget: Budget) -> Recipe:
+def classifier_recipe(budget: Budget) -> Recipe:
     """Train the classifier."""
     quick = budget is Budget.QUICK
     return Recipe(
@@ -151,7 +153,7 @@ def judging(budget: Budget) -> Recipe:
         optimizer=partial(torch.optim.Adam, lr=5e-4),
         batch_size=32,
         epochs=3 if quick else 5,
-        schedule=warm_then_falling,
+        schedule=warmup_then_cosine,
         largest_gradient=1.0,
     )
 
@@ -163,9 +165,9 @@ IMDB_LANGUAGE = Experiment(
     table="IMDB's unlabelled reviews, nats per word",
     target=None,
     baselines=(),
-    data=unlabelled,
+    data=load_unlabelled,
     models={
-        "lmu": {b: Setting(partial(language_model, b), reading(b)) for b in Budget},
+        "lmu": {b: Setting(partial(language_model, b), language_recipe(b)) for b in Budget},
     },
 )
 
@@ -179,13 +181,15 @@ IMDB_PRETRAINED = Experiment(
         Figure("LSTM", 92.88, Source.UNCONFIRMED, 75_000_000),
         Figure("DistilBERT", 92.82, Source.UNCONFIRMED, 66_000_000),
     ),
-    data=reviews,
+    data=load_reviews,
     models={
         "lmu": {
-            b: Setting(partial(classifier, b), judging(b), Pretraining(IMDB_LANGUAGE, hand_over))
+            b: Setting(
+                partial(classifier, b), classifier_recipe(b), Pretraining(IMDB_LANGUAGE, hand_over)
+            )
             for b in Budget
         },
-        "scratch": {b: Setting(partial(classifier, b), judging(b)) for b in Budget},
+        "scratch": {b: Setting(partial(classifier, b), classifier_recipe(b)) for b in Budget},
     },
     decide=for_or_against,
 )

@@ -29,7 +29,7 @@ from lmu.experiments.experiment import (
     Source,
 )
 from lmu.experiments.models import BeamSearch, Network, Translator, Words
-from lmu.experiments.texts import mean, nats, padded_loss, warm_then_falling
+from lmu.experiments.texts import mean, padded_loss, sum_nats, warmup_then_cosine
 from lmu.experiments.training import Metric, Recipe
 from lmu.layers import LSTM, Bidirectional, Layer, window_blocks
 
@@ -39,20 +39,20 @@ SMOOTHING = 0.1
 DROPOUT = 0.2
 
 
-def talks(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def load_talks(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the pairs of sentences, the same for every seed."""
     return iwslt15(folder, pieces=4_000 if budget is Budget.QUICK else 8_000, longest=LONGEST)
 
 
-NATS_PER_PIECE = Metric("nats per piece", nats, mean, higher_is_better=False, digits=3)
+NATS_PER_PIECE = Metric("nats per piece", sum_nats, mean, higher_is_better=False, digits=3)
 
 
-def lengths(inputs: Tensor) -> Tensor:
+def count_pieces(inputs: Tensor) -> Tensor:
     """Count the pieces of both sentences of `inputs (pairs, 2, time)`."""
     return (inputs != 0).sum((-2, -1))
 
 
-def translated(
+def translate_sentences(
     network: Translator, languages: Languages, english: list[str], search: BeamSearch
 ) -> list[str]:
     """Translate sentences.
@@ -76,7 +76,7 @@ def translated(
     return written
 
 
-def bleu(network: Network, data: Dataset) -> Mapping[str, float]:
+def compute_bleu(network: Network, data: Dataset) -> Mapping[str, float]:
     """Compute BLEU on tst2013, with a beam of five and greedily."""
     import sacrebleu
 
@@ -87,7 +87,7 @@ def bleu(network: Network, data: Dataset) -> Mapping[str, float]:
         ("BLEU, beam of 5", BeamSearch(beams=5, longest=2 * LONGEST, length_power=1.0)),
         ("BLEU, greedy", BeamSearch(longest=2 * LONGEST)),
     ):
-        written = translated(network, languages, languages.english, search)
+        written = translate_sentences(network, languages, languages.english, search)
         whole = sacrebleu.corpus_bleu(written, [languages.vietnamese], tokenize="none")
         scores[name] = whole.score
     return scores
@@ -101,8 +101,8 @@ def recipe(learning_rate: float, epochs: int) -> Recipe:
         optimizer=partial(torch.optim.Adam, lr=learning_rate),
         batch_size=32,
         epochs=epochs,
-        length=lengths,
-        schedule=warm_then_falling,
+        length=count_pieces,
+        schedule=warmup_then_cosine,
         largest_gradient=1.0,
     )
 
@@ -133,7 +133,7 @@ IWSLT15 = Experiment(
     table="IWSLT'15 En-Vi, BLEU on tst2013",
     target=Figure("parallel LMU (the paper)", 25.5, Source.UNCONFIRMED),
     baselines=(Figure("LSTM", 23.3, Source.CONFIRMED),),
-    data=talks,
+    data=load_talks,
     models={
         "lmu": {
             Budget.FULL: Setting(partial(parallel_lmu, 512, 2, 128), recipe(1e-3, 15)),
@@ -144,5 +144,5 @@ IWSLT15 = Experiment(
             Budget.QUICK: Setting(partial(lstm, 128, 1), recipe(3e-3, 8)),
         },
     },
-    examine=bleu,
+    examine=compute_bleu,
 )

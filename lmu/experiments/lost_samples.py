@@ -19,7 +19,7 @@ from lmu.experiments.data.speech import BANDS, STEPS
 from lmu.experiments.experiment import Budget, Experiment, Folder, Setting, most_likely
 from lmu.experiments.models import LayerClassifier, LayerPredictor, Network
 from lmu.experiments.spoken_digits import CLASSES, LSTM_WIDTH, MeanOfSteps, memory, recipe
-from lmu.experiments.texts import warm_then_falling
+from lmu.experiments.texts import warmup_then_cosine
 from lmu.experiments.training import NRMSE, Recipe
 from lmu.layers import LSTM, Layer, ParallelLMU
 
@@ -103,7 +103,7 @@ def prediction(budget: Budget) -> Recipe:
         optimizer=partial(torch.optim.Adam, lr=3e-3),
         batch_size=8,
         epochs=40 if budget is Budget.FULL else 5,
-        schedule=warm_then_falling,
+        schedule=warmup_then_cosine,
         largest_gradient=1.0,
     )
 

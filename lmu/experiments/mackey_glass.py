@@ -38,7 +38,7 @@ WINDOW = 250  # samples that are learned from at once on the quick budget
 QUICK_RATE = 3e-3  # of learning on the quick budget: chosen on the validation series
 
 
-def generated(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def generate_series(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the series; no folder is read. On the quick budget the training series are cut."""
     data = mackey_glass(seed)
     if budget is Budget.FULL:
@@ -105,7 +105,7 @@ MACKEY_GLASS = Experiment(
         Figure("LMU (2019)", 0.049, Source.CONFIRMED),
         Figure("LSTM", 0.059, Source.CONFIRMED, 18_026),
     ),
-    data=generated,
+    data=generate_series,
     models={
         "lmu": OURS,
     }

@@ -34,7 +34,7 @@ from lmu.experiments.experiment import (
     most_likely,
 )
 from lmu.experiments.models import PairClassifier, TextReader
-from lmu.experiments.texts import binary_recipe, fading_mean, falling, given_words
+from lmu.experiments.texts import binary_recipe, build_words, fading_mean, linear_decay
 from lmu.experiments.training import ACCURACY, Recipe
 from lmu.layers import LSTM
 
@@ -42,7 +42,7 @@ LONGEST = 40  # words of a sentence
 EPOCHS = {Budget.QUICK: 8, Budget.FULL: 20}
 
 
-def pairs(files: PairFiles, seed: int, folder: Folder, budget: Budget) -> Dataset:
+def load_pairs(files: PairFiles, seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the pairs, the same for every seed."""
     return sentence_pairs(files, folder, longest=LONGEST)
 
@@ -55,20 +55,20 @@ def relations_recipe(learning_rate: float, epochs: int) -> Recipe:
         optimizer=partial(torch.optim.Adam, lr=learning_rate),
         batch_size=50,
         epochs=epochs,
-        schedule=falling,
+        schedule=linear_decay,
         largest_gradient=1.0,
     )
 
 
 def parallel_lmu(classes: int, encoded: Sequence[int], data: Dataset) -> PairClassifier:
     """Build a memory of words, or of encoded words, and the line that compares two texts."""
-    words = given_words(data, encoded)
+    words = build_words(data, encoded)
     return PairClassifier(fading_mean(words, float(LONGEST)), classes)
 
 
 def lstm(classes: int, data: Dataset) -> PairClassifier:
     """Build an LSTM of 64 units that reads both texts."""
-    words = given_words(data)
+    words = build_words(data)
     return PairClassifier(TextReader(words, LSTM(words.width, 64), word_dropout=0.2), classes)
 
 
@@ -96,7 +96,7 @@ QQP = Experiment(
     table="QQP, test accuracy in percent",
     target=Figure("parallel LMU (the paper)", 86.95, Source.CONFIRMED, 1_201),
     baselines=(Figure("LSTM", 82.58, Source.UNCONFIRMED, 800_000),),
-    data=partial(pairs, QUORA),
+    data=partial(load_pairs, QUORA),
     models=models(1, binary_recipe, (0.1, 0.05, 0.01)),
     decide=for_or_against,
 )
@@ -108,7 +108,7 @@ SNLI_RELATIONS = Experiment(
     table="SNLI, test accuracy in percent",
     target=Figure("parallel LMU (the paper)", 78.85, Source.CONFIRMED, 3_603),
     baselines=(Figure("LSTM", 77.6, Source.UNCONFIRMED),),
-    data=partial(pairs, SNLI),
+    data=partial(load_pairs, SNLI),
     models=models(3, relations_recipe, (0.1, 0.05, 0.003)),
     decide=most_likely,
 )

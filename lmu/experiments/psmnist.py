@@ -40,7 +40,7 @@ from lmu.initializers import PSMNIST_2019
 from lmu.layers import LMU, LSTM
 
 
-def images(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def load_images(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return all images, for every budget."""
     return permuted_mnist(seed, folder)
 
@@ -66,12 +66,12 @@ def deep_lmu(data: Dataset) -> DeepClassifier:
     return DeepClassifier(classes=10, hidden_sizes=(512, 512), order=784, theta=784.0, dropout=0.2)
 
 
-def falling(done: float) -> float:
+def cosine_decay(done: float) -> float:
     """Let the learning rate fall to zero along half a cosine."""
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-BEST = replace(RECIPE, epochs=40, schedule=falling, adversary=2.0)
+BEST = replace(RECIPE, epochs=40, schedule=cosine_decay, adversary=2.0)
 
 
 def lmu_2019(data: Dataset) -> LayerClassifier:
@@ -101,7 +101,7 @@ PSMNIST = Experiment(
         Figure("NRU", 95.38, Source.UNCONFIRMED),
         Figure("LSTM", 89.86, Source.CONFIRMED),
     ),
-    data=images,
+    data=load_images,
     models={
         "lmu": {
             Budget.FULL: Setting(parallel_lmu, RECIPE),

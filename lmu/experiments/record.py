@@ -11,8 +11,18 @@ import torch
 
 from linrec.reporting import processor
 from lmu.experiments.experiment import Budget
-from lmu.files import json_of
-from lmu.files.entries import COUNT, FIGURES, NUMBER, SEED, TEXT, TEXTS, Kind, checked, is_count
+from lmu.files import parse_json
+from lmu.files.entries import (
+    COUNT,
+    FIGURES,
+    NUMBER,
+    SEED,
+    TEXT,
+    TEXTS,
+    Kind,
+    check_entries,
+    is_count,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Record:
             ValueError: the text is something else.
         """
         try:
-            content = checked(json_of(text), ENTRIES)
+            content = check_entries(parse_json(text), ENTRIES)
         except ValueError as error:
             raise ValueError(
                 f"The text is no record of a run ({error}): expected the content of a "

@@ -73,7 +73,7 @@ class Run:
         self.recipe = setting.recipe.with_epochs(epochs)
         self.data = experiment.data(seed, data_folder, budget)
         self.digest = self.data.digest()
-        with _seeded(seed, self.device):
+        with _seed(seed, self.device):
             self.network = setting.network(self.data)
         self.folder = RunFolder(
             folder or Path("runs", f"{experiment.name}-{self.model}-{budget}-seed{seed}"),
@@ -107,7 +107,7 @@ class Run:
             "batch_size": self.recipe.batch_size,
             "optimizer": type(optimizer).__name__,
             "learning_rate": optimizer.defaults["lr"],
-            "parameters": parameter_count(self.network),
+            "parameters": count_parameters(self.network),
         }
 
     def train(self, *, progress: bool = False, tensorboard: bool = False) -> tuple[Record, Outcome]:
@@ -125,7 +125,7 @@ class Run:
             self.before.train(progress=progress, tensorboard=tensorboard)
             self.pretraining.hand_over(self.before.network, network)
         training, validation, test = (self._features(split) for split in self.data.splits)
-        with _seeded(self.seed, self.device):
+        with _seed(self.seed, self.device):
             outcome = train_network(
                 network,
                 training,
@@ -160,7 +160,7 @@ class Run:
             figures=figures,
             best_epoch=outcome.best_epoch,
             epochs=len(outcome.history),
-            parameters=parameter_count(self.network) if outcome.history else 0,
+            parameters=count_parameters(self.network) if outcome.history else 0,
             seconds=round(sum(entry["seconds"] for entry in outcome.history), 1),
             examples=(train, validation, test),
             data=self.digest,
@@ -170,7 +170,7 @@ class Run:
         )
 
 
-def parameter_count(network: Network) -> int:
+def count_parameters(network: Network) -> int:
     """Count the numbers that are trained."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
@@ -322,7 +322,7 @@ def _network(
         raise ValueError(
             f"`{path}` was trained by another version ({error}). Train again, or install it."
         ) from None
-    with _seeded(trained["seed"], torch.device("cpu")):
+    with _seed(trained["seed"], torch.device("cpu")):
         network = setting.network(data)
     try:
         network.load_state_dict(weights)
@@ -367,7 +367,7 @@ def _read(experiment: Experiment, path: Path) -> tuple[dict[str, Any], dict[str,
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def _seed(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators, and put them back as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

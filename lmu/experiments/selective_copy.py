@@ -25,16 +25,16 @@ from lmu.experiments.experiment import (
     most_likely,
 )
 from lmu.experiments.models import LanguageModel, Words
-from lmu.experiments.texts import warm_then_falling
+from lmu.experiments.texts import warmup_then_cosine
 from lmu.experiments.training import Metric, Recipe
-from lmu.experiments.training.recipe import correct, percentage
+from lmu.experiments.training.recipe import count_correct, percentage
 from lmu.layers import LSTM, ParallelLMU
 
 WIDTH, DEPTH = 64, 3
 SIZES = {Budget.FULL: (4_096, 20_000), Budget.QUICK: (512, 3_000)}  # steps, sequences
 
 
-def sequences(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def generate_sequences(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the sequences; no folder is read."""
     length, train = SIZES[budget]
     return selective_copying(seed, length=length, train=train)
@@ -46,7 +46,7 @@ def network(make: Callable[[], Layer], data: Dataset) -> LanguageModel:
     return LanguageModel(Words(TOKENS, WIDTH, padded=False), blocks, tied=False)
 
 
-def answers(logits: Tensor, targets: Tensor) -> Tensor:
+def take_answers(logits: Tensor, targets: Tensor) -> Tensor:
     """Take the scores at the signs, `(sequences, copied, tokens)`."""
     return logits[..., -targets.shape[-1] :, :]
 
@@ -58,16 +58,16 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
         logits (sequences, time, tokens): the scores.
         targets (sequences, copied): the tokens.
     """
-    scores = answers(logits, targets)
+    scores = take_answers(logits, targets)
     return torch.nn.functional.cross_entropy(scores.flatten(0, -2), targets.flatten())
 
 
-def right(logits: Tensor, targets: Tensor) -> Tensor:
+def count_right(logits: Tensor, targets: Tensor) -> Tensor:
     """Count the tokens that are said right, and all; arguments as of `loss`."""
-    return correct(answers(logits, targets), targets)
+    return count_correct(take_answers(logits, targets), targets)
 
 
-ACCURACY = Metric("accuracy", right, percentage, higher_is_better=True, digits=2)
+ACCURACY = Metric("accuracy", count_right, percentage, higher_is_better=True, digits=2)
 
 
 def recipe(budget: Budget) -> Recipe:
@@ -78,7 +78,7 @@ def recipe(budget: Budget) -> Recipe:
         optimizer=partial(torch.optim.Adam, lr=3e-3),
         batch_size=32,
         epochs=10 if budget is Budget.QUICK else 200,
-        schedule=warm_then_falling,
+        schedule=warmup_then_cosine,
         largest_gradient=1.0,
     )
 
@@ -99,7 +99,7 @@ SELECTIVE_COPY = Experiment(
     table="Selective copying, accuracy of the tokens",
     target=Figure("minGRU (the paper)", 99.5, Source.CONFIRMED),
     baselines=(Figure("minLSTM (the paper)", 96.0, Source.CONFIRMED),),
-    data=sequences,
+    data=generate_sequences,
     models={
         name: {budget: Setting(partial(network, make), recipe(budget)) for budget in Budget}
         for name, make in MODELS.items()

@@ -21,7 +21,7 @@ from lmu.experiments.experiment import (
     most_likely,
 )
 from lmu.experiments.models import LayerClassifier, Network, SampleNetwork
-from lmu.experiments.texts import warm_then_falling
+from lmu.experiments.texts import warmup_then_cosine
 from lmu.experiments.training import ACCURACY, Recipe
 from lmu.layers import LSTM, Layer, LMUFormer, ParallelLMU
 
@@ -119,7 +119,7 @@ def recipe(budget: Budget) -> Recipe:
         optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.05),
         batch_size=64,
         epochs=60 if budget is Budget.FULL else 10,
-        schedule=warm_then_falling,
+        schedule=warmup_then_cosine,
         largest_gradient=1.0,
     )
 

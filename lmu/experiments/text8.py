@@ -28,14 +28,14 @@ from lmu.experiments.experiment import (
     most_likely,
 )
 from lmu.experiments.models import LanguageModel, Words
-from lmu.experiments.texts import mean, warm_then_falling
+from lmu.experiments.texts import mean, warmup_then_cosine
 from lmu.experiments.training import Metric, Recipe
 from lmu.layers import LSTM, window_blocks
 
 SCORED = {Budget.QUICK: (1_000, 5_000), Budget.FULL: (None, None)}  # windows
 
 
-def windows(seed: int, folder: Folder, budget: Budget) -> Dataset:
+def load_windows(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the windows, the same for every seed; `quick` scores fewer of them."""
     return text8(folder, most=SCORED[budget])
 
@@ -50,7 +50,7 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten().long())
 
 
-def nats(logits: Tensor, targets: Tensor) -> Tensor:
+def sum_nats(logits: Tensor, targets: Tensor) -> Tensor:
     """Sum the cross-entropy of all letters, and count them; arguments as of `loss`."""
     count = torch.tensor(float(targets.numel()), dtype=torch.float64)
     return torch.stack([loss(logits, targets).double() * count, count])
@@ -61,7 +61,7 @@ def bits(sums: Tensor) -> float:
     return mean(sums) / math.log(2.0)
 
 
-BITS_PER_CHARACTER = Metric("bits per character", nats, bits, higher_is_better=False, digits=3)
+BITS_PER_CHARACTER = Metric("bits per character", sum_nats, bits, higher_is_better=False, digits=3)
 
 
 def recipe(learning_rate: float, budget: Budget) -> Recipe:
@@ -74,7 +74,7 @@ def recipe(learning_rate: float, budget: Budget) -> Recipe:
         batch_size=32,
         epochs=6 if quick else 20,
         examples=5_000 if quick else None,
-        schedule=warm_then_falling,
+        schedule=warmup_then_cosine,
         largest_gradient=1.0,
     )
 
@@ -98,7 +98,7 @@ TEXT8 = Experiment(
     table="text8, bits per character of the test text",
     target=Figure("parallel LMU (the paper)", 1.61, Source.CONFIRMED, 2_400_000),
     baselines=(Figure("LSTM", 1.65, Source.UNCONFIRMED, 3_300_000),),
-    data=windows,
+    data=load_windows,
     models={
         "lmu": {
             Budget.FULL: Setting(partial(parallel_lmu, 256, 4, 64), recipe(2e-3, Budget.FULL)),

@@ -13,7 +13,7 @@ from lmu.experiments.training import ACCURACY, Recipe
 from lmu.memory import LegendreMemory
 
 
-def given_words(data: Dataset, encoded: Sequence[int] = ()) -> Words:
+def build_words(data: Dataset, encoded: Sequence[int] = ()) -> Words:
     """Build words of the vocabulary's vectors, which are not trained.
 
     Args:
@@ -57,7 +57,7 @@ def padded_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tens
     )
 
 
-def nats(logits: Tensor, targets: Tensor) -> Tensor:
+def sum_nats(logits: Tensor, targets: Tensor) -> Tensor:
     """Sum the cross-entropy of all words, and count them; arguments as of `padded_loss`."""
     count = (targets != 0).sum().double()
     return torch.stack([padded_loss(logits, targets).double() * count, count])
@@ -68,12 +68,12 @@ def mean(sums: Tensor) -> float:
     return (sums[0] / sums[1]).item()
 
 
-def warm_then_falling(done: float) -> float:
+def warmup_then_cosine(done: float) -> float:
     """Let the learning rate rise for a twentieth of the steps, then fall along a cosine."""
     return min(1.0, 20.0 * done) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def falling(done: float) -> float:
+def linear_decay(done: float) -> float:
     """Let the learning rate fall to zero on a line."""
     return 1.0 - done
 
@@ -91,6 +91,6 @@ def binary_recipe(learning_rate: float, epochs: int, batch_size: int = 100) -> R
         optimizer=partial(torch.optim.Adam, lr=learning_rate),
         batch_size=batch_size,
         epochs=epochs,
-        schedule=falling,
+        schedule=linear_decay,
         largest_gradient=1.0,
     )

@@ -1,17 +1,17 @@
 """Files that somebody else wrote are read with distrust; ours are written whole or not at all."""
 
 from lmu.files.archives import tar_members as tar_members
-from lmu.files.archives import unpacked as unpacked
+from lmu.files.archives import unpack as unpack
 from lmu.files.archives import zip_member as zip_member
 from lmu.files.archives import zip_members as zip_members
 from lmu.files.checkpoints import read_checkpoint as read_checkpoint
 from lmu.files.checkpoints import written_checkpoint as written_checkpoint
 from lmu.files.refusals import DamagedFile as DamagedFile
-from lmu.files.refusals import parsing as parsing
-from lmu.files.refusals import said as said
-from lmu.files.text import decoded as decoded
-from lmu.files.text import json_of as json_of
-from lmu.files.text import lines_of as lines_of
+from lmu.files.refusals import explain_os_errors as explain_os_errors
+from lmu.files.refusals import explain_parser_errors as explain_parser_errors
+from lmu.files.text import decode as decode
+from lmu.files.text import iterate_lines as iterate_lines
+from lmu.files.text import parse_json as parse_json
 from lmu.files.text import read_bytes as read_bytes
 from lmu.files.text import read_json as read_json
 from lmu.files.text import read_text as read_text

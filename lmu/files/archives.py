@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from lmu.files.refusals import DamagedFile, parsing, said
+from lmu.files.refusals import DamagedFile, explain_os_errors, explain_parser_errors
 
 HEADER = 2**16  # bytes of what tells about members: an extended header of tar, a zip's directory
 
@@ -61,7 +61,7 @@ class Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] (typeshed's Buffer has no length)
         """Read as many bytes as there is room for, and return how many there were."""
-        with parsing(self.name, self.expected, self.mend, "uncompressed"):
+        with explain_parser_errors(self.name, self.expected, self.mend, "uncompressed"):
             content = self.source.read(len(buffer))
         self.count += len(content)
         if self.count > self.largest:
@@ -83,7 +83,7 @@ def too_large(name: str, what: str, mend: str) -> DamagedFile:
 
 
 @contextmanager
-def unpacked(
+def unpack(
     path: Path, largest: int, *, checksum: str | None = None, mend: str = "Replace it."
 ) -> Iterator[BinaryIO]:
     """Open a file for reading, uncompressed if its name ends in `.gz`.
@@ -103,7 +103,7 @@ def unpacked(
     """
     whole = "a whole gzip file" if path.suffix == ".gz" else "a file"
     expected = whole + (f" of content with SHA-256 {checksum}" if checksum else "")
-    with said(path, "read"):
+    with explain_os_errors(path, "read"):
         file: IO[bytes] = path.open("rb")
     with file:
         if os.fstat(file.fileno()).st_size > largest:
@@ -131,13 +131,13 @@ def zip_member(path: Path, member: str, largest: int) -> Iterator[BinaryIO]:
         OSError: it cannot be read.
     """
     expected, mend = f"a zip archive with one member, `{member}`", "Replace it."
-    with said(path, "read"):
+    with explain_os_errors(path, "read"):
         file = path.open("rb")
     with file:
         if os.fstat(file.fileno()).st_size > largest:
             raise too_large(str(path), f"has more than {largest:,} bytes", mend)
         check_directory(file, str(path), HEADER)
-        with parsing(path, expected, mend):
+        with explain_parser_errors(path, expected, mend):
             archive = zipfile.ZipFile(file)
             found = [info for info in archive.infolist() if info.filename == member]
             if len(found) != 1:
@@ -173,11 +173,11 @@ def zip_members(
         OSError: it cannot be read.
     """
     expected = "a zip archive"
-    with said(path, "read"):
+    with explain_os_errors(path, "read"):
         file = path.open("rb")
     with file:
         check_directory(file, str(path), 2**8 * most + HEADER)  # an entry: 46 bytes and its name
-        with parsing(path, expected, mend):
+        with explain_parser_errors(path, expected, mend):
             archive = zipfile.ZipFile(file)
             members = [each for each in archive.infolist() if wanted(each.filename)]
         if len(members) > most:
@@ -187,7 +187,7 @@ def zip_members(
             if member.file_size > largest:
                 what = f"declares {member.file_size:,} bytes, more than {largest:,}"
                 raise too_large(name, what, mend)
-            with parsing(name, "a member of a zip archive", mend):
+            with explain_parser_errors(name, "a member of a zip archive", mend):
                 raw = Unpacked(archive.open(member), name, largest, expected, mend)
                 content = raw.readall()
             yield member.filename, content or b""
@@ -255,10 +255,10 @@ def tar_members(
             data has: links, devices, paths that lead out of it, files of more than 16 MiB.
     """
     expected = "a tar archive of files and folders"
-    with parsing(name, expected):
+    with explain_parser_errors(name, expected):
         archive = tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member)
     while True:
-        with parsing(name, expected):
+        with explain_parser_errors(name, expected):
             member = archive.next()
             if member is None:
                 return

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmu.files.refusals import said
+from lmu.files.refusals import explain_os_errors
 
 FORM, VERSION = "lmu.checkpoint", 1
 NO_SEAL = b"0" * 64
@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> Any:
     """
     from safetensors.torch import load
 
-    with said(path, "read"):
+    with explain_os_errors(path, "read"):
         content = path.read_bytes()
     if content.startswith(b"PK"):
         raise ValueError("it was pickled, as `torch.save` does, and pickles are not read")

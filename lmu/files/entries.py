@@ -48,7 +48,7 @@ FIGURES = Kind(
 )
 
 
-def checked(content: object, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def check_entries(content: object, kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """Check that something read from JSON is an object of the expected entries alone.
 
     Args:

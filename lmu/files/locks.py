@@ -5,7 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lmu.files.refusals import said
+from lmu.files.refusals import explain_os_errors
 
 LOCK = "run.lock"
 
@@ -27,7 +27,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         lock = FileLock(folder.resolve() / LOCK, timeout=0, thread_local=False, is_singleton=True)
         try:
-            with said(folder / LOCK, "written"):
+            with explain_os_errors(folder / LOCK, "written"):
                 lock.acquire()
         except Timeout:
             raise BlockingIOError(

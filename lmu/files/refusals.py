@@ -33,7 +33,7 @@ class DamagedFile(ValueError):
 
 
 @contextmanager
-def said(path: AnyPath, verb: str) -> Iterator[None]:
+def explain_os_errors(path: AnyPath, verb: str) -> Iterator[None]:
     """Say a refusal of the operating system in a sentence: which file, why, and what to do.
 
     Args:
@@ -56,7 +56,7 @@ def said(path: AnyPath, verb: str) -> Iterator[None]:
 
 
 @contextmanager
-def parsing(
+def explain_parser_errors(
     path: AnyPath, expected: str, mend: str = "Replace it.", verb: str = "read"
 ) -> Iterator[None]:
     """Turn any failure of a parser into an error that names the file.
@@ -76,7 +76,7 @@ def parsing(
         OSError: the operating system refused to read.
     """
     try:
-        with said(path, "read"):
+        with explain_os_errors(path, "read"):
             yield
     except DamagedFile:
         raise

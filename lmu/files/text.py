@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lmu.files.refusals import AnyPath, DamagedFile, said
+from lmu.files.refusals import AnyPath, DamagedFile, explain_os_errors
 
 MEBIBYTE = 2**20
 LONGEST_LINE = 2**20  # bytes
@@ -35,7 +35,7 @@ def read_bytes(path: AnyPath, largest: int = MEBIBYTE) -> bytes:
     """
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
         raise FileNotFoundError(f"`{path}` is a pipe or a device: expected a file. Replace it.")
-    with said(path, "read"), Path(path).open("rb") as file:
+    with explain_os_errors(path, "read"), Path(path).open("rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise DamagedFile(
@@ -44,7 +44,7 @@ def read_bytes(path: AnyPath, largest: int = MEBIBYTE) -> bytes:
     return content
 
 
-def decoded(content: bytes, name: AnyPath, line: int | None = None) -> str:
+def decode(content: bytes, name: AnyPath, line: int | None = None) -> str:
     """Read bytes as text in UTF-8; a mark of the byte order at the beginning is left out.
 
     Args:
@@ -78,7 +78,7 @@ def _other_encoding(name: AnyPath, what: str) -> str:
     )
 
 
-def lines_of(stream: BinaryIO, name: AnyPath, longest: int = LONGEST_LINE) -> Iterator[str]:
+def iterate_lines(stream: BinaryIO, name: AnyPath, longest: int = LONGEST_LINE) -> Iterator[str]:
     r"""Read a text in UTF-8 line by line; lines end in \n or \r\n, which is left out.
 
     Args:
@@ -97,15 +97,15 @@ def lines_of(stream: BinaryIO, name: AnyPath, longest: int = LONGEST_LINE) -> It
                 f"Line {number} of `{name}` has more than {longest:,} bytes: expected lines of "
                 "text. Replace the file."
             )
-        yield decoded(content, name, number).removesuffix("\n").removesuffix("\r")
+        yield decode(content, name, number).removesuffix("\n").removesuffix("\r")
 
 
 def read_text(path: AnyPath, largest: int = MEBIBYTE) -> str:
     """Read a file of text in UTF-8."""
-    return decoded(read_bytes(path, largest), path)
+    return decode(read_bytes(path, largest), path)
 
 
-def json_of(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Read JSON as RFC 8259 has it, without what Python allows beside.
 
     Raises:
@@ -138,7 +138,7 @@ def read_json(path: AnyPath, expected: str, mend: str, largest: int = MEBIBYTE) 
     """
     text = read_text(path, largest)
     try:
-        content = json_of(text)
+        content = parse_json(text)
     except ValueError as error:
         raise DamagedFile(f"`{path}` is no {expected} ({error}). {mend}") from None
     if not isinstance(content, dict):

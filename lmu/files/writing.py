@@ -4,7 +4,7 @@ from pathlib import Path
 
 from linrec.reporting import PART as PART
 from linrec.reporting import write as write_whole
-from lmu.files.refusals import said
+from lmu.files.refusals import explain_os_errors
 
 
 def write(path: Path, content: bytes) -> None:
@@ -21,7 +21,7 @@ def write(path: Path, content: bytes) -> None:
         OSError: the disk is full, the folder cannot be written, or the like; what was there before
             is there still.
     """
-    with said(path, "written"):
+    with explain_os_errors(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
 
@@ -32,5 +32,5 @@ def append(path: Path, line: str) -> None:
     Raises:
         OSError: the disk is full, or the like.
     """
-    with said(path, "written"), path.open("a", encoding="utf-8") as file:
+    with explain_os_errors(path, "written"), path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")

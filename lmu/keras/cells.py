@@ -142,7 +142,7 @@ def activation(setting: Any, keras_2: bool = False) -> nn.Module:
 
 def dense(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool) -> nn.Module:
     """Make a `Dense` layer: a linear layer, followed by its activation if it has one."""
-    kernel, bias = named(weights, ["kernel"] + ["bias"] * has_bias(settings), "Dense")[:2]
+    kernel, bias = match_names(weights, ["kernel"] + ["bias"] * has_bias(settings), "Dense")[:2]
     linear = nn.Linear(*kernel.shape, bias=bias is not None)
     fill(linear.weight, kernel.T, "the kernel of Dense")
     fill(linear.bias, bias, "the bias of Dense")
@@ -163,7 +163,7 @@ def simple_rnn(
         cell = nn.RNNCell(*sizes, nonlinearity=name)
     else:
         cell = SimpleRNNCell(*sizes, activation(name, keras_2))
-    return filled(cell, kernel, recurrent, bias)
+    return fill_cell(cell, kernel, recurrent, bias)
 
 
 def lstm(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool) -> nn.Module:
@@ -175,7 +175,7 @@ def lstm(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bo
         cell = nn.LSTMCell(*sizes)
     else:
         cell = LSTMCell(*sizes, activation(names[0], keras_2), activation(names[1], keras_2))
-    return filled(cell, kernel, recurrent, bias)
+    return fill_cell(cell, kernel, recurrent, bias)
 
 
 def gru(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool) -> nn.Module:
@@ -199,7 +199,7 @@ def gru(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: boo
                 f"reset_after={reset_after}"
             )
         bias = bias[..., order]
-    return filled(cell, kernel[:, order], recurrent[:, order], bias)
+    return fill_cell(cell, kernel[:, order], recurrent[:, order], bias)
 
 
 # What a hidden cell is made of, by the name of its class.
@@ -216,7 +216,7 @@ def has_bias(settings: Mapping[str, Any]) -> bool:
     return bool(settings.get("use_bias", True))
 
 
-def named(
+def match_names(
     weights: Sequence[np.ndarray], names: Sequence[str], owner: str
 ) -> tuple[np.ndarray, ...]:
     """Check the number of variables; optional ones that are missing are None."""
@@ -233,7 +233,7 @@ def recurrent_weights(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Check that kernel, recurrent kernel and bias belong together."""
     names = ["kernel", "recurrent_kernel"] + ["bias"] * has_bias(settings)
-    kernel, recurrent, bias = named(weights, names, owner)[:3]
+    kernel, recurrent, bias = match_names(weights, names, owner)[:3]
     units = recurrent.shape[0] if recurrent.ndim == 2 else 0
     if kernel.ndim != 2 or not kernel.shape[1] == recurrent.shape[-1] == gates * units > 0:
         raise ValueError(
@@ -243,7 +243,7 @@ def recurrent_weights(
     return kernel, recurrent, bias
 
 
-def filled(
+def fill_cell(
     cell: nn.RNNCellBase, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray | None
 ) -> nn.RNNCellBase:
     """Put weights into a cell. Where Keras has one bias, torch's second is zero and not trained."""

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 import linrec
-from lmu.files import DamagedFile, parsing
+from lmu.files import DamagedFile, explain_parser_errors
 from lmu.initializers import KERAS_LMU
 from lmu.keras.cells import HIDDEN, dense, fill
 from lmu.keras.files import (
@@ -111,16 +111,16 @@ def from_keras(
     if isinstance(config, Mapping):
         described = config
     elif config is not None:
-        with parsing(config, "a configuration of Keras, as a `.keras` or JSON file"):
+        with explain_parser_errors(config, "a configuration of Keras, as a `.keras` or JSON file"):
             described = read_config(Path(config))
-    with named(path):
+    with name_file_in_errors(path):
         if described is not None and base_name(described) in ("LMU", "LMUFeedforward", "LMUCell"):
             described = described["config"]
         if described is not None and "class_name" not in described:
             described, options = None, dict(described)
-        with parsing(path, "a `.keras`, `.weights.h5` or `.h5` file of keras-lmu"):
+        with explain_parser_errors(path, "a `.keras`, `.weights.h5` or `.h5` file of keras-lmu"):
             file = read(path, described)
-        chosen = chosen_layers(file, layer)
+        chosen = select_layers(file, layer)
         if options:
             if any(each.config is not None for each in file.layers):
                 raise ValueError(
@@ -129,12 +129,12 @@ def from_keras(
                 )
             if len(chosen) > 1:
                 raise ValueError(f"its layers are {names(chosen)}: pass one as `layer`")
-        made = {each.name: converted(each, options, file.keras_2) for each in chosen}
+        made = {each.name: convert_layer(each, options, file.keras_2) for each in chosen}
     return made if len(made) > 1 else next(iter(made.values()))
 
 
 @contextlib.contextmanager
-def named(path: Path) -> Iterator[None]:
+def name_file_in_errors(path: Path) -> Iterator[None]:
     """Name the file in the message of any error about its content."""
     try:
         yield
@@ -147,7 +147,7 @@ def named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def chosen_layers(file: KerasFile, name: str | None) -> Sequence[KerasLayer]:
+def select_layers(file: KerasFile, name: str | None) -> Sequence[KerasLayer]:
     """Find the layer of a name, or else all of keras-lmu."""
     if name is None:
         chosen = [each for each in file.layers if is_lmu(each)]
@@ -177,17 +177,17 @@ def is_lmu(layer: KerasLayer) -> bool:
     return layer.kind in ("LMU", "LMUFeedforward", "RNN")
 
 
-def converted(layer: KerasLayer, options: Mapping[str, Any], keras_2: bool) -> nn.Module:
+def convert_layer(layer: KerasLayer, options: Mapping[str, Any], keras_2: bool) -> nn.Module:
     """Make one layer."""
     try:
         if layer.kind == "Dense":
             return dense(layer.config or {}, layer.own, keras_2)
-        return unit(layer, settings_of(layer, options), keras_2)
+        return unit(layer, collect_settings(layer, options), keras_2)
     except ValueError as error:
         raise ValueError(f"layer `{layer.name}`: {error}") from error
 
 
-def settings_of(layer: KerasLayer, options: Mapping[str, Any]) -> dict[str, Any]:
+def collect_settings(layer: KerasLayer, options: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the options of a layer, and refuse what changes outputs and is not known."""
     config = options if layer.config is None else layer.config
     if layer.kind == "RNN" and layer.config is not None:

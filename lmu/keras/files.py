@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lmu.files import decoded, json_of, read_bytes, zip_member
-from lmu.keras.hdf5 import Group, Room, below, children, opened, text
+from lmu.files import decode, parse_json, read_bytes, zip_member
+from lmu.keras.hdf5 import Group, Room, find_below, list_children, open_hdf5, text
 
 CONFIGURATION = 2**24  # bytes of a configuration, at most
 LARGEST = 2**30  # bytes of an archive and of its weights, at most
@@ -60,13 +60,13 @@ def read(path: Path, config: Mapping[str, Any] | None) -> KerasFile:
         return read_archive(path)
     if start != b"\x89HDF\r\n\x1a\n":
         raise ValueError("it is neither a zip archive nor HDF5")
-    with opened(path) as root:
+    with open_hdf5(path) as root:
         room = Room(path.stat().st_size)
         stored = text(root.attrs["model_config"]) if "model_config" in root.attrs else None
         if stored is not None:
-            config = parsed(stored)
+            config = parse_config(stored)
         keras_2 = text(root.attrs.get("keras_version", "3")).startswith("2")
-        weights = below(root, "model_weights")
+        weights = find_below(root, "model_weights")
         weights = root if weights is None else weights
         if "layer_names" in weights.attrs:
             return KerasFile(tuple(legacy_layers(weights, config, room)), keras_2)
@@ -79,7 +79,7 @@ def read_archive(path: Path) -> KerasFile:
     metadata = member_config(path, "metadata.json")
     with zip_member(path, "model.weights.h5", LARGEST) as stream:
         weights = stream.read()
-    with opened(io.BytesIO(weights)) as root:
+    with open_hdf5(io.BytesIO(weights)) as root:
         layers = tuple(positional_layers(root, config, Room(len(weights))))
     return KerasFile(layers, text(metadata.get("keras_version", "3")).startswith("2"))
 
@@ -90,7 +90,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
         start = file.read(2)
     if start == b"PK":
         return member_config(path, "config.json")
-    return parsed(decoded(read_bytes(path, CONFIGURATION), path))
+    return parse_config(decode(read_bytes(path, CONFIGURATION), path))
 
 
 def member_config(path: Path, name: str) -> Mapping[str, Any]:
@@ -99,12 +99,12 @@ def member_config(path: Path, name: str) -> Mapping[str, Any]:
         content = stream.read(CONFIGURATION + 1)
     if len(content) > CONFIGURATION:
         raise ValueError(f"its `{name}` has more than {CONFIGURATION:,} bytes")
-    return parsed(decoded(content, path))
+    return parse_config(decode(content, path))
 
 
-def parsed(content: str) -> Mapping[str, Any]:
+def parse_config(content: str) -> Mapping[str, Any]:
     """Parse a configuration."""
-    config = json_of(content)
+    config = parse_json(content)
     if not isinstance(config, dict):
         raise ValueError(f"its configuration is a {type(config).__name__} and not an object")
     return config
@@ -137,18 +137,18 @@ def positional_layers(
     if records is None:
         yield from layers_by_structure(root, room)
         return
-    groups = below(root, "layers")
+    groups = find_below(root, "layers")
     groups = root if groups is None else groups
-    held, numbered = children(groups), dict[str, int]()
+    held, numbered = list_children(groups), dict[str, int]()
     for record in records:
         kind, options = base_name(record), record.get("config", {})
         key = snake_case(kind)
         count = numbered[key] = numbered.get(key, -1) + 1
         name = text(options.get("name", record.get("name", key)))
         group = held.get(f"{key}_{count}" if count else key)
-        if group is None or name_of(group, name) != name:
+        if group is None or find_name(group, name) != name:
             # Of a model that was put together otherwise than it is described.
-            group = next((each for each in held.values() if name_of(each) == name), None)
+            group = next((each for each in held.values() if find_name(each) == name), None)
         if kind in MODELS:
             if group is not None:
                 yield from positional_layers(group, record, room)
@@ -159,15 +159,15 @@ def positional_layers(
 
 def layers_by_structure(root: Group, room: Room) -> Iterator[KerasLayer]:
     """Find layers of keras-lmu by their layout, in a file without a configuration."""
-    for key, group in children(root).items():
+    for key, group in list_children(root).items():
         if not hasattr(group, "keys"):
             continue
-        if below(group, "layer/vars") is not None:
-            yield layer_at(group, room, name_of(group, key), "LMU", None)
-        elif below(group, "delay_layer") is not None:
-            yield layer_at(group, room, name_of(group, key), "LMUFeedforward", None)
-        elif below(group, "cell/vars") is not None:
-            yield layer_at(group, room, name_of(group, key), "RNN", None)
+        if find_below(group, "layer/vars") is not None:
+            yield layer_at(group, room, find_name(group, key), "LMU", None)
+        elif find_below(group, "delay_layer") is not None:
+            yield layer_at(group, room, find_name(group, key), "LMUFeedforward", None)
+        elif find_below(group, "cell/vars") is not None:
+            yield layer_at(group, room, find_name(group, key), "RNN", None)
         elif room.is_new(group):
             yield from layers_by_structure(group, room)
 
@@ -188,9 +188,9 @@ def layer_at(
     return KerasLayer(name, kind, config, own, hidden, input_shape)
 
 
-def name_of(group: Any, default: str = "") -> str:
+def find_name(group: Any, default: str = "") -> str:
     """Say the name that a layer gave itself."""
-    held = below(group, "vars") if hasattr(group, "keys") else None
+    held = find_below(group, "vars") if hasattr(group, "keys") else None
     return default if held is None else text(held.attrs.get("name", default))
 
 
@@ -208,7 +208,7 @@ def legacy_layers(
     weights: Group, config: Mapping[str, Any] | None, room: Room
 ) -> Iterator[KerasLayer]:
     """Read the layers of an older file, which names its variables."""
-    held = children(weights)
+    held = list_children(weights)
     records = model_layers(config)
     if records is None:
         names = [text(name) for name in weights.attrs["layer_names"]]
@@ -227,26 +227,26 @@ def legacy_layers(
         found: dict[str, dict[str, np.ndarray]] = {}
         for path in (text(path) for path in group.attrs["weight_names"]):
             parent, _, last = path.partition(":")[0].rpartition("/")
-            dataset = below(group, path)
+            dataset = find_below(group, path)
             if dataset is None:
                 raise ValueError(f"`{name}` has no variable `{path}`, though it lists it")
             found.setdefault(parent, {})[last] = room.array(dataset)
         if config is None and not any("lmu" in parent for parent in found):
             continue
-        own, hidden = told_apart(found, options, kind)
+        own, hidden = tell_apart(found, options, kind)
         own_order = ORDER if kind == "Dense" else ORDER_OF_LMU
         shape = (record.get("build_config") or {}).get("input_shape")
         yield KerasLayer(
             name,
             kind or "LMU",
             None if config is None else options,
-            in_order(own, own_order, name),
-            in_order(hidden, ORDER, name),
+            sort_variables(own, own_order, name),
+            sort_variables(hidden, ORDER, name),
             shape,
         )
 
 
-def told_apart(
+def tell_apart(
     found: dict[str, dict[str, np.ndarray]], options: Mapping[str, Any], kind: str
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Separate a layer's own variables from its hidden cell's, one group further in."""
@@ -263,7 +263,9 @@ def told_apart(
     return (outer[0] if outer else {}), (found[inner] if inner is not None else {})
 
 
-def in_order(held: dict[str, np.ndarray], order: Sequence[str], layer: str) -> Sequence[np.ndarray]:
+def sort_variables(
+    held: dict[str, np.ndarray], order: Sequence[str], layer: str
+) -> Sequence[np.ndarray]:
     """Put variables in the order of Keras 3."""
     unknown = sorted(set(held) - set(order))
     if unknown:

@@ -15,7 +15,7 @@ def text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def opened(file: Path | io.BytesIO) -> Group:
+def open_hdf5(file: Path | io.BytesIO) -> Group:
     """Open HDF5."""
     try:
         import h5py
@@ -26,7 +26,7 @@ def opened(file: Path | io.BytesIO) -> Group:
     return h5py.File(file, "r")
 
 
-def children(group: Group) -> dict[str, Any]:
+def list_children(group: Group) -> dict[str, Any]:
     """List what lies in a group itself; links to elsewhere are refused."""
     import h5py
 
@@ -36,10 +36,10 @@ def children(group: Group) -> dict[str, Any]:
     return dict(group.items())
 
 
-def below(group: Group, path: str) -> Any | None:
+def find_below(group: Group, path: str) -> Any | None:
     """Find what lies at a path of groups; None if there is nothing."""
     for part in path.split("/"):
-        found = children(group) if hasattr(group, "keys") else {}
+        found = list_children(group) if hasattr(group, "keys") else {}
         if part not in found:
             return None
         group = found[part]
@@ -91,8 +91,8 @@ class Room:
     def variables(self, group: Group, *paths: str) -> tuple[np.ndarray, ...]:
         """Read the variables at the first of some paths that exists, `0`, `1`, … in order."""
         for path in paths:
-            found = below(group, f"{path}/vars" if path else "vars")
+            found = find_below(group, f"{path}/vars" if path else "vars")
             if found is not None:
-                held = children(found)
+                held = list_children(found)
                 return tuple(self.array(held[key]) for key in sorted(held, key=int))
         return ()

@@ -10,12 +10,12 @@ from lmu._checks import check_input
 
 def check_step(layer: Layer, input: Tensor) -> None:
     """Check shape and dtype of one step's input."""
-    check_input("input", input, layer.input_size, dtype_of(layer, input))
+    check_input("input", input, layer.input_size, find_dtype(layer, input))
 
 
 def check_steps(layer: Layer, inputs: Tensor) -> None:
     """Check shape and dtype of sequences."""
-    check_input("inputs", inputs, layer.input_size, dtype_of(layer, inputs))
+    check_input("inputs", inputs, layer.input_size, find_dtype(layer, inputs))
     if inputs.ndim < 2:
         raise ValueError(
             f"`inputs` has shape {tuple(inputs.shape)}: expected (*batch, time, "
@@ -23,7 +23,7 @@ def check_steps(layer: Layer, inputs: Tensor) -> None:
         )
 
 
-def dtype_of(layer: nn.Module, inputs: Tensor) -> torch.dtype:
+def find_dtype(layer: nn.Module, inputs: Tensor) -> torch.dtype:
     """Find the dtype of a layer's weights; without any, that of its inputs."""
     weight = first_parameter(layer)
     return inputs.dtype if weight is None else weight.dtype

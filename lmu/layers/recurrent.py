@@ -122,17 +122,20 @@ class LMU(LMUCell, Layer):
             `outputs (*batch, time, output_size)` and the state at each sequence's own end,
             `final_state (*batch, state_size)`.
         """
-        inputs, memory, states, lengths, batch = self.arranged(inputs, initial_state, lengths)
+        inputs, memory, states, lengths, batch = self.prepare_call(inputs, initial_state, lengths)
         mask = None if lengths is None else own_steps(inputs, lengths)
-        hidden = self.hidden_call(padded=mask is not None)
+        hidden = self.make_hidden_call(padded=mask is not None)
         if self.why_memory_steps() is not None:
-            outputs, memory, states = self.all_by_steps(hidden, inputs, memory, states, mask)
+            outputs, memory, states = self.run_all_steps(hidden, inputs, memory, states, mask)
         else:
             memories, memory = self.memory.plans.run(
-                self.recurrence(), self.drive(inputs), known(initial_state, memory), lengths
+                self.recurrence(),
+                self.drive(inputs),
+                omit_zero_state(initial_state, memory),
+                lengths,
             )
             if self.why_hidden_steps() is not None:
-                outputs, states = self.hidden_by_steps(hidden, memories, inputs, states, mask)
+                outputs, states = self.run_hidden_steps(hidden, memories, inputs, states, mask)
             else:
                 # One axis of rows, as in `step`: a module may say which axis it works on.
                 rows = memories.flatten(0, 1), inputs.flatten(0, 1)
@@ -163,12 +166,12 @@ class LMU(LMUCell, Layer):
         check_steps(self, inputs)
         if self.why_memory_steps() or self.why_hidden_steps() or not inputs.shape[-2]:
             return Layer.final(self, inputs, initial_state, lengths)
-        inputs, memory, _, lengths, batch = self.arranged(inputs, initial_state, lengths)
+        inputs, memory, _, lengths, batch = self.prepare_call(inputs, initial_state, lengths)
         last, memory = self.memory.plans.final(
-            self.recurrence(), self.drive(inputs), known(initial_state, memory), lengths
+            self.recurrence(), self.drive(inputs), omit_zero_state(initial_state, memory), lengths
         )
         own = None if lengths is None else lengths.unsqueeze(-1) > 0
-        hidden = self.hidden_call(padded=own is not None)
+        hidden = self.make_hidden_call(padded=own is not None)
         outputs, _ = hidden.step(last, last_own_step(inputs, lengths), (), own)
         if own is not None:
             outputs = torch.where(own, outputs, 0)
@@ -219,7 +222,7 @@ class LMU(LMUCell, Layer):
         A, B = (torch.block_diag(*[M] * self.channels) for M in (alone.A.to_dense(), alone.B))
         return LinearRecurrence(A + B @ self.memory_to_memory.weight, B)
 
-    def arranged(
+    def prepare_call(
         self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor, States, Tensor | None, torch.Size]:
         """Check a call, put the batch into rows, and zeros into the padding."""
@@ -228,10 +231,10 @@ class LMU(LMUCell, Layer):
         if lengths is not None:
             lengths = expand_lengths(lengths, inputs).reshape(count)
         rows = without_padding(inputs.reshape(count, *inputs.shape[-2:]), lengths)
-        memory, states = self.unpacked(state, rows, batch)
+        memory, states = self.unpack_state(state, rows, batch)
         return rows, memory, states, lengths, batch
 
-    def all_by_steps(
+    def run_all_steps(
         self,
         hidden: HiddenCall,
         inputs: Tensor,
@@ -247,12 +250,12 @@ class LMU(LMUCell, Layer):
         for drive, given, active in zip(drives, hidden.inputs(inputs).unbind(1), own, strict=True):
             following = self.next_memory(weights, drive, memory, states)
             output, after = hidden.step(following, given, states, active)
-            memory = kept(active, following, memory)
-            states = tuple(map(kept, [active] * len(states), after, states))
+            memory = keep_ended(active, following, memory)
+            states = tuple(map(keep_ended, [active] * len(states), after, states))
             outputs.append(output)
-        return self.stacked(outputs, memory), memory, states
+        return self.stack_steps(outputs, memory), memory, states
 
-    def hidden_by_steps(
+    def run_hidden_steps(
         self,
         hidden: HiddenCall,
         memories: Tensor,
@@ -266,22 +269,22 @@ class LMU(LMUCell, Layer):
         outputs = []
         for memory, given, active in each:
             output, after = hidden.step(memory, given, states, active)
-            states = tuple(map(kept, [active] * len(states), after, states))
+            states = tuple(map(keep_ended, [active] * len(states), after, states))
             outputs.append(output)
-        return self.stacked(outputs, memories), states
+        return self.stack_steps(outputs, memories), states
 
-    def stacked(self, outputs: list[Tensor], like: Tensor) -> Tensor:
+    def stack_steps(self, outputs: list[Tensor], like: Tensor) -> Tensor:
         """Put steps side by side, `(rows, time, output_size)`, also when there are none."""
         if outputs:
             return torch.stack(outputs, 1)
         return like.new_zeros(like.shape[0], 0, self.output_size)
 
 
-def kept(active: Tensor | None, after: Tensor, before: Tensor) -> Tensor:
+def keep_ended(active: Tensor | None, after: Tensor, before: Tensor) -> Tensor:
     """Go on where a sequence has not ended, `active (rows, 1)`."""
     return after if active is None else torch.where(active, after, before)
 
 
-def known(initial_state: Tensor | None, memory: Tensor) -> Tensor | None:
+def omit_zero_state(initial_state: Tensor | None, memory: Tensor) -> Tensor | None:
     """Say nothing of a memory that is zero: it would be carried on for nothing."""
     return None if initial_state is None else memory

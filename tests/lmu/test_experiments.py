@@ -27,7 +27,7 @@ from lmu.experiments.models import (
     SeriesPredictor,
     StreamingNetwork,
 )
-from lmu.experiments.running import parameter_count
+from lmu.experiments.running import count_parameters
 from lmu.files import read_checkpoint, written_checkpoint
 
 REAL = os.environ.get("LMU_DATA")
@@ -72,7 +72,7 @@ def test_the_networks_have_the_size_they_are_said_to_have(
     name: str, model: str, count: int
 ) -> None:
     setting = EXPERIMENTS[name].setting(model)
-    assert parameter_count(setting.network(Dataset.empty())) == count
+    assert count_parameters(setting.network(Dataset.empty())) == count
 
 
 def test_the_published_figures() -> None:
@@ -137,7 +137,7 @@ def test_a_run_leaves_a_record_of_itself(tiny: Experiment, tmp_path: Path) -> No
     assert record.path == Path("tiny", "lstm-quick-seed3.json")
     assert record.figures == {"accuracy": record.score}
     assert (record.epochs, record.examples, record.reduced) == (2, (60, 30, 30), "")
-    assert record.parameters == parameter_count(run.network) == 4 * 8 * (1 + 8 + 1) + 2 * 9
+    assert record.parameters == count_parameters(run.network) == 4 * 8 * (1 + 8 + 1) + 2 * 9
     assert record.data == tiny.data(3, None, Budget.QUICK).digest()
     assert record.data != tiny.data(4, None, Budget.QUICK).digest()
     assert record.versions["torch"] == torch.__version__ and "cores" in record.hardware

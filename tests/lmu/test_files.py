@@ -13,14 +13,14 @@ import pytest
 
 from lmu.files import (
     DamagedFile,
-    decoded,
-    json_of,
-    lines_of,
+    decode,
+    explain_os_errors,
+    iterate_lines,
+    parse_json,
     read_bytes,
     read_json,
-    said,
     tar_members,
-    unpacked,
+    unpack,
     write,
     zip_member,
 )
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
     [(b"", ""), ("a ä\n".encode(), "a ä\n"), (b"\xef\xbb\xbfabc", "abc")],
 )
 def test_text_is_utf_8_with_or_without_a_mark(content: bytes, text: str) -> None:
-    assert decoded(content, "file.txt") == text
+    assert decode(content, "file.txt") == text
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,14 @@ def test_text_is_utf_8_with_or_without_a_mark(content: bytes, text: str) -> None
     ],
 )
 def test_other_encodings_are_refused_by_name_and_line(content: bytes, reason: str) -> None:
-    for read in (lambda: decoded(content, "file.txt"), lambda: [*lines(content)]):
+    for read in (lambda: decode(content, "file.txt"), lambda: [*lines(content)]):
         with pytest.raises(DamagedFile, match=reason) as refusal:
             read()
         assert "file.txt" in str(refusal.value) and "iconv" in str(refusal.value)
 
 
 def lines(content: bytes, longest: int = 100) -> list[str]:
-    return list(lines_of(io.BytesIO(content), "file.txt", longest))
+    return list(iterate_lines(io.BytesIO(content), "file.txt", longest))
 
 
 def test_lines_end_in_either_way() -> None:
@@ -82,7 +82,7 @@ def test_lines_end_in_either_way() -> None:
 )
 def test_json_is_no_more_than_its_standard(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        json_of(text)
+        parse_json(text)
 
 
 def test_a_json_file_is_an_object(tmp_path: Path) -> None:
@@ -110,18 +110,18 @@ def test_what_unpacks_is_counted_whatever_is_declared(tmp_path: Path) -> None:
     packed = gzip.compress(content)
     path = tmp_path / "zeros.gz"
     write(path, packed)
-    with unpacked(path, 100_000) as stream:
+    with unpack(path, 100_000) as stream:
         assert stream.read() == content and stream.name == str(path)
-    with unpacked(path, 99_999) as stream, pytest.raises(DamagedFile, match="more than 99,999"):
+    with unpack(path, 99_999) as stream, pytest.raises(DamagedFile, match="more than 99,999"):
         stream.read()
     # The length that stands at the end of a gzip file is that of its last part.
     write(path, packed + gzip.compress(b""))
-    with unpacked(path, 99_999) as stream, pytest.raises(DamagedFile, match="unpacks to more"):
+    with unpack(path, 99_999) as stream, pytest.raises(DamagedFile, match="unpacks to more"):
         stream.read()
     write(path.with_suffix(""), content)
     with (
         pytest.raises(DamagedFile, match="has more than 99,999"),
-        unpacked(path.with_suffix(""), 99_999),
+        unpack(path.with_suffix(""), 99_999),
     ):
         pass
 
@@ -132,7 +132,7 @@ def test_a_damaged_gzip_file_is_refused_by_its_name(place: int, tmp_path: Path) 
     content[place] ^= 255
     write(tmp_path / "things.gz", bytes(content))
     mend = "Do this."
-    with unpacked(tmp_path / "things.gz", 10_000, mend=mend) as stream:
+    with unpack(tmp_path / "things.gz", 10_000, mend=mend) as stream:
         with pytest.raises(DamagedFile, match=r"things\.gz.*uncompressed.*Do this\."):
             stream.read()
 
@@ -299,7 +299,7 @@ def test_a_place_that_is_none_is_named(place: str, tmp_path: Path) -> None:
 
 
 def test_what_is_not_of_the_system_is_left_as_it_is() -> None:
-    with pytest.raises(OSError, match=r"^my own$"), said("file", "read"):
+    with pytest.raises(OSError, match=r"^my own$"), explain_os_errors("file", "read"):
         raise OSError("my own")
 
 

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmu import from_keras
-from lmu.commands.speedup import kept_in
+from lmu.commands.speedup import read_timings
 from lmu.experiments import EXPERIMENTS, Run, restore
 from lmu.experiments.data import (
     DataFile,
@@ -38,7 +38,7 @@ from lmu.experiments.data import (
 )
 from lmu.experiments.data.mnist import PUBLISHED, MnistFiles
 from lmu.experiments.data.pairs import QUORA, SNLI, sentence_pairs
-from lmu.experiments.tables import measured, recorded, result_tables, speedup_tables
+from lmu.experiments.tables import read_measured, read_records, result_tables, speedup_tables
 from lmu.experiments.training import RunFolder, write
 from lmu.experiments.training.loop import Training
 from tests.lmu.conftest import TINY
@@ -88,12 +88,12 @@ def run_files(folder: Path) -> None:
     Run(TINY, folder / "run", epochs=1).train()
     write(folder / "runs/mine/result.json", RECORD.to_json().encode())
     write(folder / "runs/yours/result.json", RECORD.to_json().encode())
-    few = measured()
+    few = read_measured()
     write(folder / "speedup.json", json.dumps({**asdict(few), "timings": few_timings()}).encode())
 
 
 def few_timings() -> list[dict[str, object]]:
-    return json.loads(measured().to_json())["timings"][:3]
+    return json.loads(read_measured().to_json())["timings"][:3]
 
 
 def load_last(folder: Path) -> None:
@@ -136,9 +136,11 @@ LOADERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "record": (
         "runs/mine/result.json",
         "",
-        lambda at: result_tables(recorded(at / "runs", yours=True), {**EXPERIMENTS, "tiny": TINY}),
+        lambda at: result_tables(
+            read_records(at / "runs", yours=True), {**EXPERIMENTS, "tiny": TINY}
+        ),
     ),
-    "timings": ("speedup.json", "", lambda at: speedup_tables(kept_in(at / "speedup.json"))),
+    "timings": ("speedup.json", "", lambda at: speedup_tables(read_timings(at / "speedup.json"))),
     "configuration": ("run/config.json", "", go_on),
     "best weights": (
         "run/best.safetensors",

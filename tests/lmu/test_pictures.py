@@ -12,7 +12,7 @@ from lmu.experiments.data import mackey_glass
 from lmu.experiments.models import SeriesPredictor
 from lmu.experiments.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
 from lmu.experiments.pictures.capacity import errors
-from lmu.experiments.tables import recorded
+from lmu.experiments.tables import read_records
 
 PNG = b"\x89PNG"
 
@@ -38,7 +38,7 @@ def test_a_prediction_is_drawn_beside_the_truth() -> None:
 
 @pytest.mark.parametrize("name", ["psmnist", "mackey-glass"])
 def test_scores_are_drawn_over_sizes(name: str) -> None:
-    assert draw_sizes(EXPERIMENTS[name], recorded()).startswith(PNG)
+    assert draw_sizes(EXPERIMENTS[name], read_records()).startswith(PNG)
 
 
 def test_the_command_writes_what_is_asked_for(tmp_path: Path) -> None:

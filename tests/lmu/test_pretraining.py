@@ -12,7 +12,7 @@ from torch import nn
 from lmu.experiments import EXPERIMENTS, Budget, Experiment, Pretraining, Run, Setting
 from lmu.experiments.data import Vocabulary
 from lmu.experiments.data.vocabulary import BEGIN, END
-from lmu.experiments.imdb_pretrained import PIECE, hand_over, pieces
+from lmu.experiments.imdb_pretrained import PIECE, cut_into_pieces, hand_over
 from lmu.experiments.models import Network, TextClassifier
 from lmu.experiments.training.loop import Training
 from lmu.experiments.training.run_folder import LAST
@@ -76,7 +76,7 @@ def test_a_run_goes_on_where_it_was_whichever_part_that_was(
 def test_texts_are_cut_into_pieces_that_lose_no_word() -> None:
     words = Vocabulary([f"w{number}" for number in range(300)])
     text = [f"w{number}" for number in range(300)]
-    inputs, targets = pieces([text, text[:3]], words)
+    inputs, targets = cut_into_pieces([text, text[:3]], words)
     assert inputs.shape == targets.shape == (4, PIECE)
     said = targets[:3].flatten()
     assert said[said != 0].tolist() == [*range(4, 304), END]

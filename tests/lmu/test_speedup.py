@@ -12,7 +12,7 @@ from lmu.commands import app
 from lmu.experiments.speedup import CASES, Case, Speedups, Timing, Way, measure, over_length
 from lmu.experiments.speedup.cases import PSMNIST
 from lmu.experiments.speedup.chart import chart
-from lmu.experiments.tables import measured, speedup_tables
+from lmu.experiments.tables import read_measured, speedup_tables
 
 SIZES = {
     "psmnist": {Way.ORIGINAL: 102_027, Way.PARALLEL: 166_092, Way.FROZEN: 166_090},
@@ -125,7 +125,7 @@ def test_the_command_adds_to_its_folder(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_speed_ups_that_came_with_the_library() -> None:
-    ratios = {(t.case, t.way): measured().ratio(t) for t in measured().timings}
+    ratios = {(t.case, t.way): read_measured().ratio(t) for t in read_measured().timings}
     assert (ratios["psmnist", Way.PARALLEL] or 0) > 220
     assert {case for case, _ in ratios} >= {case.name for case in CASES}
     assert set(PSMNIST) == {way for case, way in ratios if case == "psmnist"}

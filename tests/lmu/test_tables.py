@@ -11,7 +11,13 @@ from typer.testing import CliRunner
 
 from lmu.commands import app
 from lmu.experiments import EXPERIMENTS, Budget, Experiment, Record
-from lmu.experiments.tables import measured, recorded, result_tables, speedup_tables, written_into
+from lmu.experiments.tables import (
+    fill_page_tables,
+    read_measured,
+    read_records,
+    result_tables,
+    speedup_tables,
+)
 from lmu.experiments.training import write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "experiments.md"
@@ -47,7 +53,7 @@ def records(tmp_path: Path) -> Path:
 
 
 def test_seeds_are_put_together(records: Path, tiny: Experiment) -> None:
-    (table,) = result_tables(recorded(records), {"tiny": tiny})
+    (table,) = result_tables(read_records(records), {"tiny": tiny})
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     assert [row["tiny: who"] for row in rows] == [
         "guessing",
@@ -76,7 +82,7 @@ def test_an_experiment_without_runs_has_its_published_figures(tiny: Experiment) 
 
 
 def test_markdown_has_a_row_for_each(records: Path, tiny: Experiment) -> None:
-    (table,) = result_tables(recorded(records), {"tiny": tiny})
+    (table,) = result_tables(read_records(records), {"tiny": tiny})
     lines = table.markdown().splitlines()
     assert table.title == "waves, test accuracy in percent"
     assert lines[0].startswith("| tiny: who | accuracy | seeds |")
@@ -85,13 +91,13 @@ def test_markdown_has_a_row_for_each(records: Path, tiny: Experiment) -> None:
 
 
 def test_a_page_takes_tables_between_its_marks(records: Path, tiny: Experiment) -> None:
-    tables = {"results": result_tables(recorded(records), {"tiny": tiny})}
+    tables = {"results": result_tables(read_records(records), {"tiny": tiny})}
     empty = "before\n<!-- lmu table: results -->\nold\n<!-- lmu table: end of results -->\nafter\n"
-    once = written_into(empty, tables)
+    once = fill_page_tables(empty, tables)
     assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
-    assert written_into(once, tables) == once
+    assert fill_page_tables(once, tables) == once
     with pytest.raises(ValueError, match="no place for results"):
-        written_into("a page", tables)
+        fill_page_tables("a page", tables)
 
 
 def test_the_command_shows_the_library_s_results_and_a_user_s(
@@ -152,7 +158,7 @@ def test_a_damaged_record_is_named_and_hides_no_other(
     write(runs / "of-tuesday" / "result.json", content)
     write(runs / "of-wednesday" / "result.json", OTHERS[2].to_json().encode())
     with pytest.raises(ValueError, match=r"of-tuesday.result\.json"):
-        recorded(runs, yours=True)
+        read_records(runs, yours=True)
     result = CliRunner().invoke(app, ["table", "--runs", str(runs)])
     assert result.exit_code == 1
     assert "lmu, yours" in result.stdout and "lstm, yours" in result.stdout
@@ -165,7 +171,7 @@ def test_a_folder_and_a_pipe_of_the_name_of_a_record_hold_nobody_up(records: Pat
     (records / "runs/two").mkdir()
     os.mkfifo(records / "runs/two/result.json")
     damaged: list[Exception] = []
-    assert recorded(records / "runs", yours=True, damaged=damaged) == []
+    assert read_records(records / "runs", yours=True, damaged=damaged) == []
     assert [part in str(error) for part, error in zip(("one", "two"), damaged, strict=True)]
 
 
@@ -179,7 +185,7 @@ def test_the_command_refuses_a_place_without_results(name: str, tmp_path: Path) 
 
 
 def test_the_records_that_came_with_the_library_are_in_their_places() -> None:
-    for results in recorded():
+    for results in read_records():
         assert results.first.experiment in EXPERIMENTS
         assert results.first.model in EXPERIMENTS[results.first.experiment].models
 
@@ -187,9 +193,9 @@ def test_the_records_that_came_with_the_library_are_in_their_places() -> None:
 def test_the_page_has_the_tables_of_what_is_recorded() -> None:
     page = PAGE.read_text(encoding="utf-8")
     tables = {
-        "results": result_tables(recorded(), EXPERIMENTS),
-        "speedup": speedup_tables(measured()),
+        "results": result_tables(read_records(), EXPERIMENTS),
+        "speedup": speedup_tables(read_measured()),
     }
-    assert written_into(page, tables) == page, (
+    assert fill_page_tables(page, tables) == page, (
         "docs/experiments.md is not what is recorded: type `lmu table --page docs/experiments.md`"
     )

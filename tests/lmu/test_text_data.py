@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lmu.experiments.data import Dataset, Vocabulary, glove_vocabulary, imdb_reviews, iwslt15, text8
-from lmu.experiments.data.imdb import labelled, words_of
+from lmu.experiments.data.imdb import split_labelled, split_words
 from lmu.experiments.data.iwslt15 import sentences
 from lmu.experiments.data.pairs import QUORA, SNLI, sentence_pairs
-from lmu.experiments.data.text8 import LETTERS, letters, text_of
+from lmu.experiments.data.text8 import LETTERS, decode_letters, encode_letters
 from lmu.experiments.models.translator import BEGIN, END
 from lmu.experiments.models.words import PADDING
 from tests.lmu.text_files import VECTORS, text_files, write
@@ -80,7 +80,7 @@ def test_the_package_has_vectors_of_fifty_numbers(tmp_path: Path) -> None:
 
 
 def test_reviews_are_taken_apart_as_the_vectors_are() -> None:
-    assert words_of("Isn't it<br/>the dogs' BEST?") == [
+    assert split_words("Isn't it<br/>the dogs' BEST?") == [
         *("is", "n't", "it", "the", "dogs", "'", "best", "?")
     ]
 
@@ -99,7 +99,7 @@ def test_reviews_are_read_in_the_order_of_their_numbers(folder: Path) -> None:
 
 def test_labelled_reviews_become_examples(folder: Path) -> None:
     words = Vocabulary(["a", "cat", "sat"])
-    train, validation, test = labelled(imdb_reviews(folder), words, longest=3, validation=2)
+    train, validation, test = split_labelled(imdb_reviews(folder), words, longest=3, validation=2)
     assert train.targets.tolist() == [0, 0, 1, 1]
     assert train.inputs[0].tolist() == [4, 5, 1]
     assert validation.targets.tolist() == [0, 1] and validation.inputs[1, 0] == 6
@@ -128,16 +128,16 @@ def test_text8_is_cut_into_windows_that_are_one_letter_apart(folder: Path) -> No
     for inputs, targets in data.splits:
         assert inputs.dtype == torch.uint8
         assert torch.equal(inputs.flatten()[1:], targets.flatten()[:-1])
-    assert text_of(data.train.inputs[0, :12]) == " the cat sat"
+    assert decode_letters(data.train.inputs[0, :12]) == " the cat sat"
     assert "8,000 letters of another text" in data.reduced
     assert len(text8(folder, most=(1, None)).validation.targets) == 1
 
 
 def test_letters_are_written_and_read() -> None:
-    assert text_of(letters(LETTERS)) == LETTERS
-    assert letters("").shape == (0,)
+    assert decode_letters(encode_letters(LETTERS)) == LETTERS
+    assert encode_letters("").shape == (0,)
     with pytest.raises(ValueError, match="letter 'X'"):
-        letters("a Xylophone")
+        encode_letters("a Xylophone")
 
 
 def test_sentences_become_what_is_read_heard_and_said(folder: Path) -> None:

@@ -10,7 +10,7 @@ from lmu.commands import app
 from lmu.experiments import EXPERIMENTS, Budget, Run, evaluate
 from lmu.experiments.data import Dataset, Split, Vocabulary
 from lmu.experiments.models import LanguageModel
-from lmu.experiments.running import parameter_count
+from lmu.experiments.running import count_parameters
 from tests.lmu.text_files import text_files
 
 BOUND = 1e-4  # float32, a few hundred additions of numbers of size 1
@@ -60,7 +60,7 @@ def test_the_papers_networks_have_the_papers_size(name: str) -> None:
     words = Vocabulary(["a"], torch.zeros(1, 300))
     nothing = Split(torch.empty(0), torch.empty(0))
     data = Dataset(nothing, nothing, nothing, words)
-    count = parameter_count(EXPERIMENTS[name].setting("lmu-mean").network(data))
+    count = count_parameters(EXPERIMENTS[name].setting("lmu-mean").network(data))
     target = EXPERIMENTS[name].target
     assert target is not None and count == target.parameters
 
@@ -70,7 +70,9 @@ def test_the_lstm_that_is_compared_with_is_as_large(budget: Budget) -> None:
     nothing = Split(torch.empty(0), torch.empty(0))
     models = EXPERIMENTS["text8"].models
     data = Dataset(nothing, nothing, nothing)
-    ours, theirs = (parameter_count(models[name][budget].network(data)) for name in ("lmu", "lstm"))
+    ours, theirs = (
+        count_parameters(models[name][budget].network(data)) for name in ("lmu", "lstm")
+    )
     assert abs(ours - theirs) < 0.05 * theirs
 
 

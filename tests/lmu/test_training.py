@@ -28,7 +28,7 @@ from lmu.experiments.training import (
     predictions,
     train,
 )
-from lmu.experiments.training.loop import moved
+from lmu.experiments.training.loop import move_inputs
 from lmu.experiments.training.run_folder import LAST
 from lmu.files import read_checkpoint
 
@@ -125,7 +125,7 @@ def test_progress_is_shown_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFi
 def test_an_adversary_moves_inputs_to_where_the_loss_grows(tmp_path: Path) -> None:
     inputs, gradient = torch.zeros(2, 3), torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
     expected = torch.tensor([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]])
-    assert torch.allclose(moved(inputs, gradient, 2.0), 2.0 * expected)
+    assert torch.allclose(move_inputs(inputs, gradient, 2.0), 2.0 * expected)
     seen: list[Tensor] = []
 
     def watched(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lmu.files import lines_of, unpacked
+from lmu.files import iterate_lines, unpack
 
 GIBIBYTE = 2**30
 REMEDY = "Replace it, or delete it to have it downloaded."
@@ -53,14 +53,14 @@ def find(file: DataFile, folder: str | os.PathLike[str] | None = None) -> Path:
     """
     place = data_folder(folder)
     if place is None:
-        return _downloaded(file, "no data folder was given")
+        return _download(file, "no data folder was given")
     for path in (place / file.path, place / file.path.removesuffix(".gz")):
         if path.is_file():
             return path
-    return _downloaded(file, f"`{place / file.path}` does not exist")
+    return _download(file, f"`{place / file.path}` does not exist")
 
 
-def opened(
+def open_file(
     file: DataFile, folder: str | os.PathLike[str] | None = None
 ) -> AbstractContextManager[BinaryIO]:
     """Open a file for reading, uncompressed. At its end its checksum is compared.
@@ -77,7 +77,7 @@ def opened(
         ValueError: here or while reading: the file is damaged, too large, or not the published one.
         OSError: it cannot be read.
     """
-    return unpacked(find(file, folder), file.largest, checksum=file.sha256, mend=REMEDY)
+    return unpack(find(file, folder), file.largest, checksum=file.sha256, mend=REMEDY)
 
 
 def read(file: DataFile, folder: str | os.PathLike[str] | None = None) -> bytes:
@@ -99,7 +99,7 @@ def read(file: DataFile, folder: str | os.PathLike[str] | None = None) -> bytes:
         ValueError: the file is truncated, too large, or its content is not the published one.
         OSError: it cannot be read.
     """
-    with opened(file, folder) as stream:
+    with open_file(file, folder) as stream:
         return stream.read()
 
 
@@ -110,8 +110,8 @@ def read_lines(file: DataFile, folder: str | os.PathLike[str] | None = None) -> 
         FileNotFoundError: as `find` does.
         ValueError: as `opened` does; or the text is of another encoding.
     """
-    with opened(file, folder) as stream:
-        yield from lines_of(stream, stream.name)
+    with open_file(file, folder) as stream:
+        yield from iterate_lines(stream, stream.name)
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
@@ -132,7 +132,7 @@ def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
     return Path(folder)
 
 
-def _downloaded(file: DataFile, why: str) -> Path:
+def _download(file: DataFile, why: str) -> Path:
     # pooch is needed for nothing else: who has the files need not have it.
     import pooch
 
@@ -149,7 +149,7 @@ def _downloaded(file: DataFile, why: str) -> Path:
                 progressbar=sys.stderr.isatty(),
             )
             mend = "The next address is tried."
-            with unpacked(cache, file.largest, checksum=file.sha256, mend=mend) as stream:
+            with unpack(cache, file.largest, checksum=file.sha256, mend=mend) as stream:
                 while stream.read(2**20):
                     pass  # at the end it has been checked
             return cache

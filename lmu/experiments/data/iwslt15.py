@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lmu.experiments.data.files import DataFile, read_lines
 from lmu.experiments.data.splits import Dataset, Split
-from lmu.experiments.data.vocabulary import BEGIN, END, PADDING, SPECIAL, padded
+from lmu.experiments.data.vocabulary import BEGIN, END, PADDING, SPECIAL, pad
 from lmu.files import DamagedFile
 
 PARTS = ("train", "tst2012", "tst2013")  # to learn from, to choose by, to report
@@ -179,5 +179,5 @@ def _split(
     one = [pair[0] for pair in pairs]
     said = [[BEGIN, *pair[1]] for pair in pairs]
     answers = [[*pair[1], END] for pair in pairs]
-    inputs = torch.stack([padded(one, longest), padded(said, longest)], 1)
-    return Split(inputs, padded(answers, longest))
+    inputs = torch.stack([pad(one, longest), pad(said, longest)], 1)
+    return Split(inputs, pad(answers, longest))

@@ -10,7 +10,7 @@ from lmu.experiments.data.files import DataFile, read_lines
 from lmu.experiments.data.glove import glove_vocabulary
 from lmu.experiments.data.splits import Dataset, Split
 from lmu.experiments.data.vocabulary import Vocabulary
-from lmu.files import DamagedFile, json_of
+from lmu.files import DamagedFile, parse_json
 
 RELATIONS = ("entailment", "neutral", "contradiction")
 
@@ -55,7 +55,7 @@ def question_pair(line: str) -> Pair:
 
 def sentence_pair(line: str) -> Pair | None:
     """Read a line of SNLI, a JSON object; pairs on whose label nobody agreed are none."""
-    record = json_of(line)
+    record = parse_json(line)
     names = ("gold_label", "sentence1", "sentence2")
     texts = [record.get(name) if isinstance(record, dict) else None for name in names]
     for name, text in zip(names, texts, strict=True):

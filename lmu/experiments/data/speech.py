@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lmu.experiments.data.files import DataFile, data_folder, find
 from lmu.experiments.data.splits import Dataset, Split
-from lmu.files import DamagedFile, parsing, read_text, zip_members
+from lmu.files import DamagedFile, explain_parser_errors, read_text, zip_members
 
 DIGITS = DataFile(
     "fsdd/recordings.zip", source="https://github.com/Jakobovski/free-spoken-digit-dataset"
@@ -104,7 +104,9 @@ def sound(content: bytes, name: str, rate: int) -> Tensor:
     Raises:
         DamagedFile: it is none.
     """
-    with parsing(name, f"a WAV file of one channel, 16 bits and {rate:,} samples a second"):
+    with explain_parser_errors(
+        name, f"a WAV file of one channel, 16 bits and {rate:,} samples a second"
+    ):
         with wave.open(io.BytesIO(content)) as file:
             found = file.getnchannels(), file.getsampwidth(), file.getframerate()
             if found != (1, 2, rate):

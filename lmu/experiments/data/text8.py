@@ -21,7 +21,7 @@ WINDOW = 180  # letters
 BEGINNING = " anarchism originated as a term of abuse"  # of the published text
 
 
-def letters(text: str) -> Tensor:
+def encode_letters(text: str) -> Tensor:
     """Write a text of the 27 letters as numbers `(len(text))`, uint8.
 
     Raises:
@@ -39,7 +39,7 @@ def letters(text: str) -> Tensor:
     return torch.from_numpy(numbers)
 
 
-def text_of(numbers: Tensor) -> str:
+def decode_letters(numbers: Tensor) -> str:
     """Read `numbers (time)` as a text."""
     return "".join(LETTERS[number] for number in numbers.tolist())
 
@@ -76,7 +76,7 @@ def text8(
         _windows(part, count) for part, count in zip(parts, (None, *most), strict=True)
     )
     reduced = ""
-    if len(numbers) != LENGTH or text_of(numbers[: len(BEGINNING)]) != BEGINNING:
+    if len(numbers) != LENGTH or decode_letters(numbers[: len(BEGINNING)]) != BEGINNING:
         reduced = (
             f"{len(numbers):,} letters of another text stand for the {LENGTH:,} of Wikipedia: bits "
             "per character do not compare with published ones."
@@ -90,7 +90,7 @@ def _text(path: Path) -> Tensor:
     with zip_member(path, "text8", LARGEST) as stream:
         while content := stream.read(2**20):
             try:
-                pieces.append(letters(content.decode("latin-1")))
+                pieces.append(encode_letters(content.decode("latin-1")))
             except ValueError as error:
                 raise DamagedFile(
                     f"`{path}`, after letter {count:,}: {error} Replace it."

@@ -10,7 +10,7 @@ PADDING, UNKNOWN, BEGIN, END = 0, 1, 2, 3  # what no word may be called
 SPECIAL = ("<padding>", "<unknown>", "<begin>", "<end>")
 
 
-def padded(rows: Sequence[Sequence[int]], length: int) -> Tensor:
+def pad(rows: Sequence[Sequence[int]], length: int) -> Tensor:
     """Write rows of numbers as one tensor `(rows, length)`, int32, cut or padded on the right."""
     numbers = torch.full((len(rows), length), PADDING, dtype=torch.int32)
     for place, row in zip(numbers, rows, strict=True):
@@ -84,7 +84,7 @@ class Vocabulary:
             numbers (texts, time), int32.
         """
         known = [[self.numbers.get(word, UNKNOWN) for word in text[:longest]] for text in texts]
-        return padded(known, max(map(len, known), default=0))
+        return pad(known, max(map(len, known), default=0))
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """Read numbers as words, as far as the end or the padding."""

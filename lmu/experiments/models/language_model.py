@@ -134,14 +134,14 @@ class LanguageModel(StreamingNetwork):
         logits = self.logits(outputs[..., -1, :])
         written = []
         for _ in range(steps):
-            word = drawn(logits, temperature, generator)
+            word = draw_word(logits, temperature, generator)
             written.append(word)
             logits, state = self.step(word, state)
         self.train(training)
         return torch.stack(written, -1) if written else prompt[..., :0]
 
 
-def drawn(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+def draw_word(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
     """Draw a word `(*batch)` from `logits (*batch, words)`."""
     if not temperature:
         return logits.argmax(-1)

@@ -141,7 +141,7 @@ class TextClassifier(TextNetwork):
 
     def classify(self, vectors: Tensor) -> Tensor:
         """Compute the scores `(*batch, classes)` from `vectors (*batch, size)`."""
-        return single(self.scores(self.dropout(vectors)))
+        return squeeze_single_class(self.scores(self.dropout(vectors)))
 
 
 class PairClassifier(TextNetwork):
@@ -175,9 +175,9 @@ class PairClassifier(TextNetwork):
         """Compute the scores `(*batch, classes)` from `vectors (*batch, 2, size)`."""
         one, other = vectors.unbind(-2)
         compared = torch.cat([one, other, (one - other).abs(), one * other], -1)
-        return single(self.scores(self.dropout(compared)))
+        return squeeze_single_class(self.scores(self.dropout(compared)))
 
 
-def single(scores: Tensor) -> Tensor:
+def squeeze_single_class(scores: Tensor) -> Tensor:
     """Take the axis of classes away where there is only one."""
     return scores.squeeze(-1) if scores.shape[-1] == 1 else scores

@@ -88,7 +88,7 @@ class Case:
 Build = Callable[[Dataset], Network]
 
 
-def classified(build: Build, classes: int = 10) -> Callable[[Case], Task]:
+def classification_task(build: Build, classes: int = 10) -> Callable[[Case], Task]:
     """Train a network to name the classes of noise; its features are inputs, or computed once."""
 
     def task(case: Case) -> Task:
@@ -100,7 +100,7 @@ def classified(build: Build, classes: int = 10) -> Callable[[Case], Task]:
     return task
 
 
-def predicted(build: Build) -> Callable[[Case], Task]:
+def prediction_task(build: Build) -> Callable[[Case], Task]:
     """Train a network to predict noise; its features are inputs, or computed once."""
 
     def task(case: Case) -> Task:
@@ -124,18 +124,18 @@ def chaos(executor: Executor) -> LayerPredictor:
 
 
 PSMNIST: Mapping[Way, Callable[[Case], Task]] = {
-    Way.ORIGINAL: classified(psmnist.lmu_2019),
-    Way.STEPPED: classified(lambda data: digits(Recurrent())),
-    Way.PARALLEL: classified(lambda data: digits(Auto())),
-    Way.FROZEN: classified(psmnist.parallel_lmu),
-    Way.LSTM: classified(psmnist.lstm),
+    Way.ORIGINAL: classification_task(psmnist.lmu_2019),
+    Way.STEPPED: classification_task(lambda data: digits(Recurrent())),
+    Way.PARALLEL: classification_task(lambda data: digits(Auto())),
+    Way.FROZEN: classification_task(psmnist.parallel_lmu),
+    Way.LSTM: classification_task(psmnist.lstm),
 }
 MACKEY_GLASS: Mapping[Way, Callable[[Case], Task]] = {
-    Way.ORIGINAL: predicted(mackey_glass.lmu_2019),
-    Way.STEPPED: predicted(lambda data: chaos(Recurrent())),
-    Way.PARALLEL: predicted(lambda data: chaos(Auto())),
-    Way.FROZEN: predicted(mackey_glass.parallel_lmu),
-    Way.LSTM: predicted(mackey_glass.lstm),
+    Way.ORIGINAL: prediction_task(mackey_glass.lmu_2019),
+    Way.STEPPED: prediction_task(lambda data: chaos(Recurrent())),
+    Way.PARALLEL: prediction_task(lambda data: chaos(Auto())),
+    Way.FROZEN: prediction_task(mackey_glass.parallel_lmu),
+    Way.LSTM: prediction_task(mackey_glass.lstm),
 }
 CASES = (
     Case("psmnist", "psMNIST, 100 images a step", 100, 784, 500, PSMNIST),
@@ -165,8 +165,8 @@ def over_length(length: int) -> Case:
         return LayerClassifier(LMU.original(1, 128, 64, float(length)), classes=10)
 
     tasks = {
-        Way.ORIGINAL: classified(original),
-        Way.STEPPED: classified(lambda data: simplified(Recurrent())),
-        Way.PARALLEL: classified(lambda data: simplified(Auto())),
+        Way.ORIGINAL: classification_task(original),
+        Way.STEPPED: classification_task(lambda data: simplified(Recurrent())),
+        Way.PARALLEL: classification_task(lambda data: simplified(Auto())),
     }
     return Case(f"length-{length}", f"{length:,} time steps", 16, length, 1, tasks)

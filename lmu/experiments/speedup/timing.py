@@ -10,8 +10,8 @@ import torch
 
 from lmu.experiments.record import hardware, versions
 from lmu.experiments.speedup.cases import Case, Way
-from lmu.files import json_of
-from lmu.files.entries import COUNT, TEXT, TEXTS, Kind, checked, is_number
+from lmu.files import parse_json
+from lmu.files.entries import COUNT, TEXT, TEXTS, Kind, check_entries, is_number
 
 SHORTEST = 0.1  # seconds that are timed at once: steps that are shorter are repeated
 WARM = 1.0  # seconds of a first step beyond which what happens once is not worth another
@@ -102,8 +102,8 @@ class Speedups:
             ValueError: the text is something else.
         """
         try:
-            content = checked(json_of(text), ENTRIES)
-            entries = [checked(entry, TIMING) for entry in content.pop("timings")]
+            content = check_entries(parse_json(text), ENTRIES)
+            entries = [check_entries(entry, TIMING) for entry in content.pop("timings")]
         except ValueError as error:
             raise ValueError(
                 f"The text is no record of timings ({error}): expected the content of a "
@@ -163,15 +163,15 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
     repetitions: dict[Way, int] = {}
     end = time.perf_counter() + seconds
     for way, step in ways.items():
-        first = duration(step, 1)
+        first = time_step(step, 1)
         if first > WARM:
             times[way].append(first)
         else:
-            repetitions[way] = max(1, round(SHORTEST / duration(step, 1)))
+            repetitions[way] = max(1, round(SHORTEST / time_step(step, 1)))
     while min(map(len, times.values())) < turns or time.perf_counter() < end:
         for way, step in ways.items():
             if len(times[way]) < turns or way in repetitions:
-                times[way].append(duration(step, repetitions.get(way, 1)))
+                times[way].append(time_step(step, repetitions.get(way, 1)))
     return [
         Timing(
             case.name,
@@ -187,7 +187,7 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
     ]
 
 
-def duration(step: Callable[[], object], repetitions: int) -> float:
+def time_step(step: Callable[[], object], repetitions: int) -> float:
     """Time some steps in a row, and return the seconds of one."""
     start = time.perf_counter()
     for _ in range(repetitions):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from linrec.reporting import Table, fill_page
 
 
-def written_into(page: str, tables: Mapping[str, list[Table]]) -> str:
+def fill_page_tables(page: str, tables: Mapping[str, list[Table]]) -> str:
     """Put tables, each under a heading, in the place of what stood between their marks.
 
     Args:

@@ -39,7 +39,7 @@ class Results:
         return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
-def recorded(
+def read_records(
     folder: Path = RECORDS, *, yours: bool = False, damaged: list[Exception] | None = None
 ) -> list[Results]:
     """Read the records of a folder, whatever they are called, and put seeds together.

@@ -10,7 +10,7 @@ MEASURED = Path(lmu.experiments.speedup.__file__).parent / "measured.json"
 OVER_LENGTH = "length-"
 
 
-def measured() -> Speedups:
+def read_measured() -> Speedups:
     """Read the timings that came with the library."""
     return Speedups.from_json(MEASURED.read_text(encoding="utf-8"))
 

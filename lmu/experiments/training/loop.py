@@ -67,11 +67,11 @@ class Batches:
 
     def __iter__(self) -> Iterator[Examples]:
         order = torch.randperm(len(self.inputs), generator=self.generator)[: self.count]
-        for chosen in self.grouped(order):
+        for chosen in self.group_batches(order):
             chosen = chosen.to(self.inputs.device)
             yield self.inputs[chosen], self.targets[chosen]
 
-    def grouped(self, order: Tensor) -> list[Tensor]:
+    def group_batches(self, order: Tensor) -> list[Tensor]:
         """Take an order apart into batches, of examples of like length if these are known.
 
         A hundred batches are drawn at a time and sorted by length, so that which examples meet
@@ -136,7 +136,7 @@ class Training:
         loss = self.recipe.loss(self.forward(inputs), targets)
         if self.recipe.adversary:
             (gradient,) = torch.autograd.grad(loss, inputs, retain_graph=True)
-            worse = moved(inputs.detach(), gradient, self.recipe.adversary)
+            worse = move_inputs(inputs.detach(), gradient, self.recipe.adversary)
             loss = (loss + self.recipe.loss(self.forward(worse), targets)) / 2
         loss.backward()
         if self.recipe.largest_gradient is not None:
@@ -187,7 +187,7 @@ class Training:
         self.history = state["history"]
 
 
-def moved(inputs: Tensor, gradient: Tensor, distance: float) -> Tensor:
+def move_inputs(inputs: Tensor, gradient: Tensor, distance: float) -> Tensor:
     """Move each of `inputs (examples, ...)` along its gradient by a distance."""
     norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
     return inputs + distance * gradient / norms.view(-1, *[1] * (gradient.ndim - 1))

@@ -38,7 +38,7 @@ class Metric:
         return f"{score:.{self.digits}f}"
 
 
-def correct(scores: Tensor, targets: Tensor) -> Tensor:
+def count_correct(scores: Tensor, targets: Tensor) -> Tensor:
     """Count the examples classified correctly, and all examples.
 
     Args:
@@ -52,7 +52,7 @@ def correct(scores: Tensor, targets: Tensor) -> Tensor:
     return torch.tensor([(decisions == targets).sum().item(), targets.numel()])
 
 
-def squares(predictions: Tensor, targets: Tensor) -> Tensor:
+def sum_squares(predictions: Tensor, targets: Tensor) -> Tensor:
     """Sum the squares of the errors and of the targets.
 
     Args:
@@ -79,11 +79,11 @@ def root_ratio(sums: Tensor) -> float:
     return math.sqrt(sums[0] / sums[1])
 
 
-ACCURACY = Metric("accuracy", correct, percentage, higher_is_better=True, digits=2)
-NRMSE = Metric("NRMSE", squares, root_ratio, higher_is_better=False, digits=4)
+ACCURACY = Metric("accuracy", count_correct, percentage, higher_is_better=True, digits=2)
+NRMSE = Metric("NRMSE", sum_squares, root_ratio, higher_is_better=False, digits=4)
 
 
-def constant(done: float) -> float:
+def constant_rate(done: float) -> float:
     """Keep the learning rate constant."""
     return 1.0
 
@@ -117,7 +117,7 @@ class Recipe:
     epochs: int
     examples: int | None = None
     length: Callable[[Tensor], Tensor] | None = None
-    schedule: Callable[[float], float] = constant
+    schedule: Callable[[float], float] = constant_rate
     largest_gradient: float | None = None
     adversary: float = 0.0
 

@@ -10,10 +10,10 @@ from lmu.files import (
     PART,
     DamagedFile,
     append,
-    parsing,
+    explain_os_errors,
+    explain_parser_errors,
     read_checkpoint,
     read_json,
-    said,
     written_checkpoint,
 )
 from lmu.files import write as write
@@ -60,7 +60,7 @@ class RunFolder:
         self.configuration = json.loads(json.dumps(configuration))
         if self._holds_files():
             self._refuse_others(resume)
-        with said(self.path, "written"):
+        with explain_os_errors(self.path, "written"):
             self.path.mkdir(parents=True, exist_ok=True)
         self.lock = FolderLock(self.path)
         for part in self.path.glob(f"*{PART}"):  # of processes that were killed
@@ -72,7 +72,7 @@ class RunFolder:
             self.write(CONFIGURATION, (json.dumps(self.configuration, indent=2) + "\n").encode())
 
     def _holds_files(self) -> bool:
-        with said(self.path, "read"):
+        with explain_os_errors(self.path, "read"):
             held = list(self.path.iterdir()) if self.path.exists() else []
         return any(file.suffix != PART and file.name != LOCK for file in held)
 
@@ -127,7 +127,7 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             raise DamagedFile(f"`{path}` is missing: expected what this run wrote. {RESTART}")
-        with parsing(path, "a checkpoint that this run wrote", RESTART):
+        with explain_parser_errors(path, "a checkpoint that this run wrote", RESTART):
             take(read_checkpoint(path))
 
     def log(self, metrics: dict[str, Any]) -> None:
