@@ -3,10 +3,10 @@
 from lmu.experiments.capacity import CAPACITY
 from lmu.experiments.experiment import Budget as Budget
 from lmu.experiments.experiment import Experiment as Experiment
-from lmu.experiments.experiment import Figure as Figure
 from lmu.experiments.experiment import Pretraining as Pretraining
-from lmu.experiments.experiment import Setting as Setting
-from lmu.experiments.experiment import Source as Source
+from lmu.experiments.experiment import Provenance as Provenance
+from lmu.experiments.experiment import PublishedResult as PublishedResult
+from lmu.experiments.experiment import TrainingSetup as TrainingSetup
 from lmu.experiments.imdb import IMDB
 from lmu.experiments.imdb_pretrained import IMDB_LANGUAGE, IMDB_PRETRAINED
 from lmu.experiments.iwslt15 import IWSLT15

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from lmu.experiments.data import Dataset, delay_steps, delayed_noise
-from lmu.experiments.experiment import LEGENDRE, Budget, Experiment, Folder, Setting
+from lmu.experiments.experiment import LEGENDRE, Budget, Experiment, Folder, TrainingSetup
 from lmu.experiments.models import DelayReader, Network
 from lmu.experiments.training import NRMSE, Recipe, predictions
 
@@ -61,8 +61,8 @@ CAPACITY = Experiment(
     data=generate_noise,
     models={
         "lmu": {
-            Budget.FULL: Setting(reader, RECIPE),
-            Budget.QUICK: Setting(reader, RECIPE),
+            Budget.FULL: TrainingSetup(reader, RECIPE),
+            Budget.QUICK: TrainingSetup(reader, RECIPE),
         },
     },
     examine=score_delays,

@@ -15,7 +15,7 @@ PARALLELIZING = "Chilkuri and Eliasmith 2021, Parallelizing Legendre Memory Unit
 LEGENDRE = "Voelker, Kajić and Eliasmith 2019, Legendre Memory Units"
 
 
-class Source(Enum):
+class Provenance(Enum):
     """How far a figure can be relied on: found in a public source, or remembered."""
 
     CONFIRMED = "confirmed"
@@ -23,7 +23,7 @@ class Source(Enum):
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedResult:
     """A published result.
 
     Args:
@@ -35,7 +35,7 @@ class Figure:
 
     who: str
     value: float
-    source: Source
+    source: Provenance
     parameters: int | None = None
 
 
@@ -60,7 +60,7 @@ class Pretraining:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainingSetup:
     """A network and its training recipe.
 
     Args:
@@ -74,7 +74,7 @@ class Setting:
     pretraining: Pretraining | None = None
 
 
-Model = Mapping[Budget, Setting]  # what each budget pays for
+Model = Mapping[Budget, TrainingSetup]  # what each budget pays for
 Folder = str | os.PathLike[str] | None  # of data; None: the default
 
 
@@ -101,15 +101,15 @@ class Experiment:
     title: str
     paper: str
     table: str
-    target: Figure | None
-    baselines: tuple[Figure, ...]
+    target: PublishedResult | None
+    baselines: tuple[PublishedResult, ...]
     data: Callable[[int, Folder, Budget], Dataset]
     models: Mapping[str, Model]
     decide: Callable[[Tensor], Tensor] | None = None
     examine: Callable[[Network, Dataset], Mapping[str, float]] | None = None
 
     @property
-    def published(self) -> tuple[Figure, ...]:
+    def published(self) -> tuple[PublishedResult, ...]:
         """The published figures, the paper's own first."""
         return (*((self.target,) if self.target else ()), *self.baselines)
 
@@ -118,7 +118,7 @@ class Experiment:
         """The name of the paper's model."""
         return next(iter(self.models))
 
-    def setting(self, model: str | None = None, budget: Budget = Budget.FULL) -> Setting:
+    def setting(self, model: str | None = None, budget: Budget = Budget.FULL) -> TrainingSetup:
         """Return how a model is built and trained.
 
         Args:

@@ -27,11 +27,11 @@ from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
     Experiment,
-    Figure,
     Folder,
     Model,
-    Setting,
-    Source,
+    Provenance,
+    PublishedResult,
+    TrainingSetup,
     for_or_against,
 )
 from lmu.experiments.models import TextClassifier, TextReader
@@ -70,7 +70,7 @@ def memory(
     """Return the settings of a memory, whose window is the budget's longest text."""
     recipe = binary_recipe(learning_rate, epochs)
     return {
-        budget: Setting(partial(parallel_lmu, theta, encoded, word_dropout), recipe)
+        budget: TrainingSetup(partial(parallel_lmu, theta, encoded, word_dropout), recipe)
         for budget, theta in LONGEST.items()
     }
 
@@ -80,13 +80,13 @@ IMDB = Experiment(
     title="film reviews, for or against",
     paper=PARALLELIZING,
     table="IMDB, test accuracy in percent",
-    target=Figure("parallel LMU (the paper)", 89.10, Source.UNCONFIRMED, 301),
-    baselines=(Figure("LSTM", 87.29, Source.UNCONFIRMED, 50_000),),
+    target=PublishedResult("parallel LMU (the paper)", 89.10, Provenance.UNCONFIRMED, 301),
+    baselines=(PublishedResult("LSTM", 87.29, Provenance.UNCONFIRMED, 50_000),),
     data=load_reviews,
     models={
         "lmu-mean": memory(0.1, epochs=20),
         "lmu": memory(0.05, epochs=40, encoded=[16, 8], word_dropout=0.5),
-        "lstm": dict.fromkeys(Budget, Setting(lstm, binary_recipe(0.01, 4, batch_size=50))),
+        "lstm": dict.fromkeys(Budget, TrainingSetup(lstm, binary_recipe(0.01, 4, batch_size=50))),
     },
     decide=for_or_against,
 )

@@ -25,11 +25,11 @@ from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
     Experiment,
-    Figure,
     Folder,
     Pretraining,
-    Setting,
-    Source,
+    Provenance,
+    PublishedResult,
+    TrainingSetup,
     for_or_against,
 )
 from lmu.experiments.models import LanguageModel, Network, TextClassifier, TextReader, Words
@@ -140,7 +140,7 @@ def language_recipe(budget: Budget) -> Recipe:
         epochs=4 if quick else 10,
         examples=8_000 if quick else None,
         schedule=warmup_then_cosine,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )
 
 
@@ -154,7 +154,7 @@ def classifier_recipe(budget: Budget) -> Recipe:
         batch_size=32,
         epochs=3 if quick else 5,
         schedule=warmup_then_cosine,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )
 
 
@@ -167,7 +167,7 @@ IMDB_LANGUAGE = Experiment(
     baselines=(),
     data=load_unlabelled,
     models={
-        "lmu": {b: Setting(partial(language_model, b), language_recipe(b)) for b in Budget},
+        "lmu": {b: TrainingSetup(partial(language_model, b), language_recipe(b)) for b in Budget},
     },
 )
 
@@ -176,20 +176,20 @@ IMDB_PRETRAINED = Experiment(
     title="film reviews, after a language model of film reviews",
     paper=PARALLELIZING,
     table="IMDB after pre-training, test accuracy in percent",
-    target=Figure("parallel LMU (the paper)", 93.20, Source.CONFIRMED, 34_000_000),
+    target=PublishedResult("parallel LMU (the paper)", 93.20, Provenance.CONFIRMED, 34_000_000),
     baselines=(
-        Figure("LSTM", 92.88, Source.UNCONFIRMED, 75_000_000),
-        Figure("DistilBERT", 92.82, Source.UNCONFIRMED, 66_000_000),
+        PublishedResult("LSTM", 92.88, Provenance.UNCONFIRMED, 75_000_000),
+        PublishedResult("DistilBERT", 92.82, Provenance.UNCONFIRMED, 66_000_000),
     ),
     data=load_reviews,
     models={
         "lmu": {
-            b: Setting(
+            b: TrainingSetup(
                 partial(classifier, b), classifier_recipe(b), Pretraining(IMDB_LANGUAGE, hand_over)
             )
             for b in Budget
         },
-        "scratch": {b: Setting(partial(classifier, b), classifier_recipe(b)) for b in Budget},
+        "scratch": {b: TrainingSetup(partial(classifier, b), classifier_recipe(b)) for b in Budget},
     },
     decide=for_or_against,
 )

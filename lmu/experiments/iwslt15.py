@@ -23,10 +23,10 @@ from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
     Experiment,
-    Figure,
     Folder,
-    Setting,
-    Source,
+    Provenance,
+    PublishedResult,
+    TrainingSetup,
 )
 from lmu.experiments.models import BeamSearch, Network, Translator, Words
 from lmu.experiments.texts import mean, padded_loss, sum_nats, warmup_then_cosine
@@ -101,9 +101,9 @@ def recipe(learning_rate: float, epochs: int) -> Recipe:
         optimizer=partial(torch.optim.Adam, lr=learning_rate),
         batch_size=32,
         epochs=epochs,
-        length=count_pieces,
+        bucket_by=count_pieces,
         schedule=warmup_then_cosine,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )
 
 
@@ -131,17 +131,17 @@ IWSLT15 = Experiment(
     title="talks, from English to Vietnamese",
     paper=PARALLELIZING,
     table="IWSLT'15 En-Vi, BLEU on tst2013",
-    target=Figure("parallel LMU (the paper)", 25.5, Source.UNCONFIRMED),
-    baselines=(Figure("LSTM", 23.3, Source.CONFIRMED),),
+    target=PublishedResult("parallel LMU (the paper)", 25.5, Provenance.UNCONFIRMED),
+    baselines=(PublishedResult("LSTM", 23.3, Provenance.CONFIRMED),),
     data=load_talks,
     models={
         "lmu": {
-            Budget.FULL: Setting(partial(parallel_lmu, 512, 2, 128), recipe(1e-3, 15)),
-            Budget.QUICK: Setting(partial(parallel_lmu, 128, 1, 32), recipe(3e-3, 8)),
+            Budget.FULL: TrainingSetup(partial(parallel_lmu, 512, 2, 128), recipe(1e-3, 15)),
+            Budget.QUICK: TrainingSetup(partial(parallel_lmu, 128, 1, 32), recipe(3e-3, 8)),
         },
         "lstm": {
-            Budget.FULL: Setting(partial(lstm, 512, 2), recipe(1e-3, 15)),
-            Budget.QUICK: Setting(partial(lstm, 128, 1), recipe(3e-3, 8)),
+            Budget.FULL: TrainingSetup(partial(lstm, 512, 2), recipe(1e-3, 15)),
+            Budget.QUICK: TrainingSetup(partial(lstm, 128, 1), recipe(3e-3, 8)),
         },
     },
     examine=compute_bleu,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from linrec import Result
 from lmu.experiments.data import Dataset, Split, lose_samples, mackey_glass, spoken_digits
 from lmu.experiments.data.speech import BANDS, STEPS
-from lmu.experiments.experiment import Budget, Experiment, Folder, Setting, most_likely
+from lmu.experiments.experiment import Budget, Experiment, Folder, TrainingSetup, most_likely
 from lmu.experiments.models import LayerClassifier, LayerPredictor, Network
 from lmu.experiments.spoken_digits import CLASSES, LSTM_WIDTH, MeanOfSteps, memory, recipe
 from lmu.experiments.texts import warmup_then_cosine
@@ -104,7 +104,7 @@ def prediction(budget: Budget) -> Recipe:
         batch_size=8,
         epochs=40 if budget is Budget.FULL else 5,
         schedule=warmup_then_cosine,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )
 
 
@@ -129,7 +129,9 @@ MACKEY_GLASS_LOST = Experiment(
     baselines=(),
     data=series,
     models={
-        name: {budget: Setting(partial(predictor, make), prediction(budget)) for budget in Budget}
+        name: {
+            budget: TrainingSetup(partial(predictor, make), prediction(budget)) for budget in Budget
+        }
         for name, make in PREDICTING.items()
     },
 )
@@ -142,7 +144,9 @@ SPOKEN_DIGITS_LOST = Experiment(
     baselines=(),
     data=recordings,
     models={
-        name: {budget: Setting(partial(classifier, make), recipe(budget)) for budget in Budget}
+        name: {
+            budget: TrainingSetup(partial(classifier, make), recipe(budget)) for budget in Budget
+        }
         for name, make in TELLING.items()
     },
     decide=most_likely,

@@ -25,10 +25,10 @@ from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
     Experiment,
-    Figure,
     Folder,
-    Setting,
-    Source,
+    Provenance,
+    PublishedResult,
+    TrainingSetup,
 )
 from lmu.experiments.models import LayerPredictor, SeriesPredictor
 from lmu.experiments.training import NRMSE, Recipe
@@ -63,8 +63,8 @@ RECIPE = Recipe(
     epochs=100,
 )
 OURS = {
-    Budget.FULL: Setting(parallel_lmu, RECIPE),
-    Budget.QUICK: Setting(parallel_lmu, replace(RECIPE, batch_size=4, epochs=20)),
+    Budget.FULL: TrainingSetup(parallel_lmu, RECIPE),
+    Budget.QUICK: TrainingSetup(parallel_lmu, replace(RECIPE, batch_size=4, epochs=20)),
 }
 
 
@@ -99,11 +99,11 @@ MACKEY_GLASS = Experiment(
     title="Mackey-Glass, 15 samples ahead",
     paper=PARALLELIZING,
     table="Mackey-Glass, NRMSE on the test series",
-    target=Figure("parallel LMU (the paper)", 0.044, Source.UNCONFIRMED),
+    target=PublishedResult("parallel LMU (the paper)", 0.044, Provenance.UNCONFIRMED),
     baselines=(
-        Figure("hybrid LMU and LSTM", 0.045, Source.CONFIRMED),
-        Figure("LMU (2019)", 0.049, Source.CONFIRMED),
-        Figure("LSTM", 0.059, Source.CONFIRMED, 18_026),
+        PublishedResult("hybrid LMU and LSTM", 0.045, Provenance.CONFIRMED),
+        PublishedResult("LMU (2019)", 0.049, Provenance.CONFIRMED),
+        PublishedResult("LSTM", 0.059, Provenance.CONFIRMED, 18_026),
     ),
     data=generate_series,
     models={
@@ -111,8 +111,8 @@ MACKEY_GLASS = Experiment(
     }
     | {
         name: {
-            Budget.FULL: Setting(network, RECIPE_2019),
-            Budget.QUICK: Setting(network, QUICK_2019),
+            Budget.FULL: TrainingSetup(network, RECIPE_2019),
+            Budget.QUICK: TrainingSetup(network, QUICK_2019),
         }
         for name, network in (("lmu-2019", lmu_2019), ("lstm", lstm), ("hybrid", hybrid))
     },

@@ -25,11 +25,11 @@ from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
     Experiment,
-    Figure,
     Folder,
     Model,
-    Setting,
-    Source,
+    Provenance,
+    PublishedResult,
+    TrainingSetup,
     for_or_against,
     most_likely,
 )
@@ -56,7 +56,7 @@ def relations_recipe(learning_rate: float, epochs: int) -> Recipe:
         batch_size=50,
         epochs=epochs,
         schedule=linear_decay,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )
 
 
@@ -84,7 +84,7 @@ def models(
         "lstm": partial(lstm, classes),
     }
     return {
-        name: {budget: Setting(network, recipe(rate, EPOCHS[budget])) for budget in Budget}
+        name: {budget: TrainingSetup(network, recipe(rate, EPOCHS[budget])) for budget in Budget}
         for (name, network), rate in zip(networks.items(), rates, strict=True)
     }
 
@@ -94,8 +94,8 @@ QQP = Experiment(
     title="do two questions ask the same?",
     paper=PARALLELIZING,
     table="QQP, test accuracy in percent",
-    target=Figure("parallel LMU (the paper)", 86.95, Source.CONFIRMED, 1_201),
-    baselines=(Figure("LSTM", 82.58, Source.UNCONFIRMED, 800_000),),
+    target=PublishedResult("parallel LMU (the paper)", 86.95, Provenance.CONFIRMED, 1_201),
+    baselines=(PublishedResult("LSTM", 82.58, Provenance.UNCONFIRMED, 800_000),),
     data=partial(load_pairs, QUORA),
     models=models(1, binary_recipe, (0.1, 0.05, 0.01)),
     decide=for_or_against,
@@ -106,8 +106,8 @@ SNLI_RELATIONS = Experiment(
     title="does a sentence follow from another?",
     paper=PARALLELIZING,
     table="SNLI, test accuracy in percent",
-    target=Figure("parallel LMU (the paper)", 78.85, Source.CONFIRMED, 3_603),
-    baselines=(Figure("LSTM", 77.6, Source.UNCONFIRMED),),
+    target=PublishedResult("parallel LMU (the paper)", 78.85, Provenance.CONFIRMED, 3_603),
+    baselines=(PublishedResult("LSTM", 77.6, Provenance.UNCONFIRMED),),
     data=partial(load_pairs, SNLI),
     models=models(3, relations_recipe, (0.1, 0.05, 0.003)),
     decide=most_likely,

@@ -10,8 +10,8 @@ encoder's scale and offset can be had from W_m and b_o (see `SequenceClassifier`
 them the memory's last state is the same in each epoch and is computed once.
 
 `best` is ours: a memory of order 784, which keeps the whole sequence, and two layers of 512 units
-after it, trained against an adversary (see `Recipe.adversary`) with a learning rate that falls to
-zero. It was chosen on the validation images of seed 0.
+after it, trained against an adversary (see `Recipe.adversarial_distance`) with a learning rate
+that falls to zero. It was chosen on the validation images of seed 0.
 
 The unit of 2019 and the LSTM beside it, of about its size, have to be stepped: an epoch takes eight
 and eleven minutes on two cores. On the quick budget they see 5,000 images an epoch.
@@ -28,10 +28,10 @@ from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
     Experiment,
-    Figure,
     Folder,
-    Setting,
-    Source,
+    Provenance,
+    PublishedResult,
+    TrainingSetup,
     most_likely,
 )
 from lmu.experiments.models import DeepClassifier, LayerClassifier, SequenceClassifier
@@ -71,7 +71,7 @@ def cosine_decay(done: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-BEST = replace(RECIPE, epochs=40, schedule=cosine_decay, adversary=2.0)
+BEST = replace(RECIPE, epochs=40, schedule=cosine_decay, adversarial_distance=2.0)
 
 
 def lmu_2019(data: Dataset) -> LayerClassifier:
@@ -94,30 +94,30 @@ PSMNIST = Experiment(
     title="permuted sequential MNIST",
     paper=PARALLELIZING,
     table="psMNIST, test accuracy in percent",
-    target=Figure("parallel LMU (the paper)", 98.49, Source.CONFIRMED, 166_092),
+    target=PublishedResult("parallel LMU (the paper)", 98.49, Provenance.CONFIRMED, 166_092),
     baselines=(
-        Figure("HiPPO-LegS", 98.3, Source.CONFIRMED),
-        Figure("LMU (2019)", 97.15, Source.CONFIRMED, 102_027),
-        Figure("NRU", 95.38, Source.UNCONFIRMED),
-        Figure("LSTM", 89.86, Source.CONFIRMED),
+        PublishedResult("HiPPO-LegS", 98.3, Provenance.CONFIRMED),
+        PublishedResult("LMU (2019)", 97.15, Provenance.CONFIRMED, 102_027),
+        PublishedResult("NRU", 95.38, Provenance.UNCONFIRMED),
+        PublishedResult("LSTM", 89.86, Provenance.CONFIRMED),
     ),
     data=load_images,
     models={
         "lmu": {
-            Budget.FULL: Setting(parallel_lmu, RECIPE),
-            Budget.QUICK: Setting(parallel_lmu, RECIPE.with_epochs(10)),
+            Budget.FULL: TrainingSetup(parallel_lmu, RECIPE),
+            Budget.QUICK: TrainingSetup(parallel_lmu, RECIPE.with_epochs(10)),
         },
         "best": {
-            Budget.FULL: Setting(deep_lmu, BEST),
-            Budget.QUICK: Setting(deep_lmu, BEST.with_epochs(5)),
+            Budget.FULL: TrainingSetup(deep_lmu, BEST),
+            Budget.QUICK: TrainingSetup(deep_lmu, BEST.with_epochs(5)),
         },
         "lmu-2019": {
-            Budget.FULL: Setting(lmu_2019, RECIPE_2019),
-            Budget.QUICK: Setting(lmu_2019, QUICK_2019),
+            Budget.FULL: TrainingSetup(lmu_2019, RECIPE_2019),
+            Budget.QUICK: TrainingSetup(lmu_2019, QUICK_2019),
         },
         "lstm": {
-            Budget.FULL: Setting(lstm, RECIPE_2019),
-            Budget.QUICK: Setting(lstm, QUICK_2019),
+            Budget.FULL: TrainingSetup(lstm, RECIPE_2019),
+            Budget.QUICK: TrainingSetup(lstm, QUICK_2019),
         },
     },
     decide=most_likely,

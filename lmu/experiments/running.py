@@ -236,17 +236,17 @@ def evaluate(
     sums, streaming_sums = torch.zeros(()), torch.zeros(())
     differing, decisions, largest = 0, 0, 0.0
     for (outputs, targets), (others, _) in zip(parallel, streamed, strict=True):
-        sums = sums + metric.sums(outputs, targets)
-        streaming_sums = streaming_sums + metric.sums(others, targets)
+        sums = sums + metric.accumulate(outputs, targets)
+        streaming_sums = streaming_sums + metric.accumulate(others, targets)
         largest = max(largest, (outputs - others).abs().max().item())
         if experiment.decide is not None:
             differ = experiment.decide(outputs) != experiment.decide(others)
             differing, decisions = differing + int(differ.sum()), decisions + differ.numel()
     return Evaluation(
         trained["model"],
-        metric.conclude(sums),
+        metric.finalize(sums),
         len(test.targets),
-        metric.conclude(streaming_sums),
+        metric.finalize(streaming_sums),
         differing if decisions else None,
         decisions or None,
         largest,

@@ -18,10 +18,10 @@ from lmu.experiments.data.copying import TOKENS
 from lmu.experiments.experiment import (
     Budget,
     Experiment,
-    Figure,
     Folder,
-    Setting,
-    Source,
+    Provenance,
+    PublishedResult,
+    TrainingSetup,
     most_likely,
 )
 from lmu.experiments.models import LanguageModel, Words
@@ -79,7 +79,7 @@ def recipe(budget: Budget) -> Recipe:
         batch_size=32,
         epochs=10 if budget is Budget.QUICK else 200,
         schedule=warmup_then_cosine,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )
 
 
@@ -97,11 +97,11 @@ SELECTIVE_COPY = Experiment(
     title="16 tokens between thousands of blanks, in order",
     paper="Feng et al. 2024, Were RNNs All We Needed?",
     table="Selective copying, accuracy of the tokens",
-    target=Figure("minGRU (the paper)", 99.5, Source.CONFIRMED),
-    baselines=(Figure("minLSTM (the paper)", 96.0, Source.CONFIRMED),),
+    target=PublishedResult("minGRU (the paper)", 99.5, Provenance.CONFIRMED),
+    baselines=(PublishedResult("minLSTM (the paper)", 96.0, Provenance.CONFIRMED),),
     data=generate_sequences,
     models={
-        name: {budget: Setting(partial(network, make), recipe(budget)) for budget in Budget}
+        name: {budget: TrainingSetup(partial(network, make), recipe(budget)) for budget in Budget}
         for name, make in MODELS.items()
     },
     decide=most_likely,

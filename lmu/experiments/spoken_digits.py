@@ -17,7 +17,7 @@ from lmu.experiments.experiment import (
     Budget,
     Experiment,
     Folder,
-    Setting,
+    TrainingSetup,
     most_likely,
 )
 from lmu.experiments.models import LayerClassifier, Network, SampleNetwork
@@ -120,7 +120,7 @@ def recipe(budget: Budget) -> Recipe:
         batch_size=64,
         epochs=60 if budget is Budget.FULL else 10,
         schedule=warmup_then_cosine,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )
 
 
@@ -133,7 +133,7 @@ SPOKEN_DIGITS = Experiment(
     baselines=(),
     data=recordings,
     models={
-        name: {budget: Setting(network, recipe(budget)) for budget in Budget}
+        name: {budget: TrainingSetup(network, recipe(budget)) for budget in Budget}
         for name, network in NETWORKS.items()
     },
     decide=most_likely,

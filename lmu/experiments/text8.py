@@ -21,10 +21,10 @@ from lmu.experiments.experiment import (
     PARALLELIZING,
     Budget,
     Experiment,
-    Figure,
     Folder,
-    Setting,
-    Source,
+    Provenance,
+    PublishedResult,
+    TrainingSetup,
     most_likely,
 )
 from lmu.experiments.models import LanguageModel, Words
@@ -75,7 +75,7 @@ def recipe(learning_rate: float, budget: Budget) -> Recipe:
         epochs=6 if quick else 20,
         examples=5_000 if quick else None,
         schedule=warmup_then_cosine,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )
 
 
@@ -96,17 +96,21 @@ TEXT8 = Experiment(
     title="the next letter of running text",
     paper=PARALLELIZING,
     table="text8, bits per character of the test text",
-    target=Figure("parallel LMU (the paper)", 1.61, Source.CONFIRMED, 2_400_000),
-    baselines=(Figure("LSTM", 1.65, Source.UNCONFIRMED, 3_300_000),),
+    target=PublishedResult("parallel LMU (the paper)", 1.61, Provenance.CONFIRMED, 2_400_000),
+    baselines=(PublishedResult("LSTM", 1.65, Provenance.UNCONFIRMED, 3_300_000),),
     data=load_windows,
     models={
         "lmu": {
-            Budget.FULL: Setting(partial(parallel_lmu, 256, 4, 64), recipe(2e-3, Budget.FULL)),
-            Budget.QUICK: Setting(partial(parallel_lmu, 128, 3, 32), recipe(4e-3, Budget.QUICK)),
+            Budget.FULL: TrainingSetup(
+                partial(parallel_lmu, 256, 4, 64), recipe(2e-3, Budget.FULL)
+            ),
+            Budget.QUICK: TrainingSetup(
+                partial(parallel_lmu, 128, 3, 32), recipe(4e-3, Budget.QUICK)
+            ),
         },
         "lstm": {
-            Budget.FULL: Setting(partial(lstm, 528), recipe(2e-3, Budget.FULL)),
-            Budget.QUICK: Setting(partial(lstm, 228), recipe(4e-3, Budget.QUICK)),
+            Budget.FULL: TrainingSetup(partial(lstm, 528), recipe(2e-3, Budget.FULL)),
+            Budget.QUICK: TrainingSetup(partial(lstm, 228), recipe(4e-3, Budget.QUICK)),
         },
     },
     decide=most_likely,

@@ -92,5 +92,5 @@ def binary_recipe(learning_rate: float, epochs: int, batch_size: int = 100) -> R
         batch_size=batch_size,
         epochs=epochs,
         schedule=linear_decay,
-        largest_gradient=1.0,
+        max_gradient_norm=1.0,
     )

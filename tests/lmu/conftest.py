@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from lmu.experiments import Budget, Experiment, Figure, Setting, Source
+from lmu.experiments import Budget, Experiment, Provenance, PublishedResult, TrainingSetup
 from lmu.experiments.data import Dataset, Split
 from lmu.experiments.models import LayerClassifier, Network, SequenceClassifier
 from lmu.experiments.training import ACCURACY, Recipe
@@ -46,17 +46,17 @@ TINY = Experiment(
     title="slow or fast",
     paper="nobody 2000, nothing",
     table="waves, test accuracy in percent",
-    target=Figure("guessing", 50.0, Source.CONFIRMED),
-    baselines=(Figure("hoping", 51.0, Source.UNCONFIRMED),),
+    target=PublishedResult("guessing", 50.0, Provenance.CONFIRMED),
+    baselines=(PublishedResult("hoping", 51.0, Provenance.UNCONFIRMED),),
     data=slow_or_fast,
     models={
         "lmu": {
-            Budget.FULL: Setting(parallel_lmu, RECIPE),
-            Budget.QUICK: Setting(parallel_lmu, RECIPE.with_epochs(2)),
+            Budget.FULL: TrainingSetup(parallel_lmu, RECIPE),
+            Budget.QUICK: TrainingSetup(parallel_lmu, RECIPE.with_epochs(2)),
         },
         "lstm": {
-            Budget.FULL: Setting(lstm, RECIPE),
-            Budget.QUICK: Setting(lstm, RECIPE.with_epochs(2)),
+            Budget.FULL: TrainingSetup(lstm, RECIPE),
+            Budget.QUICK: TrainingSetup(lstm, RECIPE.with_epochs(2)),
         },
     },
     decide=lambda scores: scores.argmax(-1),

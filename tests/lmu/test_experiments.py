@@ -12,11 +12,11 @@ from lmu.experiments import (
     EXPERIMENTS,
     Budget,
     Experiment,
-    Figure,
+    Provenance,
+    PublishedResult,
     Record,
     Run,
-    Setting,
-    Source,
+    TrainingSetup,
     evaluate,
 )
 from lmu.experiments.data import Dataset, mackey_glass
@@ -77,8 +77,12 @@ def test_the_networks_have_the_size_they_are_said_to_have(
 
 def test_the_published_figures() -> None:
     psmnist, series = EXPERIMENTS["psmnist"], EXPERIMENTS["mackey-glass"]
-    assert psmnist.target == Figure("parallel LMU (the paper)", 98.49, Source.CONFIRMED, 166_092)
-    assert series.target == Figure("parallel LMU (the paper)", 0.044, Source.UNCONFIRMED)
+    assert psmnist.target == PublishedResult(
+        "parallel LMU (the paper)", 98.49, Provenance.CONFIRMED, 166_092
+    )
+    assert series.target == PublishedResult(
+        "parallel LMU (the paper)", 0.044, Provenance.UNCONFIRMED
+    )
     assert series.published[0] == series.target and series.published[1:] == series.baselines
     assert {figure.who: figure.value for figure in series.baselines}["LSTM"] == 0.059
 
@@ -276,7 +280,7 @@ def test_evaluation_refuses_the_checkpoint_of_another_experiment(
     with pytest.raises(ValueError, match="trained for `tiny`"):
         evaluate(EXPERIMENTS["mackey-glass"], tmp_path / "run" / "best.safetensors")
     recipe = tiny.setting().recipe
-    setting = Setting(lambda data: NETWORKS["classifier"], recipe)
+    setting = TrainingSetup(lambda data: NETWORKS["classifier"], recipe)
     larger = replace(tiny, models={"lmu": {Budget.FULL: setting, Budget.QUICK: setting}})
     with pytest.raises(ValueError, match="do not fit"):
         evaluate(larger, tmp_path / "run" / "best.safetensors")

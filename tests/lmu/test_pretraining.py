@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lmu.experiments import EXPERIMENTS, Budget, Experiment, Pretraining, Run, Setting
+from lmu.experiments import EXPERIMENTS, Budget, Experiment, Pretraining, Run, TrainingSetup
 from lmu.experiments.data import Vocabulary
 from lmu.experiments.data.vocabulary import BEGIN, END
 from lmu.experiments.imdb_pretrained import PIECE, cut_into_pieces, hand_over
@@ -112,7 +112,7 @@ def test_reviews_without_a_label_help_to_judge_the_others(tmp_path: Path) -> Non
 def test_a_setting_without_pretraining_trains_nothing_before(
     tiny: Experiment, tmp_path: Path
 ) -> None:
-    assert isinstance(tiny.setting(), Setting)
+    assert isinstance(tiny.setting(), TrainingSetup)
     run = Run(tiny, tmp_path / "run", epochs=1)
     run.train()
     assert run.before is None and not (tmp_path / "run" / "pretraining").exists()

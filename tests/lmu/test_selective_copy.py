@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmu.experiments import EXPERIMENTS, Budget, Run, Setting
+from lmu.experiments import EXPERIMENTS, Budget, Run, TrainingSetup
 from lmu.experiments.data import selective_copying
 from lmu.experiments.selective_copy import ACCURACY, loss
 
@@ -51,7 +51,7 @@ def test_a_short_one_is_learned(tmp_path: Path) -> None:
         data=lambda seed, folder, budget: selective_copying(
             seed, length=10, train=320, scored=100, copied=2
         ),
-        models={"min-gru": {Budget.QUICK: Setting(setting.network, setting.recipe)}},
+        models={"min-gru": {Budget.QUICK: TrainingSetup(setting.network, setting.recipe)}},
     )
     record, _ = Run(small, tmp_path, budget=Budget.QUICK, epochs=5).train()
     assert record.score > 25.0

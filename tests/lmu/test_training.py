@@ -53,8 +53,8 @@ EVERYTHING = replace(
     RECIPE,
     examples=30,
     schedule=lambda done: 1.0 - 0.9 * done,
-    largest_gradient=1.0,
-    adversary=0.3,
+    max_gradient_norm=1.0,
+    adversarial_distance=0.3,
 )
 CONFIGURATION = {"seed": 3, "epochs": 6}
 
@@ -75,7 +75,7 @@ def run(
 ) -> tuple[nn.Module, Outcome]:
     """Train a small network with dropout on 40 examples: six steps an epoch."""
     torch.manual_seed(0)
-    running = nn.BatchNorm1d(16) if recipe.adversary else nn.Identity()
+    running = nn.BatchNorm1d(16) if recipe.adversarial_distance else nn.Identity()
     network = nn.Sequential(nn.Linear(5, 16), running, nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
     folder = RunFolder(path, CONFIGURATION, resume=resume)
     return network, train(
@@ -134,7 +134,7 @@ def test_an_adversary_moves_inputs_to_where_the_loss_grows(tmp_path: Path) -> No
 
     torch.manual_seed(0)
     network, folder = nn.Linear(5, 1), RunFolder(tmp_path, CONFIGURATION)
-    recipe = replace(RECIPE, loss=watched, adversary=0.3, batch_size=40, epochs=1)
+    recipe = replace(RECIPE, loss=watched, adversarial_distance=0.3, batch_size=40, epochs=1)
     outcome = train(network, examples(1), examples(2), recipe, folder, seed=0)
     clean, worse = seen
     assert worse > clean
@@ -353,7 +353,7 @@ def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
 def test_long_gradients_are_shortened(tmp_path: Path) -> None:
     # Plain gradient descent moves by the gradient: no step is longer than rate times norm.
     recipe = replace(
-        RECIPE, optimizer=partial(torch.optim.SGD, lr=0.5), largest_gradient=1e-3, epochs=1
+        RECIPE, optimizer=partial(torch.optim.SGD, lr=0.5), max_gradient_norm=1e-3, epochs=1
     )
     torch.manual_seed(0)
     before = torch.nn.utils.parameters_to_vector(

@@ -108,7 +108,7 @@ def read_lines(file: DataFile, folder: str | os.PathLike[str] | None = None) -> 
 
     Raises:
         FileNotFoundError: as `find` does.
-        ValueError: as `opened` does; or the text is of another encoding.
+        ValueError: as `open_file` does; or the text is of another encoding.
     """
     with open_file(file, folder) as stream:
         yield from iterate_lines(stream, stream.name)

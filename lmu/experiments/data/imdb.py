@@ -47,7 +47,7 @@ def split_words(review: str) -> Text:
     """Take a review apart into lower-case words and marks of punctuation.
 
     Example:
-        >>> words_of("It's great.<br />Don't miss it!")
+        >>> split_words("It's great.<br />Don't miss it!")
         ['it', "'s", 'great', '.', 'do', "n't", 'miss', 'it', '!']
     """
     return WORD.findall(BREAK.sub(" ", review.lower()))

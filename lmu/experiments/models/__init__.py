@@ -1,7 +1,7 @@
 """The networks of the papers."""
 
+from lmu.experiments.models.attention import AttentionMemory as AttentionMemory
 from lmu.experiments.models.attention import DotProductAttention as DotProductAttention
-from lmu.experiments.models.attention import Source as Source
 from lmu.experiments.models.beam_search import BeamSearch as BeamSearch
 from lmu.experiments.models.deep_classifier import DeepClassifier as DeepClassifier
 from lmu.experiments.models.delays import DelayReader as DelayReader

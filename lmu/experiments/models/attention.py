@@ -7,24 +7,24 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class AttentionMemory:
     """The source's states, prepared for attention.
 
     Attributes:
         keys (*batch, source_time, query_size): what queries are compared with.
         values (*batch, source_time, value_size): what is returned.
-        hidden (*batch, 1, source_time): True in the padding, which nothing looks at.
+        padding_mask (*batch, 1, source_time): True in the padding, which nothing looks at.
     """
 
     keys: Tensor
     values: Tensor
-    hidden: Tensor
+    padding_mask: Tensor
 
-    def unsqueeze(self) -> "Source":
+    def unsqueeze(self) -> "AttentionMemory":
         """Add an axis behind the batch, for the hypotheses of each sentence."""
-        batch = self.hidden.ndim - 2
-        parts = (part.unsqueeze(batch) for part in (self.keys, self.values, self.hidden))
-        return Source(*parts)
+        batch = self.padding_mask.ndim - 2
+        parts = (part.unsqueeze(batch) for part in (self.keys, self.values, self.padding_mask))
+        return AttentionMemory(*parts)
 
 
 class DotProductAttention(nn.Module):
@@ -53,16 +53,16 @@ class DotProductAttention(nn.Module):
         self.key = nn.Linear(value_size, query_size, False)
         self.combined = nn.Linear(value_size + query_size, query_size, False)
 
-    def source(self, values: Tensor, lengths: Tensor) -> Source:
+    def source(self, values: Tensor, lengths: Tensor) -> AttentionMemory:
         """Prepare the source's states, `values (*batch, source_time, value_size)`."""
         steps = torch.arange(values.shape[-2], device=values.device)
-        hidden = steps >= lengths.unsqueeze(-1)
-        return Source(self.key(values), values, hidden.unsqueeze(-2))
+        padding_mask = steps >= lengths.unsqueeze(-1)
+        return AttentionMemory(self.key(values), values, padding_mask.unsqueeze(-2))
 
-    def forward(self, queries: Tensor, source: Source) -> Tensor:
+    def forward(self, queries: Tensor, source: AttentionMemory) -> Tensor:
         """Answer `queries (*batch, time, query_size)`, each by itself."""
         scores = (queries @ source.keys.mT) * queries.shape[-1] ** -0.5
         # The least finite number, not -∞: where all is padding the softmax stays a number.
-        scores = scores.masked_fill(source.hidden, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(source.padding_mask, torch.finfo(scores.dtype).min)
         context = scores.softmax(-1) @ source.values
         return torch.tanh(self.combined(torch.cat([context, queries], -1)))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
-from lmu.experiments.models.attention import DotProductAttention, Source
+from lmu.experiments.models.attention import AttentionMemory, DotProductAttention
 from lmu.experiments.models.beam_search import BeamSearch
 from lmu.experiments.models.network import Network
 from lmu.experiments.models.words import Words, without_common_padding
@@ -89,18 +89,18 @@ class Translator(Network):
         queries = self.decoder(self.dropout(self.target_words(said))).outputs
         return self.logits(queries, self.read(read))
 
-    def read(self, sentences: Tensor) -> Source:
+    def read(self, sentences: Tensor) -> AttentionMemory:
         """Read sentences `(*batch, time)`."""
         lengths = self.source_words.lengths(sentences)
         assert lengths is not None  # the words are padded
         vectors = self.dropout(self.source_words(sentences))
         return self.attention.source(self.encoder(vectors, lengths=lengths).outputs, lengths)
 
-    def logits(self, queries: Tensor, source: Source) -> Tensor:
+    def logits(self, queries: Tensor, source: AttentionMemory) -> Tensor:
         """Compute the logits `(*batch, time, words)` from the decoder's outputs."""
         return self.scores(self.dropout(self.attention(queries, source)))
 
-    def step(self, source: Source, word: Tensor, state: Tensor | None = None) -> Result:
+    def step(self, source: AttentionMemory, word: Tensor, state: Tensor | None = None) -> Result:
         """Hear one word of the target `(*batch)`, and give the logits of the next.
 
         Args:

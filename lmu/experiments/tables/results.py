@@ -7,7 +7,7 @@ from pathlib import Path
 
 import lmu.experiments
 from linrec.reporting import Table, duration
-from lmu.experiments import Experiment, Figure, Record, Source
+from lmu.experiments import Experiment, Provenance, PublishedResult, Record
 from lmu.experiments.training import RESULT
 from lmu.files import DamagedFile, read_text
 
@@ -131,9 +131,9 @@ def figure_name(experiment: Experiment, results: list[Results]) -> str:
     return experiment.setting().recipe.metric.name if experiment.examine is None else "score"
 
 
-def figure_row(figure: Figure) -> tuple[str, ...]:
+def figure_row(figure: PublishedResult) -> tuple[str, ...]:
     """Write a published figure."""
-    remark = ", unconfirmed" if figure.source is Source.UNCONFIRMED else ""
+    remark = ", unconfirmed" if figure.source is Provenance.UNCONFIRMED else ""
     size = f"{figure.parameters:,}" if figure.parameters else ""
     return (f"{figure.who}{remark}", f"{figure.value:g}", "", "published", "", size, "", "")
 

@@ -132,15 +132,15 @@ class Training:
         for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad()
-        inputs.requires_grad_(self.recipe.adversary > 0)
+        inputs.requires_grad_(self.recipe.adversarial_distance > 0)
         loss = self.recipe.loss(self.forward(inputs), targets)
-        if self.recipe.adversary:
+        if self.recipe.adversarial_distance:
             (gradient,) = torch.autograd.grad(loss, inputs, retain_graph=True)
-            worse = move_inputs(inputs.detach(), gradient, self.recipe.adversary)
+            worse = move_inputs(inputs.detach(), gradient, self.recipe.adversarial_distance)
             loss = (loss + self.recipe.loss(self.forward(worse), targets)) / 2
         loss.backward()
-        if self.recipe.largest_gradient is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.largest_gradient)
+        if self.recipe.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.max_gradient_norm)
         self.optimizer.step()
         # Left where it was computed: to read it would make an accelerator wait each step.
         self.loss = self.loss.to(loss.device) + loss.detach() * len(inputs)
@@ -284,7 +284,7 @@ def _run_epochs(
     tensorboard: bool,
 ) -> None:
     recipe = run.recipe
-    lengths = None if recipe.length is None else recipe.length(training[0]).cpu()
+    lengths = None if recipe.bucket_by is None else recipe.bucket_by(training[0]).cpu()
     batches = Batches(training, recipe.batch_size, run.shuffling, recipe.examples, lengths)
     steps = len(batches) * recipe.epochs
     shown: dict[str, float] = {}

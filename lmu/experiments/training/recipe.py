@@ -12,26 +12,26 @@ from torch import Tensor, nn
 class Metric:
     """A number that says how good predictions are: a function of sums over all examples.
 
-        score = conclude(Σ sums(predictions, targets))
+        score = finalize(Σ accumulate(predictions, targets))
 
     Args:
         name: what it is called in tables and files.
-        sums: from the predictions and targets of a batch to a vector of sums over it, so that no
-            more than a batch of predictions is ever in memory.
-        conclude: from the sums over all batches to the number.
+        accumulate: from the predictions and targets of a batch to a vector of sums over it, so that
+            no more than a batch of predictions is ever in memory.
+        finalize: from the sums over all batches to the number.
         higher_is_better: whether a higher number is a better one.
         digits: decimals that are printed.
     """
 
     name: str
-    sums: Callable[[Tensor, Tensor], Tensor]
-    conclude: Callable[[Tensor], float]
+    accumulate: Callable[[Tensor, Tensor], Tensor]
+    finalize: Callable[[Tensor], float]
     higher_is_better: bool
     digits: int
 
     def score(self, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
         """Compute the number from the predictions and targets of each batch."""
-        return self.conclude(sum((self.sums(*batch) for batch in batches), torch.zeros(())))
+        return self.finalize(sum((self.accumulate(*batch) for batch in batches), torch.zeros(())))
 
     def show(self, score: float) -> str:
         """Write a score with its decimals."""
@@ -99,15 +99,15 @@ class Recipe:
         batch_size: examples in a step, and in a batch that is scored.
         epochs: how often all examples are seen. 0: the network is scored as it was built.
         examples: how many examples, drawn anew, make an epoch; None: all.
-        length: from all inputs to a number for each, by which those of a batch are alike: their
+        bucket_by: from all inputs to a number for each, by which those of a batch are alike: their
             lengths, so that there is little padding. None: batches are drawn at random.
         schedule: from the share of all steps that are done, 0 … 1, to what the learning rates of
             the optimiser are multiplied by.
-        largest_gradient: the norm of all gradients together that is not exceeded: longer ones are
-            shortened to it. None: they are taken as they are.
-        adversary: how far inputs are moved to where the network does worst, in Euclidean norm,
-            x + adversary · g / |g| with g the gradient of the loss; half of the loss is then that
-            of the moved inputs (Goodfellow, Shlens and Szegedy 2015). 0: they are not moved.
+        max_gradient_norm: the largest norm of all gradients together: longer ones are shortened to
+            it. None: they are taken as they are.
+        adversarial_distance: how far inputs are moved to where the network does worst, in Euclidean
+            norm, x + distance · g / |g| with g the gradient of the loss; half of the loss is then
+            that of the moved inputs (Goodfellow, Shlens and Szegedy 2015). 0: they are not moved.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -116,10 +116,10 @@ class Recipe:
     batch_size: int
     epochs: int
     examples: int | None = None
-    length: Callable[[Tensor], Tensor] | None = None
+    bucket_by: Callable[[Tensor], Tensor] | None = None
     schedule: Callable[[float], float] = constant_rate
-    largest_gradient: float | None = None
-    adversary: float = 0.0
+    max_gradient_norm: float | None = None
+    adversarial_distance: float = 0.0
 
     def with_epochs(self, epochs: int | None) -> "Recipe":
         """Return the recipe with another number of epochs; None keeps its own."""
