@@ -7,18 +7,19 @@ import torch
 from torch import Tensor
 
 from linrec.coordinates import Coordinates
-from linrec.executors import Chunked, Executor, FFTConvolution, Recurrent, Result, Toeplitz
+from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toeplitz
 from linrec.planner import Auto
 from linrec.systems import LinearRecurrence
 from linrec.testing.long_bounds import LongBounds
 from linrec.testing.moved_bounds import MovedBounds, dual
 from linrec.testing.own_bounds import ErrorBounds
+from linrec.testing.paths import Path, path_of
 from linrec.testing.products import stored_magnitude
 from linrec.testing.steady_bounds import SteadyBounds
 
-# Beyond so many steps the products of all pairs of them are too many, and powers of more numbers
-# in all are not written out.
-LONG, MOST_NUMBERS = 512, 1 << 22
+# Beyond so many steps the products of all pairs of them are too many, but for so many numbers in
+# all; and powers of more numbers are not written out.
+LONG, FEW_NUMBERS, MOST_NUMBERS = 512, 1 << 26, 1 << 22
 
 
 def error_bound(
@@ -96,10 +97,10 @@ class Bounds:
                 recurrence's own coordinates.
         """
         if (executor, blind) not in self.known:
-            each = [
-                self.of_way(way, blind=blind)
-                for way in ways(executor, self.cast, self.own.steps, self.own.batch)
-            ]
+            given = self.cast, self.own.steps, self.own.batch
+            each = [self.of_way(way) for way in ways(executor, *given)]
+            if blind:
+                each += [self.own.of_kind(kind_of(one)) for one in choices(executor, *given)]
             outputs, states = (torch.stack(every).amax(0) for every in zip(*each, strict=True))
             self.known[executor, blind] = self.own.finish(outputs, states)
         return self.known[executor, blind]
@@ -108,22 +109,17 @@ class Bounds:
         """Bound the gradient of a run, which is this one in the dual coordinates of that."""
         chosen = ways(executor, forward.cast, forward.own.steps, forward.own.batch)
         each = [
-            self.of_way(Way(kind, None if coordinates is None else dual(coordinates), span))
-            for kind, coordinates, span in chosen
+            self.of_way(Way(kind, None if coordinates is None else dual(coordinates), path))
+            for kind, coordinates, path in chosen
         ]
         outputs, states = (torch.stack(every).amax(0) for every in zip(*each, strict=True))
         return self.own.finish(outputs, states)
 
-    def of_way(self, way: "Way", *, blind: bool = False) -> tuple[Tensor, Tensor]:
+    def of_way(self, way: "Way") -> tuple[Tensor, Tensor]:
         """Bound outputs and states of a way to run."""
-        kind, coordinates, span = way
-        if coordinates is None:
-            return self.own.of_kind(kind, span)
-        bounds = self.in_coordinates(coordinates).of_kind(kind, span)
-        if not blind:
-            return bounds
-        outputs, states = map(torch.maximum, bounds, self.own.of_kind(kind))
-        return outputs, states
+        kind, coordinates, path = way
+        bounds = self.own if coordinates is None else self.in_coordinates(coordinates)
+        return bounds.of_kind(kind, path)
 
     def in_coordinates(self, coordinates: Coordinates) -> MovedBounds:
         """The bounds in some coordinates; executors of one system mostly have the same."""
@@ -166,6 +162,8 @@ def kind_of_bounds(recurrence: LinearRecurrence, steps: int) -> type[ErrorBounds
     systems, n = recurrence.batch_shape.numel(), recurrence.A.state_size
     if recurrence.time_varying or systems * steps * n**2 > MOST_NUMBERS:
         return LongBounds
+    if systems * steps**2 * n**2 <= FEW_NUMBERS:
+        return ErrorBounds
     grows = bool((stored_magnitude(recurrence.A).sum(-1) > 1).any())
     return SteadyBounds if grows else LongBounds
 
@@ -176,22 +174,27 @@ class Way(NamedTuple):
     Attributes:
         kind: its class, if it has a bound of its own; `Executor`: it may work in any order.
         coordinates: those of its plan.
-        span: the largest power of A that it takes. None: any.
+        path: how often it rounds. None: as often as in any order.
     """
 
     kind: type[Executor]
     coordinates: Coordinates | None = None
-    span: int | None = None
+    path: Path | None = None
+
+
+def choices(
+    executor: Executor, recurrence: LinearRecurrence, steps: int, batch: torch.Size
+) -> set[Executor]:
+    """List the executors that may run a recurrence: those that `Auto` may choose, or itself."""
+    return executor.choices(recurrence, steps, batch) if isinstance(executor, Auto) else {executor}
 
 
 def ways(
     executor: Executor, recurrence: LinearRecurrence, steps: int, batch: torch.Size
 ) -> list[Way]:
     """List the kinds of executor, and the coordinates, in which a recurrence may be run."""
-    choices = {executor}
-    if isinstance(executor, Auto):
-        choices = executor.choices(recurrence, steps, batch)
-    return list(dict.fromkeys(way_of(each, recurrence, steps) for each in choices))
+    each = choices(executor, recurrence, steps, batch)
+    return list(dict.fromkeys(way_of(one, recurrence, steps) for one in each))
 
 
 def way_of(executor: Executor, recurrence: LinearRecurrence, steps: int) -> Way:
@@ -204,10 +207,7 @@ def way_of(executor: Executor, recurrence: LinearRecurrence, steps: int) -> Way:
     plan = executor.prepare(recurrence, steps)
     if plan.overflows:
         return Way(Recurrent)
-    span = None
-    if isinstance(executor, Chunked):  # A^L, and its squares where chunks are taken in pairs
-        span = executor.chunk(recurrence, steps) << len(plan["powers"]) - 1
-    return Way(kind, plan.coordinates, span)
+    return Way(kind, plan.coordinates, path_of(executor, recurrence, plan))
 
 
 def an_executor(given: object) -> Executor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from linrec.testing.own_bounds import ErrorBounds
+from linrec.testing.paths import Path
 from linrec.testing.products import Magnitudes, magnitudes
 
 
@@ -58,10 +59,10 @@ class LongBounds(ErrorBounds):
     def output_products(self) -> None:
         """None: products are not written out."""
 
-    def free_motion_within(self, span: int | None, read: Tensor | None = None) -> Tensor:
+    def free_motion(self, path: Path | None, read: Tensor | None = None) -> Tensor:
         """As there."""
         free = self.travelled(torch.cat([self.start, torch.zeros_like(self.drive)], -3))
-        return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * free
+        return self.weights(path)[:, None, None] * free
 
     def convolved(
         self, weights: Tensor | None, span: int | None = None, read: Tensor | None = None
@@ -84,12 +85,21 @@ class LongBounds(ErrorBounds):
         return torch.stack(rows, -3)
 
     @cached_property
+    def lost(self) -> Tensor:
+        """As there."""
+        return torch.finfo(self.dtype).tiny * self.roundings * self.ones
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """What a one in every state and step has become."""
+        return self.travelled(torch.ones_like(self.sources))
+
+    @cached_property
     def underflow(self) -> Tensor:
         """As there."""
-        limits = torch.finfo(self.dtype)
-        ones = self.travelled(torch.ones_like(self.sources))
-        spoiled = bool((torch.maximum(ones, self.sizes) > limits.max / 4).any())
-        return ones * (torch.inf if spoiled else limits.tiny * self.roundings)
+        limit = torch.finfo(self.dtype).max / 4
+        spoiled = bool((torch.maximum(self.ones, self.sizes) > limit).any())
+        return torch.full_like(self.lost, torch.inf) if spoiled else self.lost
 
     def carried_states(self, start: Tensor) -> Tensor:
         """Carry an error of the initial state on."""

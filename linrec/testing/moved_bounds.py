@@ -9,6 +9,7 @@ from linrec.contraction import EXACT_PRODUCTS, in_complex_numbers, in_real_numbe
 from linrec.coordinates import Coordinates
 from linrec.executors import Executor
 from linrec.testing.own_bounds import ErrorBounds
+from linrec.testing.paths import Path
 
 # The first steps of an impulse response, which executors compute in the system's own coordinates.
 FIRST_STEPS = 8
@@ -57,18 +58,18 @@ class MovedBounds:
         self.unit, self.double_unit, self.n = own.unit, own.double_unit, own.n
         self.off, self.rounded_once = inverse_error(coordinates, self.double_unit)
         self.off = self.off.unsqueeze(-3)
-        self.by_way: dict[tuple[type[Executor], int | None], tuple[Tensor, Tensor]] = {}
+        self.by_way: dict[tuple[type[Executor], Path | None], tuple[Tensor, Tensor]] = {}
 
-    def of_kind(self, kind: type[Executor], span: int | None = None) -> tuple[Tensor, Tensor]:
+    def of_kind(self, kind: type[Executor], path: Path | None = None) -> tuple[Tensor, Tensor]:
         """Bound outputs `(*batch, time, p)` and states `(*batch, time + 1, n)`."""
-        if (kind, span) not in self.by_way:
-            outputs, states = self.inner.of_kind(kind, span)
+        if (kind, path) not in self.by_way:
+            outputs, states = self.inner.of_kind(kind, path)
             between = self.between()
             states = states + between.squeeze(-1)
             outputs = outputs + self.read(between)
             back = self.T @ states.unsqueeze(-1) + self.conversion(self.T, self.inner.states)
-            self.by_way[kind, span] = outputs, back.squeeze(-1)
-        return self.by_way[kind, span]
+            self.by_way[kind, path] = outputs, back.squeeze(-1)
+        return self.by_way[kind, path]
 
     def between(self) -> Tensor:
         """How far apart the states of the two systems are, `(*batch, time + 1, n, 1)`."""

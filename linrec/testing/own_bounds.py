@@ -6,10 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, common_dtype, double_dtype
+from linrec._checks import double_dtype
 from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toeplitz
 from linrec.structures import BlockDiagonal, Companion, Dense, Diagonal
 from linrec.systems import LinearRecurrence
+from linrec.testing.paths import Path
+from linrec.testing.plain_loops import dtypes_of, goes_astray, run_states
 from linrec.testing.products import Magnitudes, magnitudes
 
 
@@ -48,9 +50,10 @@ class ErrorBounds:
         self.signed_inputs, self.signed_start = inputs, start
         self.inputs, self.start = inputs.abs().unsqueeze(-1), start.abs()[..., None, :, None]
         self.recurrence, self.batch = recurrence, batch
-        self.by_way: dict[tuple[type[Executor], int | None], tuple[Tensor, Tensor]] = {}
+        self.by_way: dict[tuple[type[Executor], Path | None], tuple[Tensor, Tensor]] = {}
         self.system = self.prepared()
-        self.states = exact_states(recurrence, inputs, start).abs().unsqueeze(-1)
+        self.signed_states = run_states(recurrence, inputs, start, inputs.dtype)
+        self.states = self.signed_states.abs().unsqueeze(-1)
 
     def prepared(self) -> Magnitudes:
         """Write out the system and its products."""
@@ -71,18 +74,18 @@ class ErrorBounds:
         """How many roundings one step, or one product of matrices, takes."""
         return self.n + self.m + 3
 
-    def of_kind(self, kind: type[Executor], span: int | None = None) -> tuple[Tensor, Tensor]:
+    def of_kind(self, kind: type[Executor], path: Path | None = None) -> tuple[Tensor, Tensor]:
         """Bound outputs `(*batch, time, p)` and states `(*batch, time + 1, n)`.
 
         Args:
             kind: the class of the executor; `Executor` of one that works in any order.
-            span: the largest power that it takes; beyond that it goes step by step. None: any.
+            path: how often it rounds. None: as often as in any order.
         """
-        if (kind, span) not in self.by_way:
-            self.by_way[kind, span] = self.computed(kind, span)
-        return self.by_way[kind, span]
+        if (kind, path) not in self.by_way:
+            self.by_way[kind, path] = self.computed(kind, path)
+        return self.by_way[kind, path]
 
-    def computed(self, kind: type[Executor], span: int | None) -> tuple[Tensor, Tensor]:
+    def computed(self, kind: type[Executor], path: Path | None) -> tuple[Tensor, Tensor]:
         """Compute what `of_kind` remembers."""
         if kind is Recurrent:
             return self.in_a_loop()
@@ -90,9 +93,9 @@ class ErrorBounds:
             states = self.any_order_varying() + self.underflow
             return self.read(states), states.squeeze(-1)
         once = kind in (Toeplitz, FFTConvolution)
-        states = self.one_product() if once else self.any_order(span)
-        states = states + self.free_motion_within(span) + self.underflow
-        outputs = self.read(states, carried=self.read_in_parts(once, span))
+        states = self.one_product() if once else self.in_order(path)
+        states = states + self.free_motion(path) + self.underflow
+        outputs = self.read(states, carried=self.read_in_parts(once, path))
         fourier = kind is FFTConvolution and self.steps > 0
         if fourier:
             outputs = outputs + self.transforms(self.system.C, self.system.D)
@@ -102,7 +105,7 @@ class ErrorBounds:
                 states = states + self.transforms(None, None).unsqueeze(-1)
         return outputs, states.squeeze(-1)
 
-    def read_in_parts(self, once: bool, span: int | None) -> Tensor | None:
+    def read_in_parts(self, once: bool, path: Path | None) -> Tensor | None:
         """Bound the output errors of state errors, where C cancels growing powers of A.
 
         The way from an error to an output is exact, C A^k, so that |C A^k| carries it.
@@ -110,8 +113,8 @@ class ErrorBounds:
         read = self.output_products
         if read is None or self.system.C is None:
             return None
-        errors = self.one_product(read) if once else self.any_order(span, read)
-        errors = errors + self.free_motion_within(span, read)
+        errors = self.one_product(read) if once else self.in_order(path, read)
+        errors = errors + self.free_motion(path, read)
         return (errors + self.system.C @ self.underflow)[..., 1:, :, :]
 
     @cached_property
@@ -131,29 +134,47 @@ class ErrorBounds:
         It is made of the states as they were computed, which differ from the exact ones by the
         errors of the steps before.
         """
-        unit = self.unit * self.step_roundings.unsqueeze(-1)  # (*batch, time or 1, n, 1)
-        local = torch.zeros_like(self.sources)
-        errors = [local[..., 0, :, :]]
-        for t in range(self.steps):
-            now = min(t, self.system.A.shape[-3] - 1), min(t, unit.shape[-3] - 1)
-            computed = self.states[..., t, :, :] + errors[-1]
-            made = self.system.A[..., now[0], :, :] @ computed + self.drive[..., t, :, :]
-            local[..., t + 1, :, :] = unit[..., now[1], :, :] * made
-            errors.append(self.arrived(local, errors[-1], t + 1))
-        states = torch.stack(torch.broadcast_tensors(*errors), -3)
+        local, states = self.loop_errors(None)
+        sizes = self.states.expand_as(states).cummax(-3).values
+        if not bool((states <= sizes.amax(-2, keepdim=True)).all()):
+            local, states = self.loop_errors(sizes)
+            astray = goes_astray(
+                self.recurrence,
+                self.signed_inputs,
+                self.signed_start,
+                self.signed_states,
+                self.dtype,
+            )
+            states = torch.where(astray.unsqueeze(-1), torch.inf, states)
         sizes = self.states + states
         carried = None if self.system.C is None else self.read_errors(local, states)
-        states = states + self.underflow
+        states = states + self.lost
         if carried is not None and self.system.C is not None:
-            carried = carried + self.system.C @ self.underflow[..., 1:, :, :]
+            lost = torch.where(states.isfinite(), self.lost, torch.inf)
+            carried = carried + self.system.C @ lost[..., 1:, :, :]
         outputs = self.read(states, sizes, carried)
         if self.lengths is not None and not self.system.time_varying:
             states = torch.maximum(states, self.of_own_ends())
         return outputs, states.squeeze(-1)
 
+    def loop_errors(self, most: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Bound what each step rounds, and what has become of it; no state is off by `most`."""
+        unit = self.unit * self.step_roundings.unsqueeze(-1)  # (*batch, time or 1, n, 1)
+        local = torch.zeros_like(self.sources)
+        errors = [local[..., 0, :, :]]
+        for t in range(self.steps):
+            now = min(t, self.system.A.shape[-3] - 1), min(t, unit.shape[-3] - 1)
+            off = errors[-1] if most is None else torch.minimum(errors[-1], most[..., t, :, :])
+            made = self.system.A[..., now[0], :, :] @ (self.states[..., t, :, :] + off)
+            made = made + self.drive[..., t, :, :]
+            made = torch.where(made > torch.finfo(self.dtype).max / 4, torch.inf, made)
+            local[..., t + 1, :, :] = unit[..., now[1], :, :] * made
+            errors.append(self.arrived(local, errors[-1], t + 1))
+        return local, torch.stack(torch.broadcast_tensors(*errors), -3)
+
     def of_own_ends(self) -> Tensor:
         """A sequence's own end is found by powers of A, or is read off all states."""
-        return self.any_order() + self.free_motion + self.underflow
+        return self.in_order(None) + self.free_motion(None) + self.underflow
 
     def arrived(self, local: Tensor, before: Tensor, t: int) -> Tensor:
         """Propagate the errors of the steps up to t to the state after step t."""
@@ -187,12 +208,22 @@ class ErrorBounds:
         exact = (entries <= 1) & powers_of_two.all(-1)
         return torch.where(exact, 0.0, entries + 1.0)
 
-    def any_order(self, span: int | None = None, read: Tensor | None = None) -> Tensor:
-        """Products of A, and sums of up to T m terms, in any order."""
-        each = self.convolved(2 * self.counts()[1:] * self.roundings * self.unit, span, read)
+    def in_order(self, path: Path | None, read: Tensor | None = None) -> Tensor:
+        """Products of A and sums of up to T m terms; without a path in any order."""
+        if path is not None:
+            return self.convolved(self.weights(path)[:-1], path.span, read)
+        each = self.convolved(2 * self.counts()[1:] * self.roundings * self.unit, None, read)
         terms = (self.counts() * (self.n + self.m) + 3) * self.unit
-        sums = self.convolved(torch.ones(self.steps).double(), span, read)
+        sums = self.convolved(torch.ones(self.steps).double(), None, read)
         return each + terms[:, None, None] * sums
+
+    def weights(self, path: Path | None) -> Tensor:
+        """How much is lost on a way over 0 … T steps."""
+        products = 2 * self.roundings * (self.counts() + 1)
+        if path is None:
+            return self.unit * products
+        rounded = path.fixed + path.each * self.counts()
+        return self.unit * rounded + self.double_unit * products
 
     def one_product(self, read: Tensor | None = None) -> Tensor:
         """A kernel from double precision, and one sum of up to T m products."""
@@ -201,22 +232,18 @@ class ErrorBounds:
         sums = self.convolved(None, read=read)
         return self.convolved(weights, read=read) + terms[:, None, None] * sums
 
-    @cached_property
-    def free_motion(self) -> Tensor:
-        """What becomes of the initial state, through powers of A."""
-        return self.free_motion_within(None)
-
-    def free_motion_within(self, span: int | None, read: Tensor | None = None) -> Tensor:
-        """As `free_motion`, through powers of up to `span`; as they are read."""
+    def free_motion(self, path: Path | None, read: Tensor | None = None) -> Tensor:
+        """What becomes of the initial state, through powers of A; as it is read."""
         if not self.start.any():
             return self.start.new_zeros(1) if read is not None else self.start
+        span = None if path is None else path.span
         sources = torch.cat([self.start, torch.zeros_like(self.drive)], -3)
         most = self.system.split(self.system.reached(sources), span, read)
-        return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * most
+        return self.weights(path)[:, None, None] * most
 
     def any_order_varying(self) -> Tensor:
-        """As `any_order`; where there are no kernels, all sources share their products."""
-        return self.unit * 2 * self.roundings * (self.counts() + 1)[:, None, None] * self.most
+        """As `in_order`; where there are no kernels, all sources share their products."""
+        return self.weights(None)[:, None, None] * self.most
 
     def counts(self) -> Tensor:
         """0 … T."""
@@ -279,10 +306,15 @@ class ErrorBounds:
         return self.system.split(self.sizes)
 
     @cached_property
-    def underflow(self) -> Tensor:
-        """Bound the loss in subnormal numbers; infinity where some overflow."""
+    def lost(self) -> Tensor:
+        """Bound the loss in subnormal numbers."""
         limits = torch.finfo(self.dtype)
-        lost = limits.tiny * self.roundings * self.system.reached(torch.ones_like(self.sources))
+        return limits.tiny * self.roundings * self.system.reached(torch.ones_like(self.sources))
+
+    @cached_property
+    def underflow(self) -> Tensor:
+        """Bound the loss in subnormal numbers of a product, infinite where some may overflow."""
+        limits = torch.finfo(self.dtype)
         made = [self.system.products(self.steps)]
         if (
             not self.system.time_varying
@@ -290,7 +322,7 @@ class ErrorBounds:
             made += [self.kernel]
             made += [] if self.system.C is None else [self.system.C @ each for each in made]
         spoiled = any(bool((each > limits.max / 4).any()) for each in made)
-        return torch.where((self.most > limits.max / 4) | spoiled, torch.inf, lost)
+        return torch.where((self.most > limits.max / 4) | spoiled, torch.inf, self.lost)
 
     def read(
         self, states: Tensor, sizes: Tensor | None = None, carried: Tensor | None = None
@@ -348,6 +380,8 @@ class ErrorBounds:
 
     def finish(self, outputs: Tensor, states: Tensor) -> Result:
         """Put copies side by side, and take each sequence's own last state."""
+        # What is not a number is no promise either.
+        outputs, states = (each.nan_to_num(torch.inf, torch.inf) for each in (outputs, states))
         if self.copies > 1:
             outputs, states = (each.movedim(-3, -2).flatten(-2) for each in (outputs, states))
         if self.lengths is None:
@@ -356,25 +390,3 @@ class ErrorBounds:
         last = states.gather(-2, ends.expand(*ends.shape[:-1], states.shape[-1])).squeeze(-2)
         own = torch.arange(self.steps) < ends.squeeze(-1)
         return Result(torch.where(own.unsqueeze(-1), outputs, 0), last)
-
-
-def dtypes_of(
-    recurrence: LinearRecurrence, inputs: Tensor, initial_state: Tensor | None
-) -> tuple[torch.dtype, torch.dtype]:
-    """Find the dtype of a call's computation, and the dtype of its outputs."""
-    narrow = common_dtype(*recurrence.leaves().values(), inputs)
-    dtype = common_dtype(inputs.new_empty(0, dtype=accumulation_dtype(narrow)), initial_state)
-    return dtype, narrow if accumulation_dtype(narrow) == dtype else dtype
-
-
-def exact_states(recurrence: LinearRecurrence, inputs: Tensor, state: Tensor) -> Tensor:
-    """Run the states in double precision, the initial one first, `(*batch, time + 1, n)`."""
-    one = recurrence.per_copy().to(inputs.dtype).over_time()
-    A, B = one.A.to_dense().detach(), None if one.B is None else one.B.detach()
-    A = A if A.ndim > 2 else A.unsqueeze(-3)
-    drive = inputs if B is None else (B @ inputs.unsqueeze(-1)).squeeze(-1)
-    states = [state]
-    for t in range(inputs.shape[-2]):
-        now = A[..., min(t, A.shape[-3] - 1), :, :]
-        states.append((now @ states[-1].unsqueeze(-1)).squeeze(-1) + drive[..., t, :])
-    return torch.stack(states, -2)

@@ -13,6 +13,9 @@ from linrec.testing.products import Magnitudes, magnitudes
 # Products of four powers are bounded for ranges of k at once, each of which ends so much later.
 RANGE = 1.25
 
+# So many rates of decay are tried, none faster than this one, of a step's logarithm.
+RATES, FASTEST = 8, -30.0
+
 
 class SteadyBounds(ErrorBounds):
     """The bounds of `ErrorBounds` at a cost that grows with the steps alone, of a steady system."""
@@ -33,7 +36,8 @@ class SteadyMagnitudes(Magnitudes):
 
     And of four parts that take k steps together, |A^a||A^b||A^c| v_d, one takes k/4 or more. With M
     for the largest |A^i| up to k, entry by entry, V for the largest v_i, and a prime for those from
-    k/4 on, their product is at most the largest of M'MMV, MM'MV, MMM'V and MMMV'.
+    k/4 on, their product is at most the largest of M'MMV, MM'MV, MMM'V and MMMV'; and norms bound
+    it too.
 
     Attributes:
         steps: how many powers there are.
@@ -72,9 +76,44 @@ class SteadyMagnitudes(Magnitudes):
         sums = kernel[..., : vectors.shape[-3], :, :].cumsum(-3)
         return sums @ vectors.cummax(-3).values
 
+    @cached_property
+    def norms(self) -> Tensor:
+        """Bound ‖|A^k|‖₂ for k = 0 … T, `(*batch, time + 1)`."""
+        rows, columns = (self.powers.sum(axis).amax(-1) for axis in (-1, -2))
+        return (rows * columns).sqrt()
+
     def split(self, vectors: Tensor, span: int | None = None, read: Tensor | None = None) -> Tensor:
         """As there."""
         last = self.powers if read is None else read.flip(-3)
+        return torch.minimum(
+            self.split_in_ranges(vectors, span, last), self.split_by_norm(vectors, span, last)
+        )
+
+    def split_by_norm(self, vectors: Tensor, span: int | None, last: Tensor) -> Tensor:
+        """Bound the parts by ‖|A^k|‖ ≤ c r^k, of the rows of the last one likewise.
+
+        Then |A^a||A^b||A^c| v_d is at most c_row c² r^(k-d) ‖v_d‖. Of several r the best is taken,
+        each the smallest from some k on.
+        """
+        count = vectors.shape[-3]
+        reach = count if span is None else min(count, span + 1)
+        size = vectors.norm(dim=-2).log().unsqueeze(-2)  # (*batch, time, 1, columns)
+        rows, norms = last[..., :count, :, :].norm(dim=-1).log(), self.norms[..., :count].log()
+        steps = torch.arange(count, dtype=norms.dtype)
+        best = None
+        for first in {max(count >> shift, 1) for shift in range(1, RATES)}:
+            rate = (norms[..., first:] / steps[first:]).amax(-1, keepdim=True).clamp(min=FASTEST)
+            slope = rate * steps
+            within = (norms - slope)[..., :reach].amax(-1)[..., None, None, None]
+            end = (rows - slope.unsqueeze(-1)).amax(-2)[..., None, :, None]
+            slope = slope[..., None, None]
+            started = (size - slope).cummax(-3).values + slope
+            found = end + 2 * within + started
+            best = found if best is None else torch.minimum(best, found)
+        return last.new_full((), torch.inf) if best is None else best.exp()
+
+    def split_in_ranges(self, vectors: Tensor, span: int | None, last: Tensor) -> Tensor:
+        """Bound the parts entry by entry, for ranges of k at once."""
         rows = []
         for start, end in ranges(vectors.shape[-3]):
             reach = end if span is None else min(end, span + 1)

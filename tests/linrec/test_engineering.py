@@ -2,7 +2,7 @@
 
 import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import torch
 import linrec
 from linrec.benchmark.accuracy import exact_outputs
 from linrec.testing import error_bound
+from linrec.testing.bounds import Bounds
 from linrec.testing.engineering import CUTOFFS, FAMILIES, ORDERS
 
 FULL = bool(os.environ.get("LINREC_FULL"))
@@ -25,14 +26,21 @@ EXECUTORS = (
 )
 
 
-def systems(family: str) -> Iterator[tuple[linrec.LinearRecurrence, list[np.ndarray]]]:
+FEW = (3, 6), (0.05, 0.2)
+
+
+def systems(
+    family: str,
+    orders: Sequence[int] = ORDERS if FULL else FEW[0],
+    cutoffs: Sequence[float] = CUTOFFS if FULL else FEW[1],
+    dtypes: Sequence[torch.dtype] = (torch.float64, torch.float32),
+) -> Iterator[tuple[linrec.LinearRecurrence, list[np.ndarray]]]:
     """Systems of a family in both precisions, and their matrices as doubles."""
-    orders, cutoffs = (ORDERS, CUTOFFS) if FULL else ((3, 6), (0.05, 0.2))
     random = np.random.default_rng(0)
     for order in orders:
         for cutoff in cutoffs:
             made = FAMILIES[family](order, cutoff, random)
-            for dtype in (torch.float64, torch.float32):
+            for dtype in dtypes:
                 cast = [torch.as_tensor(np.array(matrix, np.float64)).to(dtype) for matrix in made]
                 yield linrec.LinearRecurrence(*cast), [each.double().numpy() for each in cast]
 
@@ -65,3 +73,44 @@ def test_bounds_hold_and_say_something(family: str) -> None:
     for (name, dtype), found in ratios.items():
         median = statistics.median(found)
         print(f"| {family} | {dtype} | {name} | {median:.2g} | {max(found):.2g} |")
+
+
+# Long enough for every filter to forget its start, and for a loop in single precision to go wrong.
+LONG_RUN = 600
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bounds_of_long_runs_in_single_precision_say_something(family: str) -> None:
+    """They are finite, hold, and are 1e4 times the error at most in the median."""
+    orders, cutoffs = FEW if FULL else ((6,), (0.05, 0.2) if "er" in family else (0.05,))
+    given = torch.as_tensor(np.random.default_rng(1).standard_normal((LONG_RUN, 1))).float()
+    ratios: dict[str, list[float]] = {}
+    for recurrence, matrices in systems(family, orders, cutoffs, (torch.float32,)):
+        exact = torch.as_tensor(exact_outputs(matrices, given.double().numpy()))
+        size, bounds = float(exact.abs().max()), Bounds(recurrence, given)
+        for executor in EXECUTORS:
+            bound = bounds.of(executor).outputs
+            error = (linrec.run(recurrence, given, executor=executor).outputs - exact).abs()
+            rounding = torch.finfo(torch.float64).eps * exact.abs()
+            assert bool((error <= bound + rounding).all()), (executor, (error / bound).max())
+            assert bool(bound.isfinite().all()), (executor, recurrence)
+            least = torch.finfo(torch.float32).eps / 2 * size
+            ratio = float(bound.max()) / max(float(error.max()), least)
+            ratios.setdefault(type(executor).__name__, []).append(ratio)
+    for name, found in ratios.items():
+        print(f"| {family} | {name} | {statistics.median(found):.2g} | {max(found):.2g} |")
+        assert statistics.median(found) <= 2e4, (name, found)
+
+
+@pytest.mark.parametrize("steps", [60, LONG_RUN, 2000])
+def test_where_rounding_moves_poles_over_the_circle_nothing_is_promised(steps: int) -> None:
+    """Of butter(8, .005) in single precision, a loop computes some other filter's states."""
+    recurrence, matrices = next(systems("butter", (8,), (0.005,), (torch.float32,)))
+    assert np.abs(np.linalg.eigvals(matrices[0])).max() > 1.1
+    given = torch.ones(steps, 1)
+    for executor in EXECUTORS:
+        bound = error_bound(recurrence, given, executor)
+        assert not any(bool(each.isnan().any()) for each in bound), executor
+    loop = error_bound(recurrence, given, linrec.Recurrent()).outputs
+    assert bool(loop[:10].isfinite().all())
+    assert steps == 60 or bool(loop[-1].isinf().all())

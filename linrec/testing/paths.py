@@ -1,0 +1,50 @@
+"""How often executors round what a step adds on its way to where it is read."""
+
+from typing import NamedTuple
+
+from linrec.executors import AssociativeScan, Chunked, Executor, Plan
+from linrec.systems import LinearRecurrence
+
+# Graphs that leave the number of steps open are scanned in groups of 2 to this power, and in a
+# loop from one to the next.
+GROUP = 5
+
+
+class Path(NamedTuple):
+    """How an executor brings what a step adds to where it is read, k steps later.
+
+    It is rounded `fixed + each k` times, in products with powers of A that were computed in double
+    precision and then cast.
+
+    Attributes:
+        span: the largest power; None: any.
+        fixed, each: how often it is rounded.
+    """
+
+    span: int | None
+    fixed: float
+    each: float
+
+
+def path_of(executor: Executor, recurrence: LinearRecurrence, plan: Plan) -> Path | None:
+    """Count the roundings of an executor with a plan; None: as many as in any order.
+
+    A product with a matrix of n columns rounds n times, adding to it once more, and its matrix was
+    rounded once. A scan has two of these in each round, one up and one down (and again within and
+    between groups, in a graph). In chunks of L steps an input meets one on its way to the chunk's
+    last state and one to the output; between them two for each pairing of chunks, and one for each
+    chunk of a loop over them.
+    """
+    one, steps = recurrence.per_copy(), plan.length
+    n, m = one.A.state_size, one.input_size
+    product = n + 2.0
+    if isinstance(executor, AssociativeScan):
+        levels = steps.bit_length()
+        rounds = 2 * (levels + min(levels, GROUP)) + 2
+        return Path(None, product * rounds + m + 2, product / (1 << GROUP))
+    if isinstance(executor, Chunked):
+        chunk = executor.chunk(recurrence, steps)
+        pairings = len(plan["powers"]) - 1
+        fixed = 2 * (chunk * m + 2) + n + product * (2 * pairings + 2)
+        return Path(chunk << pairings, fixed, product / chunk)
+    return None

@@ -1,0 +1,96 @@
+"""The plain loop over the states, in some precision and order of summation."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from linrec._checks import accumulation_dtype, common_dtype
+from linrec.systems import LinearRecurrence
+
+# Sums products along the last axis.
+Order = Callable[[Tensor], Tensor]
+
+
+def run_states(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    state: Tensor,
+    dtype: torch.dtype,
+    order: Order | None = None,
+) -> Tensor:
+    """Run the states step by step in some precision, the initial one first.
+
+    Args:
+        recurrence: the system.
+        inputs (*batch, time, m): u.
+        state (*batch, n): the state before the first step.
+        dtype: the precision.
+        order: how the products of a row are summed.
+
+    Returns:
+        The states, `(*batch, time + 1, n)`.
+    """
+    one = recurrence.per_copy().to(dtype).over_time()
+    inputs, states = inputs.to(dtype), [state.to(dtype)]
+    A, B = one.A.to_dense().detach(), None if one.B is None else one.B.detach()
+    A = A if A.ndim > 2 else A.unsqueeze(-3)
+    drive = inputs if B is None else (B @ inputs.unsqueeze(-1)).squeeze(-1)
+    for t in range(inputs.shape[-2]):
+        now, before = A[..., min(t, A.shape[-3] - 1), :, :], states[-1]
+        if order is None:
+            moved = (now @ before.unsqueeze(-1)).squeeze(-1)
+        else:
+            moved = order(now * before.unsqueeze(-2))
+        states.append(moved + drive[..., t, :])
+    return torch.stack(torch.broadcast_tensors(*states), -2)
+
+
+def from_the_left(products: Tensor) -> Tensor:
+    """Sum along the last axis, one after the other."""
+    total = products[..., 0]
+    for each in products.unbind(-1)[1:]:
+        total = total + each
+    return total
+
+
+def from_the_right(products: Tensor) -> Tensor:
+    """Sum along the last axis from its end."""
+    return from_the_left(products.flip(-1))
+
+
+def goes_astray(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    state: Tensor,
+    exact: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Say from when on a loop's errors are larger than the states have been until then.
+
+    Of a filter whose poles rounding moves over the circle, a loop computes some other filter's
+    states: nothing can be promised of it. That shows in loops of different orders of summation.
+
+    Args:
+        recurrence, inputs, state: as of `run_states`.
+        exact (*batch, time + 1, n): the states.
+        dtype: the precision of the loop.
+
+    Returns:
+        A boolean, `(*batch, time + 1, 1)`.
+    """
+    sizes = exact.abs().cummax(-2).values
+    found = torch.zeros(sizes.shape, dtype=torch.bool)
+    for order in (None, from_the_left, from_the_right):
+        plain = run_states(recurrence, inputs, state, dtype, order).to(exact.dtype)
+        found |= ~((plain - exact).abs() <= sizes)
+    return found.any(-1, keepdim=True).cummax(-2).values
+
+
+def dtypes_of(
+    recurrence: LinearRecurrence, inputs: Tensor, initial_state: Tensor | None
+) -> tuple[torch.dtype, torch.dtype]:
+    """Find the dtype of a call's computation, and the dtype of its outputs."""
+    narrow = common_dtype(*recurrence.leaves().values(), inputs)
+    dtype = common_dtype(inputs.new_empty(0, dtype=accumulation_dtype(narrow)), initial_state)
+    return dtype, narrow if accumulation_dtype(narrow) == dtype else dtype
