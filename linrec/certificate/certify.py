@@ -8,11 +8,18 @@ from torch import Tensor
 from linrec._autocast import full_precision
 from linrec._call import PreparedCall, prepare_call
 from linrec._checks import check_tensor, double_dtype, show
-from linrec.certificate.enclosure import Enclosure, enclose_outputs, enclose_states
-from linrec.certificate.exact import INFLATED, UNIT
+from linrec.certificate.chunks import ChunkedSystem, in_chunks
+from linrec.certificate.enclosure import Product, enclose_outputs, enclose_states
+from linrec.certificate.exact import (
+    INFLATED,
+    UNIT,
+    Enclosure,
+    exact_product,
+    rounded_product,
+)
 from linrec.certificate.real import RealSystem, real_system, whole
 from linrec.certificate.ways import Way, way_of
-from linrec.executors import Executor, Result
+from linrec.executors import Chunked, Executor, Result
 from linrec.planner import Auto
 from linrec.run import run
 from linrec.systems import LinearRecurrence
@@ -91,22 +98,57 @@ def certify(
         if result is None:
             result = run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
         system = real_system(call)
-        way = way_of(system, call.inputs.is_complex())
+        chunked = None if call.lengths is not None else in_chunks(system, chunk_of(call))
+        way = way_of(system if chunked is None else chunked.states, call.inputs.is_complex())
         outputs = result if isinstance(result, Tensor) else result.outputs
+        products = (exact_product,)
         if outputs.dtype not in (torch.float64, torch.complex128):
-            quick = certified(call, system, way, result, False)
-            if tight(quick):
-                return quick
-        return certified(call, system, way, result, True)
+            products = (rounded_product, *products)
+        for product in products:
+            found = enclose(call, system, chunked, way, product)
+            certificate, tight = certified(call, *found, result)
+            if tight:
+                break
+        return certificate
+
+
+def chunk_of(call: PreparedCall) -> int:
+    """The steps that `Chunked` takes at a time."""
+    if call.system.time_varying or not call.steps:
+        return 1
+    return Chunked().chunk(call.system, call.steps)
+
+
+def enclose(
+    call: PreparedCall,
+    system: RealSystem,
+    chunked: ChunkedSystem | None,
+    way: Way,
+    product: Product,
+) -> tuple[Enclosure, Enclosure]:
+    """Enclose outputs and the final state, `(*batch, 1, n)`."""
+    if chunked is None:
+        states = enclose_states(system, way, product)
+        after = states.map(lambda each: each[..., 1:, :])
+        return enclose_outputs(system, after, product), at_end(call, states)
+    states = enclose_states(chunked.states, way, product)
+    last = states.map(lambda each: each[..., -1:, :])
+    chunks = chunked.outputs.inputs.shape[-2]
+    before = states.map(lambda each: each[..., :chunks, :])
+    outputs = enclose_outputs(chunked.outputs, before, product)
+    outputs = outputs.map(chunked.by_step)
+    return outputs, enclose_outputs(chunked.end, last, product)
 
 
 def certified(
-    call: PreparedCall, system: RealSystem, way: Way, result: Result | Tensor, precise: bool
-) -> Certificate:
-    """Compare results with an enclosure in double precision, or twice that where asked."""
-    states = enclose_states(system, way, precise)
-    outputs = without_padding(call, enclose_outputs(system, states, precise))
-    enclosed = [finished(call, outputs), finished(call, at_end(call, states))]
+    call: PreparedCall, outputs: Enclosure, end: Enclosure, result: Result | Tensor
+) -> tuple[Certificate, bool]:
+    """Compare results with enclosures of outputs and final state.
+
+    Returns:
+        The certificate, and whether most bounds are errors, and little else.
+    """
+    enclosed = [finished(call, without_padding(call, outputs)), finished(call, end)]
     enclosed[1] = enclosed[1].map(lambda each: each.squeeze(-2))
     centre = Result(*(each.high + each.low for each in enclosed))
     radius = (each.radius + 2 * UNIT * (each.high + each.low).abs() for each in enclosed)
@@ -114,13 +156,9 @@ def certified(
         result = Result(result, centre.final_state)
     given = map(check_result, result, enclosed, ("outputs", "final_state"))
     bound = Result(*map(compared, given, enclosed))
-    return Certificate(result, bound, centre, Result(*map(certain, radius)))
-
-
-def tight(certificate: Certificate) -> bool:
-    """Whether most bounds are errors, and little else."""
-    bound, radius = certificate.bound.outputs, certificate.radius.outputs
-    return 2 * int((4 * radius <= bound).sum()) >= bound.numel()
+    close = 4 * enclosed[0].radius <= bound.outputs
+    tight = 2 * int(close.sum()) >= close.numel()
+    return Certificate(result, bound, centre, Result(*map(certain, radius))), tight
 
 
 def at_end(call: PreparedCall, states: Enclosure) -> Enclosure:

@@ -1,7 +1,6 @@
 """Enclose states: compute in double precision, correct once, and bound the remaining error."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,9 +8,9 @@ from torch import Tensor
 from linrec.certificate.exact import (
     INFLATED,
     UNIT,
+    Enclosure,
     ExactProduct,
     add_up,
-    exact_product,
     gamma,
     multiply,
     rounded_product,
@@ -26,20 +25,7 @@ Product = Callable[[Tensor, Tensor, bool], ExactProduct]
 CACHED = 1 << 16
 
 
-@dataclass(frozen=True, eq=False)
-class Enclosure:
-    """Where exact numbers are: high + low, up to `radius`, all of one shape."""
-
-    high: Tensor
-    low: Tensor
-    radius: Tensor
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Enclosure":
-        """Do the same to all three."""
-        return Enclosure(function(self.high), function(self.low), function(self.radius))
-
-
-def enclose_states(system: RealSystem, way: Way, precise: bool) -> Enclosure:
+def enclose_states(system: RealSystem, way: Way, product: Product) -> Enclosure:
     """Enclose the initial state and the states of all steps, `(*batch, time + 1, n)`.
 
     Of any sequence x̂ that begins at the initial state, the residuals r say how far it is off:
@@ -47,8 +33,8 @@ def enclose_states(system: RealSystem, way: Way, precise: bool) -> Enclosure:
         r_t = A x̂_{t-1} + B u_t - x̂_t        e_t = x_t - x̂_t = A e_{t-1} + r_t
 
     The size of e is bounded in some norm, which is carried on by a bound on the norm of A. That is
-    enough to tell single precision from the truth. To be precise, the recurrence of e is run too,
-    and gives ê; its own residuals are bounded then:
+    enough to tell single precision from the truth, with residuals of rounded products. With others
+    the recurrence of e is run too, and gives ê; its own residuals are bounded then:
 
         s_t = A ê_{t-1} + r_t - ê_t          f_t = e_t - ê_t = A f_{t-1} + s_t
     """
@@ -60,24 +46,28 @@ def enclose_states(system: RealSystem, way: Way, precise: bool) -> Enclosure:
     if system.B is not None:
         drive = multiply(system.B, system.inputs, system.by_step["B"])
     states = torch.cat([start, way.solve(system.grouped(drive), start.squeeze(-2))], -2)
-    product = exact_product if precise else rounded_product
     found = [residuals(system, states, steps, product) for steps in pieces(system)]
     s, error = (torch.cat(each, -2) for each in zip(*found, strict=True))
-    A, by_step = system.A, system.by_step["A"]
-    if system.uncertainty is not None:
-        doubtful = multiply(system.uncertainty, states[..., :-1, :].abs(), by_step)
-        error = error + INFLATED * doubtful
     correction = zero.expand_as(states)
-    if precise:
-        correction = torch.cat([zero, way.solve(s, zero.squeeze(-2))], -2)
+    off = (system.tails["start"], system.doubts["start"]) if "start" in system.tails else None
+    if product is not rounded_product:
+        A, by_step = system.A, system.by_step["A"]
+        first = zero if off is None else system.grouped(off[0].unsqueeze(-2))
+        correction = torch.cat([first, way.solve(s, first.squeeze(-2))], -2)
         before, after = correction[..., :-1, :], correction[..., 1:, :]
         error = error + gamma(3) * (s.abs() + after.abs())
         moved = rounded_product(A, before, by_step)
         error = error + (3 * moved.error) * moved.size
         s = moved.rest + s - after
-        if system.doubt is not None:
-            error = error + INFLATED * multiply(system.doubt, before.abs(), by_step)
-    radius = torch.cat([zero, way.carry(s, error)], -2)
+        doubt = system.doubt("A")
+        if doubt is not None:
+            error = error + doubtful(doubt, before, by_step)
+    if off is None:
+        radius = torch.cat([zero, way.carry(s, error)], -2)
+    else:  # one step more, that begins where the start may be
+        low, doubt = (system.grouped(each.unsqueeze(-2)) for each in off)
+        doubt = doubt + (low.abs() if product is rounded_product else 0.0)
+        radius = way.carry(torch.cat([zero, s], -2), torch.cat([doubt, error], -2))
     return Enclosure(states, correction, radius).map(system.together)
 
 
@@ -85,27 +75,53 @@ def residuals(
     system: RealSystem, states: Tensor, steps: slice, product: Product
 ) -> tuple[Tensor, Tensor]:
     """Compute r over some steps, `(*batch, k, time, b)`, and bound its rounding errors."""
-    A, B = system.at("A", steps), system.at("B", steps)
-    assert A is not None
     inputs = system.inputs[..., steps, :]
     last = states[..., :-1, :][..., steps, :]
-    now = states[..., 1:, :][..., steps, :]
-    products, numbers = [product(A, last, system.by_step["A"])], [-now]
-    if B is None:
+    numbers = [-states[..., 1:, :][..., steps, :]]
+    products, blur = multiplied(system, "A", steps, last, product)
+    if system.B is None:
         numbers.append(system.grouped(inputs))
     else:
-        products.append(product(B, inputs, system.by_step["B"]).map(system.grouped))
-    tail = system.at("tail", steps)
-    if tail is not None:
-        products.append(rounded_product(tail, last, system.by_step["A"]))
+        of_inputs, blurred = multiplied(system, "B", steps, inputs, product)
+        products += [each.map(system.grouped) for each in of_inputs]
+        blur = blur + (system.grouped(blurred) if isinstance(blurred, Tensor) else blurred)
     high, low, error = add_up(products, numbers)
     total = high + low
-    return total, error + 2 * UNIT * total.abs()
+    return total, error + blur + 2 * UNIT * total.abs()
 
 
-def enclose_outputs(system: RealSystem, states: Enclosure, precise: bool) -> Enclosure:
-    """Enclose y = C x + D u, `(*batch, time, p)`."""
-    product = exact_product if precise else rounded_product
+def multiplied(
+    system: RealSystem, name: str, steps: slice, vectors: Tensor, product: Product
+) -> tuple[list[ExactProduct], Tensor | float]:
+    """Multiply by one of the matrices, and by its tail where that matters; bound what is left out.
+
+    Returns:
+        The products, and the bound.
+    """
+    matrix, by_step = system.at(name, steps), system.by_step[name]
+    assert matrix is not None
+    products = [product(matrix, vectors, by_step)]
+    if name not in system.doubts:
+        return products, 0.0
+    tail, doubt = (system.cut(name, of[name], steps) for of in (system.tails, system.doubts))
+    assert tail is not None and doubt is not None
+    if product is rounded_product:
+        doubt = INFLATED * (tail.abs().amax(-1, keepdim=True) + doubt)
+    else:
+        products.append(rounded_product(tail, vectors, by_step))
+    return products, doubtful(doubt, vectors, by_step)
+
+
+def doubtful(doubt: Tensor, vectors: Tensor, by_step: bool) -> Tensor:
+    """Bound what doubts, of entries or in one column of whole rows, do to products."""
+    sizes = vectors.abs()
+    if doubt.shape[-1] != sizes.shape[-1]:
+        sizes = sizes.sum(-1, keepdim=True)
+    return INFLATED * multiply(doubt, sizes, by_step)
+
+
+def enclose_outputs(system: RealSystem, states: Enclosure, product: Product) -> Enclosure:
+    """Enclose y = C x + D u, `(*batch, time, p)`, for the states `(*batch, time, n)`."""
     found = [read(system, states, steps, product) for steps in pieces(system)]
     each = zip(*((one.high, one.low, one.radius) for one in found), strict=True)
     return Enclosure(*(torch.cat(pieces, -2) for pieces in each))
@@ -113,24 +129,27 @@ def enclose_outputs(system: RealSystem, states: Enclosure, precise: bool) -> Enc
 
 def read(system: RealSystem, states: Enclosure, steps: slice, product: Product) -> Enclosure:
     """Enclose the outputs of some steps."""
-    high, low, radius = (
-        each[..., 1:, :][..., steps, :] for each in (states.high, states.low, states.radius)
-    )
+    high, low, radius = (each[..., steps, :] for each in (states.high, states.low, states.radius))
     products, numbers = [], []
     C, D = system.at("C", steps), system.at("D", steps)
+    blur = 0.0
     if C is None:
         numbers.append(high)
     else:
-        by_step = system.by_step["C"]
-        products.append(product(C, high, by_step))
+        by_step, doubt = system.by_step["C"], system.doubt("C")
+        products, blur = multiplied(system, "C", steps, high, product)
         radius = radius + gamma(C.shape[-1]) * low.abs()
-        low, radius = multiply(C, low, by_step), INFLATED * multiply(C.abs(), radius, by_step)
+        sizes = C.abs() if doubt is None else C.abs() + doubt
+        if doubt is not None:
+            blur = blur + doubtful(doubt, low, by_step)
+        low, radius = multiply(C, low, by_step), INFLATED * multiply(sizes, radius, by_step)
     if D is not None:
-        products.append(product(D, system.inputs[..., steps, :], system.by_step["D"]))
+        of_inputs, blurred = multiplied(system, "D", steps, system.inputs[..., steps, :], product)
+        products, blur = products + of_inputs, blur + blurred
     if not products:
         return Enclosure(high, low, radius)
     high, tail, error = add_up(products, numbers)
-    error = error + radius + 2 * UNIT * (tail.abs() + low.abs())
+    error = error + blur + radius + 2 * UNIT * (tail.abs() + low.abs())
     return Enclosure(high, tail + low, error)
 
 

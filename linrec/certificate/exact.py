@@ -28,6 +28,19 @@ def gamma(roundings: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
+class Enclosure:
+    """Where exact numbers are: high + low, up to `radius`, all of one shape."""
+
+    high: Tensor
+    low: Tensor
+    radius: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Enclosure":
+        """Do the same to all three."""
+        return Enclosure(function(self.high), function(self.low), function(self.radius))
+
+
+@dataclass(frozen=True, eq=False)
 class ExactProduct:
     """M v as parts that are exact, a rest that is small, and a bound of the error of the rest.
 
@@ -60,32 +73,38 @@ def multiply(matrix: Tensor, vectors: Tensor, by_step: bool) -> Tensor:
     return vectors @ matrix.mT
 
 
-def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProduct:
-    """Multiply, with an error of about 2^-90 of the largest products.
+def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3) -> ExactProduct:
+    """Multiply, with an error of about 2^-90 of the largest products; 2^-110 with four cuts.
 
-    Both sides are cut in three, M = M₁ + M₂ + M₃: whole multiples of a unit of the row's largest
+    Both sides are cut in three, M = M₀ + M₁ + M₂: whole multiples of a unit of the row's largest
     number, below 2^β, the same of what remains, and what remains then. A sum of q products of two
-    such numbers is a whole number of at most 2^53 units, so that M₁v₁, M₁v₂ and M₂v₁ are exact; the
-    rest, M₂v₂ + M v₃ + M₃(v₁ + v₂), has 2β fewer bits.
+    such numbers is a whole number of at most 2^53 units, so that M₀v₀, M₀v₁ and M₁v₀ are exact; the
+    rest, M₀v₂ + M₁(v₁ + v₂) + M₂v, has 2β fewer bits.
 
     Args:
         matrix (*batch, [time,] r, q): M.
         vectors (*batch, time, q): v.
         by_step: whether M has an axis of time.
+        cuts: into how many parts both sides are cut.
     """
     q = matrix.shape[-1]
     bits = (54 - math.ceil(math.log2(q))) // 2
-    m1, m2, m3, m_size = slices(matrix, bits)
-    v1, v2, v3, v_size = slices(vectors, bits)
-    parts = [multiply(*pair, by_step) for pair in ((m1, v1), (m1, v2), (m2, v1))]
-    rest = multiply(m2, v2, by_step)
-    rest = rest + multiply(matrix, v3, by_step) + multiply(m3, v1 + v2, by_step)
+    pieces, m_size = slices(matrix, bits, cuts)
+    others, v_size = slices(vectors, bits, cuts)
+    parts, rest = [], torch.zeros(())
+    remains = vectors  # what the parts so far leave of v for the next piece of M
+    for number, piece in reversed(list(enumerate(pieces))):
+        rest = rest + multiply(piece, remains, by_step)
+        if number:
+            remains = remains - others[cuts - 1 - number]
+        parts += [multiply(piece, each, by_step) for each in others[: cuts - 1 - number]]
     rows = m_size.squeeze(-1) if by_step else m_size.mT
     size = 1.01 * q * rows * v_size
-    # With s, t for the largest numbers of a row and of v: |M₂| < 1.01·2^(1-β) s, |M₃| < 2^(3-2β) s,
-    # and so v. |M₂||v₂| + |M||v₃| + |M₃||v₁ + v₂| is below 21·2^-2β q s t. Each sum of q products
-    # rounds q times, and three more roundings put them together.
-    return ExactProduct(parts, rest, size, gamma(q + 3) * 2.0 ** (6 - 2 * bits))
+    # With s, t for the largest numbers of a row and of v: |M_i| < 1.01·2^(2i-1-iβ) s from i = 1 on,
+    # and so v. The rest is of `cuts` products with i + j = cuts - 1, and of smaller ones. Each sum
+    # of q products rounds q times, and a rounding for each puts them together.
+    left = 1.1 * cuts * 2.0 ** ((2 - bits) * (cuts - 1))
+    return ExactProduct(parts, rest, size, gamma(q + cuts) * left)
 
 
 def rounded_product(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProduct:
@@ -97,20 +116,20 @@ def rounded_product(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProd
     return ExactProduct([], multiply(matrix, vectors, by_step), size, gamma(q))
 
 
-def slices(numbers: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cut the numbers of each row in three, and give the size of the largest, `(..., 1)`.
+def slices(numbers: Tensor, bits: int, cuts: int) -> tuple[list[Tensor], Tensor]:
+    """Cut the numbers of each row in parts, and give the size of the largest, `(..., 1)`.
 
     Adding c and subtracting it again rounds to a multiple of the spacing of floating-point numbers
     about c, which is between 2^-53 c and 2^-52 c; with c = 2^(54 - β) max |row| the multiple is at
     most 2^(β-1). What remains is exact, and at most 2^-53 c = 2^(1 - β) max |row|.
     """
     size = numbers.abs().amax(-1, keepdim=True)
-    anchor = size * 2.0 ** (54 - bits)
-    first = (numbers + anchor) - anchor
-    remainder = numbers - first
-    anchor = anchor * 2.0 ** (2 - bits)
-    second = (remainder + anchor) - anchor
-    return first, second, remainder - second, size
+    anchor, parts = size * 2.0 ** (54 - bits), []
+    for _ in range(cuts - 1):
+        parts.append((numbers + anchor) - anchor)
+        numbers = numbers - parts[-1]
+        anchor = anchor * 2.0 ** (2 - bits)
+    return [*parts, numbers], size
 
 
 def add_up(products: list[ExactProduct], numbers: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

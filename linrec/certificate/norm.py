@@ -103,7 +103,8 @@ def verified(
     off = (S @ R - one).abs() + gamma(n + 2) * (S.abs() @ R.abs() + one)
     epsilon = INFLATED * torch.linalg.matrix_norm(off)
     loss = torch.where(epsilon < 0.5, 1 - epsilon, torch.nan)
-    size = A.abs().amax((-2, -1), keepdim=True).clamp(min=1e-290)  # so that nothing underflows
+    sizes = A.abs() if uncertainty is None else torch.maximum(A.abs(), uncertainty)
+    size = sizes.amax((-2, -1), keepdim=True).clamp(min=1e-290)  # so that nothing underflows
     error = gamma(2 * n + 3) * (A / size).abs()
     error = error if uncertainty is None else error + uncertainty / size
     error = torch.linalg.matrix_norm(S.abs() @ error @ R.abs())

@@ -1,6 +1,6 @@
 """The call to certify, as a real system in double precision."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,41 +19,46 @@ class RealSystem:
 
     Attributes:
         A (*batch, k, [time,] b, b): what carries states on.
-        tail: what is to be added to A, where it is a sum that had to be rounded; or None.
-        uncertainty: how far A and its tail may be from that sum, entry by entry; or None.
         B (*batch, [time,] n, m), C (*batch, [time,] p, n), D (*batch, [time,] p, m): or None.
         inputs (*batch, time, m): u.
         start (*batch, n): the state before the first step.
         by_step: which of A (and what belongs to it), B, C and D have an axis of time.
+        tails: by the name of a matrix or of the start, what is to be added where it was rounded. (A
+            start that was rounded belongs to a system that does not vary.)
+        doubts: how far that and its tail may be from what it stands for, entry by entry, or in
+            one column for all entries of a row.
     """
 
     A: Tensor
-    tail: Tensor | None
-    uncertainty: Tensor | None
     B: Tensor | None
     C: Tensor | None
     D: Tensor | None
     inputs: Tensor
     start: Tensor
     by_step: dict[str, bool]
+    tails: dict[str, Tensor] = field(default_factory=dict)
+    doubts: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def groups(self) -> tuple[int, int]:
         """k and b."""
         return self.A.shape[-4 if self.by_step["A"] else -3], self.A.shape[-1]
 
-    @property
-    def doubt(self) -> Tensor | None:
-        """Bound how far A alone may be from the exact transition."""
-        if self.tail is None or self.uncertainty is None:
-            return self.uncertainty
-        return INFLATED * (self.tail.abs() + self.uncertainty)
+    def doubt(self, name: str) -> Tensor | None:
+        """Bound how far a matrix without its tail may be from what it stands for."""
+        if name not in self.doubts:
+            return None
+        return INFLATED * (self.tails[name].abs() + self.doubts[name])
 
     def at(self, name: str, steps: slice) -> Tensor | None:
         """Cut one of A, B, C and D to some steps, if it changes with them."""
-        matrix = getattr(self, name)
-        changes = self.by_step["A" if name == "tail" else name]
-        return matrix[..., steps, :, :] if changes and matrix is not None else matrix
+        return self.cut(name, getattr(self, name), steps)
+
+    def cut(self, name: str, matrix: Tensor | None, steps: slice) -> Tensor | None:
+        """As `at`, for what belongs to a matrix of some name."""
+        if matrix is None or not self.by_step[name]:
+            return matrix
+        return matrix[..., steps, :, :]
 
     def grouped(self, sequence: Tensor) -> Tensor:
         """Bring states `(*batch, time, n)` into groups, `(*batch, k, time, b)`."""
@@ -71,7 +76,8 @@ def real_system(call: PreparedCall) -> RealSystem:
     by_step = {"A": varying and len(structure.batch_shape) > 0}
     if by_step["A"] and structure.batch_shape[-1] == 1:  # the same at every step
         structure, by_step["A"] = structure[..., 0], False
-    A, tail, uncertainty = transition(structure.to(dtype), by_step["A"])
+    A, *rounded = transition(structure.to(dtype), by_step["A"])
+    tails, doubts = ({} if each is None else {"A": each} for each in rounded)
     matrices = {}
     for name in "BCD":
         matrix = getattr(system, name)
@@ -80,11 +86,13 @@ def real_system(call: PreparedCall) -> RealSystem:
             matrix, by_step[name] = matrix.squeeze(-3), False
         matrices[name] = None if matrix is None else real_matrix(matrix.detach().to(dtype))
     inputs, start = (parts(each.detach().to(dtype)) for each in (call.inputs, call.start()))
-    return RealSystem(A, tail, uncertainty, **matrices, inputs=inputs, start=start, by_step=by_step)
+    return RealSystem(
+        A, **matrices, inputs=inputs, start=start, by_step=by_step, tails=tails, doubts=doubts
+    )
 
 
 def transition(A: Structure, varying: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Write A out in groups, with what writing it out has rounded, as of `RealSystem`."""
+    """Write A out in groups, with the tail and the doubt of that, or None, as of `RealSystem`."""
     diagonal = A.as_diagonal()
     if diagonal is not None:
         each = diagonal.detach()[..., None, None]

@@ -102,7 +102,7 @@ class Contracting:
     def of(cls, system: RealSystem) -> "Contracting":
         """Find the norm."""
         steps = max(system.inputs.shape[-2], 1)
-        return cls(system.A, fitting_norm(system.A, system.doubt, steps))
+        return cls(system.A, fitting_norm(system.A, system.doubt("A"), steps))
 
     def solve(self, drive: Tensor, start: Tensor) -> Tensor:
         """Run in chunks, in the coordinates S x, in which no power of A loses digits."""
@@ -142,7 +142,7 @@ class Rotating:
     @classmethod
     def of(cls, system: RealSystem) -> "Rotating":
         """Keep the matrices."""
-        return cls(system.A, system.doubt)
+        return cls(system.A, system.doubt("A"))
 
     def solve(self, drive: Tensor, start: Tensor) -> Tensor:
         """Go step by step."""

@@ -1,0 +1,262 @@
+"""Several steps of a system as one, with matrices enclosed to twice the digits of a double."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from linrec.certificate.exact import (
+    INFLATED,
+    UNIT,
+    Enclosure,
+    add_up,
+    exact_product,
+    gamma,
+    multiply,
+)
+from linrec.certificate.norm import fitting_norm
+from linrec.certificate.real import RealSystem
+from linrec.executors.toeplitz import toeplitz_columns
+
+# Runs over fewer states in all are not worth the preparation; nor are chunks of fewer steps.
+LONG, LEAST = 1 << 17, 4
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkedSystem:
+    """A system, L steps at a time, in coordinates in which A hardly grows.
+
+        x_{(i+1)L-1} = A^L x_{iL-1} + [A^(L-1) B … B] u        y = [C A; …; C A^L] x_{iL-1} + H u
+
+    with u the inputs of chunk i one below the other, y its outputs, and H of C A^(t-s) B and D.
+
+    Attributes:
+        states: the whole chunks; C is None.
+        outputs: all chunks, the last filled up with zeros, which are read from the states before.
+        end: the last state as it is read after the whole chunks, with the rest of the inputs.
+        chunk: L.
+        steps: how many steps there are.
+    """
+
+    states: RealSystem
+    outputs: RealSystem
+    end: RealSystem
+    chunk: int
+    steps: int
+
+    def by_step(self, outputs: Tensor) -> Tensor:
+        """Bring outputs of chunks `(*batch, chunks, L·p)` into their order, `(*batch, time, p)`."""
+        each = outputs.unflatten(-1, (self.chunk, -1)).flatten(-3, -2)
+        return each[..., : self.steps, :]
+
+
+def in_chunks(system: RealSystem, chunk: int) -> ChunkedSystem | None:
+    """Take steps of a system in chunks of up to a number; None where that is of no use."""
+    inputs = system.inputs
+    steps, m = inputs.shape[-2:]
+    groups, n = system.groups
+    size = 1 << (chunk.bit_length() - 1)
+    many = inputs.shape[:-1].numel() * n >= LONG
+    if not many or size < LEAST or groups > 1 or n == 1 or any(system.by_step.values()):
+        return None
+    if not bool(inputs.isfinite().all()):  # a chunk would lose steps before those that are not
+        return None
+    A = exactly(system.A.squeeze(-3))
+    if "A" in system.tails:
+        A = replace(A, low=system.tails["A"].squeeze(-3), radius=system.doubts["A"].squeeze(-3))
+    doubt = system.doubt("A")
+    norm = fitting_norm(A.high, None if doubt is None else doubt.squeeze(-3), steps)
+    back, forward = exactly(norm.backward), inverse(norm.backward, norm.forward)
+    A = transposed(product(forward, product(A, transposed(back))))
+    squares = squared(A, norm.growth, size.bit_length())
+    one = torch.eye(n, dtype=inputs.dtype, device=inputs.device)
+    columns = product(forward, exactly(one if system.B is None else system.B.mT))
+    moved = doubled(squares, columns, size)  # (*batch, L·m, n): the columns of A^k B
+    rows = back if system.C is None else product(transposed(back), exactly(system.C))
+    turned = [square._replace(matrix=transposed(square.matrix)) for square in squares]
+    reach = doubled(
+        turned, product(turned[0].matrix, rows), size
+    )  # (*batch, L·p, n): C A^1 … C A^L
+    kernel = product(rows, moved).map(lambda each: each.unflatten(-2, (size, m)))
+    if system.D is not None:
+        kernel = with_first(kernel, system.D.mT)
+    block = kernel.map(lambda each: toeplitz(each, size))
+    last = moved.map(lambda each: each.unflatten(-2, (size, m)).flip(-3).flatten(-3, -2))
+
+    whole, rest = divmod(steps, size)
+    padded = torch.nn.functional.pad(inputs, (0, 0, 0, -steps % size))
+    by_chunk = padded.unflatten(-2, (-1, size)).flatten(-2)
+    start = product(forward, exactly(system.start.unsqueeze(-2)))
+    system = replace(system, start=start.high.squeeze(-2))
+    states = assembled(
+        system, by_chunk[..., :whole, :], start, A=squares[-1].matrix, B=transposed(last)
+    )
+    outputs = assembled(system, by_chunk, start, A=A, C=reach, D=block)
+    power, short = back, last.map(lambda each: each[..., each.shape[-2] - rest * m :, :])
+    for level, square in enumerate(turned):
+        if rest >> level & 1:
+            power = product(square.matrix, power)
+    read = {"C": power}
+    if rest:
+        read["D"] = transposed(product(back, short))
+    end = assembled(system, by_chunk[..., -1:, : rest * m], start, A=A, **read)
+    return ChunkedSystem(states, outputs, end, size, steps)
+
+
+def inverse(matrix: Tensor, near: Tensor) -> Enclosure:
+    """Enclose the inverse of a matrix M, `(*batch, n, n)`, with another one N near it.
+
+    N + (1 - N M) N is nearer. With N M = 1 - E for that one, the inverse is (1 + E + E² + …) N, and
+    what follows E N is less than ‖E‖²/(1 - ‖E‖) ‖N‖, in norms of rows.
+    """
+    found = exactly(near)
+    found = Enclosure(near, left_over(found, matrix)[0] @ near, found.radius)
+    off = left_over(found, matrix)[1]
+    size = INFLATED * off.sum(-1, keepdim=True).amax(-2, keepdim=True)
+    further = torch.where(size < 0.5, 2 * size**2, torch.nan)
+    sizes = found.high.abs() + found.low.abs()
+    radius = off @ sizes + further * sizes.sum(-2, keepdim=True)
+    return Enclosure(found.high, found.low, INFLATED * radius)
+
+
+def left_over(near: Enclosure, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute 1 - N M, and bound its size."""
+    one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    found = product(near, exactly(matrix.mT))
+    # (A difference of numbers within a factor of 2 of each other is exact.)
+    high, low = one - found.high.mT, found.low.mT
+    return high - low, INFLATED * (high.abs() + low.abs() + found.radius.mT + UNIT * high.abs())
+
+
+def assembled(
+    system: RealSystem, inputs: Tensor, start: Enclosure, **matrices: Enclosure
+) -> RealSystem:
+    """Make a system of enclosed matrices; only those of A are in doubt entry by entry."""
+    matrices["A"] = matrices["A"].map(lambda each: each.unsqueeze(-3))
+    given = {name: matrix.high for name, matrix in matrices.items()}
+    tails = {name: matrix.low for name, matrix in matrices.items()}
+    tails["start"], doubts_of_start = start.low.squeeze(-2), start.radius.squeeze(-2)
+    doubts = {"start": doubts_of_start} | {
+        name: matrix.radius if name == "A" else matrix.radius.amax(-1, keepdim=True)
+        for name, matrix in matrices.items()
+    }
+    given = {"B": None, "C": None, "D": None} | given
+    return replace(system, **given, inputs=inputs, tails=tails, doubts=doubts)
+
+
+def exactly(matrix: Tensor) -> Enclosure:
+    """Take a matrix as it is."""
+    return Enclosure(matrix, torch.zeros_like(matrix), torch.zeros_like(matrix))
+
+
+def transposed(matrix: Enclosure) -> Enclosure:
+    """Transpose."""
+    return matrix.map(lambda each: each.mT)
+
+
+def product(left: Enclosure, rows: Enclosure) -> Enclosure:
+    """Enclose (M V)ᵀ for M in `left (*batch, r, q)` and Vᵀ in `rows (*batch, k, q)`.
+
+    The radius of each side is multiplied by the size of the other.
+    """
+    high, low, lost = computed(left, rows)
+    size, other = (each.high.abs() + each.low.abs() for each in (left, rows))
+    error = lost + multiply(left.radius, other + rows.radius, False)
+    return Enclosure(high, low, INFLATED * (error + multiply(size, rows.radius, False)))
+
+
+def computed(left: Enclosure, rows: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
+    """Multiply high and low parts, and bound what is lost, as of `product`.
+
+    (M + m)(V + v) is M V, which is exact in its parts, and m (V + v) + M v, which are small.
+    """
+    high, low, lost = add_up([exact_product(left.high, rows.high, False, 4)], [])
+    first, second = (left.low, rows.high + rows.low), (left.high, rows.low)
+    low = low + multiply(*first, False) + multiply(*second, False)
+    for matrix, vectors in (first, second):
+        sizes = multiply(matrix.abs(), vectors.abs(), False)
+        lost = lost + gamma(2 * left.high.shape[-1] + 6) * sizes
+    total = high + low
+    return total, low - (total - high), INFLATED * (lost + 8 * UNIT * low.abs())
+
+
+class Power(NamedTuple):
+    """A power of a matrix.
+
+    Attributes:
+        matrix: an enclosure.
+        size (*batch, 1, 1): its norm at most.
+        off (*batch, 1, 1): the norm of high + low less the power itself, at most.
+    """
+
+    matrix: Enclosure
+    size: Tensor
+    off: Tensor
+
+
+def squared(A: Enclosure, growth: Tensor, count: int) -> list[Power]:
+    """Enclose A, A², A⁴, …, of a matrix whose norm is at most `growth (*batch)`.
+
+    Bounds of entries would grow by a factor of n with each square, norms do by 2.
+    """
+    squares = [Power(A, growth[..., None, None], matrix_norm(A.radius))]
+    while len(squares) < count:
+        matrix, size, off = squares[-1]
+        high, low, lost = computed(matrix, transposed(matrix))
+        off = INFLATED * (2 * size * off + off * off + matrix_norm(lost))
+        made = Enclosure(high.mT, low.mT, off.expand_as(high))
+        squares.append(Power(made, INFLATED * size * size, off))
+    return squares
+
+
+def matrix_norm(matrix: Tensor) -> Tensor:
+    """Bound the norm of matrices, `(*batch, 1, 1)`."""
+    return INFLATED * torch.linalg.matrix_norm(matrix, keepdim=True)
+
+
+def doubled(squares: list[Power], rows: Enclosure, count: int) -> Enclosure:
+    """Enclose V, M V, M² V, …, each transposed, one below the other."""
+    off = INFLATED * torch.linalg.vector_norm(rows.radius, dim=-1, keepdim=True)  # of each row
+    for power in squares[: count.bit_length() - 1]:
+        high, low, lost = computed(power.matrix, rows)
+        length = INFLATED * torch.linalg.vector_norm(rows.high, dim=-1, keepdim=True)
+        moved = power.size * off + power.off * (1.01 * length + off)
+        moved = moved + torch.linalg.vector_norm(lost, dim=-1, keepdim=True)
+        off = below(off, INFLATED * moved)
+        new = Enclosure(high, low, (INFLATED * moved).expand_as(high))
+        rows = Enclosure(*map(below, parts_of(rows), parts_of(new)))
+    return rows
+
+
+def parts_of(enclosure: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
+    """Take an enclosure apart."""
+    return enclosure.high, enclosure.low, enclosure.radius
+
+
+def below(first: Tensor, second: Tensor) -> Tensor:
+    """Put rows below others, batch axes broadcasting."""
+    batch = torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    return torch.cat([each.expand(*batch, *each.shape[-2:]) for each in (first, second)], -2)
+
+
+def with_first(kernel: Enclosure, through: Tensor) -> Enclosure:
+    """Add D to the first step of a kernel `(*batch, time, m, p)`, without an error."""
+    first = kernel.high[..., 0, :, :]
+    total = first + through
+    back = total - first
+    lost = (first - (total - back)) + (through - back)
+    rest = kernel.low[..., 0, :, :] + lost
+    radius = kernel.radius[..., 0, :, :] + INFLATED * UNIT * rest.abs()
+    return Enclosure(*map(put_first, (total, rest, radius), parts_of(kernel)))
+
+
+def put_first(first: Tensor, kernel: Tensor) -> Tensor:
+    """Put `first (*batch, m, p)` in the place of a kernel's first step."""
+    later = kernel[..., 1:, :, :].expand(*first.shape[:-2], -1, -1, -1)
+    return torch.cat([first.unsqueeze(-3), later], -3)
+
+
+def toeplitz(kernel: Tensor, size: int) -> Tensor:
+    """Write out H of a kernel `(*batch, time, m, p)`, `(*batch, L·p, L·m)`."""
+    return toeplitz_columns(kernel, 0, size).flatten(-4, -3).flatten(-2).mT
