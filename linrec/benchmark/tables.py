@@ -104,6 +104,24 @@ def of_latency(rows: Rows) -> Table:
     return Table("Time of one sample", columns, cells)
 
 
+def of_certificates(rows: Rows) -> Table:
+    """What certificates cost beside their runs, and how close they are."""
+    cells = [
+        [
+            f"{row['order']:,}",
+            f"{row['steps']:,}",
+            row["dtype"],
+            duration(row["run"]),
+            duration(row["certify"]),
+            f"{row['certify'] / row['run']:.1f}",
+            f"{row['tightness']:.2f}",
+        ]
+        for row in rows
+    ]
+    columns = ["order", "steps", "precision", "run", "certify", "ratio", "bound over error, median"]
+    return Table("Time of a certificate, its run included", columns, cells)
+
+
 def of_regret(kept: dict[str, Any]) -> Table:
     """The shapes on which most was lost."""
     cells = []
@@ -154,6 +172,7 @@ SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
     "crossover": of_crossover,
     "models": of_models,
     "latency": lambda rows: [of_latency(rows)],
+    "certificates": lambda rows: [of_certificates(rows)],
 }
 
 
@@ -162,7 +181,7 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 
     Args:
         page: a text with `<!-- linrec bench: NAME -->` and `<!-- linrec bench: end of NAME -->`
-            for some of cases, peers, regret, accuracy, crossover, models, latency.
+            for some of cases, peers, regret, accuracy, crossover, models, latency, certificates.
         found: what `linrec bench --output` keeps as JSON.
 
     Raises:
@@ -196,7 +215,7 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 def machine(found: dict[str, Any], section: str) -> str:
     """Name the machine and the precision of a measurement."""
     named = found["machine"]
-    precision = "" if section == "accuracy" else ", float32"
+    precision = "" if section in ("accuracy", "certificates") else ", float32"
     return (
         f"Measured on {named['processor']} ({named['vector instructions']}), {named['threads']} of "
         f"{named['cores']} threads, torch {named['torch']}, Python {named['python']}{precision}."

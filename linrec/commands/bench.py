@@ -12,6 +12,7 @@ from rich.progress import track
 
 from linrec.benchmark import CASES, Regret, measure_rates, medians, peak_bytes, store_rates
 from linrec.benchmark.accuracy import measure_accuracy
+from linrec.benchmark.certificates import measure_certificates
 from linrec.benchmark.charts import draw_crossover, draw_roofline
 from linrec.benchmark.crossover import crossover
 from linrec.benchmark.latency import CALLS, measure_latency
@@ -39,6 +40,9 @@ def bench(
     latency: Annotated[
         bool, typer.Option(help="How long one sample takes, beside the bare product.")
     ] = False,
+    certify: Annotated[
+        bool, typer.Option(help="What a certificate costs beside its run, and how close it is.")
+    ] = False,
     charts: Annotated[bool, typer.Option(help="Which executor is fastest where.")] = False,
     models: Annotated[
         bool, typer.Option(help="Training steps of layers, beside torch.nn.GRU and LSTM.")
@@ -57,7 +61,7 @@ def bench(
 ) -> None:
     """Measure this machine: each shape beside the least that any method has to do.
 
-    With --peers, --regret, --accuracy, --charts, --models or --latency, measure that instead.
+    With --peers, --regret, --accuracy, --certify, --charts, --models or --latency, measure that.
     """
     console = Console(width=120)
     if page is not None:
@@ -90,7 +94,9 @@ def bench(
         found["crossover"] = list(crossover(0.05 if quick else 0.5))
     if models:
         found["models"] = list(measure_models(seconds, quick))
-    if not (peers or regret or charts or accuracy or models or latency):
+    if certify:
+        found["certificates"] = list(measure_certificates(seconds))
+    if not (peers or regret or charts or accuracy or models or latency or certify):
         found["rates"] = asdict(measure_rates(seconds))
         found["cases"] = list(measure_cases(seconds, 2 if quick else 5))
     for name in found.keys() & SECTIONS.keys():

@@ -17,6 +17,7 @@ import linrec
 from linrec.benchmark import (
     accuracy,
     cases,
+    certificates,
     crossover,
     latency,
     models,
@@ -56,6 +57,8 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bench, "measure_rates", lambda seconds: CPU)
     little = partial(accuracy.measure_accuracy, (3,), (0.1,), 8)
     monkeypatch.setattr(bench, "measure_accuracy", little)
+    brief = partial(certificates.measure_certificates, orders=(3,), steps=(20,))
+    monkeypatch.setattr(bench, "measure_certificates", brief)
     monkeypatch.setattr(latency, "ORDERS", (4, 5))
     monkeypatch.setattr(bench, "CALLS", 10)
     monkeypatch.setattr(crossover, "STEPS", (16, 64))
@@ -75,6 +78,7 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     run("--quick", "--peers", "--output", out)
     assert "Error over the loop's error" in run("--accuracy", "--output", out)
     assert "GatedDeltaNet" in run("--quick", "--models", "--output", out)
+    assert "bound over error" in run("--quick", "--certify", "--output", out)
     printed = run("--latency", "--output", out)
     assert "product A x" in printed and "p99" in printed
     kept = json.loads((out / "bench.json").read_text())
@@ -360,6 +364,7 @@ def test_times_are_written_with_their_unit(seconds: float, written: str) -> None
         ("numerics.md", "accuracy", {"accuracy"}),
         ("models.md", "models", {"models"}),
         ("streaming.md", "latency", {"latency"}),
+        ("verifying.md", "certificates", {"certificates"}),
     ],
 )
 def test_a_page_has_the_tables_of_what_was_measured(name, folder, sections) -> None:
