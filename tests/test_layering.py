@@ -44,10 +44,10 @@ LAYERS = {
            nn.online nn.sampled nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
-           < certificate.enclosure < certificate.certify < certificate
+           < certificate.chunks certificate.enclosure < certificate.certify < certificate
            stream.prepared < stream.held < stream.saved < stream.stream < stream
-        8  testing.products testing.matrices testing.reference testing.source
-           < testing.own_bounds testing.strategies testing.engineering
+        8  testing.products testing.matrices testing.reference testing.source testing.paths
+           testing.plain_loops < testing.own_bounds testing.strategies testing.engineering
            < testing.long_bounds testing.steady_bounds
            < testing.moved_bounds < testing.bounds
            < testing.case < testing.large testing.report testing.values
@@ -61,7 +61,7 @@ LAYERS = {
            < benchmark.peak_memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
            benchmark.crossover
-           benchmark.regret < benchmark
+           benchmark.regret benchmark.certificates < benchmark
         10 commands.target < commands.bench commands.explain commands.export commands.plot
            commands.verify < commands < cli
         11 .
