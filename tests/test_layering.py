@@ -61,7 +61,7 @@ LAYERS = {
            < benchmark.peak_memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
            benchmark.crossover
-           benchmark.regret benchmark.certificates < benchmark
+           benchmark.regret < benchmark.certificates < benchmark
         10 commands.target < commands.bench commands.explain commands.export commands.plot
            commands.verify < commands < cli
         11 .
