@@ -298,7 +298,7 @@ CONCRETE = {
     *("Recurrent", "Toeplitz", "FFTConvolution", "AssociativeScan", "Chunked", "Auto"),
 }
 # The kit bounds the errors of each kind of executor by what that kind does.
-ASKS_FOR_KINDS = {"linrec/testing/bounds.py"}
+ASKS_FOR_KINDS = {"linrec/testing/bounds.py", "linrec/testing/paths.py"}
 
 
 def test_nobody_asks_for_a_structure_or_an_executor_by_its_class() -> None:
