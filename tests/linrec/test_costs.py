@@ -131,9 +131,9 @@ def test_chunks_of_no_whole_number_of_steps_are_refused(size: object) -> None:
     [
         (31, 1, 31),  # a block has 16 steps at least, and one block is none
         (32, 1, 2 * 16 + 8 + 2),  # two blocks, and the scan over them
-        (48, 1 << 14, 2 * 16 + 8 + 3),
-        (1 << 12, 1 << 14, 2 * (1 << 10) + 8 + 4),  # four blocks fill the threads
-        (1 << 12, 3 << 13, 2 * (1 << 11) + 8 + 2),
+        (48, 1 << 14, 48),  # steps so wide are bound by memory
+        (1 << 12, 1 << 13, 2 * (1 << 9) + 8 + 8),  # eight blocks fill the threads
+        (1 << 12, 3 << 13, 1 << 12),
         (1 << 12, 1 << 16, 1 << 12),
     ],
 )
