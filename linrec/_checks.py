@@ -152,7 +152,7 @@ def broadcast(**shapes: Sequence[int]) -> torch.Size:
     try:
         return torch.broadcast_shapes(first, *distinct)
     except RuntimeError:
-        listed = ", ".join(f"{name} {show(shape)}" for name, shape in shapes.items())
+        listed = ", ".join(f"{name} {show(shape)}" for name, shape in shapes.items() if len(shape))
         raise ValueError(
             f"The batch axes do not broadcast: {listed}. Expected equal sizes or 1 on each "
             "axis, counted from the right; add axes with `.unsqueeze`."

@@ -141,7 +141,7 @@ def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Te
     if steps.is_complex():
         raise TypeError(f"`dt` has dtype {steps.dtype}: expected a real number.")
     if isinstance(dt, int | float):
-        steps = torch.tensor(dt, dtype=torch.float64)
+        steps = torch.tensor(dt, dtype=torch.float64, device="cpu")  # (no default device)
     check_axes_of_steps(steps, system, dt_per)
     wrong = (steps <= 0) | steps.isinf()
     if steps.ndim == 0 or dt_per in ("system", "state"):

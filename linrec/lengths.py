@@ -38,7 +38,7 @@ def check_lengths(lengths: Tensor, sequence: Tensor) -> Tensor:
             f"`lengths` has dtype {lengths.dtype}: expected whole numbers (*batch). Pass "
             "`lengths.long()`, or of a mask (*batch, time) `mask.sum(-1)`."
         )
-    steps = sequence.shape[-2]
+    lengths, steps = lengths.to(torch.int64), sequence.shape[-2]
     wrong = (lengths < 0) | (lengths > steps)
     if lengths.device.type == "cuda" and not torch.compiler.is_compiling():
         message = f"`lengths` hold a number that is not 0 to {steps}, the number of steps."
@@ -48,7 +48,7 @@ def check_lengths(lengths: Tensor, sequence: Tensor) -> Tensor:
             f"`lengths` are between {int(lengths.min())} and {int(lengths.max())}: expected 0 to "
             f"{steps}, the number of steps of `inputs`."
         )
-    return lengths.to(sequence.device, torch.int64, non_blocking=True)
+    return lengths.to(sequence.device, non_blocking=True)
 
 
 @overload

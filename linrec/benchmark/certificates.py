@@ -1,4 +1,4 @@
-"""What a certificate costs beside the run that it certifies, and how close its bounds are."""
+"""Measure certificates: their cost beside the run, and the closeness of their bounds."""
 
 from collections.abc import Iterator
 from itertools import product

@@ -132,7 +132,7 @@ def left_over(near: Enclosure, matrix: Tensor) -> tuple[Tensor, Tensor]:
 def assembled(
     system: RealSystem, inputs: Tensor, start: Enclosure, **matrices: Enclosure
 ) -> RealSystem:
-    """Make a system of enclosed matrices; only those of A are in doubt entry by entry."""
+    """Make a system of enclosed matrices; A alone is in doubt entry by entry."""
     matrices["A"] = matrices["A"].map(lambda each: each.unsqueeze(-3))
     given = {name: matrix.high for name, matrix in matrices.items()}
     tails = {name: matrix.low for name, matrix in matrices.items()}
@@ -167,7 +167,7 @@ def product(left: Enclosure, rows: Enclosure) -> Enclosure:
 
 
 def computed(left: Enclosure, rows: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
-    """Multiply high and low parts, and bound what is lost, as of `product`.
+    """Multiply high and low parts, and bound the loss, as `product` does.
 
     (M + m)(V + v) is M V, which is exact in its parts, and m (V + v) + M v, which are small.
     """

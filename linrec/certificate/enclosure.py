@@ -93,7 +93,7 @@ def residuals(
 def multiplied(
     system: RealSystem, name: str, steps: slice, vectors: Tensor, product: Product
 ) -> tuple[list[ExactProduct], Tensor | float]:
-    """Multiply by one of the matrices, and by its tail where that matters; bound what is left out.
+    """Multiply by one of the matrices, and by its tail where that matters; bound the rest.
 
     Returns:
         The products, and the bound.

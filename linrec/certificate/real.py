@@ -45,7 +45,7 @@ class RealSystem:
         return self.A.shape[-4 if self.by_step["A"] else -3], self.A.shape[-1]
 
     def doubt(self, name: str) -> Tensor | None:
-        """Bound how far a matrix without its tail may be from what it stands for."""
+        """Bound the distance of a matrix without its tail from the exact one."""
         if name not in self.doubts:
             return None
         return INFLATED * (self.tails[name].abs() + self.doubts[name])

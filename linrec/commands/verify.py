@@ -185,8 +185,8 @@ def as_pasted(failure: str, target: str | None, dtype: torch.dtype | None) -> st
     cast = "" if dtype is None else f".to({dtype})"
     return failure.replace(
         MODULE_TO_BE_MADE,
-        "from linrec.commands.target import load, made\n\ntorch.manual_seed(0)\n"
-        f'module = made(load("{target}")){cast}\n',
+        "from linrec.commands.target import call_factory, load\n\ntorch.manual_seed(0)\n"
+        f'module = call_factory(load("{target}")){cast}\n',
     )
 
 

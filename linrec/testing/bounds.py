@@ -185,7 +185,7 @@ class Way(NamedTuple):
 def choices(
     executor: Executor, recurrence: LinearRecurrence, steps: int, batch: torch.Size
 ) -> set[Executor]:
-    """List the executors that may run a recurrence: those that `Auto` may choose, or itself."""
+    """List the executors that may run a recurrence: the candidates of `Auto`, or itself."""
     return executor.choices(recurrence, steps, batch) if isinstance(executor, Auto) else {executor}
 
 

@@ -91,7 +91,7 @@ class LongBounds(ErrorBounds):
 
     @cached_property
     def ones(self) -> Tensor:
-        """What a one in every state and step has become."""
+        """The states that ones in every state and step lead to."""
         return self.travelled(torch.ones_like(self.sources))
 
     @cached_property

@@ -158,7 +158,7 @@ class ErrorBounds:
         return outputs, states.squeeze(-1)
 
     def loop_errors(self, most: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Bound what each step rounds, and what has become of it; no state is off by `most`."""
+        """Bound the rounding of each step, and its effect so far; no state is off by `most`."""
         unit = self.unit * self.step_roundings.unsqueeze(-1)  # (*batch, time or 1, n, 1)
         local = torch.zeros_like(self.sources)
         errors = [local[..., 0, :, :]]

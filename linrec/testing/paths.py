@@ -1,4 +1,4 @@
-"""How often executors round what a step adds on its way to where it is read."""
+"""Paths of executors: the roundings between a step and the states that it reaches."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ GROUP = 5
 
 
 class Path(NamedTuple):
-    """How an executor brings what a step adds to where it is read, k steps later.
+    """The path of a step's inputs to a state, k steps later.
 
     It is rounded `fixed + each k` times, in products with powers of A that were computed in double
     precision and then cast.

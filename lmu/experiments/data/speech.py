@@ -107,7 +107,7 @@ def sound(content: bytes, name: str, rate: int) -> Tensor:
     with explain_parser_errors(
         name, f"a WAV file of one channel, 16 bits and {rate:,} samples a second"
     ):
-        with wave.open(io.BytesIO(content)) as file:
+        with wave.open(io.BytesIO(content), "rb") as file:
             found = file.getnchannels(), file.getsampwidth(), file.getframerate()
             if found != (1, 2, rate):
                 raise ValueError(f"it has {found[0]} channels, {8 * found[1]} bits, {found[2]} Hz")
