@@ -3,6 +3,7 @@
 from lmu import initializers as initializers
 from lmu import layers as layers
 from lmu._clash import warn_of_clash as _warn_of_clash
+from lmu._moved import find_moved as _find_moved
 from lmu.cell import LMUCell as LMUCell
 from lmu.derive import derive as derive
 from lmu.initializers import Initializers as Initializers
@@ -16,3 +17,4 @@ from lmu.legendre import delay_system as delay_system
 from lmu.memory import LegendreMemory as LegendreMemory
 
 _warn_of_clash()
+_find_moved()

@@ -68,8 +68,8 @@ LAYERS = {
     """,
     "lmu": """
         0  files.refusals files.entries < files.text files.archives files.writing files.locks
-           < files.checkpoints < files
-           _checks _clash derive legendre
+           < files.torch_checkpoints < files.checkpoints < files
+           _checks _clash _moved derive legendre
         1  hidden initializers memory < cell
         2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
            layers.scalar_mix layers.convolution < layers.blocks layers.lmuformer < layers

@@ -34,7 +34,10 @@ def train(
     seed: Seed = 0,
     data_dir: DataDir = None,
     output: Annotated[
-        Path | None, typer.Option(help="The run folder. Default: runs/NAME-MODEL-BUDGET-seedSEED.")
+        Path | None,
+        typer.Option(
+            "--output", "--out", help="The run folder. Default: runs/NAME-MODEL-BUDGET-seedSEED."
+        ),
     ] = None,
     record: Annotated[
         Path | None, typer.Option(help="Folder of records, to keep the result in as well.")

@@ -44,3 +44,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         MACKEY_GLASS_LOST,
     )
 }
+
+_RENAMED = {"Figure": PublishedResult, "Setting": TrainingSetup, "Source": Provenance}
+
+
+def __getattr__(name: str) -> object:
+    """Find a name of before 0.1."""
+    if name in _RENAMED:
+        return _RENAMED[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ from lmu.files.text import parse_json as parse_json
 from lmu.files.text import read_bytes as read_bytes
 from lmu.files.text import read_json as read_json
 from lmu.files.text import read_text as read_text
+from lmu.files.torch_checkpoints import write_torch_checkpoint as write_torch_checkpoint
 from lmu.files.writing import PART as PART
 from lmu.files.writing import append as append
 from lmu.files.writing import write as write

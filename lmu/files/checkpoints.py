@@ -1,7 +1,7 @@
 """Checkpoints: files of safetensors that are sealed, so that one flipped bit anywhere is found.
 
 Tensors are stored under the paths that lead to them, and all else as JSON beside them. Nothing is
-pickled, and any reader of safetensors reads the tensors.
+pickled, and any reader of safetensors reads the tensors. Files of `torch.save` are read as well.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lmu.files.refusals import explain_os_errors
+from lmu.files.torch_checkpoints import read_torch_checkpoint
 
 FORM, VERSION = "lmu.checkpoint", 1
 NO_SEAL = b"0" * 64
@@ -57,8 +58,8 @@ def read_checkpoint(path: Path) -> Any:
 
     with explain_os_errors(path, "read"):
         content = path.read_bytes()
-    if content.startswith(b"PK"):
-        raise ValueError("it was pickled, as `torch.save` does, and pickles are not read")
+    if content.startswith(b"PK"):  # of versions before 0.1
+        return read_torch_checkpoint(path)
     size = int.from_bytes(content[:8], "little")
     if size > min(HEADER, len(content) - 8):
         raise ValueError("it is cut off, or no file of safetensors")

@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from lmu.experiments.training import RunFolder
 from lmu.files import read_checkpoint, write, written_checkpoint
 
 WEIGHTS = torch.arange(4096.0)
@@ -20,10 +21,16 @@ def flipped(content: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-def pickled() -> bytes:
+def pickled(value: object = WEIGHTS) -> bytes:
     content = io.BytesIO()
-    torch.save({"w": WEIGHTS}, content)
+    torch.save({"w": value}, content)
     return content.getvalue()
+
+
+def spoiled() -> bytes:
+    """A file of torch with one bit of its numbers flipped, which `torch.load` takes."""
+    content = pickled()
+    return flipped(content, 8 * content.find(WEIGHTS.numpy().tobytes()[:64]) + 3)
 
 
 CHECKPOINTS: dict[str, tuple[bytes, str]] = {
@@ -32,7 +39,8 @@ CHECKPOINTS: dict[str, tuple[bytes, str]] = {
     "cut off in its header": (CHECKPOINT[:100], "cut off"),
     "longer": (CHECKPOINT + b"0", "checksum is wrong"),
     "without a seal": (safetensors.torch.save({"w": WEIGHTS}), "no checksum"),
-    "a pickle": (pickled(), "was pickled"),
+    "a pickle that is executed": (pickled(print), "more than tensors"),
+    "a flipped bit of torch's": (spoiled(), "checksum of its part"),
     "empty": (b"", "cut off"),
 }
 
@@ -43,6 +51,14 @@ def test_a_checkpoint_is_not_believed(name: str, tmp_path: Path) -> None:
     write(tmp_path / "best.safetensors", content)
     with pytest.raises(ValueError, match=reason):
         read_checkpoint(tmp_path / "best.safetensors")
+
+
+def test_what_torch_wrote_is_read(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(pickled())
+    assert torch.equal(read_checkpoint(tmp_path / "best.pt")["w"], WEIGHTS)
+    folder = RunFolder(tmp_path / "run", {"seed": 0})
+    folder.save("last.pt", {"w": WEIGHTS})
+    folder.load("last.pt", lambda held: torch.testing.assert_close(held["w"], WEIGHTS))
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_a_run_does_not_go_on_with_another_configuration(tmp_path: Path) -> None
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, CONFIGURATION)
     torch.save({"network": print}, tmp_path / LAST)
-    with pytest.raises(ValueError, match=r"last\.safetensors` cannot be read \(it was pickled"):
+    with pytest.raises(ValueError, match=r"last\.safetensors` cannot be read \(it holds more"):
         folder.load(LAST, lambda checkpoint: pytest.fail("it was read"))
 
 

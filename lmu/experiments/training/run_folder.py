@@ -14,6 +14,7 @@ from lmu.files import (
     explain_parser_errors,
     read_checkpoint,
     read_json,
+    write_torch_checkpoint,
     written_checkpoint,
 )
 from lmu.files import write as write
@@ -111,8 +112,12 @@ class RunFolder:
         write(self.path / name, content)
 
     def save(self, name: str, checkpoint: dict[str, Any]) -> None:
-        """Write a checkpoint of tensors, numbers, strings, lists and dictionaries."""
-        self.write(name, written_checkpoint(checkpoint))
+        """Write a checkpoint of tensors, numbers, strings, lists and dictionaries.
+
+        Its form is that of its name: `.pt` is torch's, any other that of safetensors.
+        """
+        write_form = write_torch_checkpoint if name.endswith(".pt") else written_checkpoint
+        self.write(name, write_form(checkpoint))
 
     def load(self, name: str, take: Callable[[dict[str, Any]], object]) -> None:
         """Read a checkpoint; nothing in it is executed.
