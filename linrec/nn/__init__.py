@@ -28,3 +28,5 @@ from linrec.nn.sampled import SampledSystem as SampledSystem
 from linrec.nn.selective_ssm import SelectiveSSM as SelectiveSSM
 from linrec.nn.ssd import SSD as SSD
 from linrec.nn.stack import Stack as Stack
+
+PlanKeeper = PlanCache  # its name before 0.1

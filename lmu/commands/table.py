@@ -26,7 +26,10 @@ def table(
         Path | None, typer.Option(help="Your run folders, or a folder of them, to show as well.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Only write the tables into this page, between its marks.")
+        Path | None,
+        typer.Option(
+            "--page", "--markdown", help="Only write the tables into this page, between its marks."
+        ),
     ] = None,
 ) -> None:
     """Show the papers' tables with recorded results beside them.
