@@ -17,8 +17,8 @@ from linrec import Result
 from lmu.experiments.data import Dataset, Split, lose_samples, mackey_glass, spoken_digits
 from lmu.experiments.data.speech import BANDS, STEPS
 from lmu.experiments.experiment import Budget, Experiment, Folder, TrainingSetup, most_likely
-from lmu.experiments.models import LayerClassifier, LayerPredictor, Network
-from lmu.experiments.spoken_digits import CLASSES, LSTM_WIDTH, MeanOfSteps, memory, recipe
+from lmu.experiments.models import LayerPredictor, Network
+from lmu.experiments.spoken_digits import LSTM_WIDTH, MeanOfSteps, classifier, memory, recipe
 from lmu.experiments.texts import warmup_then_cosine
 from lmu.experiments.training import NRMSE, Recipe
 from lmu.layers import LSTM, Layer, ParallelLMU
@@ -83,11 +83,6 @@ def recordings(seed: int, folder: Folder, budget: Budget) -> Dataset:
 def predictor(make: Callable[[], Layer], data: Dataset) -> Network:
     """Build a layer with a rectified layer of 80 and a prediction after it."""
     return LayerPredictor(make(), dense_size=80)
-
-
-def classifier(make: Callable[[], Layer], data: Dataset) -> Network:
-    """Build a layer, read at the last step, and a linear layer to the digits."""
-    return LayerClassifier(make(), CLASSES)
 
 
 def of_mackey_glass(theta: float = 50.0) -> ParallelLMU:
