@@ -1,10 +1,72 @@
-"""Convert A, B, C and D to tensors, and check that their shapes fit."""
+"""A, B, C and D: what both kinds of system have of them, and how they are checked."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Size, Tensor
 
-from linrec._checks import COMPUTED, as_tensor, broadcast, holds_tensor, show, to_tensor
+from linrec._checks import (
+    COMPUTED,
+    as_tensor,
+    broadcast,
+    common_dtype,
+    holds_tensor,
+    show,
+    to_tensor,
+)
 from linrec.structures import Dense, Structure
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class FourMatrices:
+    """The base of `LinearRecurrence` and `StateSpace`: four matrices that fit each other."""
+
+    A: Structure
+    B: Tensor | None
+    C: Tensor | None
+    D: Tensor | None
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The batch axes of the system."""
+        return batch_axes(self.A, *self.matrices())
+
+    @property
+    def state_size(self) -> int:
+        """The number of states."""
+        return self.A.state_size
+
+    @property
+    def input_size(self) -> int:
+        """The number of inputs."""
+        return self.A.state_size if self.B is None else self.B.shape[-1]
+
+    @property
+    def output_size(self) -> int:
+        """The number of outputs."""
+        return self.A.state_size if self.C is None else self.C.shape[-2]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that holds A, B, C and D."""
+        return common_dtype(*self.tensors())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.A.device
+
+    def matrices(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """List B, C and D."""
+        return self.B, self.C, self.D
+
+    def tensors(self) -> list[Tensor]:
+        """List the tensors that it is made of, without names."""
+        found = list(self.A.leaves().values())
+        for matrix in (self.B, self.C, self.D):
+            if matrix is not None:
+                found.append(matrix)
+        return found
 
 
 def precision(**given: object) -> torch.dtype | None:

@@ -21,7 +21,8 @@ LAYERS = {
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
-        2  matrices < systems exponential < discretize composition real_part rescaling resets
+        2  matrices < varying < linear_recurrence state_space < systems exponential
+           < discretize composition real_part rescaling resets
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.record executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear
@@ -34,7 +35,8 @@ LAYERS = {
         7  symbolic.matrices symbolic.polynomials symbolic.torch_lowering pre_update
            < symbolic.functions symbolic.parameters symbolic.signals symbolic.stability
            symbolic.typeset < symbolic.realization
-           < symbolic.binding symbolic.sampling symbolic.systems < symbolic.recurrence
+           < symbolic.binding symbolic.sampling symbolic.named_matrices
+           < symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
            nn.packed < nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub
@@ -47,7 +49,8 @@ LAYERS = {
            < certificate.chunks certificate.enclosure < certificate.certify < certificate
            stream.prepared < stream.held < stream.saved < stream.stream < stream
         8  testing.products testing.matrices testing.reference testing.source testing.paths
-           testing.plain_loops < testing.own_bounds testing.strategies testing.engineering
+           testing.plain_loops < testing.run_sizes testing.strategies testing.engineering
+           < testing.loop_bounds < testing.own_bounds
            < testing.long_bounds testing.steady_bounds
            < testing.moved_bounds < testing.bounds
            < testing.case < testing.large testing.report testing.values

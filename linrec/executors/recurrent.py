@@ -1,7 +1,8 @@
 """One step after the other: the definition, and the way to stream."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import final
 
 import torch
@@ -70,7 +71,34 @@ def steps(
 ) -> Iterator[tuple[LinearRecurrence, Tensor]]:
     """Go through the system and the inputs of every step."""
     vectors = inputs.unbind(-2)
-    return zip(recurrence.each_step(len(vectors)), vectors, strict=True)
+    return zip(each_step(recurrence, len(vectors)), vectors, strict=True)
+
+
+def each_step(recurrence: LinearRecurrence, length: int) -> Iterator[LinearRecurrence]:
+    """The systems of all steps, one after the other, as `at` gives them.
+
+    Each tensor is cut once: the gradient of one cut out at every step is as large as all of
+    them, and so that of T cuts as T².
+    """
+    if not recurrence.time_varying:
+        yield from repeat(recurrence, length)
+        return
+    cut: list[Sequence[Tensor]] = []
+
+    def collect(leaf: Tensor, core: int) -> Tensor:
+        cut.append(leaf.unbind(-core - 1) if leaf.ndim > core else [leaf])
+        return leaf
+
+    matrices = recurrence.matrices()
+    recurrence.A.map(collect)
+    for matrix in matrices:
+        if matrix is not None:
+            collect(matrix, 2)
+    for step in range(length):
+        now = iter([pieces[min(step, len(pieces) - 1)] for pieces in cut])
+        structure = recurrence.A.map(lambda _leaf, _core, now=now: next(now))
+        rest = (None if matrix is None else next(now) for matrix in matrices)
+        yield recurrence.rebuilt(structure, *rest, time_varying=False)
 
 
 def zero_state(recurrence: LinearRecurrence, inputs: Tensor) -> Tensor:

@@ -155,3 +155,8 @@ def block_size(A: sympy.MatrixBase) -> int:
         if n % size == 0 and not any(outside):
             return size
     return n
+
+
+def scalar_or_matrix(response: sympy.MatrixBase) -> sympy.Expr | Matrix:
+    """Return the one entry of a system of one input and one output, or the matrix."""
+    return response[0, 0] if response.shape == (1, 1) else Matrix(response)

@@ -12,11 +12,19 @@ import sympy
 
 from linrec.symbolic.binding import Bindable, Evaluated, Numerical, check_steps, numerical
 from linrec.symbolic.functions import Power, function_of_matrix
-from linrec.symbolic.matrices import Matrix, as_expression, exact, tidy_matrix, to_float
+from linrec.symbolic.matrices import (
+    Matrix,
+    as_expression,
+    exact,
+    scalar_or_matrix,
+    tidy_matrix,
+    to_float,
+)
 from linrec.symbolic.parameters import parameters_of, refuse_namesakes
 from linrec.symbolic.polynomials import powered
 from linrec.symbolic.stability import Conditions, schur
-from linrec.symbolic.systems import Labels, System
+from linrec.symbolic.systems import System
+from linrec.symbolic.typeset import Labels
 
 
 class Provenance(Protocol):
@@ -126,15 +134,15 @@ class LinearRecurrence(System, Bindable):
         if k.is_integer is False or k.is_finite is False:
             raise ValueError(f"`step` is {k}: expected a whole number of steps, or a symbol.")
         if k.is_negative:  # an impulse is not felt before it comes
-            return self.scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
+            return scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
         if k.is_Integer:
             power = powered(exact(self.A), exact(self.B), int(k))
             response = tidy_matrix(self.C * power + (self.D if k == 0 else 0 * self.D))
             kept = (self.A, self.B) == (exact(self.A), exact(self.B))
-            return self.scalar_or_matrix(response if kept else Matrix(response.applyfunc(to_float)))
+            return scalar_or_matrix(response if kept else Matrix(response.applyfunc(to_float)))
         count = sympy.Dummy("k", integer=True, nonnegative=True)
         response = self.C * self.power(count) * self.B + self.D * sympy.KroneckerDelta(count, 0)
-        return self.scalar_or_matrix(Matrix(tidy_matrix(response).subs(count, k)))
+        return scalar_or_matrix(Matrix(tidy_matrix(response).subs(count, k)))
 
     def stability_conditions(self) -> Conditions:
         """State when all poles are inside the unit circle, by the criterion of Jury.

@@ -25,7 +25,13 @@ from linrec.symbolic.binding import (
     numerical,
 )
 from linrec.symbolic.functions import Exponential, function_of_matrix
-from linrec.symbolic.matrices import Matrix, as_expression, block_size, tidy_matrix
+from linrec.symbolic.matrices import (
+    Matrix,
+    as_expression,
+    block_size,
+    scalar_or_matrix,
+    tidy_matrix,
+)
 from linrec.symbolic.parameters import (
     as_values,
     both,
@@ -38,8 +44,9 @@ from linrec.symbolic.polynomials import NoClosedForm
 from linrec.symbolic.recurrence import LinearRecurrence
 from linrec.symbolic.sampling import Step, closed_form
 from linrec.symbolic.stability import Conditions, hurwitz
-from linrec.symbolic.systems import Labels, System
+from linrec.symbolic.systems import System
 from linrec.symbolic.torch_lowering import TorchFunction, lower
+from linrec.symbolic.typeset import Labels
 
 
 @dataclass(frozen=True, init=False)
@@ -136,7 +143,7 @@ class StateSpace(System):
         if time.is_real is False or time.is_finite is False:
             raise ValueError(f"`time` is {time}: expected a real time, in the unit of the system.")
         if time.is_negative:  # an impulse is not felt before it comes
-            return self.scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
+            return scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
         if time.is_zero and any(self.D):
             raise ValueError(
                 "`time` is 0 and the system has a D, through which an impulse passes as an "
@@ -144,7 +151,7 @@ class StateSpace(System):
             )
         at = sympy.Dummy("t", positive=True)
         power = function_of_matrix(Exponential(at), self.A).subs(at, time)
-        return self.scalar_or_matrix(tidy_matrix(self.C * power * self.B))
+        return scalar_or_matrix(tidy_matrix(self.C * power * self.B))
 
     def stability_conditions(self) -> Conditions:
         """State when all poles have a negative real part, by the criterion of Routh and Hurwitz.

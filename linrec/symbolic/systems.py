@@ -4,130 +4,25 @@
 # pyright: reportArgumentType=false, reportReturnType=false
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import sympy
 
 from linrec.symbolic import realization as forms
 from linrec.symbolic.functions import eigenvalues
-from linrec.symbolic.matrices import (
-    Matrix,
-    as_matrix,
-    check_shape,
-    exact,
-    tidy,
-    to_float,
-)
-from linrec.symbolic.parameters import parameters_of, replacements
+from linrec.symbolic.matrices import Matrix, exact, scalar_or_matrix, tidy, to_float
+from linrec.symbolic.named_matrices import NamedMatrices
 from linrec.symbolic.polynomials import resolvent
-from linrec.symbolic.typeset import labels, matrix_equations, row_equations
-
-Labels = tuple[sympy.Expr, ...]
+from linrec.symbolic.typeset import Labels, describe, matrix_equations
 
 
 @dataclass(frozen=True, init=False)
-class System(ABC):
-    """A, B, C and D as matrices of sympy expressions, with names of states, inputs and outputs."""
-
-    A: Matrix
-    B: Matrix
-    C: Matrix
-    D: Matrix
-    time: sympy.Symbol
-    states: Labels = field(compare=False)
-    inputs: Labels = field(compare=False)
-    outputs: Labels = field(compare=False)
+class System(NamedMatrices, ABC):
+    """A system of sympy expressions: its poles, its transfer function and its equations."""
 
     discrete: ClassVar[bool]
-
-    def __init__(
-        self,
-        A: object,
-        B: object | None = None,
-        C: object | None = None,
-        D: object | None = None,
-        *,
-        time: sympy.Symbol = sympy.Symbol("t"),  # noqa: B008  # symbols are values
-        states: Sequence[sympy.Expr] | None = None,
-        inputs: Sequence[sympy.Expr] | None = None,
-        outputs: Sequence[sympy.Expr] | None = None,
-    ) -> None:
-        A = as_matrix("A", A)
-        check_shape("A", A, A.cols, None)
-        B = Matrix(sympy.eye(A.rows)) if B is None else as_matrix("B", B)
-        C = Matrix(sympy.eye(A.rows)) if C is None else as_matrix("C", C)
-        D = Matrix(sympy.zeros(C.rows, B.cols)) if D is None else as_matrix("D", D)
-        check_shape("B", B, A.rows, None)
-        check_shape("C", C, None, A.rows)
-        check_shape("D", D, C.rows, B.cols)
-        named = (
-            ("states", "x", states, A.rows),
-            ("inputs", "u", inputs, B.cols),
-            ("outputs", "y", outputs, C.rows),
-        )
-        for name, matrix in zip("ABCD", (A, B, C, D), strict=True):
-            object.__setattr__(self, name, matrix)
-        object.__setattr__(self, "time", time)
-        for name, letter, given, count in named:
-            chosen = labels(letter, count, time) if given is None else tuple(given)
-            if len(chosen) != count:
-                raise ValueError(f"`{name}` has {len(chosen)} names: expected {count}.")
-            object.__setattr__(self, name, chosen)
-        parameters_of(self.matrices, time)  # refuses two symbols of one name
-
-    @property
-    def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-        """List A, B, C and D."""
-        return self.A, self.B, self.C, self.D
-
-    @cached_property
-    def parameters(self) -> tuple[sympy.Symbol, ...]:
-        """List the symbols that `bind` wants values for, by name."""
-        return parameters_of(self.matrices, self.time)
-
-    @property
-    def state_size(self) -> int:
-        """The number of states."""
-        return self.A.rows
-
-    @property
-    def input_size(self) -> int:
-        """The number of inputs."""
-        return self.B.cols
-
-    @property
-    def output_size(self) -> int:
-        """The number of outputs."""
-        return self.C.rows
-
-    @property
-    def time_varying(self) -> bool:
-        """Whether the matrices depend on time."""
-        return any(self.time in matrix.free_symbols for matrix in self.matrices)
-
-    def subs(self, values: Mapping[sympy.Symbol, object]) -> Self:
-        """Put expressions in the place of parameters.
-
-        Args:
-            values: what to put in the place of which symbol; all at once.
-
-        Returns:
-            A system of the same kind.
-
-        Raises:
-            ValueError: a symbol has only the name of a parameter, or an expression is not what
-                its parameter was declared to be.
-        """
-        known = replacements((*self.parameters, self.time), values)
-        return self.rebuilt(*(m.subs(known, simultaneous=True) for m in self.matrices))
-
-    def rebuilt(self, A: object, B: object, C: object, D: object, **names: Labels) -> Self:
-        """Make a system of the same kind and time, of the same names unless others are given."""
-        kept = {"states": self.states, "inputs": self.inputs, "outputs": self.outputs}
-        return type(self)(A, B, C, D, time=self.time, **(kept | names))
 
     def poles(self) -> list[sympy.Expr]:
         """Compute the eigenvalues of A, as often as they occur.
@@ -168,11 +63,7 @@ class System(ABC):
         response = (above / below).applyfunc(tidy)
         if (A, B, C, D) != self.matrices:
             response = response.applyfunc(to_float)
-        return self.scalar_or_matrix(Matrix(response))
-
-    def scalar_or_matrix(self, response: sympy.MatrixBase) -> sympy.Expr | Matrix:
-        """Return the one entry of a system of one input and one output, or the matrix."""
-        return response[0, 0] if response.shape == (1, 1) else Matrix(response)
+        return scalar_or_matrix(Matrix(response))
 
     @classmethod
     def from_transfer_function(
@@ -248,25 +139,4 @@ class System(ABC):
         return rf"$\displaystyle {self.latex()}$"
 
     def __str__(self) -> str:
-        inputs = self.inputs
-        update = sympy.Matrix.hstack(self.A, self.B)
-        read = sympy.Matrix.hstack(self.C, self.D)
-        lines = row_equations(self.after(), Matrix(update), (*self.before(), *inputs))
-        lines += row_equations(self.outputs, Matrix(read), (*self.states, *inputs))
-        sizes = ", ".join(
-            f"{count} {word if count != 1 else word[:-1]}"
-            for word, count in (
-                ("states", self.state_size),
-                ("inputs", self.input_size),
-                ("outputs", self.output_size),
-            )
-        )
-        return "\n".join([f"{type(self).__name__} of {sizes}", *(f"  {line}" for line in lines)])
-
-    def refuse_time_varying(self, what: str) -> None:
-        """Refuse a time-varying system."""
-        if self.time_varying:
-            raise ValueError(
-                f"`{what}` got a system whose matrices depend on {self.time}: expected a "
-                f"time-invariant one. Pass one moment of it, `system.subs({{{self.time}: 3}})`."
-            )
+        return describe(self, self.before(), self.after())

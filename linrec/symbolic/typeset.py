@@ -1,11 +1,57 @@
 """Systems for the eye: LaTeX for notebooks, and equations as text."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import sympy
 from sympy.core.function import AppliedUndef
 
 from linrec.symbolic.matrices import Matrix
+
+Labels = tuple[sympy.Expr, ...]
+
+
+class Described(Protocol):
+    """A system as far as its equations are concerned."""
+
+    @property
+    def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+        """List A, B, C and D."""
+        ...
+
+    @property
+    def states(self) -> Labels:
+        """Name the states."""
+        ...
+
+    @property
+    def inputs(self) -> Labels:
+        """Name the inputs."""
+        ...
+
+    @property
+    def outputs(self) -> Labels:
+        """Name the outputs."""
+        ...
+
+
+def describe(system: Described, before: Labels, after: Labels) -> str:
+    """Write a system as text: its sizes, and an equation a line.
+
+    Args:
+        system: the system.
+        before: the signals that A multiplies.
+        after: the signals that an update gives.
+    """
+    A, B, C, D = system.matrices
+    update, read = sympy.Matrix.hstack(A, B), sympy.Matrix.hstack(C, D)
+    lines = row_equations(after, Matrix(update), (*before, *system.inputs))
+    lines += row_equations(system.outputs, Matrix(read), (*system.states, *system.inputs))
+    sizes = ", ".join(
+        f"{count} {word if count != 1 else word[:-1]}"
+        for word, count in (("states", A.rows), ("inputs", B.cols), ("outputs", C.rows))
+    )
+    return "\n".join([f"{type(system).__name__} of {sizes}", *(f"  {line}" for line in lines)])
 
 
 def matrix_equations(

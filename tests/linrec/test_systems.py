@@ -13,6 +13,7 @@ import torch
 
 import linrec
 from linrec import LinearRecurrence, StateSpace
+from linrec.executors.recurrent import each_step
 from tests.cases import EXECUTORS, TRANSITIONS, data, normal
 
 
@@ -251,7 +252,7 @@ def test_one_step_of_what_varies() -> None:
     now = recurrence.at(3)
     assert not now.time_varying and now.copies == 2 and now.batch_shape == (2,)
     assert now.A.to_dense().equal(A[:, 3]) and now.B.equal(B[3]) and now.C.equal(recurrence.C)
-    for each, step in zip(recurrence.per_copy().each_step(5), range(5), strict=True):
+    for each, step in zip(each_step(recurrence.per_copy(), 5), range(5), strict=True):
         assert each.A.to_dense().equal(A[:, None, step])
 
 

@@ -1,0 +1,68 @@
+"""A linear system in continuous time, as a user writes it down."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linrec._checks import unchecked
+from linrec.matrices import FourMatrices, as_structure, batch_axes, check_matrices, precision
+from linrec.structures import Structure
+from linrec.varying import Varying
+
+
+@dataclass(frozen=True, eq=False)
+class StateSpace(FourMatrices):
+    """A linear system of n states, m inputs and p outputs, in continuous time.
+
+        x'(t) = A x(t) + B u(t)        y(t) = C x(t) + D u(t)
+
+    `discretize` makes a `LinearRecurrence` of it.
+
+    Args:
+        A (*batch, n, n): the state matrix, in 1 / unit of time; a tensor or a structure.
+        B (*batch, n, m): how inputs drive the states.
+        C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
+        D (*batch, p, m): how inputs are added to the outputs. None: they are not.
+
+    Raises:
+        ValueError: the shapes do not belong together; the message says what to type instead.
+        TypeError: something is not made of floating-point or complex numbers.
+
+    Example:
+        >>> import linrec
+        >>> lag = linrec.StateSpace(A=[[-1.0]], B=[[1.0]])
+        >>> linrec.discretize(lag, dt=0.1).A.to_dense()
+        tensor([[0.9048]])
+    """
+
+    A: Structure
+    B: Tensor
+    C: Tensor | None = None
+    D: Tensor | None = None
+
+    def __init__(
+        self,
+        A: Structure | Tensor | object,
+        B: Tensor | object,
+        C: Tensor | object | None = None,
+        D: Tensor | object | None = None,
+    ) -> None:
+        if isinstance(A, Varying):
+            raise TypeError(
+                "`A` is Varying: expected a time-invariant system in continuous time. For steps "
+                "of different lengths pass `discretize(system, dt)` a `dt (*batch, time)`."
+            )
+        least = precision(A=A, B=B, C=C, D=D)
+        structure = as_structure(A, least)
+        if B is None:
+            B = torch.eye(structure.state_size, dtype=structure.dtype, device=structure.device)
+        object.__setattr__(self, "A", structure)
+        for name, matrix in zip("BCD", check_matrices(structure, B, C, D, least), strict=True):
+            object.__setattr__(self, name, matrix)
+        batch_axes(self.A, *self.matrices())
+
+    def to(self, target: torch.dtype | torch.device | str) -> "StateSpace":
+        """Cast or move every tensor."""
+        B, C, D = (None if matrix is None else matrix.to(target) for matrix in self.matrices())
+        return unchecked(StateSpace, A=self.A.to(target), B=B, C=C, D=D)

@@ -1,0 +1,97 @@
+"""Error bounds of a loop over the steps, which rounds each state as it goes."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from linrec.structures import BlockDiagonal, Companion, Dense, Diagonal
+from linrec.testing.plain_loops import goes_astray
+from linrec.testing.run_sizes import RunSizes
+
+
+class LoopErrors(NamedTuple):
+    """What rounding does in a loop; all `(*batch, time + 1, n, 1)`.
+
+    Attributes:
+        states: how far the states are off.
+        sizes: how large they are, with their errors.
+        outputs: what the errors of the states do to the outputs, without those of reading them,
+            `(*batch, time, p, 1)`. None: there is no C.
+    """
+
+    states: Tensor
+    sizes: Tensor
+    outputs: Tensor | None
+
+
+def loop_errors(run: RunSizes) -> LoopErrors:
+    """Bound one rounding error in each step, carried on by the exact system.
+
+    It is made of the states as they were computed, which differ from the exact ones by the
+    errors of the steps before.
+    """
+    local, states = rounding_of_steps(run, None)
+    sizes = run.states.expand_as(states).cummax(-3).values
+    if not bool((states <= sizes.amax(-2, keepdim=True)).all()):
+        local, states = rounding_of_steps(run, sizes)
+        astray = goes_astray(
+            run.recurrence,
+            run.signed_inputs,
+            run.signed_start,
+            run.signed_states,
+            run.dtype,
+        )
+        states = torch.where(astray.unsqueeze(-1), torch.inf, states)
+    sizes = run.states + states
+    carried = None if run.system.C is None else read_errors(run, local, states)
+    states = states + run.lost
+    if carried is not None and run.system.C is not None:
+        lost = torch.where(states.isfinite(), run.lost, torch.inf)
+        carried = carried + run.system.C @ lost[..., 1:, :, :]
+    return LoopErrors(states, sizes, carried)
+
+
+def rounding_of_steps(run: RunSizes, most: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Bound the rounding of each step, and its effect so far; no state is off by `most`."""
+    unit = run.unit * step_roundings(run).unsqueeze(-1)  # (*batch, time or 1, n, 1)
+    local = torch.zeros_like(run.sources)
+    errors = [local[..., 0, :, :]]
+    for t in range(run.steps):
+        now = min(t, run.system.A.shape[-3] - 1), min(t, unit.shape[-3] - 1)
+        off = errors[-1] if most is None else torch.minimum(errors[-1], most[..., t, :, :])
+        made = run.system.A[..., now[0], :, :] @ (run.states[..., t, :, :] + off)
+        made = made + run.drive[..., t, :, :]
+        made = torch.where(made > torch.finfo(run.dtype).max / 4, torch.inf, made)
+        local[..., t + 1, :, :] = unit[..., now[1], :, :] * made
+        errors.append(run.arrived(local, errors[-1], t + 1))
+    return local, torch.stack(torch.broadcast_tensors(*errors), -3)
+
+
+def read_errors(run: RunSizes, local: Tensor, states: Tensor) -> Tensor:
+    """Σ_r |C A^{t-r}| times the errors of step r; where it varies |C| times the states'."""
+    assert run.system.C is not None
+    read = run.output_products
+    if read is None:
+        return run.system.C @ states[..., 1:, :, :]
+    return run.system.convolved(read.flip(-3), local)[..., 1:, :, :]
+
+
+def step_roundings(run: RunSizes) -> Tensor:
+    """How many roundings each state takes in a step, `(*batch, time or 1, n)`.
+
+    As many as its row of [A B] has entries, and one; none where that is a single one whose
+    products are exact. Of structures that are not applied row by row, the most.
+    """
+    A, B = run.system.A, run.system.B
+    if run.kind not in (Dense, Diagonal, BlockDiagonal, Companion):
+        return A.new_full((1, run.n), run.roundings)
+    B = torch.eye(run.n, dtype=A.dtype) if B is None else B
+    batch = torch.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    row = torch.cat([A.expand(*batch, -1, -1), B.expand(*batch, -1, -1)], -1)
+    entries = (row != 0).sum(-1)
+    if run.dtype.is_complex:  # an absolute value of 1 need not be 1 or i
+        return entries + 1.0
+    powers_of_two = (row == 0) | (torch.frexp(row).mantissa == 0.5)
+    exact = (entries <= 1) & powers_of_two.all(-1)
+    return torch.where(exact, 0.0, entries + 1.0)
