@@ -33,7 +33,8 @@ def check_lengths(lengths: Tensor, sequence: Tensor) -> Tensor:
         tensor([2, 0])
     """
     lengths = to_tensor("lengths", lengths)
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+    whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.is_quantized)
+    if not whole or lengths.dtype == torch.bool:
         raise TypeError(
             f"`lengths` has dtype {lengths.dtype}: expected whole numbers (*batch). Pass "
             "`lengths.long()`, or of a mask (*batch, time) `mask.sum(-1)`."

@@ -93,7 +93,7 @@ def certify(
         Ozaki, Ogita, Oishi and Rump 2012, Error-free transformations of matrix multiplication.
         Lohner 1987, Enclosing the solutions of ordinary initial and boundary value problems.
     """
-    with torch.no_grad(), full_precision(inputs):
+    with torch.no_grad(), full_precision(check_tensor("inputs", inputs)):
         call = prepare_call(recurrence, inputs, initial_state, lengths)
         if result is None:
             result = run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)

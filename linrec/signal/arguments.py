@@ -14,18 +14,25 @@ from linrec._checks import as_tensor, common_dtype, holds_tensor, is_seen, show
 Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any] | complex
 
 
-def convert_arguments(**given: object) -> list[Any]:
+def convert_arguments(optional: str = "", /, **given: object) -> list[Any]:
     """Take tensors and arrays, and numbers beside them, in the dtype that holds them all.
 
     Plain numbers and whole ones have no precision of their own: 0.1 is 0.1 in float64 beside a
     sequence in float64, and does not widen one in float32.
 
     Args:
-        given: what was given, by name; None stays None.
+        optional: the name of the one that may be None, and stays so.
+        given: what was given, by name.
 
     Returns:
         A tensor for each, in order.
     """
+    for name, value in given.items():
+        if value is None and name != optional:
+            raise TypeError(
+                f"`{name}` is None: expected a torch.Tensor, a numpy array or nested lists of "
+                "numbers."
+            )
     plain = {name: is_plain(value) for name, value in given.items() if value is not None}
     tensors = {name: as_numbers(name, given[name], plain[name]) for name in plain}
     firm = [tensor for name, tensor in tensors.items() if not plain[name]]
@@ -41,8 +48,8 @@ def convert_arguments(**given: object) -> list[Any]:
 
 def is_plain(value: object) -> bool:
     """Whether these are numbers without a floating-point dtype of their own."""
-    if isinstance(value, Tensor):
-        return not (value.is_floating_point() or value.is_complex())
+    if isinstance(value, Tensor):  # (one that is quantized has no numbers to be read as they are)
+        return not (value.is_floating_point() or value.is_complex() or value.is_quantized)
     if isinstance(value, np.ndarray | np.generic):
         return value.dtype.kind in "iub"
     return not holds_tensor(value)

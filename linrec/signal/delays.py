@@ -109,7 +109,7 @@ def lfiltic(b: Numbers, a: Numbers, y: Numbers, x: Numbers | None = None) -> Ten
     References:
         Oppenheim and Schafer 2010, Discrete-Time Signal Processing, section 6.3.
     """
-    top, bottom, outputs, inputs = convert_arguments(b=b, a=a, y=y, x=x)
+    top, bottom, outputs, inputs = convert_arguments("x", b=b, a=a, y=y, x=x)
     for name, vector in (("b", top), ("a", bottom)):
         if vector.ndim > 1:
             raise ValueError(

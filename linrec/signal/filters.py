@@ -92,7 +92,7 @@ def lfilter(
     References:
         Oppenheim and Schafer 2010, Discrete-Time Signal Processing, section 6.3.
     """
-    top, bottom, inputs, delays = convert_arguments(b=b, a=a, x=x, zi=zi)
+    top, bottom, inputs, delays = convert_arguments("zi", b=b, a=a, x=x, zi=zi)
     top, bottom = normalise(top, bottom)
     check_signal(inputs, axis)
     axis -= inputs.ndim if axis >= 0 else 0  # from the end: filters may have axes of their own
@@ -163,7 +163,7 @@ def sosfilt(
     References:
         Oppenheim and Schafer 2010, Discrete-Time Signal Processing, section 6.3.
     """
-    coefficients, inputs, delays = convert_arguments(sos=sos, x=x, zi=zi)
+    coefficients, inputs, delays = convert_arguments("zi", sos=sos, x=x, zi=zi)
     check_sections(coefficients, unit=True)
     check_signal(inputs, axis)
     axis -= inputs.ndim if axis >= 0 else 0  # from the end: filters may have axes of their own

@@ -131,7 +131,7 @@ class LinearRecurrence(System, Bindable):
         refuse_namesakes(k, self.parameters)
         if k.is_Float and float(k).is_integer():
             k = sympy.Integer(int(k))
-        if k.is_integer is False or k.is_finite is False:
+        if k.is_integer is False or k.is_finite is False or k is sympy.nan:
             raise ValueError(f"`step` is {k}: expected a whole number of steps, or a symbol.")
         if k.is_negative:  # an impulse is not felt before it comes
             return scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))

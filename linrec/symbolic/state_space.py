@@ -140,7 +140,7 @@ class StateSpace(System):
         """
         time = as_expression("time", time)
         refuse_namesakes(time, self.parameters)
-        if time.is_real is False or time.is_finite is False:
+        if time.is_real is False or time.is_finite is False or time is sympy.nan:
             raise ValueError(f"`time` is {time}: expected a real time, in the unit of the system.")
         if time.is_negative:  # an impulse is not felt before it comes
             return scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))

@@ -310,3 +310,9 @@ def test_no_steps_and_no_sequences() -> None:
 def test_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`outputs` has shape \(30, 3\): expected \(30, 2\)"):
         linrec.certify(dense(JORDAN), normal(30, 1), result=normal(30, 3))
+
+
+@pytest.mark.parametrize("inputs", [None, "low", [[1.0], [2.0]], np.ones((2, 1))], ids=repr)
+def test_inputs_that_are_no_tensor_are_refused(inputs: Any) -> None:
+    with pytest.raises(TypeError, match=r"`inputs` is of type .*: expected a torch.Tensor"):
+        linrec.certify(dense(JORDAN), inputs)

@@ -130,6 +130,7 @@ def test_padding_of_the_matrices_reaches_nothing(executor: str) -> None:
     assert not gradients[1][~own].any()
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize")  # deprecated, and so refused
 def test_bad_lengths_are_refused() -> None:
     recurrence = SYSTEMS["AB"](TRANSITIONS["dense"]())
     inputs, _ = data(recurrence, 5, 2)
@@ -139,6 +140,9 @@ def test_bad_lengths_are_refused() -> None:
         linrec.run(recurrence, inputs, lengths=torch.tensor([-1, 2]))
     with pytest.raises(TypeError, match=r"lengths\.long"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([1.0, 2.0]))
+    with pytest.raises(TypeError, match=r"lengths\.long"):
+        wrong = torch.quantize_per_tensor(torch.tensor([1.0, 2.0]), 1.0, 0, torch.qint8)
+        linrec.run(recurrence, inputs, lengths=wrong)
     with pytest.raises(ValueError, match=r"lengths \(3,\)"):
         linrec.run(recurrence, inputs, lengths=torch.tensor([1, 2, 3]))
 

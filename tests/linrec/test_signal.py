@@ -292,9 +292,19 @@ def test_refuses_in_words(call: Any, message: str) -> None:
     assert message in str(refusal.value)
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize")  # deprecated, and so refused
 def test_refuses_what_are_no_numbers() -> None:
     with pytest.raises(TypeError, match="`b` is of type str"):
         lfilter("low", [1.0], torch.ones(3))
+    for given, message in ((None, "`x` is None: expected"), (quantized(3), "`x` is quantized")):
+        with pytest.raises(TypeError, match=message):
+            lfilter([1.0], [1.0, 0.5], given)
+        with pytest.raises(TypeError, match=message):
+            sosfilt([[1.0, 0.0, 0.0, 1.0, 0.5, 0.0]], given)
+
+
+def quantized(*shape: int) -> torch.Tensor:
+    return torch.quantize_per_tensor(torch.ones(shape), 0.1, 0, torch.qint8)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])  # of two

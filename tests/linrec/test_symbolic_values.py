@@ -132,6 +132,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "half an index": (lambda: HALF.impulse_response(2.5), "whole number of steps"),
     "infinite index": (lambda: HALF.impulse_response(sympy.oo), "whole number of steps"),
+    "index that is no number": (
+        lambda: HALF.impulse_response(float("nan")),
+        "whole number of steps",
+    ),
+    "time that is no number": (
+        lambda: StateSpace([[-p]]).impulse_response(float("nan")),
+        "a real time",
+    ),
     "too many steps": (lambda: HALF.impulse_response(10**9), "Pass a symbol k"),
     "complex time": (lambda: StateSpace([[-p]]).impulse_response(sympy.I), "a real time"),
     "impulse through D": (
