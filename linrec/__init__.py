@@ -51,6 +51,44 @@ from linrec.systems import LinearRecurrence as LinearRecurrence
 from linrec.systems import StateSpace as StateSpace
 from linrec.systems import Varying as Varying
 
+__all__ = [
+    "AssociativeScan",
+    "Auto",
+    "BlockDiagonal",
+    "Chunked",
+    "Companion",
+    "Dense",
+    "Diagonal",
+    "DiagonalPlusLowRank",
+    "Executor",
+    "FFTConvolution",
+    "LinearRecurrence",
+    "Recurrent",
+    "Result",
+    "StateSpace",
+    "Stream",
+    "Structure",
+    "Toeplitz",
+    "Varying",
+    "adjoint",
+    "certify",
+    "discretize",
+    "explain",
+    "feedback",
+    "final",
+    "frequency_response",
+    "impulse_response",
+    "linear_scan",
+    "parallel",
+    "poles",
+    "run",
+    "run_packed",
+    "series",
+    "step",
+    "step_response",
+    "with_resets",
+]
+
 
 def __getattr__(name: str) -> object:
     """Import what few programs need when it is first asked for."""

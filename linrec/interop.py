@@ -28,6 +28,16 @@ from linrec.pre_update import run_pre_update as run_pre_update
 from linrec.pre_update import to_pre_update as to_pre_update
 from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 
+__all__ = [
+    "from_control",
+    "from_pre_update",
+    "from_scipy",
+    "run_pre_update",
+    "to_control",
+    "to_pre_update",
+    "to_scipy",
+]
+
 
 def from_scipy(system: object) -> LinearRecurrence | StateSpace:
     """Convert a system of scipy.signal, continuous or discrete, to one of ours.

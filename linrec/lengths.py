@@ -12,6 +12,14 @@ from torch import Tensor
 
 from linrec._checks import is_seen, to_tensor
 
+__all__ = [
+    "align_ends",
+    "last_step",
+    "length_mask",
+    "reverse_steps",
+    "zero_padding",
+]
+
 
 def check_lengths(lengths: Tensor, sequence: Tensor) -> Tensor:
     """Check that lengths are whole numbers between 0 and the number of steps.

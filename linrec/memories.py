@@ -11,6 +11,17 @@ from linrec._checks import as_tensor, broadcast, common_dtype
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence, StateSpace
 
+__all__ = [
+    "damped_oscillator",
+    "delay_line",
+    "fourier",
+    "hippo_legs",
+    "leaky_integrator",
+    "legendre",
+    "moving_average",
+    "second_order_filter",
+]
+
 Number = float | Tensor
 
 

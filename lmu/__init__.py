@@ -16,5 +16,19 @@ from lmu.legendre import decoder as decoder
 from lmu.legendre import delay_system as delay_system
 from lmu.memory import LegendreMemory as LegendreMemory
 
+__all__ = [
+    "LMU",
+    "Bidirectional",
+    "Initializers",
+    "LMUCell",
+    "LMUFormer",
+    "LegendreMemory",
+    "ParallelLMU",
+    "decoder",
+    "delay_system",
+    "derive",
+    "from_keras",
+]
+
 _warn_of_clash()
 _find_moved()

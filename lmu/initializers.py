@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import init
 
+__all__ = [
+    "CHILKURI_2021",
+    "KERAS_LMU",
+    "PSMNIST_2019",
+    "VOELKER_2019",
+    "Initializers",
+]
+
 Initializer = Callable[[Tensor], object]
 
 

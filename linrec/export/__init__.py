@@ -11,3 +11,12 @@ from linrec.export.quantize import quantize as quantize
 from linrec.export.writing import Format as Format
 from linrec.export.writing import Weights as Weights
 from linrec.export.writing import exported as exported
+
+__all__ = [
+    "quantize",
+    "to_c",
+    "to_c_integers",
+    "to_onnx",
+    "to_package",
+    "to_program",
+]

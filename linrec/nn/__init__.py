@@ -29,4 +29,33 @@ from linrec.nn.selective_ssm import SelectiveSSM as SelectiveSSM
 from linrec.nn.ssd import SSD as SSD
 from linrec.nn.stack import Stack as Stack
 
+__all__ = [
+    "EMA",
+    "LRU",
+    "S4D",
+    "S5",
+    "SSD",
+    "DeltaNet",
+    "FeedForward",
+    "GatedDeltaNet",
+    "GatedLinearAttention",
+    "Highway",
+    "Layer",
+    "LinOSS",
+    "MinGRU",
+    "MinLSTM",
+    "OnlineLayer",
+    "Outputs",
+    "PlanCache",
+    "Pretrained",
+    "Recurrence",
+    "RecurrentLayer",
+    "Residual",
+    "Retention",
+    "SampledSystem",
+    "SelectiveSSM",
+    "Stack",
+    "residual_blocks",
+]
+
 PlanKeeper = PlanCache  # its name before 0.1

@@ -8,3 +8,13 @@ from linrec.symbolic.polynomials import NoClosedForm as NoClosedForm
 from linrec.symbolic.recurrence import LinearRecurrence as LinearRecurrence
 from linrec.symbolic.state_space import Discretized as Discretized
 from linrec.symbolic.state_space import StateSpace as StateSpace
+
+__all__ = [
+    "Bounded",
+    "LinearRecurrence",
+    "NoClosedForm",
+    "StateSpace",
+    "from_equations",
+    "parallel",
+    "series",
+]

@@ -18,3 +18,15 @@ from linrec.testing.strategies import recurrences as recurrences
 from linrec.testing.strategies import structures as structures
 from linrec.testing.strategies import tensors as tensors
 from linrec.testing.strategies import transitions as transitions
+
+__all__ = [
+    "check_executor",
+    "check_module",
+    "check_recurrence",
+    "check_structure",
+    "error_bound",
+    "exact_reference",
+    "inputs_for",
+    "recurrences",
+    "structures",
+]

@@ -25,6 +25,12 @@ from lmu.experiments.selective_copy import SELECTIVE_COPY
 from lmu.experiments.spoken_digits import SPOKEN_DIGITS
 from lmu.experiments.text8 import TEXT8
 
+__all__ = [
+    "EXPERIMENTS",
+    "evaluate",
+    "restore",
+]
+
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
