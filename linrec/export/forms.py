@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from linrec.executors import Executor, Recurrent, Result
 from linrec.export.kernels import Convolved, Kernel, Recorded, Way
-from linrec.nn import PlanCache, Recurrence
+from linrec.export.layers import (
+    Convolution,
+    constant_recurrence,
+    in_real_numbers,
+    recurrent_layers,
+)
+from linrec.export.wrappers import Sequences, Step, StepLoop, Steps, in_order
+from linrec.nn import PlanCache, Recurrence, RecurrentLayer
 from linrec.systems import LinearRecurrence
 
 
@@ -43,45 +50,6 @@ class Example:
     time: int | None
 
 
-class Step(nn.Module):
-    """One step: the input and the state before it, to the output and the state after it."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, input: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run one step."""
-        outputs, after = self.module.step(input, state)  # type: ignore[operator]  # a method
-        return outputs, after
-
-
-class Steps(nn.Module):
-    """All steps, and the state before and after them."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run all steps."""
-        outputs, after = self.module(inputs, state)
-        return outputs, after
-
-
-class Sequences(nn.Module):
-    """All steps from a zero state; outputs alone."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Run all steps."""
-        found = self.module(inputs)
-        return found if isinstance(found, Tensor) else found[0]
-
-
 def as_module(target: LinearRecurrence | nn.Module) -> nn.Module:
     """Take a module as it is, and make one of a recurrence."""
     if isinstance(target, LinearRecurrence):
@@ -94,7 +62,9 @@ def as_module(target: LinearRecurrence | nn.Module) -> nn.Module:
     )
 
 
-def example_of(module: nn.Module, form: Form, inputs: Tensor | None, length: int) -> Example:
+def example_of(
+    module: nn.Module, form: Form, inputs: Tensor | None, length: int, *, by_steps: bool = False
+) -> Example:
     """Put a form around a module, and make tensors to trace it with.
 
     Args:
@@ -103,6 +73,7 @@ def example_of(module: nn.Module, form: Form, inputs: Tensor | None, length: int
         inputs (batch, time, m): an example of what the module takes, or (batch, time) of whole
             numbers. None: made from `module.input_size`.
         length: the steps of an example that is made.
+        by_steps: of `scan`, whether the loop goes over the module's `step`.
     """
     if inputs is None:
         inputs = torch.zeros(2, length, input_size_of(module), dtype=dtype_of(module))
@@ -113,48 +84,63 @@ def example_of(module: nn.Module, form: Form, inputs: Tensor | None, length: int
             inputs = inputs.repeat_interleave(2, axis)
     inputs = in_order(inputs)
     if form is Form.STEP:
-        first = in_order(inputs.select(time, 0))
-        if not callable(getattr(module, "step", None)):
-            raise ValueError(
-                f"`{type(module).__name__}` has no `step(input, state)`: expected a module that "
-                "can be run one step at a time. Type another form."
-            )
+        first, state = first_step(module, inputs, time)
+        names = ("input", "state"), ("output", "next_state")
+        return Example(Step(module), (first, state), *names, None)
+    if form is Form.SCAN and not by_steps:
+        # (The second is how networks go on, whose `forward` gives outputs alone.)
+        for name in ("forward", "resume"):
+            method = getattr(module, name, None)
+            if method is not None and "initial_state" in inspect.signature(method).parameters:
+                with torch.no_grad():
+                    state = method(inputs)[1]
+                return with_state(Steps(module, name), inputs, in_order(state), time)
+    if form is Form.SCAN and takes_steps(module):
+        first, state = first_step(module, inputs, time)
         with torch.no_grad():
-            state = module.step(first)[1]  # type: ignore[operator]  # a method
-        if not isinstance(state, Tensor):
-            raise ValueError(
-                f"The state of `{type(module).__name__}` is a {type(state).__name__}: expected "
-                "one tensor. Wrap the module in one whose `step` takes and gives a tensor."
-            )
-        return Example(
-            Step(module),
-            (first, in_order(state)),
-            ("input", "state"),
-            ("output", "next_state"),
-            None,
-        )
-    stateful = "initial_state" in inspect.signature(module.forward).parameters
-    if form is Form.SCAN and stateful:
-        with torch.no_grad():
-            state = module(inputs)[1]
-        return Example(
-            Steps(module),
-            (inputs, in_order(state)),
-            ("inputs", "state"),
-            ("outputs", "final_state"),
-            time,
-        )
+            all_of_them, one = outputs_of(module(inputs)), outputs_of(module.step(first))  # type: ignore[operator]  # a method
+        at_end = all_of_them[0].ndim == one[0].ndim
+        return with_state(StepLoop(module, time, at_end=at_end), inputs, state, time)
     return Example(Sequences(module), (inputs,), ("inputs",), ("outputs",), time)
 
 
-def in_order(tensor: Tensor) -> Tensor:
-    """Copy a tensor so that its numbers lie in memory one after the other.
+def with_state(module: nn.Module, inputs: Tensor, state: Tensor, time: int) -> Example:
+    """Make the example of a module that takes all steps and a state."""
+    given = (inputs, state)
+    return Example(module, given, ("inputs", "state"), ("outputs", "final_state"), time)
 
-    A compiler (AOTInductor) reads what it is given later by the strides of the example, without
-    looking: of a step that was cut out of a sequence they were those of the sequence, and it read
-    what lies behind the input. (`contiguous` would leave the stride of an axis of one as it is.)
+
+def takes_steps(module: nn.Module) -> bool:
+    """Whether a module has a `step(input, state)`, of which nothing else has to be given."""
+    step = getattr(module, "step", None)
+    if not callable(step):
+        return False
+    every = inspect.signature(step).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [each for each in every if each.kind in kinds and each.default is each.empty]
+    return len(needed) <= 1 or [each.name for each in needed[1:]] == ["state"]
+
+
+def first_step(module: nn.Module, inputs: Tensor, time: int) -> tuple[Tensor, Tensor]:
+    """Return the first step's input, and a state.
+
+    Raises:
+        ValueError: the module has no `step`, or its state is no tensor.
     """
-    return tensor.clone(memory_format=torch.contiguous_format)
+    first = in_order(inputs.select(time, 0))
+    if not takes_steps(module):
+        raise ValueError(
+            f"`{type(module).__name__}` has no `step(input, state)`: expected a module that "
+            "can be run one step at a time. Type another form."
+        )
+    with torch.no_grad():
+        state = module.step(first)[1]  # type: ignore[operator]  # a method
+    if not isinstance(state, Tensor):
+        raise ValueError(
+            f"The state of `{type(module).__name__}` is a {type(state).__name__}: expected "
+            "one tensor. Wrap the module in one whose `step` takes and gives a tensor."
+        )
+    return first, in_order(state)
 
 
 @contextmanager
@@ -167,23 +153,35 @@ def running(example: Example, form: Form, length: int) -> Iterator[None]:
         setattr(module, name, value)
 
     try:
-        if form is Form.SCAN:
-            for module in example.module.modules():
+        convolved = kernels_of(example, length) if form in (Form.CONV, Form.FFT) else {}
+        with ExitStack() as stack:
+            for layer in recurrent_layers(example.module):
+                stack.enter_context(in_real_numbers(layer))
+            for module, kernel in convolved.items():
+                if isinstance(module, RecurrentLayer):
+                    put(module, "executor", Convolution(kernel, way_of(form)))
+                else:
+                    put(module, "plans", Convolved(module.plans, kernel, way_of(form)))
+            for module in [] if form is Form.STEP else list(example.module.modules()):
+                if module in convolved:
+                    continue  # what is left is a loop
                 if isinstance(getattr(module, "executor", None), Executor):
                     put(module, "executor", Recurrent())
                 if isinstance(getattr(module, "plans", None), PlanCache):
                     put(module, "plans", PlanCache(Recurrent()))
-        elif form is not Form.STEP:
-            for module, kernel in kernels_of(example, length):
-                put(module, "plans", Convolved(module.plans, kernel, way_of(form)))
-        yield
+            yield
     finally:
         for module, name, value in reversed(kept):
             setattr(module, name, value)
 
 
-def kernels_of(example: Example, length: int) -> list[tuple[nn.Module, Kernel]]:
+def kernels_of(example: Example, length: int) -> dict[nn.Module, Kernel]:
     """Run a module once to see which recurrences it runs, and compute their kernels."""
+    found = {}
+    for layer in recurrent_layers(example.module):
+        constant = constant_recurrence(layer)
+        if constant is not None:
+            found[layer] = Kernel.of(constant[0], length, constant[1])
     keepers = [
         module
         for module in example.module.modules()
@@ -198,14 +196,14 @@ def kernels_of(example: Example, length: int) -> list[tuple[nn.Module, Kernel]]:
     finally:
         for module, recorder in zip(keepers, recorders, strict=True):
             module.plans = recorder.keeper  # type: ignore[assignment]  # likewise
-    found = []
     for module, recorder in zip(keepers, recorders, strict=True):
         if len(recorder.recurrences) > 1:
             raise ValueError(
                 f"`{type(module).__name__}` runs more than one recurrence: expected one. Type the "
                 "form `scan` or `step`."
             )
-        found += [(module, Kernel.of(each, length)) for each in recorder.recurrences]
+        for each in recorder.recurrences:
+            found[module] = Kernel.of(each, length)
     if not found:
         raise ValueError(
             "The module runs no recurrence that is the same at every step, and so has no kernel. "

@@ -1,5 +1,7 @@
 """Recurrences as convolutions whose kernels are constants of a graph."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +22,9 @@ class Kernel:
     """The impulse response of one copy of a recurrence, `length` steps long.
 
     Attributes:
-        outputs (p, m, length): h, the latest step first, as `conv1d` takes it.
-        states (length·m, n): what the inputs of all steps leave in the last state, likewise.
+        outputs (*heads, p, m, length): h, the latest step first, as `conv1d` takes it.
+        states (*heads, length·m, n): what the inputs of all steps leave in the last state,
+            likewise.
         copies: how many copies of the system there are.
     """
 
@@ -35,8 +38,13 @@ class Kernel:
         return self.outputs.shape[-1]
 
     @staticmethod
-    def of(recurrence: LinearRecurrence, length: int) -> "Kernel":
+    def of(recurrence: LinearRecurrence, length: int, heads: Sequence[int] = ()) -> "Kernel":
         """Compute the impulse response in double precision, in coordinates that lose few digits.
+
+        Args:
+            recurrence: the system.
+            length: the steps.
+            heads: the batch axes of a system that is many, each with inputs of its own.
 
         Raises:
             ValueError: the recurrence varies with time, is complex, or is a batch of systems.
@@ -45,7 +53,7 @@ class Kernel:
             kind = "varies with time, so that no one kernel describes it"
         elif recurrence.dtype.is_complex:
             kind = "is complex, and ONNX has no complex numbers"
-        elif recurrence.batch_shape:
+        elif len(recurrence.batch_shape) > len(heads):
             kind = f"is a batch of systems, {tuple(recurrence.batch_shape)}"
         else:
             kind = None
@@ -58,39 +66,47 @@ class Kernel:
             dtype, double = recurrence.dtype, recurrence.to(torch.float64)
             one = double.rebuilt(double.A, double.B, double.C, double.D, copies=1)
             states = one.rebuilt(one.A, one.B, None, None)
-            outputs = impulse_response(one, length).to(dtype)  # (length, p, m)
-            states = impulse_response(states, length).to(dtype)  # (length, n, m)
+            outputs = impulse_response(one, length).to(dtype)  # (*heads, length, p, m)
+            states = impulse_response(states, length).to(dtype)  # (*heads, length, n, m)
+            outputs, states = (each.expand(*heads, -1, -1, -1) for each in (outputs, states))
         return Kernel(
-            outputs.flip(0).permute(1, 2, 0).contiguous(),
-            states.flip(0).mT.flatten(0, 1).contiguous(),
+            outputs.flip(-3).movedim(-3, -1).contiguous(),
+            states.flip(-3).mT.flatten(-3, -2).contiguous(),
             recurrence.copies,
         )
 
     def convolved(self, inputs: Tensor, way: Way) -> Tensor:
-        """Convolve `inputs (*batch, time, copies·m)` with the kernel, of no more steps than it has.
+        """Convolve `inputs (*batch, *heads, time, copies·m)`, of no more steps than the kernel has.
 
-        As one convolution, padded in front; or by Fourier transforms of a power of two of points,
-        which ONNX's `DFT` takes of real signals alone: axes are added before the transform.
+        As one convolution, padded in front, with a group for each head; or by Fourier transforms of
+        a power of two of points, which ONNX's `DFT` takes of real signals alone: axes are added
+        before the transform.
         """
-        p, m, length = self.outputs.shape
-        batch, steps = inputs.shape[:-2], inputs.shape[-2]
-        rows = inputs.reshape(-1, steps, self.copies, m).permute(0, 2, 3, 1).flatten(0, 1)
+        *heads, p, m, length = self.outputs.shape
+        batch, steps = inputs.shape[: inputs.ndim - 2 - len(heads)], inputs.shape[-2]
+        groups = math.prod(heads)
+        rows = inputs.reshape(-1, groups, steps, self.copies, m).permute(0, 3, 1, 4, 2)
+        rows, kernel = rows.flatten(0, 1), self.outputs.reshape(groups, p, m, length)
         if way == "conv":
-            outputs = conv1d(pad(rows, (length - 1, 0)), self.outputs)
+            padded = pad(rows.flatten(1, 2), (length - 1, 0))
+            outputs = conv1d(padded, kernel.flatten(0, 1), groups=groups)
+            outputs = outputs.unflatten(1, (groups, p))
         else:
             points = 1 << (2 * length - 1).bit_length()
-            spectrum = torch.fft.rfft(self.outputs.flip(-1), n=points)
+            spectrum = torch.fft.rfft(kernel.flip(-1), n=points)
             transformed = torch.fft.rfft(rows.unsqueeze(-3), n=points)
             outputs = torch.fft.irfft((transformed * spectrum).sum(-2), n=points)
             outputs = outputs[..., :steps]
-        outputs = outputs.unflatten(0, (-1, self.copies)).permute(0, 3, 1, 2).flatten(-2)
-        return outputs.reshape(*batch, steps, self.copies * p)
+        outputs = outputs.unflatten(0, (-1, self.copies)).permute(0, 2, 4, 1, 3).flatten(-2)
+        return outputs.reshape(*batch, *heads, steps, self.copies * p)
 
     def last_state(self, inputs: Tensor) -> Tensor:
-        """Compute the state after `inputs (*batch, time, copies·m)`, `(*batch, copies·n)`."""
-        steps, m = inputs.shape[-2], self.outputs.shape[1]
-        apart = inputs.unflatten(-1, (self.copies, m)).movedim(-2, -3).flatten(-2)
-        return matvec(self.states[-steps * m :].mT, apart).flatten(-2)
+        """Compute the state after `inputs`, `(*batch, *heads, copies·n)`."""
+        m = self.outputs.shape[-2]
+        # (As many steps as the kernel has: a slice of the kernel would tie a graph to a length.)
+        whole = pad(inputs, (0, 0, self.length - inputs.shape[-2], 0))
+        apart = whole.unflatten(-1, (self.copies, m)).movedim(-2, -3).flatten(-2)
+        return matvec(self.states.mT.unsqueeze(-3), apart).flatten(-2)  # the same for all copies
 
 
 class Recorded:

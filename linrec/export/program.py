@@ -1,13 +1,23 @@
 """A recurrence or a module as an exported program of torch."""
 
 import io
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
-from linrec.export.forms import Example, Form, as_module, example_of, running
+from linrec.export.forms import (
+    Example,
+    Form,
+    as_module,
+    example_of,
+    running,
+    takes_steps,
+)
 from linrec.systems import LinearRecurrence
 
 # Steps of an example, where no length is given.
@@ -34,20 +44,62 @@ def trace_form(
     training = module.training
     module.eval()
     try:
-        made = example_of(module, form, example, length or TRACED)
-        with running(made, form, length or TRACED), torch.no_grad():
-            program = refuse(
-                form,
-                module,
-                lambda: export(
-                    made.module,
-                    made.arguments,
-                    dynamic_shapes=open_axes(made, length if convolves else None),
-                ),
-            )
+        try:
+            program, made = traced(module, form, example, length)
+        except ValueError:
+            if form is not Form.SCAN or not takes_steps(module):
+                raise
+            program, made = traced(module, form, example, length, by_steps=True)
     finally:
         module.train(training)
+    drop_unused(program)
     return program, made
+
+
+def traced(
+    module: nn.Module,
+    form: Form,
+    example: Tensor | None,
+    length: int | None,
+    *,
+    by_steps: bool = False,
+) -> tuple[ExportedProgram, Example]:
+    """Trace a module in a form; `by_steps` as of `example_of`."""
+    made = example_of(module, form, example, length or TRACED, by_steps=by_steps)
+    longest = length if form in (Form.CONV, Form.FFT) else None
+    with running(made, form, length or TRACED), torch.no_grad(), quietly():
+        program = refuse(
+            form,
+            module,
+            lambda: export(made.module, made.arguments, dynamic_shapes=open_axes(made, longest)),
+        )
+    return program, made
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep torch from telling, graph and all, of what cannot be traced: a sentence says it."""
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            # (LSTMs keep their weights in a list as well, which follows them.)
+            warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def drop_unused(program: ExportedProgram) -> None:
+    """Drop what is computed for nothing, as what a constant stands for.
+
+    Checks that a tensor has the dtype that it was cast from would keep it.
+    """
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
 
 
 def open_axes(example: Example, longest: int | None) -> tuple[dict[int, Dim], ...]:
@@ -106,8 +158,9 @@ def to_program(
     | `conv`, `fft` | `inputs (batch, time, m)`, from a zero state | `outputs` |
 
     Args:
-        target: the recurrence, or a module that runs recurrences. A module whose `forward` takes
-            no `initial_state` is exported without states; `step` needs a method `step`.
+        target: the recurrence, or a module that runs recurrences. `step` needs a method `step`.
+            `scan` takes a `forward` or `resume` with an `initial_state`; where there is none, or it
+            loops in Python, the loop goes over `step`, and without a `step` there are no states.
         form: how time is gone through: `step`, `scan`, `conv` or `fft`.
         example (batch, time, m): inputs to trace a module with that does not say how many it takes
             (`input_size`); or (batch, time) of whole numbers, such as words.

@@ -8,6 +8,7 @@ from linrec.executors import Executor
 from linrec.nn.heads import HeadReadOut, attention, head_size
 from linrec.nn.recurrent import RecurrentLayer, split_heads, widen
 from linrec.planner import Auto
+from linrec.structures import BlockDiagonal
 from linrec.systems import LinearRecurrence
 
 GAIN = 2**-2.5  # of the projections, in the code of the authors of both
@@ -139,14 +140,33 @@ class Retention(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        q, k, v = self.parts(inputs)
+        turned = torch.polar(*self.turns(inputs))
+        return attention(turned, pairs(k), pairs(q).conj() / k.shape[-1] ** 0.5, v)
+
+    def real_recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Make the same recurrence in real numbers, of which γ turns pairs, for ONNX.
+
+        With S in real and imaginary parts, Re(S q̄) is the sum of the products of the parts.
+        """
+        q, k, v = self.parts(inputs)
+        decay, angle = self.turns(inputs)
+        real, imaginary = decay * angle.cos(), decay * angle.sin()
+        rows = torch.stack([real, -imaginary], -1), torch.stack([imaginary, real], -1)
+        turned = BlockDiagonal(torch.stack(rows, -2))
+        return attention(turned, widen(k), widen(q) / k.shape[-1] ** 0.5, v)
+
+    def parts(self, inputs: Tensor) -> list[Tensor]:
+        """Compute q, k and v, `(*batch, heads, time, size)`."""
         parts = self.projection(inputs).split(self.sizes, -1)
-        q, k, v = (split_heads(part, self.heads) for part in parts)
+        return [split_heads(part, self.heads) for part in parts]
+
+    def turns(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute γ `(heads, 1, 1)` and -θ `(pairs,)`, the same at all steps."""
         like = widen(inputs.new_empty(0))
         decay = 1 - 2.0 ** (-5 - torch.arange(self.heads, dtype=like.dtype, device=like.device))
         places = torch.linspace(0, 1, self.pairs, dtype=like.dtype, device=like.device)
-        # (heads, 1, pairs): the same at all steps.
-        turned = torch.polar(decay[:, None, None], -(1e4**-places))
-        return attention(turned, pairs(k), pairs(q).conj() / k.shape[-1] ** 0.5, v)
+        return decay[:, None, None], -(1e4**-places)
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
         """Normalise, gate and mix; as `RecurrentLayer.read_out`."""

@@ -76,10 +76,10 @@ MODULES = {
 ABLE = {
     "memory and layers": set(Form),
     "gates": {Form.STEP, Form.SCAN},
-    "unit of 2019": {Form.STEP},
+    "unit of 2019": {Form.STEP, Form.SCAN},  # a loop over its step
     "linear unit": set(Form),
 }
-SOME = [("memory and layers", Form.SCAN), ("memory and layers", Form.CONV), ("gates", Form.FFT)]
+SOME = [("unit of 2019", Form.SCAN), ("memory and layers", Form.CONV), ("gates", Form.FFT)]
 PAIRS = [(name, form) for name in MODULES for form in Form]
 
 

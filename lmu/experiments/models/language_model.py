@@ -82,6 +82,10 @@ class LanguageModel(StreamingNetwork):
         outputs, state = self.layer(vectors, initial_state, self.words.lengths(words))
         return Result(self.logits(outputs), state)
 
+    def resume(self, words: Tensor, initial_state: Tensor | None = None) -> Result:
+        """Compute the logits of `words (*batch, time)` as `run` does."""
+        return self.run(words, initial_state)
+
     def logits(self, outputs: Tensor) -> Tensor:
         """Compute the logits `(*batch, words)` from the layer's outputs."""
         outputs = self.dropout(outputs)

@@ -154,6 +154,20 @@ class SampleNetwork(StreamingNetwork):
         outputs, state = self.reader(inputs, initial_state, lengths)
         return Result(self.read_out(outputs), state)
 
+    def resume(self, inputs: Tensor, initial_state: Tensor | None = None) -> Result:
+        """Compute what `forward` does, from where the last block was left.
+
+        Args:
+            inputs (*batch, time, input_size): the samples.
+            initial_state (*batch, state_size): what was returned before. None: zeros.
+
+        Returns:
+            The outputs of `forward`, and the state to go on from.
+        """
+        read = self.reader.final if self.at_end else self.reader
+        outputs, state = read(inputs, initial_state)
+        return Result(self.read_out(outputs), state)
+
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one sample; the outputs are a sequence's that ends here."""
         outputs, state = self.reader.step(input, state)

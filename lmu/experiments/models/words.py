@@ -10,7 +10,12 @@ PADDING = 0  # the word that stands past the end of a text
 
 
 def without_common_padding(words: Tensor) -> Tensor:
-    """Cut off the end of `words (*batch, time)` that is padding in all of them, but one word."""
+    """Cut off the end of `words (*batch, time)` that is padding in all of them, but one word.
+
+    In a graph nothing is cut off, which saves work and changes no result.
+    """
+    if torch.compiler.is_compiling():
+        return words
     longest = int((words != PADDING).sum(-1).amax().clamp(min=1)) if words.numel() else 0
     return words[..., :longest]
 
