@@ -1,4 +1,4 @@
-"""Old names: parts of the experiments that were imported from `lmu` itself before 0.1."""
+"""Old names of modules: parts of the experiments, which stood in `lmu` itself, and of layers."""
 
 import sys
 import warnings
@@ -8,7 +8,15 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-MOVED = ("data", "models", "pictures", "speedup", "tables", "training")
+MOVED = {
+    **{
+        f"lmu.{part}": f"lmu.experiments.{part}"
+        for part in ("data", "models", "pictures", "speedup", "tables", "training")
+    },
+    "lmu.layers.layer": "lmu.layers.padding",
+    "lmu.layers.parallel": "lmu.layers.parallel_lmu",
+    "lmu.layers.recurrent": "lmu.layers.lmu",
+}
 RENAMED = {
     "lmu.experiments.tables": {
         "recorded": "read_records",
@@ -25,14 +33,14 @@ class _Finder(MetaPathFinder, Loader):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Take the names that begin with an old one."""
-        package, _, rest = fullname.partition(".")
-        if package != "lmu" or rest.partition(".")[0] not in MOVED:
+        if name_of_today(fullname) is None:
             return None
         return ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Import the module by its name of today."""
-        name = spec.name.replace("lmu.", "lmu.experiments.", 1)
+        name = name_of_today(spec.name)
+        assert name is not None
         warnings.warn(
             f"`{spec.name}` is `{name}` now: expected imports from there.",
             DeprecationWarning,
@@ -47,6 +55,14 @@ class _Finder(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Execute nothing: the module is one that has been imported."""
         module.__spec__ = self.own
+
+
+def name_of_today(name: str) -> str | None:
+    """Translate the name of a module that was moved, or of one below it; None: it was not."""
+    for old, new in MOVED.items():
+        if f"{name}.".startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return None
 
 
 def find_moved() -> None:

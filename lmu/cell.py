@@ -10,7 +10,7 @@ from torch.nn.functional import dropout
 
 from linrec import Auto, Executor, Result
 from linrec.nn import Pretrained
-from lmu._checks import check_input, check_size
+from linrec.nn.checks import check_input, check_size
 from lmu.hidden import (
     HiddenCall,
     States,

@@ -40,7 +40,7 @@ LAYERS = {
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
            nn.packed < nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub
-           < nn.pretrained < nn.layer
+           < nn.pretrained < nn.layer < nn.checks
            < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
            nn.online nn.sampled nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
@@ -72,9 +72,9 @@ LAYERS = {
     "lmu": """
         0  files.refusals files.entries < files.text files.archives files.writing files.locks
            < files.torch_checkpoints < files.checkpoints < files
-           _checks _clash _moved derive legendre
+           _clash _moved derive legendre
         1  hidden initializers memory < cell
-        2  layers.layer < layers.parallel layers.recurrent layers.lstm layers.bidirectional
+        2  layers.padding < layers.parallel_lmu layers.lmu layers.lstm layers.bidirectional
            layers.scalar_mix layers.convolution < layers.blocks layers.lmuformer < layers
            < keras.hdf5 keras.cells < keras.files < keras.convert < keras
         3  experiments.models.network experiments.models.words experiments.models.attention
@@ -119,6 +119,7 @@ PUBLIC = (
     "linrec.lengths",
     "linrec.memories",
     "linrec.nn",
+    "linrec.nn.checks",
     "linrec.reporting",
     "linrec.symbolic",
 )

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from linrec.executors import Result
 from linrec.lengths import expand_lengths, zero_padding
-from linrec.nn.layer import Layer, check_step, check_steps, pass_resets
+from linrec.nn.checks import check_step, check_steps
+from linrec.nn.layer import Layer, pass_resets
 from linrec.nn.stack import Stack
 
 

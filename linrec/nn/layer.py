@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from linrec._autocast import under_autocast
 from linrec.executors import Result
 from linrec.lengths import expand_lengths, last_step
 from linrec.nn.packed import TakesPacked
@@ -93,39 +92,3 @@ class Layer(Pretrained, TakesPacked, ABC):
 def pass_resets(resets: Tensor | None) -> dict[str, Tensor]:
     """Give resets to a layer inside, which need not know of them where there are none."""
     return {} if resets is None else {"resets": resets}
-
-
-def check_step(layer: Layer, input: Tensor) -> None:
-    """Check shape and dtype of one step's input."""
-    check_input("input", input, layer)
-
-
-def check_steps(layer: Layer, inputs: Tensor) -> None:
-    """Check shape and dtype of sequences."""
-    check_input("inputs", inputs, layer)
-    if inputs.ndim < 2:
-        raise ValueError(
-            f"`inputs` has shape {tuple(inputs.shape)}: expected (*batch, time, "
-            f"{layer.input_size}). For one step call `step`."
-        )
-
-
-def check_input(name: str, tensor: Tensor, layer: Layer) -> None:
-    """Refuse a tensor whose last axis does not fit, or whose dtype is not that of the weights."""
-    check_size(name, tensor, layer.input_size)
-    dtype = next(layer.parameters(), tensor).dtype
-    # Autocast casts by itself what meets weights.
-    if tensor.dtype != dtype and not under_autocast(tensor.device.type):
-        raise TypeError(
-            f"`{name}` has dtype {tensor.dtype}: expected {dtype}, that of the weights. Pass "
-            f"`{name}.to({dtype})`."
-        )
-
-
-def check_size(name: str, tensor: Tensor, size: int) -> None:
-    """Refuse a tensor whose last axis does not fit."""
-    if tensor.ndim < 1 or tensor.shape[-1] != size:
-        raise ValueError(
-            f"`{name}` has shape {tuple(tensor.shape)}: expected {size} numbers on the last "
-            f"axis, (*batch, {size})."
-        )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from linrec.executors import Result
-from linrec.nn.layer import check_step
+from linrec.nn.checks import check_step
 from linrec.nn.recurrent import RecurrentLayer, real
 from linrec.systems import LinearRecurrence
 

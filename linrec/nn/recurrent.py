@@ -8,12 +8,8 @@ from torch import Tensor
 from linrec._checks import accumulation_dtype
 from linrec.executors import Executor, Result
 from linrec.lengths import expand_lengths, last_step, zero_padding
-from linrec.nn.layer import (
-    Layer,
-    check_size,
-    check_step,
-    check_steps,
-)
+from linrec.nn.checks import check_size, check_step, check_steps
+from linrec.nn.layer import Layer
 from linrec.planner import Auto
 from linrec.resets import check_resets, with_resets
 from linrec.run import final, run, step

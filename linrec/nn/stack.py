@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Result
-from linrec.nn.layer import Layer, check_size, pass_resets
+from linrec.nn.checks import check_size
+from linrec.nn.layer import Layer, pass_resets
 
 
 class Stack(Layer):

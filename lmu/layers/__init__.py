@@ -9,11 +9,11 @@ from lmu.layers.bidirectional import Bidirectional as Bidirectional
 from lmu.layers.blocks import Encoder as Encoder
 from lmu.layers.blocks import window_blocks as window_blocks
 from lmu.layers.convolution import CausalConvolution as CausalConvolution
+from lmu.layers.lmu import LMU as LMU
+from lmu.layers.lmu import Parallelism as Parallelism
 from lmu.layers.lmuformer import LMUFormer as LMUFormer
 from lmu.layers.lmuformer import LMUFormerBlock as LMUFormerBlock
 from lmu.layers.lmuformer import PatchEmbedding as PatchEmbedding
 from lmu.layers.lstm import LSTM as LSTM
-from lmu.layers.parallel import ParallelLMU as ParallelLMU
-from lmu.layers.recurrent import LMU as LMU
-from lmu.layers.recurrent import Parallelism as Parallelism
+from lmu.layers.parallel_lmu import ParallelLMU as ParallelLMU
 from lmu.layers.scalar_mix import ScalarMix as ScalarMix

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from linrec import Result
 from linrec.lengths import expand_lengths, reverse_steps
-from lmu._checks import check_size
-from lmu.layers.layer import Layer
+from linrec.nn import Layer
+from linrec.nn.checks import check_size
 
 
 class Bidirectional(nn.Module):

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from linrec import Result
 from linrec.nn import FeedForward, Highway, Layer, Residual, Stack
-from lmu.layers.layer import check_step, check_steps, without_padding
-from lmu.layers.parallel import ParallelLMU
+from linrec.nn.checks import check_step, check_steps
+from lmu.layers.padding import without_padding
+from lmu.layers.parallel_lmu import ParallelLMU
 
 
 class Encoder(Layer):

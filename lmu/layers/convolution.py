@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from linrec import Result
 from linrec.lengths import expand_lengths
 from linrec.nn import Layer
-from lmu.layers.layer import check_step, check_steps, own_steps, without_padding
+from linrec.nn.checks import check_step, check_steps
+from lmu.layers.padding import own_steps, without_padding
 
 
 class CausalConvolution(Layer):

@@ -7,13 +7,10 @@ from torch import Tensor, nn
 
 from linrec import Result
 from linrec.nn import Layer, Stack
+from linrec.nn.checks import check_step, check_steps
 from lmu.layers.convolution import CausalConvolution, StepNorm, own_rows
-from lmu.layers.layer import (
-    check_step,
-    check_steps,
-    without_padding,
-)
-from lmu.layers.parallel import ParallelLMU
+from lmu.layers.padding import without_padding
+from lmu.layers.parallel_lmu import ParallelLMU
 
 
 class PatchEmbedding(Layer):

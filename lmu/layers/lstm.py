@@ -8,8 +8,9 @@ from torch.nn.functional import pad
 
 from linrec import Result
 from linrec.lengths import expand_lengths
-from lmu._checks import check_size
-from lmu.layers.layer import Layer, check_step, check_steps, without_padding
+from linrec.nn import Layer
+from linrec.nn.checks import check_size, check_step, check_steps
+from lmu.layers.padding import without_padding
 
 
 class LSTM(Layer):

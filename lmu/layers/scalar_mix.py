@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from linrec import Result
 from linrec.nn import Layer, Stack
-from lmu.layers.layer import check_steps, without_padding
+from linrec.nn.checks import check_steps
+from lmu.layers.padding import without_padding
 
 
 class ScalarMix(Layer):

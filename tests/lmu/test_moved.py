@@ -6,6 +6,8 @@ from importlib import import_module
 
 import pytest
 
+from lmu._moved import name_of_today
+
 OLD = {
     "lmu.data": ("text8", "Dataset"),
     "lmu.data.glove": ("glove_vocabulary",),
@@ -14,15 +16,18 @@ OLD = {
     "lmu.speedup": (),
     "lmu.tables": ("recorded", "result_tables"),
     "lmu.training": ("RunFolder", "write", "Recipe"),
+    "lmu.layers.layer": ("without_padding",),
+    "lmu.layers.parallel": ("ParallelLMU",),
+    "lmu.layers.recurrent": ("LMU", "Parallelism"),
 }
 
 
 @pytest.mark.parametrize("name", OLD)
 def test_an_old_name_is_the_module_of_today(name: str) -> None:
     sys.modules.pop(name, None)
-    with pytest.warns(DeprecationWarning, match=f"`{name}` is `lmu.experiments"):
+    with pytest.warns(DeprecationWarning, match=f"`{name}` is `lmu."):
         old = import_module(name)
-    new = import_module(name.replace("lmu.", "lmu.experiments.", 1))
+    new = import_module(name_of_today(name) or "")
     assert old is new and new.__spec__ is not None and new.__name__ == new.__spec__.name
     assert all(hasattr(old, each) for each in OLD[name])
 

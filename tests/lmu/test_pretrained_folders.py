@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,6 +129,18 @@ def test_what_cannot_be_written_is_refused_before(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:`lmu.layers.parallel` is")
+def test_a_folder_that_names_a_class_by_its_old_file_is_read(tmp_path: Path) -> None:
+    layer = lmu.ParallelLMU(2, 5, 3, **UNIT)
+    layer.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace("layers.parallel_lmu.", "layers.parallel."))
+    assert "layers.parallel.ParallelLMU" in path.read_text()
+    sys.modules.pop("lmu.layers.parallel", None)
+    again = lmu.ParallelLMU.from_pretrained(tmp_path)
+    assert again.state_dict().keys() == layer.state_dict().keys()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -135,7 +148,10 @@ def test_what_cannot_be_written_is_refused_before(tmp_path: Path) -> None:
         ({"linrec_version": None}, "not one of linrec"),
         ({"class": "os.system"}, "no class of linrec or lmu"),
         ({"class": "linrec.nn.recurrence.nn.Module"}, "no class of linrec or lmu"),
-        ({"class": "lmu.memory.LegendreMemory"}, "a `lmu.layers.parallel.ParallelLMU` was asked"),
+        (
+            {"class": "lmu.memory.LegendreMemory"},
+            "a `lmu.layers.parallel_lmu.ParallelLMU` was asked",
+        ),
         ({"arguments": {"order": 4}}, "cannot be read"),
         ({"arguments": {"order": {"function": "os.system"}}}, "nothing that linrec knows"),
         ({"arguments": 3}, "cannot be read"),

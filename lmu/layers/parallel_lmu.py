@@ -8,13 +8,9 @@ from torch import Tensor, nn
 
 from linrec import Auto, Executor, Result
 from linrec.lengths import expand_lengths
-from lmu.layers.layer import (
-    Layer,
-    check_step,
-    check_steps,
-    last_own_step,
-    own_steps,
-)
+from linrec.nn import Layer
+from linrec.nn.checks import check_step, check_steps
+from lmu.layers.padding import last_own_step, own_steps
 from lmu.memory import LegendreMemory
 
 

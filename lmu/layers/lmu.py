@@ -10,15 +10,11 @@ from torch import Tensor
 import linrec
 from linrec import LinearRecurrence, Result
 from linrec.lengths import expand_lengths
+from linrec.nn import Layer
+from linrec.nn.checks import check_steps
 from lmu.cell import LMUCell
 from lmu.hidden import HiddenCall, States, is_cell
-from lmu.layers.layer import (
-    Layer,
-    check_steps,
-    last_own_step,
-    own_steps,
-    without_padding,
-)
+from lmu.layers.padding import last_own_step, own_steps, without_padding
 
 
 @dataclass(frozen=True)

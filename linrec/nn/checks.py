@@ -1,11 +1,10 @@
-"""Validation of inputs, and padding, shared by the layers."""
+"""Check the inputs and the state that a layer is given."""
 
 import torch
 from torch import Tensor, nn
 
-from linrec.lengths import expand_lengths, last_step, length_mask, zero_padding
-from linrec.nn import Layer
-from lmu._checks import check_input
+from linrec._autocast import under_autocast
+from linrec.nn.layer import Layer
 
 
 def check_step(layer: Layer, input: Tensor) -> None:
@@ -20,6 +19,26 @@ def check_steps(layer: Layer, inputs: Tensor) -> None:
         raise ValueError(
             f"`inputs` has shape {tuple(inputs.shape)}: expected (*batch, time, "
             f"{layer.input_size}). For one step call `step`."
+        )
+
+
+def check_input(name: str, tensor: Tensor, size: int, dtype: torch.dtype) -> None:
+    """Refuse a tensor whose last axis does not fit, or whose dtype is not that of the weights."""
+    check_size(name, tensor, size)
+    # Autocast casts by itself what meets weights.
+    if tensor.dtype != dtype and not under_autocast(tensor.device.type):
+        raise TypeError(
+            f"`{name}` has dtype {tensor.dtype}: expected {dtype}, that of the weights. Pass "
+            f"`{name}.to({dtype})`."
+        )
+
+
+def check_size(name: str, tensor: Tensor, size: int) -> None:
+    """Refuse a tensor whose last axis does not fit."""
+    if tensor.ndim < 1 or tensor.shape[-1] != size:
+        raise ValueError(
+            f"`{name}` has shape {tuple(tensor.shape)}: expected {size} numbers on the last "
+            f"axis, (*batch, {size})."
         )
 
 
@@ -38,18 +57,3 @@ def first_parameter(module: nn.Module) -> Tensor | None:
         if child is not None and (found := first_parameter(child)) is not None:
             return found
     return None
-
-
-def own_steps(inputs: Tensor, lengths: Tensor) -> Tensor:
-    """Which steps are a sequence's own, `(*batch, time, 1)`."""
-    return length_mask(expand_lengths(lengths, inputs), inputs.shape[-2]).unsqueeze(-1)
-
-
-def without_padding(inputs: Tensor, lengths: Tensor | None) -> Tensor:
-    """Put zeros past the end of each sequence of `inputs (*batch, time, input_size)`."""
-    return zero_padding(inputs, expand_lengths(lengths, inputs))
-
-
-def last_own_step(sequence: Tensor, lengths: Tensor | None) -> Tensor:
-    """Take each sequence's last own step of `(*batch, time, feature)`; zeros where it has none."""
-    return last_step(sequence, expand_lengths(lengths, sequence))
