@@ -116,10 +116,10 @@ def step(recurrence: LinearRecurrence, input: Tensor, state: Tensor | None = Non
     Args:
         recurrence: the system; of a time-varying one, that of the step, `recurrence.at(t)`.
         input (*batch, m): u_t.
-        state (*batch, n): x_{t-1}, the `final_state` of the step before. None: zeros.
+        state (*batch, n): x_{t-1}, the `state` of the step before. None: zeros.
 
     Returns:
-        `outputs (*batch, p)` and `final_state (*batch, n)`.
+        `outputs (*batch, p)` and `state (*batch, n)`.
 
     Raises:
         ValueError, TypeError: as `run` does.
@@ -128,7 +128,7 @@ def step(recurrence: LinearRecurrence, input: Tensor, state: Tensor | None = Non
         >>> import torch, linrec
         >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
         >>> first = linrec.step(average, torch.ones(1))
-        >>> linrec.step(average, torch.ones(1), first.final_state).outputs
+        >>> linrec.step(average, torch.ones(1), first.state).outputs
         tensor([0.7500])
     """
     return prepare_call(recurrence, input, state, core=1).run_step()

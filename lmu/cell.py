@@ -256,7 +256,7 @@ class LMUCell(Pretrained, nn.Module):
             state (*batch, state_size): what the step before returned. None: zeros.
 
         Returns:
-            `outputs (*batch, output_size)` and `final_state (*batch, state_size)`.
+            `outputs (*batch, output_size)` and `state (*batch, state_size)`.
         """
         check_input("input", input, self.input_size, self.dtype)
         batch = input.shape[:-1]

@@ -177,7 +177,7 @@ class LegendreMemory(Layer):
             dt (*batch): the length of this step, in the unit of `theta`. None: 1.
 
         Returns:
-            `outputs` and `final_state`, both `(*batch, channels·order)`.
+            `outputs` and `state`, both `(*batch, channels·order)`.
         """
         if dt is None:
             return linrec.step(self.recurrence, input, state)

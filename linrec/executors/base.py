@@ -27,6 +27,11 @@ class Result(NamedTuple):
     outputs: Tensor
     final_state: Tensor
 
+    @property
+    def state(self) -> Tensor:
+        """The state after a step: the same as `final_state`, which is what a run calls it."""
+        return self.final_state
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:

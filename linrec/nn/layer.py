@@ -62,7 +62,7 @@ class Layer(Pretrained, TakesPacked, ABC):
             state (*batch, state_size): what the step before returned. None: zeros.
 
         Returns:
-            `outputs (*batch, output_size)` and `final_state (*batch, state_size)`.
+            `outputs (*batch, output_size)` and `state (*batch, state_size)`.
         """
 
     def final(

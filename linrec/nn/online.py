@@ -89,7 +89,7 @@ class OnlineLayer(nn.Module):
 
         Returns:
             `outputs (*batch, output_size)`, differentiable in the parameters through the whole
-            past, and the `OnlineState` as `final_state`.
+            past, and the `OnlineState` as `state`.
         """
         check_step(self.layer, input)
         batch = input.shape[:-1]

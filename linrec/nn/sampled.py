@@ -172,7 +172,7 @@ class SampledSystem(Pretrained, nn.Module):
             dt (*batch): the length of this step. None: that of the constructor.
 
         Returns:
-            `outputs (*batch, p)` and `final_state (*batch, n)`.
+            `outputs (*batch, p)` and `state (*batch, n)`.
         """
         if dt is None:
             return step(self.recurrence(), input, state)

@@ -175,7 +175,7 @@ class ParallelLMU(Layer):
             dt (*batch): the length of this step, in the unit of `theta`. None: 1.
 
         Returns:
-            `outputs (*batch, hidden_size)` and `final_state (*batch, channels·order)`.
+            `outputs (*batch, hidden_size)` and `state (*batch, channels·order)`.
         """
         check_step(self, input)
         memory, state = self.memory.step(self.encode(input), state, **at_times(dt))

@@ -202,3 +202,9 @@ def test_outputs_of_varying_systems_may_be_written_into_in_training(
     for mine, expected in zip(*gradients, strict=True):
         assert (mine is None) == (expected is None)
         assert mine is None or torch.equal(mine, expected)
+
+
+def test_a_step_returns_a_state() -> None:
+    average = linrec.LinearRecurrence([[0.5]], [[0.5]])
+    result = linrec.step(average, torch.ones(1))
+    assert result.state is result.final_state and linrec.step(average, torch.ones(1), result.state)
