@@ -25,6 +25,9 @@ settings.register_profile(
 settings.load_profile("reproducible")
 
 
+LONGEST = {"test_devices.py", "test_docs.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what takes minutes, unless it is asked for, and what there is no GPU for."""
     missing = {}
@@ -32,6 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         missing["slow"] = pytest.mark.skip(reason="minutes: run with LINREC_FULL=1")
     if not torch.cuda.is_available():
         missing["gpu"] = pytest.mark.skip(reason="there is no GPU")
+    # With several workers, what takes half a minute comes first, so that none of them waits for it
+    # at the end.
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         for name in missing.keys() & item.keywords:
             item.add_marker(missing[name])

@@ -11,6 +11,9 @@ from linrec._checks import double_dtype
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
+# How many numbers a product may make at once.
+AT_HAND = 1 << 16
+
 
 @dataclass(frozen=True, eq=False)
 class Magnitudes:
@@ -34,20 +37,18 @@ class Magnitudes:
 
     def arrived(self, sources: Tensor, t: int) -> Tensor:
         """Σ_s |A_t … A_{s+1}| w_s for `sources (*batch, T + 1, n, k)`, to `(*batch, n, k)`."""
-        return summed(self.products(t), sources[..., : t + 1, :, :])
+        return (self.products(t) @ sources[..., : t + 1, :, :]).sum(-3)
 
     def reached(self, sources: Tensor) -> Tensor:
         """As `arrived`, for every t, in the shape of the sources."""
-        rows = [self.arrived(sources, t) for t in range(sources.shape[-3])]
-        return torch.stack(torch.broadcast_tensors(*rows), -3)
+        if self.time_varying:
+            rows = [self.arrived(sources, t) for t in range(sources.shape[-3])]
+            return torch.stack(torch.broadcast_tensors(*rows), -3)
+        return over_lags(self.products(sources.shape[-3] - 1), sources, torch.sum)
 
     def convolved(self, kernel: Tensor, vectors: Tensor) -> Tensor:
         """Σ_{s ≤ t} K_{t-s} v_s, `(*batch, time, p, 1)`, for `kernel (*batch, time, p, m)`."""
-        rows = [
-            summed(kernel[..., : t + 1, :, :].flip(-3), vectors[..., : t + 1, :, :])
-            for t in range(vectors.shape[-3])
-        ]
-        return torch.stack(torch.broadcast_tensors(*rows), -3)
+        return over_lags(kernel.flip(-3), vectors, torch.sum)
 
     def split(self, vectors: Tensor, span: int | None = None, read: Tensor | None = None) -> Tensor:
         """The largest that vectors get if the way from a step to another is cut into three parts.
@@ -60,14 +61,55 @@ class Magnitudes:
             read: |C A^k| for k from steps - 1 or more down to 0, for the first part's |A^k|.
         """
         for longest, last in ((span, None), (span, None), (None, read)):
-            rows = []
-            for t in range(vectors.shape[-3]):
-                first = 0 if longest is None else max(t - longest, 0)
-                products = self.products(t) if last is None else last[..., -t - 1 :, :, :]
-                products = products[..., first:, :, :]
-                rows.append(largest(products, vectors[..., first : t + 1, :, :]))
-            vectors = torch.stack(rows, -3)
+            steps = vectors.shape[-3]
+            if self.time_varying and last is None:
+                first = [0 if longest is None else max(t - longest, 0) for t in range(steps)]
+                rows = [
+                    (self.products(t)[..., s:, :, :] @ vectors[..., s : t + 1, :, :]).amax(-3)
+                    for t, s in enumerate(first)
+                ]
+                vectors = torch.stack(rows, -3)
+            else:
+                latest_first = self.products(steps - 1) if last is None else last
+                vectors = over_lags(latest_first, vectors, torch.amax, longest)
         return vectors
+
+
+def over_lags(
+    latest_first: Tensor,
+    vectors: Tensor,
+    reduce: Callable[[Tensor, int], Tensor],
+    span: int | None = None,
+) -> Tensor:
+    """Sum P_{t-s} v_s over s ≤ t, or take the largest, for every t.
+
+    Several t are done in one product, of as many numbers as are quickly at hand: of short
+    sequences the time goes into the number of products, not into their sizes.
+
+    Args:
+        latest_first (*batch, steps or more, p, n): P, of the longest lag first; no number of it is
+            negative, nor of v.
+        vectors (*batch, steps, n, k): v.
+        reduce: `torch.sum` or `torch.amax`.
+        span: the longest lag. None: as long as there are steps.
+    """
+    steps, (p, n) = vectors.shape[-3], latest_first.shape[-2:]
+    systems = max(latest_first.shape[:-3].numel(), vectors.shape[:-3].numel(), 1)
+    together = max(AT_HAND // (systems * max(steps * p * (n + vectors.shape[-1]), 1)), 1)
+    span, final = steps if span is None else span, latest_first.shape[-3] - 1
+    rows = []
+    for begin in range(0, steps, together):
+        end, first = min(begin + together, steps), max(begin - span, 0)
+        lags = torch.arange(begin, end).unsqueeze(-1) - torch.arange(first, end)
+        if len(lags) == 1:
+            chosen = latest_first[..., final - int(lags[0, 0]) :, :, :].unsqueeze(-4)
+        else:
+            places = (final - lags.clamp(0, final)).flatten()
+            chosen = latest_first.index_select(-3, places).unflatten(-3, lags.shape)
+        terms = chosen @ vectors[..., None, first:end, :, :]
+        seen = ((lags >= 0) & (lags <= span))[..., None, None]
+        rows.append(reduce(torch.where(seen, terms, 0), -3))
+    return torch.cat(rows, -3)
 
 
 def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
@@ -166,13 +208,3 @@ def varying_products(
         bound = torch.cat([whole.abs()[..., :-short, :, :], parts[..., -short:, :, :]], -3)
         rows.append(bound)
     return rows.__getitem__
-
-
-def summed(products: Tensor, vectors: Tensor) -> Tensor:
-    """Σ_s |A_t … A_{s+1}| v_s for `vectors (*batch, t + 1, n, k)`, to `(*batch, n, k)`."""
-    return (products @ vectors).sum(-3)
-
-
-def largest(products: Tensor, vectors: Tensor) -> Tensor:
-    """The largest of |A_t … A_{s+1}| v_s over s, each component by itself."""
-    return (products @ vectors).amax(-3)

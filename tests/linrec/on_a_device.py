@@ -1,9 +1,10 @@
 """What runs on a device has to do there: the CPU's numbers, and no waiting.
 
 `python -m tests.linrec.on_a_device pretend` pretends that there is a device (see `pretend.py`),
-`... without-double` one that has no double precision; `... fake` takes fake tensors of it (a few
-cases: they are slow), and `... cuda` a real device. Each case is run on the CPU and on the device;
-prints what differs and what waited, and exits 1 if anything did.
+`... without-double` one that has no double precision (every other case; all with LINREC_FULL=1);
+`... fake` takes fake tensors of it (a few cases: they are slow), and `... cuda` a real device. Each
+case is run on the CPU and on the device; prints what differs and what waited, and exits 1 if
+anything did.
 """
 
 import os
@@ -26,7 +27,8 @@ from tests.linrec import pretend
 from tests.linrec.layers import LAYERS
 
 STEPS = 21
-FEW = 5  # one of so many cases is run with fake tensors
+# One of so many cases is run.
+EVERY = {"fake": 5, "without-double": 1 if os.environ.get("LINREC_FULL") else 2}
 Found = dict[str, Tensor]
 
 
@@ -92,17 +94,17 @@ def prepared(executor: linrec.Executor, A: str, around: str, place: Place) -> Fo
     there = lengths.to(place.device)
     inputs.requires_grad_()
     state.requires_grad_()
-    for which, given in enumerate((None, lengths, there)):
-        for start in (None, state):
-            for verb in (linrec.run, linrec.final):
-                with place.quiet():
-                    result = verb(recurrence, inputs, start, lengths=given, plan=plan)
-                key = f"{verb.__name__}, {which}, {start is not None}: "
-                found |= named(key, result)
-                if which != 1:
-                    leaves = [inputs] if start is None else [inputs, state]
-                    gradients = differentiate(place, result, leaves)
-                    found |= {key + name: each for name, each in gradients.items()}
+    ways = ((None, None), (None, state), (lengths, state), (there, state))
+    for which, (given, start) in enumerate(ways):
+        for verb in (linrec.run, linrec.final):
+            with place.quiet():
+                result = verb(recurrence, inputs, start, lengths=given, plan=plan)
+            key = f"{verb.__name__}, {which}: "
+            found |= named(key, result)
+            if given is not lengths:
+                leaves = [inputs] if start is None else [inputs, state]
+                gradients = differentiate(place, result, leaves)
+                found |= {key + name: each for name, each in gradients.items()}
     with place.quiet():
         found |= named("step ", linrec.step(recurrence, inputs[..., 0, :], state))
         found |= named("first step ", linrec.step(recurrence, inputs[..., 0, :]))
@@ -279,8 +281,7 @@ def main(kind: str) -> int:
     wrong = 0
     if kind != "cuda":
         pretend.register()  # before autograd counts the devices
-    every = FEW if kind == "fake" else 1
-    chosen = list(cases())[::every]
+    chosen = list(cases())[:: EVERY.get(kind, 1)]
     for name, case in chosen:
         try:
             lines = compared(case, kind)

@@ -47,10 +47,10 @@ def check(
 @pytest.mark.parametrize("transition", TRANSITIONS)
 def test_invariant(transition: str, system: str) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[transition]())
-    for steps in (1, 2, 13, 16):
+    for steps, starts in ((1, (True, False)), (2, (True,)), (13, (True,)), (16, (True, False))):
         inputs, state = data(recurrence, steps)
-        check(recurrence, EXECUTORS, inputs, state)
-        check(recurrence, EXECUTORS, inputs, None)
+        for given in starts:
+            check(recurrence, EXECUTORS, inputs, state if given else None)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

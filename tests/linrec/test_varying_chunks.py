@@ -182,8 +182,8 @@ def test_derivatives(rank: int, kind: str) -> None:
     given, run = parts(rank, kind, 6)
     given = [each.clone().requires_grad_() for each in given]
     assert torch.autograd.gradcheck(run, given, check_forward_ad=True, check_batched_grad=True)
-    if kind != "complex":
-        assert torch.autograd.gradgradcheck(run, given)
+    if kind != "complex":  # the second derivatives along drawn directions
+        assert torch.autograd.gradgradcheck(run, given, fast_mode=True)
 
 
 @pytest.mark.parametrize("rank", [0, 2])
