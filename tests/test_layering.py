@@ -74,11 +74,12 @@ LAYERS = {
            < files.torch_checkpoints < files.checkpoints < files
            _clash _moved derive legendre
         1  hidden initializers memory < cell
-        2  layers.padding < layers.parallel_lmu layers.lmu layers.lstm layers.bidirectional
+        2  layers.padding < layers.torch_recurrent < layers.gru layers.lstm
+           layers.parallel_lmu layers.lmu layers.bidirectional
            layers.scalar_mix layers.convolution < layers.blocks layers.lmuformer < layers
            < keras.hdf5 keras.cells < keras.files < keras.convert < keras
         3  experiments.models.network experiments.models.words experiments.models.attention
-           < experiments.models.deep_classifier experiments.models.delays
+           < experiments.models.deep_classifier experiments.models.delays experiments.models.ngrams
            experiments.models.frozen_memory experiments.models.readout
            experiments.models.text experiments.models.language_model
            experiments.models.beam_search < experiments.models.translator < experiments.models
@@ -93,7 +94,7 @@ LAYERS = {
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
            experiments.selective_copy experiments.spoken_digits experiments.text8
-           < experiments.lost_samples < experiments
+           < experiments.lost_samples experiments.characters < experiments
         7  experiments.speedup.cases < experiments.speedup.timing < experiments.speedup.chart
            < experiments.speedup
         8  experiments.tables.page experiments.tables.results

@@ -1,6 +1,7 @@
 """The experiments of the papers, one file each, by name."""
 
 from lmu.experiments.capacity import CAPACITY
+from lmu.experiments.characters import CHARACTERS
 from lmu.experiments.experiment import Budget as Budget
 from lmu.experiments.experiment import Experiment as Experiment
 from lmu.experiments.experiment import Pretraining as Pretraining
@@ -45,6 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         IWSLT15,
         CAPACITY,
         SELECTIVE_COPY,
+        CHARACTERS,
         SPOKEN_DIGITS,
         SPOKEN_DIGITS_LOST,
         MACKEY_GLASS_LOST,

@@ -9,6 +9,7 @@ from lmu.layers.bidirectional import Bidirectional as Bidirectional
 from lmu.layers.blocks import Encoder as Encoder
 from lmu.layers.blocks import window_blocks as window_blocks
 from lmu.layers.convolution import CausalConvolution as CausalConvolution
+from lmu.layers.gru import GRU as GRU
 from lmu.layers.lmu import LMU as LMU
 from lmu.layers.lmu import Parallelism as Parallelism
 from lmu.layers.lmuformer import LMUFormer as LMUFormer

@@ -1,0 +1,108 @@
+"""Characters: the same blocks and the same letters, and another layer in them.
+
+The next of 27 letters of the text at hand, in bits per character. Two residual blocks of one width
+have a layer that mixes steps and a feed-forward layer each; the feed-forward layer is as wide as
+makes all networks equally large. So what differs is the layer. All read the same letters in the
+same order, at one learning rate, which was tuned for none. `ngrams` counts as many letters as the
+networks read.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from linrec.nn import (
+    FeedForward,
+    GatedDeltaNet,
+    GatedLinearAttention,
+    Layer,
+    MinGRU,
+    MinLSTM,
+    Residual,
+    Stack,
+)
+from lmu.experiments.data import Dataset
+from lmu.experiments.data.text8 import LETTERS
+from lmu.experiments.experiment import Budget, Experiment, TrainingSetup, most_likely
+from lmu.experiments.models import LanguageModel, NGrams, Words
+from lmu.experiments.text8 import BITS_PER_CHARACTER, load_windows, loss
+from lmu.experiments.texts import warmup_then_cosine
+from lmu.experiments.training import Recipe
+from lmu.layers import GRU, LSTM, ParallelLMU
+
+DEPTH = 2
+WIDTH = {Budget.QUICK: 64, Budget.FULL: 256}
+BLOCK = {Budget.QUICK: 50_000, Budget.FULL: 780_000}  # parameters, without norms
+EPOCHS = {Budget.QUICK: 4, Budget.FULL: 20}
+WINDOWS = 5_120  # an epoch
+ORDER = 6  # of the n-grams; of 4 to 7 the best on the validation text
+BATCH = 32
+
+
+def network(make: Callable[[int], Layer], budget: Budget, data: Dataset) -> LanguageModel:
+    """Build the blocks around the layers that `make` makes of a width."""
+    width, parts = WIDTH[budget], list[Layer]()
+    for _ in range(DEPTH):
+        layer = make(width)
+        own = sum(p.numel() for p in layer.parameters() if p.requires_grad)
+        inner = round((BLOCK[budget] - own - width) / (2 * width + 1))
+        parts += [Residual(layer), Residual(FeedForward(width, inner))]
+    return LanguageModel(Words(len(LETTERS), width, padded=False), Stack(parts))
+
+
+def count_letters(budget: Budget, data: Dataset) -> NGrams:
+    """Count the letters of windows from all over the training text, as many as networks read."""
+    windows = len(data.train.inputs)
+    taken = torch.linspace(0, windows - 1, min(EPOCHS[budget] * WINDOWS, windows)).long()
+    return NGrams(len(LETTERS), ORDER, data.train.inputs[taken], data.train.targets[taken])
+
+
+def recipe(budget: Budget) -> Recipe:
+    """Train by Adam on batches of 32 windows."""
+    return Recipe(
+        loss=loss,
+        metric=BITS_PER_CHARACTER,
+        optimizer=partial(torch.optim.Adam, lr=4e-3 if budget is Budget.QUICK else 2e-3),
+        batch_size=BATCH,
+        epochs=EPOCHS[budget],
+        examples=WINDOWS,
+        schedule=warmup_then_cosine,
+        max_gradient_norm=1.0,
+    )
+
+
+LAYERS: dict[str, Callable[[int], Layer]] = {
+    "lmu": lambda width: ParallelLMU(width, width, width // 4, order=5, theta=10.0),
+    "min-gru": lambda width: MinGRU(width, width),
+    "min-lstm": lambda width: MinLSTM(width, width),
+    "gla": GatedLinearAttention,
+    "gated-delta-net": GatedDeltaNet,
+    "gru": lambda width: GRU(width, width),
+    "lstm": lambda width: LSTM(width, width),
+}
+
+CHARACTERS = Experiment(
+    name="characters",
+    title="the next letter, by equal networks around different layers",
+    paper="Feng et al. 2024, Were RNNs All We Needed? (of another text, without such figures)",
+    table="none: the text at hand, bits per character of the test text",
+    target=None,
+    baselines=(),
+    data=load_windows,
+    models={
+        name: {
+            budget: TrainingSetup(partial(network, make, budget), recipe(budget))
+            for budget in Budget
+        }
+        for name, make in LAYERS.items()
+    }
+    | {
+        "ngrams": {
+            budget: TrainingSetup(partial(count_letters, budget), replace(recipe(budget), epochs=0))
+            for budget in Budget
+        }
+    },
+    decide=most_likely,
+)
