@@ -26,7 +26,8 @@ LAYERS = {
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.record executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear
-           executors.varying_tile executors.carry < executors.varying_chunks
+           executors.varying_matrices executors.carry < executors.varying_tile
+           < executors.varying_chunks
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
         5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto

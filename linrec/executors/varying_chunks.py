@@ -1,7 +1,7 @@
 """Run varying systems in chunks, one tile of chunks after the other."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
 # The numbers of a tensor that many of which fit into the caches.
-CACHE = 1 << 18
+CACHE = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,10 @@ def run_chunks(
     u = layout.together(inputs)
     x = u.new_zeros(len(u), n, u.shape[-1]) if state is None else layout.together(state)
     fed, outputs = [], []
-    for start, stop in tiles(steps, size, u, C.shape[-2] + rank, n):
-        now = [
-            (leaf if leaf.shape[1] == 1 else leaf[:, start:stop]).expand(
-                len(u), stop - start, *leaf.shape[2:]
-            )
-            for leaf in system
-        ]
-        y, w, x = run_tile(Tile(size), u[:, start:stop], x, *now)
+    lengths = tiles(steps, size, u, C.shape[-2] + rank, n)
+    for now, *leaves in zip(*(cut(leaf, lengths) for leaf in (u, *system)), strict=True):
+        varying = [leaf.expand(len(u), now.shape[1], *leaf.shape[2:]) for leaf in leaves]
+        y, w, x = run_tile(Tile(size), now, x, *varying)
         outputs.append(y)
         fed.append(w)
     if last_only:
@@ -142,16 +138,22 @@ def run_chunks(
     return timed.read(states, inputs), end
 
 
-def tiles(steps: int, size: int, u: Tensor, rows: int, n: int) -> Iterator[tuple[int, int]]:
-    """Cut time into whole chunks, as many at a time as the caches hold."""
+def tiles(steps: int, size: int, u: Tensor, rows: int, n: int) -> list[int]:
+    """Cut time into whole chunks, as many at a time as the caches hold; return the lengths."""
     per_step = max(n * rows, n * u.shape[2], rows * u.shape[2] * size, u.shape[2] * u.shape[3])
     per_chunk = max(len(u) * size * per_step, len(u) * n * u.shape[3], 1)
     stride = size * max(CACHE // per_chunk, 1)
     whole = steps - steps % size
-    for start in range(0, whole, stride):
-        yield start, min(start + stride, whole)
-    if whole < steps:
-        yield whole, steps
+    lengths = [min(stride, whole - start) for start in range(0, whole, stride)]
+    return lengths + [steps - whole] * (whole < steps)
+
+
+def cut(leaf: Tensor, lengths: list[int]) -> Sequence[Tensor]:
+    """Cut `(G, time, …)`; what is the same at all times is repeated.
+
+    (At once: the gradient of each slice would be as long as the whole.)
+    """
+    return [leaf] * len(lengths) if leaf.shape[1] == 1 else leaf.split(lengths, 1)
 
 
 def run_tile(tile: Tile, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
