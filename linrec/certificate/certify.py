@@ -1,6 +1,6 @@
 """Certify: how far, at most, these numbers are from the exact ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -98,7 +98,7 @@ def certify(
         if result is None:
             result = run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
         system = real_system(call)
-        chunked = None if call.lengths is not None else in_chunks(system, chunk_of(call))
+        chunked = in_chunks(system, chunk_of(call))
         way = way_of(system if chunked is None else chunked.states, call.inputs.is_complex())
         outputs = result if isinstance(result, Tensor) else result.outputs
         products = (exact_product,)
@@ -130,14 +130,13 @@ def enclose(
     if chunked is None:
         states = enclose_states(system, way, product)
         after = states.map(lambda each: each[..., 1:, :])
-        return enclose_outputs(system, after, product), at_end(call, states)
+        return enclose_outputs(system, after, product), states.at(ends_of(call, states))
     states = enclose_states(chunked.states, way, product)
-    last = states.map(lambda each: each[..., -1:, :])
     chunks = chunked.outputs.inputs.shape[-2]
     before = states.map(lambda each: each[..., :chunks, :])
     outputs = enclose_outputs(chunked.outputs, before, product)
     outputs = outputs.map(chunked.by_step)
-    return outputs, enclose_outputs(chunked.end, last, product)
+    return outputs, end_of_chunks(chunked, system.inputs, states, ends_of(call, states), product)
 
 
 def certified(
@@ -161,12 +160,36 @@ def certified(
     return Certificate(result, bound, centre, Result(*map(certain, radius))), tight
 
 
-def at_end(call: PreparedCall, states: Enclosure) -> Enclosure:
-    """Take the state at each sequence's own end, `(*batch, 1, n)`."""
+def ends_of(call: PreparedCall, states: Enclosure) -> Tensor:
+    """Return the steps of each sequence, `(*batch, 1, 1)`."""
     ends = torch.full((), call.steps) if call.lengths is None else call.lengths
-    ends = ends.to(states.high.device).expand(states.high.shape[:-2])[..., None, None]
-    ends = ends.expand(*ends.shape[:-1], states.high.shape[-1])
-    return states.map(lambda each: each.gather(-2, ends))
+    return ends.to(states.high.device).expand(states.high.shape[:-2])[..., None, None]
+
+
+def end_of_chunks(
+    chunked: ChunkedSystem, inputs: Tensor, states: Enclosure, ends: Tensor, product: Product
+) -> Enclosure:
+    """Enclose the state at each sequence's own end, some steps after its last whole chunk.
+
+    Args:
+        chunked: the system.
+        inputs (*batch, time, m): those of single steps.
+        states (*batch, chunks + 1, n): before and after whole chunks.
+        ends (*batch, 1, 1): where sequences end.
+        product: how products are enclosed.
+    """
+    size = chunked.chunk
+    rest, state = ends % size, states.at(ends // size)
+    for level, skip in enumerate(chunked.skips):
+        skipped = (rest >> level) % 2 == 1
+        if bool(skipped.any()):
+            later = enclose_outputs(skip, state, product)
+            state = later.where(skipped, state)
+    place = torch.arange(size, device=inputs.device)[:, None]  # the last of `size` is the end
+    times = (ends - size + place).clamp(min=0).expand(*ends.shape[:-2], -1, inputs.shape[-1])
+    own = inputs.expand(*ends.shape[:-2], -1, -1).gather(-2, times)
+    own = torch.where(place >= size - rest, own, 0.0).flatten(-2).unsqueeze(-2)
+    return enclose_outputs(replace(chunked.end, inputs=own), state, product)
 
 
 def finished(call: PreparedCall, found: Enclosure) -> Enclosure:

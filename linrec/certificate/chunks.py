@@ -34,13 +34,15 @@ class ChunkedSystem:
     Attributes:
         states: the whole chunks; C is None.
         outputs: all chunks, the last filled up with zeros, which are read from the states before.
-        end: the last state as it is read after the whole chunks, with the rest of the inputs.
+        skips: A, A², A⁴, … as steps without inputs, from the states before to those after.
+        end: the states in their own coordinates, and what a chunk of inputs adds to them.
         chunk: L.
         steps: how many steps there are.
     """
 
     states: RealSystem
     outputs: RealSystem
+    skips: list[RealSystem]
     end: RealSystem
     chunk: int
     steps: int
@@ -84,7 +86,7 @@ def in_chunks(system: RealSystem, chunk: int) -> ChunkedSystem | None:
     block = kernel.map(lambda each: toeplitz(each, size))
     last = moved.map(lambda each: each.unflatten(-2, (size, m)).flip(-3).flatten(-3, -2))
 
-    whole, rest = divmod(steps, size)
+    whole = steps // size
     padded = torch.nn.functional.pad(inputs, (0, 0, 0, -steps % size))
     by_chunk = padded.unflatten(-2, (-1, size)).flatten(-2)
     start = product(forward, exactly(system.start.unsqueeze(-2)))
@@ -93,15 +95,11 @@ def in_chunks(system: RealSystem, chunk: int) -> ChunkedSystem | None:
         system, by_chunk[..., :whole, :], start, A=squares[-1].matrix, B=transposed(last)
     )
     outputs = assembled(system, by_chunk, start, A=A, C=reach, D=block)
-    power, short = back, last.map(lambda each: each[..., each.shape[-2] - rest * m :, :])
-    for level, square in enumerate(turned):
-        if rest >> level & 1:
-            power = product(square.matrix, power)
-    read = {"C": power}
-    if rest:
-        read["D"] = transposed(product(back, short))
-    end = assembled(system, by_chunk[..., -1:, : rest * m], start, A=A, **read)
-    return ChunkedSystem(states, outputs, end, size, steps)
+    idle = inputs[..., :1, :0]
+    skips = [assembled(system, idle, start, A=A, C=square.matrix) for square in squares[:-1]]
+    added = transposed(product(back, last))
+    end = assembled(system, by_chunk[..., :1, :], start, A=A, C=back, D=added)
+    return ChunkedSystem(states, outputs, skips, end, size, steps)
 
 
 def inverse(matrix: Tensor, near: Tensor) -> Enclosure:

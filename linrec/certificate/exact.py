@@ -39,6 +39,19 @@ class Enclosure:
         """Do the same to all three."""
         return Enclosure(function(self.high), function(self.low), function(self.radius))
 
+    def at(self, steps: Tensor) -> "Enclosure":
+        """Take one step of each sequence, `(*batch, 1, n)`, by its number `(*batch, 1, 1)`."""
+        steps = steps.expand(*steps.shape[:-1], self.high.shape[-1])
+        return self.map(lambda each: each.gather(-2, steps))
+
+    def where(self, condition: Tensor, other: "Enclosure") -> "Enclosure":
+        """Take these numbers where a condition holds, and others elsewhere."""
+        high, low = (
+            torch.where(condition, mine, theirs)
+            for mine, theirs in ((self.high, other.high), (self.low, other.low))
+        )
+        return Enclosure(high, low, torch.where(condition, self.radius, other.radius))
+
 
 @dataclass(frozen=True, eq=False)
 class ExactProduct:

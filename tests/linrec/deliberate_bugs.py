@@ -18,15 +18,17 @@ from linrec import Chunked, FFTConvolution, LinearRecurrence, Recurrent, Result,
 from linrec.testing import transitions
 
 Planter = Callable[[pytest.MonkeyPatch], None]
-Change = Callable[[Result, LinearRecurrence, Tensor], Result]
+Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Distorted(linrec.Executor):
-    """Runs step by step; what comes out, or what goes in, is spoiled."""
+    """Runs step by step; outputs, final state or inputs are changed, where a condition holds."""
 
-    after: Change = lambda result, recurrence, inputs: result
-    before: Callable[[Tensor], Tensor] = lambda inputs: inputs
+    outputs: Change = lambda y: y
+    state: Change = lambda x: x
+    inputs: Change = lambda u: u
+    when: Callable[[LinearRecurrence, Tensor], bool] = lambda recurrence, inputs: True
     keeps_state: bool = True
 
     def execute(
@@ -36,9 +38,11 @@ class Distorted(linrec.Executor):
         inputs: Tensor,
         state: Tensor | None,
     ) -> Result:
+        if not self.when(recurrence, inputs):
+            return Recurrent().execute(recurrence, plan, inputs, state)
         state = state if self.keeps_state else None
-        result = Recurrent().execute(recurrence, plan, self.before(inputs), state)
-        return self.after(result, recurrence, inputs)
+        result = Recurrent().execute(recurrence, plan, self.inputs(inputs), state)
+        return Result(self.outputs(result.outputs), self.state(result.final_state))
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,6 @@ class ShortOfOne(Distorted):
         state: Tensor | None,
     ) -> Tensor:
         return Recurrent().final_state(recurrence, plan, inputs[..., :-1, :], state)
-
-
-def outputs(change: Callable[[Tensor], Tensor]) -> Distorted:
-    """Spoil the outputs alone."""
-    return Distorted(lambda result, *_: Result(change(result.outputs), result.final_state))
 
 
 class Bug(NamedTuple):
@@ -143,28 +142,28 @@ DIAGONAL = only(transitions(), linrec.Diagonal)
 DENSE = only(transitions(), linrec.Dense)
 
 BUGS: dict[str, Bug] = {
-    "outputs one step late": Bug(outputs(lambda y: y.roll(1, -2)), "agreement"),
-    "outputs one step early": Bug(outputs(lambda y: y.roll(-1, -2)), "agreement"),
-    "outputs look ahead": Bug(outputs(lambda y: y + 1e-3 * y.roll(-1, -2)), "causality"),
-    "outputs off by a millionth": Bug(outputs(lambda y: y * (1 + 1e-6)), "streaming"),
-    "outputs clipped": Bug(outputs(lambda y: torch.where(y.abs() < 1, y, y.sgn())), "linearity"),
+    "outputs one step late": Bug(Distorted(lambda y: y.roll(1, -2)), "agreement"),
+    "outputs one step early": Bug(Distorted(lambda y: y.roll(-1, -2)), "agreement"),
+    "outputs look ahead": Bug(Distorted(lambda y: y + 1e-3 * y.roll(-1, -2)), "causality"),
+    "outputs off by a millionth": Bug(Distorted(lambda y: y * (1 + 1e-6)), "streaming"),
+    "outputs clipped": Bug(Distorted(lambda y: torch.where(y.abs() < 1, y, y.sgn())), "linearity"),
     "outputs drift": Bug(
-        outputs(lambda y: y * (1 + 1e-3 * torch.arange(y.shape[-2]).unsqueeze(-1))),
+        Distorted(lambda y: y * (1 + 1e-3 * torch.arange(y.shape[-2]).unsqueeze(-1))),
         "time invariance",
     ),
     "sequences of a batch leak into each other": Bug(
-        outputs(lambda y: y + 0 * y.sum(0, keepdim=True)), "independence"
+        Distorted(lambda y: y + 0 * y.sum(0, keepdim=True)), "independence"
     ),
     "initial state ignored": Bug(Distorted(keeps_state=False), "agreement"),
     "state reset at a join": Bug(Distorted(keeps_state=False), "continuation"),
     "inputs rounded to single precision": Bug(
-        Distorted(before=lambda u: (u.cfloat() if u.is_complex() else u.float()).to(u.dtype)),
+        Distorted(inputs=lambda u: (u.cfloat() if u.is_complex() else u.float()).to(u.dtype)),
         "agreement",
     ),
-    "gradient detached": Bug(Distorted(before=Tensor.detach), "gradient in inputs"),
-    "half the gradient": Bug(Distorted(before=scaled_gradient(0.5)), "gradient in inputs"),
-    "gradient of the outputs off": Bug(outputs(scaled_gradient(0.9)), "first derivatives"),
-    "gradient of the gradient off": Bug(outputs(OnceDifferentiable.apply), "second derivatives"),
+    "gradient detached": Bug(Distorted(inputs=Tensor.detach), "gradient in inputs"),
+    "half the gradient": Bug(Distorted(inputs=scaled_gradient(0.5)), "gradient in inputs"),
+    "gradient of the outputs off": Bug(Distorted(scaled_gradient(0.9)), "first derivatives"),
+    "gradient of the gradient off": Bug(Distorted(OnceDifferentiable.apply), "second derivatives"),
     "last step is the one before": Bug(ShortOfOne(), "last step"),
     "first system of a batch for all": Bug(
         Recurrent(),

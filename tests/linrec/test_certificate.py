@@ -51,7 +51,7 @@ ROTATION = torch.linalg.qr(normal(6, 6)).Q
 JORDAN = torch.eye(4, dtype=torch.float64) + torch.diag(torch.ones(3, dtype=torch.float64), 1)
 POLES = torch.polar(gates(5), normal(5))
 
-FAMILIES = {
+CERTIFIED = {
     "butter(6, .05)": of_scipy(signal.butter(6, 0.05)),
     "bessel(7, .07)": of_scipy(signal.bessel(7, 0.07)),
     "cheby1(6, 1, .1)": of_scipy(signal.cheby1(6, 1, 0.1)),
@@ -156,9 +156,9 @@ def one_copy(recurrence: linrec.LinearRecurrence) -> linrec.LinearRecurrence:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", CERTIFIED)
 def test_no_error_is_above_its_bound_and_most_are_close(name: str, dtype: torch.dtype) -> None:
-    recurrence = one_copy(FAMILIES[name])
+    recurrence = one_copy(CERTIFIED[name])
     dtype = dtype.to_complex() if recurrence.dtype.is_complex else dtype
     recurrence = recurrence.to(dtype)
     inputs = normal(60, recurrence.input_size, dtype=dtype)
@@ -203,7 +203,7 @@ BREAKS = {
 def test_a_broken_certificate_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, attribute, broken = BREAKS[name]
     monkeypatch.setattr(module, attribute, broken(getattr(module, attribute)))
-    recurrence, inputs, state = FAMILIES["butter(6, .05)"], normal(60, 1), normal(6)
+    recurrence, inputs, state = CERTIFIED["butter(6, .05)"], normal(60, 1), normal(6)
     bound, radius = used(recurrence, inputs, state)
     assert max(bound + radius + remainders(recurrence, inputs, state)) > 1
 
@@ -233,7 +233,7 @@ def remainders(recurrence: linrec.LinearRecurrence, inputs: Tensor, state: Tenso
     "name", ["butter(6, .05)", "Legendre 8", "Jordan at 1", "rotation", "low rank", "varying"]
 )
 def test_what_is_left_is_within_its_bound(name: str) -> None:
-    recurrence = FAMILIES[name]
+    recurrence = CERTIFIED[name]
     n, m = recurrence.state_size, recurrence.input_size
     shares = remainders(recurrence, normal(60, m), normal(n))
     assert 0 < max(shares) <= 1
@@ -259,7 +259,7 @@ def test_batches_copies_and_lengths_are_certified_like_single_sequences() -> Non
 
 @pytest.mark.parametrize("executor", [linrec.Toeplitz(), linrec.FFTConvolution()], ids=str)
 def test_outputs_of_anybody_are_certified(executor: linrec.Executor) -> None:
-    recurrence, inputs = FAMILIES["butter(6, .05)"], normal(400, 1)
+    recurrence, inputs = CERTIFIED["butter(6, .05)"], normal(400, 1)
     outputs = linrec.run(recurrence, inputs, executor=executor).outputs
     found = linrec.certify(recurrence, inputs, result=outputs)
     error = (outputs - found.centre.outputs).abs()
@@ -284,7 +284,7 @@ def test_the_centre_is_what_scipy_filters() -> None:
 def test_what_is_not_finite_has_no_bound() -> None:
     inputs = normal(30, 1)
     inputs[20] = math.nan
-    found = linrec.certify(FAMILIES["diagonal"], inputs)
+    found = linrec.certify(CERTIFIED["diagonal"], inputs)
     assert torch.isfinite(found.bound.outputs[:20]).all()
     assert (
         torch.isinf(found.bound.outputs[20:]).all() and torch.isinf(found.bound.final_state).all()

@@ -12,9 +12,9 @@ from linrec.certificate import chunks
 from linrec.certificate.real import RealSystem
 from tests.cases import normal
 from tests.linrec.test_certificate import (
+    CERTIFIED,
     CERTIFY,
     DTYPES,
-    FAMILIES,
     LOOSE,
     exact_loop,
     one_copy,
@@ -68,10 +68,10 @@ def in_chunks(monkeypatch: pytest.MonkeyPatch) -> list[chunks.ChunkedSystem]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("gated", "varying")])
+@pytest.mark.parametrize("name", [name for name in CERTIFIED if name not in ("gated", "varying")])
 def test_the_same_holds_in_chunks(name: str, dtype: torch.dtype, in_chunks: list[Any]) -> None:
     """Whole chunks, and one that is cut short: 60 and 64 steps."""
-    recurrence = one_copy(FAMILIES[name])
+    recurrence = one_copy(CERTIFIED[name])
     dtype = dtype.to_complex() if recurrence.dtype.is_complex else dtype
     recurrence = recurrence.to(dtype)
     for steps in (60, 64):
@@ -90,7 +90,7 @@ def test_a_broken_certificate_in_chunks_is_seen(
 ) -> None:
     module, attribute, broken = CHUNK_BREAKS[name]
     monkeypatch.setattr(module, attribute, broken(getattr(module, attribute)))
-    recurrence, inputs, state = FAMILIES["butter(6, .05)"], normal(60, 1), normal(6)
+    recurrence, inputs, state = CERTIFIED["butter(6, .05)"], normal(60, 1), normal(6)
     bound, radius = used(recurrence, inputs, state)
     assert max(bound + radius) > 1 and in_chunks
 
@@ -113,3 +113,27 @@ def test_batches_systems_and_outputs_are_certified_in_chunks(in_chunks: list[Any
             found = shares(whole.centre.final_state[row], whole.radius.final_state[row], last)
             assert max(found, default=0) <= 1
     assert len(in_chunks) == 3
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("steps", [50, 64])
+def test_sequences_of_any_length_are_certified_in_chunks(
+    dtype: torch.dtype, steps: int, in_chunks: list[Any]
+) -> None:
+    """From no step to all of them, whole chunks and one step more; padding may be anything."""
+    recurrence = CERTIFIED["butter(6, .05)"].to(dtype)
+    lengths = torch.tensor([0, 1, 15, 16, 17, 33, 48, steps - 1, steps])
+    inputs, state = normal(9, steps, 1, dtype=dtype), normal(9, 6, dtype=dtype)
+    inputs[:, :, 0][torch.arange(steps) >= lengths[:, None]] = torch.nan
+    whole = linrec.certify(recurrence, inputs, state, lengths=lengths)
+    for row, length in enumerate(lengths.tolist()):
+        outputs, last = exact_loop(recurrence, inputs[row, :length], state[row])
+        for numbers, limits in ((whole.result, whole.bound), (whole.centre, whole.radius)):
+            found = shares(numbers.final_state[row], limits.final_state[row], last)
+            for t, true in enumerate(outputs):
+                found += shares(numbers.outputs[row, t], limits.outputs[row, t], true)
+            assert max(found, default=0) <= 1
+        assert not whole.result.outputs[row, length:].any()
+        assert not whole.bound.outputs[row, length:].any()
+        assert whole.bound.final_state[row].isfinite().all()
+    assert len(in_chunks) == 1

@@ -1,6 +1,5 @@
 """Executors that are right on small cases, or in their outputs alone."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,32 +7,8 @@ from torch import Tensor
 
 import linrec
 from linrec import LinearRecurrence, Recurrent, Result
-from tests.linrec.deliberate_bugs import Distorted
+from tests.linrec.deliberate_bugs import Change, Distorted
 from tests.linrec.wrong_modules import InBackward
-
-Change = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Spoiled(linrec.Executor):
-    """Runs step by step; outputs, final state or inputs are changed, where a condition holds."""
-
-    outputs: Change = lambda y: y
-    state: Change = lambda x: x
-    inputs: Change = lambda u: u
-    when: Callable[[LinearRecurrence, Tensor], bool] = lambda recurrence, inputs: True
-
-    def execute(
-        self,
-        recurrence: LinearRecurrence,
-        plan: linrec.Plan,
-        inputs: Tensor,
-        state: Tensor | None,
-    ) -> Result:
-        if not self.when(recurrence, inputs):
-            return Recurrent().execute(recurrence, plan, inputs, state)
-        result = Recurrent().execute(recurrence, plan, self.inputs(inputs), state)
-        return Result(self.outputs(result.outputs), self.state(result.final_state))
 
 
 @dataclass(frozen=True)
@@ -126,30 +101,30 @@ def last_rank_alone(g: Tensor) -> Tensor:
 
 WRONG: dict[str, tuple[linrec.Executor, str]] = {
     "wrong for more than 16 states": (
-        Spoiled(lambda y: 1.001 * y, when=lambda r, u: r.A.state_size > 16 and u.shape[-2] > 0),
+        Distorted(lambda y: 1.001 * y, when=lambda r, u: r.A.state_size > 16 and u.shape[-2] > 0),
         "agreement",
     ),
     "wrong for more than 64 sequences": (
-        Spoiled(
+        Distorted(
             lambda y: torch.cat([y[:64], y[64:].flip(0)]),
             when=lambda r, u: u.ndim > 2 and u.shape[0] > 65,
         ),
         "agreement",
     ),
     "wrong at 256 steps": (
-        Spoiled(lambda y: y.roll(1, -2), when=lambda r, u: u.shape[-2] == 256),
+        Distorted(lambda y: y.roll(1, -2), when=lambda r, u: u.shape[-2] == 256),
         "agreement",
     ),
     "wrong beyond 1,000 steps": (
-        Spoiled(lambda y: torch.cat([y[..., :1000, :], 1.01 * y[..., 1000:, :]], -2)),
+        Distorted(lambda y: torch.cat([y[..., :1000, :], 1.01 * y[..., 1000:, :]], -2)),
         "agreement",
     ),
     "not a number beyond 1,024 steps": (
-        Spoiled(lambda y: y * torch.nan, when=lambda r, u: u.shape[-2] > 1024),
+        Distorted(lambda y: y * torch.nan, when=lambda r, u: u.shape[-2] > 1024),
         "agreement",
     ),
     "clamped at 10,000": (
-        Spoiled(
+        Distorted(
             lambda y: y if y.is_complex() else y.clamp(-1e4, 1e4),
         ),
         "agreement",
@@ -167,24 +142,24 @@ WRONG: dict[str, tuple[linrec.Executor, str]] = {
         "gradient in inputs",
     ),
     "gradients wrong on all but the last rank": (
-        Spoiled(inputs=backwards(last_rank_alone)),
+        Distorted(inputs=backwards(last_rank_alone)),
         "gradient in inputs",
     ),
     "final state without a gradient": (
-        Spoiled(state=Tensor.detach),
+        Distorted(state=Tensor.detach),
         "gradient of the final state",
     ),
     "backward pass flips time": (
-        Spoiled(backwards(lambda g: g.flip(-2))),
+        Distorted(backwards(lambda g: g.flip(-2))),
         "gradient in inputs",
     ),
     "backward pass flips features": (
-        Spoiled(backwards(lambda g: g.flip(-1))),
+        Distorted(backwards(lambda g: g.flip(-1))),
         "gradient in inputs",
     ),
-    "inputs overwritten": (Spoiled(inputs=halved), "untouched"),
+    "inputs overwritten": (Distorted(inputs=halved), "untouched"),
     "the last steps that fill no piece are left out": (
-        Spoiled(
+        Distorted(
             lambda y: torch.cat([y[..., : len_of(y), :], 0 * y[..., len_of(y) :, :]], -2),
             when=lambda r, u: u.shape[-2] > 32,
         ),
