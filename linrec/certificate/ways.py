@@ -5,6 +5,7 @@ numbers that are not negative, whose rounding `INFLATED` makes up for.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from linrec.certificate.exact import INFLATED, gamma, multiply
 from linrec.certificate.norm import Norm, fitting_norm
 from linrec.certificate.real import RealSystem, whole
-from linrec.executors import Chunked
+from linrec.executors import Chunked, Plan
 from linrec.run import run
 from linrec.scan import linear_scan
 from linrec.structures import Dense
@@ -93,24 +94,36 @@ class Contracting:
     Attributes:
         A (*batch, k, b, b): the matrix.
         norm: this norm.
+        steps: how many steps there are.
     """
 
     A: Tensor
     norm: Norm
+    steps: int
 
     @classmethod
     def of(cls, system: RealSystem) -> "Contracting":
         """Find the norm."""
         steps = max(system.inputs.shape[-2], 1)
-        return cls(system.A, fitting_norm(system.A, system.doubt("A"), steps))
+        return cls(system.A, fitting_norm(system.A, system.doubt("A"), steps), steps)
 
     def solve(self, drive: Tensor, start: Tensor) -> Tensor:
         """Run in chunks, in the coordinates S x, in which no power of A loses digits."""
-        A, S, R = (M.squeeze(-3) for M in (self.A, self.norm.forward, self.norm.backward))
-        moved = LinearRecurrence(Dense(S @ A @ R))
+        S, R = (M.squeeze(-3) for M in (self.norm.forward, self.norm.backward))
         start = (S @ start.transpose(-1, -2)).squeeze(-1)
-        states = run(moved, multiply(S, drive.squeeze(-3), False), start, executor=Chunked())
+        drive = multiply(S, drive.squeeze(-3), False)
+        states = run(self.moved, drive, start, plan=self.plan)
         return multiply(R, states.outputs, False).unsqueeze(-3)
+
+    @cached_property
+    def moved(self) -> LinearRecurrence:
+        """The system in the coordinates S x."""
+        return LinearRecurrence(Dense((self.norm.forward @ self.A @ self.norm.backward).squeeze(-3)))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What `solve` prepares, once for the states and their correction."""
+        return Chunked().prepare(self.moved, self.steps)
 
     def carry(self, s: Tensor, error: Tensor) -> Tensor:
         """‖S f_t‖ ≤ growth ‖S f_{t-1}‖ + Σ_i |s_i| ‖column i of S‖."""
