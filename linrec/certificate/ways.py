@@ -118,7 +118,8 @@ class Contracting:
     @cached_property
     def moved(self) -> LinearRecurrence:
         """The system in the coordinates S x."""
-        return LinearRecurrence(Dense((self.norm.forward @ self.A @ self.norm.backward).squeeze(-3)))
+        A = self.norm.forward @ self.A @ self.norm.backward
+        return LinearRecurrence(Dense(A.squeeze(-3)))
 
     @cached_property
     def plan(self) -> Plan:
