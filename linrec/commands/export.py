@@ -9,7 +9,7 @@ from torch import nn
 
 from linrec.commands.target import call_factory, load
 from linrec.commands.target import recurrence as load_recurrence
-from linrec.export import Form, Format, Weights, exported
+from linrec.export import Form, Format, States, Weights, exported
 from linrec.stream.saved import write
 
 
@@ -36,6 +36,9 @@ def export(
     weights: Annotated[
         Weights, typer.Option(help="Of C: as they are, or whole numbers of 8 or 16 bits.")
     ] = Weights.FLOAT,
+    states: Annotated[
+        States, typer.Option(help="Beside whole weights: whole numbers, or floats, of 16 bits.")
+    ] = States.INT16,
     largest_input: Annotated[
         float, typer.Option(help="The largest absolute value of an input, of whole numbers.")
     ] = 1.0,
@@ -59,6 +62,7 @@ def export(
             name=name,
             length=length,
             weights=weights,
+            states=states,
             largest_input=largest_input,
         )
         write(output, content)

@@ -1,5 +1,6 @@
 """Recurrences and modules where they are needed: programs of torch, models of ONNX, C."""
 
+from linrec.export.c_halves import to_c_halves as to_c_halves
 from linrec.export.c_integers import to_c_integers as to_c_integers
 from linrec.export.c_source import to_c as to_c
 from linrec.export.forms import Form as Form
@@ -8,13 +9,18 @@ from linrec.export.package import to_package as to_package
 from linrec.export.program import to_program as to_program
 from linrec.export.quantize import QuantizedRecurrence as QuantizedRecurrence
 from linrec.export.quantize import quantize as quantize
+from linrec.export.quantize_weights import HalfRecurrence as HalfRecurrence
+from linrec.export.quantize_weights import quantize_weights as quantize_weights
 from linrec.export.writing import Format as Format
+from linrec.export.writing import States as States
 from linrec.export.writing import Weights as Weights
 from linrec.export.writing import exported as exported
 
 __all__ = [
     "quantize",
+    "quantize_weights",
     "to_c",
+    "to_c_halves",
     "to_c_integers",
     "to_onnx",
     "to_package",

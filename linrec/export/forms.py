@@ -111,7 +111,7 @@ def with_state(module: nn.Module, inputs: Tensor, state: Tensor, time: int) -> E
 
 
 def takes_steps(module: nn.Module) -> bool:
-    """Whether a module has a `step(input, state)`, of which nothing else has to be given."""
+    """Whether a module has a `step` that needs no more than an input and a state."""
     step = getattr(module, "step", None)
     if not callable(step):
         return False

@@ -274,29 +274,38 @@ class Reached:
 
     Attributes:
         inputs (p): Σ_k |R A^k B|, summed over inputs.
-        states (p): Σ_k |R A^k|, summed over states.
+        states (p): Σ_k |R A^k| r, summed over states; r is 1 unless given.
     """
 
     inputs: Tensor
     states: Tensor
 
     @classmethod
-    def of(cls, A: Tensor, B: Tensor, readout: Tensor, steps: int) -> "Reached":
-        """Sum up over `steps` steps."""
+    def of(
+        cls, A: Tensor, B: Tensor, readout: Tensor, steps: int, additions: Tensor | None = None
+    ) -> "Reached":
+        """Sum up over `steps` steps, for `additions (n)` r to states."""
         inputs = states = torch.zeros(len(readout), dtype=torch.float64)
+        additions = torch.ones(len(A), dtype=torch.float64) if additions is None else additions
         power = readout
         for _ in range(steps):
-            inputs, states = inputs + (power @ B).abs().sum(-1), states + power.abs().sum(-1)
+            inputs, states = inputs + (power @ B).abs().sum(-1), states + power.abs() @ additions
             power = power @ A
         return cls(inputs, states)
 
 
 def fitted(
-    A: Tensor, B: Tensor, C: Tensor, A_found: Tensor, B_found: Tensor, steps: int
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    A_found: Tensor,
+    B_found: Tensor,
+    steps: int,
+    largest: int = LARGEST,
 ) -> tuple[Tensor, Tensor]:
     """Fit the read-out R of rounded matrices, and bound the remainder, for inputs of at most 1.
 
-    Inputs of 16 bits that are white have a variance of 32767²/3, and roundings of 1/12. With
+    White inputs up to `largest` have a variance of a third of its square, and roundings 1/12. With
     G_k = C A^k B and Ĝ_k = Â^k B̂ the error's variance is least for
 
         R = (Σ_k G_k Ĝ_k* σ²) (Σ_k Ĝ_k Ĝ_k* σ² + Σ_k Â^k Â^k* / 12)^-1
@@ -304,7 +313,7 @@ def fitted(
     Returns:
         R `(p, n)`, and Σ_k |R Ĝ_k - G_k| `(p)`.
     """
-    variance, size = LARGEST**2 / 3, len(A)
+    variance, size = largest**2 / 3, len(A)
     both, own = torch.zeros(len(C), size).double(), torch.zeros(size, size).double()
     given, found, power = B, B_found, torch.eye(size, dtype=torch.float64)
     pairs = []

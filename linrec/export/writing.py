@@ -5,6 +5,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from linrec.export.c_halves import to_c_halves
 from linrec.export.c_integers import to_c_integers
 from linrec.export.c_source import to_c
 from linrec.export.forms import Form
@@ -12,6 +13,7 @@ from linrec.export.onnx import to_onnx
 from linrec.export.package import to_package
 from linrec.export.program import as_form, save_program, to_program
 from linrec.export.quantize import quantize
+from linrec.export.quantize_weights import quantize_weights
 from linrec.systems import LinearRecurrence
 
 
@@ -32,6 +34,13 @@ class Weights(StrEnum):
     INT16 = "int16"
 
 
+class States(StrEnum):
+    """The numbers of a state beside whole weights."""
+
+    INT16 = "int16"  # for processors without floats
+    FLOAT16 = "float16"
+
+
 def exported(
     target: LinearRecurrence | nn.Module,
     form: Form | str,
@@ -41,6 +50,7 @@ def exported(
     example: Tensor | None = None,
     length: int | None = None,
     weights: Weights | str = Weights.FLOAT,
+    states: States | str = States.INT16,
     largest_input: float = 1.0,
 ) -> bytes:
     """Export a recurrence or a module in a form and a format.
@@ -53,6 +63,7 @@ def exported(
         example: inputs to trace a module with that does not say how many features it takes.
         length: of `conv`, `fft` and whole numbers the longest sequence.
         weights: of C: `float`, `int8` or `int16`; see `quantize`.
+        states: beside whole weights: `int16`, or `float16`; see `quantize_weights`.
         largest_input: of C in whole numbers.
 
     Returns:
@@ -79,6 +90,14 @@ def exported(
         raise ValueError(
             f"`{weights}` are no weights: expected one of {', '.join(map(str, Weights))}."
         )
+    if states not in list(States):
+        raise ValueError(
+            f"`{states}` are no states: expected one of {', '.join(map(str, States))}."
+        )
+    if states != States.INT16 and weights == Weights.FLOAT:
+        raise ValueError(
+            f"States of {states} go with whole weights: type the weights `int8` or `int16`."
+        )
     if weights != Weights.FLOAT and format is not Format.C:
         raise ValueError(f"Weights of {weights} are written in C: type the format `c`.")
     if format is Format.ONNX:
@@ -100,7 +119,11 @@ def exported(
             "long sequences may be (`length=…`, `--length …`)."
         )
     kind = torch.int8 if weights == Weights.INT8 else torch.int16
-    small = quantize(linear(target), steps=length, largest_input=largest_input, weights=kind)
+    one = linear(target)
+    if states == States.FLOAT16:
+        halves = quantize_weights(one, steps=length, largest_input=largest_input, weights=kind)
+        return to_c_halves(halves, name).encode()
+    small = quantize(one, steps=length, largest_input=largest_input, weights=kind)
     return to_c_integers(small, name).encode()
 
 

@@ -145,7 +145,7 @@ class Retention(RecurrentLayer):
         return attention(turned, pairs(k), pairs(q).conj() / k.shape[-1] ** 0.5, v)
 
     def real_recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the same recurrence in real numbers, of which γ turns pairs, for ONNX.
+        """Make the same recurrence in real numbers, for ONNX: γ turns pairs of them.
 
         With S in real and imaginary parts, Re(S q̄) is the sum of the products of the parts.
         """

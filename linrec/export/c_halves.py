@@ -1,0 +1,166 @@
+"""The step of a recurrence with a state in float16 as C99: one header, without the type."""
+
+from linrec.export.c_integers import floats, whole
+from linrec.export.c_source import check_name, indent
+from linrec.export.quantize_weights import HalfRecurrence
+
+PAGE = """\
+/* {name}.h: one step of a linear recurrence, written by linrec.
+
+       x_t = float16(k x_{{t-1}} + a A x_{{t-1}} + b B u_t)        y_t = R x_t + D u_t
+
+   {states} states of 16 bits and {inputs} inputs{copied}; weights of {bits} bits.
+   Pass inputs of at most {largest!r}. Nothing is allocated, and nothing is global.
+   The largest error of an output, whatever the inputs: {bound:.3g} (within {steps} steps). */
+
+#ifndef {guard}_H
+#define {guard}_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define {guard}_STATES {states}
+#define {guard}_INPUTS {inputs}
+#define {guard}_OUTPUTS {outputs}
+
+typedef struct {{
+    uint16_t state[{guard}_STATES]; /* the bits of IEEE 754's binary16 */
+}} {name}_t;
+
+static inline void {name}_init({name}_t *self)
+{{
+    int i;
+    for (i = 0; i < {guard}_STATES; i++)
+        self->state[i] = 0;
+}}
+
+static inline float {name}_widen(uint16_t half)
+{{
+    uint32_t exponent = (half >> 10) & 31u, fraction = half & 1023u, bits;
+    float number;
+    if (exponent == 0) {{ /* below 2^-14, in units of 2^-24 */
+        number = (float)fraction * 0x1p-24f;
+        return half & 0x8000u ? -number : number;
+    }}
+    bits = (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
+    bits |= (uint32_t)(half & 0x8000u) << 16;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}}
+
+static inline uint16_t {name}_narrow(float number)
+{{
+    uint32_t bits, sign;
+    memcpy(&bits, &number, sizeof bits);
+    sign = bits >> 16 & 0x8000u;
+    bits &= 0x7fffffffu;
+    if (bits >= 0x477ff000u) /* over the largest by half a unit or more; or no number */
+        return (uint16_t)(sign | (bits > 0x7f800000u ? 0x7e00u : 0x7c00u));
+    if (bits < 0x38800000u) {{ /* below 2^-14: beside 1/2 a unit is 2^-24 */
+        memcpy(&number, &bits, sizeof number);
+        number += 0.5f;
+        memcpy(&bits, &number, sizeof bits);
+        return (uint16_t)(sign | (bits - 0x3f000000u));
+    }}
+    bits += 0xfffu + (bits >> 13 & 1u); /* to the nearest, of two the even one */
+    return (uint16_t)(sign | (bits - 0x38000000u) >> 13);
+}}
+
+static inline void {name}_step({name}_t *self, const float *input, float *output)
+{{
+{constants}
+    float x[{n}];
+    int i, j, copy;
+    for (copy = 0; copy < {copies}; copy++) {{
+        uint16_t *state = self->state + copy * {n};
+        const float *u = input + copy * {m};
+        for (i = 0; i < {n}; i++)
+            x[i] = {name}_widen(state[i]);
+        for (i = 0; i < {n}; i++) {{
+            float of_states = 0.0f, of_inputs = 0.0f, moved;
+            for (j = 0; j < {n}; j++)
+                of_states += (float)A[i * {n} + j] * x[j];
+            for (j = 0; j < {m}; j++)
+                of_inputs += (float)B[i * {m} + j] * u[j];
+            moved = a[i] * of_states + b[i] * of_inputs;
+            state[i] = {name}_narrow(k[i] ? x[i] + moved : moved);
+        }}
+        for (i = 0; i < {n}; i++)
+            x[i] = {name}_widen(state[i]);
+        for (i = 0; i < {p}; i++) {{
+            float sum = 0.0f;
+            for (j = 0; j < {n}; j++)
+                sum += R[i * {n} + j] * x[j];
+{direct}
+            output[copy * {p} + i] = sum;
+        }}
+    }}
+}}
+
+#endif
+"""
+
+DIRECT = """\
+            for (j = 0; j < {m}; j++)
+                sum += D[i * {m} + j] * u[j];"""
+
+
+def to_c_halves(small: HalfRecurrence, name: str = "recurrence") -> str:
+    """Write the step of a recurrence with a state in float16 as a header of C99.
+
+    It has a struct with the state, `NAME_init(&state)` and `NAME_step(&state, input, output)`.
+    States are kept in 16 bits and widened by shifts, so that no compiler has to know the type.
+
+    Args:
+        small: the recurrence, of `quantize_weights`.
+        name: the prefix of all names, and the header's: an identifier of C.
+
+    Returns:
+        The header.
+
+    Raises:
+        ValueError: the name is none of C.
+
+    Numerical error: within `HalfRecurrence.bound`, and the outputs' sums of n products of float32.
+    (Compilers must not be allowed to reassociate: no -ffast-math.)
+
+    Example:
+        >>> import linrec, linrec.export
+        >>> average = linrec.LinearRecurrence(A=[[0.9]], B=[[0.1]])
+        >>> small = linrec.export.quantize_weights(average, steps=100)
+        >>> "uint16_t state" in linrec.export.to_c_halves(small, "average")
+        True
+    """
+    check_name(name)
+    (n, m), p, copies = small.B.shape, len(small.readout), small.copies
+    bits = small.A.element_size() * 8
+    constants = [
+        *whole("A", small.A.flatten().tolist(), f"int{bits}_t"),
+        *whole("B", small.B.flatten().tolist(), f"int{bits}_t"),
+        *whole("k", small.kept.tolist(), "uint8_t"),
+        f"static const float a[{n}] = {floats(small.units[:, 0].tolist())};",
+        f"static const float b[{n}] = {floats(small.units[:, 1].tolist())};",
+        f"static const float R[{p * n}] = {floats(small.readout.flatten().tolist())};",
+    ]
+    direct = ""
+    if small.D is not None:
+        constants.append(f"static const float D[{p * m}] = {floats(small.D.flatten().tolist())};")
+        direct = DIRECT.format(m=m)
+    return PAGE.format(
+        name=name,
+        guard=name.upper(),
+        states=n * copies,
+        inputs=m * copies,
+        outputs=p * copies,
+        copied=f" ({copies} copies of one system)" if copies > 1 else "",
+        bits=bits,
+        largest=small.largest_input,
+        bound=float(small.bound.max()),
+        steps=small.steps,
+        constants=indent("\n".join(constants), 1),
+        direct=direct,
+        n=n,
+        m=m,
+        p=p,
+        copies=copies,
+    )
