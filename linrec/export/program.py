@@ -92,7 +92,7 @@ def quietly() -> Iterator[None]:
 
 
 def drop_unused(program: ExportedProgram) -> None:
-    """Drop what is computed for nothing, as what a constant stands for.
+    """Drop unused operations, such as those that a constant stands for.
 
     Checks that a tensor has the dtype that it was cast from would keep it.
     """

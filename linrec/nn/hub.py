@@ -29,6 +29,7 @@ Module = TypeVar("Module", bound=Remembered)
 
 VERSION = 1  # of the form of a folder
 WEIGHTS = "model.safetensors"
+CHECKSUM, UNSET = "sha256_of_file", "0" * 64  # of all bytes, as if it were not set
 
 
 class Folder(PyTorchModelHubMixin):
@@ -36,17 +37,23 @@ class Folder(PyTorchModelHubMixin):
 
     Args:
         module: the module.
+        config: what it is made of.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, config: Mapping[str, Any]) -> None:
+        self.module, self.config = module, config
 
     def _save_pretrained(self, save_directory: Path) -> None:
         state = {name: copy_tensor(leaf) for name, leaf in self.module.state_dict().items()}
         complexes = [n for n, leaf in self.module.state_dict().items() if leaf.is_complex()]
-        metadata = {"format": "pt", "sha256": digest(state), "complex": json.dumps(complexes)}
+        metadata = {
+            "format": "pt",
+            "complex": json.dumps(complexes),
+            "config": digest_of_config(self.config),
+            CHECKSUM: UNSET,
+        }
         content = safetensors().torch.save(state, metadata)
-        write(save_directory / WEIGHTS, content)
+        write(save_directory / WEIGHTS, content.replace(UNSET.encode(), checksum(content), 1))
 
     @classmethod
     def _from_pretrained(  # type: ignore[override]  # with fewer options: there is one form
@@ -63,21 +70,23 @@ class Folder(PyTorchModelHubMixin):
             from huggingface_hub import hf_hub_download
 
             path = Path(hf_hub_download(model_id, WEIGHTS, **options))
-        load_weights(module, path)
-        return cls(module.eval())
+        assert config is not None  # or there would be no module
+        load_weights(module, path, config)
+        return cls(module.eval(), config)
 
 
 def save(module: Remembered, folder: str | PathLike[str], options: Mapping[str, Any]) -> None:
     """Write a module into a folder."""
-    Folder(cast(nn.Module, module)).save_pretrained(
-        Path(folder), config=config_of(module), **options
-    )
+    config = config_of(module)
+    own = Folder(cast(nn.Module, module), config)
+    own.save_pretrained(Path(folder), config=config, **options)
 
 
 def push(module: Remembered, repo_id: str, options: Mapping[str, Any]) -> object:
     """Write a module into a repository."""
-    own = Folder(cast(nn.Module, module))
-    return own.push_to_hub(repo_id, config=config_of(module), **options)
+    config = config_of(module)
+    own = Folder(cast(nn.Module, module), config)
+    return own.push_to_hub(repo_id, config=config, **options)
 
 
 def load(expected: type[Module], folder: str | PathLike[str], options: Mapping[str, Any]) -> Module:
@@ -124,15 +133,14 @@ def make_module(config: object, expected: type[Remembered], folder: str) -> nn.M
         ) from None
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, config: Mapping[str, Any]) -> None:
     """Read weights that have to fit in every name and shape, in the dtype that they have."""
     try:
         content = path.read_bytes()
         state = safetensors().torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         metadata = header.get("__metadata__", {})
-        if metadata.get("sha256") != digest(state):
-            raise ValueError("the checksum of its weights is wrong")
+        check_sums(content, metadata, config, state)
         complexes = json.loads(metadata["complex"])
         state = {n: torch.view_as_complex(t) if n in complexes else t for n, t in state.items()}
         trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -155,10 +163,39 @@ def copy_tensor(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
+def check_sums(
+    content: bytes, metadata: Mapping[str, str], config: Mapping[str, Any], state: dict[str, Tensor]
+) -> None:
+    """Compare the checksums of a file and of its configuration.
+
+    (Folders of early versions have a checksum of names and numbers instead.)
+    """
+    own = metadata.get(CHECKSUM, "")
+    if not own:
+        if metadata.get("sha256") != digest(state):
+            raise ValueError("the checksum of its weights is wrong")
+        return
+    if checksum(content.replace(own.encode(), UNSET.encode(), 1)) != own.encode():
+        raise ValueError("its checksum is wrong")
+    if metadata.get("config") != digest_of_config(config):
+        raise ValueError("`config.json` is not the one that it was written with")
+
+
+def checksum(content: bytes) -> bytes:
+    """Compute the checksum of a file in which it is not written yet."""
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def digest_of_config(config: Mapping[str, Any]) -> str:
+    """Compute the checksum of what is ours in a configuration; the Hub may add to it."""
+    own = {name: config.get(name) for name in ("linrec_version", "class", "arguments")}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
 def digest(state: Mapping[str, Tensor]) -> str:
     """Compute a checksum of names and numbers."""
-    checksum = hashlib.sha256()
+    summed = hashlib.sha256()
     for name in sorted(state):
-        checksum.update(f"{name}{state[name].dtype}{tuple(state[name].shape)}".encode())
-        checksum.update(bytes_of(state[name]))
-    return checksum.hexdigest()
+        summed.update(f"{name}{state[name].dtype}{tuple(state[name].shape)}".encode())
+        summed.update(bytes_of(state[name]))
+    return summed.hexdigest()

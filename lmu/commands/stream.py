@@ -18,6 +18,7 @@ from lmu.commands.options import Name, Threads, report_errors
 from lmu.commands.samples import FORMATS, BadSample, Format, Read
 from lmu.experiments import Experiment, NeedsData, restore_alone
 from lmu.experiments.models import SampleNetwork
+from lmu.files import explain_os_errors
 
 
 class Stopped(Exception):
@@ -82,7 +83,8 @@ def stream(
     A line of output comes as soon as its sample is there. The end of the input, SIGTERM and a
     closed output end it with status 0, SIGINT with 130, and a bad sample with 1.
     """
-    signals, wrong = Signals(), None
+    signals = Signals()
+    wrong: Exception | None = None
     with report_errors():
         network = sample_network(experiment, checkpoint)
         fed, samples = Stream(network), FORMATS[format](network.input_size)
@@ -97,7 +99,10 @@ def stream(
                         break
                     print_rows(fed.push(rows) if len(rows) > 1 else fed.push(rows[0])[None])
             except BrokenPipeError:  # whoever reads has had enough
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                silence_output()
+            except OSError as error:  # a full disk, as a rule
+                silence_output()
+                wrong = error
             except BadSample as error:  # or what a signal left of one
                 wrong = None if signals.caught else error
             if state is not None:
@@ -128,8 +133,14 @@ def check_installed() -> None:
         raise ValueError("`--state` needs safetensors. Type `pip install 'linrec[safetensors]'`.")
 
 
+def silence_output() -> None:
+    """Send what is still to be written nowhere, so that Python does not fail on it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_rows(outputs: Tensor) -> None:
     """Write each row as a line, in as many digits as float32 has, and let it go at once."""
     lines = [",".join(f"{value:.9g}" for value in row) for row in outputs.tolist()]
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
+    with explain_os_errors("standard output", "written"):
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from linrec import Result
 from linrec.lengths import expand_lengths, reverse_steps
-from linrec.nn import Layer
+from linrec.nn import Layer, Pretrained
 from linrec.nn.checks import check_size
 
 
-class Bidirectional(nn.Module):
+class Bidirectional(Pretrained, nn.Module):
     """One layer forwards and another backwards in time, their outputs side by side.
 
         y_t = [forward(x_0 … x_t), backward(x_{T-1} … x_t)]

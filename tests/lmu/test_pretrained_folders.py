@@ -130,12 +130,15 @@ def test_what_cannot_be_written_is_refused_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`lmu.layers.parallel` is")
-def test_a_folder_that_names_a_class_by_its_old_file_is_read(tmp_path: Path) -> None:
+def test_a_folder_that_names_a_class_by_its_old_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layer = lmu.ParallelLMU(2, 5, 3, **UNIT)
-    layer.save_pretrained(tmp_path)
-    path = tmp_path / "config.json"
-    path.write_text(path.read_text().replace("layers.parallel_lmu.", "layers.parallel."))
-    assert "layers.parallel.ParallelLMU" in path.read_text()
+    with monkeypatch.context() as patched:
+        before = hub.config_of(layer) | {"class": "lmu.layers.parallel.ParallelLMU"}
+        patched.setattr(hub, "config_of", lambda module: before)
+        layer.save_pretrained(tmp_path)
+    assert "layers.parallel.ParallelLMU" in (tmp_path / "config.json").read_text()
     sys.modules.pop("lmu.layers.parallel", None)
     again = lmu.ParallelLMU.from_pretrained(tmp_path)
     assert again.state_dict().keys() == layer.state_dict().keys()
@@ -171,11 +174,11 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"model\.safetensors.*checksum of its weights is wrong"):
+    with pytest.raises(ValueError, match=r"model\.safetensors.*its checksum is wrong"):
         lmu.ParallelLMU.from_pretrained(tmp_path)
     lmu.ParallelLMU(2, 6, 3, **UNIT).save_pretrained(tmp_path / "larger")
     path.write_bytes((tmp_path / "larger" / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="size mismatch"):
+    with pytest.raises(ValueError, match=r"`config\.json` is not the one"):
         lmu.ParallelLMU.from_pretrained(tmp_path)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
@@ -183,6 +186,36 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"`config\.json` is missing"):
         lmu.ParallelLMU.from_pretrained(tmp_path)
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    module = linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[0.5]]))
+    module.save_pretrained(tmp_path)
+    for name in ("model.safetensors", "config.json"):
+        path = tmp_path / name
+        content = path.read_bytes()
+        for place in range(8 * len(content)):
+            flipped = bytearray(content)
+            flipped[place // 8] ^= 1 << place % 8
+            path.write_bytes(flipped)
+            with pytest.raises(ValueError):  # of damage of any kind
+                type(module).from_pretrained(tmp_path)
+        path.write_bytes(content)
+    type(module).from_pretrained(tmp_path)
+
+
+def test_weights_with_the_checksum_of_before_are_read(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    module = linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[0.5]]))
+    module.save_pretrained(tmp_path)
+    state = {name: leaf.clone() for name, leaf in module.state_dict().items()}
+    metadata = {"format": "pt", "sha256": hub.digest(state), "complex": "[]"}
+    save_file(state, tmp_path / "model.safetensors", metadata)
+    assert type(module).from_pretrained(tmp_path).state_dict().keys() == state.keys()
+    save_file({n: leaf + 1 for n, leaf in state.items()}, tmp_path / "model.safetensors", metadata)
+    with pytest.raises(ValueError, match="checksum of its weights is wrong"):
+        type(module).from_pretrained(tmp_path)
 
 
 def test_pushing_is_huggingface_hubs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,23 @@ def in_process(checkpoint: Path, *more: str, name: str = "mackey-glass") -> list
     return ["stream", name, "--checkpoint", str(checkpoint), *more]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_named_and_the_state_is_kept(checkpoint: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.safetensors"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            words(checkpoint, "--state", str(state)),
+            input="0.1\n0.2\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+        )
+    assert done.returncode == 1 and state.exists()
+    assert done.stderr.startswith("error: `standard output` cannot be written (No space left")
+    assert "Free some space" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_raw_numbers_and_blocks_are_answered_alike(checkpoint: Path) -> None:
     raw = np.array(SAMPLES, "<f4").tobytes()
     for more in (["--format", "f32"], ["--format", "f32", "--block", "5"], ["--block", "100"]):

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
+from linrec.nn import Pretrained
 from lmu.layers import Layer
 
 
-class Network(nn.Module, ABC):
+class Network(Pretrained, nn.Module, ABC):
     """A network with a frozen memory first and trained layers after it.
 
         forward = head ∘ features

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
+from linrec.nn import Pretrained
 from lmu.experiments.models.network import StreamingNetwork
 from lmu.experiments.models.words import PADDING, Words, without_common_padding
 from lmu.layers import Layer
 
 
-class TextReader(nn.Module):
+class TextReader(Pretrained, nn.Module):
     """Read a text into one vector: a layer's output after the last word.
 
     Args:

@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from linrec.nn import Pretrained
+
 PADDING = 0  # the word that stands past the end of a text
 
 
@@ -20,7 +22,7 @@ def without_common_padding(words: Tensor) -> Tensor:
     return words[..., :longest]
 
 
-class Words(nn.Module):
+class Words(Pretrained, nn.Module):
     """A vector for each word of a vocabulary.
 
     Args:

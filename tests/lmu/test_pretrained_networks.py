@@ -1,0 +1,72 @@
+"""The networks of the experiments into folders and back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import lmu
+from lmu.experiments import EXPERIMENTS
+from lmu.experiments.data import Dataset
+from lmu.experiments.models import (
+    LayerClassifier,
+    LayerPredictor,
+    Network,
+    PairClassifier,
+    TextClassifier,
+    TextReader,
+    Words,
+)
+from lmu.layers import LSTM
+from tests.lmu.text_networks import COUNT, blocks, deep_classifier, language_model, translator
+
+pytest.importorskip("huggingface_hub")
+pytest.importorskip("safetensors")
+
+
+def built(name: str, model: str) -> Callable[[], Network]:
+    return lambda: EXPERIMENTS[name].setting(model).network(Dataset.empty())
+
+
+def reader() -> TextReader:
+    return TextReader(Words(COUNT, 6), lmu.ParallelLMU(6, 5, 2, 3, 10.0))
+
+
+# Of numbers, and of words (texts, pairs of them).
+SAMPLES: dict[str, Callable[[], Network]] = {
+    "LSTM": lambda: LayerClassifier(LSTM(1, 4), classes=3),
+    "layers": lambda: LayerPredictor(lmu.layers.window_blocks(1, 2)),
+    **{
+        f"{name} {model}": built(name, model)
+        for name in ("psmnist", "mackey-glass")
+        for model in EXPERIMENTS[name].models
+    },
+}
+TEXTS: dict[str, Callable[[], Network]] = {
+    "classifier": lambda: TextClassifier(reader(), 2),
+    "deep classifier": deep_classifier,
+    "language": lambda: language_model(blocks(), padded=True),
+}
+PAIRS: dict[str, Callable[[], Network]] = {
+    "pairs": lambda: PairClassifier(reader(), 1),
+    "translator": lambda: translator(blocks),
+}
+
+
+@pytest.mark.parametrize("name", [*SAMPLES, *TEXTS, *PAIRS])
+def test_what_is_read_is_what_was_written(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = {**SAMPLES, **TEXTS, **PAIRS}[name]().eval()
+    network.save_pretrained(tmp_path)
+    again = Network.from_pretrained(tmp_path)
+    assert type(again) is type(network) and not again.training
+    words = torch.randint(4, COUNT, (2, 2, 9))
+    inputs = {**dict.fromkeys(TEXTS, words[0]), **dict.fromkeys(PAIRS, words)}
+    given = inputs.get(name, torch.randn(2, 9, 1))
+    with torch.no_grad():
+        assert torch.equal(again(given), network(given))
+    trained = [
+        {n for n, p in each.named_parameters() if p.requires_grad} for each in (network, again)
+    ]
+    assert trained[0] == trained[1]
