@@ -128,7 +128,7 @@ def reproducible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_the_code_of_a_page_runs(path: Path) -> None:
-    run_page(path.read_text(), path.name)
+    run_page(path.read_text(encoding="utf-8"), path.name)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,9 @@ def linked(page: Path, target: str) -> Path | None:
 
 @pytest.mark.parametrize("path", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(
+        r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     for link in re.findall(r"\]\(([^)\s]+)\)", prose):
         target, _, anchor = link.partition("#")
         file = linked(path, target) if target else path
@@ -250,7 +252,7 @@ def names(module: types.ModuleType) -> list[str]:
     assert path is not None
     if Path(path).name != "__init__.py":
         return module.__all__
-    tree = ast.parse(Path(path).read_text())
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     given = [alias.asname for node in imports for alias in node.names if alias.asname]
     return [name for name in given if not name.startswith("_")]
@@ -321,5 +323,6 @@ def test_a_public_name_is_documented(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        Path(argument).write_text(rewritten(Path(argument).read_text(), Path(argument).name))
+    for page in map(Path, sys.argv[1:]):
+        text = rewritten(page.read_text(encoding="utf-8"), page.name)
+        page.write_text(text, encoding="utf-8")

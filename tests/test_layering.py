@@ -231,7 +231,9 @@ def sources(*folders: str) -> list[Path]:
 
 @pytest.mark.parametrize("path", sources("linrec", "lmu"), ids=module_name)
 def test_imports_point_down(path: Path) -> None:
-    found = complaints(path.read_text(), module_name(path), is_package=path.stem == "__init__")
+    found = complaints(
+        path.read_text(encoding="utf-8"), module_name(path), is_package=path.stem == "__init__"
+    )
     assert not found, "\n".join(found)
 
 
@@ -242,7 +244,7 @@ def test_the_table_names_no_file_that_is_gone(package: str) -> None:
 
 @pytest.mark.parametrize("path", sources("linrec", "lmu", "tests"), ids=module_name)
 def test_no_file_is_long_or_vague(path: Path) -> None:
-    lines = len(path.read_text().splitlines())
+    lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST, f"{path} has {lines} lines: expected {LONGEST} at most. Split it."
     assert path.stem not in VAGUE, f"{path}: expected a name that says what is in it"
 

@@ -37,7 +37,7 @@ def typed(*words: str, fails: bool = False) -> str:
 def test_a_header_of_c_has_the_names_of_its_file() -> None:
     told = typed("mine.py:average", "--format", "c", "--output", "my-average.h")
     assert "my-average.h" in told and "form step, format c" in told
-    assert "my_average_step" in Path("my-average.h").read_text()
+    assert "my_average_step" in Path("my-average.h").read_text(encoding="utf-8")
 
 
 def test_a_program_of_torch_is_read_again() -> None:
@@ -51,7 +51,7 @@ def test_a_program_of_torch_is_read_again() -> None:
 def test_whole_numbers_are_written_in_c() -> None:
     words = ("mine.py:average", "--format", "c", "--weights", "int8", "--length", "100")
     typed(*words, "--largest-input", "2", "--output", "small.h")
-    assert "static const int8_t A[1]" in Path("small.h").read_text()
+    assert "static const int8_t A[1]" in Path("small.h").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_place_that_cannot_be_written_is_named() -> None:
 
 
 def test_a_file_is_written_whole_or_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("a.h").write_text("before")
+    Path("a.h").write_text("before", encoding="utf-8")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -88,5 +88,5 @@ def test_a_file_is_written_whole_or_stays_as_it_was(monkeypatch: pytest.MonkeyPa
     assert "No space left" in typed(
         "mine.py:average", "--format", "c", "--output", "a.h", fails=True
     )
-    assert Path("a.h").read_text() == "before"
+    assert Path("a.h").read_text(encoding="utf-8") == "before"
     assert sorted(path.name for path in Path().glob("*a.h*")) == ["a.h"]

@@ -89,7 +89,7 @@ def cut(path: Path) -> None:
 
 
 def something_else(path: Path) -> None:
-    path.write_text("[]") if path.suffix == ".json" else torch.save([], path)
+    path.write_text("[]", encoding="utf-8") if path.suffix == ".json" else torch.save([], path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "last.safetensors", "best.safetensors"])
@@ -108,8 +108,8 @@ def test_train_takes_a_model_and_a_budget_and_keeps_a_record() -> None:
     words = ("train", "tiny", "--model", "lstm", "--budget", "quick", "--record", "records")
     output = lmu(*words)
     assert "this run (lstm), epoch" in output and "of 2" in output
-    kept = Path("records/tiny/lstm-quick-seed0.json").read_text()
-    assert kept == Path("runs/tiny-lstm-quick-seed0/result.json").read_text()
+    kept = Path("records/tiny/lstm-quick-seed0.json").read_text(encoding="utf-8")
+    assert kept == Path("runs/tiny-lstm-quick-seed0/result.json").read_text(encoding="utf-8")
 
 
 def test_train_says_what_the_data_lack(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
