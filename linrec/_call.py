@@ -155,13 +155,15 @@ class PreparedCall:
         """Return the plan of the call, which knows its executor; refuse what cannot do it.
 
         An infinite power times a state of zero is NaN, where the recurrence itself is finite: the
-        loop stands in where powers of A overflow.
+        loop stands in where powers of A overflow, and where products of varying matrices cancel.
         """
         if plan is None:
             plan = self.prepare(executor, last_only)
         elif not compared:
             check_plan(plan, executor, self)
-        return Recurrent().prepare(self.cast, self.steps) if plan.overflows else plan
+        if plan.overflows or plan.executor.loses_digits(self.system):
+            return Recurrent().prepare(self.cast, self.steps)
+        return plan
 
     def prepare(self, executor: Executor, last_only: bool) -> Plan:
         """Make a plan with the executor, or with the one that it selects."""

@@ -6,8 +6,8 @@ lost; `Powers` keeps count of that.
 """
 
 import itertools
-import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,7 +42,7 @@ class Powers:
         # device in every step of a training, nothing is judged; diagonal matrices cannot cancel.
         self.judged = A.as_diagonal() is None and may_look(*A.leaves().values())
         self.further: list[Powers] = []
-        self.norms: list[tuple[float, float]] = []
+        self.norms: list[np.ndarray] = []
         self.exponent, self.extended = exponent, False
 
     def square(self, level: int) -> Structure:
@@ -137,26 +137,41 @@ class Powers:
             last.extended = True
 
     def judgements(self) -> list[tuple[float, float]]:
-        """List the two numbers of `cancellation` for each power that was squared."""
-        found, largest = [], 1.0
+        """List the two numbers of `cancellation` for each power that was squared.
+
+        Of a stack of matrices, each is judged by itself: one that grows hides no other.
+        """
+        found, largest = [], np.float64(1.0)
         root = blocks_of(self.squares[0]).shape[-1] ** 0.5
         for powers in (self, *self.further):
-            measured = powers.measure()
-            for (size, square), (doubled, _) in itertools.pairwise(measured):
-                largest = max(largest, size, doubled)
-                finite = math.isfinite(largest)
-                found.append((square / largest / root, square) if finite else (0.0, 0.0))
+            for (size, square), (doubled, _) in itertools.pairwise(powers.measure()):
+                largest = np.maximum(largest, np.maximum(size, doubled))
+                finite = np.isfinite(largest) & np.isfinite(square)
+                shares = np.where(finite, square, 0) / np.where(finite, largest, 1) / root
+                worst = shares.argmax()
+                found.append((float(shares[worst]), float(square[worst] * finite[worst])))
         return found
 
-    def measure(self) -> list[tuple[float, float]]:
-        """Return ‖|A^k|‖ and ‖|A^k|²‖ of each judged square, computed once."""
+    def measure(self) -> list[np.ndarray]:
+        """Return ‖|A^k|‖ and ‖|A^k|²‖ of each judged square, `(2, matrices)`, computed once."""
         new = self.squares[len(self.norms) :]
         if self.judged and new and len(self.squares) > 1:
             matrices = torch.stack([blocks_of(each).detach() for each in new]).abs()
+            matrices = matrices.flatten(1, -3) if matrices.ndim > 3 else matrices.unsqueeze(1)
             rows = matrices.sum(-1, keepdim=True)
-            norms = torch.stack([rows.flatten(1).amax(-1), (matrices @ rows).flatten(1).amax(-1)])
-            self.norms += zip(*norms.tolist(), strict=True)  # the one place that waits for a device
+            norms = torch.stack([rows.amax((-2, -1)), (matrices @ rows).amax((-2, -1))], 1)
+            self.norms += [*norms.numpy(force=True)]  # the one place that waits for a device
         return self.norms
+
+
+def sample(A: Structure, count: int) -> Structure:
+    """Take some of a stack of matrices, evenly spaced over all its axes."""
+    batch = A.batch_shape
+    if batch.numel() <= count:
+        return A
+    chosen = torch.linspace(0, batch.numel() - 1, count, dtype=torch.float64).long()
+    index = torch.unravel_index(chosen, batch)
+    return A.map(lambda leaf, core: leaf.expand(*batch, *leaf.shape[leaf.ndim - core :])[index])
 
 
 def blocks_of(A: Structure) -> Tensor:

@@ -171,6 +171,13 @@ class Executor(Estimates, ABC):
         """Compute kernels and powers, which depend on the system alone."""
         return Plan(self, recurrence, length)
 
+    def loses_digits(self, recurrence: LinearRecurrence) -> bool:
+        """Whether products of a varying system's matrices cancel, so that the loop stands in.
+
+        What is fixed is judged when it is prepared, and other coordinates are found for it.
+        """
+        return False
+
     @abstractmethod
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None

@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 
 from linrec._checks import accumulation_dtype
-from linrec._devices import in_double
+from linrec._devices import in_double, may_look
 from linrec._graphs import group_index, in_groups, is_open, out_of_groups
+from linrec.coordinates import HARMLESS
 from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.prepare import Prepared, prepare
 from linrec.loops import loop_over_matrices
-from linrec.powers import Powers
+from linrec.powers import Powers, sample
 from linrec.scan import scan_states
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
 # Where a graph leaves open how many steps there are, groups of 2 to this power of them are scanned.
 OPEN_LEVELS = 5
+
+# At most so many matrices of a varying system are judged, of all steps and systems.
+SAMPLES = 16
 
 
 @final
@@ -30,7 +34,8 @@ class AssociativeScan(Executor):
         (A₂, b₂) ∘ (A₁, b₁) = (A₂A₁, A₂b₁ + b₂)
 
     The only way but the loop for varying matrices, and in log2(T) rounds; but products of
-    matrices cost n³ a step where the matrix varies. Diagonal matrices run as `linear_scan`.
+    matrices cost n³ a step where the matrix varies. Diagonal matrices run as `linear_scan`. Where
+    products of varying matrices cancel, as a filter's do that changes, the loop runs instead.
 
     Numerical error: at step t at most about 2(n+1)(log2 T + 2)·eps·Σ_s |A…A| |B| |u_s| where the
     matrices have no negative entries; with cancellation in products of A, as that product's.
@@ -62,6 +67,21 @@ class AssociativeScan(Executor):
             return Prepared(squares=tuple(powers.square(i) for i in range(levels_of(length))))
 
         return prepare(self, recurrence, length, compute)
+
+    def loses_digits(self, recurrence: LinearRecurrence) -> bool:
+        """Judge by the powers of some of the matrices, as filters that change slowly have them."""
+        A = recurrence.per_copy().A
+        steps = recurrence.steps or 1
+        if not recurrence.time_varying or A.as_diagonal() is not None or is_open(steps):
+            return False
+        if not may_look(*A.leaves().values()):
+            return False
+        levels = levels_of(steps)
+        count = A.batch_shape.numel() // (8 * levels + 1)  # an eighth of the products of the scan
+        some = in_double(sample(A, min(max(count, SAMPLES // 4), SAMPLES)))
+        powers = Powers(some)
+        powers.square(levels)
+        return powers.cancellation(steps)[0] > HARMLESS
 
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None

@@ -98,6 +98,8 @@ def explain_selection(problem: Problem) -> Explanation:
     changes = {executor: change for executor, change in found if change is not None}
     warning = instability(problem.recurrence)
     notes = [change_of_coordinates(problem.recurrence, criteria.work.steps)]
+    if chosen.loses_digits(problem.recurrence):
+        notes.append(f"Products of its matrices cancel: Recurrent runs in place of {chosen}.")
     if has_kernel(criteria.work):
         notes.append("AssociativeScan scans elementwise in Triton kernels (linrec.kernels).")
     note = " ".join(filter(None, notes)) or None

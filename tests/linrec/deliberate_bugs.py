@@ -297,7 +297,7 @@ BUGS: dict[str, Bug] = {
         Recurrent(),
         "agreement",
         patched(
-            "linrec.systems.LinearRecurrence.each_step",
+            "linrec.executors.recurrent.each_step",
             lambda each_step: (
                 lambda self, length: [list(each_step(self, length))[t - 1] for t in range(length)]
             ),
