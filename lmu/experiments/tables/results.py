@@ -85,7 +85,7 @@ def _record(path: Path) -> Record:
 
 
 def result_tables(results: Iterable[Results], experiments: Mapping[str, Experiment]) -> list[Table]:
-    """Make a table of each experiment, with the published figures first.
+    """Make a table of each experiment, with the confirmed published figures first.
 
     Args:
         results: our runs.
@@ -106,7 +106,8 @@ def result_table(experiment: Experiment, results: list[Results]) -> Table:
     models, budgets = list(experiment.models), ["full", "quick"]
     known = [result for result in results if result.first.model in models]
     known.sort(key=lambda r: (models.index(r.first.model), budgets.index(r.first.budget)))
-    published = [figure_row(figure) for figure in experiment.published]
+    confirmed = (f for f in experiment.published if f.source is not Provenance.UNCONFIRMED)
+    published = [figure_row(figure) for figure in confirmed]
     notes: list[str] = []
     ours = [result_row(experiment, result, notes) for result in known]
     rows = [*published, *ours]
@@ -133,9 +134,8 @@ def figure_name(experiment: Experiment, results: list[Results]) -> str:
 
 def figure_row(figure: PublishedResult) -> tuple[str, ...]:
     """Write a published figure."""
-    remark = ", unconfirmed" if figure.source is Provenance.UNCONFIRMED else ""
     size = f"{figure.parameters:,}" if figure.parameters else ""
-    return (f"{figure.who}{remark}", f"{figure.value:g}", "", "published", "", size, "", "")
+    return (figure.who, f"{figure.value:g}", "", "published", "", size, "", "")
 
 
 def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tuple[str, ...]:
