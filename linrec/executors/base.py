@@ -29,7 +29,7 @@ class Result(NamedTuple):
 
     @property
     def state(self) -> Tensor:
-        """The state after a step: the same as `final_state`, which is what a run calls it."""
+        """The state after a step: `final_state` under the name that a step gives it."""
         return self.final_state
 
 

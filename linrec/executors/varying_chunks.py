@@ -149,7 +149,7 @@ def tiles(steps: int, size: int, u: Tensor, rows: int, n: int) -> list[int]:
 
 
 def cut(leaf: Tensor, lengths: list[int]) -> Sequence[Tensor]:
-    """Cut `(G, time, …)`; what is the same at all times is repeated.
+    """Cut `(G, time, …)`; matrices that never change are repeated.
 
     (At once: the gradient of each slice would be as long as the whole.)
     """

@@ -1,4 +1,4 @@
-"""What the steps of a chunk show to each other, when A changes: matrices of products of gates.
+"""Matrices between the steps of a chunk, where A changes: products of gates.
 
 These matrices are made by doubling. Of two neighbouring blocks of steps, what the first shows in
 the second is a matrix product: rows that reach back to the first step of the second block, times

@@ -92,7 +92,7 @@ def quietly() -> Iterator[None]:
 
 
 def drop_unused(program: ExportedProgram) -> None:
-    """Drop unused operations, such as those that a constant stands for.
+    """Drop unused operations, such as the ones a constant has replaced.
 
     Checks that a tensor has the dtype that it was cast from would keep it.
     """

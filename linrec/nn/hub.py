@@ -187,7 +187,7 @@ def checksum(content: bytes) -> bytes:
 
 
 def digest_of_config(config: Mapping[str, Any]) -> str:
-    """Compute the checksum of what is ours in a configuration; the Hub may add to it."""
+    """Compute the checksum of our part of a configuration; the Hub may add to it."""
     own = {name: config.get(name) for name in ("linrec_version", "class", "arguments")}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 

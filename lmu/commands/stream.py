@@ -134,7 +134,7 @@ def check_installed() -> None:
 
 
 def silence_output() -> None:
-    """Send what is still to be written nowhere, so that Python does not fail on it at its end."""
+    """Discard unwritten output, so that Python does not fail on it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -157,7 +157,7 @@ def in_process(checkpoint: Path, *more: str, name: str = "mackey-glass") -> list
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_named_and_the_state_is_kept(checkpoint: Path, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
             words(checkpoint, "--state", str(state)),
             input="0.1\n0.2\n",
