@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 import linrec
 from linrec import Auto, Executor, LinearRecurrence, Result
+from linrec.lengths import expand_lengths, last_step
 from linrec.nn import Layer, PlanCache
+from linrec.nn.segments import run_segments
 from lmu.legendre import delay_system
 
 
@@ -128,6 +130,7 @@ class LegendreMemory(Layer):
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
         dt: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps.
 
@@ -137,11 +140,14 @@ class LegendreMemory(Layer):
             lengths (*batch): the steps of each right-padded sequence.
             dt (*batch, time): the length of each step, in the unit of `theta`, where samples are
                 not evenly apart; NaN may stand past a sequence's end. None: 1 for all.
+            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
             `outputs (*batch, time, channels·order)`, the memory at every step, channel by channel,
             and `final_state (*batch, channels·order)`.
         """
+        if resets is not None:
+            return run_segments(self, inputs, initial_state, lengths, resets, dt=dt)
         if dt is None:
             return self.plans.run(self.recurrence, inputs, initial_state, lengths)
         executor = self.plans.executor
@@ -154,12 +160,16 @@ class LegendreMemory(Layer):
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
         dt: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Compute the memory after the last step only; arguments as of `forward`.
 
         Returns:
             `outputs` and `final_state`, both `(*batch, channels·order)`.
         """
+        if resets is not None:
+            outputs, state = self(inputs, initial_state, lengths, dt, resets)
+            return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
         if dt is None:
             return self.plans.final(self.recurrence, inputs, initial_state, lengths)
         executor = self.plans.executor

@@ -41,7 +41,7 @@ LAYERS = {
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
            nn.packed < nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub
-           < nn.pretrained < nn.layer < nn.checks
+           < nn.pretrained nn.segments < nn.layer < nn.checks
            < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
            nn.online nn.sampled nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
@@ -122,6 +122,7 @@ PUBLIC = (
     "linrec.memories",
     "linrec.nn",
     "linrec.nn.checks",
+    "linrec.nn.segments",
     "linrec.reporting",
     "linrec.symbolic",
 )

@@ -8,6 +8,7 @@ from linrec.executors import Result
 from linrec.lengths import expand_lengths, last_step
 from linrec.nn.packed import TakesPacked
 from linrec.nn.pretrained import Pretrained
+from linrec.nn.segments import pass_resets as pass_resets
 
 
 class Layer(Pretrained, TakesPacked, ABC):
@@ -87,8 +88,3 @@ class Layer(Pretrained, TakesPacked, ABC):
         """
         outputs, state = self(inputs, initial_state, lengths, **pass_resets(resets))
         return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
-
-
-def pass_resets(resets: Tensor | None) -> dict[str, Tensor]:
-    """Give resets to a layer inside, which need not know of them where there are none."""
-    return {} if resets is None else {"resets": resets}

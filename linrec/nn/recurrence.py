@@ -9,9 +9,11 @@ from torch.nn.utils import parametrize
 
 from linrec.constraints import BoundParameters, ParametricFamily
 from linrec.executors import Executor, Result
+from linrec.lengths import expand_lengths, last_step
 from linrec.nn.packed import TakesPacked
 from linrec.nn.plans import PlanCache, Template
 from linrec.nn.pretrained import Pretrained
+from linrec.nn.segments import run_segments
 from linrec.planner import Auto
 from linrec.run import step
 from linrec.systems import LinearRecurrence
@@ -104,8 +106,14 @@ class Recurrence(Pretrained, TakesPacked):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `linrec.run`."""
+        """Run all steps; arguments and result as of `linrec.run`.
+
+        (With resets, A stays what it is: sequences are run piece by piece.)
+        """
+        if resets is not None:
+            return run_segments(self, inputs, initial_state, lengths, resets)
         return self.plans.run(self.recurrence, inputs, initial_state, lengths)
 
     def final(
@@ -113,8 +121,12 @@ class Recurrence(Pretrained, TakesPacked):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run for the last step only; arguments and result as of `linrec.final`."""
+        if resets is not None:
+            outputs, state = self(inputs, initial_state, lengths, resets)
+            return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
         return self.plans.final(self.recurrence, inputs, initial_state, lengths)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:

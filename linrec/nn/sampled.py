@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from linrec._checks import has_values
 from linrec.discretize import discretize
 from linrec.executors import Executor, Result
+from linrec.lengths import expand_lengths, last_step
 from linrec.nn.plans import PlanCache
 from linrec.nn.pretrained import Pretrained
+from linrec.nn.segments import run_segments
 from linrec.planner import Auto
 from linrec.run import final as run_final
 from linrec.run import run, step
@@ -123,6 +125,7 @@ class SampledSystem(Pretrained, nn.Module):
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
         dt: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps.
 
@@ -132,11 +135,14 @@ class SampledSystem(Pretrained, nn.Module):
             lengths (*batch): the steps of each right-padded sequence.
             dt (*batch, time): the length of each step; NaN may stand past a sequence's end. None:
                 that of the constructor for all.
+            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
             `outputs (*batch, time, p)`, read at the end of each step, and
             `final_state (*batch, n)`.
         """
+        if resets is not None:
+            return run_segments(self, inputs, initial_state, lengths, resets, dt=dt)
         recurrence = self.recurrence(dt)
         if dt is None:
             return self.plans.run(recurrence, inputs, initial_state, lengths)
@@ -149,12 +155,16 @@ class SampledSystem(Pretrained, nn.Module):
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
         dt: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run for the last step only; arguments as of `forward`.
 
         Returns:
             `outputs (*batch, p)` and `final_state (*batch, n)`.
         """
+        if resets is not None:
+            outputs, state = self(inputs, initial_state, lengths, dt, resets)
+            return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
         recurrence = self.recurrence(dt)
         if dt is None:
             return self.plans.final(recurrence, inputs, initial_state, lengths)

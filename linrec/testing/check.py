@@ -69,6 +69,7 @@ PROPERTIES: dict[str, Property] = {
     "time invariance": values.time_invariance,
     "causality": values.causality,
     "independence": values.independence,
+    "resets": values.resets,
     "adjoint": values.adjoint_identity,
     "plans": values.plans,
     "untouched": values.untouched,

@@ -147,6 +147,25 @@ def padding(trial: Trial) -> Comparisons:
     yield Comparison("outputs after a sequence of no steps", later, expected, trial.allowed)
 
 
+def resets(trial: Trial) -> Comparisons:
+    """The last step before a reset, and the initial state, move not a bit of the steps after it."""
+    takes = "resets" in inspect.signature(trial.module.forward).parameters
+    if not takes or trial.steps < 2:
+        return
+    cut = trial.steps // 2
+    marks = (torch.arange(trial.steps) == cut).expand(trial.inputs.shape[:2])
+    at = (torch.arange(trial.steps) == cut - 1).unsqueeze(-1)
+    outputs, state = trial.module(trial.inputs, resets=marks)
+    changed, after = trial.module(
+        torch.where(at, 1 - trial.inputs, trial.inputs), state, resets=marks
+    )
+    yield Comparison("outputs after a reset", changed[:, cut:], outputs[:, cut:], 0.0)
+    yield from same_states("state after a reset", after, state, 0.0)
+    alone, end = whole(trial.module, trial.inputs[:, cut:])
+    yield Comparison("outputs of a segment", outputs[:, cut:], alone, trial.allowed)
+    yield from same_states("state after a segment", state, end, trial.allowed)
+
+
 def same_states(what: str, mine: State, theirs: State, allowed: float) -> Comparisons:
     """Compare two states, tensor by tensor."""
     for one, other in zip(tensors_of(mine), tensors_of(theirs), strict=True):

@@ -219,6 +219,7 @@ PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
         module_values.causality,
         module_values.independence,
         module_values.padding,
+        module_values.resets,
         module_values.no_steps,
         module_values.untouched,
         module_values.training_mode,

@@ -7,6 +7,7 @@ import torch
 
 from linrec._checks import accumulation_dtype, common_dtype
 from linrec.executors import Executor, Recurrent
+from linrec.resets import with_resets
 from linrec.run import final, run
 from linrec.testing.case import Case, Comparison
 
@@ -152,6 +153,33 @@ def independence(case: Case, executor: Executor) -> Comparisons:
     yield Comparison(
         "final state beside NaN", got.final_state[0], truth.final_state, allowed.final_state
     )
+
+
+def resets(case: Case, executor: Executor) -> Comparisons:
+    """The last step before a reset, and the initial state, move not a bit of the steps after it."""
+    if case.steps < 2:
+        return
+    cut = case.steps // 2
+    marks = torch.arange(case.steps) == cut
+    if executor.why_not(with_resets(case.recurrence, marks), case.steps) is not None:
+        return
+    at = torch.arange(case.steps).unsqueeze(-1) == cut - 1
+    changed = torch.where(at, 1 - case.inputs, case.inputs)
+    state = case.initial_state
+    other = None if state is None else 1 - state
+    results = [
+        run(case.recurrence, inputs, before, resets=marks, executor=executor)
+        for inputs, before in ((case.inputs, state), (changed, other))
+    ]
+    # (What is infinite before a reset times zero is none.)
+    if not all(part.isfinite().all() for result in results for part in result):
+        return
+    mine, theirs = results
+    late = slice(cut, None)
+    yield Comparison(
+        "outputs after a reset", theirs.outputs[..., late, :], mine.outputs[..., late, :], 0.0
+    )
+    yield Comparison("final state after a reset", theirs.final_state, mine.final_state, 0.0)
 
 
 def adjoint_identity(case: Case, executor: Executor) -> Comparisons:

@@ -36,7 +36,7 @@ DEPTH = 2
 WIDTH = {Budget.QUICK: 64, Budget.FULL: 256}
 BLOCK = {Budget.QUICK: 50_000, Budget.FULL: 780_000}  # parameters, without norms
 EPOCHS = {Budget.QUICK: 4, Budget.FULL: 20}
-WINDOWS = 5_120  # an epoch
+WINDOWS = 2_560  # an epoch
 ORDER = 6  # of the n-grams; of 4 to 7 the best on the validation text
 BATCH = 32
 

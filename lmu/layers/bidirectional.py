@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from linrec import Result
-from linrec.lengths import expand_lengths, reverse_steps
+from linrec.lengths import expand_lengths, length_mask, reverse_steps
 from linrec.nn import Layer, Pretrained
 from linrec.nn.checks import check_size
+from linrec.nn.segments import check_resets, pass_resets
 
 
 class Bidirectional(Pretrained, nn.Module):
@@ -59,6 +60,7 @@ class Bidirectional(Pretrained, nn.Module):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps, both ways.
 
@@ -66,6 +68,8 @@ class Bidirectional(Pretrained, nn.Module):
             inputs (*batch, time, input_size): x.
             initial_state (*batch, state_size): forward, then backward. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
+            resets (*batch, time): True where a sequence starts anew: neither layer reads on beyond
+                the line before that step. None: nowhere.
 
         Returns:
             `outputs (*batch, time, output_size)` and `final_state (*batch, state_size)`.
@@ -75,8 +79,18 @@ class Bidirectional(Pretrained, nn.Module):
             check_size("initial_state", initial_state, self.state_size)
             sizes = [self.forward_layer.state_size, self.backward_layer.state_size]
             first, last = initial_state.split(sizes, -1)
-        onwards, end = self.forward_layer(inputs, first, lengths)
         lengths = expand_lengths(lengths, inputs)
-        turned, start = self.backward_layer(reverse_steps(inputs, lengths), last, lengths)
+        back = None
+        if resets is not None:
+            resets = check_resets(resets, inputs).expand(inputs.shape[:-1])
+            if lengths is not None:
+                resets = resets & length_mask(lengths, inputs.shape[-2])
+            # Backwards, a step is the first of its segment if the one after it starts anew.
+            ends = torch.cat([resets[..., 1:], torch.zeros_like(resets[..., :1])], -1)
+            back = reverse_steps(ends.unsqueeze(-1), lengths).squeeze(-1)
+        onwards, end = self.forward_layer(inputs, first, lengths, **pass_resets(resets))
+        turned, start = self.backward_layer(
+            reverse_steps(inputs, lengths), last, lengths, **pass_resets(back)
+        )
         outputs = torch.cat([onwards, reverse_steps(turned, lengths)], -1)
         return Result(outputs, torch.cat([end, start], -1))

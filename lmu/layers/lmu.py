@@ -12,6 +12,7 @@ from linrec import LinearRecurrence, Result
 from linrec.lengths import expand_lengths
 from linrec.nn import Layer
 from linrec.nn.checks import check_steps
+from linrec.nn.segments import run_segments
 from lmu.cell import LMUCell
 from lmu.hidden import HiddenCall, States, is_cell
 from lmu.layers.padding import last_own_step, own_steps, without_padding
@@ -105,6 +106,7 @@ class LMU(LMUCell, Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; dropout draws its entries once for all of them.
 
@@ -113,11 +115,14 @@ class LMU(LMUCell, Layer):
             initial_state (*batch, state_size): the memory, then h (and c). None: zeros.
             lengths (*batch): the steps of each right-padded sequence; what stands past them has no
                 effect, and outputs there are zero.
+            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
             `outputs (*batch, time, output_size)` and the state at each sequence's own end,
             `final_state (*batch, state_size)`.
         """
+        if resets is not None:
+            return run_segments(self, inputs, initial_state, lengths, resets)
         inputs, memory, states, lengths, batch = self.prepare_call(inputs, initial_state, lengths)
         mask = None if lengths is None else own_steps(inputs, lengths)
         hidden = self.make_hidden_call(padded=mask is not None)
@@ -147,6 +152,7 @@ class LMU(LMUCell, Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Compute the last step only, without all states of a memory that runs in parallel.
 
@@ -154,14 +160,16 @@ class LMU(LMUCell, Layer):
             inputs (*batch, time, input_size): x.
             initial_state (*batch, state_size): the memory, then h (and c). None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
+            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
             `outputs (*batch, output_size)`, those of each sequence's last own step (zero where it
             has none), and `final_state (*batch, state_size)`.
         """
         check_steps(self, inputs)
-        if self.why_memory_steps() or self.why_hidden_steps() or not inputs.shape[-2]:
-            return Layer.final(self, inputs, initial_state, lengths)
+        steps = self.why_memory_steps() or self.why_hidden_steps() or not inputs.shape[-2]
+        if steps or resets is not None:
+            return Layer.final(self, inputs, initial_state, lengths, resets)
         inputs, memory, _, lengths, batch = self.prepare_call(inputs, initial_state, lengths)
         last, memory = self.memory.plans.final(
             self.recurrence(), self.drive(inputs), omit_zero_state(initial_state, memory), lengths

@@ -10,6 +10,7 @@ from linrec import Auto, Executor, Result
 from linrec.lengths import expand_lengths
 from linrec.nn import Layer
 from linrec.nn.checks import check_step, check_steps
+from linrec.nn.segments import run_segments
 from lmu.layers.padding import last_own_step, own_steps
 from lmu.memory import LegendreMemory
 
@@ -112,6 +113,7 @@ class ParallelLMU(Layer):
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
         dt: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps.
 
@@ -122,11 +124,14 @@ class ParallelLMU(Layer):
                 effect, and outputs there are zero.
             dt (*batch, time): the length of each step, in the unit of `theta`, where samples are
                 not evenly apart; differentiable. None: 1 for all.
+            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
             `outputs (*batch, time, hidden_size)` and the memory at each sequence's own end,
             `final_state (*batch, channels·order)`.
         """
+        if resets is not None:
+            return run_segments(self, inputs, initial_state, lengths, resets, dt=dt)
         check_steps(self, inputs)
         lengths = None if lengths is None else expand_lengths(lengths, inputs)
         mask = None if lengths is None else own_steps(inputs, lengths)
@@ -142,6 +147,7 @@ class ParallelLMU(Layer):
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
         dt: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Compute the last step only, without all states of the memory; arguments as of `forward`.
 
@@ -149,6 +155,9 @@ class ParallelLMU(Layer):
             `outputs (*batch, hidden_size)`, those of each sequence's last own step (zero where it
             has none), and `final_state (*batch, channels·order)`.
         """
+        if resets is not None:
+            outputs, state = self(inputs, initial_state, lengths, dt, resets)
+            return Result(last_own_step(outputs, lengths), state)
         check_steps(self, inputs)
         if lengths is None and inputs.shape[-2] == 0:
             lengths = torch.zeros(inputs.shape[:-2], dtype=torch.int64, device=inputs.device)

@@ -11,6 +11,7 @@ from linrec import Result
 from linrec.lengths import expand_lengths
 from linrec.nn import Layer
 from linrec.nn.checks import check_size, check_step, check_steps
+from linrec.nn.segments import run_segments
 from lmu.layers.padding import without_padding
 
 
@@ -53,8 +54,18 @@ class TorchRecurrent(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`."""
+        """Run all steps; arguments and result as of `Layer.forward`.
+
+        Args:
+            inputs (*batch, time, input_size): x.
+            initial_state (*batch, state_size): the state before the first step. None: zeros.
+            lengths (*batch): the steps of each right-padded sequence.
+            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
+        """
+        if resets is not None:
+            return run_segments(self, inputs, initial_state, lengths, resets)
         check_steps(self, inputs)
         batch, count = inputs.shape[:-2], math.prod(inputs.shape[:-2])
         rows = inputs.reshape(count, *inputs.shape[-2:])

@@ -201,7 +201,19 @@ class Normalizing(Wrapped):
         return self.layer(inputs - 0.01 * inputs[:, :1].mean(0, keepdim=True), state)
 
 
+class RememberingOverResets(Wrapped):
+    def forward(
+        self,
+        inputs: Tensor,
+        state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return self.layer(inputs, state, lengths)
+
+
 MODULES: dict[str, tuple[type[Wrapped], set[str]]] = {
+    "a reset is overlooked": (RememberingOverResets, {"resets"}),
     "step has another decay": (OtherDecay, {"streaming"}),
     "forward ignores the state": (Forgetful, {"continuation"}),
     "padding runs on in the state": (Leaking, {"padding"}),

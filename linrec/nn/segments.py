@@ -1,0 +1,64 @@
+"""Sequences that start anew in places, run piece by piece between them."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linrec.executors import Result
+from linrec.lengths import expand_lengths
+from linrec.resets import check_resets as check_resets
+
+
+def run_segments(
+    forward: Callable[..., Result],
+    inputs: Tensor,
+    initial_state: Tensor | None,
+    lengths: Tensor | None,
+    resets: Tensor,
+    **over_time: Tensor | None,
+) -> Result:
+    """Run from one reset to the next, the state put to zero where a sequence starts anew.
+
+    For what is no linear recurrence, or one whose matrix would have to be written out for each
+    step. Sequences are cut wherever one of them starts anew.
+
+    Args:
+        forward: as of `Layer`.
+        inputs (*batch, time, input_size): x.
+        initial_state (*batch, state_size): the state before the first step. None: zeros.
+        lengths (*batch): the steps of each right-padded sequence.
+        resets (*batch, time): True where the state before a step is forgotten.
+        over_time (*batch, time): other arguments of `forward` that have an axis of time.
+
+    Returns:
+        What `forward` returns.
+    """
+    steps = inputs.shape[-2]
+    resets = check_resets(resets, inputs).expand(inputs.shape[:-1])
+    lengths = expand_lengths(lengths, inputs)
+    anew = resets.reshape(-1, steps).any(0)
+    cuts = [0, *(step for step in anew.nonzero().flatten().tolist() if step), steps]
+    outputs, state = [], initial_state
+    for start, stop in pairwise(cuts):
+        piece = slice(start, stop)
+        own = None if lengths is None else (lengths - start).clamp(0, stop - start)
+        if state is not None and steps:
+            forgotten = resets[..., start]
+            # What stands in the padding is no reset: the state there is that of the end.
+            forgotten = forgotten if lengths is None else forgotten & (start < lengths)
+            state = torch.where(forgotten.unsqueeze(-1), 0, state)
+        named: dict[str, Any] = {
+            name: given[..., piece] for name, given in over_time.items() if given is not None
+        }
+        some, state = forward(inputs[..., piece, :], state, own, **named)
+        outputs.append(some)
+    assert state is not None, "there is a piece at least"
+    return Result(torch.cat(outputs, -2), state)
+
+
+def pass_resets(resets: Tensor | None) -> dict[str, Tensor]:
+    """Give resets to a layer inside, which need not know of them where there are none."""
+    return {} if resets is None else {"resets": resets}
