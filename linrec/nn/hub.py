@@ -91,8 +91,24 @@ def push(module: Remembered, repo_id: str, options: Mapping[str, Any]) -> object
 
 def load(expected: type[Module], folder: str | PathLike[str], options: Mapping[str, Any]) -> Module:
     """Read a module of a class, or of one derived from it."""
+    if Path(folder).is_dir():
+        check_configuration(Path(folder) / "config.json", expected)
     found = cast(Any, Folder).from_pretrained(folder, expected=expected, **options)
     return cast(Module, found.module)
+
+
+def check_configuration(path: Path, expected: type[Remembered]) -> None:
+    """Check that a configuration is an object of JSON, before huggingface_hub takes it for one."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
+        if path.exists() and not isinstance(json.loads(path.read_bytes()), dict):
+            raise ValueError("it holds no object")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"`{path}` cannot be read ({error}): expected what "
+            f"`{expected.__name__}.save_pretrained` wrote."
+        ) from None
 
 
 def config_of(module: Remembered) -> dict[str, Any]:
