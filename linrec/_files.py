@@ -1,7 +1,11 @@
-"""Files that are whole or not there, and the tensors in them."""
+"""Files that are whole or not there, the tensors in them, and the seal on them."""
 
+import hashlib
+import json
 import os
 import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +24,66 @@ PART = ".part"  # of a file that is being written, or was when the process was k
 def write(path: Path, content: bytes) -> None:
     """Write a file beside its place, and move it there."""
     part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{PART}")
+    with explain_os_errors(path, "written", "in a folder with room, which may be written"):
+        try:
+            with part.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def read(path: Path) -> bytes:
+    """Read a file; neither a pipe nor a device, which may have no end.
+
+    Raises:
+        ValueError: it is no file.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"`{path}` is a pipe or a device: expected a file.")
+    with explain_os_errors(path, "read", "that is there and may be read"):
+        return path.read_bytes()
+
+
+@contextmanager
+def explain_os_errors(path: Path, verb: str, expected: str) -> Iterator[None]:
+    """Explain refusals of the operating system, in errors of the same types."""
     try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = os.fspath(path)
-        raise
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        told = type(error)(f"`{path}` cannot be {verb} ({reason}): expected a file {expected}.")
+        told.errno = error.errno
+        raise told from None
+
+
+SEAL, UNSET = "sha256_of_file", "0" * 64  # of all bytes, as if it were not set
+
+
+def seal_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Write tensors as safetensors, with a checksum of the whole file among the metadata."""
+    content = safetensors().torch.save(dict(tensors), {**metadata, SEAL: UNSET})
+    return content.replace(UNSET.encode(), hashlib.sha256(content).hexdigest().encode(), 1)
+
+
+def unseal_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and metadata, and compare the checksum, which the files of before have not.
+
+    Raises:
+        ValueError: the checksum is wrong.
+        Exception: whatever damage makes the reader fail with.
+    """
+    tensors = safetensors().torch.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {})
+    own = metadata.get(SEAL, "").encode()
+    if own and hashlib.sha256(content.replace(own, UNSET.encode(), 1)).hexdigest() != own.decode():
+        raise ValueError("its checksum is wrong")
+    return tensors, metadata
 
 
 def safetensors() -> Any:

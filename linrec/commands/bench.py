@@ -200,7 +200,7 @@ def write_page(page: Path, folder: Path | None) -> None:
         write(page, text.encode())
     except OSError as error:
         raise typer.BadParameter(
-            f"{page} cannot be read and written ({error.strerror}): expected a page with marks for "
+            f"{page} cannot be read and written ({error}): expected a page with marks for "
             "the tables.",
             param_hint="--page",
         ) from None

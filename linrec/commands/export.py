@@ -69,9 +69,5 @@ def export(
     except (ValueError, TypeError, ModuleNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
-        raise typer.BadParameter(
-            f"`{output}` cannot be written ({error.strerror}): expected a file in a folder that "
-            "can be written.",
-            param_hint="--output",
-        ) from None
+        raise typer.BadParameter(str(error), param_hint="--output") from None
     typer.echo(f"{output}: {len(content):,} bytes, form {form}, format {format}.")

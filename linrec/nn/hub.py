@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from linrec._files import bytes_of, safetensors, write
+from linrec._files import SEAL, bytes_of, read, seal_tensors, unseal_tensors, write
 from linrec.nn.arguments import Remembered, decode, encode
 
 try:
@@ -29,7 +29,6 @@ Module = TypeVar("Module", bound=Remembered)
 
 VERSION = 1  # of the form of a folder
 WEIGHTS = "model.safetensors"
-CHECKSUM, UNSET = "sha256_of_file", "0" * 64  # of all bytes, as if it were not set
 
 
 class Folder(PyTorchModelHubMixin):
@@ -50,10 +49,8 @@ class Folder(PyTorchModelHubMixin):
             "format": "pt",
             "complex": json.dumps(complexes),
             "config": digest_of_config(self.config),
-            CHECKSUM: UNSET,
         }
-        content = safetensors().torch.save(state, metadata)
-        write(save_directory / WEIGHTS, content.replace(UNSET.encode(), checksum(content), 1))
+        write(save_directory / WEIGHTS, seal_tensors(state, metadata))
 
     @classmethod
     def _from_pretrained(  # type: ignore[override]  # with fewer options: there is one form
@@ -100,9 +97,7 @@ def load(expected: type[Module], folder: str | PathLike[str], options: Mapping[s
 def check_configuration(path: Path, expected: type[Remembered]) -> None:
     """Check that a configuration is an object of JSON, before huggingface_hub takes it for one."""
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
-        if path.exists() and not isinstance(json.loads(path.read_bytes()), dict):
+        if path.exists() and not isinstance(json.loads(read(path)), dict):
             raise ValueError("it holds no object")
     except (ValueError, RecursionError) as error:
         raise ValueError(
@@ -152,11 +147,8 @@ def make_module(config: object, expected: type[Remembered], folder: str) -> nn.M
 def load_weights(module: nn.Module, path: Path, config: Mapping[str, Any]) -> None:
     """Read weights that have to fit in every name and shape, in the dtype that they have."""
     try:
-        content = path.read_bytes()
-        state = safetensors().torch.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header.get("__metadata__", {})
-        check_sums(content, metadata, config, state)
+        state, metadata = unseal_tensors(read(path))
+        check_sums(metadata, config, state)
         complexes = json.loads(metadata["complex"])
         state = {n: torch.view_as_complex(t) if n in complexes else t for n, t in state.items()}
         trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -180,26 +172,17 @@ def copy_tensor(tensor: Tensor) -> Tensor:
 
 
 def check_sums(
-    content: bytes, metadata: Mapping[str, str], config: Mapping[str, Any], state: dict[str, Tensor]
+    metadata: Mapping[str, str], config: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> None:
-    """Compare the checksums of a file and of its configuration.
+    """Compare the checksum of the configuration.
 
-    (Folders of early versions have a checksum of names and numbers instead.)
+    (Folders of early versions have a checksum of the weights' names and numbers alone.)
     """
-    own = metadata.get(CHECKSUM, "")
-    if not own:
+    if SEAL not in metadata:
         if metadata.get("sha256") != digest(state):
             raise ValueError("the checksum of its weights is wrong")
-        return
-    if checksum(content.replace(own.encode(), UNSET.encode(), 1)) != own.encode():
-        raise ValueError("its checksum is wrong")
-    if metadata.get("config") != digest_of_config(config):
+    elif metadata.get("config") != digest_of_config(config):
         raise ValueError("`config.json` is not the one that it was written with")
-
-
-def checksum(content: bytes) -> bytes:
-    """Compute the checksum of a file in which it is not written yet."""
-    return hashlib.sha256(content).hexdigest().encode()
 
 
 def digest_of_config(config: Mapping[str, Any]) -> str:

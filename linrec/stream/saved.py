@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import double_dtype
-from linrec._files import bytes_of, safetensors, write
+from linrec._files import SEAL, bytes_of, read, safetensors, seal_tensors, unseal_tensors, write
 from linrec.stream.held import Held
 
 VERSION = 1  # of the file's form
@@ -40,7 +40,6 @@ def save(
     path: str | PathLike[str], system: dict[str, Any], state: Tensor, streams: torch.Size
 ) -> None:
     """Write a state whole or not at all."""
-    serialize = safetensors().torch.save
     stored = state.detach().cpu().resolve_conj()
     stored = (torch.view_as_real(stored) if stored.is_complex() else stored).contiguous()
     metadata = {
@@ -49,20 +48,16 @@ def save(
         "system": json.dumps(system),
         "streams": json.dumps(list(streams)),
         "dtype": str(state.dtype),
-        "state_sha256": hashlib.sha256(bytes_of(stored)).hexdigest(),
     }
-    write(Path(path), serialize({"state": stored}, metadata))
+    write(Path(path), seal_tensors({"state": stored}, metadata))
 
 
 def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size, Tensor]:
     """Read streams and states; refuse another system's."""
-    deserialize = safetensors().torch.load
     path = Path(path)
+    safetensors()
     try:
-        content = path.read_bytes()
-        tensors = deserialize(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header.get("__metadata__", {})
+        tensors, metadata = unseal_tensors(read(path))
         if metadata.get("form") != FORM:
             raise ValueError("it has no state of a stream")
         version = int(metadata["version"])
@@ -88,7 +83,8 @@ def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size,
             f"`{path}` belongs to another system: {difference}. Make the stream of the system that "
             "it was saved by."
         )
-    if hashlib.sha256(bytes_of(state)).hexdigest() != metadata.get("state_sha256"):
+    own = hashlib.sha256(bytes_of(state)).hexdigest()
+    if SEAL not in metadata and own != metadata.get("state_sha256"):  # as of before
         raise ValueError(
             f"`{path}` is damaged: the checksum of its state is wrong. Take another copy of it."
         )

@@ -9,6 +9,7 @@ from lmu.files.checkpoints import written_checkpoint as written_checkpoint
 from lmu.files.refusals import DamagedFile as DamagedFile
 from lmu.files.refusals import explain_os_errors as explain_os_errors
 from lmu.files.refusals import explain_parser_errors as explain_parser_errors
+from lmu.files.refusals import refuse_devices as refuse_devices
 from lmu.files.text import decode as decode
 from lmu.files.text import iterate_lines as iterate_lines
 from lmu.files.text import parse_json as parse_json

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmu.files.refusals import explain_os_errors
+from lmu.files.refusals import explain_os_errors, refuse_devices
 from lmu.files.torch_checkpoints import read_torch_checkpoint
 
 FORM, VERSION = "lmu.checkpoint", 1
@@ -56,6 +56,7 @@ def read_checkpoint(path: Path) -> Any:
     """
     from safetensors.torch import load
 
+    refuse_devices(path)
     with explain_os_errors(path, "read"):
         content = path.read_bytes()
     if content.startswith(b"PK"):  # of versions before 0.1

@@ -55,6 +55,18 @@ def explain_os_errors(path: AnyPath, verb: str) -> Iterator[None]:
         raise told from None
 
 
+def refuse_devices(path: AnyPath) -> None:
+    """Refuse a pipe or a device, which may have no end.
+
+    Raises:
+        FileNotFoundError: it is one.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise FileNotFoundError(
+            f"`{os.fspath(path)}` is a pipe or a device: expected a file. Replace it."
+        )
+
+
 @contextmanager
 def explain_parser_errors(
     path: AnyPath, expected: str, mend: str = "Replace it.", verb: str = "read"

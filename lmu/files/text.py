@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lmu.files.refusals import AnyPath, DamagedFile, explain_os_errors
+from lmu.files.refusals import AnyPath, DamagedFile, explain_os_errors, refuse_devices
 
 MEBIBYTE = 2**20
 LONGEST_LINE = 2**20  # bytes
@@ -33,8 +33,7 @@ def read_bytes(path: AnyPath, largest: int = MEBIBYTE) -> bytes:
         FileNotFoundError: it does not exist, or is a pipe or a device.
         OSError: it cannot be read.
     """
-    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
-        raise FileNotFoundError(f"`{path}` is a pipe or a device: expected a file. Replace it.")
+    refuse_devices(path)
     with explain_os_errors(path, "read"), Path(path).open("rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:

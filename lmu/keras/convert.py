@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 import linrec
-from lmu.files import DamagedFile, explain_parser_errors
+from lmu.files import DamagedFile, explain_parser_errors, refuse_devices
 from lmu.initializers import KERAS_LMU
 from lmu.keras.cells import HIDDEN, dense, fill
 from lmu.keras.files import (
@@ -107,10 +107,12 @@ def from_keras(
     path = Path(path)
     if config is not None and options:
         raise ValueError(f"{path}: got `config` and {sorted(options)}: expected one of the two.")
+    refuse_devices(path)
     described: Mapping[str, Any] | None = None
     if isinstance(config, Mapping):
         described = config
     elif config is not None:
+        refuse_devices(config)
         with explain_parser_errors(config, "a configuration of Keras, as a `.keras` or JSON file"):
             described = read_config(Path(config))
     with name_file_in_errors(path):

@@ -132,7 +132,9 @@ def test_what_was_there_stays_if_writing_fails(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"No space left.*state.safetensors"):
+    with pytest.raises(
+        OSError, match=r"state.safetensors` cannot be written \(No space left.*room"
+    ):
         stream.save(path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
@@ -162,3 +164,50 @@ def test_without_safetensors_it_is_said_how_to_get_it(
     for way in (stream.save, stream.load):
         with pytest.raises(ModuleNotFoundError, match=r"pip install 'linrec\[safetensors\]'"):
             way(tmp_path / "state.safetensors")
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    """In the names and numbers of the header too: which streams, which dtype, which form."""
+    path, stream = tmp_path / "state.safetensors", linrec.Stream(swing, streams=2)
+    stream.push(torch.randn(2, 5, 1))
+    stream.save(path)
+    content, state = path.read_bytes(), stream.state
+    for place in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError):
+            stream.load(path)
+    assert torch.equal(stream.state, state)  # as it was
+    path.write_bytes(content)
+    stream.load(path)
+
+
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
+    stream = linrec.Stream(swing)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ValueError, match="pipe or a device"):
+            stream.load(path)
+
+
+def test_files_with_the_checksum_of_before_are_read(tmp_path: Path) -> None:
+    import hashlib
+
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path, stream = tmp_path / "state.safetensors", linrec.Stream(swing)
+    stream.push(torch.randn(5, 1))
+    stream.save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata, state = dict(file.metadata()), file.get_tensor("state").clone()
+    del metadata["sha256_of_file"]
+    metadata["state_sha256"] = hashlib.sha256(state.numpy().tobytes()).hexdigest()
+    save_file({"state": state}, path, metadata)
+    again = linrec.Stream(swing)
+    again.load(path)
+    assert torch.equal(again.state, stream.state)
+    save_file({"state": state + 1}, path, metadata)
+    with pytest.raises(ValueError, match="checksum of its state"):
+        again.load(path)

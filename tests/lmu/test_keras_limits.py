@@ -3,6 +3,7 @@
 # Options and configurations are dictionaries of anything.
 # pyright: reportArgumentType=false
 
+import os
 import re
 import subprocess
 import sys
@@ -168,3 +169,10 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("cut *.h5")):
     )
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.splitlines()) == 6
+
+
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.keras")
+    for path in (tmp_path / "model.keras", Path("/dev/zero")):
+        with pytest.raises(FileNotFoundError, match="pipe or a device"):
+            lmu.from_keras(path)

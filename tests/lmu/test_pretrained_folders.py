@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -216,6 +217,24 @@ def test_weights_with_the_checksum_of_before_are_read(tmp_path: Path) -> None:
     save_file({n: leaf + 1 for n, leaf in state.items()}, tmp_path / "model.safetensors", metadata)
     with pytest.raises(ValueError, match="checksum of its weights is wrong"):
         type(module).from_pretrained(tmp_path)
+
+
+def test_configurations_that_are_no_object_and_pipes_are_refused(tmp_path: Path) -> None:
+    lmu.LegendreMemory(1, **UNIT).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(ValueError, match="pipe or a device"):
+        lmu.LegendreMemory.from_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    for content in ("[1]", "null", "[" * 100_000, "{", "\xff", '{"linrec_version": NaN}'):
+        path.write_text(content, encoding="latin-1")
+        with pytest.raises(ValueError, match="cannot be read"):
+            lmu.LegendreMemory.from_pretrained(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="pipe or a device"):
+        lmu.LegendreMemory.from_pretrained(tmp_path)
 
 
 def test_pushing_is_huggingface_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
