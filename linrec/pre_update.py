@@ -108,7 +108,7 @@ def from_pre_update(
     C: Matrix | None = None,
     D: Matrix | None = None,
 ) -> LinearRecurrence:
-    """Write a system that is read before each step as one that is read after it.
+    """Convert a system read before each step into one read after it.
 
     y[k] = C_k x[k] + D_k u[k] needs x[k], when x[k+1] is all that step k leaves behind. A
     recurrence of n states that reads it off x[k+1] has C' A = C, for which A must be invertible,

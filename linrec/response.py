@@ -166,7 +166,7 @@ def poles(system: LinearRecurrence | StateSpace) -> Tensor:
 
 
 def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
-    """Return the adjoint recurrence, which run backwards in time is the adjoint map.
+    """Return the adjoint recurrence; run backwards in time, it computes the adjoint map.
 
         ⟨S u, v⟩ = ⟨u, S* v⟩        S* v = flip(run(adjoint(recurrence), flip(v)))
 

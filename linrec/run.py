@@ -75,7 +75,7 @@ def final(
     executor: Executor = Auto(),
     plan: Plan | None = None,
 ) -> Result:
-    """Run a recurrence for its last step only, without all its states where that can be avoided.
+    """Compute the last step only, without storing all states where that can be avoided.
 
         x_{T-1} = A^T x_{-1} + Σ_s A^(T-1-s) B u_s        y_{T-1} = C x_{T-1} + D u_{T-1}
 

@@ -46,7 +46,7 @@ class StepWeights:
 
 
 class LMUCell(Pretrained, nn.Module):
-    """One step of the Legendre Memory Unit, nonlinear in time as its options have it.
+    """One step of the Legendre Memory Unit of 2019, with or without each of its connections.
 
         u_t = e_x x_t + e_h h_{t-1} + e_m m_{t-1} + b_u
         m_t = Ā m_{t-1} + B̄ u_t

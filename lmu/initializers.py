@@ -29,7 +29,7 @@ def as_linear(weight: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Initializers:
-    """Initialisers of a unit's matrices, each in place.
+    """The initialisers of the matrices of an `LMU`; each fills its matrix in place.
 
         u_t = e_x x_t + e_h h_{t-1} + e_m m_{t-1} + b_u
         h_t = f(W_x x_t + W_h h_{t-1} + W_m m_t)

@@ -51,7 +51,7 @@ def certify(
     lengths: Tensor | None = None,
     executor: Executor = Auto(),
 ) -> Certificate:
-    """Bound the error of every number of a run, whatever computed them.
+    """Bound the error of every number of a run rigorously, whichever program computed it.
 
         |outputs - exact| ≤ bound.outputs        |final_state - exact| ≤ bound.final_state
 

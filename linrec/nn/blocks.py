@@ -125,7 +125,7 @@ class Residual(_Wrapped):
 
 
 class Highway(_Wrapped):
-    """A layer with a gate that says how much of it passes, and how much of its inputs.
+    """A layer with a gate that mixes its outputs with its inputs.
 
         y_t = g_t · dropout(layer(z_t)) + (1 - g_t) · x_t
         g_t = σ(W z_t + b)                                        z_t = norm(x_t)
@@ -160,7 +160,7 @@ class Highway(_Wrapped):
 
 
 def residual_blocks(layers: Iterable[Layer], *, expansion: int = 4, dropout: float = 0.0) -> Stack:
-    """Stack layers of one width, each with a feed-forward layer after it and a way around both.
+    """Stack layers of one width, each followed by a feed-forward layer, with residual connections.
 
         z = x + dropout(layer(norm(x)))        y = z + dropout(W₂ gelu(W₁ norm(z) + b₁) + b₂)
 

@@ -7,7 +7,7 @@ from linrec.nn.arguments import Remembered
 
 
 class Pretrained(Remembered):
-    """A module that can be written into a folder, with the arguments that it was made with.
+    """A module that can be saved in a folder, weights and arguments, and made again from it.
 
     `save_pretrained`, `from_pretrained` and `push_to_hub` are those of huggingface_hub's mixin
     (`pip install 'linrec[hub]'`); folders are read and written without a network.

@@ -21,7 +21,7 @@ POLES = {
 
 
 class S4D(RecurrentLayer):
-    """The diagonal state-space model: each channel drives a system of its own, of its own step.
+    """The diagonal state-space model: a system, and a length of its step, for each channel.
 
         s'(t) = Λ s(t) + 1 x(t)        y(t) = 2 Re(C s(t)) + D x(t)
         Λ = -exp(a) + i ω,             discretised with a step exp(b) for each channel

@@ -47,7 +47,7 @@ def check_module(
     examples: int = 30,
     random_seed: int = 0,
 ) -> Report:
-    """Search for inputs on which a module's `forward` and its `step` are different functions.
+    """Search for inputs on which a module's `forward` and its `step` disagree.
 
         forward(inputs (batch, time, features), state=None) -> (outputs, state)
         step(input (batch, features), state=None) -> (output, state)

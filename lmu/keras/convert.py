@@ -59,7 +59,7 @@ def from_keras(
     config: Mapping[str, Any] | str | PathLike[str] | None = None,
     **options: Any,
 ) -> Any:
-    """Make a layer of a file of keras-lmu, with the same outputs.
+    """Load a layer from a file of keras-lmu; it gives the same outputs.
 
     Neither TensorFlow nor Keras is needed, and nothing in the file is executed. `LMU`,
     `LMUFeedforward` and `RNN(LMUCell)` all become `lmu.LMU`, which runs in parallel over time what
