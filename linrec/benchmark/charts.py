@@ -60,6 +60,31 @@ def draw_crossover(rows: Rows) -> bytes:
     return png_of(figure)
 
 
+def draw_models(rows: Rows) -> bytes:
+    """Draw the time of a training step of every layer over the number of steps, torch's dashed."""
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for index, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
+        own = [row for row in rows if row["model"] == model]
+        axes.plot(
+            [row["steps"] for row in own],
+            [row["seconds"] for row in own],
+            color=f"C{index % 10}",
+            linestyle="--" if model.startswith("torch.") else "-",
+            marker="os"[index // 10],
+            markersize=4,
+            label=model,
+        )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="steps",
+        ylabel="seconds",
+        title="A training step: outputs of all steps, and gradients",
+    )
+    axes.legend(fontsize=7, ncols=2)
+    return png_of(figure)
+
+
 def png_of(figure: Any) -> bytes:
     """Render a drawing, and let go of it."""
     figure.tight_layout()

@@ -13,7 +13,7 @@ from rich.progress import track
 from linrec.benchmark import CASES, Regret, measure_rates, medians, peak_bytes, store_rates
 from linrec.benchmark.accuracy import measure_accuracy
 from linrec.benchmark.certificates import measure_certificates
-from linrec.benchmark.charts import draw_crossover, draw_roofline
+from linrec.benchmark.charts import draw_crossover, draw_models, draw_roofline
 from linrec.benchmark.crossover import crossover
 from linrec.benchmark.latency import CALLS, measure_latency
 from linrec.benchmark.models import measure_models
@@ -148,6 +148,8 @@ def save(found: dict[str, Any], folder: Path) -> None:
         write(folder / "roofline.png", draw_roofline(found["cases"], found["rates"]))
     if "crossover" in found:
         write(folder / "crossover.png", draw_crossover(found["crossover"]))
+    if "models" in found:
+        write(folder / "models.png", draw_models(found["models"]))
 
 
 def read_measurements(folder: Path) -> dict[str, Any]:

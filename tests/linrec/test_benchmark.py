@@ -83,7 +83,8 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     assert "product A x" in printed and "p99" in printed
     kept = json.loads((out / "bench.json").read_text())
     assert kept.keys() == {"machine", "rates", *tables.SECTIONS}
-    assert {path.name for path in out.iterdir()} == {"bench.json", "roofline.png", "crossover.png"}
+    pictures = {"roofline.png", "crossover.png", "models.png"}
+    assert {path.name for path in out.iterdir()} == {"bench.json", *pictures}
     assert all(row["seconds"] > 0 for row in [*kept["cases"], *kept["crossover"]])
     assert len(kept["regret"]["rows"]) == kept["regret"]["summary"]["shapes"] == 2
     assert kept["peers"][0]["peer"] == "tiny" and kept["peers"][0]["ours"] > 0
