@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 # Taylor polynomials of this degree serve matrices of at most this norm: what they leave out is
@@ -167,6 +166,8 @@ def balancing_units(size: Tensor) -> Tensor:
     """Call LAPACK's dgebal for each matrix; graphs and vmap see one operation."""
     matrices = np.ascontiguousarray(size.numpy(force=True), dtype=np.float64)
     n = matrices.shape[-1]
+    from scipy.linalg import get_lapack_funcs  # (`import linrec` loads torch alone)
+
     (gebal,) = get_lapack_funcs(("gebal",), dtype=np.float64)
     units = np.ones((math.prod(matrices.shape[:-2]), n))
     for matrix, unit in zip(matrices.reshape(-1, n, n), units, strict=True):

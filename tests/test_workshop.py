@@ -37,3 +37,14 @@ def test_every_check_is_made_before_a_commit() -> None:
     for command in CHECKS.values():
         kept = " ".join(part for part in command if part not in ("--no-cache", ".", "--check"))
         assert f"entry: {kept}" in hooks, f"no hook runs `{kept}`"
+
+
+def test_import_linrec_loads_torch_alone() -> None:
+    program = (
+        "import sys, torch, linrec, lmu\n"
+        "heavy = {'scipy', 'sympy', 'hypothesis', 'matplotlib', 'rich', 'typer', 'h5py', 'onnx'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.split(), f"`import linrec` loads {done.stdout}"
