@@ -13,6 +13,9 @@ The networks of 2019 are trained by the task's recipe: 500 steps through 5,000 t
 the quick budget they, and ours, learn from the training series cut into windows of 250 samples,
 640 of them, each read from an empty memory: more steps through less time. All are validated and
 tested on the whole series.
+
+`polynomial` is the plain baseline: least squares on products of up to three of twelve delayed
+samples. One of 51 delays alone has an NRMSE of 0.48, one of products of two 0.03.
 """
 
 from dataclasses import replace
@@ -30,7 +33,7 @@ from lmu.experiments.experiment import (
     PublishedResult,
     TrainingSetup,
 )
-from lmu.experiments.models import LayerPredictor, SeriesPredictor
+from lmu.experiments.models import DelayPolynomial, LayerPredictor, SeriesPredictor
 from lmu.experiments.training import NRMSE, Recipe
 from lmu.layers import LMU, LSTM, Stack
 
@@ -88,6 +91,11 @@ def hybrid(data: Dataset) -> LayerPredictor:
     return LayerPredictor(Stack([unit_2019(1, 40), LSTM(40, 25), unit_2019(25, 40), LSTM(40, 25)]))
 
 
+def polynomial(data: Dataset) -> DelayPolynomial:
+    """Fit a cubic polynomial of twelve delays, 4 samples apart: 455 numbers."""
+    return DelayPolynomial(range(0, 48, 4), 3, *data.train)
+
+
 RECIPE_2019 = replace(RECIPE, batch_size=32, epochs=500)
 QUICK_2019 = replace(
     RECIPE_2019, epochs=40, optimizer=partial(torch.optim.Adam, lr=QUICK_RATE, fused=True)
@@ -115,5 +123,8 @@ MACKEY_GLASS = Experiment(
             Budget.QUICK: TrainingSetup(network, QUICK_2019),
         }
         for name, network in (("lmu-2019", lmu_2019), ("lstm", lstm), ("hybrid", hybrid))
+    }
+    | {
+        "polynomial": dict.fromkeys(Budget, TrainingSetup(polynomial, replace(RECIPE, epochs=0))),
     },
 )

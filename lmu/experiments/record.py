@@ -3,10 +3,13 @@
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+import subprocess
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from linrec.reporting import processor
@@ -22,6 +25,8 @@ from lmu.files.entries import (
     Kind,
     check_entries,
     is_count,
+    is_number,
+    is_text,
 )
 
 
@@ -42,8 +47,13 @@ class Record:
         examples: how many to train on, to choose by, and to report.
         data: checksum of the examples (`Dataset.digest`).
         reduced: what is missing of the published data; empty if they are whole.
-        versions: of Python, torch and linrec.
-        hardware: where it was run.
+        versions: of Python, torch, numpy and linrec.
+        hardware: where it was run, and on how many threads.
+        validation: the score that chose the epoch; None: there was none, or it was not kept.
+        cpu_seconds: of training, by the processor's clock: what other programs did takes no part
+            in it. None: not kept.
+        recipe: how it was trained, as the run folder has it. Empty: not kept.
+        commit: of the sources, if they were a clone. Empty: they were not, or it was not kept.
     """
 
     experiment: str
@@ -60,6 +70,10 @@ class Record:
     reduced: str
     versions: dict[str, str]
     hardware: str
+    validation: float | None = None
+    cpu_seconds: float | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    commit: str = ""
 
     @property
     def score(self) -> float:
@@ -83,7 +97,10 @@ class Record:
             ValueError: the text is something else.
         """
         try:
-            content = check_entries(parse_json(text), ENTRIES)
+            content = parse_json(text)
+            if isinstance(content, dict):
+                content = LATER | content
+            content = check_entries(content, ENTRIES)
         except ValueError as error:
             raise ValueError(
                 f"The text is no record of a run ({error}): expected the content of a "
@@ -97,6 +114,14 @@ class Record:
 def is_examples(value: object) -> bool:
     """Tell whether these are three numbers of examples."""
     return isinstance(value, list) and len(value) == 3 and all(map(is_count, value))
+
+
+def is_recipe(value: object) -> bool:
+    """Tell whether these are settings by name."""
+    return isinstance(value, dict) and all(
+        is_text(name) and (each is None or is_number(each) or is_text(each))
+        for name, each in value.items()
+    )
 
 
 ENTRIES = {
@@ -114,16 +139,38 @@ ENTRIES = {
     "reduced": TEXT,
     "versions": TEXTS,
     "hardware": TEXT,
+    "validation": Kind(lambda value: value is None or is_number(value), "a finite number or null"),
+    "cpu_seconds": Kind(lambda value: value is None or is_number(value), "a finite number or null"),
+    "recipe": Kind(is_recipe, "numbers, lines of text or null by name"),
+    "commit": TEXT,
 }
+
+# What records of earlier versions have not.
+LATER = {"validation": None, "cpu_seconds": None, "recipe": {}, "commit": ""}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, torch and linrec."""
+    """Return the versions of Python, torch, numpy and linrec."""
     try:
         own = version("linrec")
     except PackageNotFoundError:  # run from its sources
         own = "unknown"
-    return {"python": platform.python_version(), "torch": torch.__version__, "linrec": own}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "linrec": own,
+    }
+
+
+def commit() -> str:
+    """Return the commit that the sources are at; nothing where git knows of none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def hardware(device: torch.device) -> str:

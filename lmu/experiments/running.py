@@ -13,11 +13,14 @@ from torch import Tensor
 from lmu.experiments.data import Dataset, Split
 from lmu.experiments.experiment import Budget, Experiment
 from lmu.experiments.models import Network
-from lmu.experiments.record import Record, hardware, versions
+from lmu.experiments.record import Record, commit, hardware, versions
 from lmu.experiments.training import BEST, RESULT, Outcome, RunFolder, predictions
 from lmu.experiments.training import train as train_network
 from lmu.files import read_checkpoint
 from lmu.files.entries import SEED, is_text
+
+# What a record tells of the configuration, beside its own entries.
+RECIPE = ("examples", "batch_size", "optimizer", "learning_rate")
 
 AnyPath = str | os.PathLike[str]
 
@@ -160,14 +163,25 @@ class Run:
             figures=figures,
             best_epoch=outcome.best_epoch,
             epochs=len(outcome.history),
-            parameters=count_parameters(self.network) if outcome.history else 0,
+            parameters=count_parameters(self.network) if outcome.history else self.network.fitted,
             seconds=round(sum(entry["seconds"] for entry in outcome.history), 1),
             examples=(train, validation, test),
             data=self.digest,
             reduced=self.data.reduced,
             versions=versions(),
             hardware=hardware(self.device),
+            validation=outcome.best_score if outcome.history else None,
+            cpu_seconds=total_cpu(outcome.history),
+            recipe={name: self.configuration()[name] for name in RECIPE},
+            commit=commit(),
         )
+
+
+def total_cpu(history: list[dict[str, Any]]) -> float | None:
+    """Add up the processor's seconds of all epochs; None if those of some were not kept."""
+    seconds = [entry.get("cpu_seconds") for entry in history]
+    known = [each for each in seconds if each is not None]
+    return round(sum(known), 1) if len(known) == len(seconds) else None
 
 
 def count_parameters(network: Network) -> int:

@@ -2,6 +2,9 @@
 
 from lmu.experiments.models.attention import AttentionMemory as AttentionMemory
 from lmu.experiments.models.attention import DotProductAttention as DotProductAttention
+from lmu.experiments.models.baselines import BagOfWords as BagOfWords
+from lmu.experiments.models.baselines import DelayPolynomial as DelayPolynomial
+from lmu.experiments.models.baselines import Pixels as Pixels
 from lmu.experiments.models.beam_search import BeamSearch as BeamSearch
 from lmu.experiments.models.deep_classifier import DeepClassifier as DeepClassifier
 from lmu.experiments.models.delays import DelayReader as DelayReader

@@ -16,9 +16,14 @@ class Network(Pretrained, nn.Module, ABC):
 
         forward = head ∘ features
 
+    Attributes:
+        fitted: numbers that were fitted to the data when it was built, if it is not trained.
+
     A frozen memory gives the same states for the same input in every epoch. They are the input's
     features: `features` computes them once, and training repeats the `head` alone.
     """
+
+    fitted: int = 0
 
     @abstractmethod
     def features(self, inputs: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The results of the experiments, beside the published ones."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,11 +9,19 @@ from pathlib import Path
 import lmu.experiments
 from linrec.reporting import Table, duration
 from lmu.experiments import Experiment, Provenance, PublishedResult, Record
-from lmu.experiments.training import RESULT
+from lmu.experiments.training import ACCURACY, RESULT, Metric
 from lmu.files import DamagedFile, read_text
 
 RECORDS = Path(lmu.experiments.__file__).parent / "results"
-COLUMNS = ("seeds", "budget", "data", "parameters", "time of a run", "further figures")
+COLUMNS = (
+    "sampling error",
+    "seeds",
+    "budget",
+    "data",
+    "parameters",
+    "time of a run",
+    "further figures",
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,21 @@ class Results:
         values = [r.score if figure is None else r.figures[figure] for r in self.records]
         text = f"{statistics.fmean(values):.{digits}f}"
         return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+
+    def sampling_error(self, metric: Metric) -> str:
+        """Write the standard error of a share of as many test examples: √(p (1 - p) / n)."""
+        if metric is not ACCURACY:
+            return ""
+        share = statistics.fmean(record.score for record in self.records) / 100
+        return f"{100 * math.sqrt(share * (1 - share) / self.first.examples[2]):.{metric.digits}f}"
+
+    @property
+    def time(self) -> str:
+        """Write the median time of a run: that of the processor where it was kept."""
+        cpu = [r.cpu_seconds for r in self.records if r.cpu_seconds is not None]
+        if len(cpu) == len(self.records):
+            return f"{duration(statistics.median(cpu))} CPU"
+        return duration(statistics.median(record.seconds for record in self.records))
 
 
 def read_records(
@@ -120,7 +144,8 @@ def result_table(experiment: Experiment, results: list[Results]) -> Table:
         experiment.table,
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
-        frozenset(range(len(published), len(rows))),
+        # A figure of one seed is not made to stand out.
+        frozenset(i for i, each in enumerate(known, len(published)) if len(each.records) > 1),
         tuple(notes),
     )
 
@@ -135,7 +160,7 @@ def figure_name(experiment: Experiment, results: list[Results]) -> str:
 def figure_row(figure: PublishedResult) -> tuple[str, ...]:
     """Write a published figure."""
     size = f"{figure.parameters:,}" if figure.parameters else ""
-    return (figure.who, f"{figure.value:g}", "", "published", "", size, "", "")
+    return (figure.who, f"{figure.value:g}", "", "", "published", "", size, "", "")
 
 
 def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tuple[str, ...]:
@@ -149,14 +174,14 @@ def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tu
         data = "reduced"
         note = f"Reduced: {first.reduced}"
         notes += [] if note in notes else [note]
-    seconds = statistics.median(record.seconds for record in results.records)
     return (
         f"{first.model}, {'yours' if results.yours else 'ours'}",
         results.mean(digits),
+        results.sampling_error(metric) if reported == metric.name and first.examples[2] else "",
         ", ".join(str(record.seed) for record in results.records),
         f"{first.budget}, {first.epochs} epochs" if first.epochs else f"{first.budget}, untrained",
         data,
         f"{first.parameters:,}",
-        duration(seconds),
+        results.time,
         "; ".join(f"{name} {results.mean(metric.digits, name)}" for name in others),
     )

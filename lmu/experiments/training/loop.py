@@ -26,7 +26,8 @@ class Outcome:
     Args:
         best_epoch: the epoch with the best validation score, counted from 1; 0: there was none.
         best_score: that score.
-        history: an entry an epoch: `epoch`, `training_loss`, `validation_score`, `seconds`.
+        history: an entry an epoch: `epoch`, `training_loss`, `validation_score`, `seconds`, and
+            the `cpu_seconds` of all threads.
     """
 
     best_epoch: int
@@ -111,7 +112,7 @@ class Training:
         self.shuffling = torch.Generator().manual_seed(seed)
         self.history: list[dict[str, Any]] = []
         self.loss = torch.zeros(())
-        self.started = 0.0
+        self.started = self.cpu_started = 0.0
 
     @property
     def best(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class Training:
         """Set the network to train and the sums to zero."""
         self.network.train()
         self.loss = torch.zeros_like(self.loss)
-        self.started = time.perf_counter()
+        self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     def step(self, batch: Examples, done: float) -> None:
         """Take one step down the loss of a batch, with a share of all steps already done."""
@@ -161,6 +162,7 @@ class Training:
                 "training_loss": loss,
                 "validation_score": self.recipe.metric.score(batches),
                 "seconds": round(time.perf_counter() - self.started, 3),
+                "cpu_seconds": round(time.process_time() - self.cpu_started, 3),
             }
         )
         return self.history[-1]

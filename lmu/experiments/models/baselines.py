@@ -1,0 +1,200 @@
+"""Plain methods that a network has to beat: bags of words, polynomials of delays, pixels."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lmu.experiments.models.network import Network
+from lmu.experiments.models.words import PADDING
+
+SERIES_AT_ONCE = 4  # of which polynomials are written out
+
+
+class BagOfWords(Network):
+    """Naive Bayes on the words of a text, or of two, and logistic regression from there.
+
+        score_c = b_c + Σ_w s_{c,w}        s_{c,w} = log P(w | c), at first
+
+    over the different words w of a text. Of two texts there are three bags, each with scores of its
+    own: the words of both, those of the first alone, and those of the second alone. One score, for
+    and against, is the difference of two.
+
+    Args:
+        words: how many words there are; the first is the padding.
+        classes: how many classes; 1: one score.
+        texts (examples, time), or (examples, 2, time): words to count.
+        labels (examples): their classes.
+
+    Example:
+        >>> import torch
+        >>> texts = torch.tensor([[4, 5, 5], [6, 5, 0]])
+        >>> model = BagOfWords(7, 1, texts, torch.tensor([1, 0]))
+        >>> model(torch.tensor([[4, 4, 0], [6, 0, 0], [5, 0, 0]])) > 0
+        tensor([ True, False, False])
+
+    References:
+        Wang and Manning 2012, Baselines and Bigrams: Simple, Good Sentiment and Topic
+        Classification (naive Bayes as the beginning of a linear classifier).
+    """
+
+    def __init__(self, words: int, classes: int, texts: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.words, self.classes = words, classes
+        bags = 1 if texts.ndim == 2 else 3
+        kinds = max(classes, 2)
+        found = self.features(texts).flatten(1)
+        counts = torch.ones(kinds, bags * words)  # as if each had been seen once
+        for kind in range(kinds):
+            own = found[labels == kind]
+            counts[kind] += torch.bincount(own[own != PADDING], minlength=bags * words)
+        chances = (counts.unflatten(1, (bags, words)) / counts.sum(1)[:, None, None]).flatten(1)
+        scores, shares = chances.log(), torch.bincount(labels, minlength=kinds).log()
+        if classes == 1:
+            scores, shares = scores[1:] - scores[:1], shares[1:] - shares[:1]
+        scores = scores - scores.mean(0) if classes > 1 else scores
+        scores[:, PADDING] = 0.0
+        self.scores = nn.Embedding.from_pretrained(scores.T, freeze=False, padding_idx=PADDING)
+        self.bias = nn.Parameter(shares)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """List the different words of each text, or of the three bags of two, in any order."""
+        if inputs.ndim == 2:
+            return different(inputs.long())
+        one, other = (different(text) for text in inputs.long().unbind(1))
+        shared = (one.unsqueeze(-1) == other.unsqueeze(-2)) & (one != PADDING).unsqueeze(-1)
+        both = torch.where(shared.any(-1), one, PADDING)
+        alone = (torch.where(shared.any(-1), PADDING, one), self.words)
+        others = (torch.where(shared.any(-2), PADDING, other), 2 * self.words)
+        moved = [
+            torch.where(bag != PADDING, bag + offset, PADDING) for bag, offset in (alone, others)
+        ]
+        return torch.cat([both, *moved], -1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Add up the scores of the words."""
+        scores = self.scores(features).sum(-2) + self.bias
+        return scores.squeeze(-1) if self.classes == 1 else scores
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute the scores of whole texts: a bag of words has no order to be read in."""
+        return self(inputs)
+
+
+def different(words: Tensor) -> Tensor:
+    """Sort `words (texts, time)`, each once; padding stands for those that were there before."""
+    ordered = words.sort(-1).values
+    again = ordered[:, 1:] == ordered[:, :-1]
+    return torch.cat([ordered[:, :1], torch.where(again, PADDING, ordered[:, 1:])], -1)
+
+
+class DelayPolynomial(Network):
+    """A polynomial of the last samples, fitted by least squares.
+
+        y_t = Σ_{|α| ≤ p} w_α Π_i x_{t-d_i}^{α_i}
+
+    Samples before the first are zeros.
+
+    Args:
+        delays: d, in samples.
+        degree: p, of the products.
+        series (series, time, 1): inputs to fit it to.
+        targets (series, time, 1): the outputs there.
+
+    Example:
+        >>> import torch
+        >>> x = torch.randn(2, 50, 1)
+        >>> model = DelayPolynomial([0, 1], 2, x, x.square())
+        >>> bool((model(x) - x.square()).abs().max() < 1e-5)
+        True
+
+    References:
+        Gauthier, Bollt, Griffith and Barbosa 2021, Next generation reservoir computing.
+    """
+
+    def __init__(self, delays: Sequence[int], degree: int, series: Tensor, targets: Tensor) -> None:
+        super().__init__()
+        self.delays, self.degree = tuple(delays), degree
+        places = range(len(self.delays))
+        self.products = [
+            list(itertools.combinations_with_replacement(places, power))
+            for power in range(1, degree + 1)
+        ]
+        self.size = 1 + sum(map(len, self.products))
+        gram = torch.zeros(self.size, self.size, dtype=torch.float64)
+        right = torch.zeros(self.size, 1, dtype=torch.float64)
+        parts = (each.double().split(SERIES_AT_ONCE) for each in (series, targets))
+        for x, y in zip(*parts, strict=True):
+            terms = self.terms(x).flatten(0, 1)
+            gram += terms.T @ terms
+            right += terms.T @ y.flatten(0, 1)
+        # A ridge of a billionth: products of neighbouring samples are nearly the same.
+        gram += 1e-9 * gram.diagonal().mean() * torch.eye(self.size, dtype=torch.float64)
+        if len(series):  # else the weights are yet to be loaded
+            right = torch.linalg.solve(gram, right)
+        self.weights, self.fitted = nn.Parameter(right), self.size
+
+    def terms(self, series: Tensor) -> Tensor:
+        """Write out the products at each sample, `(series, time, size)`."""
+        time = series.shape[-2]
+        late = [nn.functional.pad(series, (0, 0, d, 0))[..., :time, :] for d in self.delays]
+        samples, found = torch.cat(late, -1), [torch.ones_like(series)]
+        for products in self.products:
+            factors = torch.tensor(products)
+            found.append(samples[..., factors].prod(-1))
+        return torch.cat(found, -1)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the series."""
+        return inputs
+
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the polynomial at each sample of `features (series, time, 1)`."""
+        parts = features.double().split(SERIES_AT_ONCE)
+        return torch.cat([self.terms(x) @ self.weights for x in parts]).to(features.dtype)
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute what `forward` does, of the samples that the longest delay reaches."""
+        reach = max(self.delays) + 1
+        padded = nn.functional.pad(inputs, (0, 0, reach - 1, 0))
+        windows = padded.unfold(-2, reach, 1).transpose(-1, -2).flatten(0, 1)
+        return self(windows)[:, -1].unflatten(0, inputs.shape[:-1])
+
+
+class Pixels(Network):
+    """A perceptron on all samples of a sequence at once, whatever their order.
+
+    Args:
+        samples: how many there are.
+        hidden_sizes: rectified units of each layer; none: logistic regression.
+        classes: how many classes.
+        dropout: the share of units that is dropped in training.
+
+    Example:
+        >>> import torch
+        >>> Pixels(50, [8], 10)(torch.randn(3, 50, 1)).shape
+        torch.Size([3, 10])
+    """
+
+    def __init__(
+        self, samples: int, hidden_sizes: Sequence[int], classes: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        sizes = [samples, *hidden_sizes]
+        layers: list[nn.Module] = []
+        for size, following in itertools.pairwise(sizes):
+            layers += [nn.Linear(size, following), nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Put the samples side by side."""
+        return inputs.flatten(-2)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the classes' scores (logits)."""
+        return self.layers(features)
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute the scores when the last sample is there: all of them are needed at once."""
+        return self(inputs)
