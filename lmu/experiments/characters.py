@@ -26,8 +26,8 @@ from linrec.nn import (
 from lmu.experiments.data import Dataset
 from lmu.experiments.data.text8 import LETTERS
 from lmu.experiments.experiment import Budget, Experiment, TrainingSetup, most_likely
-from lmu.experiments.models import LanguageModel, NGrams, Words
-from lmu.experiments.text8 import BITS_PER_CHARACTER, load_windows, loss
+from lmu.experiments.models import LanguageModel, Words
+from lmu.experiments.text8 import BITS_PER_CHARACTER, count_letters, load_windows, loss
 from lmu.experiments.texts import warmup_then_cosine
 from lmu.experiments.training import Recipe
 from lmu.layers import GRU, LSTM, ParallelLMU
@@ -50,13 +50,6 @@ def network(make: Callable[[int], Layer], budget: Budget, data: Dataset) -> Lang
         inner = round((BLOCK[budget] - own - width) / (2 * width + 1))
         parts += [Residual(layer), Residual(FeedForward(width, inner))]
     return LanguageModel(Words(len(LETTERS), width, padded=False), Stack(parts))
-
-
-def count_letters(budget: Budget, data: Dataset) -> NGrams:
-    """Count the letters of windows from all over the training text, as many as networks read."""
-    windows = len(data.train.inputs)
-    taken = torch.linspace(0, windows - 1, min(EPOCHS[budget] * WINDOWS, windows)).long()
-    return NGrams(len(LETTERS), ORDER, data.train.inputs[taken], data.train.targets[taken])
 
 
 def recipe(budget: Budget) -> Recipe:
@@ -100,7 +93,10 @@ CHARACTERS = Experiment(
     }
     | {
         "ngrams": {
-            budget: TrainingSetup(partial(count_letters, budget), replace(recipe(budget), epochs=0))
+            budget: TrainingSetup(
+                partial(count_letters, EPOCHS[budget] * WINDOWS, ORDER),
+                replace(recipe(budget), epochs=0),
+            )
             for budget in Budget
         }
     },

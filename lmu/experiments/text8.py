@@ -10,6 +10,7 @@ has the same learning rate; it was tuned for neither.
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -27,7 +28,7 @@ from lmu.experiments.experiment import (
     TrainingSetup,
     most_likely,
 )
-from lmu.experiments.models import LanguageModel, Words
+from lmu.experiments.models import LanguageModel, NGrams, Words
 from lmu.experiments.texts import mean, warmup_then_cosine
 from lmu.experiments.training import Metric, Recipe
 from lmu.layers import LSTM, window_blocks
@@ -91,6 +92,18 @@ def lstm(hidden_size: int, data: Dataset) -> LanguageModel:
     return LanguageModel(Words(len(LETTERS), hidden_size, padded=False), layer)
 
 
+def count_letters(most: int, order: int, data: Dataset) -> NGrams:
+    """Count the letters of so many windows at most, from all over the training text."""
+    windows = len(data.train.inputs)
+    taken = torch.linspace(0, windows - 1, min(most, windows)).long()
+    return NGrams(len(LETTERS), order, data.train.inputs[taken], data.train.targets[taken])
+
+
+def without_training(budget: Budget) -> Recipe:
+    """Score what is built, and train nothing."""
+    return replace(recipe(1e-3, budget), epochs=0)
+
+
 TEXT8 = Experiment(
     name="text8",
     title="the next letter of running text",
@@ -111,6 +124,14 @@ TEXT8 = Experiment(
         "lstm": {
             Budget.FULL: TrainingSetup(partial(lstm, 528), recipe(2e-3, Budget.FULL)),
             Budget.QUICK: TrainingSetup(partial(lstm, 228), recipe(4e-3, Budget.QUICK)),
+        },
+        "ngrams": {  # of as many letters as the networks read
+            Budget.FULL: TrainingSetup(
+                partial(count_letters, 500_000, 7), without_training(Budget.FULL)
+            ),
+            Budget.QUICK: TrainingSetup(
+                partial(count_letters, 30_000, 6), without_training(Budget.QUICK)
+            ),
         },
     },
     decide=most_likely,
