@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from lmu.commands import app
 from lmu.experiments import EXPERIMENTS, Budget, Experiment, Record
 from lmu.experiments.tables import (
+    Results,
     fill_page_tables,
     read_measured,
     read_records,
@@ -71,8 +72,29 @@ def test_seeds_are_put_together(records: Path, tiny: Experiment) -> None:
     assert (quick["accuracy"], quick["data"]) == ("90.00", "reduced")
     assert (quick["budget"], lstm["budget"]) == ("quick, 2 epochs", "full, untrained")
     assert (lstm["accuracy"], lstm["further figures"]) == ("7.00", "accuracy 3.00")
-    assert table.marked == {1, 2, 3}
+    assert table.marked == {1}  # a figure of one seed does not stand out
+    # √(0.91 · 0.09 / 30), in percent; of figures that are no shares there is none.
+    assert (both["sampling error"], lstm["sampling error"]) == ("5.22", "")
     assert table.notes == ("Reduced: half is missing.", "Run on a machine.")
+
+
+def test_the_time_of_the_processor_is_shown_where_it_was_kept(tiny: Experiment) -> None:
+    kept = [replace(RECORD, seed=seed, cpu_seconds=seconds) for seed, seconds in enumerate((9, 5))]
+    (table,) = result_tables([Results((*kept,))], {"tiny": tiny})
+    assert "7 s CPU" in table.rows[1]
+    (table,) = result_tables([Results((kept[0], RECORD))], {"tiny": tiny})
+    assert "60 s" in table.rows[1]
+
+
+def test_records_of_earlier_versions_lack_what_came_later() -> None:
+    full = replace(
+        RECORD, validation=89.5, cpu_seconds=3.5, recipe={"batch_size": 50}, commit="0123abc"
+    )
+    assert Record.from_json(full.to_json()) == full
+    old = json.loads(RECORD.to_json())
+    for name in ("validation", "cpu_seconds", "recipe", "commit"):
+        del old[name]
+    assert Record.from_json(json.dumps(old)) == RECORD
 
 
 def test_an_experiment_without_runs_has_its_published_figures(tiny: Experiment) -> None:
@@ -84,9 +106,9 @@ def test_markdown_has_a_row_for_each(records: Path, tiny: Experiment) -> None:
     (table,) = result_tables(read_records(records), {"tiny": tiny})
     lines = table.markdown().splitlines()
     assert table.title == "waves, test accuracy in percent"
-    assert lines[0].startswith("| tiny: who | accuracy | seeds |")
+    assert lines[0].startswith("| tiny: who | accuracy | sampling error | seeds |")
     assert len([line for line in lines if line.startswith("|")]) == 2 + 4
-    assert "| **lmu, ours** | **91.00 ± 1.41** | 0, 1 |" in table.markdown(bold=2)
+    assert "| **lmu, ours** | **91.00 ± 1.41** | 5.22 | 0, 1 |" in table.markdown(bold=2)
 
 
 def test_a_page_takes_tables_between_its_marks(records: Path, tiny: Experiment) -> None:
@@ -137,6 +159,10 @@ ODD: dict[str, object] = {
     "epochs": 1.5,
     "hardware": "\x1b[2J",
     "model": "\ud800",
+    "validation": "90",
+    "cpu_seconds, NaN": math.nan,
+    "recipe": {"betas": [0.9, 0.99]},
+    "commit": 7,
     "versions": ["3.11"],
     "unknown": 1,
 }

@@ -91,7 +91,9 @@ def run(
 
 
 def without_time(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: entry[key] for key in entry.keys() - {"seconds"}} for entry in history]
+    return [
+        {key: entry[key] for key in entry.keys() - {"seconds", "cpu_seconds"}} for entry in history
+    ]
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:

@@ -128,7 +128,7 @@ class DelayPolynomial(Network):
         for x, y in zip(*parts, strict=True):
             terms = self.terms(x).flatten(0, 1)
             gram += terms.T @ terms
-            right += terms.T @ y.flatten(0, 1)
+            right += terms.T @ y.reshape(-1, 1)
         # A ridge of a billionth: products of neighbouring samples are nearly the same.
         gram += 1e-9 * gram.diagonal().mean() * torch.eye(self.size, dtype=torch.float64)
         if len(series):  # else the weights are yet to be loaded
