@@ -95,7 +95,7 @@ IMDB = Experiment(
         "lmu-mean": memory(0.1, epochs=20),
         "lmu": memory(0.05, epochs=40, encoded=[16, 8], word_dropout=0.5),
         "lstm": dict.fromkeys(Budget, TrainingSetup(lstm, binary_recipe(0.01, 4, batch_size=50))),
-        "bag-of-words": dict.fromkeys(Budget, TrainingSetup(bag, binary_recipe(0.001, 4))),
+        "bag-of-words": dict.fromkeys(Budget, TrainingSetup(bag, binary_recipe(0.003, 4))),
     },
     decide=for_or_against,
 )
