@@ -170,7 +170,7 @@ class Run:
             reduced=self.data.reduced,
             versions=versions(),
             hardware=hardware(self.device),
-            validation=outcome.best_score if outcome.history else None,
+            validation=outcome.best_score,
             cpu_seconds=total_cpu(outcome.history),
             recipe={name: self.configuration()[name] for name in RECIPE},
             commit=commit(),

@@ -25,6 +25,7 @@ from lmu.experiments.training import (
     Outcome,
     Recipe,
     RunFolder,
+    flush_subnormals,
     predictions,
     train,
 )
@@ -383,3 +384,12 @@ def test_nrmse_is_one_for_zero_and_grows_with_the_error() -> None:
 def test_no_epochs_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 1 or more"):
         RECIPE.with_epochs(0)
+
+
+def test_subnormal_numbers_are_zeros_in_training_alone() -> None:
+    tiny = torch.tensor([1e-310], dtype=torch.float64)
+    assert (tiny * 0.5).item() > 0
+    with pytest.raises(KeyError), flush_subnormals():
+        assert (tiny * 0.5).item() == 0
+        raise KeyError
+    assert (tiny * 0.5).item() > 0

@@ -10,6 +10,7 @@ import torch
 
 from lmu.experiments.record import hardware, versions
 from lmu.experiments.speedup.cases import Case, Way
+from lmu.experiments.training import flush_subnormals
 from lmu.files import parse_json
 from lmu.files.entries import COUNT, TEXT, TEXTS, Kind, check_entries, is_number
 
@@ -144,7 +145,7 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
     """Time the training steps of a case by turns, so that what disturbs one way disturbs all.
 
     A step that is short is repeated in its turn for a tenth of a second. Each way's first step is
-    not counted, unless it takes more than a second.
+    not counted, unless it takes more than a second. Subnormal numbers are zeros, as in training.
 
     Args:
         case: what is timed.
@@ -162,16 +163,17 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
     times: dict[Way, list[float]] = {way: [] for way in ways}
     repetitions: dict[Way, int] = {}
     end = time.perf_counter() + seconds
-    for way, step in ways.items():
-        first = time_step(step, 1)
-        if first > WARM:
-            times[way].append(first)
-        else:
-            repetitions[way] = max(1, round(SHORTEST / time_step(step, 1)))
-    while min(map(len, times.values())) < turns or time.perf_counter() < end:
+    with flush_subnormals():
         for way, step in ways.items():
-            if len(times[way]) < turns or way in repetitions:
-                times[way].append(time_step(step, repetitions.get(way, 1)))
+            first = time_step(step, 1)
+            if first > WARM:
+                times[way].append(first)
+            else:
+                repetitions[way] = max(1, round(SHORTEST / time_step(step, 1)))
+        while min(map(len, times.values())) < turns or time.perf_counter() < end:
+            for way, step in ways.items():
+                if len(times[way]) < turns or way in repetitions:
+                    times[way].append(time_step(step, repetitions.get(way, 1)))
     return [
         Timing(
             case.name,

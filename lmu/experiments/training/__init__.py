@@ -11,3 +11,4 @@ from lmu.experiments.training.run_folder import BEST as BEST
 from lmu.experiments.training.run_folder import RESULT as RESULT
 from lmu.experiments.training.run_folder import RunFolder as RunFolder
 from lmu.experiments.training.run_folder import write as write
+from lmu.experiments.training.subnormals import flush_subnormals as flush_subnormals

@@ -15,6 +15,7 @@ from lmu.experiments.training.board import event_writer, write_epoch
 from lmu.experiments.training.learning_curve import learning_curve
 from lmu.experiments.training.recipe import Recipe
 from lmu.experiments.training.run_folder import BEST, CURVE, LAST, RunFolder
+from lmu.experiments.training.subnormals import flush_subnormals
 
 Examples = tuple[Tensor, Tensor]  # inputs (examples, ...) and targets (examples, ...)
 
@@ -235,7 +236,8 @@ def train(
 
     After each epoch the best and the last state are written to the run folder. A run that was
     interrupted, by whatever, goes on from the last whole epoch, and ends as it would have ended.
-    Dropout draws from torch's global generator: seed it before.
+    Dropout draws from torch's global generator: seed it before. Subnormal numbers are zeros
+    meanwhile, on the processor.
 
     Args:
         network: the network; all its parameters that require a gradient are trained.
@@ -271,7 +273,8 @@ def train(
         folder.load(LAST, run.load_state_dict)
     folder.relog(run.history)
     if len(run.history) < recipe.epochs:
-        _run_epochs(run, training, validation, folder, progress, tensorboard)
+        with flush_subnormals():
+            _run_epochs(run, training, validation, folder, progress, tensorboard)
     folder.load(BEST, take_weights)
     folder.write(CURVE, learning_curve(run.history, recipe.metric))
     return Outcome(run.best["epoch"], run.best["validation_score"], run.history)
