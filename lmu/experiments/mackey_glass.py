@@ -9,9 +9,10 @@ after which this network has a test NRMSE of 0.036. We take one series a batch a
 3,200 steps, each of a thirty-second of the work. That is our choice, made on the validation
 series; in a tenth of the time the error is less than half.
 
-The networks of 2019 are trained by the task's recipe: 500 steps through 5,000 time steps each. On
-the quick budget they, and ours, learn from the training series cut into windows of 250 samples,
-640 of them, each read from an empty memory: more steps through less time. All are validated and
+The networks of 2019, and `lmu-500-steps`, are trained by the task's recipe: 500 steps through 5,000
+time steps each. On the quick budget all others learn from the training series cut into windows of
+250 samples, 640 of them, each read from an empty memory: more steps through less time. Ours and the
+LSTM take 3,200 steps of 4 windows, the stepped units of 2019 only 800 of 32. All are validated and
 tested on the whole series.
 
 `polynomial` is the plain baseline: least squares on products of up to three of twelve delayed
@@ -116,13 +117,18 @@ MACKEY_GLASS = Experiment(
     data=generate_series,
     models={
         "lmu": OURS,
+        "lmu-500-steps": dict.fromkeys(Budget, TrainingSetup(parallel_lmu, RECIPE_2019)),
     }
     | {
         name: {
             Budget.FULL: TrainingSetup(network, RECIPE_2019),
-            Budget.QUICK: TrainingSetup(network, QUICK_2019),
+            Budget.QUICK: TrainingSetup(network, quick),
         }
-        for name, network in (("lmu-2019", lmu_2019), ("lstm", lstm), ("hybrid", hybrid))
+        for name, network, quick in (
+            ("lmu-2019", lmu_2019, QUICK_2019),
+            ("lstm", lstm, replace(QUICK_2019, batch_size=4, epochs=20)),
+            ("hybrid", hybrid, QUICK_2019),
+        )
     }
     | {
         "polynomial": dict.fromkeys(Budget, TrainingSetup(polynomial, replace(RECIPE, epochs=0))),
