@@ -178,7 +178,7 @@ class Run:
 
 
 def total_cpu(history: list[dict[str, Any]]) -> float | None:
-    """Add up the processor's seconds of all epochs; None if those of some were not kept."""
+    """Add up the processor's seconds of all epochs; None if an epoch has none."""
     seconds = [entry.get("cpu_seconds") for entry in history]
     known = [each for each in seconds if each is not None]
     return round(sum(known), 1) if len(known) == len(seconds) else None

@@ -93,14 +93,14 @@ def lstm(hidden_size: int, data: Dataset) -> LanguageModel:
 
 
 def count_letters(most: int, order: int, data: Dataset) -> NGrams:
-    """Count the letters of so many windows at most, from all over the training text."""
+    """Count the letters of `most` windows or fewer, from all over the training text."""
     windows = len(data.train.inputs)
     taken = torch.linspace(0, windows - 1, min(most, windows)).long()
     return NGrams(len(LETTERS), order, data.train.inputs[taken], data.train.targets[taken])
 
 
 def without_training(budget: Budget) -> Recipe:
-    """Score what is built, and train nothing."""
+    """Score the counts as they are, without training."""
     return replace(recipe(1e-3, budget), epochs=0)
 
 

@@ -83,7 +83,7 @@ class BagOfWords(Network):
 
 
 def different(words: Tensor) -> Tensor:
-    """Sort `words (texts, time)`, each once; padding stands for those that were there before."""
+    """Sort `words (texts, time)`, each word once; repetitions become padding."""
     ordered = words.sort(-1).values
     again = ordered[:, 1:] == ordered[:, :-1]
     return torch.cat([ordered[:, :1], torch.where(again, PADDING, ordered[:, 1:])], -1)
