@@ -81,6 +81,7 @@ LAYERS = {
            < keras.hdf5 keras.cells < keras.files < keras.convert < keras
         3  experiments.models.network experiments.models.words experiments.models.attention
            < experiments.models.deep_classifier experiments.models.delays experiments.models.ngrams
+           experiments.models.baselines
            experiments.models.frozen_memory experiments.models.readout
            experiments.models.text experiments.models.language_model
            experiments.models.beam_search < experiments.models.translator < experiments.models
@@ -90,6 +91,7 @@ LAYERS = {
            experiments.data.text8 experiments.data.speech experiments.data.lost
            < experiments.data.imdb experiments.data.pairs < experiments.data
         5  experiments.training.board experiments.training.recipe experiments.training.run_folder
+           experiments.training.subnormals
            < experiments.training.learning_curve < experiments.training.loop < experiments.training
         6  experiments.experiment < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts

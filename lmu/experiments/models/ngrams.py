@@ -60,6 +60,7 @@ class NGrams(StreamingNetwork):
             seen, counts = codes.unique(return_counts=True)
             self.register_buffer(f"seen{length}", seen)
             self.register_buffer(f"counts{length}", counts.int())
+            self.fitted += len(seen)
         self.scale = nn.Parameter(torch.ones(()))
 
     def contexts(self, windows: Tensor) -> Tensor:

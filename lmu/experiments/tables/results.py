@@ -56,7 +56,9 @@ class Results:
 
     @property
     def time(self) -> str:
-        """Write the median time of a run: that of the processor where it was kept."""
+        """Write the median time of a run's training: that of the processor where it was kept."""
+        if not self.first.epochs:
+            return ""
         cpu = [r.cpu_seconds for r in self.records if r.cpu_seconds is not None]
         if len(cpu) == len(self.records):
             return f"{duration(statistics.median(cpu))} CPU"
