@@ -60,7 +60,9 @@ LAYERS = {
            < testing.modules < testing
            export.kernels export.wrappers export.c_source export.quantize
            < export.c_integers export.quantize_weights export.layers < export.c_halves
-           < export.forms < export.program < export.onnx export.package < export.writing < export
+           export.c_arrays < export.c_operations
+           export.forms < export.program < export.c_network export.onnx export.package
+           < export.writing < export
         9  benchmark.timing benchmark.tables
            < benchmark.peak_memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers

@@ -2,6 +2,7 @@
 
 from linrec.export.c_halves import to_c_halves as to_c_halves
 from linrec.export.c_integers import to_c_integers as to_c_integers
+from linrec.export.c_network import network_to_c as network_to_c
 from linrec.export.c_source import to_c as to_c
 from linrec.export.forms import Form as Form
 from linrec.export.onnx import to_onnx as to_onnx
@@ -17,6 +18,7 @@ from linrec.export.writing import Weights as Weights
 from linrec.export.writing import exported as exported
 
 __all__ = [
+    "network_to_c",
     "quantize",
     "quantize_weights",
     "to_c",

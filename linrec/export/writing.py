@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from linrec.export.c_halves import to_c_halves
 from linrec.export.c_integers import to_c_integers
-from linrec.export.c_source import to_c
-from linrec.export.forms import Form
+from linrec.export.c_network import network_to_c
+from linrec.export.c_source import real_dtype, to_c
+from linrec.export.forms import Form, dtype_of
 from linrec.export.onnx import to_onnx
 from linrec.export.package import to_package
 from linrec.export.program import as_form, save_program, to_program
@@ -112,6 +113,10 @@ def exported(
             "it in a loop."
         )
     if weights == Weights.FLOAT:
+        one = find_recurrence(target)
+        if one is None and isinstance(target, nn.Module):
+            dtype = real_dtype(dtype_of(target))
+            return network_to_c(target, name, example=example, dtype=dtype).encode()
         return to_c(linear(target), name).encode()
     if length is None:
         raise ValueError(
@@ -127,15 +132,19 @@ def exported(
     return to_c_integers(small, name).encode()
 
 
+def find_recurrence(target: LinearRecurrence | nn.Module) -> LinearRecurrence | None:
+    """Find the recurrence that a target is, if it is no more than that."""
+    found = target if isinstance(target, LinearRecurrence) else getattr(target, "recurrence", None)
+    return found if isinstance(found, LinearRecurrence) else None
+
+
 def linear(target: LinearRecurrence | nn.Module) -> LinearRecurrence:
-    """Find the recurrence that a target is and no more."""
-    if isinstance(target, LinearRecurrence):
-        return target
-    found = getattr(target, "recurrence", None)
-    if isinstance(found, LinearRecurrence):
+    """Find the recurrence that a target is, and refuse one that is more."""
+    found = find_recurrence(target)
+    if found is not None:
         return found
     raise ValueError(
-        f"C is written for a recurrence, and `{type(target).__name__}` is more than one: expected "
-        "a `LinearRecurrence`, or a module with a `recurrence`, such as `lmu.LegendreMemory`. "
-        "Type the format `onnx` or `torch`."
+        f"Whole weights are written for a recurrence, and `{type(target).__name__}` is more than "
+        "one: expected a `LinearRecurrence`, or a module with a `recurrence`, such as "
+        "`lmu.LegendreMemory`. Type the weights `float`."
     )

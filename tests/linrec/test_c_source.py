@@ -25,7 +25,8 @@ MAIN = """\
 int main(void)
 {
     memory_t memory;
-    TYPE input[MEMORY_INPUTS], output[MEMORY_OUTPUTS];
+    INPUT input[MEMORY_INPUTS];
+    TYPE output[MEMORY_OUTPUTS];
     memory_init(&memory);
     while (fread(input, sizeof input, 1, stdin) == 1) {
         memory_step(&memory, input, output);
@@ -52,18 +53,24 @@ CASES = [
 ]
 
 
-def run_in_c(source: str, inputs: np.ndarray, folder: Path) -> np.ndarray:
-    """Compile a header with a program around it, and run it over inputs."""
+C_TYPES = {np.dtype("f4"): "float", np.dtype("f8"): "double", np.dtype("i4"): "int"}
+
+
+def run_in_c(
+    source: str, inputs: np.ndarray, folder: Path, numbers: str | None = None
+) -> np.ndarray:
+    """Compile a header with a program around it, and run it over inputs; outputs are `numbers`."""
     assert COMPILER is not None
     (folder / "memory.h").write_text(source)
-    kind = "double" if inputs.dtype == np.float64 else "float"
-    (folder / "main.c").write_text(MAIN.replace("TYPE", kind))
-    built = [COMPILER, *FLAGS, "main.c", "-o", "main"]
+    kind = C_TYPES[inputs.dtype if numbers is None else np.dtype(numbers)]
+    main = MAIN.replace("INPUT ", C_TYPES[inputs.dtype] + " ").replace("TYPE", kind)
+    (folder / "main.c").write_text(main)
+    built = [COMPILER, *FLAGS, "main.c", "-o", "main", "-lm"]
     subprocess.run(built, cwd=folder, check=True, timeout=60)
     ran = subprocess.run(
         [folder / "main"], input=inputs.tobytes(), capture_output=True, check=True, timeout=60
     )
-    return np.frombuffer(ran.stdout, inputs.dtype)
+    return np.frombuffer(ran.stdout, inputs.dtype if numbers is None else numbers)
 
 
 @needs_compiler

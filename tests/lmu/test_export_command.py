@@ -116,9 +116,12 @@ def test_a_step_of_more_than_input_and_state_is_refused() -> None:
         to_program(network, "step", example=words)
 
 
+def test_the_step_of_a_network_is_written_in_c(trained: None) -> None:
+    exported("--format", "c", "--output", "net.h")
+    assert "static inline void net_step(net_t *self" in Path("net.h").read_text()
+
+
 def test_what_cannot_be_is_refused(trained: None) -> None:
-    refused = exported("--format", "c", "--output", "net.h", fails=True)
-    assert refused.startswith("error: C is written for a recurrence")
     assert "C is written for one step" in exported(
         "--form", "scan", "--format", "c", "--output", "net.h", fails=True
     )
