@@ -74,7 +74,8 @@ class AssociativeScan(Executor):
         steps = recurrence.steps or 1
         if not recurrence.time_varying or A.as_diagonal() is not None or is_open(steps):
             return False
-        if not may_look(*A.leaves().values()):
+        leaves = A.leaves().values()  # (of a device each call would have to wait for it)
+        if not may_look(*leaves) or any(leaf.device.type != "cpu" for leaf in leaves):
             return False
         levels = levels_of(steps)
         count = A.batch_shape.numel() // (8 * levels + 1)  # an eighth of the products of the scan

@@ -69,7 +69,7 @@ def lstm(data: Dataset) -> TextClassifier:
 
 def bag(data: Dataset) -> BagOfWords:
     """Build naive Bayes on the words, to be trained on: a number for each word."""
-    return BagOfWords(len(data.vocabulary), 1, *data.train)
+    return BagOfWords(len(data.vocabulary), 1).count(*data.train)
 
 
 def memory(

@@ -94,7 +94,7 @@ def hybrid(data: Dataset) -> LayerPredictor:
 
 def polynomial(data: Dataset) -> DelayPolynomial:
     """Fit a cubic polynomial of twelve delays, 4 samples apart: 455 numbers."""
-    return DelayPolynomial(range(0, 48, 4), 3, *data.train)
+    return DelayPolynomial(list(range(0, 48, 4)), 3).fit(*data.train)
 
 
 RECIPE_2019 = replace(RECIPE, batch_size=32, epochs=500)

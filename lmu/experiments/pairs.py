@@ -77,7 +77,7 @@ def lstm(classes: int, data: Dataset) -> PairClassifier:
 
 def bag(classes: int, data: Dataset) -> BagOfWords:
     """Build naive Bayes on the words of both sentences, and of each alone, to be trained on."""
-    return BagOfWords(len(data.vocabulary), classes, *data.train)
+    return BagOfWords(len(data.vocabulary), classes, pairs=True).count(*data.train)
 
 
 def models(

@@ -101,7 +101,7 @@ def prepared(executor: linrec.Executor, A: str, around: str, place: Place) -> Fo
                 result = verb(recurrence, inputs, start, lengths=given, plan=plan)
             key = f"{verb.__name__}, {which}: "
             found |= named(key, result)
-            if given is not lengths:
+            if which != 2:
                 leaves = [inputs] if start is None else [inputs, state]
                 gradients = differentiate(place, result, leaves)
                 found |= {key + name: each for name, each in gradients.items()}

@@ -14,7 +14,7 @@ from linrec.testing.check import cases, search
 from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.operations import PROPERTIES
 
-EXAMPLES = 1000 if os.environ.get("LINREC_FULL") else 18
+EXAMPLES = 1000 if os.environ.get("LINREC_FULL") else 12
 
 swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0, 1.0]])
 
@@ -32,7 +32,10 @@ def test_an_executor_keeps_its_promises(executor: linrec.Executor) -> None:
     report = check_executor(executor, examples=EXAMPLES)
     assert set(report.properties) == set(EVERY)  # differences come later, on some cases alone
     assert max(report.shares.values()) > 0  # some of a bound is used: there was something to see
-    assert all(report.comparisons.values())
+    found = report.comparisons.items()
+    # What is reset varies, which not all of them can run.
+    reset = executor.why_not(linrec.with_resets(swing, torch.tensor([0, 1]) > 0), 2) is None
+    assert all(count or (name == "resets" and not reset) for (name, _), count in found)
 
 
 def test_structures_are_the_matrices_that_they_stand_for() -> None:

@@ -52,7 +52,7 @@ def test_a_bag_of_words_begins_as_naive_bayes(classes: int, pairs: bool) -> None
             ]
         )
     right = torch.tensor(expected).T
-    got = BagOfWords(WORDS, classes, inputs, labels)(inputs).detach()
+    got = BagOfWords(WORDS, classes, pairs).count(inputs, labels)(inputs).detach()
     if classes == 1:
         torch.testing.assert_close(got, right[:, 1] - right[:, 0], rtol=1e-4, atol=1e-4)
     else:  # as far as a number that all classes have in common
@@ -62,7 +62,7 @@ def test_a_bag_of_words_begins_as_naive_bayes(classes: int, pairs: bool) -> None
 
 def test_a_polynomial_is_the_least_squares_fit() -> None:
     series, targets = mackey_glass(seed=0, series=4, length=300).train
-    model = DelayPolynomial([0, 6, 18], 2, series, targets)
+    model = DelayPolynomial([0, 6, 18], 2).fit(series, targets)
     samples = np.stack([np.pad(series[0, :, 0], (d, 0))[:300] for d in (0, 6, 18)], 1)
     products = [samples[:, i] * samples[:, j] for i in range(3) for j in range(i, 3)]
     terms = np.column_stack([np.ones(300), samples, *products]).astype(float)

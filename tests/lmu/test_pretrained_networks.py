@@ -10,10 +10,12 @@ import lmu
 from lmu.experiments import EXPERIMENTS
 from lmu.experiments.data import Dataset
 from lmu.experiments.models import (
+    BagOfWords,
     LayerClassifier,
     LayerPredictor,
     Network,
     PairClassifier,
+    Pixels,
     TextClassifier,
     TextReader,
     Words,
@@ -44,6 +46,7 @@ SAMPLES: dict[str, Callable[[], Network]] = {
     },
 }
 TEXTS: dict[str, Callable[[], Network]] = {
+    "bag of words": lambda: BagOfWords(COUNT, 3),
     "classifier": lambda: TextClassifier(reader(), 2),
     "deep classifier": deep_classifier,
     "language": lambda: language_model(blocks(), padded=True),
@@ -63,7 +66,8 @@ def test_what_is_read_is_what_was_written(name: str, tmp_path: Path) -> None:
     assert type(again) is type(network) and not again.training
     words = torch.randint(4, COUNT, (2, 2, 9))
     inputs = {**dict.fromkeys(TEXTS, words[0]), **dict.fromkeys(PAIRS, words)}
-    given = inputs.get(name, torch.randn(2, 9, 1))
+    steps = 784 if isinstance(network, Pixels) else 9
+    given = inputs.get(name, torch.randn(2, steps, 1))
     with torch.no_grad():
         assert torch.equal(again(given), network(given))
     trained = [

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +25,12 @@ class BagOfWords(Network):
     Args:
         words: how many words there are; the first is the padding.
         classes: how many classes; 1: one score.
-        texts (examples, time), or (examples, 2, time): words to count.
-        labels (examples): their classes.
+        pairs: whether two texts are read.
 
     Example:
         >>> import torch
         >>> texts = torch.tensor([[4, 5, 5], [6, 5, 0]])
-        >>> model = BagOfWords(7, 1, texts, torch.tensor([1, 0]))
+        >>> model = BagOfWords(7, 1).count(texts, torch.tensor([1, 0]))
         >>> model(torch.tensor([[4, 4, 0], [6, 0, 0], [5, 0, 0]])) > 0
         tensor([ True, False, False])
 
@@ -39,10 +39,20 @@ class BagOfWords(Network):
         Classification (naive Bayes as the beginning of a linear classifier).
     """
 
-    def __init__(self, words: int, classes: int, texts: Tensor, labels: Tensor) -> None:
+    def __init__(self, words: int, classes: int, pairs: bool = False) -> None:
         super().__init__()
-        self.words, self.classes = words, classes
-        bags = 1 if texts.ndim == 2 else 3
+        self.words, self.classes, self.bags = words, classes, 3 if pairs else 1
+        self.scores = nn.Embedding(self.bags * words, classes, padding_idx=PADDING)
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def count(self, texts: Tensor, labels: Tensor) -> Self:
+        """Begin with the scores of naive Bayes.
+
+        Args:
+            texts (examples, time), or (examples, 2, time): words.
+            labels (examples): their classes.
+        """
+        classes, words, bags = self.classes, self.words, self.bags
         kinds = max(classes, 2)
         found = self.features(texts).flatten(1)
         counts = torch.ones(kinds, bags * words)  # as if each had been seen once
@@ -55,8 +65,10 @@ class BagOfWords(Network):
             scores, shares = scores[1:] - scores[:1], shares[1:] - shares[:1]
         scores = scores - scores.mean(0) if classes > 1 else scores
         scores[:, PADDING] = 0.0
-        self.scores = nn.Embedding.from_pretrained(scores.T, freeze=False, padding_idx=PADDING)
-        self.bias = nn.Parameter(shares)
+        with torch.no_grad():
+            self.scores.weight.copy_(scores.T)
+            self.bias.copy_(shares)
+        return self
 
     def features(self, inputs: Tensor) -> Tensor:
         """List the different words of each text, or of the three bags of two, in any order."""
@@ -99,13 +111,11 @@ class DelayPolynomial(Network):
     Args:
         delays: d, in samples.
         degree: p, of the products.
-        series (series, time, 1): inputs to fit it to.
-        targets (series, time, 1): the outputs there.
 
     Example:
         >>> import torch
         >>> x = torch.randn(2, 50, 1)
-        >>> model = DelayPolynomial([0, 1], 2, x, x.square())
+        >>> model = DelayPolynomial([0, 1], 2).fit(x, x.square())
         >>> bool((model(x) - x.square()).abs().max() < 1e-5)
         True
 
@@ -113,7 +123,7 @@ class DelayPolynomial(Network):
         Gauthier, Bollt, Griffith and Barbosa 2021, Next generation reservoir computing.
     """
 
-    def __init__(self, delays: Sequence[int], degree: int, series: Tensor, targets: Tensor) -> None:
+    def __init__(self, delays: Sequence[int], degree: int) -> None:
         super().__init__()
         self.delays, self.degree = tuple(delays), degree
         places = range(len(self.delays))
@@ -122,6 +132,18 @@ class DelayPolynomial(Network):
             for power in range(1, degree + 1)
         ]
         self.size = 1 + sum(map(len, self.products))
+        self.fitted = self.size
+        self.weights = nn.Parameter(torch.zeros(self.size, 1, dtype=torch.float64))
+
+    def fit(self, series: Tensor, targets: Tensor) -> Self:
+        """Fit it by least squares; without a series it stays as it is.
+
+        Args:
+            series (series, time, 1): the inputs.
+            targets (series, time, 1): the outputs there.
+        """
+        if not len(series):
+            return self
         gram = torch.zeros(self.size, self.size, dtype=torch.float64)
         right = torch.zeros(self.size, 1, dtype=torch.float64)
         parts = (each.double().split(SERIES_AT_ONCE) for each in (series, targets))
@@ -131,9 +153,9 @@ class DelayPolynomial(Network):
             right += terms.T @ y.reshape(-1, 1)
         # A ridge of a billionth: products of neighbouring samples are nearly the same.
         gram += 1e-9 * gram.diagonal().mean() * torch.eye(self.size, dtype=torch.float64)
-        if len(series):  # else the weights are yet to be loaded
-            right = torch.linalg.solve(gram, right)
-        self.weights, self.fitted = nn.Parameter(right), self.size
+        with torch.no_grad():
+            self.weights.copy_(torch.linalg.solve(gram, right))
+        return self
 
     def terms(self, series: Tensor) -> Tensor:
         """Write out the products at each sample, `(series, time, size)`."""
