@@ -71,8 +71,8 @@ def network_to_c(
     Args:
         module: has `step(input, state)`, whose state is one tensor that begins as zeros.
         name: the prefix of all names: an identifier of C.
-        example (batch, time, m), or (batch, time) of whole numbers: what the module takes. None:
-            made from `module.input_size`.
+        example (batch, time, m): what the module takes; of words (batch, time). None: made from
+            `module.input_size`.
         dtype: float32 or float64.
 
     Returns:
@@ -150,7 +150,7 @@ def check_start(module: nn.Module, input: Tensor, state: Tensor) -> None:
 def write_graph(
     program: torch.export.ExportedProgram, module: nn.Module, dtype: torch.dtype
 ) -> Program:
-    """Write the operations of a graph; those of constants are computed."""
+    """Write the operations of a graph in C; operations on constants alone are computed."""
     written = Program(dtype)
     inputs = {"input": iter(["input", "state"])}
     known: dict[str, Any] = {}
@@ -203,7 +203,7 @@ def has_arrays(argument: Any) -> bool:
 def compute(
     written: Program, node: Node, arguments: Any, options: dict[str, Any], module: nn.Module
 ) -> Any:
-    """Compute a node of constants, or write what it does."""
+    """Compute a node whose arguments are constants, or write its operation in C."""
     target: Any = node.target
     if not has_arrays(arguments):
         return target(*arguments, **options)
@@ -229,7 +229,7 @@ def compute(
 
 
 def view(written: Program, target: Any, arguments: Any, options: dict[str, Any]) -> Any:
-    """Do to the places what is done to the numbers; copy them where no view can."""
+    """Apply a view to the places of an array; copy the array where no view is possible."""
     array, *rest = arguments
     try:
         places = target(array.places, *rest, **options)

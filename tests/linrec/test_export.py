@@ -136,7 +136,6 @@ def test_what_a_form_cannot_do_is_refused_by_a_sentence() -> None:
         (average, "conv", "onnx", 1, "expected 2 steps or more"),
         (spinning, "step", "onnx", None, "linrec.real_part"),
         (spinning, "conv", "onnx", 8, "is complex"),
-        (linrec.nn.MinGRU(3, 4), "step", "c", None, "is more than one"),
         (nn.Linear(3, 4), "step", "onnx", None, "input_size"),
     ]
     for target, form, format, length, message in refusals:

@@ -61,7 +61,7 @@ def test_whole_numbers_are_written_in_c() -> None:
         (("mine.py:average", "--weights", "int8", "--length", "9"), "type the format `c`"),
         (("mine.py:average", "--form", "conv"), "needs a length"),
         (("mine.py:average", "--form", "scan", "--format", "c"), "type the form `step`"),
-        (("mine.py:gates", "--format", "c"), "`MinGRU` is more than one"),
+        (("mine.py:gates", "--format", "c", "--weights", "int8", "--length", "9"), "more than one"),
         (("mine.py:gates", "--form", "fft", "--length", "9"), "has no kernel"),
         (("mine.py:gates", "--form", "loop"), "is not one of"),
         (("mine.py:nothing",), "has no `nothing`"),

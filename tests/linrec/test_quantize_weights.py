@@ -14,7 +14,7 @@ from tests.linrec.test_c_source import COMPILER, FLAGS, needs_compiler
 from tests.linrec.test_c_source import MAIN as STREAM
 from tests.linrec.test_quantize import CASES, STEPS, WEIGHTS, exact, legendre
 
-MAIN = STREAM.replace("TYPE", "float")
+MAIN = STREAM.replace("INPUT ", "float ").replace("TYPE", "float")
 
 
 def written_out(small: HalfRecurrence) -> linrec.LinearRecurrence:

@@ -118,7 +118,7 @@ def test_a_step_of_more_than_input_and_state_is_refused() -> None:
 
 def test_the_step_of_a_network_is_written_in_c(trained: None) -> None:
     exported("--format", "c", "--output", "net.h")
-    assert "static inline void net_step(net_t *self" in Path("net.h").read_text()
+    assert "static inline void net_step(net_t *self" in Path("net.h").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_is_refused(trained: None) -> None:
