@@ -62,6 +62,11 @@ class Program:
 
     def type_of(self, dtype: torch.dtype) -> str:
         """Name the type of a tensor's numbers."""
+        if dtype.is_complex:
+            raise ValueError(
+                "The step computes with complex numbers, and C is written for real ones: type the "
+                "format `torch`."
+            )
         return self.type if dtype.is_floating_point else "int"
 
     def number(self, value: float | int | bool, dtype: torch.dtype | None = None) -> str:
@@ -85,13 +90,10 @@ class Program:
 
     def constant(self, value: Tensor) -> Array:
         """Write a tensor down as a constant."""
-        if value.is_complex():
-            raise NotImplementedError("constants that are complex")
-        name = f"c{len(self.constants)}"
+        name, kind = f"c{len(self.constants)}", self.type_of(value.dtype)
         value = value.detach().cpu()
         numbers = value.to(self.dtype) if value.is_floating_point() else value
         written = [self.number(x, value.dtype) for x in np.ravel(numbers.numpy()).tolist()]
-        kind = self.type_of(value.dtype)
         self.constants.append(
             f"static const {kind} {name}[{max(len(written), 1)}] = {write_list(written or ['0'])};"
         )

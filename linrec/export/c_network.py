@@ -49,6 +49,7 @@ static inline void {name}_step({name}_t *self, const {input_type} *input, {type}
     {type} *state = self->state;
 {constants}
 {statements}
+    (void)input, (void)state; /* of which a module may use neither */
 }}
 
 #endif

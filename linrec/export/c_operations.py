@@ -41,7 +41,7 @@ SAME = {aten.clone.default, aten.alias.default, aten.detach.default, aten.lift_f
 ELEMENTWISE: dict[Any, str] = {
     aten.neg.default: "-{0}",
     aten.abs.default: "F(fabs)({0})",
-    aten.relu.default: "{0} > 0 ? {0} : 0",
+    aten.relu.default: "{0} < 0 ? 0 : {0}",
     aten.sigmoid.default: "1 / (1 + F(exp)(-{0}))",
     aten.tanh.default: "F(tanh)({0})",
     aten.exp.default: "F(exp)({0})",

@@ -119,7 +119,35 @@ class FromOnes(nn.Module):
         return after, after
 
 
+class Turning(nn.Module):
+    """A module that multiplies by a complex number."""
+
+    input_size = 3
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Turn."""
+        after = (input * torch.tensor(1j)).imag
+        return after, after if state is None else after + state
+
+
+class Constant(nn.Module):
+    """A module that uses neither its input nor its state."""
+
+    input_size = 3
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Say the same."""
+        return torch.full_like(input, 0.25), torch.full_like(input, 0.5)
+
+
+@needs_compiler
+def test_what_is_not_used_is_no_error_of_the_compiler(tmp_path: Path) -> None:
+    check(Constant(), 3, tmp_path)
+
+
 def test_what_cannot_be_written_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="complex"):
+        network_to_c(Turning())
     with pytest.raises(ValueError, match=r"`Sorting` has the operation `aten\.sort"):
         network_to_c(Sorting())
     with pytest.raises(ValueError, match="does not begin as zeros"):
