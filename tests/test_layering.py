@@ -40,11 +40,11 @@ LAYERS = {
            < symbolic.systems < symbolic.recurrence
            < symbolic.state_space < symbolic.composition symbolic.differences
            symbolic.differentials < symbolic.equations < symbolic
-           nn.packed < nn.outputs nn.plans nn.initial_steps nn.arguments < nn.hub
-           < nn.pretrained nn.segments < nn.layer < nn.checks
+           nn.packed < nn.plans nn.initial_steps nn.arguments < nn.hub
+           < nn.pretrained nn.segments < nn.layer nn.outputs nn.sampled < nn.checks
            < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
-           nn.online nn.sampled nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
+           nn.online nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.chunks certificate.enclosure < certificate.certify < certificate

@@ -5,6 +5,7 @@ from typing import final
 from torch import Tensor, nn
 
 from linrec.nn.packed import TakesPacked
+from linrec.nn.segments import pass_resets
 
 
 @final
@@ -38,11 +39,15 @@ class Outputs(TakesPacked):
             )
         self.module = module
 
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> Tensor:
         """Run all steps, and return `(*batch, time, outputs)`.
 
         Args:
             inputs (*batch, time, input_size): x.
             lengths (*batch): the steps of each right-padded sequence.
+            resets (*batch, time): True where the state before a step is forgotten, of modules
+                whose `forward` takes them. None: nowhere.
         """
-        return self.module(inputs, lengths=lengths)[0]
+        return self.module(inputs, lengths=lengths, **pass_resets(resets))[0]

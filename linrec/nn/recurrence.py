@@ -1,7 +1,7 @@
 """A linear recurrence as a module, which owns its tensors."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from linrec.lengths import expand_lengths, last_step
 from linrec.nn.packed import TakesPacked
 from linrec.nn.plans import PlanCache, Template
 from linrec.nn.pretrained import Pretrained
+from linrec.nn.sampled import SampledSystem
 from linrec.nn.segments import run_segments
 from linrec.planner import Auto
 from linrec.run import step
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, StateSpace
 
 
 class Recurrence(Pretrained, TakesPacked):
@@ -32,8 +33,11 @@ class Recurrence(Pretrained, TakesPacked):
     anew in each. Works with `.to`, `state_dict`, `torch.func.functional_call`, `torch.compile` and
     autocast (under which it computes in the dtype of its matrices).
 
+    Of a `StateSpace` it makes a `SampledSystem`, whose calls take the `dt` of each step.
+
     Args:
-        recurrence: the system; its tensors are copied. Or one of `linrec.symbolic`.
+        recurrence: the system; its tensors are copied. Or one of `linrec.symbolic`. Or one in
+            continuous time, and then the other arguments are those of `SampledSystem`.
         trainable: which of "A", "B", "C", "D" are parameters. (Of a structure of several
             tensors, one alone is named as in the state dict: "A_diagonal".) Of a symbolic
             recurrence the names of its parameters.
@@ -51,7 +55,24 @@ class Recurrence(Pretrained, TakesPacked):
         >>> outputs, final_state = module(torch.ones(2, 3, 1))
         >>> outputs.shape, [name for name, _ in module.named_parameters()]
         (torch.Size([2, 3, 1]), ['A'])
+        >>> lag = linrec.nn.Recurrence(linrec.StateSpace(A=[[-1.0]], B=[[1.0]]))
+        >>> lag(torch.ones(3, 1), dt=torch.tensor([1.0, 0.5, 2.5])).outputs.squeeze()
+        tensor([0.6321, 0.7769, 0.9817])
     """
+
+    @overload
+    def __new__(cls, recurrence: StateSpace, **options: Any) -> SampledSystem: ...
+
+    @overload
+    def __new__(cls, *args: Any, **options: Any) -> Self: ...
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Make a `SampledSystem` of a system in continuous time."""
+        given = args[0] if args else options.get("recurrence")
+        if cls is Recurrence and isinstance(given, StateSpace):
+            options.pop("recurrence", None)
+            return SampledSystem(given, *args[1:], **options)
+        return super().__new__(cls, *args, **options)
 
     def __init__(
         self,
@@ -157,8 +178,7 @@ def as_template(recurrence: object, parameters: Mapping[Any, Any] | None) -> Tem
     given = "" if parameters is None else " and `parameters` are given"
     raise TypeError(
         f"`recurrence` is of type {type(recurrence).__name__}{given}: expected a "
-        "LinearRecurrence, or a symbolic one and `parameters`. Of a StateSpace, pass "
-        "`discretize(system, dt)`."
+        "LinearRecurrence, a symbolic one and `parameters`, or a StateSpace."
     )
 
 

@@ -38,6 +38,7 @@ class Encoder(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
         check_steps(self, inputs)

@@ -7,6 +7,7 @@ from linrec import Result
 from linrec.lengths import expand_lengths
 from linrec.nn import Layer
 from linrec.nn.checks import check_step, check_steps
+from linrec.nn.segments import check_resets
 from lmu.layers.padding import own_steps, without_padding
 
 
@@ -45,6 +46,7 @@ class CausalConvolution(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
         check_steps(self, inputs)
@@ -54,20 +56,21 @@ class CausalConvolution(Layer):
             initial_state = inputs.new_zeros(*batch, self.state_size)
         earlier = initial_state.unflatten(-1, (self.before, self.input_size))
         seen = torch.cat([earlier.expand(*batch, *earlier.shape[-2:]), inputs], -2)
-        if lengths is None:
-            last = seen[..., steps:, :]
-        else:
-            place = expand_lengths(lengths, inputs).unsqueeze(-1)
-            place = place + torch.arange(self.before, device=inputs.device)
-            last = seen.gather(-2, place.unsqueeze(-1).expand(*place.shape, self.input_size))
+        last, part = last_rows(seen, lengths, self.before), None
+        if resets is not None:
+            part = segments(resets, inputs, self.before)
+            ends = last_rows(part, lengths, self.before)
+            last = torch.where(ends == ends[..., -1:, :], last, 0)
         if not inputs.numel():  # torch convolves no sequence of no steps
             return Result(inputs.new_zeros(*batch, steps, self.output_size), last.flatten(-2))
-        rows = seen.reshape(-1, *seen.shape[-2:]).mT
-        outputs = (
-            self.convolution(rows).mT.unflatten(0, batch)
-            if batch
-            else (self.convolution(rows).mT.squeeze(0))
-        )
+        if part is None:
+            rows = seen.reshape(-1, *seen.shape[-2:]).mT
+            outputs = self.convolution(rows).mT.reshape(*batch, steps, self.output_size)
+        else:  # each step sees what is of its own segment
+            seen, part = (each.unfold(-2, self.before + 1, 1) for each in (seen, part))
+            seen = torch.where(part == part[..., -1:], seen, 0).flatten(-2)
+            weight = self.convolution.weight.flatten(1)
+            outputs = nn.functional.linear(seen, weight, self.convolution.bias)
         return Result(without_padding(outputs, lengths), last.flatten(-2))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
@@ -80,6 +83,20 @@ class CausalConvolution(Layer):
         return Result(
             nn.functional.linear(seen, weight, self.convolution.bias), seen[..., self.input_size :]
         )
+
+
+def last_rows(seen: Tensor, lengths: Tensor | None, count: int) -> Tensor:
+    """Take the `count` rows before each sequence's end of `seen (*batch, count + time, size)`."""
+    if lengths is None:
+        return seen[..., seen.shape[-2] - count :, :]
+    place = expand_lengths(lengths, seen).unsqueeze(-1) + torch.arange(count, device=seen.device)
+    return seen.gather(-2, place.unsqueeze(-1).expand(*place.shape, seen.shape[-1]))
+
+
+def segments(resets: Tensor, inputs: Tensor, before: int) -> Tensor:
+    """Number the segments of each row, `(*batch, before + time, 1)`; what is before is in 0."""
+    numbers = check_resets(resets, inputs).expand(inputs.shape[:-1]).cumsum(-1)
+    return nn.functional.pad(numbers, (before, 0)).unsqueeze(-1)
 
 
 class StepNorm(nn.BatchNorm1d):

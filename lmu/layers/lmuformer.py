@@ -5,11 +5,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from linrec import Result
+from linrec import Result, linear_scan
 from linrec.nn import Layer, Stack
 from linrec.nn.checks import check_step, check_steps
+from linrec.nn.segments import check_resets
 from lmu.layers.convolution import CausalConvolution, StepNorm, own_rows
-from lmu.layers.padding import without_padding
+from lmu.layers.padding import own_steps, without_padding
 from lmu.layers.parallel_lmu import ParallelLMU
 
 
@@ -50,6 +51,7 @@ class PatchEmbedding(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
         check_steps(self, inputs)
@@ -57,7 +59,7 @@ class PatchEmbedding(Layer):
         before = split(initial_state, self.state_sizes)
         hidden, states = inputs, []
         for place, convolution in enumerate(self.convolutions):
-            outputs, state = convolution(hidden, before[place], lengths)
+            outputs, state = convolution(hidden, before[place], lengths, resets)
             last = place == len(self.norms)
             hidden = hidden + outputs if last else self.normalized(place, outputs, own)
             states.append(state)
@@ -117,11 +119,12 @@ class LMUFormerBlock(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
         check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
-        remembered, state = self.lmu(inputs, initial_state, lengths)
+        remembered, state = self.lmu(inputs, initial_state, lengths, resets=resets)
         outputs = self.mixed(inputs, remembered, own_rows(inputs, lengths))
         return Result(without_padding(outputs, lengths), state)
 
@@ -197,6 +200,7 @@ class LMUFormer(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`.
 
@@ -205,28 +209,26 @@ class LMUFormer(Layer):
             initial_state (*batch, state_size): what the blocks remember, the sum of scores and
                 their number. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
+            resets (*batch, time): True where the state before a step is forgotten, and the mean
+                begins anew. None: nowhere.
 
         Returns:
             `outputs (*batch, time, classes)`, at each step the mean of the scores so far, and
             `final_state (*batch, state_size)`.
         """
         check_steps(self, inputs)
-        before, total, count = split(initial_state, self.state_sizes)
-        features, state = self.features(without_padding(inputs, lengths), before, lengths)
+        sizes = [self.features.state_size, self.output_size + 1]
+        before, earlier = split(initial_state, sizes)
+        features, state = self.features(without_padding(inputs, lengths), before, lengths, resets)
         scores = without_padding(self.head(features), lengths)
         steps = torch.ones_like(scores[..., :1])
         own = own_rows(inputs, lengths)
         if own is not None:
             steps = steps * own.unsqueeze(-1)
-        totals, counts = scores.cumsum(-2), steps.cumsum(-2)
-        if total is not None and count is not None:
-            totals, counts = totals + total.unsqueeze(-2), counts + count.unsqueeze(-2)
+        sums, end = running_sums(torch.cat([scores, steps], -1), earlier, lengths, resets)
+        totals, counts = sums.split([self.output_size, 1], -1)
         outputs = without_padding(totals / counts.clamp(min=1), lengths)
-        if not inputs.shape[-2]:
-            ends = [scores.sum(-2), steps.sum(-2)] if total is None else [total, count]
-        else:
-            ends = [totals[..., -1, :], counts[..., -1, :]]
-        return Result(outputs, torch.cat([state, *ends], -1))
+        return Result(outputs, torch.cat([state, end], -1))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
@@ -238,6 +240,23 @@ class LMUFormer(Layer):
         total = scores if total is None else total + scores
         count = one if count is None else count + one
         return Result(total / count, torch.cat([now, total, count], -1))
+
+
+def running_sums(
+    added: Tensor, earlier: Tensor | None, lengths: Tensor | None, resets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Add up steps `(*batch, time, size)`, anew from each reset; return all sums and the last."""
+    start = added.new_zeros(*added.shape[:-2], added.shape[-1]) if earlier is None else earlier
+    if not added.shape[-2]:
+        return added, start
+    if resets is None:
+        sums = added.cumsum(-2) + start.unsqueeze(-2)
+        return sums, sums[..., -1, :]
+    anew = check_resets(resets, added)
+    if lengths is not None:  # what stands in the padding is no reset
+        anew = anew & own_steps(added, lengths).squeeze(-1)
+    sums = linear_scan((~anew).to(added.dtype).unsqueeze(-1), added, start)
+    return sums, sums[..., -1, :]
 
 
 def split(state: Tensor | None, sizes: list[int]) -> list[Tensor] | list[None]:

@@ -57,11 +57,12 @@ class ScalarMix(Layer):
         inputs: Tensor,
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
         check_steps(self, inputs)
         inputs = without_padding(inputs, lengths)
-        outputs, state = self.stack.all_layers(inputs, initial_state, lengths)
+        outputs, state = self.stack.all_layers(inputs, initial_state, lengths, resets)
         return Result(self.sum([inputs, *outputs]), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:

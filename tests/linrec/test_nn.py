@@ -88,8 +88,8 @@ def test_trains_what_is_chosen(trainable, names: list[str]) -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\['E'\].*expected some of \['A', 'B'\]"):
         linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[1.0]]), trainable=["E"])
-    with pytest.raises(TypeError, match="discretize"):
-        linrec.nn.Recurrence(linrec.StateSpace([[0.5]], [[1.0]]))  # type: ignore[arg-type]  # tested
+    with pytest.raises(TypeError, match="or a StateSpace"):
+        linrec.nn.Recurrence([[0.5]])  # type: ignore[arg-type]  # tested
 
 
 def test_loading_and_casting_drop_plans() -> None:

@@ -25,6 +25,9 @@ def test_outputs_alone_take_lengths() -> None:
     outputs = linrec.nn.Outputs(layer)(inputs, lengths)
     assert torch.equal(outputs, layer(inputs, lengths=lengths).outputs)
     assert not outputs[1, 2:].any()
+    resets = torch.arange(7) == 3
+    outputs = linrec.nn.Outputs(layer)(inputs, resets=resets)
+    assert torch.equal(outputs, layer(inputs, resets=resets).outputs)
 
 
 def test_only_modules_have_outputs() -> None:

@@ -1,5 +1,6 @@
 """Steps of unequal length: repeated ones share an exponential, and modules take them."""
 
+import copy
 import importlib
 from typing import Any, cast
 
@@ -139,6 +140,21 @@ def test_a_module_of_equal_steps(tmp_path) -> None:
     again = SampledSystem.from_pretrained(tmp_path / "oscillator")
     inputs = torch.randn(2, 7, 1, dtype=torch.float64)
     torch.testing.assert_close(again(inputs).outputs, module(inputs).outputs, rtol=0, atol=0)
+
+
+def test_a_recurrence_in_continuous_time_is_one() -> None:
+    """Made by `Recurrence`, with either way of passing the system; copied as what it is."""
+    module = linrec.nn.Recurrence(OSCILLATOR, dt=0.5, trainable=["A"])
+    assert isinstance(module, SampledSystem) and module.dt == 0.5
+    inputs, dt = torch.randn(2, 9, 1, dtype=torch.float64), 0.1 + torch.rand(2, 9).double()
+    dt.requires_grad_()
+    outputs = copy.deepcopy(module)(inputs, dt=dt).outputs
+    by_hand = linrec.discretize(OSCILLATOR, dt, dt_per="step")
+    expected = linrec.run(by_hand, inputs, executor=linrec.Recurrent()).outputs
+    torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
+    gradients = [torch.autograd.grad(each.square().sum(), dt)[0] for each in (outputs, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
+    assert isinstance(linrec.nn.Recurrence(recurrence=OSCILLATOR), SampledSystem)
 
 
 def test_what_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Modules that are run piece by piece between resets: each segment is a sequence of its own."""
 
+import inspect
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 import linrec
 import lmu
 from linrec.testing import Disagreement, check_case, check_module
-from lmu.layers import GRU, LSTM, Layer
+from lmu.layers import GRU, LSTM, Layer, lmuformer
 
 INPUTS, STEPS = 3, 17
 LENGTHS = (STEPS, 9, 0, 12)
@@ -37,6 +38,12 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: LSTM(INPUTS, 4, depth=2),
     "gru": lambda: GRU(INPUTS, 4, depth=2),
     "gates": lambda: linrec.nn.MinGRU(INPUTS, 4),
+    "convolution": lambda: lmu.layers.CausalConvolution(INPUTS, 5, 3),
+    "no convolution": lambda: lmu.layers.CausalConvolution(INPUTS, 5, 1),
+    "mix": lambda: lmu.layers.ScalarMix(lmu.layers.window_blocks(INPUTS, 1)),
+    "lmuformer": lambda: lmu.LMUFormer(INPUTS, 4, width=6, order=3, theta=9.0),
+    "embedding": lambda: lmu.layers.PatchEmbedding(INPUTS, 6),
+    "encoder": lambda: lmu.layers.Encoder(INPUTS, 4),
 }
 
 
@@ -89,8 +96,23 @@ def test_no_gradient_crosses_a_reset(name: str) -> None:
     module, x = made(name), drawn(1, STEPS, INPUTS).requires_grad_()
     start = drawn(1, module(x).final_state.shape[-1], seed=2).requires_grad_()
     outputs = module(x, start, resets=marks(((9,),))).outputs
-    to_inputs, to_state = torch.autograd.grad(outputs[:, 9:].square().sum(), [x, start])
+    to_inputs, to_state = torch.autograd.grad(
+        outputs[:, 9:].square().sum(), [x, start], materialize_grads=True
+    )
     assert not to_inputs[:, :9].any() and to_inputs[:, 9:].any() and not to_state.any()
+
+
+def test_every_layer_takes_resets() -> None:
+    """Of all classes of both packages that run sequences; experiments' own excepted."""
+    found = {
+        kind
+        for package in (linrec.nn, lmu, lmu.layers, lmuformer)
+        for kind in vars(package).values()
+        if isinstance(kind, type) and issubclass(kind, nn.Module) and hasattr(kind, "final")
+    }
+    assert len(found) > 30
+    for kind in found - {Layer}:
+        assert "resets" in inspect.signature(kind.forward).parameters, kind
 
 
 @pytest.mark.parametrize("name", ["memory", "parallel", "sampled"])
@@ -101,7 +123,9 @@ def test_steps_of_unequal_length_start_anew_too(name: str) -> None:
     close(outputs[:, 6:], module(x[:, 6:], dt=dt[:, 6:]).outputs)
 
 
-@pytest.mark.parametrize("name", ["recurrence", "parallel", "lstm", "gru"])
+@pytest.mark.parametrize(
+    "name", ["recurrence", "parallel", "lstm", "gru", "convolution", "mix", "lmuformer"]
+)
 def test_the_kit_finds_nothing(name: str) -> None:
     torch.manual_seed(0)
     report = check_module(MODULES[name](), INPUTS, examples=6)
