@@ -7,6 +7,8 @@ from linrec.nn import Residual as Residual
 from linrec.nn import Stack as Stack
 from lmu.layers.bidirectional import Bidirectional as Bidirectional
 from lmu.layers.blocks import Encoder as Encoder
+from lmu.layers.blocks import MemoryFeedForward as MemoryFeedForward
+from lmu.layers.blocks import memory_blocks as memory_blocks
 from lmu.layers.blocks import window_blocks as window_blocks
 from lmu.layers.convolution import CausalConvolution as CausalConvolution
 from lmu.layers.gru import GRU as GRU

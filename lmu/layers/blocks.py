@@ -1,5 +1,7 @@
 """Blocks of LMUs with small windows."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +52,96 @@ class Encoder(Layer):
         check_step(self, input)
         outputs = torch.relu(self.encoder(input))
         return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
+
+
+class MemoryFeedForward(Layer):
+    """A feed-forward layer that reads a memory beside its input: two layers in one.
+
+        u_t = U x_t + b_u      m_t = Ā m_{t-1} + B̄ u_t
+        y_t = W₂ gelu(W_m m_t + W_x x_t + b₁) + b₂
+
+    An LMU and then a feed-forward layer, each with a norm, a nonlinearity and a way around, do the
+    same in twice as many passes over memory; on a processor those take as long as the arithmetic.
+
+    Args:
+        width: the size of x and of y.
+        inner: the size between.
+        channels: the size of u, how many signals are remembered.
+        order: how many polynomials, d, for each.
+        theta: the length of the window, in steps.
+
+    Example:
+        >>> import torch, lmu
+        >>> layer = lmu.layers.MemoryFeedForward(width=8, inner=16, channels=4)
+        >>> layer(torch.randn(2, 7, 8)).outputs.shape
+        torch.Size([2, 7, 8])
+
+    References:
+        Chilkuri and Eliasmith 2021, eqs 18-20 (of the hidden layer).
+    """
+
+    def __init__(
+        self, width: int, inner: int, channels: int, order: int = 5, theta: float = 10.0
+    ) -> None:
+        super().__init__()
+        self.lmu = ParallelLMU(width, inner, channels, order, theta, activation=nn.GELU())
+        self.outer = nn.Linear(inner, width)
+        self.input_size = self.output_size = width
+        self.state_size = self.lmu.state_size
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        hidden, state = self.lmu(inputs, initial_state, lengths, resets=resets)
+        return Result(without_padding(self.outer(hidden), lengths), state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        hidden, state = self.lmu.step(input, state)
+        return Result(self.outer(hidden), state)
+
+
+def memory_blocks(
+    width: int,
+    thetas: Sequence[float],
+    *,
+    order: int = 5,
+    channels: int | None = None,
+    expansion: int = 2,
+    dropout: float = 0.0,
+) -> Stack:
+    """Stack feed-forward layers that read memories, each with a way around.
+
+    What the topmost block knows of goes back about as many steps as the windows have together.
+
+    Args:
+        width: numbers a step, everywhere in the stack.
+        thetas: the length of each block's window, in steps.
+        order: how many polynomials, d, for each channel.
+        channels: how many signals each block remembers. None: `width`.
+        expansion: how many times wider the layers are inside.
+        dropout: the share of each block's outputs that are dropped in training.
+
+    Returns:
+        The stack, of a layer for each window.
+
+    Example:
+        >>> import torch, lmu
+        >>> stack = lmu.layers.memory_blocks(width=8, thetas=[5.0, 10.0, 20.0])
+        >>> stack(torch.randn(2, 50, 8)).outputs.shape
+        torch.Size([2, 50, 8])
+
+    References:
+        Chilkuri and Eliasmith 2021, section 4.
+    """
+    size = channels or width
+    layers = (MemoryFeedForward(width, expansion * width, size, order, theta) for theta in thetas)
+    return Stack(Residual(layer, dropout) for layer in layers)
 
 
 def window_blocks(

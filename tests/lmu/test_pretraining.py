@@ -11,7 +11,7 @@ from torch import nn
 
 from lmu.experiments import EXPERIMENTS, Budget, Experiment, Pretraining, Run, TrainingSetup
 from lmu.experiments.data import Vocabulary
-from lmu.experiments.data.vocabulary import BEGIN, END
+from lmu.experiments.data.vocabulary import BEGIN, END, UNKNOWN
 from lmu.experiments.imdb_pretrained import PIECE, cut_into_pieces, hand_over
 from lmu.experiments.models import Network, TextClassifier
 from lmu.experiments.training.loop import Training
@@ -77,11 +77,13 @@ def test_texts_are_cut_into_pieces_that_lose_no_word() -> None:
     words = Vocabulary([f"w{number}" for number in range(300)])
     text = [f"w{number}" for number in range(300)]
     inputs, targets = cut_into_pieces([text, text[:3]], words)
-    assert inputs.shape == targets.shape == (4, PIECE)
-    said = targets[:3].flatten()
-    assert said[said != 0].tolist() == [*range(4, 304), END]
+    assert inputs.shape == targets.shape == (3, PIECE)
+    said = targets.flatten()
+    assert said[said != 0].tolist() == [*range(4, 304), END, BEGIN, 4, 5, 6, END]
     assert inputs[0, 0] == BEGIN and inputs[1, 0] == targets[0, -1]
-    assert targets[3].tolist()[:5] == [4, 5, 6, END, 0]
+    read, few = cut_into_pieces([text, text[:3]], words, said=10)
+    assert torch.equal(read, inputs)
+    assert few.flatten()[:8].tolist() == [4, 5, 6, 7, 8, 9, UNKNOWN, UNKNOWN]
 
 
 def test_reviews_without_a_label_help_to_judge_the_others(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lmu.layers import (
     Residual,
     ScalarMix,
     Stack,
+    memory_blocks,
     window_blocks,
 )
 
@@ -37,6 +38,7 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "highway feed-forward": lambda: Highway(FeedForward(WIDTH, 9)),
     "stack": lambda: Stack([LSTM(WIDTH, 3), lmu.ParallelLMU(3, 4, 1, 4, 9.0), LSTM(4, 2)]),
     "blocks": lambda: window_blocks(WIDTH, 2),
+    "memory blocks": lambda: memory_blocks(WIDTH, [5.0, 9.0], channels=2),
     "residual blocks": lambda: window_blocks(WIDTH, 2, expansion=0, block=Residual),
     "deep": lambda: ScalarMix(window_blocks(WIDTH, 2)),
 }

@@ -109,29 +109,53 @@ def _members(
             yield named[1], named[2], int(named[3]), text
 
 
+def shorten(text: Text, longest: int, beginning: int) -> Text:
+    """Cut the middle out of a text that is too long.
+
+    Args:
+        text: the words.
+        longest: how many are kept.
+        beginning: how many of these are from the beginning; the others are from the end.
+
+    Example:
+        >>> shorten(list("abcdefgh"), longest=5, beginning=2)
+        ['a', 'b', 'f', 'g', 'h']
+    """
+    if len(text) <= longest or beginning >= longest:
+        return text[:longest]
+    return text[:beginning] + text[beginning - longest :]
+
+
 def split_labelled(
-    reviews: Reviews, words: Vocabulary, longest: int, validation: int
+    reviews: Reviews,
+    words: Vocabulary,
+    longest: int,
+    validation: int,
+    beginning: int | None = None,
 ) -> tuple[Split, Split, Split]:
     """Make splits of the labelled reviews: 0 against, 1 for.
 
     Args:
         reviews: the reviews.
         words: the words' numbers.
-        longest: words of a review that are kept, the first ones.
+        longest: words of a review that are kept.
         validation: how many reviews of the training set, the last of each label, are set aside.
+        beginning: how many of the words that are kept are from the beginning, the others from the
+            end. None: all.
 
     Returns:
         Training, validation and test examples: inputs `(reviews, time)` and targets `(reviews)`.
     """
+    first = longest if beginning is None else beginning
     parts: list[list[tuple[Text, int]]] = [[], [], []]
     for target, label in enumerate(("neg", "pos")):
         kept = max(1, len(reviews["train", label]) - validation // 2)
         train, test = reviews["train", label], reviews["test", label]
         for part, texts in zip(parts, (train[:kept], train[kept:], test), strict=True):
-            part.extend((text, target) for text in texts)
+            part.extend((shorten(text, longest, first), target) for text in texts)
     train, aside, test = (
         Split(
-            words.encode([text for text, _ in part], longest),
+            words.encode([text for text, _ in part]),
             torch.tensor([target for _, target in part]),
         )
         for part in parts

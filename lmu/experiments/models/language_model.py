@@ -22,8 +22,10 @@ class LanguageModel(StreamingNetwork):
         tied: True: E holds the vectors of the words themselves; False: a matrix of its own. W is
             there only if E is tied and the layer's outputs are of another size.
         dropout: the share of e and of z that is dropped in training.
+        said: how many of the words, the first ones, have a score: an output layer of all words of
+            a long vocabulary would be most of the work. None: all.
 
-    Inputs are words `(texts, time)`, outputs `(texts, time, words)`.
+    Inputs are words `(texts, time)`, outputs `(texts, time, words)`, as many as have a score.
 
     Raises:
         ValueError: vectors of another size than the layer reads.
@@ -44,7 +46,13 @@ class LanguageModel(StreamingNetwork):
     time_axis = -1
 
     def __init__(
-        self, words: Words, layer: Layer, *, tied: bool = True, dropout: float = 0.0
+        self,
+        words: Words,
+        layer: Layer,
+        *,
+        tied: bool = True,
+        dropout: float = 0.0,
+        said: int | None = None,
     ) -> None:
         super().__init__()
         if words.width != layer.input_size:
@@ -56,8 +64,9 @@ class LanguageModel(StreamingNetwork):
         self.dropout = nn.Dropout(dropout)
         needs_bridge = tied and layer.output_size != words.width
         self.bridge = nn.Linear(layer.output_size, words.width, False) if needs_bridge else None
-        self.scores = None if tied else nn.Linear(layer.output_size, words.count)
-        self.bias = nn.Parameter(torch.zeros(words.count)) if tied else None
+        self.said = words.count if said is None else min(said, words.count)
+        self.scores = None if tied else nn.Linear(layer.output_size, self.said)
+        self.bias = nn.Parameter(torch.zeros(self.said)) if tied else None
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return the words: nothing of it is frozen."""
@@ -65,7 +74,9 @@ class LanguageModel(StreamingNetwork):
 
     def head(self, features: Tensor) -> Tensor:
         """Compute the logits `(*batch, time, words)` of `words (*batch, time)`."""
-        return self.run(features).outputs
+        # The layer looks at no later step, so that no word's logits depend on padding: where no
+        # state is asked for it need not be told of the lengths, and puts zeros nowhere.
+        return self.logits(self.layer(self.dropout(self.words(features))).outputs)
 
     def run(self, words: Tensor, initial_state: Tensor | None = None) -> Result:
         """Read words from where the last ones were left, as for training on long texts in pieces.
@@ -93,7 +104,7 @@ class LanguageModel(StreamingNetwork):
             return self.scores(outputs)
         if self.bridge is not None:
             outputs = self.bridge(outputs)
-        return nn.functional.linear(outputs, self.words.embedding.weight, self.bias)
+        return nn.functional.linear(outputs, self.words.embedding.weight[: self.said], self.bias)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one word of each text `(*batch)`; the outputs are the logits of the next."""

@@ -9,7 +9,7 @@ from linrec import Result
 from linrec.nn import Pretrained
 from lmu.experiments.models.network import StreamingNetwork
 from lmu.experiments.models.words import PADDING, Words, without_common_padding
-from lmu.layers import Layer
+from lmu.layers import Layer, Stack
 
 
 class TextReader(Pretrained, nn.Module):
@@ -59,7 +59,14 @@ class TextReader(Pretrained, nn.Module):
         vectors = self.words(texts)
         if self.training and self.word_dropout.p:
             vectors = vectors * self.word_dropout(vectors.new_ones(*texts.shape, 1))
-        return self.layer.final(vectors, lengths=self.words.lengths(texts)).outputs
+        layer = self.layer
+        if isinstance(layer, Stack):
+            # Layers that can be stepped look at no later step: padding reaches no word's outputs,
+            # and only the topmost layer has to know where a text ends.
+            *below, layer = layer
+            for each in below:
+                vectors = each(vectors).outputs
+        return layer.final(vectors, lengths=self.words.lengths(texts)).outputs
 
     def step(self, word: Tensor, state: Tensor | None = None) -> Result:
         """Read one word of each text `(*batch)`; padding changes nothing.
