@@ -115,8 +115,11 @@ def load_reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
     """Return the labelled reviews, in the words of the language model, the short ones first."""
     found = imdb_reviews(folder, unlabelled=True)
     words = build_vocabulary(found, budget)
-    splits = split_labelled(found, words, LONGEST[budget], ASIDE, BEGINNING)
-    return Dataset(*map(short_first, splits), words, found.reduced)
+    train, validation, test = (
+        short_first(split)
+        for split in split_labelled(found, words, LONGEST[budget], ASIDE, BEGINNING)
+    )
+    return Dataset(train, validation, test, words, found.reduced)
 
 
 def count_words(texts: Tensor) -> Tensor:
