@@ -48,16 +48,18 @@ LAYERS = {
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
            < certificate.chunks certificate.enclosure < certificate.certify < certificate
-           stream.prepared < stream.held < stream.saved < stream.stream < stream
+           stream.prepared stream.numbering < stream.held < stream.captured stream.saved
+           < stream.stream < stream
         8  testing.products testing.matrices testing.reference testing.source testing.paths
-           testing.plain_loops < testing.run_sizes testing.strategies testing.engineering
+           testing.plain_loops testing.on_device
+           < testing.run_sizes testing.strategies testing.engineering
            < testing.loop_bounds < testing.own_bounds
            < testing.long_bounds testing.steady_bounds
            < testing.moved_bounds < testing.bounds
            < testing.case < testing.large testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.module_derivatives testing.module_values
-           < testing.modules < testing
+           < testing.modules testing.device_checks < testing
            export.kernels export.wrappers export.c_source export.quantize
            < export.c_integers export.quantize_weights export.layers < export.c_halves
            export.c_arrays < export.c_operations

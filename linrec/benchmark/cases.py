@@ -25,7 +25,7 @@ class Trial:
     Attributes:
         name: what is run.
         floor: what it is compared with, in words.
-        make: makes what is timed, "floor" among it.
+        make: makes what is timed, "floor" among it; on the device that it is given, or on the CPU.
         targets: the times that are aimed at, in those of another way: `{"run": ("floor", 1.5)}`;
             None: none, but they are compared.
         numbers: how many numbers come out.
@@ -37,7 +37,7 @@ class Trial:
 
     name: str
     floor: str
-    make: Callable[[], Ways]
+    make: Callable[..., Ways]
     targets: dict[str, tuple[str, float | None]] = field(default_factory=dict)
     numbers: int = 0
     operations: float = 0.0
@@ -45,7 +45,9 @@ class Trial:
     leanest: dict[str, float] = field(default_factory=dict)
 
 
-def legendre(order: int, theta: float, copies: int = 1, outputs: int = 0) -> LinearRecurrence:
+def legendre(
+    order: int, theta: float, copies: int = 1, outputs: int = 0, *, device: str = "cpu"
+) -> LinearRecurrence:
     """Make a Legendre memory of a window of theta steps, in float32.
 
     References:
@@ -55,7 +57,7 @@ def legendre(order: int, theta: float, copies: int = 1, outputs: int = 0) -> Lin
     discrete = discretize(memories.legendre(order, theta))
     assert discrete.B is not None
     matrices = (discrete.A.to_dense().float(), discrete.B.float(), C)
-    return LinearRecurrence(*matrices, copies=copies)
+    return LinearRecurrence(*matrices, copies=copies).to(device)
 
 
 def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> object:
@@ -66,15 +68,15 @@ def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> o
 def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: float) -> Trial:
     """All states of a frozen memory, the gradient in its inputs, and that in the memory itself."""
 
-    def make() -> Ways:
-        memory = Recurrence(legendre(order, steps / 2, copies))
-        inputs = torch.randn(batch, steps, copies)
+    def make(device: str = "cpu") -> Ways:
+        memory = Recurrence(legendre(order, steps / 2, copies, device=device))
+        inputs = torch.randn(batch, steps, copies, device=device)
         trained = inputs.clone().requires_grad_()
-        gradient = torch.full((batch, steps, order * copies), 0.1)
-        learning = Recurrence(legendre(order, steps / 2, copies), trainable=["A", "B"])
+        gradient = torch.full((batch, steps, order * copies), 0.1, device=device)
+        learning = Recurrence(memory.recurrence, trainable=["A", "B"])
         matrices = tuple(learning.parameters())
         return {
-            "floor": lambda: torch.full((batch, steps, order * copies), 1.0),
+            "floor": lambda: torch.full((batch, steps, order * copies), 1.0, device=device),
             "forward": lambda: memory(inputs).outputs,
             "with gradient": lambda: backward(memory(trained).outputs, (trained,), gradient),
             "trained": lambda: backward(learning(inputs).outputs, matrices, gradient),
@@ -99,10 +101,10 @@ def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: flo
 def elementwise(batch: int, steps: int, features: int) -> Trial:
     """The elementwise scan, and its gradients."""
 
-    def make() -> Ways:
-        decay, drive = torch.rand(batch, steps, features), torch.randn(batch, steps, features)
+    def make(device: str = "cpu") -> Ways:
+        decay = torch.rand(batch, steps, features, device=device)
+        drive, gradient = torch.randn(2, batch, steps, features, device=device)
         trained = (decay.clone().requires_grad_(), drive.clone().requires_grad_())
-        gradient = torch.randn(batch, steps, features)
         return {
             "floor": lambda: torch.addcmul(drive, decay, drive),
             "forward": lambda: linear_scan(decay, drive),
@@ -120,27 +122,30 @@ def elementwise(batch: int, steps: int, features: int) -> Trial:
     )
 
 
-def one_output() -> Ways:
+def one_output(device: str = "cpu") -> Ways:
     """A readout of one output, and of all states, of the same memory."""
-    inputs = torch.randn(32, 4096, 1)
-    read, whole = Recurrence(legendre(256, 2048.0, outputs=1)), Recurrence(legendre(256, 2048.0))
+    inputs = torch.randn(32, 4096, 1, device=device)
+    read = Recurrence(legendre(256, 2048.0, outputs=1, device=device))
+    whole = Recurrence(legendre(256, 2048.0, device=device))
     return {
-        "floor": lambda: torch.full((32, 4096, 256), 1.0),
+        "floor": lambda: torch.full((32, 4096, 256), 1.0, device=device),
         "all states": lambda: whole(inputs).outputs,
         "one output": lambda: read(inputs).outputs,
     }
 
 
-def last_step() -> Ways:
+def last_step(device: str = "cpu") -> Ways:
     """The last state alone, of a row of MNIST's pixels."""
-    memory, inputs = Recurrence(legendre(468, 784.0)), torch.randn(100, 784, 1)
-    rows, kernel = inputs.flatten(1), torch.randn(784, 468)
+    memory = Recurrence(legendre(468, 784.0, device=device))
+    inputs = torch.randn(100, 784, 1, device=device)
+    rows, kernel = inputs.flatten(1), torch.randn(784, 468, device=device)
     return {"floor": lambda: rows @ kernel, "final": lambda: memory.final(inputs).outputs}
 
 
-def one_step() -> Ways:
+def one_step(device: str = "cpu") -> Ways:
     """One step of a memory, for streaming."""
-    memory, state, value = Recurrence(legendre(256, 784.0)), torch.randn(256), torch.randn(1)
+    memory = Recurrence(legendre(256, 784.0, device=device))
+    state, value = torch.randn(256, device=device), torch.randn(1, device=device)
     recurrence = memory.recurrence
     A = recurrence.A.to_dense()
     from linrec.run import step
@@ -152,28 +157,29 @@ def one_step() -> Ways:
     }
 
 
-def preparation() -> Ways:
+def preparation(device: str = "cpu") -> Ways:
     """A kernel in double precision."""
-    recurrence = legendre(468, 784.0).to(torch.float64)
+    recurrence = legendre(468, 784.0, device=device).to(torch.float64)
     return {"prepare": lambda: Toeplitz().prepare(recurrence, 784)}
 
 
-def choice() -> Ways:
+def choice(device: str = "cpu") -> Ways:
     """The choice of an executor."""
-    recurrence = legendre(468, 784.0)
+    recurrence = legendre(468, 784.0, device=device)
     return {"choose": lambda: Auto().select(recurrence, 784, (100,))}
 
 
-def training_step() -> Ways:
+def training_step(device: str = "cpu") -> Ways:
     """One step of training the paper's psMNIST network, 100 images at a time, all of it.
 
     A frozen memory of order 468 whose last state a layer of 346 reads, and ten classes.
     """
-    memory = Recurrence(legendre(468, 784.0))
-    readout = nn.Sequential(nn.Linear(468, 346), nn.ReLU(), nn.Linear(346, 10))
-    encoder, optimizer = nn.Linear(1, 1), torch.optim.Adam(readout.parameters())
+    memory = Recurrence(legendre(468, 784.0, device=device))
+    readout = nn.Sequential(nn.Linear(468, 346), nn.ReLU(), nn.Linear(346, 10)).to(device)
+    encoder, optimizer = nn.Linear(1, 1).to(device), torch.optim.Adam(readout.parameters())
     optimizer.add_param_group({"params": encoder.parameters()})
-    images, labels = torch.rand(100, 784, 1), torch.randint(10, (100,))
+    images = torch.rand(100, 784, 1, device=device)
+    labels = torch.randint(10, (100,), device=device)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -184,11 +190,12 @@ def training_step() -> Ways:
     return {"training": step}
 
 
-def per_step(steps: tuple[int, ...]) -> Ways:
+def per_step(steps: tuple[int, ...], device: str = "cpu") -> Ways:
     """Ever longer sequences, four at a time."""
     ways: Ways = {}
     for length in steps:
-        memory, inputs = legendre(64, 512.0), torch.randn(4, length, 1)
+        memory = legendre(64, 512.0, device=device)
+        inputs = torch.randn(4, length, 1, device=device)
         plan = Auto().select(memory, length, (4,), prepared=True).prepare(memory, length)
         ways[f"{length:,}"] = lambda u=inputs, m=memory, p=plan: run(m, u, plan=p).outputs
     return ways
@@ -216,5 +223,5 @@ CASES = (
     Trial("psMNIST: 100 × 784, order 468, hidden 346", "–", training_step),
     Trial("kernel of order 468, 784 steps, float64", "–", preparation),
     Trial("choice of an executor", "–", choice),
-    Trial("ever longer sequences: 4, order 64", "–", lambda: per_step(LENGTHS)),
+    Trial("ever longer sequences: 4, order 64", "–", lambda *on: per_step(LENGTHS, *on)),
 )

@@ -37,9 +37,10 @@ class Sizes:
     gradient: bool
     trained: bool
 
-    def recurrence(self) -> LinearRecurrence:
+    def recurrence(self, device: str = "cpu") -> LinearRecurrence:
         """A Legendre memory of this shape."""
-        memory = legendre(self.order, max(self.steps / 2, 4.0), self.channels, self.outputs)
+        window = max(self.steps / 2, 4.0)
+        memory = legendre(self.order, window, self.channels, self.outputs, device=device)
         if self.trained:
             for leaf in memory.leaves().values():
                 leaf.requires_grad_()
@@ -100,7 +101,9 @@ class Regret:
         }
 
 
-def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dict[str, object]]:
+def measure(
+    count: int, auto: Auto | None = None, seed: int = 0, device: str = "cpu"
+) -> Iterator[dict[str, object]]:
     """Time all executors that have a chance, shape by shape, with plans at hand.
 
     Yields:
@@ -119,7 +122,7 @@ def measure(count: int, auto: Auto | None = None, seed: int = 0) -> Iterator[dic
         given = shape.batch * shape.channels * shape.steps
         if max(numbers, given) > MOST_NUMBERS:
             continue
-        recurrence = shape.recurrence()
+        recurrence = shape.recurrence(device)
         problem = auto.problem(
             recurrence,
             shape.steps,
@@ -153,13 +156,14 @@ def time_all(
     best = dict.fromkeys(ways, math.inf)
     for _ in range(4):
         for name, way in ways.items():
-            best[name] = min(best[name], once(way))
+            best[name] = min(best[name], once(way, recurrence.device.type))
     return best
 
 
 def way_of(recurrence: LinearRecurrence, shape: Sizes, executor: Executor) -> Callable[[], object]:
     """Make the function that is timed: a call, with its gradients where asked."""
-    inputs = torch.randn(shape.batch, shape.steps, shape.channels, requires_grad=shape.gradient)
+    sizes = (shape.batch, shape.steps, shape.channels)
+    inputs = torch.randn(sizes, device=recurrence.device, requires_grad=shape.gradient)
     verb = final if shape.last_only else run
     plan = None if shape.trained else executor.prepare(recurrence, shape.steps)
     wanted = [inputs, *(recurrence.leaves().values() if shape.trained else ())]

@@ -6,13 +6,21 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from linrec.reporting import processor
 
 # Short calls are timed in a row, as a loop makes them, for so many seconds; long ones singly.
 TURN, LONG = 0.002, 0.01
+
+# On a GPU, so many calls are in a queue together, each behind an overwriting of so many bytes.
+QUEUED, OVERWRITTEN = 10, 1 << 28
 
 
 def medians(
@@ -21,6 +29,7 @@ def medians(
     least: int = 5,
     *,
     fresh: bool = True,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Time several functions in turns, so that what disturbs one disturbs all.
 
@@ -32,21 +41,74 @@ def medians(
         seconds: for how long they take turns, in seconds.
         least: how many turns at least.
         fresh: whether memory is new to the process in each call, as that of large results is;
-            else calls find what those before gave back, as in a loop.
+            else calls find what those before gave back, as in a loop. On a GPU: whether its caches
+            are overwritten before each call, which its own clock then times; else calls are timed
+            in a row, their launches with them.
+        device: where the functions compute.
 
     Returns:
         The median time of each, in seconds.
     """
     for way in ways.values():
         way()
+    synchronize(device)
+    turn = turn_on(device, fresh)
     times: dict[str, list[float]] = {name: [] for name in ways}
     end = time.perf_counter() + seconds
     turns = 0
     while turns < least or time.perf_counter() < end:
         turns += 1
         for name, way in ways.items():
-            times[name].extend(alone(way) if fresh else in_a_row(way))
+            times[name].extend(turn(way))
     return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def turn_on(device: str, fresh: bool) -> Callable[[Callable[[], object]], list[float]]:
+    """Return how one turn of a function is timed on a device."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return alone if fresh else in_a_row
+    if kind == "cuda" and fresh:
+        return partial(queued, torch.empty(OVERWRITTEN, dtype=torch.uint8, device=device))
+    return partial(launched, device)
+
+
+def queued(caches: Tensor, way: Callable[[], object]) -> list[float]:
+    """Time calls by the clock of a GPU, each behind an overwriting of its caches.
+
+    (That takes longer than a launch, so that what is launched behind it waits for nothing.)
+    """
+    marks = []
+    for _ in range(QUEUED):
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        caches.zero_()
+        start.record()
+        result = way()
+        stop.record()
+        del result
+        marks.append((start, stop))
+    torch.cuda.synchronize(caches.device)
+    return [start.elapsed_time(stop) / 1e3 for start, stop in marks]
+
+
+def launched(device: str, way: Callable[[], object]) -> list[float]:
+    """Time calls in a row on a device, until they fill a turn; the last is waited for."""
+    synchronize(device)
+    start, count, taken = time.perf_counter(), 0, 0.0
+    while taken < TURN:
+        way()
+        count += 1
+        taken = time.perf_counter() - start
+    synchronize(device)
+    return [(time.perf_counter() - start) / count]
+
+
+def synchronize(device: str) -> None:
+    """Wait until a device has done all that it was given."""
+    kind = torch.device(device).type
+    module: Any = getattr(torch, kind, None)
+    if kind != "cpu" and hasattr(module, "synchronize"):
+        module.synchronize()
 
 
 def alone(way: Callable[[], object]) -> list[float]:
@@ -78,18 +140,32 @@ def give_back() -> None:
         return
 
 
-def once(way: Callable[[], object]) -> float:
+def once(way: Callable[[], object], device: str = "cpu") -> float:
     """Time one call, in seconds; its result is dropped afterwards."""
     start = time.perf_counter()
     result = way()
+    synchronize(device)
     taken = time.perf_counter() - start
     del result
     return taken
 
 
-def machine() -> dict[str, str | int]:
-    """Name the machine, as far as it can be named."""
-    return {
+def machine(device: str = "cpu") -> dict[str, str | int]:
+    """Name the machine, as far as it can be named; of a device its name and what drives it."""
+    kind, named = torch.device(device).type, {}
+    if kind == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        named = {
+            "device": card.name,
+            "capability": f"{card.major}.{card.minor}",
+            "multiprocessors": card.multi_processor_count,
+            "memory": card.total_memory,
+            "cuda": torch.version.cuda or "none",
+            "triton": version("triton") if find_spec("triton") else "none",
+        }
+    elif kind != "cpu":
+        named = {"device": kind}
+    return named | {
         "processor": processor(),
         "vector instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count() or 1,

@@ -4,8 +4,12 @@ import json
 import math
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+
+import torch
 
 from linrec.executors import Cost
 
@@ -47,37 +51,74 @@ class Rates:
 # Two x86 cores with AVX2.
 CPU = Rates(operations=1.2e11, transforms=2.2e10, bytes=7.0e9, rounds=1.6e5)
 
-# Not measured: on the careful side of what a data-centre device is said to do.
+# Not measured: on the careful side of what a data-centre device is said to do. `linrec bench
+# --device cuda --calibrate` measures a card.
 CUDA = Rates(operations=1.0e13, transforms=5.0e11, bytes=8.0e11, rounds=1.0e5)
 
 
-def rates_file() -> Path:
-    """Return the path of this machine's own rates, in the user's cache folder."""
+def rates_file(device: str = "cpu") -> Path:
+    """Return the path of this machine's own rates, in the user's cache folder.
+
+    Args:
+        device: a type of device. The CPU's file has its rates, that of others the rates of each
+            card by its name.
+    """
     if sys.platform == "win32":
         root = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
         root = Path.home() / "Library" / "Caches"
     else:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "linrec" / "rates.json"
+    return Path(root) / "linrec" / ("rates.json" if device == "cpu" else f"rates-{device}.json")
+
+
+def read_stored(device: str = "cpu") -> Mapping[str, object]:
+    """Read what was stored for a type of device; nothing if it is ignored or cannot be read."""
+    if os.environ.get(IGNORE):
+        return {}
+    try:
+        stored = json.loads(rates_file(device).read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError):
+        return {}  # none was stored, or what was is not one
+    return stored if isinstance(stored, dict) else {}
+
+
+def rates_in(stored: object) -> Rates | None:
+    """Take rates from what was stored; None if it is something else."""
+    try:
+        found = {name: float(stored[name]) for name in asdict(CPU)}  # type: ignore[index]  # caught
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return Rates(**found) if all(0 < rate < math.inf for rate in found.values()) else None
 
 
 def stored_rates() -> Rates:
     """Read this machine's own rates; the built-in ones where there are none or they are ignored."""
-    if os.environ.get(IGNORE):
-        return CPU
-    try:
-        stored = json.loads(rates_file().read_text(encoding="utf-8"))
-        found = {name: float(stored[name]) for name in asdict(CPU)}
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError):
-        return CPU  # none was stored, or what was is not one
-    return Rates(**found) if all(0 < rate < math.inf for rate in found.values()) else CPU
+    return rates_in(read_stored()) or CPU
+
+
+def stored_cards(device: str = "cuda") -> dict[str, Rates]:
+    """Read the rates of cards by name, those that were measured here."""
+    found = {name: rates_in(stored) for name, stored in read_stored(device).items()}
+    return {name: rates for name, rates in found.items() if rates is not None}
 
 
 # Read once: a choice must not change while a program runs, nor read files while it is traced.
-HERE = stored_rates()
+HERE, CARDS = stored_rates(), stored_cards()
 
 
 def rates_of(device: str) -> Rates:
-    """Return the rates of a type of device."""
-    return HERE if device == "cpu" else CUDA
+    """Return the rates of a type of device: of a GPU those of its own card, where measured."""
+    if device == "cpu":
+        return HERE
+    if not CARDS or device != "cuda":
+        return CUDA
+    if len(CARDS) == 1 and torch.compiler.is_compiling():  # a name is not traced
+        return next(iter(CARDS.values()))
+    return CUDA if torch.compiler.is_compiling() else CARDS.get(card_name(), CUDA)
+
+
+@cache
+def card_name() -> str:
+    """Return the name of the present CUDA card; nothing where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""

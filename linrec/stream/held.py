@@ -31,7 +31,7 @@ class HeldRecurrence:
         leaves = {name: leaf.detach().clone() for name, leaf in recurrence.leaves().items()}
         self.given, self.executor = recurrence.with_leaves(leaves), executor
         self.state_dtype = accumulation_dtype(recurrence.dtype)
-        self.device = recurrence.device
+        self.device, self.dtype = recurrence.device, recurrence.dtype
         self.input_size, self.state_size = recurrence.input_size, recurrence.state_size
         self.batch_shape = recurrence.batch_shape
         self.varying = recurrence.time_varying

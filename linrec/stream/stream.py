@@ -1,8 +1,7 @@
 """A recurrence or a module together with its state."""
 
-import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 from linrec._checks import broadcast, check_tensor, show
 from linrec.executors import Executor
 from linrec.stream import saved
+from linrec.stream.captured import CapturedStep, why_not
 from linrec.stream.held import HeldModule, check_samples, hold
+from linrec.stream.numbering import Indices, check_count, check_rows, check_streams
 from linrec.systems import LinearRecurrence
-
-Indices = int | slice | Sequence[int] | Tensor
 
 
 class Stream:
@@ -70,6 +69,7 @@ class Stream:
     ) -> None:
         self._held = hold(system, executor)
         self._lock = threading.Lock()
+        self._captured: CapturedStep | None = None
         self._streams = check_streams(streams, self._held.batch_shape)
         self._take(self._zeros(self._streams))
 
@@ -140,6 +140,30 @@ class Stream:
             own = outputs.untyped_storage().data_ptr()
             shared = own and own in (t.untyped_storage().data_ptr() for t in (samples, self._state))
             return outputs.clone() if shared else outputs
+
+    def capture(self) -> str | None:
+        """Record the step of one sample as a CUDA graph, which `push` launches from now on.
+
+        A step is a handful of small kernels, and a GPU takes longer to be given them than to run
+        them. A graph is given to it once. Results are the same, blocks are run as before, and what
+        changes the number of streams records another graph.
+
+        Returns:
+            None; or the sentence why there is nothing to capture, as on the CPU. `push` then runs
+            as before.
+
+        Example:
+            >>> import linrec
+            >>> stream = linrec.Stream(linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]]), streams=4)
+            >>> print(stream.capture())
+            the stream is on cpu, where nothing is launched: only CUDA has graphs
+        """
+        with self._lock:
+            reason = why_not(self._held)
+            if reason is None:
+                self._captured = CapturedStep(self._held, self._state, self._streams)
+                self._take(self._state)
+            return reason
 
     @property
     def streams(self) -> torch.Size:
@@ -252,7 +276,7 @@ class Stream:
             OSError: it cannot be written.
         """
         with self._lock:
-            state, streams = self._state, self._streams
+            state, streams = self._state.clone(), self._streams
         saved.save(path, saved.fingerprint(self._held), state, streams)
 
     def load(self, path: str | PathLike[str]) -> None:
@@ -293,16 +317,20 @@ class Stream:
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self._held, self._streams = kept["held"], kept["streams"]
-        self._lock = threading.Lock()
+        self._lock, self._captured = threading.Lock(), None
         self._take(kept["state"])
 
     def _take(self, state: Tensor) -> None:
         """Go on from a state, and set the shape of a sample for `push`."""
         kind = self._held
         self._state = state
-        self._step = kind.fast_step()
-        self._sample_shape = torch.Size((*self._streams, kind.input_size))
+        self._step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = kind.fast_step()
         self._dtype, self._device = kind.state_dtype, kind.device
+        if self._captured is not None:
+            if not self._captured.fits(state):
+                self._captured = CapturedStep(kind, state, self._streams)
+            self._step, self._dtype = self._captured, kind.dtype
+        self._sample_shape = torch.Size((*self._streams, kind.input_size))
         self._casts = torch.amp.is_autocast_available(kind.device.type)
 
     def _zeros(self, streams: torch.Size) -> Tensor:
@@ -335,56 +363,5 @@ class Stream:
     def _rows(self, indices: Indices) -> Tensor:
         """Turn what names streams into indices of the first axis, each once."""
         self._check_axis()
-        count = self._streams[0]
-        if isinstance(indices, slice):
-            rows = list(range(count)[indices])
-        elif isinstance(indices, Tensor) and indices.dtype == torch.bool:
-            if indices.shape != (count,):
-                raise ValueError(
-                    f"`indices` is a mask of shape {show(indices.shape)}: expected ({count},), one "
-                    "entry a stream."
-                )
-            rows = indices.nonzero().squeeze(-1).tolist()
-        else:
-            listed = indices.tolist() if isinstance(indices, Tensor) else indices
-            listed = listed if isinstance(listed, list | tuple | range) else [listed]
-            rows = [as_index(each) for each in listed]
-        wrong = [row for row in rows if not -count <= row < count]
-        if wrong:
-            raise ValueError(f"There is no stream {wrong[0]}: there are {count}, from 0 on.")
-        rows = [row % count for row in rows]
-        if len(set(rows)) < len(rows):
-            raise ValueError(f"`indices` are {rows}: expected every stream at most once.")
+        rows = check_rows(indices, self._streams[0])
         return torch.tensor(rows, dtype=torch.int64, device=self._state.device)
-
-
-def as_index(value: object) -> int:
-    """Take a whole number."""
-    if isinstance(value, bool):
-        raise TypeError("`indices` has a bool: expected whole numbers, or a tensor as a mask.")
-    try:
-        return operator.index(value)  # type: ignore[arg-type]  # refused below if it is no number
-    except TypeError:
-        raise TypeError(f"`indices` has {value!r}: expected whole numbers.") from None
-
-
-def check_count(name: str, value: object) -> int:
-    """Check a number of streams."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"`{name}` is {value!r}: expected a whole number of 0 or more.")
-    return value
-
-
-def check_streams(streams: int | Sequence[int] | None, batch: torch.Size) -> torch.Size:
-    """Check the numbers of streams, and that they fit the batch axes of a recurrence."""
-    given = () if streams is None else (streams,) if isinstance(streams, int) else tuple(streams)
-    shape = torch.Size(check_count("streams", count) for count in given)
-    try:
-        torch.broadcast_shapes(shape, batch)
-    except RuntimeError:
-        raise ValueError(
-            f"`streams` is {show(shape)} and the recurrence a batch of {show(batch)}: expected "
-            f"axes that broadcast. Pass `streams={(*shape, *[1] * len(batch))}` for so many "
-            "streams through each system."
-        ) from None
-    return shape

@@ -12,6 +12,7 @@ from linrec.planner import Auto
 from linrec.systems import LinearRecurrence
 from linrec.testing.long_bounds import LongBounds
 from linrec.testing.moved_bounds import MovedBounds, dual
+from linrec.testing.on_device import inner_of
 from linrec.testing.own_bounds import ErrorBounds
 from linrec.testing.paths import Path, path_of
 from linrec.testing.products import stored_magnitude
@@ -96,6 +97,7 @@ class Bounds:
             blind: whether it may have seen no values when it prepared, and so have stayed in the
                 recurrence's own coordinates.
         """
+        executor = inner_of(executor)
         if (executor, blind) not in self.known:
             given = self.cast, self.own.steps, self.own.batch
             each = [self.of_way(way) for way in ways(executor, *given)]
@@ -107,7 +109,7 @@ class Bounds:
 
     def of_gradient(self, executor: Executor, forward: "Bounds") -> Result:
         """Bound the gradient of a run, which is this one in the dual coordinates of that."""
-        chosen = ways(executor, forward.cast, forward.own.steps, forward.own.batch)
+        chosen = ways(inner_of(executor), forward.cast, forward.own.steps, forward.own.batch)
         each = [
             self.of_way(Way(kind, None if coordinates is None else dual(coordinates), path))
             for kind, coordinates, path in chosen

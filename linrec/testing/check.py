@@ -161,7 +161,7 @@ def drawn_for(
     systems = recurrences(drawn_from)
     if sizes is None and dtypes is None:
         systems = everyday(systems)
-    drawn = cases(systems, steps or MANY_STEPS, batch)
+    drawn = cases(systems, MANY_STEPS if steps is None else steps, batch)
     free = steps is None and batch is None and sizes is None and dtypes is None
     return drawn, EXTENTS[: math.ceil(examples / 6)] if free else ()
 

@@ -1,0 +1,97 @@
+"""A step as a CUDA graph: recorded once, launched whole for each sample."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from linrec._autocast import full_precision
+from linrec.stream.held import Held
+
+# A graph is recorded after so many runs, in which libraries make what they make once.
+WARM_UP = 3
+
+
+def why_not(held: Held) -> str | None:
+    """Say why there is no graph of a step; None if there is one."""
+    if held.device.type != "cuda":
+        return f"the stream is on {held.device}, where nothing is launched: only CUDA has graphs"
+    if held.varying:
+        return "the recurrence varies in time, and the matrices of a step come with its sample"
+    return None
+
+
+def record(device: torch.device, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+    """Record what a function gives a GPU to do.
+
+    Args:
+        device: the GPU.
+        work: computes from tensors, and into tensors, that stay where they are.
+
+    Returns:
+        What it returned, which is written again by each call of the second.
+
+    References:
+        PyTorch documentation, CUDA semantics, "CUDA Graphs" (on running the work before).
+    """
+    with torch.cuda.device(device):
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UP):
+                work()
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            found = work()
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return found, replay
+
+
+class CapturedStep:
+    """One step with tensors in fixed places: of the sample, of the state and of the outputs.
+
+    Args:
+        held: what is stepped.
+        state (*streams, n): where the streams are.
+        streams: the axes of the streams.
+    """
+
+    def __init__(self, held: Held, state: Tensor, streams: torch.Size) -> None:
+        shape = (*streams, held.input_size)
+        self.sample = torch.zeros(shape, dtype=held.dtype, device=held.device)
+        self.state = state.clone()
+        fast = held.fast_step()
+
+        def advance() -> Tensor:
+            with torch.no_grad(), full_precision(self.sample):
+                if fast is not None:
+                    outputs, after = fast(self.sample, self.state)
+                else:
+                    outputs, after = held.step(self.sample, self.state, None)
+                self.state.copy_(after)
+                return outputs
+
+        self.outputs, self.replay = record(held.device, advance)
+        self.state.copy_(state)  # (it has moved on while it was recorded)
+
+    def fits(self, state: Tensor) -> bool:
+        """Whether the places are of the right size for a state."""
+        return self.state.shape == state.shape
+
+    def __call__(self, sample: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute outputs, in memory of their own, and the next state.
+
+        Args:
+            sample (*streams, m): u.
+            state (*streams, n): x. That of the step before is where it has to be already.
+        """
+        if state is not self.state:
+            self.state.copy_(state)
+        self.sample.copy_(sample)
+        self.replay()
+        return self.outputs.clone(), self.state

@@ -1,0 +1,83 @@
+"""An executor that runs another one on a device, so that the kit can be asked about the device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linrec.executors import Executor, Plan, Result
+from linrec.run import final, run
+from linrec.systems import LinearRecurrence
+
+
+@dataclass(frozen=True)
+class OnDevice(Executor):
+    """Move a call to a device, run it there with another executor, and move its results back.
+
+    What it promises is what the other one does, gradients with it: the kit holds it to the same
+    bounds.
+
+    Args:
+        inner: the other executor.
+        device: the device.
+
+    Example:
+        >>> import torch, linrec
+        >>> from linrec.testing.on_device import OnDevice
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> there = OnDevice(linrec.Chunked(), "cpu")
+        >>> linrec.run(average, torch.ones(2, 1), executor=there).outputs.mT
+        tensor([[0.5000, 0.7500]])
+    """
+
+    inner: Executor
+    device: str
+
+    def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
+        """As of the other."""
+        return self.inner.why_not(recurrence, length)
+
+    def execute(
+        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
+    ) -> Result:
+        """Run all steps on the device, prepared there."""
+        back = inputs.device
+        found = run(*self.moved(recurrence, inputs, state), executor=self.inner)
+        return Result(found.outputs.to(back), found.final_state.to(back))
+
+    def final_state(
+        self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
+    ) -> Tensor:
+        """Compute the last state on the device."""
+        found = final(*self.moved(recurrence, inputs, state), executor=self.inner)
+        return found.final_state.to(inputs.device)
+
+    def moved(
+        self, recurrence: LinearRecurrence, inputs: Tensor, state: Tensor | None
+    ) -> tuple[LinearRecurrence, Tensor, Tensor | None]:
+        """Move a call to the device."""
+        there = recurrence.with_leaves(
+            {name: leaf.to(self.device) for name, leaf in recurrence.leaves().items()}
+        )
+        return there, inputs.to(self.device), None if state is None else state.to(self.device)
+
+
+def inner_of(executor: Executor) -> Executor:
+    """Return the executor that does the work: another one, where it is moved to a device."""
+    return executor.inner if isinstance(executor, OnDevice) else executor
+
+
+@contextmanager
+def no_waiting(device: str) -> Iterator[None]:
+    """Make it an error to wait for a GPU; elsewhere nothing waits for one."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
