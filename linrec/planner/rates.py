@@ -73,9 +73,7 @@ def rates_file(device: str = "cpu") -> Path:
 
 
 def read_stored(device: str = "cpu") -> Mapping[str, object]:
-    """Read what was stored for a type of device; nothing if it is ignored or cannot be read."""
-    if os.environ.get(IGNORE):
-        return {}
+    """Read what was stored for a type of device; nothing if it cannot be read."""
     try:
         stored = json.loads(rates_file(device).read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError):
@@ -94,11 +92,13 @@ def rates_in(stored: object) -> Rates | None:
 
 def stored_rates() -> Rates:
     """Read this machine's own rates; the built-in ones where there are none or they are ignored."""
-    return rates_in(read_stored()) or CPU
+    return CPU if os.environ.get(IGNORE) else rates_in(read_stored()) or CPU
 
 
 def stored_cards(device: str = "cuda") -> dict[str, Rates]:
-    """Read the rates of cards by name, those that were measured here."""
+    """Read the rates of cards by name, those that were measured here and are not ignored."""
+    if os.environ.get(IGNORE):
+        return {}
     found = {name: rates_in(stored) for name, stored in read_stored(device).items()}
     return {name: rates for name, rates in found.items() if rates is not None}
 

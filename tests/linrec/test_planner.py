@@ -9,6 +9,7 @@ import scipy.signal
 import torch
 
 import linrec
+from linrec.benchmark import calibration
 from linrec.planner import CANDIDATES, estimates_of, rates
 from linrec.planner.explain import variations
 from linrec.planner.rates import CPU, CUDA, Rates
@@ -307,7 +308,7 @@ def test_errors_stay_within_what_is_estimated(executor: linrec.Executor) -> None
 
 
 def test_rates_are_read_from_the_users_folder_or_ignored(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(rates, "rates_file", lambda: tmp_path / "rates.json")
+    monkeypatch.setattr(rates, "rates_file", lambda device="cpu": tmp_path / "rates.json")
     assert rates.stored_rates() == CPU
     mine = Rates(1e12, 2e11, 3e10, 4e5)
     (tmp_path / "rates.json").write_text(json.dumps({**dataclasses.asdict(mine), "machine": "it"}))
@@ -370,3 +371,20 @@ def test_a_remembered_choice_is_that_of_the_same_numbers_alone() -> None:
         assert AUTO.select(recurrence, 784, (8,), last_only=True) != linrec.Chunked()
         varying = linrec.LinearRecurrence(torch.eye(16).expand(784, 16, 16), time_varying=True)
         assert AUTO.select(varying, 784, (8,)).why_not(varying, 784) is None
+
+
+def test_rates_of_a_card_are_its_own(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(rates, "rates_file", lambda device="cpu": tmp_path / f"{device}.json")
+    fast = Rates(operations=4.0, transforms=3.0, bytes=2.0, rounds=1.0)
+    for name in ("Card A", "Card B"):
+        monkeypatch.setattr(calibration, "machine", lambda device, name=name: {"device": name})
+        calibration.store_rates(fast, tmp_path / "cuda.json", device="cuda")
+    cards = rates.stored_cards()
+    assert cards == {"Card A": fast, "Card B": fast} and rates.stored_rates() == CPU
+    (tmp_path / "cuda.json").write_text('{"Card A": {"operations": 1}, "Card B": 3}')
+    assert rates.stored_cards() == {}
+    monkeypatch.setattr(rates, "CARDS", cards)
+    for name, expected in (("Card B", fast), ("Card C", rates.CUDA)):
+        monkeypatch.setattr(rates, "card_name", lambda name=name: name)
+        assert rates.rates_of("cuda") == expected
+    assert rates.rates_of("mps") == rates.CUDA and rates.rates_of("cpu") == rates.HERE
