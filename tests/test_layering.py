@@ -81,11 +81,12 @@ LAYERS = {
         1  hidden initializers memory < cell
         2  layers.padding < layers.torch_recurrent < layers.gru layers.lstm
            layers.parallel_lmu layers.lmu layers.bidirectional
-           layers.scalar_mix layers.convolution < layers.blocks layers.lmuformer < layers
+           layers.scalar_mix layers.convolution < layers.blocks layers.lmuformer
+           < layers.spiking < layers
            < keras.hdf5 keras.cells < keras.files < keras.convert < keras
         3  experiments.models.network experiments.models.words experiments.models.attention
            < experiments.models.deep_classifier experiments.models.delays experiments.models.ngrams
-           experiments.models.baselines
+           experiments.models.baselines experiments.models.online
            experiments.models.frozen_memory experiments.models.readout
            experiments.models.text experiments.models.language_model
            experiments.models.beam_search < experiments.models.translator < experiments.models
@@ -93,12 +94,14 @@ LAYERS = {
            < experiments.data.copying experiments.data.delays experiments.data.glove
            experiments.data.mackey_glass experiments.data.mnist experiments.data.iwslt15
            experiments.data.text8 experiments.data.speech experiments.data.lost
-           < experiments.data.imdb experiments.data.pairs < experiments.data
+           < experiments.data.streams experiments.data.imdb experiments.data.pairs
+           < experiments.data
         5  experiments.training.board experiments.training.recipe experiments.training.run_folder
            experiments.training.subnormals
            < experiments.training.learning_curve < experiments.training.loop < experiments.training
         6  experiments.experiment < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
+           experiments.online_regression
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
            experiments.selective_copy experiments.spoken_digits experiments.text8
            < experiments.lost_samples experiments.characters < experiments

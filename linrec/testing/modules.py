@@ -161,7 +161,9 @@ def search_module(
         else:
             free = steps is None and batch is None
             large = LARGE[: math.ceil(examples / 3)] if free else ()
-            shapes = st.tuples(batch or FEW_SEQUENCES, steps or FEW_STEPS)
+            shapes = st.tuples(
+                FEW_SEQUENCES if batch is None else batch, FEW_STEPS if steps is None else steps
+            )
             few = shapes.flatmap(lambda shape: tensors((*shape, size), dtype))
             tried_on(few, max(examples - len(large), 1), PROPERTIES)
             for row in large:

@@ -13,6 +13,7 @@ from lmu.experiments.imdb_pretrained import IMDB_LANGUAGE, IMDB_PRETRAINED
 from lmu.experiments.iwslt15 import IWSLT15
 from lmu.experiments.lost_samples import MACKEY_GLASS_LOST, SPOKEN_DIGITS_LOST
 from lmu.experiments.mackey_glass import MACKEY_GLASS
+from lmu.experiments.online_regression import ONLINE_MACKEY_GLASS, ONLINE_SPEECH
 from lmu.experiments.pairs import QQP, SNLI_RELATIONS
 from lmu.experiments.psmnist import PSMNIST
 from lmu.experiments.record import Record as Record
@@ -50,6 +51,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         SPOKEN_DIGITS,
         SPOKEN_DIGITS_LOST,
         MACKEY_GLASS_LOST,
+        ONLINE_MACKEY_GLASS,
+        ONLINE_SPEECH,
     )
 }
 

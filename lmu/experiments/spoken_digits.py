@@ -23,7 +23,7 @@ from lmu.experiments.experiment import (
 from lmu.experiments.models import LayerClassifier, Network, SampleNetwork
 from lmu.experiments.texts import warmup_then_cosine
 from lmu.experiments.training import ACCURACY, Recipe
-from lmu.layers import LSTM, Layer, LMUFormer, ParallelLMU
+from lmu.layers import LSTM, Layer, LMUFormer, ParallelLMU, SpikingLMUFormer
 
 CLASSES = 10
 WIDTH, LSTM_WIDTH = 64, 48  # about as many parameters
@@ -93,6 +93,11 @@ def lmuformer(data: Dataset) -> Network:
     return ScoringNetwork(LMUFormer(BANDS, CLASSES, width=64, order=32, theta=float(STEPS)))
 
 
+def spiking_lmuformer(data: Dataset) -> Network:
+    """Build LMUFormer of spiking neurons, of the same width, with a memory twice as large."""
+    return ScoringNetwork(SpikingLMUFormer(BANDS, CLASSES, width=64, order=64, theta=float(STEPS)))
+
+
 def classifier(make: Callable[[], Layer], data: Dataset) -> Network:
     """Build a layer, read at the last step, and a linear layer to the digits."""
     return LayerClassifier(make(), CLASSES)
@@ -100,6 +105,7 @@ def classifier(make: Callable[[], Layer], data: Dataset) -> Network:
 
 NETWORKS: dict[str, Callable[[Dataset], Network]] = {
     "lmuformer": lmuformer,
+    "spiking-lmuformer": spiking_lmuformer,
     "lmu": partial(classifier, memory),
     "lstm": partial(classifier, lambda: LSTM(BANDS, LSTM_WIDTH)),
     "mean": partial(classifier, lambda: MeanOfSteps(BANDS)),

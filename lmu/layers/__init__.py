@@ -20,3 +20,5 @@ from lmu.layers.lmuformer import PatchEmbedding as PatchEmbedding
 from lmu.layers.lstm import LSTM as LSTM
 from lmu.layers.parallel_lmu import ParallelLMU as ParallelLMU
 from lmu.layers.scalar_mix import ScalarMix as ScalarMix
+from lmu.layers.spiking import SpikingLMUFormer as SpikingLMUFormer
+from lmu.layers.spiking import SpikingNeurons as SpikingNeurons

@@ -17,5 +17,7 @@ from lmu.experiments.data.speech import speech_commands as speech_commands
 from lmu.experiments.data.speech import spoken_digits as spoken_digits
 from lmu.experiments.data.splits import Dataset as Dataset
 from lmu.experiments.data.splits import Split as Split
+from lmu.experiments.data.streams import sparse_mackey_glass as sparse_mackey_glass
+from lmu.experiments.data.streams import speech_samples as speech_samples
 from lmu.experiments.data.text8 import text8 as text8
 from lmu.experiments.data.vocabulary import Vocabulary as Vocabulary

@@ -15,6 +15,8 @@ from lmu.experiments.models.network import Network as Network
 from lmu.experiments.models.network import SampleNetwork as SampleNetwork
 from lmu.experiments.models.network import StreamingNetwork as StreamingNetwork
 from lmu.experiments.models.ngrams import NGrams as NGrams
+from lmu.experiments.models.online import OnlineReader as OnlineReader
+from lmu.experiments.models.online import RecursiveLeastSquares as RecursiveLeastSquares
 from lmu.experiments.models.readout import LayerClassifier as LayerClassifier
 from lmu.experiments.models.readout import LayerPredictor as LayerPredictor
 from lmu.experiments.models.text import PairClassifier as PairClassifier
