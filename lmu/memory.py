@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 import linrec
-from linrec import Auto, Executor, LinearRecurrence, Result
-from linrec.lengths import expand_lengths, last_step
+from linrec import Auto, Executor, LinearRecurrence
 from linrec.nn import Layer, PlanCache
-from linrec.nn.segments import run_segments
+from linrec.nn.sampled import TimedRecurrence
 from lmu.legendre import delay_system
 
 
-class LegendreMemory(Layer):
+class LegendreMemory(TimedRecurrence, Layer):
     """Remember the last `theta` steps of every input channel in `order` Legendre polynomials.
 
         m_t = Ā m_{t-1} + B̄ u_t        for each channel by itself
@@ -106,15 +105,17 @@ class LegendreMemory(Layer):
         """Return the recurrence that the memory is, and nothing else: `linrec.Stream` asks."""
         return self.recurrence
 
-    def recurrence_of(self, dt: Tensor) -> LinearRecurrence:
+    def recurrence_of(self, dt: Tensor | None) -> LinearRecurrence:
         """Make the recurrence of steps of unequal length.
 
         Args:
-            dt (*batch, time): the length of each step, in the unit of `theta`.
+            dt (*batch, time): the length of each step, in the unit of `theta`. None: 1 for all.
 
         Returns:
-            The time-varying recurrence, in the dtype of the memory.
+            The recurrence, in the dtype of the memory: time-varying where there is a `dt`.
         """
+        if dt is None:
+            return self.recurrence
         theta = self.fixed_theta if self.log_theta is None else self.log_theta.double().exp()
         system = delay_system(self.order, theta)
         held = self.A if self.log_theta is None else self.log_theta
@@ -123,76 +124,6 @@ class LegendreMemory(Layer):
         )
         memory = LinearRecurrence(discrete.A, discrete.B, copies=self.channels, time_varying=True)
         return memory.to(held.dtype)
-
-    def forward(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-        dt: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> Result:
-        """Run all steps.
-
-        Args:
-            inputs (*batch, time, channels): u.
-            initial_state (*batch, channels·order): the memory before the first step.
-            lengths (*batch): the steps of each right-padded sequence.
-            dt (*batch, time): the length of each step, in the unit of `theta`, where samples are
-                not evenly apart; NaN may stand past a sequence's end. None: 1 for all.
-            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
-
-        Returns:
-            `outputs (*batch, time, channels·order)`, the memory at every step, channel by channel,
-            and `final_state (*batch, channels·order)`.
-        """
-        if resets is not None:
-            return run_segments(self, inputs, initial_state, lengths, resets, dt=dt)
-        if dt is None:
-            return self.plans.run(self.recurrence, inputs, initial_state, lengths)
-        executor = self.plans.executor
-        varying = self.recurrence_of(dt)
-        return linrec.run(varying, inputs, initial_state, lengths=lengths, executor=executor)
-
-    def final(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-        dt: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> Result:
-        """Compute the memory after the last step only; arguments as of `forward`.
-
-        Returns:
-            `outputs` and `final_state`, both `(*batch, channels·order)`.
-        """
-        if resets is not None:
-            outputs, state = self(inputs, initial_state, lengths, dt, resets)
-            return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
-        if dt is None:
-            return self.plans.final(self.recurrence, inputs, initial_state, lengths)
-        executor = self.plans.executor
-        varying = self.recurrence_of(dt)
-        return linrec.final(varying, inputs, initial_state, lengths=lengths, executor=executor)
-
-    def step(
-        self, input: Tensor, state: Tensor | None = None, dt: Tensor | float | None = None
-    ) -> Result:
-        """Run one step, for streaming.
-
-        Args:
-            input (*batch, channels): u_t.
-            state (*batch, channels·order): the memory before. None: zeros.
-            dt (*batch): the length of this step, in the unit of `theta`. None: 1.
-
-        Returns:
-            `outputs` and `state`, both `(*batch, channels·order)`.
-        """
-        if dt is None:
-            return linrec.step(self.recurrence, input, state)
-        now = torch.as_tensor(dt, dtype=torch.float64).unsqueeze(-1)
-        return linrec.step(self.recurrence_of(now).at(0), input, state)
 
     def extra_repr(self) -> str:
         """Say its sizes."""

@@ -60,8 +60,9 @@ LAYERS = {
            < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.module_derivatives testing.module_values
            < testing.modules testing.device_checks < testing
-           export.kernels export.wrappers export.c_source export.quantize
-           < export.c_integers export.quantize_weights export.layers < export.c_halves
+           export.kernels export.wrappers export.c_source export.rounded
+           < export.quantize export.quantize_weights export.layers
+           < export.c_integers < export.c_halves
            export.c_arrays < export.c_operations
            export.forms < export.program < export.c_network export.onnx export.package
            < export.writing < export

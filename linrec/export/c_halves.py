@@ -1,39 +1,21 @@
 """The step of a recurrence with a state in float16 as C99: one header, without the type."""
 
-from linrec.export.c_integers import floats, whole
-from linrec.export.c_source import check_name, indent
+from linrec.export.c_integers import fields_of, floats, weights_of
+from linrec.export.c_source import check_name, indent, write_header
 from linrec.export.quantize_weights import HalfRecurrence
 
-PAGE = """\
+COMMENT = """\
 /* {name}.h: one step of a linear recurrence, written by linrec.
 
        x_t = float16(k x_{{t-1}} + a A x_{{t-1}} + b B u_t)        y_t = R x_t + D u_t
 
-   {states} states of 16 bits and {inputs} inputs{copied}; weights of {bits} bits.
+   {states} states of 16 bits, those of IEEE 754's binary16, and {inputs} inputs{copied};
+   weights of {bits} bits.
    Pass inputs of at most {largest!r}. Nothing is allocated, and nothing is global.
    The largest error of an output, whatever the inputs: {bound:.3g} (within {steps} steps). */
+"""
 
-#ifndef {guard}_H
-#define {guard}_H
-
-#include <stdint.h>
-#include <string.h>
-
-#define {guard}_STATES {states}
-#define {guard}_INPUTS {inputs}
-#define {guard}_OUTPUTS {outputs}
-
-typedef struct {{
-    uint16_t state[{guard}_STATES]; /* the bits of IEEE 754's binary16 */
-}} {name}_t;
-
-static inline void {name}_init({name}_t *self)
-{{
-    int i;
-    for (i = 0; i < {guard}_STATES; i++)
-        self->state[i] = 0;
-}}
-
+STEP = """
 static inline float {name}_widen(uint16_t half)
 {{
     uint32_t exponent = (half >> 10) & 31u, fraction = half & 1023u, bits;
@@ -96,8 +78,6 @@ static inline void {name}_step({name}_t *self, const float *input, float *output
         }}
     }}
 }}
-
-#endif
 """
 
 DIRECT = """\
@@ -132,12 +112,9 @@ def to_c_halves(small: HalfRecurrence, name: str = "recurrence") -> str:
         True
     """
     check_name(name)
-    (n, m), p, copies = small.B.shape, len(small.readout), small.copies
-    bits = small.A.element_size() * 8
+    (n, m), p = small.B.shape, len(small.readout)
     constants = [
-        *whole("A", small.A.flatten().tolist(), f"int{bits}_t"),
-        *whole("B", small.B.flatten().tolist(), f"int{bits}_t"),
-        *whole("k", small.kept.tolist(), "uint8_t"),
+        *weights_of(small),
         f"static const float a[{n}] = {floats(small.units[:, 0].tolist())};",
         f"static const float b[{n}] = {floats(small.units[:, 1].tolist())};",
         f"static const float R[{p * n}] = {floats(small.readout.flatten().tolist())};",
@@ -146,21 +123,14 @@ def to_c_halves(small: HalfRecurrence, name: str = "recurrence") -> str:
     if small.D is not None:
         constants.append(f"static const float D[{p * m}] = {floats(small.D.flatten().tolist())};")
         direct = DIRECT.format(m=m)
-    return PAGE.format(
-        name=name,
-        guard=name.upper(),
-        states=n * copies,
-        inputs=m * copies,
-        outputs=p * copies,
-        copied=f" ({copies} copies of one system)" if copies > 1 else "",
-        bits=bits,
+    return write_header(
+        COMMENT,
+        STEP,
+        name,
+        includes="#include <stdint.h>\n#include <string.h>\n",
+        **fields_of(small),
+        type="uint16_t",
         largest=small.largest_input,
-        bound=float(small.bound.max()),
-        steps=small.steps,
         constants=indent("\n".join(constants), 1),
         direct=direct,
-        n=n,
-        m=m,
-        p=p,
-        copies=copies,
     )

@@ -1,9 +1,14 @@
 """The step of a recurrence in whole numbers as C99: one header, for processors without floats."""
 
-from linrec.export.c_source import check_name, indent, write_list
-from linrec.export.quantize import QuantizedRecurrence
+from typing import Any
 
-PAGE = """\
+import torch
+
+from linrec.export.c_source import check_name, indent, sizes, write_header, write_list
+from linrec.export.quantize import QuantizedRecurrence
+from linrec.export.rounded import RoundedRecurrence
+
+COMMENT = """\
 /* {name}.h: one step of a linear recurrence in whole numbers, written by linrec.
 
        x_t = k x_{{t-1}} + round((a A x_{{t-1}} + b B u_t) / 2^s)
@@ -13,27 +18,9 @@ PAGE = """\
    overflows. Outputs are read from states by {name}_read, in floats; a layer that follows can
    take its weights times R instead. Nothing is allocated, and nothing is global.
    The largest error of an output, whatever the inputs: {bound:.3g} (within {steps} steps). */
+"""
 
-#ifndef {guard}_H
-#define {guard}_H
-
-#include <stdint.h>
-
-#define {guard}_STATES {states}
-#define {guard}_INPUTS {inputs}
-#define {guard}_OUTPUTS {outputs}
-
-typedef struct {{
-    int16_t state[{guard}_STATES];
-}} {name}_t;
-
-static inline void {name}_init({name}_t *self)
-{{
-    int i;
-    for (i = 0; i < {guard}_STATES; i++)
-        self->state[i] = 0;
-}}
-
+STEP = """
 static inline void {name}_step({name}_t *self, const int16_t *input)
 {{
 {constants}
@@ -71,8 +58,6 @@ static inline void {name}_read(const {name}_t *self, const int16_t *input, float
             output[copy * {p} + i] = sum;
         }}
 }}
-
-#endif
 """
 
 DIRECT = """\
@@ -107,16 +92,12 @@ def to_c_integers(small: QuantizedRecurrence, name: str = "recurrence") -> str:
         True
     """
     check_name(name)
-    (n, m), p, copies = small.B.shape, len(small.readout), small.copies
-    bits = small.A.element_size() * 8
-    weight = f"int{bits}_t"
+    (n, m), p = small.B.shape, len(small.readout)
     constants = [
-        *whole("A", small.A.flatten().tolist(), weight),
-        *whole("B", small.B.flatten().tolist(), weight),
+        *weights_of(small),
         *whole("a", small.multipliers[:, 0].tolist(), "int32_t"),
         *whole("b", small.multipliers[:, 1].tolist(), "int32_t"),
         *whole("s", small.shift.tolist(), "uint8_t"),
-        *whole("k", small.kept.tolist(), "uint8_t"),
     ]
     read = [f"static const float R[{p * n}] = {floats(small.readout.flatten().tolist())};"]
     direct = "            (void)input;"
@@ -124,26 +105,41 @@ def to_c_integers(small: QuantizedRecurrence, name: str = "recurrence") -> str:
         numbers = (small.D * small.input_unit).flatten().tolist()
         read.append(f"static const float D[{p * m}] = {floats(numbers)};")
         direct = DIRECT.format(m=m)
-    return PAGE.format(
-        name=name,
-        guard=name.upper(),
-        states=n * copies,
-        inputs=m * copies,
-        outputs=p * copies,
-        copied=f" ({copies} copies of one system)" if copies > 1 else "",
-        bits=bits,
+    return write_header(
+        COMMENT,
+        STEP,
+        name,
+        includes="#include <stdint.h>\n",
+        **fields_of(small),
+        type="int16_t",
         unit=small.input_unit,
-        bound=float(small.bound.max()),
-        steps=small.steps,
         constants=indent("\n".join(constants), 1),
         read_constants=indent("\n".join(read), 1),
         direct=direct,
-        sum="int32_t" if bits == 8 and max(n, m) <= 512 else "int64_t",
-        n=n,
-        m=m,
-        p=p,
-        copies=copies,
+        sum="int32_t" if small.A.dtype == torch.int8 and max(n, m) <= 512 else "int64_t",
     )
+
+
+def fields_of(small: RoundedRecurrence) -> dict[str, Any]:
+    """Name the sizes of a rounded recurrence, and how far it may err."""
+    (n, m), p = small.B.shape, len(small.readout)
+    return {
+        **sizes(n, m, p, small.copies),
+        "bits": small.A.element_size() * 8,
+        "bound": float(small.bound.max()),
+        "steps": small.steps,
+        "zero": "0",
+    }
+
+
+def weights_of(small: RoundedRecurrence) -> list[str]:
+    """Write the whole numbers of A, B and k."""
+    weight = f"int{small.A.element_size() * 8}_t"
+    return [
+        *whole("A", small.A.flatten().tolist(), weight),
+        *whole("B", small.B.flatten().tolist(), weight),
+        *whole("k", small.kept.tolist(), "uint8_t"),
+    ]
 
 
 def whole(name: str, numbers: list[int], type_: str) -> list[str]:

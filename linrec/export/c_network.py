@@ -9,11 +9,11 @@ from torch.fx import Node
 
 from linrec.export.c_arrays import Array, Program
 from linrec.export.c_operations import ELEMENTWISE, FILLED, OPERATIONS, SAME, VIEWS, elementwise
-from linrec.export.c_source import TYPES, check_name, indent
+from linrec.export.c_source import TYPES, check_name, indent, write_header
 from linrec.export.forms import Form, example_of, running
 from linrec.export.program import drop_unused, quietly, refuse
 
-PAGE = """\
+COMMENT = """\
 /* {name}.h: one step of a {kind}, written by linrec.
 
    {states} numbers of state, {inputs} of input, {outputs} of output. Nothing is allocated, and
@@ -23,27 +23,9 @@ PAGE = """\
        {name}_t network;
        {name}_init(&network);
        {name}_step(&network, input, output); */
+"""
 
-#ifndef {guard}_H
-#define {guard}_H
-
-#include <math.h>
-
-#define {guard}_STATES {states}
-#define {guard}_INPUTS {inputs}
-#define {guard}_OUTPUTS {outputs}
-
-typedef struct {{
-    {type} state[{guard}_STATES];
-}} {name}_t;
-
-static inline void {name}_init({name}_t *self)
-{{
-    int i;
-    for (i = 0; i < {guard}_STATES; i++)
-        self->state[i] = {zero};
-}}
-
+STEP = """
 static inline void {name}_step({name}_t *self, const {input_type} *input, {type} *output)
 {{
     {type} *state = self->state;
@@ -51,8 +33,6 @@ static inline void {name}_step({name}_t *self, const {input_type} *input, {type}
 {statements}
     (void)input, (void)state; /* of which a module may use neither */
 }}
-
-#endif
 """
 
 
@@ -116,9 +96,11 @@ def network_to_c(
     finally:
         module.train(training)
     type_, ending = TYPES[dtype]
-    return PAGE.format(
-        name=name,
-        guard=name.upper(),
+    return write_header(
+        COMMENT,
+        STEP,
+        name,
+        includes="#include <math.h>\n",
         kind=type(module).__name__,
         type=type_,
         input_type=type_ if input.is_floating_point() else "int",

@@ -20,23 +20,11 @@ KEYWORDS = frozenset(
 # The C types, with what a constant of each ends with.
 TYPES = {torch.float32: ("float", "f"), torch.float64: ("double", "")}
 
-PAGE = """\
-/* {name}.h: one step of a linear recurrence, written by linrec.
-
-       x_t = A x_{{t-1}} + B u_t        y_t = C x_t + D u_t
-
-   {states} states, {inputs} inputs, {outputs} outputs{copied}{pairs}.
-   {multiplications} multiplications a step. Nothing is allocated, and nothing is global.
-   The state is yours: {name}_init sets it to zero, {name}_step takes one input and gives one
-   output, which must not overlap it.
-
-       {name}_t memory;
-       {name}_init(&memory);
-       {name}_step(&memory, input, output); */
-
+# The beginning of every header, after a comment: sizes, the state, and its start.
+BEGINNING = """
 #ifndef {guard}_H
 #define {guard}_H
-
+{includes}
 #define {guard}_STATES {states}
 #define {guard}_INPUTS {inputs}
 #define {guard}_OUTPUTS {outputs}
@@ -51,7 +39,24 @@ static inline void {name}_init({name}_t *self)
     for (i = 0; i < {guard}_STATES; i++)
         self->state[i] = {zero};
 }}
+"""
 
+COMMENT = """\
+/* {name}.h: one step of a linear recurrence, written by linrec.
+
+       x_t = A x_{{t-1}} + B u_t        y_t = C x_t + D u_t
+
+   {states} states, {inputs} inputs, {outputs} outputs{copied}{pairs}.
+   {multiplications} multiplications a step. Nothing is allocated, and nothing is global.
+   The state is yours: {name}_init sets it to zero, {name}_step takes one input and gives one
+   output, which must not overlap it.
+
+       {name}_t memory;
+       {name}_init(&memory);
+       {name}_step(&memory, input, output); */
+"""
+
+STEP = """
 static inline void {name}_step({name}_t *self, const {type} *input, {type} *output)
 {{
 {constants}
@@ -64,8 +69,6 @@ static inline void {name}_step({name}_t *self, const {type} *input, {type} *outp
 {body}
     }}
 }}
-
-#endif
 """
 
 
@@ -174,24 +177,40 @@ def to_c(
     )
     constants = [line for each in matrices.values() for line in each.constants(type_, ending)]
     copies = recurrence.copies
-    return PAGE.format(
-        name=name,
-        guard=name.upper(),
+    return write_header(
+        COMMENT,
+        STEP,
+        name,
+        includes="",
+        **sizes(n, m, p, copies),
         type=type_,
         zero=f"0.0{ending}",
-        states=n * copies,
-        inputs=m * copies,
-        outputs=p * copies,
-        copied=f" ({copies} copies of one system)" if copies > 1 else "",
         pairs=", complex numbers as pairs" if pair > 1 else "",
         multiplications=copies * sum(each.multiplications for each in matrices.values()),
         constants=indent("\n".join(constants), 1),
-        copies=copies,
-        n=n,
-        m=m,
-        p=p,
         body=indent(body_of(matrices, type_, n, p, ending), 2),
     )
+
+
+def write_header(comment: str, step: str, name: str, *, includes: str, **values: object) -> str:
+    """Put a header together: what it is, sizes and state, and the functions of a step."""
+    page = comment + BEGINNING + step + "\n#endif\n"
+    includes = f"\n{includes}" if includes else ""
+    return page.format(name=name, guard=name.upper(), includes=includes, **values)
+
+
+def sizes(n: int, m: int, p: int, copies: int) -> dict[str, object]:
+    """Name the sizes of a step: of a copy n, m and p, and of all copies."""
+    return {
+        "n": n,
+        "m": m,
+        "p": p,
+        "copies": copies,
+        "states": n * copies,
+        "inputs": m * copies,
+        "outputs": p * copies,
+        "copied": f" ({copies} copies of one system)" if copies > 1 else "",
+    }
 
 
 def check_name(name: str) -> None:

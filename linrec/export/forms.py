@@ -19,6 +19,7 @@ from linrec.export.layers import (
 )
 from linrec.export.wrappers import Sequences, Step, StepLoop, Steps, in_order
 from linrec.nn import PlanCache, Recurrence, RecurrentLayer
+from linrec.nn.checks import declared_input_size
 from linrec.systems import LinearRecurrence
 
 
@@ -219,11 +220,8 @@ def way_of(form: Form) -> Way:
 
 def input_size_of(module: nn.Module) -> int:
     """Ask a module for the features that it takes."""
-    size = getattr(module, "input_size", None)
-    recurrence = getattr(module, "recurrence", None)
-    if size is None and isinstance(recurrence, LinearRecurrence):
-        size = recurrence.input_size
-    if isinstance(size, int):
+    size = declared_input_size(module)
+    if size is not None:
         return size
     raise ValueError(
         f"`{type(module).__name__}` does not say how many features it takes: pass an example of "

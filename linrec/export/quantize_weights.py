@@ -5,8 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec.executors import Result
-from linrec.export.quantize import Reached, check, fitted, matrices
+from linrec.export.rounded import (
+    Reached,
+    RoundedRecurrence,
+    ScaledSystem,
+    check,
+    check_range,
+    fitted,
+)
 from linrec.systems import LinearRecurrence
 
 # States are counted in units so that none is over this: up to 2^11 float16 has every whole number,
@@ -17,7 +23,7 @@ EPS = 2.0**-24  # half of float32's, of one rounding
 
 
 @dataclass(frozen=True, eq=False)
-class HalfRecurrence:
+class HalfRecurrence(RoundedRecurrence):
     """A recurrence with whole weights and its state in float16, as `quantize_weights` makes it.
 
         x_t = float16(k x_{t-1} + a A x_{t-1} + b B u_t)        y_t = R x_t + D u_t
@@ -25,77 +31,26 @@ class HalfRecurrence:
     Row i has k_i of 0 or 1, and the numbers a_i and b_i. Sums are taken in float32 or wider.
 
     Attributes:
-        A (n, n): whole numbers of 8 or 16 bits.
-        B (n, m): likewise.
-        kept (n): k.
         units (n, 2): a and b, numbers of float32.
         largest_input: the largest absolute value of an input.
-        readout (p, n): R, in float64.
-        D (p, m): None: no direct way.
-        copies: how many copies of the system there are.
-        steps: how long sequences may be for the bound to hold.
-        perturbation (p): how far outputs of the rounded matrices may be from those of the given.
-        rounding (p): how far outputs may be from those, by the rounding of states and sums.
+
+    The others are those of `RoundedRecurrence`.
     """
 
-    A: Tensor
-    B: Tensor
-    kept: Tensor
     units: Tensor
     largest_input: float
-    readout: Tensor
-    D: Tensor | None
-    copies: int
-    steps: int
-    perturbation: Tensor
-    rounding: Tensor
+    state_dtype = torch.float16
 
-    @property
-    def bound(self) -> Tensor:
-        """The largest error of each output of a copy `(p)`, for any inputs in the range."""
-        return self.perturbation + self.rounding
+    def take(self, inputs: Tensor) -> Tensor:
+        """Check that inputs are in the range, and cast them to float64."""
+        check_range(inputs, self.largest_input, inputs.abs() <= self.largest_input)
+        return inputs.double()
 
     def step(self, input: Tensor, state: Tensor) -> Tensor:
-        """Run one step, with sums in float64.
-
-        Args:
-            input (*batch, copies, m): u.
-            state (*batch, copies, n): x before it, in float16.
-
-        Returns:
-            The state after it, `(*batch, copies, n)` in float16.
-        """
+        """Run one step, with sums in float64; as `RoundedRecurrence.step`."""
         wide, (a, b) = state.double(), self.units.double().unbind(-1)
         moved = a * (wide @ self.A.double().mT) + b * (input.double() @ self.B.double().mT)
         return (self.kept * wide + moved).to(torch.float16)
-
-    def run(self, inputs: Tensor) -> Result:
-        """Run all steps from a zero state.
-
-        Args:
-            inputs (*batch, time, copies·m): u.
-
-        Returns:
-            Outputs `(*batch, time, copies·p)` in float64, and the last state in float16, in units
-            of its own.
-
-        Raises:
-            ValueError: an input is larger than it may be, or is not finite.
-        """
-        if not bool((inputs.abs() <= self.largest_input).all()):
-            raise ValueError(
-                f"`inputs` has {float(inputs.abs().max()):g} in it: expected numbers of at most "
-                f"{self.largest_input:g}. Type a larger `largest_input`."
-            )
-        state = inputs.new_zeros(*inputs.shape[:-2], self.copies, len(self.A), dtype=torch.float16)
-        outputs = []
-        for input in inputs.double().unflatten(-1, (self.copies, -1)).unbind(-3):
-            state = self.step(input, state)
-            output = state.double() @ self.readout.mT
-            outputs.append(output if self.D is None else output + input @ self.D.mT)
-        stacked = torch.stack(outputs, -3) if outputs else inputs.new_zeros(0, dtype=torch.float64)
-        width = self.copies * len(self.readout)
-        return Result(stacked.reshape(*inputs.shape[:-1], width), state.flatten(-2))
 
 
 def quantize_weights(
@@ -121,11 +76,7 @@ def quantize_weights(
     over k < steps, in units. The first sum is attained by some input; the second, but for the
     rounding of the sums in float32 (γ), by states near their largest.
 
-    Args:
-        recurrence: a real, time-invariant system.
-        steps: the longest sequence for which the bound is to hold. It costs 4 steps·n³.
-        largest_input: U, the largest absolute value of an input.
-        weights: torch.int8, or torch.int16 for 256 times smaller errors of the matrices.
+    Arguments are those of `quantize`.
 
     Returns:
         The recurrence with whole weights.
@@ -148,18 +99,14 @@ def quantize_weights(
         equation 3.7 (sums).
     """
     levels = check(recurrence, steps, largest_input, weights)
-    A, B, C, D = matrices(recurrence)
-    eye = torch.eye(len(A), dtype=torch.float64)
-    scale = largest_input * Reached.of(A, B, eye, steps).inputs
-    scale = torch.where(scale > 0, scale, 1.0) / LARGEST
-    A, B, C = A * scale / scale.unsqueeze(-1), B / scale.unsqueeze(-1), C * scale
-    kept = ((A - eye).abs().amax(-1) < A.abs().amax(-1)).double()
-    moved = A - torch.diag(kept)
-    a, rest = rounded(moved, levels)
-    A_found = rest * a + torch.diag(kept)
+    given = ScaledSystem.of(recurrence, steps, largest_input, LARGEST)
+    A, B, kept = given.A, given.B, given.kept
+    a, rest = rounded(A - given.identity, levels)
+    A_found = rest * a + given.identity
     # Inputs fill the range; where rounding errors come on top, units are made larger.
     b, drive = rounded(B, levels)
     additions = rounding_errors(kept, rest * a, drive * b, largest_input)
+    eye = torch.eye(len(A), dtype=torch.float64)
     reached = Reached.of(A_found, drive * b, eye, steps, additions)
     if not bool((reached.states < LARGEST / 2).all()):
         raise ValueError(
@@ -169,30 +116,22 @@ def quantize_weights(
         )
     inputs = largest_input * reached.inputs
     larger = float((inputs / (LARGEST - reached.states)).max().clamp(min=1.0))
-    C, B = C * larger, B / larger
+    B, C = B / larger, given.C * larger
     b, drive = rounded(B, levels)
-    readout, perturbation = fitted(
-        A,
-        B * largest_input / LARGEST,
-        C,
-        A_found,
-        drive * b * largest_input / LARGEST,
-        steps,
-        LARGEST,
-    )
-    seen = Reached.of(A_found, drive * b, readout, steps, additions)
+    driven = B * largest_input / LARGEST, drive * b * largest_input / LARGEST
+    readout, perturbation = fitted(A, driven[0], C, A_found, driven[1], steps, LARGEST)
     return HalfRecurrence(
-        rest.to(weights),
-        drive.to(weights),
-        kept.to(torch.int64),
-        torch.cat([a, b], -1).float(),
-        largest_input,
-        readout,
-        D,
-        recurrence.copies,
-        steps,
-        LARGEST * perturbation,
-        seen.states,
+        A=rest.to(weights),
+        B=drive.to(weights),
+        kept=kept.to(torch.int64),
+        readout=readout,
+        D=given.D,
+        copies=recurrence.copies,
+        steps=steps,
+        perturbation=LARGEST * perturbation,
+        rounding=Reached.of(A_found, drive * b, readout, steps, additions).states,
+        units=torch.cat([a, b], -1).float(),
+        largest_input=largest_input,
     )
 
 

@@ -44,6 +44,19 @@ def load(pointer, mask, other: tl.constexpr, COMPLEX: tl.constexpr, SUM: tl.cons
 
 
 @triton.jit
+def load_step(
+    a, b, here, at, CONJUGATE: tl.constexpr, SHIFT: tl.constexpr, COMPLEX: tl.constexpr,
+    SUM: tl.constexpr,
+):  # fmt: skip
+    """Load decay and drive of steps `at`; a step that is not `here` is the identity."""
+    ar, ai = load(a, here & (at >= SHIFT), 1.0, COMPLEX, SUM)
+    br, bi = load(b, here, 0.0, COMPLEX, SUM)
+    if CONJUGATE:
+        ai = -ai
+    return ar, ai, br, bi
+
+
+@triton.jit
 def store(pointer, real, imaginary, mask, COMPLEX: tl.constexpr):
     """Store numbers, rounded once."""
     tl.store(pointer, real.to(pointer.dtype.element_ty), mask=mask)
@@ -108,10 +121,7 @@ def walk(
         for i in tl.static_range(UNROLLED):
             at = s + i + lanes
             here = own & (at < stop)
-            ar, ai = load(a, here & (at >= SHIFT), 1.0, COMPLEX, SUM)
-            br, bi = load(b, here, 0.0, COMPLEX, SUM)
-            if CONJUGATE:
-                ai = -ai
+            ar, ai, br, bi = load_step(a, b, here, at, CONJUGATE, SHIFT, COMPLEX, SUM)
             yr, yi = times(ar, ai, xr, xi, COMPLEX)
             if PRODUCTS:  # those that left the range are NaN times nothing
                 nothing = (xr == 0) & (xi == 0)
@@ -158,10 +168,7 @@ def gather(
         for i in tl.static_range(UNROLLED):
             at = s + i + lanes
             here = own & (at < stop)
-            ar, ai = load(a, here & (at >= SHIFT), 1.0, COMPLEX, SUM)
-            br, bi = load(b, here, 0.0, COMPLEX, SUM)
-            if CONJUGATE:
-                ai = -ai
+            ar, ai, br, bi = load_step(a, b, here, at, CONJUGATE, SHIFT, COMPLEX, SUM)
             yr, yi = times(ar, ai, xr, xi, COMPLEX)
             xr, xi = tl.where(here, yr + br, xr), tl.where(here, yi + bi, xi)
             vr, vi = times(ar, ai, wr, wi, COMPLEX)
@@ -204,10 +211,7 @@ def tile(
             t, way = T - 1 - (s + lane).to(tl.int64), -1
         a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
         b = drive + batch * drive_batch + t * drive_time + f * drive_feature
-        ar, ai = load(a, own & (s + lane >= SHIFT), 1.0, COMPLEX, SUM)
-        br, bi = load(b, own, 0.0, COMPLEX, SUM)
-        if CONJUGATE:
-            ai = -ai
+        ar, ai, br, bi = load_step(a, b, own, s + lane, CONJUGATE, SHIFT, COMPLEX, SUM)
         spoilt = (lane == 0) & ((ar != ar) | (ai != ai))  # NaN times a state of 0 is NaN
         br = tl.where(spoilt, ar + ai, br)
         if COMPLEX:

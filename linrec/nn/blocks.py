@@ -12,7 +12,43 @@ from linrec.nn.layer import Layer, pass_resets
 from linrec.nn.stack import Stack
 
 
-class FeedForward(Layer):
+class Pointwise(Layer):
+    """A layer that does the same to each step by itself, and keeps nothing.
+
+    Args:
+        input_size: numbers a step takes.
+        output_size: numbers a step gives.
+    """
+
+    def __init__(self, input_size: int, output_size: int) -> None:
+        super().__init__()
+        self.input_size, self.output_size, self.state_size = input_size, output_size, 0
+
+    def apply_to(self, inputs: Tensor) -> Tensor:
+        """Compute the outputs of steps by themselves, `(..., output_size)`."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
+        check_steps(self, inputs)
+        lengths = expand_lengths(lengths, inputs)
+        inputs = zero_padding(inputs, lengths)
+        outputs = zero_padding(self.apply_to(inputs), lengths)
+        return Result(outputs, inputs.new_zeros(*inputs.shape[:-2], 0))
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        return Result(self.apply_to(input), input.new_zeros(*input.shape[:-1], 0))
+
+
+class FeedForward(Pointwise):
     """Two linear layers with a nonlinearity between, at each step by itself.
 
         y_t = W₂ gelu(W₁ x_t + b₁) + b₂
@@ -28,31 +64,13 @@ class FeedForward(Layer):
     """
 
     def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.input_size = self.output_size = width
-        self.state_size = 0
+        super().__init__(width, width)
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
-        check_steps(self, inputs)
-        lengths = expand_lengths(lengths, inputs)
-        inputs = zero_padding(inputs, lengths)
-        outputs = self.outer(nn.functional.gelu(self.inner(inputs)))
-        return Result(zero_padding(outputs, lengths), inputs.new_zeros(*inputs.shape[:-2], 0))
-
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
-        check_step(self, input)
-        outputs = self.outer(nn.functional.gelu(self.inner(input)))
-        return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
+    def apply_to(self, inputs: Tensor) -> Tensor:
+        """Compute y of steps by themselves."""
+        return self.outer(nn.functional.gelu(self.inner(inputs)))
 
 
 class _Wrapped(Layer):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from linrec._autocast import under_autocast
 from linrec.nn.layer import Layer
+from linrec.systems import LinearRecurrence
 
 
 def check_step(layer: Layer, input: Tensor) -> None:
@@ -57,3 +58,11 @@ def first_parameter(module: nn.Module) -> Tensor | None:
         if child is not None and (found := first_parameter(child)) is not None:
             return found
     return None
+
+
+def declared_input_size(module: nn.Module) -> int | None:
+    """Find the number of features that a module says that it takes; None if it does not."""
+    size, recurrence = getattr(module, "input_size", None), getattr(module, "recurrence", None)
+    if size is None and isinstance(recurrence, LinearRecurrence):
+        size = recurrence.input_size
+    return size if isinstance(size, int) else None

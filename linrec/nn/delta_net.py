@@ -5,15 +5,15 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, silu
 
 from linrec.executors import Executor
-from linrec.nn.heads import HeadReadOut, attention, head_size
+from linrec.nn.heads import AttentionLayer, HeadReadOut, attention
 from linrec.nn.initial_steps import inverse_softplus, log_uniform
-from linrec.nn.recurrent import RecurrentLayer, split_heads, widen
+from linrec.nn.recurrent import split_heads, widen
 from linrec.planner import Auto
 from linrec.structures import DiagonalPlusLowRank
 from linrec.systems import LinearRecurrence
 
 
-class DeltaNet(RecurrentLayer):
+class DeltaNet(AttentionLayer):
     """The delta rule: the value stored under a key is replaced, by a share, by the new value.
 
         S_t = S_{t-1} + β_t k_t (v_t - S_{t-1}ᵀ k_t)ᵀ        o_t = S_tᵀ q_t / √keys   for each head
@@ -52,15 +52,10 @@ class DeltaNet(RecurrentLayer):
         key_width: int | None = None,
         executor: Executor = Auto(),
     ) -> None:
-        values = head_size("width", width, heads)
         key_width = width if key_width is None else key_width
-        keys = head_size("key_width", key_width, heads)
-        super().__init__(width, width, heads * keys * values, executor)
-        self.heads = heads
-        self.sizes = [key_width, key_width, width]
-        self.projection = nn.Linear(width, sum(self.sizes), bias=False)  # q, k, v
+        super().__init__(width, heads, key_width, width, executor)
         self.beta = nn.Linear(width, heads, bias=False)
-        self.out = HeadReadOut(width, width, nn.RMSNorm(values, eps=1e-5), gate=False)
+        self.out = HeadReadOut(width, width, nn.RMSNorm(width // heads, eps=1e-5), gate=False)
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
@@ -68,8 +63,7 @@ class DeltaNet(RecurrentLayer):
 
     def delta_rule(self, inputs: Tensor, alpha: Tensor | None) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, S decayed by `alpha (*batch, heads, time, 1)` first."""
-        parts = silu(widen(self.projection(inputs))).split(self.sizes, -1)
-        q, k, v = (split_heads(part, self.heads) for part in parts)
+        q, k, v = self.parts(silu(widen(self.projection(inputs))))
         q, k = normalise(q), normalise(k)
         beta = split_heads(torch.sigmoid(widen(self.beta(inputs))), self.heads)
         alpha = torch.ones_like(beta) if alpha is None else alpha
@@ -77,10 +71,6 @@ class DeltaNet(RecurrentLayer):
             alpha.expand_as(k), (-alpha * beta * k).unsqueeze(-1), k.unsqueeze(-1)
         )
         return attention(A, beta * k, q / q.shape[-1] ** 0.5, v)
-
-    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Normalise and mix; as `RecurrentLayer.read_out`."""
-        return self.out(read, self.heads, inputs)
 
 
 class GatedDeltaNet(DeltaNet):

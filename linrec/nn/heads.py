@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from linrec.nn.recurrent import whole
+from linrec.executors import Executor
+from linrec.nn.recurrent import RecurrentLayer, split_heads, whole
 from linrec.structures import Diagonal, Structure
 from linrec.systems import LinearRecurrence
 
@@ -32,6 +33,41 @@ class HeadReadOut(nn.Module):
         if self.gate is not None:
             outputs = outputs * silu(self.gate(inputs))
         return self.projection(outputs)
+
+
+class AttentionLayer(RecurrentLayer):
+    """Linear attention: q, k and v of the inputs, and a matrix of keys by values for each head.
+
+    A subclass makes the recurrence of them, and `out` once all that it has before it is made.
+
+    Args:
+        width: numbers a step takes and gives.
+        heads: matrices.
+        key_width: numbers of q and of k, of all heads together.
+        value_width: numbers of v, of all heads together.
+        executor: how the recurrence is run.
+    """
+
+    out: HeadReadOut
+
+    def __init__(
+        self, width: int, heads: int, key_width: int, value_width: int, executor: Executor
+    ) -> None:
+        head_size("width", width, heads)
+        keys = head_size("key_width", key_width, heads)
+        values = head_size("value_width", value_width, heads)
+        super().__init__(width, width, heads * keys * values, executor)
+        self.heads = heads
+        self.sizes = [key_width, key_width, value_width]
+        self.projection = nn.Linear(width, sum(self.sizes), bias=False)  # q, k, v
+
+    def parts(self, projected: Tensor) -> list[Tensor]:
+        """Split what is projected into q, k and v, `(*batch, heads, time, size)`."""
+        return [split_heads(part, self.heads) for part in projected.split(self.sizes, -1)]
+
+    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
+        """Normalise, gate and mix; as `RecurrentLayer.read_out`."""
+        return self.out(read, self.heads, inputs)
 
 
 def attention(

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from linrec.executors import Executor
-from linrec.nn.heads import HeadReadOut, attention, head_size
-from linrec.nn.recurrent import RecurrentLayer, split_heads, widen
+from linrec.nn.heads import AttentionLayer, HeadReadOut, attention
+from linrec.nn.recurrent import split_heads, widen
 from linrec.planner import Auto
 from linrec.structures import BlockDiagonal
 from linrec.systems import LinearRecurrence
@@ -14,7 +14,7 @@ from linrec.systems import LinearRecurrence
 GAIN = 2**-2.5  # of the projections, in the code of the authors of both
 
 
-class GatedLinearAttention(RecurrentLayer):
+class GatedLinearAttention(AttentionLayer):
     """Gated linear attention: each key forgets at a rate that the input sets.
 
         S_t = diag(α_t) S_{t-1} + k_t v_tᵀ        o_t = S_tᵀ q_t / √keys        for each head
@@ -55,15 +55,11 @@ class GatedLinearAttention(RecurrentLayer):
         temperature: float = 16.0,
         executor: Executor = Auto(),
     ) -> None:
-        values = head_size("width", width, heads)
         key_width = width // 2 if key_width is None else key_width
-        keys = head_size("key_width", key_width, heads)
-        super().__init__(width, width, heads * keys * values, executor)
-        self.heads, self.temperature = heads, temperature
-        self.sizes = [key_width, key_width, width]
-        self.projection = nn.Linear(width, sum(self.sizes), bias=False)  # q, k, v
+        super().__init__(width, heads, key_width, width, executor)
+        self.temperature = temperature
         self.forget = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, key_width))
-        self.out = HeadReadOut(width, width, nn.LayerNorm(values), gate=True)
+        self.out = HeadReadOut(width, width, nn.LayerNorm(width // heads), gate=True)
         initialise(self.projection, self.sizes)
         for module in (*self.forget, self.out.gate):
             initialise(module)
@@ -71,17 +67,12 @@ class GatedLinearAttention(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
-        parts = self.projection(inputs).split(self.sizes, -1)
-        q, k, v = (split_heads(part, self.heads) for part in parts)
+        q, k, v = self.parts(self.projection(inputs))
         log_gates = logsigmoid(widen(self.forget(inputs))) / self.temperature
         return attention(split_heads(log_gates.exp(), self.heads), k, q / q.shape[-1] ** 0.5, v)
 
-    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Normalise, gate and mix; as `RecurrentLayer.read_out`."""
-        return self.out(read, self.heads, inputs)
 
-
-class Retention(RecurrentLayer):
+class Retention(AttentionLayer):
     """Multi-scale retention: each head forgets at a rate of its own, and keys turn as they age.
 
         S_t = γ e^(-iθ) S_{t-1} + k_t v_tᵀ        o_t = Re(S_tᵀ q̄_t) / √keys      for each head
@@ -120,18 +111,14 @@ class Retention(RecurrentLayer):
         value_width: int | None = None,
         executor: Executor = Auto(),
     ) -> None:
-        keys = head_size("width", width, heads)
+        value_width = 2 * width if value_width is None else value_width
+        super().__init__(width, heads, width, value_width, executor)
+        keys = width // heads
         if keys % 2:
             raise ValueError(
                 f"`width` is {width} and `heads` {heads}: expected an even number for each head."
             )
-        value_width = 2 * width if value_width is None else value_width
-        values = head_size("value_width", value_width, heads)
-        super().__init__(width, width, heads * keys * values, executor)
-        self.heads = heads
-        self.sizes = [width, width, value_width]
-        self.projection = nn.Linear(width, sum(self.sizes), bias=False)  # q, k, v
-        norm = nn.LayerNorm(values, elementwise_affine=False)
+        norm = nn.LayerNorm(value_width // heads, elementwise_affine=False)
         self.out = HeadReadOut(width, value_width, norm, gate=True)
         self.pairs = keys // 2
         initialise(self.projection, self.sizes)
@@ -140,7 +127,7 @@ class Retention(RecurrentLayer):
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
-        q, k, v = self.parts(inputs)
+        q, k, v = self.parts(self.projection(inputs))
         turned = torch.polar(*self.turns(inputs))
         return attention(turned, pairs(k), pairs(q).conj() / k.shape[-1] ** 0.5, v)
 
@@ -149,17 +136,12 @@ class Retention(RecurrentLayer):
 
         With S in real and imaginary parts, Re(S q̄) is the sum of the products of the parts.
         """
-        q, k, v = self.parts(inputs)
+        q, k, v = self.parts(self.projection(inputs))
         decay, angle = self.turns(inputs)
         real, imaginary = decay * angle.cos(), decay * angle.sin()
         rows = torch.stack([real, -imaginary], -1), torch.stack([imaginary, real], -1)
         turned = BlockDiagonal(torch.stack(rows, -2))
         return attention(turned, widen(k), widen(q) / k.shape[-1] ** 0.5, v)
-
-    def parts(self, inputs: Tensor) -> list[Tensor]:
-        """Compute q, k and v, `(*batch, heads, time, size)`."""
-        parts = self.projection(inputs).split(self.sizes, -1)
-        return [split_heads(part, self.heads) for part in parts]
 
     def turns(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Compute γ `(heads, 1, 1)` and -θ `(pairs,)`, the same at all steps."""
@@ -167,10 +149,6 @@ class Retention(RecurrentLayer):
         decay = 1 - 2.0 ** (-5 - torch.arange(self.heads, dtype=like.dtype, device=like.device))
         places = torch.linspace(0, 1, self.pairs, dtype=like.dtype, device=like.device)
         return decay[:, None, None], -(1e4**-places)
-
-    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Normalise, gate and mix; as `RecurrentLayer.read_out`."""
-        return self.out(read, self.heads, inputs)
 
 
 def pairs(tensor: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Executor
-from linrec.nn.recurrent import RecurrentLayer, whole, widen
+from linrec.nn.recurrent import SkipLayer, whole, widen
 from linrec.planner import Auto
 from linrec.structures import BlockDiagonal
 from linrec.systems import LinearRecurrence
@@ -12,7 +12,7 @@ from linrec.systems import LinearRecurrence
 SCHEMES = ("implicit", "symplectic")
 
 
-class LinOSS(RecurrentLayer):
+class LinOSS(SkipLayer):
     """Oscillators that inputs push; outputs read their positions.
 
         p''(t) = -a p(t) + B x(t)        y(t) = C p(t) + D x(t)        a = relu(â),  dt = σ(d)
@@ -79,7 +79,3 @@ class LinOSS(RecurrentLayer):
         B = push.unsqueeze(-1) * self.B.repeat_interleave(2, 0)
         C = torch.stack([torch.zeros_like(self.C), self.C], -1).flatten(-2)
         return LinearRecurrence(A, B, C), inputs
-
-    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Add D x; as `RecurrentLayer.read_out`."""
-        return read + self.D * inputs

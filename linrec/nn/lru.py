@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Executor
-from linrec.nn.recurrent import RecurrentLayer, complex_of, whole, widen
+from linrec.nn.recurrent import SkipLayer, complex_of, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence
 
 
-class LRU(RecurrentLayer):
+class LRU(SkipLayer):
     """The linear recurrent unit: a complex diagonal that stays inside the unit circle.
 
         s_t = λ s_{t-1} + γ (B x_t)        y_t = Re(C s_t) + D x_t
@@ -90,7 +90,3 @@ class LRU(RecurrentLayer):
         B = widen(self.log_scale).exp().unsqueeze(-1) * complex_of(self.B)
         poles = torch.polar(torch.exp(-decay), phase)
         return LinearRecurrence(Diagonal(poles), B, complex_of(self.C)), inputs
-
-    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Add D x; as `RecurrentLayer.read_out`."""
-        return read + self.D * inputs

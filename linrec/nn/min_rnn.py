@@ -35,7 +35,34 @@ def positive_map(a: Tensor) -> Tensor:
     return torch.where(a >= 0, a + 0.5, torch.sigmoid(a))
 
 
-class MinGRU(RecurrentLayer):
+class MinRNN(RecurrentLayer):
+    """A recurrent layer whose gates and candidates look at the input alone: the base of both.
+
+    Args:
+        input_size: numbers a step takes.
+        hidden_size: numbers a step gives; the states.
+        bias: whether the projection has one.
+        activation: g.
+        executor: how the recurrence is run.
+    """
+
+    gates: int  # vectors of the projection, the candidate too
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        activation: Callable[[Tensor], Tensor] = positive_map,
+        executor: Executor = Auto(),
+    ) -> None:
+        super().__init__(input_size, whole("hidden_size", hidden_size), hidden_size, executor)
+        self.activation = activation
+        self.projection = nn.Linear(input_size, self.gates * hidden_size, bias)
+
+
+class MinGRU(MinRNN):
     """The minimal GRU.
 
         h_t = (1 - z_t) h_{t-1} + z_t g(h̃_t)        z_t = σ(W_z x_t + b_z),  h̃_t = W_h x_t + b_h
@@ -62,18 +89,7 @@ class MinGRU(RecurrentLayer):
         and (for g) B.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        bias: bool = True,
-        activation: Callable[[Tensor], Tensor] = positive_map,
-        executor: Executor = Auto(),
-    ) -> None:
-        super().__init__(input_size, whole("hidden_size", hidden_size), hidden_size, executor)
-        self.activation = activation
-        self.projection = nn.Linear(input_size, 2 * hidden_size, bias)  # z, h̃
+    gates = 2  # z, h̃
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence of some inputs; as `RecurrentLayer.recurrence`."""
@@ -83,7 +99,7 @@ class MinGRU(RecurrentLayer):
         return kept, torch.sigmoid(z) * self.activation(candidate)
 
 
-class MinLSTM(RecurrentLayer):
+class MinLSTM(MinRNN):
     """The minimal LSTM, whose gates are normalised: they sum to 1.
 
         h_t = f'_t h_{t-1} + i'_t g(h̃_t)        f' = f / (f + i),  i' = i / (f + i)
@@ -111,18 +127,7 @@ class MinLSTM(RecurrentLayer):
         and (for g) B.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        bias: bool = True,
-        activation: Callable[[Tensor], Tensor] = positive_map,
-        executor: Executor = Auto(),
-    ) -> None:
-        super().__init__(input_size, whole("hidden_size", hidden_size), hidden_size, executor)
-        self.activation = activation
-        self.projection = nn.Linear(input_size, 3 * hidden_size, bias)  # f, i, h̃
+    gates = 3  # f, i, h̃
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence of some inputs; as `RecurrentLayer.recurrence`."""

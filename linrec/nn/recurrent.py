@@ -3,7 +3,7 @@
 from abc import abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from linrec._checks import accumulation_dtype
 from linrec.executors import Executor, Result
@@ -14,6 +14,9 @@ from linrec.planner import Auto
 from linrec.resets import check_resets, with_resets
 from linrec.run import final, run, step
 from linrec.systems import LinearRecurrence
+
+# The recurrence, what drives it, its initial state, and lengths.
+Arguments = tuple[LinearRecurrence, Tensor, Tensor | None, Tensor | None]
 
 
 class RecurrentLayer(Layer):
@@ -101,12 +104,8 @@ class RecurrentLayer(Layer):
             resets (*batch, time): True where the state before a step is forgotten, as between
                 documents that are packed into one sequence (`linrec.with_resets`). None: nowhere.
         """
-        check_steps(self, inputs)
-        lengths = expand_lengths(lengths, inputs)
-        inputs = zero_padding(inputs, lengths)
-        recurrence, drive, heads = self.started_anew(inputs, resets)
-        start = self.unpacked("initial_state", initial_state, recurrence, drive)
-        ends = None if lengths is None else lengths[(..., *[None] * heads)]
+        inputs, lengths, heads, given = self.prepare(inputs, initial_state, lengths, resets)
+        recurrence, drive, start, ends = given
         read, end = run(recurrence, drive, start, lengths=ends, executor=self.executor)
         read = read.movedim(-2, inputs.ndim - 2).flatten(inputs.ndim - 1)
         outputs = self.read_out(real(read).to(inputs.dtype), inputs)
@@ -122,12 +121,8 @@ class RecurrentLayer(Layer):
         """Compute the last step only; arguments as of `forward`, result as of `Layer.final`."""
         if 0 in inputs.shape[-2:-1]:
             return super().final(inputs, initial_state, lengths)
-        check_steps(self, inputs)
-        lengths = expand_lengths(lengths, inputs)
-        inputs = zero_padding(inputs, lengths)
-        recurrence, drive, heads = self.started_anew(inputs, resets)
-        start = self.unpacked("initial_state", initial_state, recurrence, drive)
-        ends = None if lengths is None else lengths[(..., *[None] * heads)]
+        inputs, lengths, heads, given = self.prepare(inputs, initial_state, lengths, resets)
+        recurrence, drive, start, ends = given
         read, end = final(recurrence, drive, start, lengths=ends, executor=self.executor)
         read = real(read.flatten(read.ndim - 1 - heads)).to(inputs.dtype)
         outputs = self.read_out(read, last_step(inputs, lengths))
@@ -145,16 +140,30 @@ class RecurrentLayer(Layer):
         read = real(read.flatten(read.ndim - 1 - heads)).to(input.dtype)
         return Result(self.read_out(read, input), pack(end, heads))
 
-    def started_anew(
-        self, inputs: Tensor, resets: Tensor | None
-    ) -> tuple[LinearRecurrence, Tensor, int]:
-        """Make the recurrence, with resets, what drives it, and the number of axes of heads."""
+    def prepare(
+        self,
+        inputs: Tensor,
+        state: Tensor | None,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None, int, Arguments]:
+        """Check a call, put zeros into the padding, and make what `run` is called with.
+
+        Returns:
+            The inputs, their lengths, the number of axes of heads; and the recurrence, what drives
+            it, its initial state and its lengths.
+        """
+        check_steps(self, inputs)
+        lengths = expand_lengths(lengths, inputs)
+        inputs = zero_padding(inputs, lengths)
         recurrence, drive = self.recurrence(inputs)
         heads = drive.ndim - inputs.ndim
-        if resets is None:
-            return recurrence, drive, heads
-        resets = check_resets(resets, inputs)[(..., *[None] * heads, slice(None))]
-        return with_resets(recurrence, resets), drive, heads
+        if resets is not None:
+            resets = check_resets(resets, inputs)[(..., *[None] * heads, slice(None))]
+            recurrence = with_resets(recurrence, resets)
+        start = self.unpacked("initial_state", state, recurrence, drive)
+        ends = None if lengths is None else lengths[(..., *[None] * heads)]
+        return inputs, lengths, heads, (recurrence, drive, start, ends)
 
     def unpacked(
         self, name: str, state: Tensor | None, recurrence: LinearRecurrence, drive: Tensor
@@ -171,6 +180,19 @@ class RecurrentLayer(Layer):
     def extra_repr(self) -> str:
         """Say its sizes."""
         return f"{self.input_size}, {self.output_size}, states={self.state_size}"
+
+
+class SkipLayer(RecurrentLayer):
+    """A recurrent layer whose inputs are added to its outputs, channel by channel.
+
+    y_t = Re(C_t s_t) + D x_t        D (width,), a parameter of the subclass
+    """
+
+    D: nn.Parameter
+
+    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
+        """Add D x; as `RecurrentLayer.read_out`."""
+        return read + self.D * inputs
 
 
 def pack(state: Tensor, heads: int) -> Tensor:

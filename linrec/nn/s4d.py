@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from linrec.discretize import discretize
 from linrec.executors import Executor
 from linrec.nn.initial_steps import log_uniform
-from linrec.nn.recurrent import RecurrentLayer, complex_of, split_heads, whole, widen
+from linrec.nn.recurrent import SkipLayer, complex_of, split_heads, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence, StateSpace
@@ -20,7 +20,7 @@ POLES = {
 }
 
 
-class S4D(RecurrentLayer):
+class S4D(SkipLayer):
     """The diagonal state-space model: a system, and a length of its step, for each channel.
 
         s'(t) = Λ s(t) + 1 x(t)        y(t) = 2 Re(C s(t)) + D x(t)
@@ -82,7 +82,3 @@ class S4D(RecurrentLayer):
         steps = widen(self.log_dt).exp()
         sampled = discretize(system, steps, self.method, dt_per="system")
         return sampled, split_heads(inputs, self.input_size)
-
-    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Add D x; as `RecurrentLayer.read_out`."""
-        return read + self.D * inputs

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from linrec.discretize import discretize
 from linrec.executors import Executor
 from linrec.nn.initial_steps import log_uniform
-from linrec.nn.recurrent import RecurrentLayer, complex_of, whole, widen
+from linrec.nn.recurrent import SkipLayer, complex_of, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence, StateSpace
 
 
-class S5(RecurrentLayer):
+class S5(SkipLayer):
     """The simplified state-space layer: one system of all channels, a step for each state.
 
         s'(t) = Λ s(t) + B x(t)        y(t) = 2 Re(C s(t)) + D x(t)
@@ -78,10 +78,6 @@ class S5(RecurrentLayer):
         system = StateSpace(Diagonal(poles), complex_of(self.B), 2 * complex_of(self.C))
         steps = widen(self.log_dt).exp()
         return discretize(system, steps, self.method, dt_per="state"), inputs
-
-    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Add D x; as `RecurrentLayer.read_out`."""
-        return read + self.D * inputs
 
 
 def hippo_normal(order: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,90 @@ from linrec.run import run, step
 from linrec.systems import LinearRecurrence, StateSpace
 
 
-class SampledSystem(Pretrained, nn.Module):
+class TimedRecurrence(Pretrained, nn.Module):
+    """A recurrence whose steps may have lengths of their own, run by a kept plan where they do not.
+
+    A subclass makes the recurrence in `recurrence_of`, and the cache of plans.
+    """
+
+    plans: PlanCache
+
+    def recurrence_of(self, dt: Tensor | None) -> LinearRecurrence:
+        """Make the recurrence of steps of length `dt (*batch, time)`; None: all of one length."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        dt: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Result:
+        """Run all steps.
+
+        Args:
+            inputs (*batch, time, m): u, each held over its step.
+            initial_state (*batch, n): the state before the first step. None: zeros.
+            lengths (*batch): the steps of each right-padded sequence.
+            dt (*batch, time): the length of each step; NaN may stand past a sequence's end. None:
+                all are as long as the module was made for.
+            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
+
+        Returns:
+            `outputs (*batch, time, p)`, read at the end of each step, and
+            `final_state (*batch, n)`.
+        """
+        if resets is not None:
+            return run_segments(self, inputs, initial_state, lengths, resets, dt=dt)
+        recurrence = self.recurrence_of(dt)
+        if dt is None:
+            return self.plans.run(recurrence, inputs, initial_state, lengths)
+        executor = self.plans.executor
+        return run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
+
+    def final(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        dt: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Result:
+        """Run for the last step only; arguments as of `forward`.
+
+        Returns:
+            `outputs (*batch, p)` and `final_state (*batch, n)`.
+        """
+        if resets is not None:
+            outputs, state = self(inputs, initial_state, lengths, dt, resets)
+            return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
+        recurrence = self.recurrence_of(dt)
+        if dt is None:
+            return self.plans.final(recurrence, inputs, initial_state, lengths)
+        executor = self.plans.executor
+        return run_final(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
+
+    def step(
+        self, input: Tensor, state: Tensor | None = None, dt: Tensor | float | None = None
+    ) -> Result:
+        """Run one step, for streaming.
+
+        Args:
+            input (*batch, m): u_t.
+            state (*batch, n): the state before. None: zeros.
+            dt (*batch): the length of this step. None: that which the module was made for.
+
+        Returns:
+            `outputs (*batch, p)` and `state (*batch, n)`.
+        """
+        if dt is None:
+            return step(self.recurrence_of(None), input, state)
+        now = torch.as_tensor(dt, dtype=torch.float64)
+        return step(self.recurrence_of(now.unsqueeze(-1)).at(0), input, state)
+
+
+class SampledSystem(TimedRecurrence):
     """A linear system in continuous time, whose samples may be any time apart.
 
         x'(t) = A x(t) + B u(t)        y(t) = C x(t) + D u(t)
@@ -119,75 +202,7 @@ class SampledSystem(Pretrained, nn.Module):
             self.kept = kept if has_values(*leaves) else None
         return kept[1]
 
-    def forward(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-        dt: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> Result:
-        """Run all steps.
-
-        Args:
-            inputs (*batch, time, m): u, each held over its step.
-            initial_state (*batch, n): the state before the first step. None: zeros.
-            lengths (*batch): the steps of each right-padded sequence.
-            dt (*batch, time): the length of each step; NaN may stand past a sequence's end. None:
-                that of the constructor for all.
-            resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
-
-        Returns:
-            `outputs (*batch, time, p)`, read at the end of each step, and
-            `final_state (*batch, n)`.
-        """
-        if resets is not None:
-            return run_segments(self, inputs, initial_state, lengths, resets, dt=dt)
-        recurrence = self.recurrence(dt)
-        if dt is None:
-            return self.plans.run(recurrence, inputs, initial_state, lengths)
-        executor = self.plans.executor
-        return run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
-
-    def final(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-        dt: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> Result:
-        """Run for the last step only; arguments as of `forward`.
-
-        Returns:
-            `outputs (*batch, p)` and `final_state (*batch, n)`.
-        """
-        if resets is not None:
-            outputs, state = self(inputs, initial_state, lengths, dt, resets)
-            return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
-        recurrence = self.recurrence(dt)
-        if dt is None:
-            return self.plans.final(recurrence, inputs, initial_state, lengths)
-        executor = self.plans.executor
-        return run_final(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
-
-    def step(
-        self, input: Tensor, state: Tensor | None = None, dt: Tensor | float | None = None
-    ) -> Result:
-        """Run one step, for streaming.
-
-        Args:
-            input (*batch, m): u_t.
-            state (*batch, n): the state before. None: zeros.
-            dt (*batch): the length of this step. None: that of the constructor.
-
-        Returns:
-            `outputs (*batch, p)` and `state (*batch, n)`.
-        """
-        if dt is None:
-            return step(self.recurrence(), input, state)
-        now = torch.as_tensor(dt, dtype=torch.float64)
-        return step(self.recurrence(now.unsqueeze(-1)).at(0), input, state)
+    recurrence_of = recurrence
 
     def arguments(self) -> dict[str, object]:
         """Return what to call the class with to make a module of the same form."""

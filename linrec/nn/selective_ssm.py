@@ -8,13 +8,13 @@ from torch.nn.functional import logsigmoid
 
 from linrec.executors import Executor
 from linrec.nn.initial_steps import inverse_softplus, log_uniform
-from linrec.nn.recurrent import RecurrentLayer, split_heads, whole, widen
+from linrec.nn.recurrent import SkipLayer, split_heads, whole, widen
 from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence
 
 
-class SelectiveSSM(RecurrentLayer):
+class SelectiveSSM(SkipLayer):
     """The selective state-space model of Mamba: inputs set decay, gain and readout.
 
         s_t = exp(Δ_t A) s_{t-1} + Δ_t B_t x_t        y_t = C_t · s_t + D x_t       for each channel
@@ -77,7 +77,3 @@ class SelectiveSSM(RecurrentLayer):
         B, C = B.unsqueeze(-3).unsqueeze(-1), C.unsqueeze(-3).unsqueeze(-2)
         drive = split_heads(dt * inputs, self.input_size)
         return LinearRecurrence(Diagonal(gates), B, C, time_varying=True), drive
-
-    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Add D x; as `RecurrentLayer.read_out`."""
-        return read + self.D * inputs

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from linrec._checks import SCALAR, broadcast, common_dtype
+from linrec._checks import SCALAR, broadcast, common_dtype, unchecked
 
 
 def same_dtype(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +153,7 @@ class Structure(ABC):
     def rebuilt(self, **tensors: Tensor) -> Self:
         """Make the same kind of structure from other tensors, which fit as these do.
 
-        linrec's own do not check them again. By default the constructor is called.
+        By default the constructor is called, which checks them.
         """
         return type(self)(**tensors)
 
@@ -191,3 +191,11 @@ class Structure(ABC):
             return whole[(*axes, *[slice(None)] * core)]
 
         return self.map(take)
+
+
+class OwnStructure(Structure):
+    """One of the library's own structures: what is made of its tensors is not checked again."""
+
+    def rebuilt(self, **tensors: Tensor) -> Self:
+        """Make the same of other tensors, unchecked."""
+        return unchecked(type(self), **tensors)

@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes, show, unchecked
+from linrec._checks import as_tensor, check_axes, show
 from linrec._graphs import is_open
-from linrec.structures.base import Structure, same_dtype
+from linrec.structures.base import OwnStructure, Structure, same_dtype
 from linrec.structures.dense import Dense
 
 
 @dataclass(frozen=True, eq=False)
-class BlockDiagonal(Structure):
+class BlockDiagonal(OwnStructure):
     """Equal-sized blocks on the diagonal; applying it costs n·b multiplications.
 
     Args:
@@ -44,10 +44,6 @@ class BlockDiagonal(Structure):
         if blocks.shape[-1] * blocks.shape[-3] == 0:
             raise ValueError("`blocks` has 0 states: expected one or more.")
         object.__setattr__(self, "blocks", blocks)
-
-    def rebuilt(self, **tensors: Tensor) -> Self:
-        """Make the same of other tensors, unchecked."""
-        return unchecked(type(self), **tensors)
 
     @property
     def state_size(self) -> int:

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes, show, unchecked
-from linrec.structures.base import Structure, matvec, same_dtype
+from linrec._checks import as_tensor, check_axes, show
+from linrec.structures.base import OwnStructure, Structure, matvec, same_dtype
 
 
 @dataclass(frozen=True, eq=False)
-class Dense(Structure):
+class Dense(OwnStructure):
     """A full matrix; applying it costs n² multiplications.
 
     Args:
@@ -40,10 +40,6 @@ class Dense(Structure):
         if matrix.shape[-1] == 0:
             raise ValueError("`A` has 0 states: expected one or more.")
         object.__setattr__(self, "matrix", matrix)
-
-    def rebuilt(self, **tensors: Tensor) -> Self:
-        """Make the same of other tensors, unchecked."""
-        return unchecked(type(self), **tensors)
 
     @property
     def state_size(self) -> int:

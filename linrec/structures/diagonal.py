@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes, unchecked
-from linrec.structures.base import Structure
+from linrec._checks import as_tensor, check_axes
+from linrec.structures.base import OwnStructure, Structure
 from linrec.structures.dense import Dense
 
 
 @dataclass(frozen=True, eq=False)
-class Diagonal(Structure):
+class Diagonal(OwnStructure):
     """A diagonal matrix, real or complex; applying it costs n multiplications.
 
     Args:
@@ -37,10 +37,6 @@ class Diagonal(Structure):
         if diagonal.shape[-1] == 0:
             raise ValueError("`diagonal` has 0 states: expected one or more.")
         object.__setattr__(self, "diagonal", diagonal)
-
-    def rebuilt(self, **tensors: Tensor) -> Self:
-        """Make the same of other tensors, unchecked."""
-        return unchecked(type(self), **tensors)
 
     @property
     def state_size(self) -> int:

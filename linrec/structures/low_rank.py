@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, check_axes, show, unchecked
-from linrec.structures.base import Structure, matvec, same_dtype
+from linrec._checks import as_tensor, broadcast, check_axes, show
+from linrec.structures.base import OwnStructure, Structure, matvec, same_dtype
 from linrec.structures.dense import Dense
 
 
 @dataclass(frozen=True, eq=False)
-class DiagonalPlusLowRank(Structure):
+class DiagonalPlusLowRank(OwnStructure):
     """A = diag(d) + U V*, V* being the conjugate transpose; applying it costs n(1 + 2r).
 
     Args:
@@ -61,10 +61,6 @@ class DiagonalPlusLowRank(Structure):
         object.__setattr__(self, "diagonal", diagonal.expand(*batch, -1))
         object.__setattr__(self, "left", left.expand(*batch, -1, -1))
         object.__setattr__(self, "right", right.expand(*batch, -1, -1))
-
-    def rebuilt(self, **tensors: Tensor) -> Self:
-        """Make the same of other tensors, unchecked."""
-        return unchecked(type(self), **tensors)
 
     @property
     def state_size(self) -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from linrec.executors import Executor
-from linrec.systems import LinearRecurrence
+from linrec.nn.checks import declared_input_size
 from linrec.testing import module_derivatives, module_values
 from linrec.testing.case import Comparison
 from linrec.testing.forms import Trial, dtype_of, in_double, whole
@@ -257,10 +257,7 @@ def features(module: nn.Module, input_size: int | None) -> int:
             f"`{type(module).__name__}` has no `step`: expected a method `step(input, state)` that "
             "returns `(output, state)`. Wrap the module in one that has it."
         )
-    size = getattr(module, "input_size", None) if input_size is None else input_size
-    recurrence = getattr(module, "recurrence", None)
-    if size is None and isinstance(recurrence, LinearRecurrence):
-        size = recurrence.input_size
+    size = declared_input_size(module) if input_size is None else input_size
     if isinstance(size, int):
         return size
     raise ValueError(

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from linrec import Result
 from linrec.nn import FeedForward, Highway, Layer, Residual, Stack
-from linrec.nn.checks import check_step, check_steps
+from linrec.nn.blocks import Pointwise
 from lmu.layers.padding import without_padding
 from lmu.layers.parallel_lmu import ParallelLMU
 
 
-class Encoder(Layer):
+class Encoder(Pointwise):
     """One linear layer and a rectifier at each step: encodes the input of an LMU.
 
         u_t = relu(U_x x_t + b_u)
@@ -31,27 +31,12 @@ class Encoder(Layer):
     """
 
     def __init__(self, input_size: int, output_size: int) -> None:
-        super().__init__()
-        self.input_size, self.output_size, self.state_size = input_size, output_size, 0
+        super().__init__(input_size, output_size)
         self.encoder = nn.Linear(input_size, output_size)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        initial_state: Tensor | None = None,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
-        check_steps(self, inputs)
-        outputs = torch.relu(self.encoder(without_padding(inputs, lengths)))
-        return Result(without_padding(outputs, lengths), inputs.new_zeros(*inputs.shape[:-2], 0))
-
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
-        check_step(self, input)
-        outputs = torch.relu(self.encoder(input))
-        return Result(outputs, input.new_zeros(*input.shape[:-1], 0))
+    def apply_to(self, inputs: Tensor) -> Tensor:
+        """Compute u of steps by themselves."""
+        return torch.relu(self.encoder(inputs))
 
 
 class MemoryFeedForward(Layer):
