@@ -86,7 +86,6 @@ __all__ = [
     "series",
     "step",
     "step_response",
-    "with_resets",
 ]
 
 

@@ -65,7 +65,7 @@ LAYERS = {
            < export.c_integers < export.c_halves
            export.c_arrays < export.c_operations
            export.forms < export.program < export.c_network export.onnx export.package
-           < export.writing < export
+           < export.c < export.writing < export
         9  benchmark.timing benchmark.tables
            < benchmark.peak_memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
@@ -131,7 +131,9 @@ PUBLIC = (
     "linrec.lengths",
     "linrec.memories",
     "linrec.nn",
+    "linrec.nn.blocks",
     "linrec.nn.checks",
+    "linrec.nn.sampled",
     "linrec.nn.segments",
     "linrec.reporting",
     "linrec.symbolic",

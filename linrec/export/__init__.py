@@ -1,9 +1,6 @@
 """Recurrences and modules where they are needed: programs of torch, models of ONNX, C."""
 
-from linrec.export.c_halves import to_c_halves as to_c_halves
-from linrec.export.c_integers import to_c_integers as to_c_integers
-from linrec.export.c_network import network_to_c as network_to_c
-from linrec.export.c_source import to_c as to_c
+from linrec.export.c import to_c as to_c
 from linrec.export.forms import Form as Form
 from linrec.export.onnx import to_onnx as to_onnx
 from linrec.export.package import to_package as to_package
@@ -18,13 +15,12 @@ from linrec.export.writing import Weights as Weights
 from linrec.export.writing import exported as exported
 
 __all__ = [
-    "network_to_c",
     "quantize",
     "quantize_weights",
     "to_c",
-    "to_c_halves",
-    "to_c_integers",
     "to_onnx",
     "to_package",
     "to_program",
 ]
+
+network_to_c = to_c_integers = to_c_halves = to_c  # the names of its parts before 0.2

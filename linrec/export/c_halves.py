@@ -86,31 +86,7 @@ DIRECT = """\
 
 
 def to_c_halves(small: HalfRecurrence, name: str = "recurrence") -> str:
-    """Write the step of a recurrence with a state in float16 as a header of C99.
-
-    It has a struct with the state, `NAME_init(&state)` and `NAME_step(&state, input, output)`.
-    States are kept in 16 bits and widened by shifts, so that no compiler has to know the type.
-
-    Args:
-        small: the recurrence, of `quantize_weights`.
-        name: the prefix of all names, and the header's: an identifier of C.
-
-    Returns:
-        The header.
-
-    Raises:
-        ValueError: the name is none of C.
-
-    Numerical error: within `HalfRecurrence.bound`, and the outputs' sums of n products of float32.
-    (Compilers must not be allowed to reassociate: no -ffast-math.)
-
-    Example:
-        >>> import linrec, linrec.export
-        >>> average = linrec.LinearRecurrence(A=[[0.9]], B=[[0.1]])
-        >>> small = linrec.export.quantize_weights(average, steps=100)
-        >>> "uint16_t state" in linrec.export.to_c_halves(small, "average")
-        True
-    """
+    """Write the step of a recurrence with a state in float16 as a header of C99; as `to_c`."""
     check_name(name)
     (n, m), p = small.B.shape, len(small.readout)
     constants = [

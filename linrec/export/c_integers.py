@@ -66,31 +66,7 @@ DIRECT = """\
 
 
 def to_c_integers(small: QuantizedRecurrence, name: str = "recurrence") -> str:
-    """Write the step of a recurrence in whole numbers as a header of C99.
-
-    It has a struct with the state, `NAME_init(&state)`, `NAME_step(&state, input)` of whole numbers
-    alone, and `NAME_read(&state, input, output)`, whose outputs are floats. States are those of
-    `QuantizedRecurrence.step`, bit by bit.
-
-    Args:
-        small: the recurrence, of `quantize`.
-        name: the prefix of all names, and the header's: an identifier of C.
-
-    Returns:
-        The header.
-
-    Raises:
-        ValueError: the name is none of C.
-
-    Numerical error: none in states; outputs are sums of n products of float32.
-
-    Example:
-        >>> import linrec, linrec.export
-        >>> average = linrec.LinearRecurrence(A=[[0.9]], B=[[0.1]])
-        >>> small = linrec.export.quantize(average, steps=100)
-        >>> "int16_t state" in linrec.export.to_c_integers(small, "average")
-        True
-    """
+    """Write the step of a recurrence in whole numbers as a header of C99; as `to_c`."""
     check_name(name)
     (n, m), p = small.B.shape, len(small.readout)
     constants = [

@@ -43,36 +43,7 @@ def network_to_c(
     example: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Write the step of a module, with whatever layers it has, as a header of C99.
-
-    The step is traced for one sequence; what depends on parameters alone is computed beforehand and
-    written down exactly, as hexadecimal constants. `NAME_init(&state)` and `NAME_step(&state,
-    input, output)` are those of `to_c`. Words are read as `int`.
-
-    Args:
-        module: has `step(input, state)`, whose state is one tensor that begins as zeros.
-        name: the prefix of all names: an identifier of C.
-        example (batch, time, m): what the module takes; of words (batch, time). None: made from
-            `module.input_size`.
-        dtype: float32 or float64.
-
-    Returns:
-        The header, which includes math.h.
-
-    Raises:
-        ValueError: there is no such step, or it has an operation that is not written in C; the
-            message names it.
-
-    Numerical error: that of the same sums in another order; with functions of the system's
-    mathematical library.
-
-    Example:
-        >>> import torch, linrec, linrec.export
-        >>> torch.manual_seed(0) is not None
-        True
-        >>> "unit_step" in linrec.export.network_to_c(linrec.nn.MinGRU(2, 3), "unit")
-        True
-    """
+    """Write the step of a module as a header of C99; arguments and result as of `to_c`."""
     check_name(name)
     if dtype not in TYPES:
         raise ValueError(f"`dtype` is {dtype}: expected torch.float32 or torch.float64.")

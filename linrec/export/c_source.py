@@ -123,38 +123,10 @@ class Matrix:
         )
 
 
-def to_c(
+def recurrence_to_c(
     recurrence: LinearRecurrence, name: str = "recurrence", *, dtype: torch.dtype | None = None
 ) -> str:
-    """Write the step of a recurrence as a header of C99.
-
-    It has a struct with the state, `NAME_init(&state)` and `NAME_step(&state, input, output)`.
-    Numbers are written exactly, as hexadecimal constants. Where a third of a matrix or more is
-    zero (diagonal, companion, banded), only the rest is multiplied; diagonal plus low rank is
-    multiplied in thin products where they are fewer. A complex recurrence has pairs, real part
-    first, in state, input and output.
-
-    Args:
-        recurrence: a time-invariant recurrence.
-        name: the prefix of all names, and the header's: an identifier of C.
-        dtype: float32 or float64. None: the recurrence's.
-
-    Returns:
-        The header.
-
-    Raises:
-        ValueError: the recurrence varies with time, is a batch of systems, or has numbers that are
-            not finite; the name is none of C.
-
-    Numerical error: that of `Recurrent`, whose sums these are. (Compilers must not be allowed to
-    reassociate: no -ffast-math.)
-
-    Example:
-        >>> import linrec, linrec.export
-        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
-        >>> "average_step" in linrec.export.to_c(average, "average")
-        True
-    """
+    """Write the step of a recurrence as a header of C99; arguments and result as of `to_c`."""
     check_name(name)
     if recurrence.time_varying or recurrence.batch_shape:
         kind = "varies with time" if recurrence.time_varying else "is a batch of systems"

@@ -5,11 +5,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
-from linrec.export.c_halves import to_c_halves
-from linrec.export.c_integers import to_c_integers
-from linrec.export.c_network import network_to_c
-from linrec.export.c_source import real_dtype, to_c
-from linrec.export.forms import Form, dtype_of
+from linrec.export.c import find_recurrence, to_c
+from linrec.export.forms import Form
 from linrec.export.onnx import to_onnx
 from linrec.export.package import to_package
 from linrec.export.program import as_form, save_program, to_program
@@ -113,11 +110,7 @@ def exported(
             "it in a loop."
         )
     if weights == Weights.FLOAT:
-        one = find_recurrence(target)
-        if one is None and isinstance(target, nn.Module):
-            dtype = real_dtype(dtype_of(target))
-            return network_to_c(target, name, example=example, dtype=dtype).encode()
-        return to_c(linear(target), name).encode()
+        return to_c(target, name, example=example).encode()
     if length is None:
         raise ValueError(
             f"Weights of {weights} need a length: the bound of their error holds so far. Say how "
@@ -127,15 +120,9 @@ def exported(
     one = linear(target)
     if states == States.FLOAT16:
         halves = quantize_weights(one, steps=length, largest_input=largest_input, weights=kind)
-        return to_c_halves(halves, name).encode()
+        return to_c(halves, name).encode()
     small = quantize(one, steps=length, largest_input=largest_input, weights=kind)
-    return to_c_integers(small, name).encode()
-
-
-def find_recurrence(target: LinearRecurrence | nn.Module) -> LinearRecurrence | None:
-    """Find the recurrence that a target is, if it is no more than that."""
-    found = target if isinstance(target, LinearRecurrence) else getattr(target, "recurrence", None)
-    return found if isinstance(found, LinearRecurrence) else None
+    return to_c(small, name).encode()
 
 
 def linear(target: LinearRecurrence | nn.Module) -> LinearRecurrence:

@@ -12,7 +12,6 @@ from linrec.symbolic.state_space import StateSpace as StateSpace
 __all__ = [
     "Bounded",
     "LinearRecurrence",
-    "NoClosedForm",
     "StateSpace",
     "from_equations",
     "parallel",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import linrec
 import lmu
-from linrec.export import network_to_c
+from linrec.export import to_c
 from lmu.experiments.models import LayerClassifier, SequenceClassifier, SeriesPredictor
 from tests.linrec.layers import LAYERS
 from tests.linrec.test_c_source import needs_compiler, run_in_c
@@ -42,7 +42,7 @@ def check(module: nn.Module, size: int, folder: Path) -> None:
     """Compare C and torch in double precision, in which order and functions matter in 1e-12."""
     module = module.double().eval()
     inputs = torch.randn(STEPS, size, dtype=torch.float64)
-    source = network_to_c(module, "memory", example=inputs[None], dtype=torch.float64)
+    source = to_c(module, "memory", example=inputs[None], dtype=torch.float64)
     got = torch.from_numpy(run_in_c(source, inputs.numpy(), folder).copy())
     right = in_torch(module, inputs)
     assert got.shape == right.shape
@@ -91,7 +91,7 @@ class Mixed(nn.Module):
 def test_words_and_other_operations_in_c(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, words = Mixed().double().eval(), torch.randint(7, (STEPS,))
-    source = network_to_c(module, "memory", example=words[None], dtype=torch.float64)
+    source = to_c(module, "memory", example=words[None], dtype=torch.float64)
     got = run_in_c(source, words.int().numpy(), tmp_path, "f8")
     right = in_torch(module, words)
     assert (torch.from_numpy(got.copy()) - right).abs().max() <= 1e-13
@@ -147,14 +147,14 @@ def test_what_is_not_used_is_no_error_of_the_compiler(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="complex"):
-        network_to_c(Turning())
+        to_c(Turning())
     with pytest.raises(ValueError, match=r"`Sorting` has the operation `aten\.sort"):
-        network_to_c(Sorting())
+        to_c(Sorting())
     with pytest.raises(ValueError, match="does not begin as zeros"):
-        network_to_c(FromOnes())
+        to_c(FromOnes())
     with pytest.raises(ValueError, match="identifier of C"):
-        network_to_c(linrec.nn.MinGRU(2, 3), "my net")
+        to_c(linrec.nn.MinGRU(2, 3), "my net")
     with pytest.raises(ValueError, match=r"torch\.float32 or torch\.float64"):
-        network_to_c(linrec.nn.MinGRU(2, 3), dtype=torch.float16)
+        to_c(linrec.nn.MinGRU(2, 3), dtype=torch.float16)
     with pytest.raises(ValueError, match="has no `step"):
-        network_to_c(nn.Linear(2, 3), example=torch.ones(1, 4, 2))
+        to_c(nn.Linear(2, 3), example=torch.ones(1, 4, 2))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import linrec
 import lmu
-from linrec.export import QuantizedRecurrence, quantize, to_c_integers
+from linrec.export import QuantizedRecurrence, quantize, to_c
 from tests.cases import SYSTEMS, TRANSITIONS
 from tests.linrec.test_c_source import COMPILER, FLAGS, needs_compiler
 
@@ -162,7 +162,7 @@ def test_c_has_the_same_states_bit_by_bit(name: str, weights: torch.dtype, tmp_p
     small = quantize(recurrence, steps=STEPS, weights=weights)
     torch.manual_seed(1)
     inputs = torch.rand(STEPS, recurrence.input_size) * 2 - 1
-    (tmp_path / "memory.h").write_text(to_c_integers(small, "memory"))
+    (tmp_path / "memory.h").write_text(to_c(small, "memory"))
     (tmp_path / "main.c").write_text(MAIN)
     built = [str(COMPILER), *FLAGS, "main.c", "-o", "main"]
     subprocess.run(built, cwd=tmp_path, check=True, timeout=60)

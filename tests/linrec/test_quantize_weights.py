@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import linrec
-from linrec.export import HalfRecurrence, exported, quantize, quantize_weights, to_c_halves
+from linrec.export import HalfRecurrence, exported, quantize, quantize_weights, to_c
 from tests.linrec.test_c_source import COMPILER, FLAGS, needs_compiler
 from tests.linrec.test_c_source import MAIN as STREAM
 from tests.linrec.test_quantize import CASES, STEPS, WEIGHTS, exact, legendre
@@ -112,7 +112,7 @@ def test_c_is_within_the_bound(name: str, tmp_path: Path) -> None:
     recurrence = CASES[name]()
     small = quantize_weights(recurrence, steps=STEPS)
     inputs = some_inputs(recurrence, small, int(small.perturbation.argmax()))
-    main = built(tmp_path, to_c_halves(small, "memory"), MAIN)
+    main = built(tmp_path, to_c(small, "memory"), MAIN)
     for one in inputs:
         ran = subprocess.run(
             [main], input=one.numpy().tobytes(), capture_output=True, check=True, timeout=60
@@ -149,7 +149,7 @@ def test_c_converts_as_ieee_754_says(tmp_path: Path) -> None:
             return 0;
         }
     """
-    program = built(tmp_path, to_c_halves(small, "memory"), main)
+    program = built(tmp_path, to_c(small, "memory"), main)
     every = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
     draw = np.random.default_rng(0)
     bits = draw.integers(0x32000000, 0x47900000, 200_000, dtype=np.uint32)

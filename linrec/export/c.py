@@ -1,0 +1,101 @@
+"""One function for all that is written in C99."""
+
+import torch
+from torch import Tensor, nn
+
+from linrec.export.c_halves import to_c_halves
+from linrec.export.c_integers import to_c_integers
+from linrec.export.c_network import network_to_c
+from linrec.export.c_source import real_dtype, recurrence_to_c
+from linrec.export.forms import dtype_of
+from linrec.export.quantize import QuantizedRecurrence
+from linrec.export.quantize_weights import HalfRecurrence
+from linrec.systems import LinearRecurrence
+
+
+def to_c(
+    target: LinearRecurrence | nn.Module | QuantizedRecurrence | HalfRecurrence,
+    name: str | None = None,
+    *,
+    example: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+) -> str:
+    """Write one step as a header of C99, without allocation.
+
+    It has a struct with the state, `NAME_init(&state)` and `NAME_step(&state, input, output)`.
+    Numbers are written exactly, as hexadecimal constants.
+
+    Of a recurrence, where a third of a matrix or more is zero (diagonal, companion, banded), only
+    the rest is multiplied; diagonal plus low rank is multiplied in thin products where they are
+    fewer. A complex recurrence has pairs, real part first, in state, input and output.
+
+    Of a module with whatever layers it has, the step is traced for one sequence. A module that is
+    one recurrence is written as that recurrence. The header includes math.h; words are read as
+    `int`.
+
+    Of what `quantize` made, `NAME_step(&state, input)` is of whole numbers alone, and
+    `NAME_read(&state, input, output)` writes floats; states are those of
+    `QuantizedRecurrence.step`, bit by bit. Of what `quantize_weights` made, states are kept in 16
+    bits and widened by shifts, so that no compiler has to know the type.
+
+    Args:
+        target: a time-invariant recurrence; a module with `step(input, state)`, whose state is one
+            tensor that begins as zeros; or what `quantize` or `quantize_weights` returned.
+        name: the prefix of all names, and the header's: an identifier of C. None: `recurrence`,
+            of a module `network`.
+        example (batch, time, m): what a module takes; of words (batch, time). None: made from
+            `module.input_size`.
+        dtype: float32 or float64. None: the target's own.
+
+    Returns:
+        The header.
+
+    Raises:
+        TypeError: the target is none of these; or rounded, and given a dtype.
+        ValueError: a recurrence varies with time, is a batch of systems, or has numbers that are
+            not finite; a module has no such step, or an operation that is not written in C; the
+            name is none of C.
+
+    Numerical error: that of `Recurrent`, whose sums these are; of a module that of the same sums in
+    another order, with functions of the system's mathematical library; of what is rounded its
+    `bound`, and the outputs' sums of n products of float32. (Compilers must not be allowed to
+    reassociate: no -ffast-math.)
+
+    Example:
+        >>> import linrec, linrec.export
+        >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
+        >>> "average_step" in linrec.export.to_c(average, "average")
+        True
+        >>> "unit_step" in linrec.export.to_c(linrec.nn.MinGRU(2, 3), "unit")
+        True
+        >>> small = linrec.export.quantize(average, steps=100)
+        >>> "int16_t state" in linrec.export.to_c(small, "average")
+        True
+    """
+    found = find_recurrence(target)
+    if name is None:
+        name = "network" if found is None and isinstance(target, nn.Module) else "recurrence"
+    if isinstance(target, QuantizedRecurrence | HalfRecurrence):
+        if dtype is not None:
+            raise TypeError(
+                f"`dtype` is {dtype}, but a {type(target).__name__} has numbers of its own: leave "
+                "`dtype` out."
+            )
+        if isinstance(target, QuantizedRecurrence):
+            return to_c_integers(target, name)
+        return to_c_halves(target, name)
+    if found is not None:
+        return recurrence_to_c(found, name, dtype=dtype)
+    if isinstance(target, nn.Module):
+        dtype = real_dtype(dtype_of(target)) if dtype is None else dtype
+        return network_to_c(target, name, example=example, dtype=dtype)
+    raise TypeError(
+        f"`target` is a {type(target).__name__}: expected a LinearRecurrence, an `nn.Module`, or "
+        "what `quantize` or `quantize_weights` returned."
+    )
+
+
+def find_recurrence(target: object) -> LinearRecurrence | None:
+    """Find the recurrence that a target is, if it is no more than that."""
+    found = target if isinstance(target, LinearRecurrence) else getattr(target, "recurrence", None)
+    return found if isinstance(found, LinearRecurrence) else None
