@@ -69,8 +69,9 @@ LAYERS = {
         9  benchmark.timing benchmark.tables
            < benchmark.peak_memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
-           benchmark.crossover
-           benchmark.regret < benchmark.certificates < benchmark
+           benchmark.crossover benchmark.device_cases benchmark.floors
+           benchmark.regret < benchmark.certificates benchmark.device_peers
+           benchmark.device_tables < benchmark.parts < benchmark.session < benchmark
         10 commands.target < commands.bench commands.explain commands.export commands.plot
            commands.verify < commands < cli
         11 .

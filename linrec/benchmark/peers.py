@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,9 @@ Shape = tuple[int, ...]
 
 # The work that is compared, ours; batch, steps and order or features make a shape.
 OURS: dict[str, Callable[..., Ways]] = {
-    "states": lambda *shape: all_states(*shape, most=1.0).make(),
-    "elementwise": lambda *shape: elementwise(*shape).make(),
-    "training step": lambda *shape: training_step(),
+    "states": lambda *shape, device: all_states(*shape, most=1.0).make(device),
+    "elementwise": lambda *shape, device: elementwise(*shape).make(device),
+    "training step": lambda *shape, device: training_step(device),
 }
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "states": ((2048, 1024, 32), (100, 784, 468), (4, 65536, 64)),
@@ -30,14 +30,24 @@ PRELUDE = """
 import json, statistics, time
 import numpy as np
 
+def wait():
+    if device != "cpu":
+        import torch
+        torch.cuda.synchronize()
+
 def timed(way, least=3, seconds=2.0):
     way()
-    times, end = [], time.perf_counter() + seconds
+    wait()
+    times, calls, end = [], 1, time.perf_counter() + seconds
     while len(times) < least or time.perf_counter() < end:
         start = time.perf_counter()
-        result = way()
-        times.append(time.perf_counter() - start)
+        for _ in range(calls):
+            result = way()
+        wait()
+        times.append((time.perf_counter() - start) / calls)
         del result
+        if device != "cpu":  # what is short is launched in a row
+            calls = max(int(0.01 / times[-1]), 1)
     return statistics.median(times)
 
 def legendre(n, theta):
@@ -48,7 +58,8 @@ def legendre(n, theta):
     A, B, *_ = cont2discrete((A, B, np.eye(n), np.zeros((n, 1))), 1.0)
     return A.astype("float32"), B.astype("float32")
 
-batch, steps, order = json.loads(SHAPE_TEXT)
+shape = json.loads(SHAPE_TEXT)
+batch, steps, order = shape[:3]
 """
 POSTLUDE = """
 found = {}
@@ -83,7 +94,13 @@ def ways_of(function, *given):
         "with gradient": lambda: torch.autograd.grad(function(*trained), trained, gradient),
     }
 """
-SCAN = TORCH + "decay, drive = torch.rand(batch, steps, order), torch.randn(batch, steps, order)\n"
+SCAN = (
+    TORCH
+    + """
+decay = torch.rand(batch, steps, order, device=device)
+drive = torch.randn(batch, steps, order, device=device)
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -214,8 +231,27 @@ ways = ways_of(scan, decay, drive)
 )
 
 
+@dataclass(frozen=True)
+class Field:
+    """Libraries that are compared, and the work that we do beside them.
+
+    Attributes:
+        peers: the libraries.
+        shapes: by what is done, the shapes that are timed.
+        ours: by what is done, our ways for a shape and a device.
+    """
+
+    peers: tuple[Peer, ...]
+    shapes: Mapping[str, tuple[Shape, ...]]
+    ours: Mapping[str, Callable[..., Ways]]
+
+
 def measure_peers(
-    pythons: list[str], limit: float = 240.0, seconds: float = 2.0
+    pythons: list[str],
+    limit: float = 240.0,
+    seconds: float = 2.0,
+    device: str = "cpu",
+    field: Field | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Time every peer that one of the interpreters has, and us at the same work right after it.
 
@@ -223,20 +259,24 @@ def measure_peers(
         pythons: interpreters to look for peers in; this process's own comes last.
         limit: for how long a peer may take over one shape, in seconds.
         seconds: for how long we are timed at each.
+        device: where both compute.
+        field: the peers. None: those on a CPU.
 
     Yields:
         Rows with the peer, the shape, what is done, and the seconds of both; or with the reason
         why there are none.
     """
-    for peer in PEERS:
+    field = field or Field(PEERS, SHAPES, OURS)
+    for peer in field.peers:
         python = next((each for each in [*pythons, sys.executable] if has(each, peer)), None)
         if python is None:
             reason = f"not installed: {peer.install}, and pass --python for its interpreter"
             yield {"peer": peer.name, "work": peer.work, "reason": reason}
             continue
-        for shape in SHAPES[peer.work]:
-            theirs, versions = time_peer(python, peer, shape, limit)
-            ours = medians(OURS[peer.work](*shape), seconds, 3, fresh=False)
+        for shape in field.shapes[peer.work]:
+            theirs, versions = time_peer(python, peer, shape, limit, device)
+            made = field.ours[peer.work](*shape, device=device)
+            ours = medians(made, seconds, 3, fresh=False, device=device)
             for way, taken in theirs.items():
                 row = {"peer": peer.name, "work": peer.work, "shape": shape, "way": way}
                 told = {"reason": taken} if isinstance(taken, str) else {"seconds": taken}
@@ -253,14 +293,15 @@ def has(python: str, peer: Peer) -> bool:
 
 
 def time_peer(
-    python: str, peer: Peer, shape: Shape, limit: float
+    python: str, peer: Peer, shape: Shape, limit: float, device: str = "cpu"
 ) -> tuple[dict[str, float | str], str]:
     """Time a peer on one shape, in a process of its own.
 
     Returns:
         By what is done, seconds or the reason why there are none; and the versions that ran.
     """
-    setting = f"SHAPE_TEXT, MODULE = {json.dumps(list(shape))!r}, {peer.module!r}\n"
+    given = (json.dumps(list(shape)), peer.module, device)
+    setting = f"SHAPE_TEXT, MODULE, device = {given!r}\n"
     code = setting + PRELUDE + peer.source + POSTLUDE
     try:
         done = subprocess.run(

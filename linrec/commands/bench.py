@@ -6,19 +6,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import track
 
+import linrec.benchmark
 from linrec.benchmark import CASES, Regret, measure_rates, medians, peak_bytes, store_rates
 from linrec.benchmark.accuracy import measure_accuracy
 from linrec.benchmark.certificates import measure_certificates
 from linrec.benchmark.charts import draw_crossover, draw_models, draw_roofline
 from linrec.benchmark.crossover import crossover
+from linrec.benchmark.device_tables import device_sections, tables_of
+from linrec.benchmark.device_tables import written_into as device_page
 from linrec.benchmark.latency import CALLS, measure_latency
 from linrec.benchmark.models import measure_models
+from linrec.benchmark.parts import PARTS, Settings
 from linrec.benchmark.peers import measure_peers
 from linrec.benchmark.regret import measure
+from linrec.benchmark.session import RESULTS as DEVICE_RESULTS
+from linrec.benchmark.session import Session, complaints, read_results
 from linrec.benchmark.tables import SECTIONS, written_into
 from linrec.benchmark.timing import machine
 from linrec.planner.rates import rates_file
@@ -50,6 +57,15 @@ def bench(
     calibrate: Annotated[
         bool, typer.Option(help="Measure this machine's rates, for Auto to use from now on.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(help="Where: cpu, cuda, … On a device, in processes of their own.")
+    ] = "cpu",
+    everything: Annotated[
+        bool, typer.Option("--all", help="All that is measured on a device, its checks first.")
+    ] = False,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="How long that may take; the rest is skipped.")
+    ] = 8.0,
     quick: Annotated[bool, typer.Option(help="Fewer turns: for a first look.")] = False,
     output: Annotated[
         Path | None,
@@ -62,11 +78,21 @@ def bench(
     """Measure this machine: each shape beside the least that any method has to do.
 
     With --peers, --regret, --accuracy, --certify, --charts, --models or --latency, measure that.
+    With --device or --all, device.json is written: checks, floors, cases, steps, rates, regret and
+    peers, or those of the options that are given.
     """
     console = Console(width=120)
     if page is not None:
         write_page(page, output)
         console.print(f"Written into {page}.")
+        return
+    if everything or device != "cpu":
+        asked = {"peers": peers, "regret": regret, "rates": calibrate}
+        names = [name for name, wanted in asked.items() if wanted] or ["floors", "cases", "steps"]
+        beyond = {"accuracy": accuracy, "latency": latency, "certify": certify, "charts": charts}
+        refuse(device, [name for name, wanted in beyond.items() if wanted])
+        given = Settings(device, 60 * minutes, quick, shapes, tuple(python or ()))
+        measure_device(console, given, list(PARTS) if everything else names, output)
         return
     # What cannot be written, or not be added to, is said before minutes are spent.
     if calibrate:
@@ -105,6 +131,45 @@ def bench(
     if output is not None:
         save(found, output)
         console.print(f"Written to {output}.")
+
+
+def refuse(device: str, beyond: list[str]) -> None:
+    """Refuse a device that is not there, and what is not measured on one."""
+    if beyond:
+        raise typer.BadParameter(
+            f"--{beyond[0]} is measured on the CPU alone: expected --device and --all without it."
+        )
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise typer.BadParameter(
+            f"there is no device `{device}` ({told}): expected one of torch's that this machine "
+            "has, as `cuda`, or `cpu`.",
+            param_hint="--device",
+        ) from None
+
+
+def measure_device(
+    console: Console, given: Settings, names: list[str], output: Path | None
+) -> None:
+    """Run parts on a device, print what they found, and fail where a check or a part did."""
+    if output is not None:
+        make_room(output / DEVICE_RESULTS)
+    try:
+        session = Session(given, names, output)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from None
+    found = session.run(lambda line: console.print(line, highlight=False, markup=False))
+    for table in tables_of(found):
+        console.print(table.rich("red"))
+    if output is not None:
+        console.print(f"Written to {output / DEVICE_RESULTS}.")
+    wrong = complaints(found)
+    for line in wrong:
+        console.print(line, markup=False, highlight=False)
+    if wrong:
+        raise typer.Exit(1)
 
 
 def measure_cases(seconds: float, least: int) -> Iterable[dict[str, Any]]:
@@ -183,7 +248,16 @@ def make_room(file: Path) -> None:
 
 
 def write_page(page: Path, folder: Path | None) -> None:
-    """Put the tables into a page."""
+    """Put the tables into a page: of a device, that nothing was measured on one if so."""
+    on_device = page.is_file() and device_sections(page.read_text(encoding="utf-8"))
+    if on_device:
+        kept = folder or Path(linrec.benchmark.__file__).parent / "measured" / "devices"
+        try:
+            text = device_page(page.read_text(encoding="utf-8"), read_results(kept))
+        except ValueError as error:
+            raise typer.BadParameter(f"{page}: {error}", param_hint="--page") from None
+        write(page, text.encode())
+        return
     if folder is None or not (folder / RESULTS).is_file():
         raise typer.BadParameter(
             f"there is no {RESULTS} in --output ({folder}): expected the folder that an earlier "

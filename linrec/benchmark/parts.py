@@ -1,0 +1,133 @@
+"""The parts of what is measured on a device; each runs in a process of its own.
+
+`python -m linrec.benchmark.parts NAME SETTINGS FILE` runs one, and writes each row into the file as
+soon as there is one, so that what ends the process takes nothing with it that was found before.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from linrec.benchmark.calibration import measure_rates, store_rates
+from linrec.benchmark.device_cases import SMALL as SMALL_CASES
+from linrec.benchmark.device_cases import chosen_on, measure_cases, measure_steps
+from linrec.benchmark.device_peers import DEVICE_FIELD, QUICK_FIELD
+from linrec.benchmark.floors import measure_floors
+from linrec.benchmark.peers import measure_peers
+from linrec.benchmark.regret import measure
+from linrec.testing.device_checks import CHECKS, FULL, SMALL
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a part is told.
+
+    Attributes:
+        device: the device.
+        seconds: how long it may take.
+        quick: whether a first look is enough.
+        shapes: over how many shapes a choice is judged.
+        pythons: interpreters that other libraries are looked for in.
+    """
+
+    device: str
+    seconds: float
+    quick: bool = False
+    shapes: int = 60
+    pythons: tuple[str, ...] = ()
+
+
+def check(given: Settings) -> Iterator[Row]:
+    """Hold every check on the device, and say which did not hold."""
+    effort = SMALL if given.quick else FULL
+    if not given.device.startswith("cuda"):
+        effort = effort._replace(backend="eager")
+    for each in CHECKS:
+        start, error = time.perf_counter(), None
+        try:
+            each.hold(given.device, effort)
+        except Exception as caught:  # whatever it is, the others are tried
+            error = f"{type(caught).__name__}: {caught}"[:2000]
+        taken = time.perf_counter() - start
+        yield {"check": each.name, "passed": error is None, "error": error, "seconds": taken}
+
+
+def floors(given: Settings) -> Iterator[Row]:
+    """Measure what the device does at most."""
+    seconds = 0.1 if given.quick else given.seconds / 2
+    return measure_floors(given.device, seconds, given.quick)
+
+
+def cases(given: Settings) -> Iterator[Row]:
+    """Time the cases."""
+    yield from chosen_on(given.device)
+    if given.quick:
+        yield from measure_cases(given.device, 0.1, SMALL_CASES)
+    else:
+        yield from measure_cases(given.device, given.seconds / 2)
+
+
+def steps(given: Settings) -> Iterator[Row]:
+    """Time one sample, with and without a graph."""
+    return measure_steps(given.device, 0.1 if given.quick else given.seconds / 2)
+
+
+def rates(given: Settings) -> Iterator[Row]:
+    """Measure the rates that choices are made by, and keep them; of a first look they are not."""
+    found = measure_rates(0.2 if given.quick else given.seconds / 2, given.device)
+    kept = None if given.quick else str(store_rates(found, device=given.device))
+    yield {"rates": asdict(found), "kept": kept}
+
+
+def regret(given: Settings) -> Iterator[Row]:
+    """Time all executors over shapes, beside the one that is chosen."""
+    return measure(2 if given.quick else given.shapes, device=given.device)
+
+
+def peers(given: Settings) -> Iterator[Row]:
+    """Time other libraries."""
+    field = QUICK_FIELD if given.quick else DEVICE_FIELD
+    each = given.seconds / (2 * len(field.peers))
+    return measure_peers(
+        list(given.pythons), max(each * 4, 20), 0.1 if given.quick else 1.0, given.device, field
+    )
+
+
+# In this order, and so many seconds of eight minutes for each.
+PARTS: dict[str, tuple[Callable[[Settings], Iterable[Row]], float]] = {
+    "checks": (check, 120),
+    "floors": (floors, 20),
+    "cases": (cases, 85),
+    "steps": (steps, 20),
+    "rates": (rates, 15),
+    "regret": (regret, 70),
+    "peers": (peers, 140),
+}
+
+
+def run_part(name: str, given: Settings, file: Path) -> None:
+    """Run a part as long as there is time, and write its rows into a file, one a line."""
+    end = time.perf_counter() + given.seconds
+    with file.open("w", encoding="utf-8") as lines:
+        for row in PARTS[name][0](given):
+            lines.write(json.dumps(row) + "\n")
+            lines.flush()
+            if time.perf_counter() > end:
+                lines.write(json.dumps({"stopped": f"after {given.seconds:.0f} seconds"}) + "\n")
+                return
+
+
+def main(name: str, settings: str, file: str) -> None:
+    """Run the part that the command line names."""
+    told = json.loads(settings)
+    run_part(name, Settings(**told | {"pythons": tuple(told["pythons"])}), Path(file))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
