@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linrec._checks import has_values
+
 # Taylor polynomials of this degree serve matrices of at most this norm: what they leave out is
 # less than 0.6^17 / 17! = 5e-19, beside a first term of 0.6.
 DEGREE, LARGEST = 16, 0.6
@@ -158,12 +160,13 @@ def balance(A: Tensor) -> Tensor:
     References:
         Parlett and Reinsch 1969, Balancing a matrix for calculation of eigenvalues.
     """
-    return balancing_units(A.detach().abs())
+    size = A.detach().abs()
+    # (The first call of a custom operation loads the compiler, two seconds of it.)
+    return call_gebal(size) if has_values(size) else balancing_units(size)
 
 
-@torch.library.custom_op("linrec::balancing_units", mutates_args=())
-def balancing_units(size: Tensor) -> Tensor:
-    """Call LAPACK's dgebal for each matrix; graphs and vmap see one operation."""
+def call_gebal(size: Tensor) -> Tensor:
+    """Call LAPACK's dgebal for each matrix."""
     matrices = np.ascontiguousarray(size.numpy(force=True), dtype=np.float64)
     n = matrices.shape[-1]
     from scipy.linalg import get_lapack_funcs  # (`import linrec` loads torch alone)
@@ -174,6 +177,12 @@ def balancing_units(size: Tensor) -> Tensor:
         if np.isfinite(matrix).all():
             unit[:] = gebal(matrix, scale=1, permute=0)[3]
     return torch.from_numpy(units.reshape(matrices.shape[:-1])).to(size.device)
+
+
+@torch.library.custom_op("linrec::balancing_units", mutates_args=())
+def balancing_units(size: Tensor) -> Tensor:
+    """Call LAPACK in one operation, which is what graphs and vmap see."""
+    return call_gebal(size)
 
 
 @balancing_units.register_fake

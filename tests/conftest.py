@@ -1,7 +1,10 @@
 """What all tests share."""
 
 import os
+import zlib
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,8 +31,29 @@ settings.load_profile("reproducible")
 LONGEST = {"test_devices.py", "test_docs.py"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def sample(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Choose one of n cases of each test that is marked `sampled(n)`, always the same ones.
+
+    (Not each nth: where n divides the length of an axis, that would be the same value each time.)
+    """
+    tables: dict[tuple[Path, str, int], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if mark := item.get_closest_marker("sampled"):
+            tables[item.path, item.name.partition("[")[0], mark.args[0]].append(item)
+    left_out: list[pytest.Item] = []
+    for (*_, share), table in tables.items():
+        table.sort(key=lambda item: zlib.crc32(item.name.encode()))
+        left_out += table[-(-len(table) // share) :]
+    return left_out
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what takes minutes, unless it is asked for, and what there is no GPU for."""
+    whole = {Path(each).resolve() for each in config.args} == {Path(__file__).parent}
+    if whole and not config.option.keyword and "LINREC_FULL" not in os.environ:
+        left_out = set(sample(items))
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     missing = {}
     if "LINREC_FULL" not in os.environ:
         missing["slow"] = pytest.mark.skip(reason="minutes: run with LINREC_FULL=1")

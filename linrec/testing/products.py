@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from linrec._checks import double_dtype
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
-# How many numbers a product may make at once.
-AT_HAND = 1 << 16
+# How many numbers a step may have beside all others, before one lag after another is quicker.
+AT_HAND = 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,7 @@ class Magnitudes:
         products: |A_t … A_{s+1}| for 0 ≤ s ≤ t, latest t only, `(*batch, t + 1, n, n)` by s.
         outputs: |C A^k| for k from T down to 0, `(*batch, T + 1, p, n)`; None where A varies.
         time_varying: whether the matrices change from step to step.
+        steps: T.
     """
 
     A: Tensor
@@ -34,10 +35,20 @@ class Magnitudes:
     products: Callable[[int], Tensor]
     outputs: Callable[[int], Tensor | None]
     time_varying: bool
+    steps: int
+
+    @cached_property
+    def side_by_side(self) -> Tensor:
+        """|A^T| … |A⁰| beside each other, `(*batch, n, (T + 1) n)`."""
+        return self.products(self.steps).movedim(-3, -2).flatten(-2)
 
     def arrived(self, sources: Tensor, t: int) -> Tensor:
         """Σ_s |A_t … A_{s+1}| w_s for `sources (*batch, T + 1, n, k)`, to `(*batch, n, k)`."""
-        return (self.products(t) @ sources[..., : t + 1, :, :]).sum(-3)
+        until = sources[..., : t + 1, :, :]
+        if self.time_varying:
+            return (self.products(t) @ until).sum(-3)
+        stacked = until.flatten(-3, -2)  # so that the sum is one product
+        return self.side_by_side[..., -stacked.shape[-2] :] @ stacked
 
     def reached(self, sources: Tensor) -> Tensor:
         """As `arrived`, for every t, in the shape of the sources."""
@@ -83,8 +94,8 @@ def over_lags(
 ) -> Tensor:
     """Sum P_{t-s} v_s over s ≤ t, or take the largest, for every t.
 
-    Several t are done in one product, of as many numbers as are quickly at hand: of short
-    sequences the time goes into the number of products, not into their sizes.
+    Of short sequences the time goes into the number of operations, and all pairs of steps are done
+    in one product. Of longer ones each lag is, for all t at once.
 
     Args:
         latest_first (*batch, steps or more, p, n): P, of the longest lag first; no number of it is
@@ -95,21 +106,32 @@ def over_lags(
     """
     steps, (p, n) = vectors.shape[-3], latest_first.shape[-2:]
     systems = max(latest_first.shape[:-3].numel(), vectors.shape[:-3].numel(), 1)
-    together = max(AT_HAND // (systems * max(steps * p * (n + vectors.shape[-1]), 1)), 1)
     span, final = steps if span is None else span, latest_first.shape[-3] - 1
-    rows = []
-    for begin in range(0, steps, together):
-        end, first = min(begin + together, steps), max(begin - span, 0)
-        lags = torch.arange(begin, end).unsqueeze(-1) - torch.arange(first, end)
-        if len(lags) == 1:
-            chosen = latest_first[..., final - int(lags[0, 0]) :, :, :].unsqueeze(-4)
-        else:
-            places = (final - lags.clamp(0, final)).flatten()
-            chosen = latest_first.index_select(-3, places).unflatten(-3, lags.shape)
-        terms = chosen @ vectors[..., None, first:end, :, :]
-        seen = ((lags >= 0) & (lags <= span))[..., None, None]
-        rows.append(reduce(torch.where(seen, terms, 0), -3))
-    return torch.cat(rows, -3)
+    if systems * steps * p * (n + vectors.shape[-1]) > AT_HAND:
+        return lag_by_lag(latest_first, vectors, COMBINED[reduce], min(span, steps - 1))
+    lags = torch.arange(steps).unsqueeze(-1) - torch.arange(steps)
+    places = (final - lags.clamp(0, final)).flatten()
+    chosen = latest_first.index_select(-3, places).unflatten(-3, lags.shape)
+    terms = chosen @ vectors[..., None, :, :, :]
+    seen = ((lags >= 0) & (lags <= span))[..., None, None]
+    return reduce(torch.where(seen, terms, 0), -3)
+
+
+def lag_by_lag(
+    latest_first: Tensor, vectors: Tensor, combine: Callable[..., Tensor], longest: int
+) -> Tensor:
+    """As `over_lags`, where `combine` adds two terms or takes the larger."""
+    steps, k = vectors.shape[-3], vectors.shape[-1]
+    columns = vectors.movedim(-3, -2).flatten(-2)  # (*batch, n, steps k)
+    combined = latest_first[..., -1, :, :] @ columns
+    for lag in range(1, longest + 1):
+        later = combined[..., lag * k :]
+        combine(later, latest_first[..., -1 - lag, :, :] @ columns[..., : -lag * k], out=later)
+    return combined.unflatten(-1, (steps, k)).movedim(-2, -3)
+
+
+# How two terms become one, of what reduces many.
+COMBINED = {torch.sum: torch.add, torch.amax: torch.maximum}
 
 
 def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
@@ -124,7 +146,7 @@ def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
     by_step = all_products(exact, stored, steps, recurrence.time_varying)
     by_step = by_step if known else spread(by_step)
     read = partial(output_products, exact, None if recurrence.time_varying else one.C)
-    return Magnitudes(stored, B, C, D, by_step, read, recurrence.time_varying)
+    return Magnitudes(stored, B, C, D, by_step, read, recurrence.time_varying, steps)
 
 
 def output_products(exact: Tensor, C: Tensor | None, steps: int) -> Tensor | None:

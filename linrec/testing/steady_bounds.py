@@ -22,7 +22,7 @@ class SteadyBounds(ErrorBounds):
 
     def prepared(self) -> Magnitudes:
         """Write out the system and its powers."""
-        return SteadyMagnitudes(**vars(magnitudes(self.recurrence, self.steps)), steps=self.steps)
+        return SteadyMagnitudes(**vars(magnitudes(self.recurrence, self.steps)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,7 @@ class SteadyMagnitudes(Magnitudes):
     for the largest |A^i| up to k, entry by entry, V for the largest v_i, and a prime for those from
     k/4 on, their product is at most the largest of M'MMV, MM'MV, MMM'V and MMMV'; and norms bound
     it too.
-
-    Attributes:
-        steps: how many powers there are.
     """
-
-    steps: int = 0
 
     @cached_property
     def powers(self) -> Tensor:

@@ -45,6 +45,7 @@ def check(
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("transition", TRANSITIONS)
+@pytest.mark.sampled(2)
 def test_invariant(transition: str, system: str) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[transition]())
     for steps, starts in ((1, (True, False)), (2, (True,)), (13, (True,)), (16, (True, False))):
@@ -80,6 +81,7 @@ def test_many_systems_that_share_matrices(many: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 3), (0,), (2, 0)])
 @pytest.mark.parametrize("system", ["AB", "ABCD, 2 copies"])
 @pytest.mark.parametrize("transition", ["dense", "diagonal", "dense batch"])
+@pytest.mark.sampled(3)
 def test_batch_axes(transition: str, system: str, batch: tuple[int, ...], executor: str) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[transition]())
     inputs, state = data(recurrence, 7, *batch)
@@ -148,6 +150,7 @@ def test_real_and_complex_mix(executor: str) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("transition", TRANSITIONS)
+@pytest.mark.sampled(2)
 def test_step_by_step(transition: str, system: str) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[transition]())
     inputs, state = data(recurrence, 9)
@@ -161,6 +164,7 @@ def test_step_by_step(transition: str, system: str) -> None:
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("transition", [*TRANSITIONS])
+@pytest.mark.sampled(3)
 def test_two_runs_joined_by_the_state_are_one(transition: str, executor: str) -> None:
     recurrence = SYSTEMS["AB"](TRANSITIONS[transition]())
     inputs, state = data(recurrence, 17)

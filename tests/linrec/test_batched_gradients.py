@@ -14,6 +14,7 @@ STRUCTURES = ("dense", "dense complex", "dense batch", "diagonal", "diagonal com
 @pytest.mark.parametrize("trained", [False, True], ids=["inputs", "system"])
 @pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
 @pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.sampled(3)
 def test_batched_gradients(name: str, executor: linrec.Executor, trained: bool) -> None:
     for around in ("A", "ABCD", "ABCD, 2 copies"):
         recurrence = SYSTEMS[around](TRANSITIONS[name]())

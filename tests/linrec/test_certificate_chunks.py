@@ -69,6 +69,7 @@ def in_chunks(monkeypatch: pytest.MonkeyPatch) -> list[chunks.ChunkedSystem]:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", [name for name in CERTIFIED if name not in ("gated", "varying")])
+@pytest.mark.sampled(2)
 def test_the_same_holds_in_chunks(name: str, dtype: torch.dtype, in_chunks: list[Any]) -> None:
     """Whole chunks, and one that is cut short: 60 and 64 steps."""
     recurrence = one_copy(CERTIFIED[name])

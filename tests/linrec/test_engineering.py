@@ -46,6 +46,7 @@ def systems(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.sampled(2)
 def test_bounds_hold_and_say_something(family: str) -> None:
     """At each step; the largest bound of a sequence is compared with its largest error."""
     ratios: dict[tuple[str, str], list[float]] = {}
@@ -80,6 +81,7 @@ LONG_RUN = 600
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.sampled(2)
 def test_bounds_of_long_runs_in_single_precision_say_something(family: str) -> None:
     """They are finite, hold, and are 1e4 times the error at most in the median."""
     orders, cutoffs = FEW if FULL else ((6,), (0.05, 0.2) if "er" in family else (0.05,))

@@ -48,6 +48,7 @@ def differentiable(recurrence: linrec.LinearRecurrence) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("executor, transition, system", CASES)
+@pytest.mark.sampled(2)
 def test_first_derivatives(executor: str, transition: str, system: str) -> None:
     recurrence = build(transition, system)
     for verb in (linrec.run, linrec.final):

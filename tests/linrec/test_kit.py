@@ -249,6 +249,7 @@ EXTREME = {
 
 @pytest.mark.parametrize("property", PROPERTIES)
 @pytest.mark.parametrize("name", EXTREME)
+@pytest.mark.sampled(2)
 def test_extreme_systems_raise_no_false_alarm(name: str, property: str) -> None:
     system = EXTREME[name]
     inputs = torch.ones(*system.batch_shape, 13, system.input_size)

@@ -26,6 +26,7 @@ def layer_of(name: str) -> nn.RecurrentLayer:
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.sampled(2)
 def test_all_steps_are_single_steps(name: str) -> None:
     check_module(layer_of(name), examples=3)
 

@@ -43,6 +43,7 @@ def build(transition: str, system: str) -> linrec.LinearRecurrence:
 
 
 @pytest.mark.parametrize("executor, transition, system", CASES)
+@pytest.mark.sampled(3)
 def test_outputs_and_states(executor: str, transition: str, system: str) -> None:
     recurrence = build(transition, system)
     inputs, state = data(recurrence, STEPS, len(LENGTHS))

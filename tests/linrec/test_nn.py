@@ -184,6 +184,7 @@ def test_autocast_accumulates_in_float32(executor: str) -> None:
 
 @pytest.mark.parametrize("trainable", [[], ["A", "B"]])
 @pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.sampled(2)
 def test_compiles_in_one_graph(executor: str, trainable: list[str]) -> None:
     torch._dynamo.reset()
     recurrence = SYSTEMS["AB"](TRANSITIONS["dense"]()).to(torch.float32)
@@ -201,6 +202,7 @@ def test_compiles_in_one_graph(executor: str, trainable: list[str]) -> None:
 
 
 @pytest.mark.parametrize("transition", ["diagonal", "blocks", "low rank"])
+@pytest.mark.sampled(3)
 def test_other_structures_compile(transition: str) -> None:
     torch._dynamo.reset()
     recurrence = SYSTEMS["ABCD, 2 copies"](TRANSITIONS[transition]()).to(torch.float32)

@@ -25,6 +25,7 @@ EPS = torch.finfo(torch.float64).eps
 
 @pytest.mark.parametrize("system", ["A", "AB", "ABC", "ABCD", "ABCD, 2 copies"])
 @pytest.mark.parametrize("transition", TRANSITIONS)
+@pytest.mark.sampled(2)
 def test_impulse_response_is_what_an_impulse_gives(transition: str, system: str) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[transition]())
     m = recurrence.input_size // recurrence.copies

@@ -33,6 +33,7 @@ def check_own_memory(result: linrec.Result, *given: Tensor | None) -> None:
 
 @pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
 @pytest.mark.parametrize("call", CALLS)
+@pytest.mark.sampled(2)
 def test_results_share_no_memory(call: str, executor: linrec.Executor) -> None:
     for name in STRUCTURES:
         for around in ("A", "AB", "ABCD", "AD", "AC, 2 copies", "AB, 3 copies"):
@@ -103,6 +104,7 @@ def test_results_of_a_step_share_no_memory(name: str) -> None:
 
 
 @pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
+@pytest.mark.sampled(2)
 def test_results_share_no_memory_under_vmap_and_in_a_graph(executor: linrec.Executor) -> None:
     recurrence = SYSTEMS["A"](TRANSITIONS["diagonal"]())
     inputs, state = data(recurrence, 5, 2)
@@ -153,6 +155,7 @@ def test_gradients_of_no_step_are_tensors(executor: linrec.Executor) -> None:
 
 @pytest.mark.parametrize("trained", [False, True], ids=["inputs", "system"])
 @pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
+@pytest.mark.sampled(2)
 def test_outputs_may_be_written_into_in_training(executor: linrec.Executor, trained: bool) -> None:
     for name in ("dense", "diagonal", "dense batch", "blocks", "companion"):
         for around in ("A", "ABCD", "AC, 2 copies", "AB, 3 copies"):

@@ -71,6 +71,7 @@ def test_no_steps_and_no_sequences() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("steps", [1, 2, 6, 10])
+@pytest.mark.sampled(2)
 def test_derivatives(steps: int, dtype: torch.dtype) -> None:
     arguments = tuple(
         normal(*shape, seed=s, dtype=dtype).requires_grad_()

@@ -99,6 +99,7 @@ def test_blocks_are_the_whole(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", TRANSITIONS)
 @pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.sampled(3)
 def test_steps_alone_are_the_whole(name: str, system: str) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[name]())
     inputs = normal(2, *recurrence.batch_shape, 6, recurrence.input_size, dtype=recurrence.dtype)

@@ -8,6 +8,8 @@ import copy
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +30,28 @@ zeta = Bounded("zeta", 0, 1)
 t = sympy.Symbol("t")
 x, u = sympy.symbols("x u", cls=sympy.Function)
 DAMPED = StateSpace([[0, 1], [-(omega**2), -2 * zeta * omega]], [[0], [omega**2]], [[1, 0]])
-ZOH = DAMPED.discretize(dt)
 RICH = LinearRecurrence(
     [[a * b, sympy.exp(-a)], [sympy.sin(b) / 3, 1 / (1 + a**2)]],
     [[1], [sympy.sqrt(2) * b]],
     [[a, 0], [0, sympy.pi]],
     [[0], [sympy.tanh(a)]],
 )
-SYSTEMS: dict[str, Any] = {
-    "formula": RICH,
-    "diagonal": LinearRecurrence(sympy.diag(a, b / 2), [[1], [a]], [[1, b]]),
-    "blocks": LinearRecurrence(sympy.diag(*2 * [sympy.Matrix([[a, -b], [b, a]]) / 2])),
-    "zoh": ZOH,
-    "bilinear": DAMPED.discretize(dt, "bilinear"),
-    "no closed form": StateSpace([[a, 1, 0], [0, b, 1], [1, 0, -tau]], [[0], [0], [1]]).discretize(
-        dt
-    ),
-    "varying": LinearRecurrence([[t / (t + tau)]], [[1 / (t + tau)]]),
+LOOP = StateSpace([[a, 1, 0], [0, b, 1], [1, 0, -tau]], [[0], [0], [1]])
+# (Made when they are asked for: closed forms take seconds.)
+FACTORIES: dict[str, Callable[[], Any]] = {
+    "formula": lambda: RICH,
+    "diagonal": lambda: LinearRecurrence(sympy.diag(a, b / 2), [[1], [a]], [[1, b]]),
+    "blocks": lambda: LinearRecurrence(sympy.diag(*2 * [sympy.Matrix([[a, -b], [b, a]]) / 2])),
+    "zoh": lambda: DAMPED.discretize(dt),
+    "bilinear": lambda: DAMPED.discretize(dt, "bilinear"),
+    "no closed form": lambda: LOOP.discretize(dt),
+    "varying": lambda: LinearRecurrence([[t / (t + tau)]], [[1 / (t + tau)]]),
 }
+
+
+@cache
+def made(name: str) -> Any:
+    return FACTORIES[name]()
 
 
 def doubles(system: Any, *batch: int) -> dict[str, Tensor]:
@@ -64,9 +70,9 @@ def outputs(system: Any, values: dict[str, Tensor], inputs: Tensor) -> Tensor:
     return linrec.run(system.bind(values, steps=steps_of(system)), inputs).outputs
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", FACTORIES)
 def test_gradients_reach_the_parameters(name: str) -> None:
-    system = SYSTEMS[name]
+    system = made(name)
     values = {key: value.clone().requires_grad_() for key, value in doubles(system).items()}
     inputs = torch.linspace(-1, 1, 5 * system_inputs(system), dtype=torch.float64).reshape(5, -1)
 
@@ -81,9 +87,9 @@ def system_inputs(system: Any) -> int:
     return (system if isinstance(system, LinearRecurrence) else system.system).input_size
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", FACTORIES)
 def test_batched_tensors_bind_a_batch_of_systems(name: str) -> None:
-    system = SYSTEMS[name]
+    system = made(name)
     values, steps = doubles(system, 3, 2), steps_of(system)
     batch = system.bind(values, steps=steps)
     assert batch.batch_shape == (3, 2)
@@ -95,7 +101,7 @@ def test_batched_tensors_bind_a_batch_of_systems(name: str) -> None:
 
 
 def test_a_number_beside_a_batch_serves_all_of_it() -> None:
-    bank = ZOH.bind(omega=torch.tensor([1.0, 2.0]), zeta=0.5, dt=0.1)
+    bank = made("zoh").bind(omega=torch.tensor([1.0, 2.0]), zeta=0.5, dt=0.1)
     assert bank.batch_shape == (2,) and bank.dtype == torch.float32 and not bank.time_varying
 
 
@@ -115,7 +121,7 @@ def test_functions_are_evaluated_as_sympy_evaluates_them(function: Any) -> None:
         (LinearRecurrence([[a]]), linrec.Diagonal),
         (LinearRecurrence(sympy.diag(a, 0, b)), linrec.Diagonal),
         (LinearRecurrence(sympy.zeros(2, 2)), linrec.Diagonal),
-        (SYSTEMS["blocks"], linrec.BlockDiagonal),
+        (made("blocks"), linrec.BlockDiagonal),
         (RICH, linrec.Dense),
         (LinearRecurrence(sympy.Matrix([[a, 1], [0, b]])), linrec.Dense),
         (StateSpace(sympy.diag(a, b)).discretize(1), linrec.Diagonal),
@@ -123,7 +129,7 @@ def test_functions_are_evaluated_as_sympy_evaluates_them(function: Any) -> None:
             StateSpace(sympy.diag(*2 * [sympy.Matrix([[0, a], [-b, 0]])])).discretize(1),
             linrec.BlockDiagonal,
         ),
-        (SYSTEMS["varying"], linrec.Diagonal),
+        (made("varying"), linrec.Diagonal),
     ],
 )
 def test_structure_is_recognised(system: Any, kind: type) -> None:
@@ -176,10 +182,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "string": (lambda: RICH.bind(a="1", b=1.0), "is the string '1'"),
     "whole tensor": (lambda: RICH.bind(a=torch.tensor(1), b=1.0), "expected a floating-point"),
-    "no steps": (lambda: SYSTEMS["varying"].bind(tau=1.0), "expected how many steps"),
+    "no steps": (lambda: made("varying").bind(tau=1.0), "expected how many steps"),
     "steps": (lambda: RICH.bind(a=1.0, b=1.0, steps=3), "do not depend on t"),
     "steps of a discretisation": (
-        lambda: SYSTEMS["no closed form"].bind(a=1.0, b=1.0, tau=1.0, dt=1.0, steps=3),
+        lambda: made("no closed form").bind(a=1.0, b=1.0, tau=1.0, dt=1.0, steps=3),
         "expected None",
     ),
     "batches": (lambda: RICH.bind(a=torch.ones(2), b=torch.ones(3)), "do not broadcast"),
@@ -209,7 +215,7 @@ def test_no_name_of_a_symbol_is_code(name: str) -> None:
 
 def damped_module(**keywords: Any) -> linrec.nn.Recurrence:
     start = {"omega": 1.5, "zeta": 0.4, "dt": 0.1}
-    return linrec.nn.Recurrence(ZOH, parameters=start, **keywords)
+    return linrec.nn.Recurrence(made("zoh"), parameters=start, **keywords)
 
 
 def test_training_keeps_to_the_assumptions() -> None:
@@ -253,8 +259,8 @@ def test_a_module_can_be_copied_and_saved() -> None:
     assert module.omega.item() == pytest.approx(1.5)
     other.load_state_dict(twin.state_dict())
     torch.testing.assert_close(other(inputs).outputs, twin(inputs).outputs)
-    again = pickle.loads(pickle.dumps(ZOH))
-    assert again == ZOH and again.bind(omega=1.0, zeta=0.5, dt=0.1).state_size == 2
+    again = pickle.loads(pickle.dumps(made("zoh")))
+    assert again == made("zoh") and again.bind(omega=1.0, zeta=0.5, dt=0.1).state_size == 2
     assert "states=2, inputs=1, outputs=1" in repr(module)
 
 
@@ -286,7 +292,7 @@ def test_names_that_a_module_needs_are_refused(name: str) -> None:
             "not on the border",
         ),
         (
-            lambda: linrec.nn.Recurrence(SYSTEMS["varying"], parameters={"tau": 1.0}),
+            lambda: linrec.nn.Recurrence(made("varying"), parameters={"tau": 1.0}),
             "how many steps",
         ),
     ],

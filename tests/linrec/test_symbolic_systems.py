@@ -74,6 +74,7 @@ SLOW = {"damped", "numbers", "two turning"}  # to simplify
     ("name", "method"),
     [(n, m) for n in CONTINUOUS for m in METHODS if n not in SLOW or m in ("zoh", "bilinear")],
 )
+@pytest.mark.sampled(2)
 def test_the_closed_form_is_what_is_computed_numerically(name: str, method: str) -> None:
     system = CONTINUOUS[name]
     if method == "impulse" and any(system.D.flat()):

@@ -33,6 +33,7 @@ def failures(bug: Bug, executor: linrec.Executor, examples: int) -> list[Disagre
 
 
 @pytest.mark.parametrize("name", BUGS)
+@pytest.mark.sampled(2)
 def test_a_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = BUGS[name]
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)  # that it is found matters here, not how small
@@ -235,6 +236,7 @@ def test_a_right_module_is_not_found_wrong(right: type[torch.nn.Module]) -> None
 
 
 @pytest.mark.parametrize("name", MODULES | WRONG)
+@pytest.mark.sampled(2)
 def test_a_wrong_module_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)
     wrong, properties = (MODULES | WRONG)[name]
@@ -253,6 +255,7 @@ def test_the_bugs_that_others_met_are_in_the_docs_and_planted_here() -> None:
 
 
 @pytest.mark.parametrize("name", WRONG_EXECUTORS)
+@pytest.mark.sampled(2)
 def test_an_executor_right_on_small_cases_is_found(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

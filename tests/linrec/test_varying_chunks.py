@@ -114,6 +114,7 @@ CROSSED = [pair for pair in itertools.product(KINDS, TABLE) if pair != ("steady"
 
 
 @pytest.mark.parametrize("kind, name", CROSSED)
+@pytest.mark.sampled(2)
 def test_exact_recurrence(kind: str, name: str) -> None:
     for steps in STEPS:
         recurrence = system(kind, steps, **TABLE[name])
@@ -178,6 +179,7 @@ def parts(rank: int, kind: str, steps: int) -> tuple[list[Tensor], Callable[...,
 
 @pytest.mark.parametrize("kind", ["real", "complex", "0 and 1"])
 @pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.sampled(2)
 def test_derivatives(rank: int, kind: str) -> None:
     given, run = parts(rank, kind, 6)
     given = [each.clone().requires_grad_() for each in given]

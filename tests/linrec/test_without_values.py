@@ -11,6 +11,7 @@ from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
 
 @pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
 @pytest.mark.parametrize("name", ["dense", "diagonal", "blocks", "companion", "low rank"])
+@pytest.mark.sampled(2)
 def test_shapes_on_the_meta_device(name: str, executor: linrec.Executor) -> None:
     for around in ("A", "ABCD", "AB, 3 copies"):
         recurrence = SYSTEMS[around](TRANSITIONS[name]())

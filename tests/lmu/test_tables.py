@@ -169,6 +169,7 @@ ODD: dict[str, object] = {
 
 
 @pytest.mark.parametrize("name", [*DAMAGED, *ODD])
+@pytest.mark.sampled(3)
 def test_a_damaged_record_is_named_and_hides_no_other(
     name: str, records: Path, tiny: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("iwslt15", "lstm"),
     ],
 )
+@pytest.mark.sampled(2)
 def test_what_was_trained_streams(name: str, model: str, folder: Path, tmp_path: Path) -> None:
     run = Run(
         EXPERIMENTS[name],

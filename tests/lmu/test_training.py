@@ -254,6 +254,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("way", KILLS)
+@pytest.mark.sampled(2)
 def test_a_killed_run_goes_on_to_the_same_result(
     way: str, killed: dict[str, Path], tmp_path: Path
 ) -> None:
