@@ -1,19 +1,15 @@
 """Run varying systems in chunks, one tile of chunks after the other."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from linrec.executors.varying_tile import Recomputed, Tile
+from linrec.executors.varying_tiles import Tiles, run_tiles
 from linrec.scan import scan_states
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
-
-# The numbers of a tensor that many of which fit into the caches.
-CACHE = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ def run_chunks(
     """
     parts = recurrence.A.as_diagonal_plus_low_rank()
     assert parts is not None, "what is neither was refused"
-    n, steps = recurrence.A.state_size, inputs.shape[-2]
+    n = recurrence.A.state_size
     layout = Layout.of(recurrence, inputs.shape[:-2])
     gates, left, right = parts
     rank, read = left.shape[-1], recurrence.C is not None and not last_only
@@ -118,46 +114,18 @@ def run_chunks(
     system = [layout.matrices(leaf, core) for leaf, core in cores]
     u = layout.together(inputs)
     x = u.new_zeros(len(u), n, u.shape[-1]) if state is None else layout.together(state)
-    fed, outputs = [], []
-    lengths = tiles(steps, size, u, C.shape[-2] + rank, n)
-    for now, *leaves in zip(*(cut(leaf, lengths) for leaf in (u, *system)), strict=True):
-        varying = [leaf.expand(len(u), now.shape[1], *leaf.shape[2:]) for leaf in leaves]
-        y, w, x = run_tile(Tile(size), now, x, *varying)
-        outputs.append(y)
-        fed.append(w)
+    tiles = Tiles.of(
+        size, u, C.shape[-2] + rank, n, wanted=bool(rank) and not read and not last_only
+    )
+    outputs, fed, x = run_tiles(tiles, u, x, *system)
     if last_only:
         return None, layout.back(x)
     if read:
-        outputs = layout.back(torch.cat(outputs, 1))
+        outputs = layout.back(outputs)
         if timed.D is not None:
             outputs = outputs + matvec(timed.D, inputs)
         return outputs, layout.back(x)
     # The feedback is known now, and the states follow elementwise.
-    drive = timed.drive(inputs) + matvec(parts[1], layout.back(torch.cat(fed, 1)))
+    drive = timed.drive(inputs) + matvec(parts[1], layout.back(fed))
     states, end = scan_states(parts[0], drive, state, handed_out=bare)
     return timed.read(states, inputs), end
-
-
-def tiles(steps: int, size: int, u: Tensor, rows: int, n: int) -> list[int]:
-    """Cut time into whole chunks, as many at a time as the caches hold; return the lengths."""
-    per_step = max(n * rows, n * u.shape[2], rows * u.shape[2] * size, u.shape[2] * u.shape[3])
-    per_chunk = max(len(u) * size * per_step, len(u) * n * u.shape[3], 1)
-    stride = size * max(CACHE // per_chunk, 1)
-    whole = steps - steps % size
-    lengths = [min(stride, whole - start) for start in range(0, whole, stride)]
-    return lengths + [steps - whole] * (whole < steps)
-
-
-def cut(leaf: Tensor, lengths: list[int]) -> Sequence[Tensor]:
-    """Cut `(G, time, …)`; matrices that never change are repeated.
-
-    (At once: the gradient of each slice would be as long as the whole.)
-    """
-    return [leaf] * len(lengths) if leaf.shape[1] == 1 else leaf.split(lengths, 1)
-
-
-def run_tile(tile: Tile, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a tile, and keep little of it for a gradient."""
-    if torch.compiler.is_compiling():
-        return tile.run(*given)  # type: ignore[call-arg]  # seven of them
-    return Recomputed.apply(tile, *given)  # type: ignore[return-value]  # untyped

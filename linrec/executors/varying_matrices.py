@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from linrec._checks import records_gradient
 from linrec.scan import linear_scan
 
 
@@ -153,20 +155,18 @@ def split_shared(
         B (G, steps, n, m), C (G, steps, p, n), left, right (G, steps, n, r): as of `Tile.run`.
         size: L.
     """
-    # R[t,-1] and R[t,s], side by side: the state that begins with 1, and that step s feeds with 1.
     N = gates.shape[0] * gates.shape[1] // size
-    fed = torch.eye(size + 1, dtype=gates.dtype, device=gates.device)
-    after = linear_scan(gates.reshape(N, size, 1), fed[1:], fed[0])
-    start = fed[:1].expand(N, 1, size + 1)
-    before = torch.cat([start, after[:, :-1]], 1)
+    ratios = gate_products(gates.reshape(N, size))
+    before, after = ratios[:, :-1], ratios[:, 1:]
     reads, feeds = (rows.reshape(N, size, *rows.shape[2:]) for rows in (C, right.mH))
     inputs, backs = (columns.mT.reshape(N, size, *columns.mT.shape[2:]) for columns in (B, left))
     to_end = after[:, -1, 1:, None, None]
+    steps = [each.flatten(1, 2) for each in (reads, feeds, inputs, backs)]
     return Split(
-        show=weigh(reads, inputs, after[..., 1:], 0),
-        show_fed=weigh(reads, backs, after[..., 1:], 0),
-        feed=weigh(feeds, inputs, before[..., 1:], -1),
-        feed_fed=weigh(feeds, backs, before[..., 1:], -1),
+        show=weigh(hide_later(steps[0] @ steps[2].mT, size, 0), after[..., 1:]),
+        show_fed=weigh(hide_later(steps[0] @ steps[3].mT, size, 0), after[..., 1:]),
+        feed=weigh(hide_later(steps[1] @ steps[2].mT, size, -1), before[..., 1:]),
+        feed_fed=weigh(hide_later(steps[1] @ steps[3].mT, size, -1), before[..., 1:]),
         read=(reads * after[..., :1, None]).flatten(1, 2),
         reach=(feeds * before[..., :1, None]).flatten(1, 2),
         from_inputs=(inputs * to_end).flatten(1, 2),
@@ -175,26 +175,55 @@ def split_shared(
     )
 
 
-def weigh(rows: Tensor, columns: Tensor, ratios: Tensor, last: int) -> Tensor:
-    """Compute rows times columns, weighed by R, `(N, L·ρ, L·κ)`.
+def gate_products(gates: Tensor) -> Tensor:
+    """Multiply neighbouring gates, R[t,s] = d_t … d_{s+1}, for t and s from -1: 1 for t = s.
 
     Args:
-        rows (N, L, ρ, n), columns (N, L, κ, n): of each step.
-        ratios (N, L, L): R, of the steps.
+        gates (N, L): d.
+
+    Returns:
+        `(N, L + 1, L + 1)`, zero where s > t.
+    """
+    size = gates.shape[1]
+    if records_gradient(gates):
+        fed = torch.eye(size + 1, dtype=gates.dtype, device=gates.device)
+        after = linear_scan(gates.unsqueeze(-1), fed[1:], fed[0])
+        return torch.cat([fed[:1].expand(len(gates), 1, size + 1), after], 1)
+    steps = torch.arange(size + 1, device=gates.device)
+    longer = pad(gates, (1, 0), value=1.0).unsqueeze(-1)
+    return torch.where(steps < steps.unsqueeze(-1), longer, 1).cumprod(1).tril()
+
+
+def hide_later(products: Tensor, size: int, last: int) -> Tensor:
+    """Put zeros where a step would see a later one: no zero times what could be infinite.
+
+    Args:
+        products (N, L·ρ, L·κ): of the steps.
+        size: L.
         last: the last step that a step sees, counted from itself.
     """
-    (N, size, rho), kappa = rows.shape[:3], columns.shape[2]
-    if not rho * kappa:
-        return rows.new_zeros(N, size * rho, size * kappa)
-    products = rows.flatten(1, 2) @ columns.flatten(1, 2).mT
-    # What is not seen is not zero times a product, which could be infinite.
-    steps = torch.arange(size, device=rows.device)
-    unseen = steps > steps.unsqueeze(-1) + last
+    rho, kappa = products.shape[1] // size, products.shape[2] // size
     if rho * kappa == 1:
-        return torch.where(unseen, 0, products) * ratios
-    products = products.view(N, size, rho, size, kappa)
-    products = torch.where(unseen[:, None, :, None], 0, products) * ratios[:, :, None, :, None]
-    return products.flatten(3).flatten(1, 2)
+        return products.tril(last)
+    if not rho * kappa:
+        return products
+    steps = torch.arange(size, device=products.device)
+    unseen = steps > steps.unsqueeze(-1) + last
+    hidden = products.unflatten(2, (size, kappa)).unflatten(1, (size, rho))
+    return torch.where(unseen[:, None, :, None], 0, hidden).flatten(3).flatten(1, 2)
+
+
+def weigh(products: Tensor, ratios: Tensor) -> Tensor:
+    """Multiply `(N, L·ρ, L·κ)` by one number for each pair of steps, `(N, L, L)`."""
+    size = ratios.shape[1]
+    rho, kappa = products.shape[1] // size, products.shape[2] // size
+    if rho * kappa == 1:
+        return products * ratios
+    if not rho * kappa:
+        return products
+    weighed = products.unflatten(2, (size, kappa)).unflatten(1, (size, rho))
+    weighed = weighed * ratios[:, :, None, :, None]
+    return weighed.flatten(3).flatten(1, 2)
 
 
 def by_step(tensor: Tensor, size: int, axis: int, first: int) -> tuple[Tensor, Tensor]:
@@ -211,26 +240,13 @@ def by_step(tensor: Tensor, size: int, axis: int, first: int) -> tuple[Tensor, T
     return left, right
 
 
-def inverse(lower: Tensor, rank: int) -> Tensor:
-    """Invert I - G, for G strictly lower triangular in blocks of r: by substitution, in pairs.
-
-        [ I - G₁          ]⁻¹   [ T₁           ]
-        [  -G₂₁    I - G₂ ]   = [ T₂ G₂₁ T₁  T₂ ]
-
-    (Products of I + G, I + G², I + G⁴, … would be the same, but for what cancels in them.)
+def inverse(lower: Tensor) -> Tensor:
+    """Invert I - G, for G strictly lower triangular, by substitution.
 
     Args:
-        lower (N, L·r, L·r): G.
-        rank: r.
+        lower (N, width, width): G.
     """
-    N, width = lower.shape[:2]
-    found = torch.eye(rank, dtype=lower.dtype, device=lower.device)
-    found, b = found.expand(N * width // rank, rank, rank), rank
-    while b < width:
-        first, second = found.unflatten(0, (-1, 2)).unbind(1)
-        corners = lower.reshape(N, width // (2 * b), 2, b, width // (2 * b), 2, b)
-        corners = corners[:, :, 1, :, :, 0].diagonal(0, 1, 3).permute(0, 3, 1, 2).flatten(0, 1)
-        across = second @ corners @ first
-        above = torch.cat([first, torch.zeros_like(first)], 2)
-        found, b = torch.cat([above, torch.cat([across, second], 2)], 1), 2 * b
-    return found
+    identity = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+    return torch.linalg.solve_triangular(
+        identity - lower, identity.expand_as(lower), upper=False, unitriangular=True
+    )

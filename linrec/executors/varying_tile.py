@@ -17,16 +17,13 @@ References:
     Yang et al. 2024, Parallelizing linear transformers with the delta rule over sequence length.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from linrec.executors.varying_matrices import (
-    Block,
     Split,
     blocks,
     blocks_in_place,
@@ -55,7 +52,8 @@ class Tile:
         C: Tensor,
         left: Tensor,
         right: Tensor,
-        make: Callable[[Block, int], Block] = blocks,
+        *,
+        in_place: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run all steps, in differentiable operations.
 
@@ -65,17 +63,13 @@ class Tile:
             gates (G, steps, n): d; or (G, steps, 1).
             B (G, steps, n, m), C (G, steps, p, n): as of the recurrence; p may be 0.
             left, right (G, steps, n, r): U and V; r may be 0.
-            make: `blocks`, or `blocks_in_place`.
+            in_place: whether matrices are written in place, outside of autograd.
 
         Returns:
             Outputs `(G, steps, p, V)`, w `(G, steps, r, V)` and the last state `(G, n, V)`.
         """
-        steps, missing = inputs.shape[1], -inputs.shape[1] % self.size
-        if missing:  # steps that keep the state
-            gates = pad(gates, (0, 0, 0, missing), value=1.0)
-            inputs, B, C, left, right = (
-                pad(each, (0, 0, 0, 0, 0, missing)) for each in (inputs, B, C, left, right)
-            )
+        steps = inputs.shape[1]
+        gates, inputs, B, C, left, right = fill_up(self.size, gates, inputs, B, C, left, right)
         (m, V), p, r = inputs.shape[2:], C.shape[2], left.shape[3]
         G, chunks = len(inputs), inputs.shape[1] // self.size
         if gates.shape[-1] == 1:
@@ -84,12 +78,14 @@ class Tile:
             # (New memory, that may be written over.)
             columns = torch.cat([B.mT, left.mT], 2) if r else B.mT.clone()
             of_steps = single(*(each.flatten(0, 1) for each in (gates, C, right.mH, columns)))
+            make = blocks_in_place if in_place else blocks
             split = Split.of(make(of_steps, self.size), self.size, p, m)
         driven = inputs.reshape(G * chunks, -1, V)
         to_state = split.from_inputs.mT @ driven
         total = split.total.mT.unflatten(0, (G, chunks))
         if r:
-            fed, before, end = solve_feedback(split, driven, to_state, total, state, r)
+            solve = inverse(split.feed_fed)
+            fed, before, end = solve_feedback(split, solve, driven, to_state, total, state)
         else:
             # (Not a view of the inputs: torch 2 would drop tangents of the other results.)
             fed = driven.new_zeros(len(driven), 0, V)
@@ -102,6 +98,15 @@ class Tile:
             for each, width in ((outputs, p), (fed, r))
         )
         return outputs, fed, end
+
+
+def fill_up(size: int, gates: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Add steps that keep the state, up to whole chunks of `size`, to `(G, steps, …)`."""
+    missing = -gates.shape[1] % size
+    if not missing:
+        return gates, *others
+    longer = (pad(each, (0, 0, 0, 0, 0, missing)) for each in others)
+    return pad(gates, (0, 0, 0, missing), value=1.0), *longer
 
 
 def carry_tile(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,22 +126,21 @@ def carry_tile(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, 
 
 
 def solve_feedback(
-    split: Split, driven: Tensor, to_state: Tensor, total: Tensor, state: Tensor, rank: int
+    split: Split, solve: Tensor, driven: Tensor, to_state: Tensor, total: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve for the feedback w while the state is carried from chunk to chunk.
 
     Args:
         split: the chunks.
+        solve (G·chunks, L·r, L·r): (I - G)⁻¹.
         driven (G·chunks, L·m, V): their inputs.
         to_state (G·chunks, n, V): what these add to the state.
         total (G, chunks, n, 1): the gates of a chunk together.
         state (G, n, V): the state before the first.
-        rank: r.
 
     Returns:
         w `(G·chunks, L·r, V)`, the states before each chunk, and the state after the last.
     """
-    solve = inverse(split.feed_fed, rank)
     by_inputs, by_state = solve @ (split.feed @ driven), solve @ split.reach
     parts = (by_inputs, by_state, split.from_fed.mT, to_state)
     before, fed = [], []
@@ -149,57 +153,3 @@ def solve_feedback(
         fed.append(torch.baddbmm(start, through, state))
         state = torch.baddbmm(torch.addcmul(addition, gate, state), back, fed[-1])
     return torch.stack(fed, 1).flatten(0, 1), torch.stack(before, 1).flatten(0, 1), state
-
-
-class Recomputed(torch.autograd.Function):
-    """A tile that saves its arguments alone; backward computes its matrices again."""
-
-    @staticmethod
-    def forward(tile: Tile, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run all steps."""
-        return tile.run(*given, make=blocks_in_place)  # type: ignore[misc]  # all seven
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Save the arguments."""
-        ctx.tile, *given = inputs
-        ctx.save_for_backward(*given)
-        ctx.save_for_forward(*given)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        """Run again, and back."""
-        given, needed = list(ctx.saved_tensors), ctx.needs_input_grad[1:]
-        moved = [index for index, asked in enumerate(needed) if asked]
-
-        def run(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            for index, tensor in zip(moved, tensors, strict=True):
-                given[index] = tensor
-            return ctx.tile.run(*given)
-
-        pull = torch.func.vjp(run, *(given[index] for index in moved))[1]
-        found = dict(zip(moved, pull(tuple(gradients)), strict=True))
-        return None, *(found.get(index) for index in range(len(needed)))
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], tile: Tile, *given: Tensor) -> Any:
-        """Count the mapped axis among the systems."""
-        moved = (
-            tensor.expand(info.batch_size, *tensor.shape)
-            if axis is None
-            else tensor.movedim(axis, 0)
-            for tensor, axis in zip(given, in_dims[1:], strict=True)
-        )
-        results = Recomputed.apply(tile, *(tensor.flatten(0, 1) for tensor in moved))
-        return tuple(each.unflatten(0, (info.batch_size, -1)) for each in results), (0, 0, 0)
-
-    @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Tensor) -> Any:
-        """Move all that is given at once: forwards is backwards, transposed.
-
-        (A forward derivative within one cannot be had of torch; that of the gradient, which is
-        linear in what comes back, can.)
-        """
-        found = torch.func.vjp(ctx.tile.run, *ctx.saved_tensors)
-        zeros = [torch.zeros_like(each) for each in found[0]]
-        return torch.func.vjp(lambda *moved: found[1](moved), *zeros)[1](tangents)

@@ -24,7 +24,7 @@ from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import CACHE as TRANSFORM_CACHE
 from linrec.executors.toeplitz import PIECE
-from linrec.executors.varying_chunks import CACHE as TILE_CACHE
+from linrec.executors.varying_tiles import CACHE as TILE_CACHE
 from linrec.kernels import HAS_TRITON
 from linrec.scan import blocks_of
 

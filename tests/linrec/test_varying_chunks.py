@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import linrec
-from linrec.executors import varying_chunks
+from linrec.executors import varying_tiles
 from linrec.planner import CPU
 from linrec.testing import error_bound, exact_reference
 from tests.cases import normal
@@ -19,6 +19,7 @@ from tests.cases import normal
 COMPLEX = torch.complex128
 CHUNKED = linrec.Chunked()
 STEPS = (1, 2, 15, 16, 17, 50)
+GATES = ("A", "A_diagonal")  # the name of the gates, without and with U and V
 
 
 def gates(kind: str, *shape: int) -> Tensor:
@@ -159,7 +160,7 @@ def test_sequences_that_share_a_system_and_those_that_do_not(name: str) -> None:
 
 @pytest.mark.parametrize("tile", [1, 200, 1 << 18])
 def test_tiles_make_no_difference(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(varying_chunks, "CACHE", tile)
+    monkeypatch.setattr(varying_tiles, "CACHE", tile)
     recurrence = system("real", 100, rank=1, copies=2, batch=(2,))
     inputs, state = case(recurrence, 100)
     within_bound(recurrence, inputs, state, executor=linrec.Chunked(size=8))
@@ -168,16 +169,30 @@ def test_tiles_make_no_difference(tile: int, monkeypatch: pytest.MonkeyPatch) ->
 def parts(rank: int, kind: str, steps: int) -> tuple[list[Tensor], Callable[..., Any]]:
     recurrence = system(kind, steps, rank=rank, copies=2, n=2)
     inputs, state = case(recurrence, steps)
-    names = list(recurrence.leaves())
+    given = of_one_gate(recurrence.leaves()) if kind == "shared" else recurrence.leaves()
 
     def run(inputs: Tensor, state: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
-        changed = recurrence.with_leaves(dict(zip(names, leaves, strict=True)))
+        changed = with_leaves(recurrence, dict(zip(given, leaves, strict=True)))
         return tuple(linrec.run(changed, inputs, state, executor=linrec.Chunked(size=4)))
 
-    return [inputs, state, *recurrence.leaves().values()], run
+    return [inputs, state, *given.values()], run
 
 
-@pytest.mark.parametrize("kind", ["real", "complex", "0 and 1"])
+def of_one_gate(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take one gate for all states, `(*batch, time, 1)`."""
+    return {name: leaf[..., :1] if name in GATES else leaf for name, leaf in leaves.items()}
+
+
+def with_leaves(
+    recurrence: linrec.LinearRecurrence, leaves: dict[str, Tensor]
+) -> linrec.LinearRecurrence:
+    """Put tensors into a recurrence; one gate is expanded."""
+    name = next(name for name in GATES if name in leaves)
+    gates, n = leaves[name], recurrence.A.state_size
+    return recurrence.with_leaves(leaves | {name: gates.expand(*gates.shape[:-1], n)})
+
+
+@pytest.mark.parametrize("kind", ["real", "complex", "0 and 1", "shared"])
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.sampled(2)
 def test_derivatives(rank: int, kind: str) -> None:
@@ -188,16 +203,26 @@ def test_derivatives(rank: int, kind: str) -> None:
         assert torch.autograd.gradgradcheck(run, given, fast_mode=True)
 
 
-@pytest.mark.parametrize("rank", [0, 2])
-def test_gradients_are_those_of_the_loop(rank: int) -> None:
-    recurrence = system("0 and 1", 50, rank=rank, copies=2, batch=(2,))
-    inputs, state = case(recurrence, 50)
+@pytest.mark.parametrize("tile", [200, 1 << 18])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    "kind, name", [("0 and 1", each) for each in TABLE] + [("complex", "rank 2")]
+)
+def test_gradients_are_those_of_the_loop(
+    kind: str, name: str, shared: bool, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one tile, and in many of them, in systems and in time."""
+    monkeypatch.setattr(varying_tiles, "CACHE", tile)
+    monkeypatch.setattr(varying_tiles, "WIDE", 1)
+    recurrence = system(kind, 50, **TABLE[name])
+    inputs, state = case(recurrence, 50, beside=(2,))
+    kept = of_one_gate(recurrence.leaves()) if shared else recurrence.leaves()
     found = []
-    for executor in (linrec.Chunked(), linrec.Recurrent()):
-        leaves = {name: leaf.clone().requires_grad_() for name, leaf in recurrence.leaves().items()}
+    for executor in (linrec.Chunked(8), linrec.Recurrent()):
+        leaves = {name: leaf.clone().requires_grad_() for name, leaf in kept.items()}
         given = [each.clone().requires_grad_() for each in (inputs, state)]
-        result = linrec.run(recurrence.with_leaves(leaves), *given, executor=executor)
-        total = result.outputs.square().sum() + result.final_state.sum()
+        result = linrec.run(with_leaves(recurrence, leaves), *given, executor=executor)
+        total = result.outputs.abs().square().sum() + result.final_state.abs().square().sum()
         found.append(torch.autograd.grad(total, [*given, *leaves.values()]))
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)

@@ -1,0 +1,225 @@
+"""The gradient of chunks whose states all have one gate, written out.
+
+Products of gates are numbers, R[t,s] = d_t … d_{s+1}, and what is between two steps of a chunk is
+a product of matrices times R, elementwise:
+
+    Y = (C B) ∘ R    Z = (C U) ∘ R    F = (V* B) ∘ R'    G = (V* U) ∘ R'    R'[t,s] = R[t-1,s]
+
+The gradient in a gate needs no quotient. With R̄ the gradient in R, in which -1 is the state before
+the chunk,
+
+    d̄_q = Σ_{t ≥ q > s} R̄[t,s] R[t,q] R[q-1,s]
+
+References:
+    Dao and Gu 2024, Transformers are SSMs, section 6.
+    Yang et al. 2025, Gated delta networks, section 3.3.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from linrec.executors.varying_matrices import (
+    Split,
+    gate_products,
+    hide_later,
+    inverse,
+    split_shared,
+    weigh,
+)
+from linrec.executors.varying_tile import carry_tile, fill_up, solve_feedback
+
+
+class Rows(NamedTuple):
+    """Rows that read the state: C after a step, or V* before it.
+
+    Attributes:
+        of_steps (N, L·ρ, n): the rows.
+        ratios (N, L, L + 1): R or R', with what is left of the state before the chunk first.
+        last: the last step that a step sees, counted from itself: 0 or -1.
+        gradient (N, L·ρ, V): the gradient in what they read.
+    """
+
+    of_steps: Tensor
+    ratios: Tensor
+    last: int
+    gradient: Tensor
+
+
+class Columns(NamedTuple):
+    """Columns that drive the state: B by the inputs, or U by the feedback.
+
+    Attributes:
+        of_steps (N, L·κ, n): the columns, transposed.
+        driven (N, L·κ, V): what they are multiplied by.
+    """
+
+    of_steps: Tensor
+    driven: Tensor
+
+
+class SharedGradient:
+    """The gradients of N chunks of L steps in R, the rows and the columns.
+
+    Args:
+        gates (N, L): d.
+        before (N, n, V): the states before the chunks.
+        to_after (N, n, V): the gradients in the states after them.
+    """
+
+    def __init__(self, gates: Tensor, before: Tensor, to_after: Tensor) -> None:
+        self.size = gates.shape[1]
+        self.before, self.to_after = before, to_after
+        self.ratios = gate_products(gates)
+        self.to_ratios = torch.zeros_like(self.ratios)
+        self.to_ratios[:, -1, 0] = (to_after * before.conj()).flatten(1).sum(1)
+
+    def of_pair(self, rows: Rows, columns: Columns) -> tuple[Tensor, Tensor]:
+        """Return what goes to rows and to columns through what is between the steps."""
+        size = self.size
+        widths = rows.of_steps.shape[1] // size, columns.of_steps.shape[1] // size
+        between = hide_later(rows.of_steps @ columns.of_steps.mT, size, rows.last)
+        gradient = hide_later(rows.gradient @ columns.driven.mH, size, rows.last)
+        own = (gradient * between.conj()).view(-1, size, widths[0], size, widths[1]).sum((2, 4))
+        start = 1 + rows.last
+        self.to_ratios[:, start : start + size, 1:] += own
+        gradient = weigh(gradient, rows.ratios[:, :, 1:].conj())
+        return gradient @ columns.of_steps.conj(), gradient.mT @ rows.of_steps.conj()
+
+    def of_rows(self, rows: Rows) -> Tensor:
+        """Return what goes to rows through the states before the chunks."""
+        size, start = self.size, 1 + rows.last
+        read = (rows.gradient @ self.before.mH).unflatten(1, (size, -1))
+        own = (read * rows.of_steps.conj().unflatten(1, (size, -1))).sum((2, 3))
+        self.to_ratios[:, start : start + size, 0] += own
+        return (read * rows.ratios[:, :, :1, None].conj()).flatten(1, 2)
+
+    def of_columns(self, columns: Columns) -> Tensor:
+        """Return what goes to columns through the states after the chunks."""
+        size, to_end = self.size, self.ratios[:, -1, 1:, None, None]
+        left = (columns.driven.conj() @ self.to_after.mT).unflatten(1, (size, -1))
+        own = (left * columns.of_steps.conj().unflatten(1, (size, -1))).sum((2, 3))
+        self.to_ratios[:, -1, 1:] += own
+        return (left * to_end.conj()).flatten(1, 2)
+
+    def of_gates(self) -> Tensor:
+        """Return the gradient in the gates, `(N, L)`, once all else has been asked for."""
+        after = self.ratios[:, 1:, 1:].mH @ self.to_ratios[:, 1:]
+        return (after * self.ratios[:, :-1].conj()).sum(2)
+
+
+def pull_shared(
+    size: int, given: tuple[Tensor, ...], gradients: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, ...]:
+    """Compute the gradients of `Tile.run` where the gates are shared, outside of autograd.
+
+    Args:
+        size: L.
+        given: inputs, state, gates, B, C, left and right, as `Tile.run` takes them.
+        gradients: those in its three results.
+
+    Returns:
+        The gradients in what was given.
+    """
+    inputs, state, gates, B, C, left, right = given
+    steps, G = inputs.shape[1], len(inputs)
+    gates, inputs, B, C, left, right, to_outputs, to_fed = fill_up(
+        size, gates, inputs, B, C, left, right, *gradients[:2]
+    )
+    (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], left.shape[2:]
+    chunks = inputs.shape[1] // size
+    N = G * chunks
+    split = split_shared(gates, B, C, left, right, size)
+    driven, to_outputs, to_fed = (
+        each.reshape(N, size * each.shape[2], V) for each in (inputs, to_outputs, to_fed)
+    )
+    to_state, total = split.from_inputs.mT @ driven, split.total.mT.unflatten(0, (G, chunks))
+    to_before = split.read.mH @ to_outputs
+    to_driven = split.show.mH @ to_outputs
+    if r:
+        solve = inverse(split.feed_fed)
+        fed, before, _ = solve_feedback(split, solve, driven, to_state, total, state)
+        to_fed = solve.mH @ torch.baddbmm(to_fed, split.show_fed.mH, to_outputs)
+        to_fed, to_after, to_first = pull_feedback(
+            split, solve, to_fed, to_before, total, gradients[2]
+        )
+        to_driven = torch.baddbmm(to_driven, split.feed.mH, to_fed)
+    else:
+        fed, before = driven[:, :0], carry_tile(total, to_state, state)[0]
+        to_after, to_first = pull_carry(total, to_before, gradients[2])
+    to_driven = torch.baddbmm(to_driven, split.from_inputs.conj(), to_after)
+
+    shared = SharedGradient(gates.reshape(N, size), before, to_after)
+    after, earlier = shared.ratios[:, 1:], shared.ratios[:, :-1]
+    rows = [
+        Rows(C.reshape(N, size * p, n), after, 0, to_outputs),
+        Rows(right.mH.reshape(N, size * r, n), earlier, -1, to_fed),
+    ]
+    columns = [
+        Columns(B.mT.reshape(N, size * m, n), driven),
+        Columns(left.mT.reshape(N, size * r, n), fed),
+    ]
+    to_rows = [shared.of_rows(each) for each in rows]
+    to_columns = [shared.of_columns(each) for each in columns]
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            if row.of_steps.shape[1] and column.of_steps.shape[1]:
+                one, other = shared.of_pair(row, column)
+                to_rows[i] += one
+                to_columns[j] += other
+    found = (to_driven, shared.of_gates(), to_columns[0], to_rows[0], to_columns[1], to_rows[1])
+    widths = ((m, V), (1, 1), (m, n), (p, n), (r, n), (r, n))
+    u, d, b, c, left, right = (
+        each.reshape(G, chunks * size, *own)[:, :steps]
+        for each, own in zip(found, widths, strict=True)
+    )
+    return u, to_first, d.squeeze(-1), b.mT, c, left.mT, right.mH
+
+
+def pull_carry(total: Tensor, to_before: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Carry the gradient in the last state back to the first.
+
+    Args:
+        total (G, chunks, n, 1): the gates of a chunk together.
+        to_before (G·chunks, n, V): what goes to the state before it through its outputs.
+        gradient (G, n, V): that in the state after the last.
+
+    Returns:
+        The gradients in the states after each chunk, `(G·chunks, n, V)`, and before the first.
+    """
+    after = []
+    additions = to_before.unflatten(0, total.shape[:2]).unbind(1)
+    for gate, addition in zip(reversed(total.conj().unbind(1)), reversed(additions), strict=True):
+        after.append(gradient)
+        gradient = torch.addcmul(addition, gate, gradient)
+    return torch.stack(after[::-1], 1).flatten(0, 1), gradient
+
+
+def pull_feedback(
+    split: Split, solve: Tensor, to_fed: Tensor, to_before: Tensor, total: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Carry the gradient in the last state back to the first, through the feedback.
+
+    Args:
+        split: the chunks.
+        solve (G·chunks, L·r, L·r): (I - G)⁻¹.
+        to_fed (G·chunks, L·r, V): what goes to w from what is read in the chunk.
+        to_before, total, gradient: as of `pull_carry`.
+
+    Returns:
+        The gradients in what feeds w, `(G·chunks, L·r, V)`, and as of `pull_carry`.
+    """
+    through = solve.mH @ split.from_fed.conj()
+    parts = (to_fed, through, split.reach.mH, to_before)
+    after, found = [], []
+    for gate, start, back, reach, addition in zip(
+        total.conj().flip(1).unbind(1),
+        *(reversed(part.unflatten(0, total.shape[:2]).unbind(1)) for part in parts),
+        strict=True,
+    ):
+        after.append(gradient)
+        found.append(torch.baddbmm(start, back, gradient))
+        gradient = torch.baddbmm(torch.addcmul(addition, gate, gradient), reach, found[-1])
+    joined = (torch.stack(each[::-1], 1).flatten(0, 1) for each in (found, after))
+    return *joined, gradient

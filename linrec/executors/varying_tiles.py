@@ -1,0 +1,270 @@
+"""Chunks of varying systems a tile at a time, with a gradient that holds one tile at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linrec._checks import has_values
+from linrec._huge_pages import empty
+from linrec.executors.varying_shared import pull_shared
+from linrec.executors.varying_tile import Tile
+
+# The numbers of a tensor that many of which fit into the caches, ...
+CACHE = 1 << 18
+
+# ... and of the states that are worth an operation.
+WIDE = 1 << 12
+
+# What is small is cut into so many tiles all the same, so that less is held at once.
+FEWEST = 4
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How systems and time are cut.
+
+    Args:
+        size: L, the steps of a chunk, a power of two.
+        systems: so many of them are run at a time.
+        lengths: the steps that are run at a time.
+        wanted: whether the feedback is.
+    """
+
+    size: int
+    systems: int
+    lengths: tuple[int, ...]
+    wanted: bool
+
+    @staticmethod
+    def of(size: int, u: Tensor, rows: int, n: int, wanted: bool) -> "Tiles":
+        """Cut as the caches are large: whole systems, as long as their states are many.
+
+        Args:
+            size: L.
+            u (G, time, m, V): the inputs.
+            rows: p + r.
+            n: the states of a system.
+            wanted: whether the feedback is.
+        """
+        G, steps, m, V = u.shape
+        per_step = max(n * rows, n * m, rows * m * size, m * V, rows * V, 1)
+        room = max(min(CACHE, G * steps * per_step // FEWEST), 1)
+        systems = max(room // (steps * per_step), WIDE // (n * V), 1) if n * V else G
+        systems = min(systems, max(G, 1))
+        stride = size * max(room // (systems * size * per_step), 1)
+        whole = steps - steps % size
+        lengths = [min(stride, whole - start) for start in range(0, whole, stride)]
+        lengths += [steps - whole] * (whole < steps)
+        return Tiles(size, systems, tuple(lengths), wanted)
+
+    @property
+    def tile(self) -> Tile:
+        """What runs one."""
+        return Tile(self.size)
+
+    def rows(self, count: int) -> list[slice]:
+        """Cut `count` systems."""
+        return [slice(first, first + self.systems) for first in range(0, count, self.systems)]
+
+    def spans(self) -> list[slice]:
+        """Cut time."""
+        ends = torch.tensor(self.lengths).cumsum(0).tolist()
+        return [slice(end - own, end) for end, own in zip(ends, self.lengths, strict=True)]
+
+    def run(self, u: Tensor, x: Tensor, *system: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run all steps of all systems, in differentiable operations; arguments as of `Tile.run`.
+
+        Matrices `(G or 1, time or 1, …)` stand for as many as there are.
+        """
+        outputs, fed = [], []
+        cuts = (cut(leaf, self.lengths) for leaf in (u, *system))
+        for now, *leaves in zip(*cuts, strict=True):
+            varying = [leaf.expand(len(u), now.shape[1], *leaf.shape[2:]) for leaf in leaves]
+            y, w, x = self.tile.run(now, x, *varying)  # type: ignore[call-arg]  # seven of them
+            outputs.append(y)
+            fed.append(w if self.wanted else w[:, :, :0])
+        return torch.cat(outputs, 1), torch.cat(fed, 1), x
+
+
+def cut(leaf: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
+    """Cut `(G, time, …)`; matrices that never change are repeated.
+
+    (At once: the gradient of each slice would be as long as the whole.)
+    """
+    return [leaf] * len(lengths) if leaf.shape[1] == 1 else leaf.split(list(lengths), 1)
+
+
+def part(leaf: Tensor, some: slice, span: slice) -> Tensor:
+    """Take some systems and steps; what there is one of stands for all."""
+    leaf = leaf if leaf.shape[0] == 1 else leaf[some]
+    return leaf if leaf.shape[1] == 1 else leaf[:, span]
+
+
+def run_tiles(tiles: Tiles, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Run all steps of all systems, and keep little for a gradient; as `Tiles.run`."""
+    if torch.compiler.is_compiling():
+        return tiles.run(*given)
+    return RunTiles.apply(tiles, *given)[:3]  # type: ignore[index]  # untyped
+
+
+class RunTiles(torch.autograd.Function):
+    """All tiles; saved are the arguments, and the states before the tiles.
+
+    The gradient is computed tile by tile, and written where it belongs. Where it is to be
+    differentiated itself, it is that of `Tiles.run`.
+    """
+
+    @staticmethod
+    def forward(tiles: Tiles, *given: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run all steps."""
+        u, x, *system = given
+        (G, steps, _, V), p, r = u.shape, system[2].shape[2], system[3].shape[3]
+        outputs, end = empty(u, G, steps, p, V), torch.empty_like(x)
+        fed = empty(u, G, steps, r if tiles.wanted else 0, V)
+        spans = tiles.spans()
+        starts = u.new_empty(len(spans), *x.shape)
+        for some in tiles.rows(G):
+            state = x[some]
+            for place, span in enumerate(spans):
+                starts[place, some] = state
+                leaves = expanded(u, system, some, span)
+                y, w, state = tiles.tile.run(u[some, span], state, *leaves, in_place=True)  # type: ignore[call-arg]
+                outputs[some, span] = y
+                if tiles.wanted:
+                    fed[some, span] = w
+            end[some] = state
+        return outputs, fed, end, starts
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Save the arguments and the states before the tiles."""
+        ctx.tiles, *given = inputs
+        ctx.mark_non_differentiable(output[3])
+        ctx.save_for_backward(*given, output[3])
+        ctx.save_for_forward(*given)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        """Run again, and back."""
+        *given, starts = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled() or not has_values(*given, *gradients[:3]):
+            moved = [index for index, asked in enumerate(needed) if asked]
+
+            def run(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                for index, tensor in zip(moved, tensors, strict=True):
+                    given[index] = tensor
+                return ctx.tiles.run(*given)
+
+            pull = torch.func.vjp(run, *(given[index] for index in moved))[1]
+            found = dict(zip(moved, pull(tuple(gradients[:3])), strict=True))
+            return None, *(found.get(index) for index in range(len(needed)))
+        return None, *pull_tiles(ctx.tiles, given, starts, gradients[:3], needed)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], tiles: Tiles, *given: Tensor) -> Any:
+        """Count the mapped axis among the systems."""
+        G = max(
+            tensor.movedim(axis, 0).shape[1] if axis is not None else len(tensor)
+            for tensor, axis in zip(given, in_dims[1:], strict=True)
+        )
+        flat = []
+        for tensor, axis in zip(given, in_dims[1:], strict=True):
+            many = tensor.unsqueeze(0) if axis is None else tensor.movedim(axis, 0)
+            flat.append(many.expand(info.batch_size, G, *many.shape[2:]).flatten(0, 1))
+        *results, starts = RunTiles.apply(tiles, *flat)  # type: ignore[misc]  # untyped
+        whole = [each.unflatten(0, (info.batch_size, -1)) for each in results]
+        return (*whole, starts.unflatten(1, (info.batch_size, -1))), (0, 0, 0, 1)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor) -> Any:
+        """Move all that is given at once: forwards is backwards, transposed.
+
+        (A forward derivative within one cannot be had of torch; that of the gradient, which is
+        linear in what comes back, can.)
+        """
+        found = torch.func.vjp(ctx.tiles.run, *ctx.saved_tensors)
+        zeros = [torch.zeros_like(each) for each in found[0]]
+        moved = torch.func.vjp(lambda *moved: found[1](moved), *zeros)[1](tangents)
+        return *moved, None
+
+
+def expanded(u: Tensor, system: Sequence[Tensor], some: slice, span: slice) -> list[Tensor]:
+    """Take what a tile needs of the matrices, one for each system and step."""
+    shape = u[some, span].shape[:2]
+    return [part(leaf, some, span).expand(*shape, *leaf.shape[2:]) for leaf in system]
+
+
+def pull_tiles(
+    tiles: Tiles,
+    given: list[Tensor],
+    starts: Tensor,
+    gradients: tuple[Tensor, ...],
+    needed: Sequence[bool],
+) -> Iterator[Tensor | None]:
+    """Compute the gradients in what was given, one tile after the other, outside of autograd.
+
+    Args:
+        tiles: how it was cut.
+        given: inputs, state, gates, B, C, left and right.
+        starts (tiles of time, G, n, V): the states before the tiles.
+        gradients: those in outputs, feedback and last state.
+        needed: which are asked for.
+    """
+    u, _, *system = given
+    found = [
+        empty(each, *each.shape) if asked else None
+        for each, asked in zip(given, needed, strict=True)
+    ]
+    for index, each in enumerate(found):
+        if (
+            each is not None
+            and index != 1
+            and (each.shape[0] < len(u) or each.shape[1] < u.shape[1])
+        ):
+            each.zero_()
+    for some in tiles.rows(len(u)):
+        gradient = gradients[2][some]
+        for place, span in reversed(list(enumerate(tiles.spans()))):
+            leaves = (u[some, span], starts[place, some], *expanded(u, system, some, span))
+            to_outputs, to_fed = (each[some, span] for each in gradients[:2])
+            if not tiles.wanted:
+                to_fed = to_fed.new_zeros(()).expand(
+                    *to_fed.shape[:2], leaves[5].shape[3], u.shape[3]
+                )
+            tangents = to_outputs, to_fed, gradient
+            if leaves[2].shape[-1] == 1:
+                pulled = pull_shared(tiles.size, leaves, tangents)
+            else:
+                pulled = pull(tiles.tile, leaves, tangents)
+            gradient = pulled[1]
+            for index, (whole, own) in enumerate(zip(found, pulled, strict=True)):
+                if whole is not None and index != 1:
+                    add(part(whole, some, span), own)
+        if found[1] is not None:
+            found[1][some] = gradient
+    return iter(found)
+
+
+def add(whole: Tensor, own: Tensor) -> None:
+    """Write a tile's gradient; where one matrix stands for many, add it up."""
+    if whole.shape == own.shape:
+        whole.copy_(own)
+    else:
+        whole += own.sum_to_size(whole.shape)
+
+
+def pull(
+    tile: Tile, given: tuple[Tensor, ...], gradients: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Compute the gradients of one tile by those of its operations."""
+    with torch.enable_grad():
+        leaves = [each.detach().requires_grad_() for each in given]
+        results = tile.run(*leaves)  # type: ignore[call-arg]  # seven of them
+        pairs = zip(results, gradients, strict=True)
+        reached = [(each, gradient) for each, gradient in pairs if each.requires_grad]
+        ends, tangents = zip(*reached, strict=True)
+        return torch.autograd.grad(ends, leaves, tangents, materialize_grads=True)
