@@ -144,7 +144,13 @@ class Split(NamedTuple):
 
 
 def split_shared(
-    gates: Tensor, B: Tensor, C: Tensor, left: Tensor, right: Tensor, size: int
+    gates: Tensor,
+    B: Tensor,
+    C: Tensor,
+    left: Tensor,
+    right: Tensor,
+    size: int,
+    in_place: bool = False,
 ) -> Split:
     """Make the matrices of chunks whose states all have one gate.
 
@@ -154,6 +160,7 @@ def split_shared(
         gates (G, steps, 1): d, of whole chunks.
         B (G, steps, n, m), C (G, steps, p, n), left, right (G, steps, n, r): as of `Tile.run`.
         size: L.
+        in_place: whether matrices are written in place, outside of autograd.
     """
     N = gates.shape[0] * gates.shape[1] // size
     ratios = gate_products(gates.reshape(N, size))
@@ -162,11 +169,16 @@ def split_shared(
     inputs, backs = (columns.mT.reshape(N, size, *columns.mT.shape[2:]) for columns in (B, left))
     to_end = after[:, -1, 1:, None, None]
     steps = [each.flatten(1, 2) for each in (reads, feeds, inputs, backs)]
+
+    def between(row: int, column: int, ratios: Tensor, last: int) -> Tensor:
+        products = hide_later(steps[row] @ steps[column].mT, size, last, in_place)
+        return weigh(products, ratios[..., 1:], in_place)
+
     return Split(
-        show=weigh(hide_later(steps[0] @ steps[2].mT, size, 0), after[..., 1:]),
-        show_fed=weigh(hide_later(steps[0] @ steps[3].mT, size, 0), after[..., 1:]),
-        feed=weigh(hide_later(steps[1] @ steps[2].mT, size, -1), before[..., 1:]),
-        feed_fed=weigh(hide_later(steps[1] @ steps[3].mT, size, -1), before[..., 1:]),
+        show=between(0, 2, after, 0),
+        show_fed=between(0, 3, after, 0),
+        feed=between(1, 2, before, -1),
+        feed_fed=between(1, 3, before, -1),
         read=(reads * after[..., :1, None]).flatten(1, 2),
         reach=(feeds * before[..., :1, None]).flatten(1, 2),
         from_inputs=(inputs * to_end).flatten(1, 2),
@@ -194,17 +206,18 @@ def gate_products(gates: Tensor) -> Tensor:
     return torch.where(steps < steps.unsqueeze(-1), longer, 1).cumprod(1).tril()
 
 
-def hide_later(products: Tensor, size: int, last: int) -> Tensor:
+def hide_later(products: Tensor, size: int, last: int, in_place: bool) -> Tensor:
     """Put zeros where a step would see a later one: no zero times what could be infinite.
 
     Args:
         products (N, L·ρ, L·κ): of the steps.
         size: L.
         last: the last step that a step sees, counted from itself.
+        in_place: whether to write over the products.
     """
     rho, kappa = products.shape[1] // size, products.shape[2] // size
     if rho * kappa == 1:
-        return products.tril(last)
+        return products.tril_(last) if in_place else products.tril(last)
     if not rho * kappa:
         return products
     steps = torch.arange(size, device=products.device)
@@ -213,12 +226,12 @@ def hide_later(products: Tensor, size: int, last: int) -> Tensor:
     return torch.where(unseen[:, None, :, None], 0, hidden).flatten(3).flatten(1, 2)
 
 
-def weigh(products: Tensor, ratios: Tensor) -> Tensor:
+def weigh(products: Tensor, ratios: Tensor, in_place: bool) -> Tensor:
     """Multiply `(N, L·ρ, L·κ)` by one number for each pair of steps, `(N, L, L)`."""
     size = ratios.shape[1]
     rho, kappa = products.shape[1] // size, products.shape[2] // size
     if rho * kappa == 1:
-        return products * ratios
+        return products.mul_(ratios) if in_place else products * ratios
     if not rho * kappa:
         return products
     weighed = products.unflatten(2, (size, kappa)).unflatten(1, (size, rho))

@@ -79,12 +79,12 @@ class SharedGradient:
         """Return what goes to rows and to columns through what is between the steps."""
         size = self.size
         widths = rows.of_steps.shape[1] // size, columns.of_steps.shape[1] // size
-        between = hide_later(rows.of_steps @ columns.of_steps.mT, size, rows.last)
-        gradient = hide_later(rows.gradient @ columns.driven.mH, size, rows.last)
+        between = hide_later(rows.of_steps @ columns.of_steps.mT, size, rows.last, True)
+        gradient = hide_later(rows.gradient @ columns.driven.mH, size, rows.last, True)
         own = (gradient * between.conj()).view(-1, size, widths[0], size, widths[1]).sum((2, 4))
         start = 1 + rows.last
         self.to_ratios[:, start : start + size, 1:] += own
-        gradient = weigh(gradient, rows.ratios[:, :, 1:].conj())
+        gradient = weigh(gradient, rows.ratios[:, :, 1:].conj(), True)
         return gradient @ columns.of_steps.conj(), gradient.mT @ rows.of_steps.conj()
 
     def of_rows(self, rows: Rows) -> Tensor:
@@ -124,41 +124,26 @@ def pull_shared(
     """
     inputs, state, gates, B, C, left, right = given
     steps, G = inputs.shape[1], len(inputs)
-    gates, inputs, B, C, left, right, to_outputs, to_fed = fill_up(
-        size, gates, inputs, B, C, left, right, *gradients[:2]
-    )
+    gates, *matrices = fill_up(size, gates, inputs, B, C, left, right, *gradients[:2])
+    inputs, B, C, left, right, *tangents = matrices
     (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], left.shape[2:]
     chunks = inputs.shape[1] // size
     N = G * chunks
-    split = split_shared(gates, B, C, left, right, size)
     driven, to_outputs, to_fed = (
-        each.reshape(N, size * each.shape[2], V) for each in (inputs, to_outputs, to_fed)
+        each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
     )
-    to_state, total = split.from_inputs.mT @ driven, split.total.mT.unflatten(0, (G, chunks))
-    to_before = split.read.mH @ to_outputs
-    to_driven = split.show.mH @ to_outputs
-    if r:
-        solve = inverse(split.feed_fed)
-        fed, before, _ = solve_feedback(split, solve, driven, to_state, total, state)
-        to_fed = solve.mH @ torch.baddbmm(to_fed, split.show_fed.mH, to_outputs)
-        to_fed, to_after, to_first = pull_feedback(
-            split, solve, to_fed, to_before, total, gradients[2]
-        )
-        to_driven = torch.baddbmm(to_driven, split.feed.mH, to_fed)
-    else:
-        fed, before = driven[:, :0], carry_tile(total, to_state, state)[0]
-        to_after, to_first = pull_carry(total, to_before, gradients[2])
-    to_driven = torch.baddbmm(to_driven, split.from_inputs.conj(), to_after)
-
-    shared = SharedGradient(gates.reshape(N, size), before, to_after)
+    split = split_shared(gates, B, C, left, right, size, True)
+    states = pull_states(split, driven, state, to_outputs, to_fed, gradients[2])
+    del split  # the largest of all
+    to_first, shared = states.to_first, SharedGradient(gates.reshape(N, size), *states[:2])
     after, earlier = shared.ratios[:, 1:], shared.ratios[:, :-1]
     rows = [
         Rows(C.reshape(N, size * p, n), after, 0, to_outputs),
-        Rows(right.mH.reshape(N, size * r, n), earlier, -1, to_fed),
+        Rows(right.mH.reshape(N, size * r, n), earlier, -1, states.to_fed),
     ]
     columns = [
         Columns(B.mT.reshape(N, size * m, n), driven),
-        Columns(left.mT.reshape(N, size * r, n), fed),
+        Columns(left.mT.reshape(N, size * r, n), states.fed),
     ]
     to_rows = [shared.of_rows(each) for each in rows]
     to_columns = [shared.of_columns(each) for each in columns]
@@ -168,13 +153,60 @@ def pull_shared(
                 one, other = shared.of_pair(row, column)
                 to_rows[i] += one
                 to_columns[j] += other
-    found = (to_driven, shared.of_gates(), to_columns[0], to_rows[0], to_columns[1], to_rows[1])
-    widths = ((m, V), (1, 1), (m, n), (p, n), (r, n), (r, n))
-    u, d, b, c, left, right = (
+    found = (states.to_driven, shared.of_gates(), *to_columns, *to_rows)
+    widths = ((m, V), (1, 1), (m, n), (r, n), (p, n), (r, n))
+    u, d, b, left, c, right = (
         each.reshape(G, chunks * size, *own)[:, :steps]
         for each, own in zip(found, widths, strict=True)
     )
     return u, to_first, d.squeeze(-1), b.mT, c, left.mT, right.mH
+
+
+class States(NamedTuple):
+    """The states before N chunks, and the gradients in the states after them.
+
+    Attributes:
+        before (N, n, V): the states.
+        to_after (N, n, V): the gradients.
+        fed (N, L·r, V): w.
+        to_fed (N, L·r, V): the gradients in what feeds w.
+        to_driven (N, L·m, V): those in the inputs.
+        to_first (G, n, V): those in the state before all.
+    """
+
+    before: Tensor
+    to_after: Tensor
+    fed: Tensor
+    to_fed: Tensor
+    to_driven: Tensor
+    to_first: Tensor
+
+
+def pull_states(
+    split: Split, driven: Tensor, state: Tensor, to_outputs: Tensor, to_fed: Tensor, to_end: Tensor
+) -> States:
+    """Carry the state on from chunk to chunk, and the gradient back.
+
+    Args:
+        split: the chunks.
+        driven (N, L·m, V): their inputs.
+        state (G, n, V): the state before the first.
+        to_outputs (N, L·p, V), to_fed (N, L·r, V), to_end (G, n, V): the gradients.
+    """
+    to_state, total = split.from_inputs.mT @ driven, split.total.mT.unflatten(0, (len(state), -1))
+    to_before = split.read.mH @ to_outputs
+    to_driven = split.show.mH @ to_outputs
+    if split.reach.shape[1]:
+        solve = inverse(split.feed_fed)
+        fed, before, _ = solve_feedback(split, solve, driven, to_state, total, state, True)
+        to_fed = solve.mH @ torch.baddbmm(to_fed, split.show_fed.mH, to_outputs)
+        to_fed, to_after, to_first = pull_feedback(split, solve, to_fed, to_before, total, to_end)
+        to_driven.baddbmm_(split.feed.mH, to_fed)
+    else:
+        fed, before = driven[:, :0], carry_tile(total, to_state, state, True)[0]
+        to_after, to_first = pull_carry(total, to_before, to_end)
+    to_driven.baddbmm_(split.from_inputs.conj(), to_after)
+    return States(before, to_after, fed, to_fed, to_driven, to_first)
 
 
 def pull_carry(total: Tensor, to_before: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,18 +214,19 @@ def pull_carry(total: Tensor, to_before: Tensor, gradient: Tensor) -> tuple[Tens
 
     Args:
         total (G, chunks, n, 1): the gates of a chunk together.
-        to_before (G·chunks, n, V): what goes to the state before it through its outputs.
+        to_before (G·chunks, n, V): what goes to the state before it through its outputs; it is
+            written over.
         gradient (G, n, V): that in the state after the last.
 
     Returns:
         The gradients in the states after each chunk, `(G·chunks, n, V)`, and before the first.
     """
-    after = []
     additions = to_before.unflatten(0, total.shape[:2]).unbind(1)
     for gate, addition in zip(reversed(total.conj().unbind(1)), reversed(additions), strict=True):
-        after.append(gradient)
-        gradient = torch.addcmul(addition, gate, gradient)
-    return torch.stack(after[::-1], 1).flatten(0, 1), gradient
+        earlier = torch.addcmul(addition, gate, gradient)
+        addition.copy_(gradient)
+        gradient = earlier
+    return to_before, gradient
 
 
 def pull_feedback(
@@ -204,7 +237,8 @@ def pull_feedback(
     Args:
         split: the chunks.
         solve (G·chunks, L·r, L·r): (I - G)⁻¹.
-        to_fed (G·chunks, L·r, V): what goes to w from what is read in the chunk.
+        to_fed (G·chunks, L·r, V): what goes to w from what is read in the chunk; it is written
+            over.
         to_before, total, gradient: as of `pull_carry`.
 
     Returns:
@@ -212,14 +246,13 @@ def pull_feedback(
     """
     through = solve.mH @ split.from_fed.conj()
     parts = (to_fed, through, split.reach.mH, to_before)
-    after, found = [], []
     for gate, start, back, reach, addition in zip(
-        total.conj().flip(1).unbind(1),
+        reversed(total.conj().unbind(1)),
         *(reversed(part.unflatten(0, total.shape[:2]).unbind(1)) for part in parts),
         strict=True,
     ):
-        after.append(gradient)
-        found.append(torch.baddbmm(start, back, gradient))
-        gradient = torch.baddbmm(torch.addcmul(addition, gate, gradient), reach, found[-1])
-    joined = (torch.stack(each[::-1], 1).flatten(0, 1) for each in (found, after))
-    return *joined, gradient
+        start.baddbmm_(back, gradient)
+        earlier = torch.addcmul(addition, gate, gradient).baddbmm_(reach, start)
+        addition.copy_(gradient)
+        gradient = earlier
+    return to_fed, to_before, gradient

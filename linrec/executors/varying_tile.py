@@ -73,7 +73,7 @@ class Tile:
         (m, V), p, r = inputs.shape[2:], C.shape[2], left.shape[3]
         G, chunks = len(inputs), inputs.shape[1] // self.size
         if gates.shape[-1] == 1:
-            split = split_shared(gates, B, C, left, right, self.size)
+            split = split_shared(gates, B, C, left, right, self.size, in_place)
         else:
             # (New memory, that may be written over.)
             columns = torch.cat([B.mT, left.mT], 2) if r else B.mT.clone()
@@ -85,11 +85,12 @@ class Tile:
         total = split.total.mT.unflatten(0, (G, chunks))
         if r:
             solve = inverse(split.feed_fed)
-            fed, before, end = solve_feedback(split, solve, driven, to_state, total, state)
+            given = split, solve, driven, to_state, total, state
+            fed, before, end = solve_feedback(*given, in_place)
         else:
             # (Not a view of the inputs: torch 2 would drop tangents of the other results.)
             fed = driven.new_zeros(len(driven), 0, V)
-            before, end = carry_tile(total, to_state, state)
+            before, end = carry_tile(total, to_state, state, in_place)
         outputs = torch.baddbmm(split.show @ driven, split.read, before)
         if r:
             outputs = torch.baddbmm(outputs, split.show_fed, fed)
@@ -109,24 +110,34 @@ def fill_up(size: int, gates: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     return pad(gates, (0, 0, 0, missing), value=1.0), *longer
 
 
-def carry_tile(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def carry_tile(
+    total: Tensor, to_state: Tensor, state: Tensor, in_place: bool
+) -> tuple[Tensor, Tensor]:
     """Find the states before each chunk, `(G·chunks, n, V)`, and after the last.
 
     Args:
         total (G, chunks, n, 1): the gates of a chunk together.
         to_state (G·chunks, n, V): what it adds to the state.
         state (G, n, V): the state before the first.
+        in_place: whether to write over `to_state`, outside of autograd.
     """
     before = []
     additions = to_state.unflatten(0, total.shape[:2]).unbind(1)
     for gate, addition in zip(total.unbind(1), additions, strict=True):
-        before.append(state)
-        state = torch.addcmul(addition, gate, state)
-    return torch.stack(before, 1).flatten(0, 1), state
+        after = torch.addcmul(addition, gate, state)
+        before.append(addition.copy_(state) if in_place else state)
+        state = after
+    return to_state if in_place else torch.stack(before, 1).flatten(0, 1), state
 
 
 def solve_feedback(
-    split: Split, solve: Tensor, driven: Tensor, to_state: Tensor, total: Tensor, state: Tensor
+    split: Split,
+    solve: Tensor,
+    driven: Tensor,
+    to_state: Tensor,
+    total: Tensor,
+    state: Tensor,
+    in_place: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve for the feedback w while the state is carried from chunk to chunk.
 
@@ -137,6 +148,7 @@ def solve_feedback(
         to_state (G·chunks, n, V): what these add to the state.
         total (G, chunks, n, 1): the gates of a chunk together.
         state (G, n, V): the state before the first.
+        in_place: whether to write over `to_state`, outside of autograd.
 
     Returns:
         w `(G·chunks, L·r, V)`, the states before each chunk, and the state after the last.
@@ -149,7 +161,11 @@ def solve_feedback(
         *(part.unflatten(0, total.shape[:2]).unbind(1) for part in parts),
         strict=True,
     ):
-        before.append(state)
-        fed.append(torch.baddbmm(start, through, state))
-        state = torch.baddbmm(torch.addcmul(addition, gate, state), back, fed[-1])
+        found = start.baddbmm_(through, state) if in_place else torch.baddbmm(start, through, state)
+        after = torch.baddbmm(torch.addcmul(addition, gate, state), back, found)
+        before.append(addition.copy_(state) if in_place else state)
+        fed.append(found)
+        state = after
+    if in_place:
+        return by_inputs, to_state, state
     return torch.stack(fed, 1).flatten(0, 1), torch.stack(before, 1).flatten(0, 1), state

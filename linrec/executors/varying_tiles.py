@@ -13,7 +13,7 @@ from linrec.executors.varying_shared import pull_shared
 from linrec.executors.varying_tile import Tile
 
 # The numbers of a tensor that many of which fit into the caches, ...
-CACHE = 1 << 18
+CACHE = 1 << 17
 
 # ... and of the states that are worth an operation.
 WIDE = 1 << 12
