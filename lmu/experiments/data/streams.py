@@ -18,7 +18,7 @@ from lmu.experiments.data.speech import (
 from lmu.experiments.data.splits import Dataset, Split
 from lmu.files import zip_members
 
-LENGTH = 4_000  # samples of a series
+LENGTH = 2_500  # samples of a series
 SPACING = 6  # samples of Mackey-Glass between two that are taken
 NAME = re.compile(r"(\d)_(\w+)_(\d+)\.wav$")
 
@@ -36,7 +36,7 @@ def next_samples(series: Tensor) -> Split:
     return Split(samples[:, :-1], samples[:, 1:])
 
 
-def sparse_mackey_glass(seed: int = 0, *, series: int = 2, length: int = LENGTH) -> Dataset:
+def sparse_mackey_glass(seed: int = 0, *, series: int = 1, length: int = LENGTH) -> Dataset:
     """Return series of Mackey-Glass, every sixth sample of them; the next one is the target.
 
     Args:
@@ -58,12 +58,12 @@ def speech_samples(
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
     *,
-    series: int = 2,
+    series: int = 1,
     length: int = LENGTH,
 ) -> Dataset:
     """Return the sound of spoken digits, 8,000 samples a second; the next sample is the target.
 
-    A series is half a second of one speaker, of one digit after another. Series to choose by are of
+    A series is a third of a second of one speaker, of one digit after another. Series to choose by are of
     recordings 5 to 9, those to test of recordings 0 to 4, of other speakers in each seed.
 
     Args:
