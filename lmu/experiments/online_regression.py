@@ -126,5 +126,5 @@ ONLINE_SPEECH = replace(
     title="the sound of speech, learned while it is predicted",
     table="none: speech learned online, a sample ahead, NRMSE of the second half",
     data=load_speech,
-    models=models({"lmu": 0.003, "min-gru": 0.003, "lstm": 0.003, "lstm-1": 0.001}),
+    models=models({"lmu": 0.003, "min-gru": 0.001, "lstm": 0.003, "lstm-1": 0.001}),
 )

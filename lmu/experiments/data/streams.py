@@ -63,8 +63,8 @@ def speech_samples(
 ) -> Dataset:
     """Return the sound of spoken digits, 8,000 samples a second; the next sample is the target.
 
-    A series is a third of a second of one speaker, of one digit after another. Series to choose by are of
-    recordings 5 to 9, those to test of recordings 0 to 4, of other speakers in each seed.
+    A series is a third of a second of one speaker, one digit after another. Series to choose by are
+    of recordings 5 to 9, those to test of recordings 0 to 4, of another speaker in each seed.
 
     Args:
         seed: which speakers and recordings.
