@@ -311,7 +311,7 @@ def fill_blocks(
     order = range(length - 1, -1, -1) if reverse else range(length)
     before = state.unsqueeze(-2)
     if blocks > 1:
-        whole = decay.prod(-2)
+        whole = multiply_steps(decay)
         if left_range(whole):  # one step after another, as far as the states themselves are finite
             a, b, x = (t.flatten(-3, -2).unsqueeze(-3) for t in (decay, drive, states))
             return fill_blocks(a, b, x, state, reverse)
@@ -321,6 +321,17 @@ def fill_blocks(
             states.select(-2, step), drive.select(-2, step), decay.select(-2, step), before
         )
     return before.select(-2, 0 if reverse else blocks - 1)
+
+
+def multiply_steps(decay: Tensor) -> Tensor:
+    """Multiply the decays of all steps, `(*batch, features)`, in halves: faster than `prod`."""
+    while (steps := decay.shape[-2]) > 1:
+        half = steps // 2
+        product = decay[..., :half, :] * decay[..., half : 2 * half, :]
+        if steps % 2:
+            product[..., 0, :] *= decay[..., -1, :]
+        decay = product
+    return decay.squeeze(-2)
 
 
 def left_range(products: Tensor) -> bool:

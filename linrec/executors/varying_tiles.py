@@ -50,11 +50,7 @@ class Tiles:
             wanted: whether the feedback is.
         """
         G, steps, m, V = u.shape
-        per_step = max(n * rows, n * m, rows * m * size, m * V, rows * V, 1)
-        room = max(min(CACHE, G * steps * per_step // FEWEST), 1)
-        systems = max(room // (steps * per_step), WIDE // (n * V), 1) if n * V else G
-        systems = min(systems, max(G, 1))
-        stride = size * max(room // (systems * size * per_step), 1)
+        systems, stride = tile_size(size, G, steps, m, V, rows, n)
         whole = steps - steps % size
         lengths = [min(stride, whole - start) for start in range(0, whole, stride)]
         lengths += [steps - whole] * (whole < steps)
@@ -87,6 +83,15 @@ class Tiles:
             outputs.append(y)
             fed.append(w if self.wanted else w[:, :, :0])
         return torch.cat(outputs, 1), torch.cat(fed, 1), x
+
+
+def tile_size(size: int, G: int, steps: int, m: int, V: int, rows: int, n: int) -> tuple[int, int]:
+    """Find the systems and steps of a tile; sizes as of `Tiles.of`."""
+    per_step = max(n * rows, n * m, rows * m * size, m * V, rows * V, 1)
+    room = max(min(CACHE, G * steps * per_step // FEWEST), 1)
+    systems = max(room // (steps * per_step), WIDE // max(n * V, 1), 1)
+    systems = min(systems, max(G, 1))
+    return systems, size * max(room // (systems * size * per_step), 1)
 
 
 def cut(leaf: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:

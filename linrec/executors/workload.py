@@ -67,6 +67,7 @@ class Workload(NamedTuple):
         diagonal: whether A is diagonal.
         device: the type of the device, as "cpu".
         roundoff: the unit roundoff of the dtype that sums are kept in.
+        one_gate: whether A varies and has one number as the diagonal of each step.
         gradient: whether a gradient in the inputs is asked for afterwards.
         trained: whether one in the system is, and so through what is prepared of it.
     """
@@ -86,6 +87,7 @@ class Workload(NamedTuple):
     diagonal: bool
     device: str
     roundoff: float
+    one_gate: bool = False
     gradient: bool = False
     trained: bool = False
 
@@ -112,6 +114,7 @@ class Workload(NamedTuple):
         if not alone or any(matrix.ndim > 2 for matrix in tensors[len(leaves) :]):
             systems = max(closed(math.prod(recurrence.batch_shape), NOMINAL_BATCH), 1)
         itemsize = max(leaf.element_size() for leaf in tensors)
+        parts = A.as_diagonal_plus_low_rank() if recurrence.time_varying else None
         double = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in tensors)
         trained = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)
         return Workload(
@@ -130,6 +133,7 @@ class Workload(NamedTuple):
             diagonal=A.as_diagonal() is not None,
             device=tensors[0].device.type,
             roundoff=2.0**-53 if double else 2.0**-24,
+            one_gate=parts is not None and parts[0].stride(-1) == 0,
             gradient=gradient,
             trained=trained,
         )

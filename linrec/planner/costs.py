@@ -24,7 +24,7 @@ from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import CACHE as TRANSFORM_CACHE
 from linrec.executors.toeplitz import PIECE
-from linrec.executors.varying_tiles import CACHE as TILE_CACHE
+from linrec.executors.varying_tiles import tile_size
 from linrec.kernels import HAS_TRITON
 from linrec.scan import blocks_of
 
@@ -57,13 +57,17 @@ class RecurrentEstimates(OwnEstimates):
         states = work.itemsize * work.numbers * work.states
         reading = 2.0 * work.numbers * work.states * work.outputs if work.read else 0.0
         outputs = work.itemsize * work.numbers * work.outputs if work.read else 0
-        written = Cost(reading, 4.0 * states + outputs, work.steps, memory=2 * states + outputs)
+        # The parts of a varying system are applied one by one, each into new memory.
+        parts = min(work.multiplications / work.states, 3) if work.time_varying else 0
+        moved = (4.0 + 2 * parts) * states + outputs
+        written = Cost(reading, moved, work.steps, memory=2 * states + outputs)
         return own + written
 
     def final_cost(self, work: Workload) -> Cost:
         """Two products a step."""
         products = work.multiplications + (work.states * work.inputs if work.driven else 0)
-        matrices = work.itemsize * work.steps * products if work.time_varying else 0
+        matrices = work.itemsize * work.systems * work.steps * products
+        matrices = matrices if work.time_varying else 0
         # Slicing a varying system costs as much again as applying it.
         rounds = (8 if work.time_varying else 3 + work.driven) * work.steps
         return Cost(2.0 * work.numbers * products, matrices, rounds)
@@ -157,7 +161,10 @@ class ScanEstimates(OwnEstimates):
                     around, 1.5 * numbers * n * 2 + outputs, 3, memory=numbers * n + outputs
                 )
             states = 2.0 * numbers * n
-            return Cost(around, 4.0 * states + outputs, rounds, memory=states + outputs)
+            varying = work.time_varying * (work.driven + work.read)  # matrices of each step
+            return Cost(
+                around, (4 + 0.5 * varying) * states + outputs, rounds, memory=states + outputs
+            )
         levels = max(work.steps - 1, 0).bit_length()  # none for one step
         combined = work.steps if work.A_varies else levels
         products = work.systems * n * work.multiplications * combined
@@ -245,13 +252,20 @@ def varying_cost(work: Workload, size: int) -> Cost:
     chunks, rows, columns = max(math.ceil(steps / size), 1), p + rank, m + rank
     made = work.systems * steps * columns * (rows or 1) * size * n
     used = work.numbers * (size * columns * rows + n * (columns + rows))
-    matrices = work.systems * steps * (6 * n * (rows + columns) + 3 * size * rows * columns)
+    copied = 3 if work.one_gate else 6
+    matrices = work.systems * steps * (copied * n * (rows + columns) + 3 * size * rows * columns)
     sequences = work.numbers * (2 * (m + p + rank) + 3 * n / size)
-    per_chunk = work.systems * size * n * rows + work.batch * (n + size * (m + p))
-    at_once = min(max(math.ceil(chunks * per_chunk / TILE_CACHE), 1), chunks)
-    rounds = at_once * (40 + 12 * size.bit_length()) + (6 if rank else 2) * chunks
-    held = work.itemsize * (work.numbers * p + 4 * per_chunk * chunks / at_once)
-    return Cost(2.0 * (made + used), work.itemsize * (matrices + sequences), rounds, memory=held)
+    together = max(work.batch // max(work.systems, 1), 1)
+    systems, stride = tile_size(size, work.systems, max(steps, 1), m, together, rows, n)
+    apart = math.ceil(work.systems / systems)
+    own = 45 + 35 * (rank > 0) if work.one_gate else 40 + 12 * size.bit_length()
+    rounds = apart * (math.ceil(steps / stride) * own + (6 if rank else 3) * chunks)
+    per_step = n * (rows + columns) + together * (m + p + 2 * n / size)
+    held = work.itemsize * (work.numbers * p + 2 * systems * stride * per_step)
+    cost = Cost(2.0 * (made + used), work.itemsize * (matrices + sequences), rounds, memory=held)
+    if work.one_gate or not (work.gradient or work.trained):
+        return cost
+    return cost * Cost(2, 2, 2, memory=2)  # autograd goes through the doubling of blocks
 
 
 def kernel_cost(work: Workload) -> Cost:

@@ -23,7 +23,8 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
     """Multiply matrices by vectors, batch axes broadcasting.
 
     Where the last batch axis of the matrices is 1, its vectors share a matrix: they are
-    multiplied in one matrix product instead of in one matrix-vector product each.
+    multiplied in one matrix product instead of in one matrix-vector product each. Rows and columns
+    are multiplied elementwise: products of matrices so small would be taken one by one.
 
     Args:
         matrix (*batch, p, n): the matrices.
@@ -38,8 +39,10 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
         return matrix @ vectors if vectors.ndim == 1 else vectors @ matrix.mT
     if matrix.shape[-3] == 1 and vectors.ndim > 1:
         return vectors @ matrix.squeeze(-3).mT
-    if matrix.shape[-1] == 1:  # products of matrices so small would be taken one by one
+    if matrix.shape[-1] == 1:
         return matrix.squeeze(-1) * vectors
+    if matrix.shape[-2] == 1 and vectors.ndim > 1:
+        return (matrix.squeeze(-2) * vectors).sum(-1, keepdim=True)
     return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
 
 
