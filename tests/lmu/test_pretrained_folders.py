@@ -4,7 +4,9 @@ import copy
 import json
 import os
 import pickle
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from torch import nn
 import linrec
 import lmu
 from tests.linrec.layers import LAYERS
+from tests.lmu.hub_server import COMMIT, Hub
 
 pytest.importorskip("huggingface_hub")
 pytest.importorskip("safetensors")
@@ -248,3 +251,35 @@ def test_pushing_is_huggingface_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
     ((repo_id, options),) = pushed
     assert repo_id == "me/memory" and options["private"]
     assert options["config"]["class"] == "lmu.memory.LegendreMemory"
+
+
+UPLOADED = """
+import torch, lmu
+torch.manual_seed(0)
+memory = lmu.ParallelLMU(2, 5, channels=2, order=4, theta=10).eval()
+print(memory.push_to_hub("user/memory", token="hf_any"))
+again = lmu.ParallelLMU.from_pretrained("user/memory")
+inputs = torch.randn(3, 9, 2)
+assert torch.equal(again(inputs)[0], memory(inputs)[0])
+"""
+
+
+def test_what_is_uploaded_is_what_is_downloaded(tmp_path: Path) -> None:
+    """(In a process of its own: the address of the Hub is read when its library is imported.)"""
+    hub = Hub()
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", UPLOADED],
+            env=os.environ | settings,
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        hub.shutdown()
+        hub.server_close()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == f"{hub.address}/user/memory/commit/{COMMIT}"
+    assert {"config.json", "model.safetensors", "README.md"} <= hub.files.keys()
+    assert "GET /user/memory/resolve/main/model.safetensors" in hub.asked
