@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype, has_values
+from linrec._checks import broadcast_shapes, double_dtype, has_values
 from linrec.contraction import contract
 from linrec.coordinates import Coordinates, System, check_finite, from_arrays
 from linrec.systems import LinearRecurrence, StateSpace, check_invariant
@@ -93,7 +93,7 @@ def matrices(system: LinearRecurrence | StateSpace, dtype: torch.dtype) -> list[
     A = system.A.to_dense().detach().to(dtype)
     identity = torch.eye(A.shape[-1], dtype=dtype, device=A.device)
     given = [A, *(identity if each is None else each.detach() for each in (system.B, system.C))]
-    batch = torch.broadcast_shapes(*(each.shape[:-2] for each in given))
+    batch = broadcast_shapes(*(each.shape[:-2] for each in given))
     return [each.to(dtype).expand(*batch, -1, -1) for each in given]
 
 

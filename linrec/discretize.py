@@ -6,7 +6,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype, is_seen, show
+from linrec._checks import as_tensor, broadcast_shapes, double_dtype, is_seen, show
 from linrec._devices import at_hand, has_double
 from linrec.exponential import balance, exponential, phi
 from linrec.structures import Dense, Diagonal, Structure
@@ -179,7 +179,7 @@ def check_axes_of_steps(steps: Tensor, system: StateSpace, dt_per: str | None) -
         shape = shape[:-1]
     if dt_per in ("system", "state"):
         try:
-            torch.broadcast_shapes(shape, batch)
+            broadcast_shapes(shape, batch)
         except RuntimeError:
             raise ValueError(
                 f"{got}expected axes that broadcast against those. For a length of each step "

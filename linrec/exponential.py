@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import has_values
+from linrec._checks import broadcast_shapes, has_values
 
 # Taylor polynomials of this degree serve matrices of at most this norm: what they leave out is
 # less than 0.6^17 / 17! = 5e-19, beside a first term of 0.6.
@@ -119,7 +119,7 @@ def augmented_exponential(A: Tensor, B: Tensor, count: int) -> tuple[Tensor, lis
     size = B.detach().abs().amax(-2, keepdim=True)
     size = torch.where(size > 0, size, torch.ones_like(size))
     columns = B / size
-    batch = torch.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    batch = broadcast_shapes(A.shape[:-2], B.shape[:-2])
     rows = torch.cat([A.expand(*batch, n, n), columns.expand(*batch, n, m)], -1)
     augmented = torch.nn.functional.pad(rows, (0, (count - 1) * m, 0, count * m))
     if count > 1:

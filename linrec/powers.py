@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype
+from linrec._checks import broadcast_shapes, double_dtype
 from linrec._devices import in_double, may_look
 from linrec._graphs import add_to_first, is_open, loop
 from linrec.loops import take_apart
@@ -206,7 +206,7 @@ def state_kernel(recurrence: LinearRecurrence, length: int, powers: Powers | Non
         columns = torch.eye(one.A.state_size, dtype=one.dtype, device=one.device)
     else:
         columns = one.B.to(one.dtype)
-    batch = torch.broadcast_shapes(one.A.batch_shape, columns.shape[:-2])
+    batch = broadcast_shapes(one.A.batch_shape, columns.shape[:-2])
     powers = powers or Powers(one.A)
     return powers.krylov(columns.expand(*batch, -1, -1), length)
 
@@ -226,7 +226,7 @@ def first_outputs(recurrence: LinearRecurrence, count: int) -> Tensor:
     states = [rows]
     for _ in range(count - 1):
         states.append(A.apply(states[-1]))
-    batch = torch.broadcast_shapes(*(each.shape for each in states))
+    batch = broadcast_shapes(*(each.shape for each in states))
     return output_kernel(double, torch.stack([each.expand(batch) for each in states], -3))
 
 
@@ -274,7 +274,7 @@ def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
     if one.D is None:
         return kernel
     through = one.D.to(states.device, states.dtype).mT.unsqueeze(-3)
-    batch = torch.broadcast_shapes(kernel.shape[:-3], through.shape[:-3])
+    batch = broadcast_shapes(kernel.shape[:-3], through.shape[:-3])
     kernel, through = kernel.expand(*batch, -1, -1, -1), through.expand(*batch, -1, -1, -1)
     if is_open(kernel.shape[-3]):
         return add_to_first(kernel, through.squeeze(-3), 2)

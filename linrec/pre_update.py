@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec._checks import accumulation_dtype, common_dtype
+from linrec._checks import accumulation_dtype, broadcast_shapes, common_dtype
 from linrec._inputs import check_inputs, zero_padded_matrices
 from linrec.composition import matrices
 from linrec.executors import Executor, Result
@@ -154,7 +154,7 @@ def from_pre_update(
     identity = torch.eye(min(p, n), dtype=read.dtype, device=read.device)
     held_back, reading = (read, identity) if p <= n else (identity, read)
     late = held_back.shape[-2]
-    batch = torch.broadcast_shapes(transition.shape[:-2], held_back.shape[:-2])
+    batch = broadcast_shapes(transition.shape[:-2], held_back.shape[:-2])
     parts = (transition.expand(*batch, -1, -1), held_back.expand(*batch, -1, -1))
     extended = pad(torch.cat(parts, -2), (0, late))
     return LinearRecurrence(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from linrec._checks import broadcast_shapes
 from linrec.certificate.exact import (
     INFLATED,
     UNIT,
@@ -234,7 +235,7 @@ def parts_of(enclosure: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
 
 def below(first: Tensor, second: Tensor) -> Tensor:
     """Put rows below others, batch axes broadcasting."""
-    batch = torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    batch = broadcast_shapes(first.shape[:-2], second.shape[:-2])
     return torch.cat([each.expand(*batch, *each.shape[-2:]) for each in (first, second)], -2)
 
 

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from linrec._checks import broadcast_shapes
 from linrec._devices import in_double
 from linrec._graphs import in_groups, is_open, out_of_groups
 from linrec.coordinates import apply_to_columns
@@ -167,14 +168,14 @@ def reach(recurrence: LinearRecurrence, chunk: int) -> Tensor:
     else:
         rows = double.C.to(double.dtype).mH
     adjoint = double.A.to(double.dtype).adjoint()
-    batch = torch.broadcast_shapes(adjoint.batch_shape, rows.shape[:-2])
+    batch = broadcast_shapes(adjoint.batch_shape, rows.shape[:-2])
     powers = krylov(adjoint, apply_to_columns(adjoint, rows.expand(*batch, -1, -1)), chunk)
     return powers.conj().movedim(-1, -3)
 
 
 def stack_rows(first: Tensor, second: Tensor) -> Tensor:
     """Put rows below each other, `(*batch, rows, chunk, p)`, batch axes broadcasting."""
-    batch = torch.broadcast_shapes(first.shape[:-3], second.shape[:-3])
+    batch = broadcast_shapes(first.shape[:-3], second.shape[:-3])
     return torch.cat(
         [first.expand(*batch, *first.shape[-3:]), second.expand(*batch, *second.shape[-3:])], -3
     )

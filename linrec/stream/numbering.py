@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from linrec._checks import show
+from linrec._checks import broadcast_shapes, show
 
 Indices = int | slice | Sequence[int] | Tensor
 
@@ -57,7 +57,7 @@ def check_streams(streams: int | Sequence[int] | None, batch: torch.Size) -> tor
     given = () if streams is None else (streams,) if isinstance(streams, int) else tuple(streams)
     shape = torch.Size(check_count("streams", count) for count in given)
     try:
-        torch.broadcast_shapes(shape, batch)
+        broadcast_shapes(shape, batch)
     except RuntimeError:
         raise ValueError(
             f"`streams` is {show(shape)} and the recurrence a batch of {show(batch)}: expected "

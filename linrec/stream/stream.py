@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from linrec._checks import broadcast, check_tensor, show
+from linrec._checks import broadcast, broadcast_shapes, check_tensor, show
 from linrec.executors import Executor
 from linrec.stream import saved
 from linrec.stream.captured import CapturedStep, why_not
@@ -335,7 +335,7 @@ class Stream:
 
     def _zeros(self, streams: torch.Size) -> Tensor:
         kind = self._held
-        shape = (*torch.broadcast_shapes(streams, kind.batch_shape), kind.state_size)
+        shape = (*broadcast_shapes(streams, kind.batch_shape), kind.state_size)
         return torch.zeros(shape, dtype=kind.state_dtype, device=kind.device)
 
     def _checked(self, state: Tensor, shape: Sequence[int]) -> Tensor:

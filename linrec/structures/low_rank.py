@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, check_axes, show
+from linrec._checks import as_tensor, broadcast, broadcast_shapes, check_axes, show
 from linrec.structures.base import OwnStructure, Structure, matvec, same_dtype
 from linrec.structures.dense import Dense
 
@@ -85,7 +85,7 @@ class DiagonalPlusLowRank(OwnStructure):
         after = later.diagonal.unsqueeze(-1) * left
         after = after + later.left @ (later.right.mH @ left)
         before = diagonal.conj().unsqueeze(-1) * later.right
-        batch = torch.broadcast_shapes(later.batch_shape, earlier.batch_shape)
+        batch = broadcast_shapes(later.batch_shape, earlier.batch_shape)
         return DiagonalPlusLowRank(
             later.diagonal * diagonal,
             torch.cat([later.left.expand(*batch, -1, -1), after], -1),

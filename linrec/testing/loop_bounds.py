@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from linrec._checks import broadcast_shapes
 from linrec.structures import BlockDiagonal, Companion, Dense, Diagonal
 from linrec.testing.plain_loops import goes_astray
 from linrec.testing.run_sizes import RunSizes
@@ -87,7 +88,7 @@ def step_roundings(run: RunSizes) -> Tensor:
     if run.kind not in (Dense, Diagonal, BlockDiagonal, Companion):
         return A.new_full((1, run.n), run.roundings)
     B = torch.eye(run.n, dtype=A.dtype) if B is None else B
-    batch = torch.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    batch = broadcast_shapes(A.shape[:-2], B.shape[:-2])
     row = torch.cat([A.expand(*batch, -1, -1), B.expand(*batch, -1, -1)], -1)
     entries = (row != 0).sum(-1)
     if run.dtype.is_complex:  # an absolute value of 1 need not be 1 or i

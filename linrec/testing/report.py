@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from linrec._checks import broadcast_shapes
 from linrec.executors import Executor
 from linrec.testing.case import Case, Comparison
 from linrec.testing.source import IMPORTS, imports_of, written
@@ -153,7 +154,7 @@ def share(comparison: Comparison) -> float:
     Where the bound itself is not finite, intermediate results overflow and nothing is promised.
     """
     _, got, expected, allowed = comparison
-    if got.shape != torch.broadcast_shapes(got.shape, expected.shape):
+    if got.shape != broadcast_shapes(got.shape, expected.shape):
         return math.inf
     wide = torch.promote_types(got.dtype, torch.promote_types(expected.dtype, torch.float64))
     difference = (got.detach().to(wide) - expected.detach().to(wide)).abs()
@@ -167,7 +168,7 @@ def reason(comparison: Comparison) -> str:
     """Say where a comparison fails worst, and by how much."""
     what, got, expected, allowed = comparison
     got = got.detach()
-    if got.shape != torch.broadcast_shapes(got.shape, expected.shape):
+    if got.shape != broadcast_shapes(got.shape, expected.shape):
         return f"{what} of shape {tuple(got.shape)}, expected {tuple(expected.shape)}."
     expected = expected.detach().broadcast_to(got.shape)
     limit = torch.as_tensor(allowed).broadcast_to(got.shape)

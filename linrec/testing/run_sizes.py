@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype
+from linrec._checks import broadcast_shapes, double_dtype
 from linrec.executors import Result
 from linrec.structures import BlockDiagonal, Companion, Dense, Diagonal
 from linrec.systems import LinearRecurrence
@@ -39,7 +39,7 @@ class RunSizes:
             inputs = torch.where(own.unsqueeze(-1), inputs, 0)
         start = inputs.new_zeros(recurrence.state_size) if initial_state is None else initial_state
         shapes = [recurrence.batch_shape, inputs.shape[:-2], start.shape[:-1]]
-        batch = torch.broadcast_shapes(*shapes, () if lengths is None else lengths.shape)
+        batch = broadcast_shapes(*shapes, () if lengths is None else lengths.shape)
         inputs = inputs.expand(*batch, -1, -1)
         start = start.detach().to(inputs.dtype).expand(*batch, -1)
         if self.copies > 1:

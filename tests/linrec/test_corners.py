@@ -1,5 +1,6 @@
 """What is easily forgotten: empty systems, lists of tensors, broadcast time, odd structures."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 import linrec
+from linrec._checks import broadcast_shapes
 from linrec.testing import error_bound, exact_reference
 from tests.cases import EXECUTORS, VARYING, contraction, data, legendre, normal
 from tests.linrec.test_agreement import assert_within, check
@@ -139,3 +141,18 @@ def test_systems_that_are_not_finite_are_run(bad: float, executor: linrec.Execut
     for steps in (2, 40):
         outputs = linrec.run(recurrence, torch.ones(steps, 1), executor=executor).outputs
         assert outputs.shape == (steps, 2) and not outputs[-1].isfinite().all()
+
+
+SHAPES = [(), (0,), (1,), (2,), (2, 1), (1, 3), (0, 3), (2, 3), (1, 1, 3)]
+
+
+@pytest.mark.parametrize("first", SHAPES)
+def test_shapes_broadcast_as_those_of_torch(first: tuple[int, ...]) -> None:
+    for second, third in itertools.product(SHAPES, repeat=2):
+        try:
+            expected = torch.broadcast_shapes(first, second, third)
+        except RuntimeError:
+            with pytest.raises(RuntimeError, match="do not broadcast"):
+                broadcast_shapes(first, second, third)
+        else:
+            assert broadcast_shapes(first, second, third) == expected
