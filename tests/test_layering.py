@@ -101,7 +101,7 @@ LAYERS = {
         5  experiments.training.board experiments.training.recipe experiments.training.run_folder
            experiments.training.subnormals
            < experiments.training.learning_curve < experiments.training.loop < experiments.training
-        6  experiments.experiment < experiments.record < experiments.running
+        6  experiments.experiment experiments.free_run < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
            experiments.online_regression
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs

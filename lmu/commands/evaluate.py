@@ -20,6 +20,9 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Score only so many test examples.")
     ] = None,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Compute the experiment's further figures too.")
+    ] = False,
     data_dir: DataDir = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -33,10 +36,14 @@ def evaluate(
             streaming=streaming,
             limit=limit,
             device=device,
+            figures=figures,
         )
     metric = experiment.setting(result.model).recipe.metric
     who = f"this checkpoint ({result.model}), {result.examples} test examples"
     print_scores(experiment, metric.show(result.score), who)
+    for name, figure in result.figures.items():
+        if name != metric.name:
+            typer.echo(f"{name}: {figure:g}")
     if result.streaming_score is None:
         return
     typer.echo(f"parallel form   {metric.name} {metric.show(result.score)}")

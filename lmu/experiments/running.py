@@ -1,9 +1,9 @@
 """Run an experiment: train one of its models, or evaluate a trained one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +201,7 @@ class Evaluation:
         differing: how many decisions of the two differ; None where there are none to compare.
         decisions: of how many.
         largest_difference: of the two forms' outputs; None if not asked for.
+        figures: what the experiment says beside the score, by name; empty if not asked for.
     """
 
     model: str
@@ -210,6 +211,7 @@ class Evaluation:
     differing: int | None = None
     decisions: int | None = None
     largest_difference: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate(
@@ -220,6 +222,7 @@ def evaluate(
     streaming: bool = False,
     limit: int | None = None,
     device: str = "cpu",
+    figures: bool = False,
 ) -> Evaluation:
     """Score a trained network on the test examples.
 
@@ -230,6 +233,7 @@ def evaluate(
         streaming: True runs the recurrent form too, one time step at a time, and compares.
         limit: score only so many test examples, the first ones; None scores all.
         device: where to run, as torch calls it.
+        figures: True computes the experiment's further figures too, of all test examples.
 
     Returns:
         The scores and how far the two forms are apart.
@@ -244,8 +248,10 @@ def evaluate(
     metric, size = recipe.metric, recipe.batch_size
     test = Split(*(part[:limit].to(device) for part in data.test))
     parallel = predictions(network, network, test, size)
+    more = experiment.examine(network, data) if figures and experiment.examine else {}
     if not streaming:
-        return Evaluation(trained["model"], metric.score(parallel), len(test.targets))
+        score = metric.score(parallel)
+        return Evaluation(trained["model"], score, len(test.targets), figures=more)
     streamed = predictions(network, network.stream, test, size)
     sums, streaming_sums = torch.zeros(()), torch.zeros(())
     differing, decisions, largest = 0, 0, 0.0
@@ -264,6 +270,7 @@ def evaluate(
         differing if decisions else None,
         decisions or None,
         largest,
+        more,
     )
 
 
