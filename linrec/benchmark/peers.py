@@ -162,10 +162,11 @@ ways = {"forward": lambda: forward(u).numpy(), "with gradient": lambda: differen
         "training step",
         """
 import tensorflow as tf, keras_lmu
-cell = tf.keras.layers.SimpleRNNCell(212)
-model = tf.keras.Sequential([
-    tf.keras.Input((steps, 1)), keras_lmu.LMU(1, order, steps, cell), tf.keras.layers.Dense(10)
-])
+unit = keras_lmu.LMU(
+    1, order, steps, tf.keras.layers.SimpleRNNCell(212),
+    hidden_to_memory=True, memory_to_memory=True, input_to_hidden=True,  # all off by default
+)
+model = tf.keras.Sequential([tf.keras.Input((steps, 1)), unit, tf.keras.layers.Dense(10)])
 loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(optimizer="adam", loss=loss)
 images = np.random.rand(batch, steps, 1).astype("float32")
