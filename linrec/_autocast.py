@@ -1,6 +1,6 @@
 """Run in full precision: without autocast, on every type of device, and without TF32."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -52,7 +52,7 @@ def are_coarse(device: str) -> bool:
 
 
 @contextmanager
-def exact_products(device: str, casts: bool) -> Iterator[None]:
+def exact_products(device: str, casts: bool) -> Generator[None, None, None]:
     """Have products in float32 computed in float32, as long as the context lasts."""
     settings = MKLDNN if device == "cpu" else torch.backends.cuda.matmul
     before = settings.fp32_precision

@@ -1,5 +1,11 @@
 """The one door to executors: arguments checked once, cast, copies as a batch axis."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
 from dataclasses import dataclass, replace
 
 import torch

@@ -1,5 +1,9 @@
 """Validate arguments, and word the error messages."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from collections.abc import Sequence
 from typing import TypeVar
 

@@ -1,5 +1,9 @@
 """Capabilities of devices, and when their numbers may be looked at."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from typing import Protocol, Self, TypeVar
 
 import torch

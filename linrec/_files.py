@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def read(path: Path) -> bytes:
 
 
 @contextmanager
-def explain_os_errors(path: Path, verb: str, expected: str) -> Iterator[None]:
+def explain_os_errors(path: Path, verb: str, expected: str) -> Generator[None, None, None]:
     """Explain refusals of the operating system, in errors of the same types."""
     try:
         yield
@@ -89,7 +89,7 @@ def unseal_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 def safetensors() -> Any:
     """Import safetensors, or say how it is installed."""
     try:
-        import safetensors.torch
+        import safetensors.torch  # pyright: ignore[reportUnusedImport]  # its part for torch
 
         return safetensors
     except ModuleNotFoundError:

@@ -5,6 +5,10 @@ symbol has no value to branch on, to count to or to hash: whatever depends on it
 graph to the sizes it was traced with. Here is how to ask, and the loop that is one node of a graph.
 """
 
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,5 +1,9 @@
 """Allocate results in huge pages: first touching memory can cost more than the computation."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 import numpy as np
 import torch
 from torch import Tensor

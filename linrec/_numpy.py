@@ -1,5 +1,9 @@
 """Numpy arrays of every kind as tensors: reversed, of another byte order, read-only, of objects."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 import numpy as np
 import torch
 from torch import Tensor

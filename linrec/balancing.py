@@ -1,5 +1,11 @@
 """Balanced realisations: coordinates in which every state is driven as much as it is read."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+
 from dataclasses import dataclass
 from typing import Generic
 

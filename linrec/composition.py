@@ -1,5 +1,11 @@
 """Two systems made into one: behind each other, side by side, or in a loop."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+
 from collections.abc import Sequence
 from numbers import Number
 from typing import TypeVar

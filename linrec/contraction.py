@@ -12,6 +12,10 @@ P is harmless. Only the product of all stages, T, is kept; T⁻¹ A T is then co
 digits (`linrec._whole`), so that the stages' own rounding errors do not matter.
 """
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from typing import NamedTuple
 
 import numpy as np

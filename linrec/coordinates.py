@@ -1,5 +1,11 @@
 """Similarity transforms: the same system in other coordinates of its states."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar

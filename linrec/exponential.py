@@ -1,5 +1,13 @@
 """Exponentials of matrices in any unit of time, and their integrals."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+# pyright: reportMissingTypeStubs=false
+# (Scipy has no annotations.)
+
 import math
 
 import numpy as np

@@ -13,6 +13,16 @@ Continuous systems mean the same on both sides, and their matrices are copied. (
 sampled here, `discretize(from_scipy(system), dt)`, with that at its end; see `discretize`.)
 """
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+# pyright: reportMissingTypeStubs=false
+# (Scipy has no annotations.)
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
 import importlib
 import math
 from numbers import Real

@@ -1,5 +1,10 @@
 """A linear recurrence, the value that is run."""
 
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

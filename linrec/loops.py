@@ -46,7 +46,8 @@ def loop_over_matrices(
         leaf.ndim > core and leaf.shape[-core - 1] != 1
         for leaf, core in zip(leaves, cores, strict=True)
     ]
-    changing, same = [], []
+    changing: list[Tensor] = []
+    same: list[Tensor] = []
     for leaf, core, varies in zip(leaves, cores, timed, strict=True):
         if varies:
             changing.append(leaf.movedim(-core - 1, 0))

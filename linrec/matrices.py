@@ -1,5 +1,11 @@
 """A, B, C and D: what both kinds of system have of them, and how they are checked."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+
 from dataclasses import dataclass
 
 import torch

@@ -4,6 +4,12 @@ Parameters may be tensors: of shape `(*batch)`, they make a batch of systems, an
 gradients. Of numbers alone the systems are in torch's default dtype.
 """
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
 import torch
 from torch import Tensor
 

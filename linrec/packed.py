@@ -1,5 +1,9 @@
 """Sequences one after the other in one row, run as the sequences that they are."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 import torch
 from torch import Tensor
 

@@ -5,6 +5,12 @@ Where the powers grow before they decay the first is far larger than the second,
 lost; `Powers` keeps count of that.
 """
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+
 import itertools
 
 import numpy as np
@@ -141,7 +147,8 @@ class Powers:
 
         Of a stack of matrices, each is judged by itself: one that grows hides no other.
         """
-        found, largest = [], np.float64(1.0)
+        found: list[tuple[float, float]] = []
+        largest = np.float64(1.0)
         root = blocks_of(self.squares[0]).shape[-1] ** 0.5
         for powers in (self, *self.further):
             for (size, square), (doubled, _) in itertools.pairwise(powers.measure()):

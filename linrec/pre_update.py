@@ -7,6 +7,9 @@ The states are the same, one step apart: x[k] = x_{k-1}, and so x[0] is our init
 state after the last input our final state. What differs is which of them an output is read from.
 """
 
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad

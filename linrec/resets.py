@@ -1,5 +1,8 @@
 """Recurrences that start anew within a sequence: packed documents, episodes."""
 
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
 import torch
 from torch import Tensor
 

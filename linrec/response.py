@@ -1,5 +1,9 @@
 """The responses of a system in closed form, its poles and its adjoint."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 import math
 
 import torch
@@ -8,7 +12,7 @@ from torch import Tensor
 from linrec._checks import as_tensor, double_dtype
 from linrec._devices import has_double
 from linrec.coordinates import take_powers
-from linrec.discretize import divide
+from linrec.discretization_methods import divide
 from linrec.powers import Powers, impulse_kernel, state_kernel
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence, StateSpace, check_invariant

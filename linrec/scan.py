@@ -1,5 +1,11 @@
 """The elementwise scan x_t = a_t x_{t-1} + b_t, at the speed of memory."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportIncompatibleMethodOverride=false
+# (`vmap` has our arguments in place of torch's `*args`.)
+
 import math
 from typing import Any
 
@@ -267,7 +273,7 @@ def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -
 
 def states_one_by_one(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Compute the states in a loop that writes into no memory."""
-    states = []
+    states: list[Tensor] = []
     order = range(drive.shape[-2])
     for step in reversed(order) if reverse else order:
         state = drive.select(-2, step) + decay.select(-2, step) * state

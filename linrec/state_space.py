@@ -1,5 +1,8 @@
 """A linear system in continuous time, as a user writes it down."""
 
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+
 from dataclasses import dataclass
 
 import torch

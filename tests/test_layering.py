@@ -22,7 +22,7 @@ LAYERS = {
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
         2  matrices < varying < linear_recurrence state_space < systems exponential
-           < discretize composition real_part rescaling resets
+           < discretization_methods < discretize composition real_part rescaling resets
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.record executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear

@@ -54,7 +54,7 @@ class Plan:
     executor: "Executor"
     recurrence: LinearRecurrence
     length: int
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     coordinates: Coordinates | None = None
     system: LinearRecurrence | None = None
     squares: tuple[Structure, ...] = ()

@@ -1,5 +1,9 @@
 """Carry the state from chunk to chunk: in pairs of chunks, or in a loop over them."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 import math
 
 import torch

@@ -1,5 +1,11 @@
 """The recurrence in chunks: a convolution within each, a recurrence from one to the next."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
 import math
 from dataclasses import dataclass
 from typing import final

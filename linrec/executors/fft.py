@@ -1,5 +1,9 @@
 """The recurrence as a convolution, by the fast Fourier transform."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from dataclasses import dataclass
 from typing import Any, final
 

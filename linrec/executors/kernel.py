@@ -1,5 +1,9 @@
 """Executors that convolve with the impulse response, and the kernels that they share."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from collections.abc import Mapping
 
 from torch import Tensor

@@ -24,7 +24,7 @@ class Prepared:
         squares: A, A², A⁴, …, if it takes them as they are.
     """
 
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     squares: tuple[Structure, ...] = ()
 
 

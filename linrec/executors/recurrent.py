@@ -38,7 +38,7 @@ class Recurrent(Executor):
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
         """Run all steps."""
-        states = []
+        states: list[Tensor] = []
         state = zero_state(recurrence, inputs) if state is None else state
         if is_open(inputs.shape[-2]):
             timed = recurrence.over_time()

@@ -1,5 +1,8 @@
 """The recurrence as a scan: pairs of steps are steps, of half as many."""
 
+# pyright: reportConstantRedefinition=false
+# (A, B, C and D are variables.)
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final

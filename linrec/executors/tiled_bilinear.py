@@ -1,5 +1,11 @@
 """Bilinear products with a plan's tensors, tiled to fit the caches, with one gradient for all."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+# pyright: reportIncompatibleMethodOverride=false
+# (`vmap` has our arguments in place of torch's `*args`.)
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from enum import Enum

@@ -1,5 +1,9 @@
 """The recurrence as one matrix: outputs are a Toeplitz matrix times inputs."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from dataclasses import dataclass
 from typing import final
 

@@ -1,5 +1,8 @@
 """The executor that chooses among the others."""
 
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -104,7 +107,7 @@ class Auto(Executor):
         self, recurrence: LinearRecurrence, length: int, batch_shape: Sequence[int] = ()
     ) -> set[Executor]:
         """List the executors that may be chosen for inputs of a shape."""
-        found = set()
+        found: set[Executor] = set()
         for last_only, prepared in product((False, True), repeat=2):
             asked = self.problem(recurrence, length, batch_shape, last_only, prepared, False)
             for gradient, trained in product((False, True), repeat=2):

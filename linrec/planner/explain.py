@@ -84,7 +84,8 @@ class Explanation:
 
 def explain_selection(problem: Problem) -> Explanation:
     """Select an executor, with reasons."""
-    rows, criteria = [], problem.criteria
+    rows: list[Row] = []
+    criteria = problem.criteria
     for executor in problem.candidates:
         able = executor.why_not(problem.recurrence, criteria.work.steps) is None
         cost = criteria.cost(executor) if able else None

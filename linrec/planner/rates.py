@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -78,7 +79,7 @@ def read_stored(device: str = "cpu") -> Mapping[str, object]:
         stored = json.loads(rates_file(device).read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError):
         return {}  # none was stored, or what was is not one
-    return stored if isinstance(stored, dict) else {}
+    return cast("dict[str, object]", stored) if isinstance(stored, dict) else {}
 
 
 def rates_in(stored: object) -> Rates | None:

@@ -1,5 +1,9 @@
 """Convert the arguments of filters: to tensors of one dtype, coefficients divided by a₀."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 

@@ -172,7 +172,8 @@ def sosfilt(
         batch = batch_of(inputs, axis, sos=coefficients[..., 0, :])
         check_delays(delays, batch, 2, axis, inputs.ndim, sections)
         delays = delays.movedim(axis, -1)
-    y, last = inputs.movedim(axis, -1), []
+    y = inputs.movedim(axis, -1)
+    last: list[Tensor] = []
     for index in range(sections):
         b, a = coefficients[..., index, :].split(3, -1)
         state = None if delays is None else delays[index]

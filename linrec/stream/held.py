@@ -1,5 +1,9 @@
 """The copy that a stream runs: a recurrence or module as it was when the stream began."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 import copy
 from collections.abc import Callable
 from typing import Any, cast

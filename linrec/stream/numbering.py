@@ -1,5 +1,9 @@
 """Numbers and indices of streams, checked."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 import operator
 from collections.abc import Sequence
 

@@ -1,5 +1,9 @@
 """One step of a recurrence with everything looked up beforehand, and plans for blocks."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -61,10 +61,10 @@ def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size,
         if metadata.get("form") != FORM:
             raise ValueError("it has no state of a stream")
         version = int(metadata["version"])
+        parts = None
         if version <= VERSION:
-            found = json.loads(metadata["system"])
             streams = torch.Size(json.loads(metadata["streams"]))
-            state = tensors["state"].clone()
+            parts = json.loads(metadata["system"]), streams, tensors["state"].clone()
     except OSError:
         raise
     except Exception as error:  # what is damaged makes its reader fail in any way
@@ -72,11 +72,12 @@ def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size,
             f"`{path}` cannot be read ({type(error).__name__}: {error}): expected what "
             "`Stream.save` wrote."
         ) from None
-    if version > VERSION:
+    if parts is None:
         raise ValueError(
             f"`{path}` has version {version}, and this linrec reads up to {VERSION}: expected an "
             "older file. Install the linrec that wrote it, or a newer one."
         )
+    found, streams, state = parts
     difference = first_difference(found, system)
     if difference is not None:
         raise ValueError(
@@ -98,6 +99,7 @@ def first_difference(found: object, system: dict[str, Any]) -> str | None:
     """Name the first difference between two fingerprints; None if they are equal."""
     if not isinstance(found, dict):
         return "it says not which"
+    found = cast("dict[str, Any]", found)
     for key, told in (("classes", "it is of"), ("states", "it has"), ("shapes", "it has")):
         if found.get(key) != system[key]:
             theirs, ours = (json.dumps(each.get(key))[:200] for each in (found, system))

@@ -1,5 +1,8 @@
 """A recurrence or a module together with its state."""
 
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
 import threading
 from collections.abc import Callable, Sequence
 from os import PathLike

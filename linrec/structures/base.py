@@ -1,5 +1,9 @@
 """The interface of all structures of A: five operations, on stacks of matrices too."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -163,7 +167,7 @@ class Structure(ABC):
     @property
     def batch_shape(self) -> torch.Size:
         """The axes before the matrix's own."""
-        shapes = {}
+        shapes: dict[str, torch.Size] = {}
         for name, axes in self.core_axes.items():
             shape = getattr(self, name).shape
             if len(shape) > axes:

@@ -1,5 +1,9 @@
 """A block-diagonal transition matrix: groups of states that do not touch each other."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar

@@ -66,7 +66,7 @@ class Step:
 def closed_form(
     A: Matrix, B: Matrix, C: Matrix, D: Matrix, step: Step
 ) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-    """Compute the discrete A, B, C, D (the formulas are derived in linrec/discretize.py).
+    """Compute the discrete A, B, C, D (derived in linrec/discretization_methods.py).
 
     Raises:
         NoClosedForm: the exponential has none.
