@@ -1,4 +1,4 @@
-"""Tables of what was measured on a device, for a terminal and for its page."""
+"""Tables of measurements on a device, for a terminal and for its page."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ NOT_MEASURED = "Not measured on a device."
 
 
 def of_checks(found: Found) -> Table:
-    """Count the checks that hold; name those that do not."""
+    """Count the checks that hold, and name the others."""
     rows = found["checks"]
     failed = [row for row in rows if not row["passed"]]
     cells = [[row["check"], row["error"].splitlines()[0][:120]] for row in failed]
@@ -28,7 +28,7 @@ def of_floors(found: Found) -> Table:
 
 
 def of_cases(found: Found) -> Table:
-    """Times of the cases, and their shares of what the device does."""
+    """Times of the cases, and their shares of the device's own rates."""
     rates = {row["name"]: row["rate"] for row in found.get("floors", [])}
     cells, missed = [], set()
     for row in found["cases"]:

@@ -1,4 +1,4 @@
-"""What a device was measured to do, which its results are fractions of."""
+"""Measure bandwidths and rates of a device, which its results are given as fractions of."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

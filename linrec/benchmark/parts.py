@@ -1,4 +1,4 @@
-"""The parts of what is measured on a device; each runs in a process of its own.
+"""The parts of a measurement on a device; each runs in a process of its own.
 
 `python -m linrec.benchmark.parts NAME SETTINGS FILE` runs one, and writes each row into the file as
 soon as there is one, so that what ends the process takes nothing with it that was found before.
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a part is told.
+    """The settings of a part.
 
     Attributes:
         device: the device.
@@ -59,7 +59,7 @@ def check(given: Settings) -> Iterator[Row]:
 
 
 def floors(given: Settings) -> Iterator[Row]:
-    """Measure what the device does at most."""
+    """Measure the bandwidths and rates of the device."""
     seconds = 0.1 if given.quick else given.seconds / 2
     return measure_floors(given.device, seconds, given.quick)
 

@@ -1,4 +1,4 @@
-"""What is measured on a device, within a time: part by part, each kept when it is done."""
+"""Measure a device within a time: part by part, each kept when it is done."""
 
 import json
 import os
@@ -25,7 +25,7 @@ KEPT = 3000
 
 
 class Session:
-    """Runs parts within a time, and keeps what each has found.
+    """Runs parts within a time, and keeps the rows of each.
 
     Args:
         given: the device and what else parts are told; `seconds` is the time of all together.
@@ -65,7 +65,7 @@ class Session:
         return self.found
 
     def keep(self, name: str, rows: list[Row] | None, outcome: str, seconds: float) -> None:
-        """Keep what a part has found; of one that was skipped what was found earlier stays."""
+        """Keep the rows of a part; earlier ones stay where it was skipped."""
         self.found["parts"][name] = {"outcome": outcome, "seconds": seconds}
         if rows is not None:
             self.found[name] = rows
@@ -119,7 +119,7 @@ def read_rows(file: Path) -> Iterator[Row]:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Read what an earlier session has kept; nothing where there was none.
+    """Read the file of an earlier session; nothing where there was none.
 
     Raises:
         ValueError: the file holds something else.

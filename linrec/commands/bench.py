@@ -134,7 +134,7 @@ def bench(
 
 
 def refuse(device: str, beyond: list[str]) -> None:
-    """Refuse a device that is not there, and what is not measured on one."""
+    """Refuse a device that is not there, and options that are for the CPU alone."""
     if beyond:
         raise typer.BadParameter(
             f"--{beyond[0]} is measured on the CPU alone: expected --device and --all without it."
@@ -153,7 +153,7 @@ def refuse(device: str, beyond: list[str]) -> None:
 def measure_device(
     console: Console, given: Settings, names: list[str], output: Path | None
 ) -> None:
-    """Run parts on a device, print what they found, and fail where a check or a part did."""
+    """Run parts on a device, print their tables, and fail where a check or a part did."""
     if output is not None:
         make_room(output / DEVICE_RESULTS)
     try:

@@ -74,7 +74,7 @@ def rates_file(device: str = "cpu") -> Path:
 
 
 def read_stored(device: str = "cpu") -> Mapping[str, object]:
-    """Read what was stored for a type of device; nothing if it cannot be read."""
+    """Read the file of a type of device; nothing if it cannot be read."""
     try:
         stored = json.loads(rates_file(device).read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError):
@@ -83,7 +83,7 @@ def read_stored(device: str = "cpu") -> Mapping[str, object]:
 
 
 def rates_in(stored: object) -> Rates | None:
-    """Take rates from what was stored; None if it is something else."""
+    """Take rates from an entry of the file; None if it is something else."""
     try:
         found = {name: float(stored[name]) for name in asdict(CPU)}  # type: ignore[index]  # caught
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -97,7 +97,7 @@ def stored_rates() -> Rates:
 
 
 def stored_cards(device: str = "cuda") -> dict[str, Rates]:
-    """Read the rates of cards by name, those that were measured here and are not ignored."""
+    """Read the rates of cards by name, unless they are to be ignored."""
     if os.environ.get(IGNORE):
         return {}
     found = {name: rates_in(stored) for name, stored in read_stored(device).items()}
@@ -109,7 +109,7 @@ HERE, CARDS = stored_rates(), stored_cards()
 
 
 def rates_of(device: str) -> Rates:
-    """Return the rates of a type of device: of a GPU those of its own card, where measured."""
+    """Return the rates of a type of device; of a GPU its card's own, where measured."""
     if device == "cpu":
         return HERE
     if not CARDS or device != "cuda":

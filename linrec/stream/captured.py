@@ -22,7 +22,7 @@ def why_not(held: Held) -> str | None:
 
 
 def record(device: torch.device, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
-    """Record what a function gives a GPU to do.
+    """Record the work that a function gives to a GPU.
 
     Args:
         device: the GPU.

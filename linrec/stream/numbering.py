@@ -16,7 +16,7 @@ Indices = int | slice | Sequence[int] | Tensor
 
 
 def check_rows(indices: Indices, count: int) -> list[int]:
-    """Turn what names some of so many streams into indices, each once."""
+    """Turn names of streams into indices, each once."""
     if isinstance(indices, slice):
         rows = list(range(count)[indices])
     elif isinstance(indices, Tensor) and indices.dtype == torch.bool:

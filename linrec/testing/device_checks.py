@@ -1,4 +1,4 @@
-"""What has to hold on a device: the kit, every dtype, layers, training, graphs, and no waiting.
+"""Checks of a device: the kit, every dtype, layers, training, graphs, and no waiting.
 
 The same checks are `pytest -m gpu` and the first part of `linrec bench --device cuda --all`; they
 also run with the CPU as the device, which shows that the checks themselves are right.
@@ -202,7 +202,7 @@ def double(dtype: torch.dtype) -> torch.dtype:
 
 
 def close(what: str, got: Tensor, expected: Tensor, allowed: Tensor) -> None:
-    """Refuse what is farther from the truth than is allowed."""
+    """Refuse numbers that are farther from the truth than is allowed."""
     error = (got.to("cpu", expected.dtype) - expected).abs()
     if not bool((error <= allowed).all()):
         used = float((error / allowed.clamp(min=torch.finfo(torch.float64).tiny)).max())
@@ -302,7 +302,7 @@ def keeps_all_digits(device: str, effort: Effort) -> None:
 
 
 def compiles(device: str, effort: Effort) -> None:
-    """Compiled graphs give what is run as it is, with gradients."""
+    """Compiled graphs give the results of eager runs, with gradients."""
     layer = Recurrence(memory(), trainable=["A"]).to(device)
     inputs = draw(2, effort.steps, 1, dtype=torch.float32).to(device)
     gates = inputs.sigmoid().expand(-1, -1, 6).contiguous()
@@ -325,7 +325,7 @@ def compiles(device: str, effort: Effort) -> None:
 
 
 def captures(device: str, effort: Effort) -> None:
-    """A step that was captured gives what it gives otherwise, and follows the state."""
+    """A captured step gives the results of a plain one, and follows the state."""
     samples = draw(7, 4, 1, dtype=torch.float32).to(device)
     for system in (memory().to(device), replace(memory(), C=draw(2, 6).float()).to(device)):
         plain, captured = (Stream(system, streams=4) for _ in range(2))

@@ -22,6 +22,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import linrec
 import linrec.testing
 import lmu
+from linrec.benchmark.device_cases import SMALL, measure_cases
+from linrec.benchmark.floors import measure_floors
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, VARYING, data, generator
 from tests.linrec import pretend
 from tests.linrec.layers import LAYERS
@@ -186,6 +188,15 @@ def scanned(width: int, place: Place) -> Found:
     return {"states": states} | differentiate(place, [states], [decay, drive])
 
 
+def benchmarked(place: Place) -> Found:
+    """Time the cases of `linrec bench --device`; there is nothing to compare but that they run."""
+    if place.fake:  # there is no time to measure
+        return {}
+    rows = [*measure_cases(place.device, 0.0, SMALL)]
+    rows += measure_floors(place.device, 0.0, quick=True)
+    return {"rows": torch.tensor(len(rows))}
+
+
 LMU_LAYERS: dict[str, Callable[[], torch.nn.Module]] = {
     "ParallelLMU": lambda: lmu.ParallelLMU(3, 5, channels=2, order=4, theta=8),
     "LMU": lambda: lmu.LMU(3, channels=2, order=4, theta=8, hidden=torch.nn.RNNCell(8, 5)),
@@ -224,6 +235,7 @@ def cases() -> Iterator[tuple[str, Callable[[Place], Found]]]:
     for name, make_layer in LMU_LAYERS.items():
         yield f"layer {name}", lambda p, m=make_layer: layer_of(m, p)
     yield "resets", resets
+    yield "benchmark", benchmarked
     for width in (3, 20_000):
         yield f"scan of {width}", lambda p, w=width: scanned(w, p)
 
