@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "linrec": """
         0  _numpy _graphs _files _autocast < reporting _checks _huge_pages _whole < _devices
-           kernels.scan_kernels < kernels.launch < kernels.elementwise < kernels
+           kernels.scan_kernels kernels.chunk_kernels < kernels.launch < kernels.chunk_launch
+           < kernels.elementwise < kernels.chunks < kernels
            < lengths scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
@@ -28,6 +29,7 @@ LAYERS = {
            < executors.prepare executors.tiled_bilinear
            executors.varying_matrices executors.carry < executors.varying_tile
            < executors.varying_shared < executors.varying_tiles < executors.varying_chunks
+           < executors.varying_kernel
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors
         5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto

@@ -23,7 +23,9 @@ from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.tiled_bilinear import BilinearOp, multiply
 from linrec.executors.toeplitz import toeplitz_columns
 from linrec.executors.varying_chunks import run_chunks
+from linrec.executors.varying_kernel import run_in_kernel
 from linrec.executors.workload import Workload
+from linrec.kernels.chunks import chunk_product, multiplies
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -111,6 +113,9 @@ class Chunked(Executor):
     ) -> Result:
         """Carry the state from chunk to chunk, then compute all chunks in one product."""
         if recurrence.time_varying:
+            found = run_in_kernel(recurrence, inputs, state)
+            if found is not None:
+                return found
             size = self.steps_in_varying_chunk(inputs.shape[-2])
             outputs, state = run_chunks(recurrence, inputs, state, size)
             assert outputs is not None
@@ -231,7 +236,11 @@ class ChunkProduct(BilinearOp):
 
     def forward(self, constant: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the rows by the block."""
-        outputs = matvec(constant.mT, torch.cat(factors, -1))
+        if multiplies(*factors):
+            rows = chunk_product(*(factor.flatten(0, -2) for factor in factors), constant)
+            outputs = rows.unflatten(0, factors[0].shape[:-1])
+        else:
+            outputs = matvec(constant.mT, torch.cat(factors, -1))
         outputs = outputs.reshape(*outputs.shape[:-1], self.chunk, self.outputs)
         return outputs if outputs.ndim == 4 else outputs.flatten(-3, -2)[..., : self.steps, :]
 
@@ -244,7 +253,14 @@ class ChunkProduct(BilinearOp):
 
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         """Multiply the gradients by the block, conjugated and transposed."""
-        rows = matvec(constant.conj(), self.rows(gradient))
+        rows = self.rows(gradient)
+        half = rows.shape[-1] // 2  # (the kernel takes rows in two parts)
+        parts = rows[..., :half], rows[..., half:]
+        if multiplies(*parts):
+            found = chunk_product(*(part.flatten(0, -2) for part in parts), constant.mT)
+            rows = found.unflatten(0, rows.shape[:-1])
+        else:
+            rows = matvec(constant.conj(), rows)
         return rows[..., : self.inputs], rows[..., self.inputs :]
 
     def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:

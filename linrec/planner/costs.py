@@ -26,7 +26,11 @@ from linrec.executors.fft import CACHE as TRANSFORM_CACHE
 from linrec.executors.toeplitz import PIECE
 from linrec.executors.varying_tiles import tile_size
 from linrec.kernels import HAS_TRITON
+from linrec.kernels.chunks import MOST_STATES
 from linrec.scan import blocks_of
+
+# Steps of a kernel's walk that take as long as one operation of torch. (Not measured.)
+WALKED = 30
 
 
 def estimates_of(executor: Executor) -> Estimates:
@@ -244,6 +248,10 @@ def varying_cost(work: Workload, size: int) -> Cost:
     n, m, p, steps = work.states, work.inputs, work.outputs, work.steps
     rank = max(round((work.multiplications / n - 1) / 2), 0)
     states = work.itemsize * work.numbers * n
+    if has_matrix_kernel(work, rank):
+        moved = work.itemsize * (2 * work.numbers + work.systems * steps * (3 + 2 * rank) * n)
+        operations = (6.0 + 4 * rank) * work.numbers * n
+        return Cost(operations, moved, 2 + steps / WALKED, memory=work.itemsize * work.numbers)
     if not work.read:
         elementwise = Cost(0, 8.0 * states, steps, memory=3.0 * states)
         if not rank:
@@ -289,6 +297,13 @@ def last_cost(work: Workload) -> Cost:
 def has_kernel(work: Workload) -> bool:
     """Whether a kernel scans elementwise, in one launch or three."""
     return work.diagonal and work.device == "cuda" and HAS_TRITON
+
+
+def has_matrix_kernel(work: Workload, rank: int) -> bool:
+    """Whether a kernel walks through a varying system of one input and one output."""
+    single = work.inputs == work.outputs == 1 and work.driven and work.read
+    fits = rank <= 1 and work.states <= MOST_STATES and not (work.gradient or work.trained)
+    return single and fits and work.time_varying and work.device == "cuda" and HAS_TRITON
 
 
 def rounds_of_blocks(steps: int, width: int, device: str) -> int:

@@ -97,7 +97,9 @@ class Bounds:
             blind: whether it may have seen no values when it prepared, and so have stayed in the
                 recurrence's own coordinates.
         """
-        executor = inner_of(executor)
+        inner, slack = inner_of(executor)
+        if inner is not executor:
+            return Result(*(slack * each for each in self.of(inner, blind=blind)))
         if (executor, blind) not in self.known:
             given = self.cast, self.own.steps, self.own.batch
             each = [self.of_way(way) for way in ways(executor, *given)]
@@ -109,7 +111,10 @@ class Bounds:
 
     def of_gradient(self, executor: Executor, forward: "Bounds") -> Result:
         """Bound the gradient of a run, which is this one in the dual coordinates of that."""
-        chosen = ways(inner_of(executor), forward.cast, forward.own.steps, forward.own.batch)
+        inner, slack = inner_of(executor)
+        if inner is not executor:
+            return Result(*(slack * each for each in self.of_gradient(inner, forward)))
+        chosen = ways(executor, forward.cast, forward.own.steps, forward.own.batch)
         each = [
             self.of_way(Way(kind, None if coordinates is None else dual(coordinates), path))
             for kind, coordinates, path in chosen

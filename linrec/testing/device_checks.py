@@ -26,6 +26,7 @@ from linrec.executors import (
     Recurrent,
     Toeplitz,
 )
+from linrec.kernels.chunks import chunk_product, matrix_scan, plain_scan
 from linrec.kernels.elementwise import elementwise_gradients, elementwise_scan, loop
 from linrec.nn import Recurrence
 from linrec.run import final, run, step
@@ -100,6 +101,7 @@ def checks() -> Iterator[Check]:
         name = f"elementwise scan, {str(dtype).removeprefix('torch.')}"
         yield Check(name, partial(scans, dtype))
     yield Check(f"elementwise scan, {MANY:,} numbers", scans_many)
+    yield Check("kernels of chunks", multiplies_chunks)
     for name, options in LAYERS:
         if find_spec(name.partition(":")[0]) is not None:
             yield Check(name.replace(":", "."), partial(layer_agrees, name, options))
@@ -120,11 +122,20 @@ def draw(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tens
 
 
 def systems(dtype: torch.dtype, steps: int) -> Iterator[LinearRecurrence]:
-    """Make a dense, a diagonal and a varying system of a dtype."""
+    """Make dense, diagonal and varying systems of a dtype."""
     dense = draw(8, 8, dtype=dtype, seed=1) / 8
     B, C = draw(8, 2, dtype=dtype, seed=2), draw(3, 8, dtype=dtype, seed=3)
     yield LinearRecurrence(dense, B, C, draw(3, 2, dtype=dtype, seed=4))
     yield LinearRecurrence(Diagonal(draw(8, dtype=dtype, seed=5).div(4)), B)
+    if dtype == torch.float32:  # large enough for the kernels of chunks
+        yield LinearRecurrence(draw(24, 24, dtype=dtype, seed=1) / 16, draw(24, 1, dtype=dtype))
+        shape = (steps, 24)
+        keys, queries = (draw(*shape, dtype=dtype, seed=seed) for seed in (2, 3))
+        single = keys.unsqueeze(-1), queries.unsqueeze(-2)
+        gates = draw(steps, 1, dtype=dtype, seed=4).tanh().expand(shape)
+        yield LinearRecurrence(Diagonal(gates), *single, time_varying=True)
+        fed = draw(*shape, 1, dtype=dtype, seed=5) / 32
+        yield LinearRecurrence(DiagonalPlusLowRank(gates, fed, fed), *single, time_varying=True)
     gates = draw(steps, 8, dtype=dtype, seed=6) / 4
     rank = draw(steps, 8, 1, dtype=dtype, seed=7) / 8
     varying = DiagonalPlusLowRank(gates, rank, -rank)
@@ -181,6 +192,34 @@ def scans(dtype: torch.dtype, device: str, effort: Effort) -> None:
 
 
 OF = ("decay", "drive", "state")
+
+
+def multiplies_chunks(device: str, effort: Effort) -> None:
+    """Products of chunks are right to 22 bits of each factor, and scans of matrices to rounding."""
+    for R, K, n, N in ((5 * effort.steps, 16, 32, 512), (effort.steps, 33, 70, 130)):
+        given = [draw(*shape, dtype=torch.float32) for shape in ((R, K), (R, n), (K + n, N))]
+        inputs, before, block = (each.double() for each in given)
+        truth = torch.cat([inputs, before], -1) @ block
+        magnitude = torch.cat([inputs, before], -1).abs() @ block.abs()
+        got = chunk_product(*(each.to(device) for each in given))
+        close("product of chunks", got, truth, magnitude * (K + n + 8) * 2.0**-24)
+    for gates, low, states, columns in ((1, 0, 64, 64), (1, 0, 100, 40), (24, 1, 24, 33)):
+        shapes = [(gates,), (states,), (states,), (columns,), *[(states,)] * (2 * low)]
+        drawn = [draw(3, effort.steps, *shape, seed=i) for i, shape in enumerate(shapes)]
+        a, k, q, v, *feedback = drawn
+        a, feedback = a.tanh(), [each / (4 * states) for each in feedback]
+        start = draw(3, states, columns, seed=9)
+        wide = [a, k, q, v, *(feedback or (None, None)), start]
+        for dtype in (torch.float32, torch.float64):
+            cast = [None if each is None else each.to(dtype) for each in wide]
+            exact: list[Any] = [None if each is None else each.double() for each in cast]
+            sizes: list[Any] = [None if each is None else each.abs() for each in exact]
+            there: list[Any] = [None if each is None else each.to(device) for each in cast]
+            allowed = (states + 20) * (effort.steps + 4) * torch.finfo(dtype).eps
+            for got, truth, size in zip(
+                matrix_scan(*there), plain_scan(*exact), plain_scan(*sizes), strict=True
+            ):  # type: ignore[arg-type]  # seven of them
+                close("scan of matrices", got, truth, allowed * size)
 
 
 def scans_many(device: str, effort: Effort) -> None:

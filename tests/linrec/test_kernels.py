@@ -1,6 +1,5 @@
 """Kernels of the elementwise scan, run by Triton's interpreter, against a loop and its bound."""
 
-import itertools
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ HALVES = [torch.float16, torch.bfloat16]
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiles, chunks and blocks of features at sizes that the interpreter bears."""
-    sizes = {"TILE": 8, "SHORT_CHUNK": 4, "FEW_PROGRAMS": 6, "WIDTH": 2}
+    sizes = {"TILE": 4, "SHORT_CHUNK": 3, "FEW_PROGRAMS": 4, "WIDTH": 2}
     for name, size in sizes.items():
         monkeypatch.setattr(launching, name, size)
 
@@ -32,7 +31,7 @@ def draw(dtype: torch.dtype, *shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=wide).to(dtype)
 
 
-def given(dtype: torch.dtype, B: int = 2, T: int = 11, F: int = 3) -> list[Tensor]:
+def given(dtype: torch.dtype, B: int = 1, T: int = 7, F: int = 3) -> list[Tensor]:
     """Decays, drives, a state, and a gradient."""
     decay = 0.7 * draw(dtype, B, T, F, seed=1)
     return [decay, draw(dtype, B, T, F, seed=2), draw(dtype, B, F, seed=3), decay.flip(1) + 1]
@@ -61,7 +60,7 @@ def exact(*tensors: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("dtype", [*DTYPES, *HALVES], ids=str)
 def test_states_and_gradients_are_the_loops(dtype: torch.dtype, way: str) -> None:
     for reverse in (False, True) if way == "walk" else (dtype.is_complex,):
-        decay, drive, state, gradient = given(dtype)
+        decay, drive, state, gradient = given(dtype, 2 if dtype == torch.float32 else 1)
         got, _ = launching.launch(decay, drive, state, reverse=reverse, way=way)
         a, b, x = exact(decay, drive, state)
         states = loop(a, b, x, reverse)
@@ -82,7 +81,7 @@ def test_states_and_gradients_are_the_loops(dtype: torch.dtype, way: str) -> Non
 
 @pytest.mark.parametrize("way", ["walk", "tile", "split"])
 def test_any_size_and_stride(way: str) -> None:
-    for T, F in itertools.product((1, 11), (1, 3)):
+    for T, F in ((1, 3), (7, 1), (7, 3)):
         decay, drive, state, _ = given(torch.float64, 2, T, F)
         layouts = [
             (decay[:1, :1].expand(2, T, F), drive),  # one decay for all, read in place
@@ -115,7 +114,9 @@ def test_the_layout_and_the_sizes_choose_the_way() -> None:
     assert elementwise_scan(*turned, state, False).mT.is_contiguous()
 
 
-def test_the_operation_keeps_the_rules_of_torch() -> None:
+def test_the_operation_keeps_the_rules_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """(With the loop in the kernels' place: they are compared with it above.)"""
+    monkeypatch.setattr(elementwise, "launches", lambda tensor: False)
     for reverse in (False, True):
         decay, drive, state, gradient = given(torch.complex128, 1, 2, 2 - reverse)
         leaves = [each.requires_grad_() for each in (decay, drive, state)]
@@ -143,10 +144,10 @@ def test_vmap_counts_the_mapped_axis_among_the_sequences(monkeypatch: pytest.Mon
 def test_linear_scan_and_the_executor_run_kernels_where_they_serve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decay = (0.7 * draw(torch.float64, 1, 2, 9, 3, seed=1)).requires_grad_()
-    drive = draw(torch.float64, 1, 2, 9, 3, seed=2).requires_grad_()
-    state = draw(torch.float64, 1, 2, 3, seed=3).requires_grad_()
-    weights = draw(torch.float64, 1, 2, 9, 3, seed=4)
+    decay = (0.7 * draw(torch.float64, 1, 2, 5, 2, seed=1)).requires_grad_()
+    drive = draw(torch.float64, 1, 2, 5, 2, seed=2).requires_grad_()
+    state = draw(torch.float64, 1, 2, 2, seed=3).requires_grad_()
+    weights = draw(torch.float64, 1, 2, 5, 2, seed=4)
 
     def values() -> list[Tensor]:
         states = linrec.linear_scan(decay, drive, state)

@@ -1,0 +1,171 @@
+"""Triton kernels of chunks: products of rows with a block, and states that are matrices.
+
+Imported only where Triton is there. Three kernels, of few fixed configurations:
+
+- `multiply`: the outputs of chunks of a dense system, [inputs of a chunk, state before] · block,
+  without putting the two side by side in memory first.
+- `gated`: x_t = a_t x_{t-1} + k_t v_tᵀ, y_t = x_tᵀ q_t with one number a_t for all of a matrix x,
+  in chunks of products. Decays from step j to step i are running products along i of a matrix that
+  is 1 up to the diagonal, so that nothing is divided, and a may be anything.
+- `walk_matrices`: the same with a number for each row, and with l_t r_tᵀ x_{t-1} (delta rules): a
+  program walks through time with a part of the matrix in registers.
+
+Products are in `PRECISION`: "tf32x3" is three products of TF32 parts, which keeps 22 bits of each
+factor; "ieee" all. Plain TF32 would keep 11, cut off and not rounded, which adds up to a bias.
+
+References:
+    Dao and Gu 2024, Transformers are SSMs, section 6 (chunks).
+    Yang, Wang, Shen, Panda and Kim 2024, Gated Linear Attention Transformers, section 4.
+    Ootomo and Yokota 2022, Recovering single precision accuracy from Tensor Cores, section 3.
+"""
+
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+# (Arguments of kernels become Triton's constants, of which it knows nothing.)
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def add_product(
+    sums, left, right, first, columns, rows, K,
+    left_row, left_column, right_row, right_column, own_rows, own_columns,
+    DEEP: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add a product of rows of one matrix with columns of another, from its row `first` on."""
+    deep = tl.arange(0, DEEP).to(tl.int64)
+    for part in range(0, tl.cdiv(K, DEEP)):
+        k = part * DEEP + deep
+        a = left + rows[:, None] * left_row + k[None, :] * left_column
+        b = right + (first + k)[:, None] * right_row + columns[None, :] * right_column
+        here = k < K
+        sums = tl.dot(
+            tl.load(a, mask=own_rows[:, None] & here[None, :], other=0.0),
+            tl.load(b, mask=here[:, None] & own_columns[None, :], other=0.0),
+            sums,
+            input_precision=PRECISION,
+        )
+    return sums
+
+
+@triton.jit
+def multiply(
+    inputs, before, block, outputs, R, N, K_inputs, K_before,
+    inputs_row, inputs_column, before_row, before_column, block_row, block_column, outputs_row,
+    HIGH: tl.constexpr, WIDE: tl.constexpr, DEEP: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Multiply some rows, in two parts, with some columns of a block."""
+    program, across = tl.program_id(0).to(tl.int64), tl.cdiv(N, WIDE)
+    rows = (program // across) * HIGH + tl.arange(0, HIGH)
+    columns = (program % across) * WIDE + tl.arange(0, WIDE)
+    own_rows, own_columns = rows < R, columns < N
+    sums = tl.zeros((HIGH, WIDE), tl.float32)
+    sums = add_product(
+        sums, inputs, block, 0, columns, rows, K_inputs, inputs_row, inputs_column,
+        block_row, block_column, own_rows, own_columns, DEEP, PRECISION,
+    )  # fmt: skip
+    sums = add_product(
+        sums, before, block, K_inputs, columns, rows, K_before, before_row, before_column,
+        block_row, block_column, own_rows, own_columns, DEEP, PRECISION,
+    )  # fmt: skip
+    place = outputs + rows[:, None] * outputs_row + columns[None, :]
+    tl.store(place, sums, mask=own_rows[:, None] & own_columns[None, :])
+
+
+@triton.jit
+def product_of(a, b):
+    """Multiply two numbers, in a running product."""
+    return a * b
+
+
+@triton.jit
+def gated(
+    gates, keys, queries, values, start, outputs, last, T, N, V,
+    gates_system, gates_time, keys_system, keys_time, keys_state,
+    queries_system, queries_time, queries_state, values_system, values_time, values_value,
+    STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, STARTED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Run one system, for some of the columns of its matrix, a chunk of steps at a time."""
+    program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
+    system, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)
+    n, lane = tl.arange(0, STATES), tl.arange(0, STEPS)
+    own_n, own_v = n < N, v < V
+    state = tl.zeros((STATES, VALUES), tl.float32)
+    held = (system * N + n[:, None]) * V + v[None, :]
+    own = own_n[:, None] & own_v[None, :]
+    if STARTED:
+        state = tl.load(start + held, mask=own, other=0.0)
+    later, same = lane[:, None] > lane[None, :], lane[:, None] >= lane[None, :]
+    end = lane == STEPS - 1
+    for chunk in range(0, tl.cdiv(T, STEPS)):
+        t = (chunk * STEPS + lane).to(tl.int64)
+        here = t < T
+        a = tl.load(gates + system * gates_system + t * gates_time, mask=here, other=1.0)
+        at_k = keys + system * keys_system + t[:, None] * keys_time + n[None, :] * keys_state
+        at_q = queries + system * queries_system + t[:, None] * queries_time
+        at_q += n[None, :] * queries_state
+        at_v = values + system * values_system + t[:, None] * values_time
+        at_v += v[None, :] * values_value
+        k = tl.load(at_k, mask=here[:, None] & own_n[None, :], other=0.0)
+        q = tl.load(at_q, mask=here[:, None] & own_n[None, :], other=0.0)
+        u = tl.load(at_v, mask=here[:, None] & own_v[None, :], other=0.0)
+        # What is left at step i (a row) of what came at step j (a column).
+        each = tl.broadcast_to(a[:, None], (STEPS, STEPS))
+        left = tl.associative_scan(tl.where(later, each, 1.0), 0, product_of)
+        left = tl.where(same, left, 0.0)
+        since = tl.associative_scan(a, 0, product_of)  # what is left of the state before
+        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * left
+        y = tl.dot(q, state, input_precision=PRECISION) * since[:, None]
+        y = tl.dot(scores, u, y, input_precision=PRECISION)
+        place = outputs + (system * T + t[:, None]) * V + v[None, :]
+        tl.store(place, y, mask=here[:, None] & own_v[None, :])
+        kept = tl.sum(tl.where(end[:, None], left, 0.0), 0)
+        state = state * tl.sum(tl.where(end, since, 0.0), 0)
+        state = tl.dot(tl.trans(k * kept[:, None]), u, state, input_precision=PRECISION)
+    tl.store(last + held, state, mask=own)
+
+
+@triton.jit
+def walk_matrices(
+    gates, keys, queries, values, lefts, rights, start, outputs, last, T, N, V,
+    gates_system, gates_time, gates_state, keys_system, keys_time, keys_state,
+    queries_system, queries_time, queries_state, values_system, values_time, values_value,
+    lefts_system, lefts_time, lefts_state, rights_system, rights_time, rights_state,
+    STATES: tl.constexpr, VALUES: tl.constexpr, STARTED: tl.constexpr, RANK: tl.constexpr,
+    SUM: tl.constexpr,
+):  # fmt: skip
+    """Walk through the steps of one system, for some of the columns of its matrix."""
+    program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
+    system, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)
+    n = tl.arange(0, STATES)
+    own_n, own_v = n < N, v < V
+    state = tl.zeros((STATES, VALUES), SUM)
+    held = (system * N + n[:, None]) * V + v[None, :]
+    own = own_n[:, None] & own_v[None, :]
+    if STARTED:
+        state = tl.load(start + held, mask=own, other=0.0)
+    a = gates + system * gates_system + n * gates_state
+    k = keys + system * keys_system + n * keys_state
+    q = queries + system * queries_system + n * queries_state
+    u = values + system * values_system + v * values_value
+    y = outputs + system * T * V + v
+    left = lefts + system * lefts_system + n * lefts_state
+    right = rights + system * rights_system + n * rights_state
+    for _ in range(0, T):
+        now = tl.load(a, mask=own_n, other=0.0)[:, None] * state
+        if RANK:
+            fed = tl.sum(tl.load(right, mask=own_n, other=0.0)[:, None] * state, 0)
+            now += tl.load(left, mask=own_n, other=0.0)[:, None] * fed[None, :]
+            left += lefts_time
+            right += rights_time
+        driven = tl.load(u, mask=own_v, other=0.0)[None, :]
+        state = now + tl.load(k, mask=own_n, other=0.0)[:, None] * driven
+        read = tl.sum(tl.load(q, mask=own_n, other=0.0)[:, None] * state, 0)
+        tl.store(y, read, mask=own_v)
+        a += gates_time
+        k += keys_time
+        q += queries_time
+        u += values_time
+        y += V
+    tl.store(last + held, state, mask=own)
