@@ -172,12 +172,13 @@ def computed(left: Enclosure, rows: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
     """
     high, low, lost = add_up([exact_product(left.high, rows.high, False, 4)], [])
     first, second = (left.low, rows.high + rows.low), (left.high, rows.low)
-    low = low + multiply(*first, False) + multiply(*second, False)
+    rounding = gamma(2 * left.high.shape[-1] + 6)
     for matrix, vectors in (first, second):
-        sizes = multiply(matrix.abs(), vectors.abs(), False)
-        lost = lost + gamma(2 * left.high.shape[-1] + 6) * sizes
+        low += multiply(matrix, vectors, False)
+        lost.add_(multiply(matrix.abs(), vectors.abs(), False), alpha=rounding)
+    lost.add_(low.abs(), alpha=8 * UNIT)
     total = high + low
-    return total, low - (total - high), INFLATED * (lost + 8 * UNIT * low.abs())
+    return total, low.sub_(total - high), lost.mul_(INFLATED)
 
 
 class Power(NamedTuple):

@@ -90,9 +90,10 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
     """Multiply, with an error of about 2^-90 of the largest products; 2^-110 with four cuts.
 
     Both sides are cut in three, M = M₀ + M₁ + M₂: whole multiples of a unit of the row's largest
-    number, below 2^β, the same of what remains, and what remains then. A sum of q products of two
-    such numbers is a whole number of at most 2^53 units, so that M₀v₀, M₀v₁ and M₁v₀ are exact; the
-    rest, M₀v₂ + M₁(v₁ + v₂) + M₂v, has 2β fewer bits.
+    number, below 2^β, the same of what remains, and what remains then. A sum of 2q products of two
+    such numbers is a whole number of at most 2^53 units, so that M₀v₀ and M₀v₁ + M₁v₀, which is one
+    product of matrices side by side, are exact; the rest, M₀v₂ + M₁(v₁ + v₂) + M₂v, has 2β fewer
+    bits.
 
     Args:
         matrix (*batch, [time,] r, q): M.
@@ -101,16 +102,19 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
         cuts: into how many parts both sides are cut.
     """
     q = matrix.shape[-1]
-    bits = (54 - math.ceil(math.log2(q))) // 2
+    bits = (54 - math.ceil(math.log2((cuts - 1) * q))) // 2
     pieces, m_size = slices(matrix, bits, cuts)
     others, v_size = slices(vectors, bits, cuts)
-    parts, rest = [], torch.zeros(())
+    rest = multiply(pieces[-1], vectors, by_step)
     remains = vectors  # what the parts so far leave of v for the next piece of M
-    for number, piece in reversed(list(enumerate(pieces))):
-        rest = rest + multiply(piece, remains, by_step)
-        if number:
-            remains = remains - others[cuts - 1 - number]
-        parts += [multiply(piece, each, by_step) for each in others[: cuts - 1 - number]]
+    for number in range(cuts - 2, -1, -1):
+        remains = remains - others[cuts - 2 - number]
+        rest += multiply(pieces[number], remains, by_step)
+    parts = [multiply(pieces[0], others[0], by_step)]
+    for last in range(1, cuts - 1):
+        side = torch.cat(pieces[: last + 1], -1)
+        below = torch.cat(others[last::-1], -1)
+        parts.append(multiply(side, below, by_step))
     rows = m_size.squeeze(-1) if by_step else m_size.mT
     size = 1.01 * q * rows * v_size
     # With s, t for the largest numbers of a row and of v: |M_i| < 1.01·2^(2i-1-iβ) s from i = 1 on,
@@ -157,21 +161,25 @@ def add_up(products: list[ExactProduct], numbers: list[Tensor]) -> tuple[Tensor,
     """
     terms = [*numbers, *(part for product in products for part in product.parts)]
     terms = terms or [torch.zeros_like(products[0].rest)]
-    high, low = terms[0], torch.zeros_like(terms[0])
+    high, low = terms[0], None
     for term in terms[1:]:
         total = high + term
         back = total - high
-        low += (high - (total - back)).add_(term - back)  # what `high + term` has lost
+        # What `high + term` has lost.
+        lost = torch.sub(high, total - back).add_(torch.sub(term, back, out=back))
+        low = lost if low is None else low.add_(lost)
         high = total
     for product in products:
-        low += product.rest
+        low = product.rest + 0.0 if low is None else low.add_(product.rest)
+    low = torch.zeros_like(high) if low is None else low
     # The numbers that add up to `low`, in k roundings, are losses, each below u times the sum of
     # sizes, and rests, which are below error / gamma(1) times their size.
     k = len(terms) + len(products)
     each = gamma(k) * k * UNIT * INFLATED
     error = torch.full_like(high, UNDERFLOW)
     for number in numbers:
-        error += each * number.abs()
+        error.add_(number.abs(), alpha=each)
     for product in products:
-        error += (INFLATED * (1 + k) * product.error + 3.01 * each) * product.size
+        factor = INFLATED * (1 + k) * product.error + 3.01 * each
+        error.add_(product.size, alpha=factor)
     return high, low, error
