@@ -93,10 +93,12 @@ def certify(
         Ozaki, Ogita, Oishi and Rump 2012, Error-free transformations of matrix multiplication.
         Lohner 1987, Enclosing the solutions of ordinary initial and boundary value problems.
     """
-    with torch.no_grad(), full_precision(check_tensor("inputs", inputs)):
-        call = prepare_call(recurrence, inputs, initial_state, lengths)
-        if result is None:
+    check_tensor("inputs", inputs)
+    if result is None:
+        with torch.no_grad():
             result = run(recurrence, inputs, initial_state, lengths=lengths, executor=executor)
+    with torch.inference_mode(), full_precision(inputs):
+        call = prepare_call(recurrence, inputs, initial_state, lengths)
         system = real_system(call)
         chunked = in_chunks(system, chunk_of(call))
         way = way_of(system if chunked is None else chunked.states, call.inputs.is_complex())
@@ -109,7 +111,10 @@ def certify(
             certificate, tight = certified(call, *found, result)
             if tight:
                 break
-        return certificate
+    if isinstance(result, Tensor):
+        result = Result(result, certificate.result.final_state.clone())
+    found = certificate.bound, certificate.centre, certificate.radius  # usable in training again
+    return Certificate(result, *(Result(*(each.clone() for each in pair)) for pair in found))
 
 
 def chunk_of(call: PreparedCall) -> int:

@@ -67,7 +67,7 @@ def in_chunks(system: RealSystem, chunk: int) -> ChunkedSystem | None:
         return None
     A = exactly(system.A.squeeze(-3))
     if "A" in system.tails:
-        A = replace(A, low=system.tails["A"].squeeze(-3), radius=system.doubts["A"].squeeze(-3))
+        A = Enclosure(A.high, system.tails["A"].squeeze(-3), system.doubts["A"].squeeze(-3))
     doubt = system.doubt("A")
     norm = fitting_norm(A.high, None if doubt is None else doubt.squeeze(-3), steps)
     back, forward = exactly(norm.backward), inverse(norm.backward, norm.forward)
@@ -146,7 +146,8 @@ def assembled(
 
 def exactly(matrix: Tensor) -> Enclosure:
     """Take a matrix as it is."""
-    return Enclosure(matrix, torch.zeros_like(matrix), torch.zeros_like(matrix))
+    zeros = torch.zeros_like(matrix)
+    return Enclosure(matrix, zeros, zeros, is_exact=True)
 
 
 def transposed(matrix: Enclosure) -> Enclosure:
@@ -159,10 +160,13 @@ def product(left: Enclosure, rows: Enclosure) -> Enclosure:
 
     The radius of each side is multiplied by the size of the other.
     """
-    high, low, lost = computed(left, rows)
+    high, low, error = computed(left, rows)
     size, other = (each.high.abs() + each.low.abs() for each in (left, rows))
-    error = lost + multiply(left.radius, other + rows.radius, False)
-    return Enclosure(high, low, INFLATED * (error + multiply(size, rows.radius, False)))
+    if not left.is_exact:
+        error += multiply(left.radius, other + rows.radius, False)
+    if not rows.is_exact:
+        error += multiply(size, rows.radius, False)
+    return Enclosure(high, low, INFLATED * error)
 
 
 def computed(left: Enclosure, rows: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
@@ -171,9 +175,10 @@ def computed(left: Enclosure, rows: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
     (M + m)(V + v) is M V, which is exact in its parts, and m (V + v) + M v, which are small.
     """
     high, low, lost = add_up([exact_product(left.high, rows.high, False, 4)], [])
-    first, second = (left.low, rows.high + rows.low), (left.high, rows.low)
+    small = [] if left.is_exact else [(left.low, rows.high + rows.low)]
+    small += [] if rows.is_exact else [(left.high, rows.low)]
     rounding = gamma(2 * left.high.shape[-1] + 6)
-    for matrix, vectors in (first, second):
+    for matrix, vectors in small:
         low += multiply(matrix, vectors, False)
         lost.add_(multiply(matrix.abs(), vectors.abs(), False), alpha=rounding)
     lost.add_(low.abs(), alpha=8 * UNIT)

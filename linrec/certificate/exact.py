@@ -6,7 +6,7 @@ whatever order they add up (Ozaki, Ogita, Oishi and Rump 2012). All is in double
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,15 +29,21 @@ def gamma(roundings: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Enclosure:
-    """Where exact numbers are: high + low, up to `radius`, all of one shape."""
+    """Where exact numbers are: high + low, up to `radius`, all of one shape.
+
+    Attributes:
+        is_exact: whether low and radius are zeros, for sure.
+    """
 
     high: Tensor
     low: Tensor
     radius: Tensor
+    is_exact: bool = field(default=False, kw_only=True)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Enclosure":
         """Do the same to all three."""
-        return Enclosure(function(self.high), function(self.low), function(self.radius))
+        made = function(self.high), function(self.low), function(self.radius)
+        return Enclosure(*made, is_exact=self.is_exact)
 
     def at(self, steps: Tensor) -> "Enclosure":
         """Take one step of each sequence, `(*batch, 1, n)`, by its number `(*batch, 1, 1)`."""
