@@ -28,7 +28,8 @@ LAYERS = {
         4  executors.record executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear
            executors.varying_matrices executors.carry < executors.varying_tile
-           < executors.varying_shared < executors.varying_tiles < executors.varying_chunks
+           < executors.varying_shared < executors.varying_gates
+           < executors.varying_tiles < executors.varying_chunks
            < executors.varying_kernel
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.chunked < executors

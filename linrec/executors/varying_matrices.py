@@ -79,8 +79,23 @@ def blocks(steps: Block, size: int) -> Block:
     return steps
 
 
-def blocks_in_place(steps: Block, size: int) -> Block:
-    """Compute `blocks` in place, outside of autograd."""
+class Joined(NamedTuple):
+    """Neighbouring blocks before they were joined, pairs of them, and the products of their gates.
+
+    Attributes:
+        second (N, b·ρ, n): rows of the second block.
+        early (N, b·κ, n): columns of the first.
+        before (N, 1, n), after (N, 1, n): the gates of the first and of the second together.
+    """
+
+    second: Tensor
+    early: Tensor
+    before: Tensor
+    after: Tensor
+
+
+def blocks_in_place(steps: Block, size: int, kept: list[Joined] | None = None) -> Block:
+    """Compute `blocks` in place, outside of autograd; `kept` gets what a gradient needs."""
     shown, total, chunks = steps.shown, steps.total, len(steps.total) // size
     rho, kappa = shown.shape[1:]
     matrix = shown.new_zeros(chunks, size * rho, size * kappa)
@@ -97,6 +112,8 @@ def blocks_in_place(steps: Block, size: int) -> Block:
         corner = matrix.view(chunks, pairs, 2, b * rho, pairs, 2, b * kappa)[:, :, 1, :, :, 0]
         across = (second @ early.mT).unflatten(0, (chunks, pairs))
         corner.diagonal(0, 1, 3).copy_(across.permute(0, 2, 3, 1))
+        if kept is not None:
+            kept.append(Joined(second.clone(), early.clone(), before, after))
         second *= before
         early *= after
         total, b = before * after, 2 * b

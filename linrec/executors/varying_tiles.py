@@ -9,6 +9,7 @@ from torch import Tensor
 
 from linrec._checks import has_values
 from linrec._huge_pages import empty
+from linrec.executors.varying_gates import pull_gated
 from linrec.executors.varying_shared import pull_shared
 from linrec.executors.varying_tile import Tile
 
@@ -241,10 +242,8 @@ def pull_tiles(
                     *to_fed.shape[:2], leaves[5].shape[3], u.shape[3]
                 )
             tangents = to_outputs, to_fed, gradient
-            if leaves[2].shape[-1] == 1:
-                pulled = pull_shared(tiles.size, leaves, tangents)
-            else:
-                pulled = pull(tiles.tile, leaves, tangents)
+            pull = pull_shared if leaves[2].shape[-1] == 1 else pull_gated
+            pulled = pull(tiles.size, leaves, tangents)
             gradient = pulled[1]
             for index, (whole, own) in enumerate(zip(found, pulled, strict=True)):
                 if whole is not None and index != 1:
@@ -260,16 +259,3 @@ def add(whole: Tensor, own: Tensor) -> None:
         whole.copy_(own)
     else:
         whole += own.sum_to_size(whole.shape)
-
-
-def pull(
-    tile: Tile, given: tuple[Tensor, ...], gradients: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    """Compute the gradients of one tile by those of its operations."""
-    with torch.enable_grad():
-        leaves = [each.detach().requires_grad_() for each in given]
-        results = tile.run(*leaves)  # type: ignore[call-arg]  # seven of them
-        pairs = zip(results, gradients, strict=True)
-        reached = [(each, gradient) for each, gradient in pairs if each.requires_grad]
-        ends, tangents = zip(*reached, strict=True)
-        return torch.autograd.grad(ends, leaves, tangents, materialize_grads=True)

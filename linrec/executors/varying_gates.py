@@ -1,0 +1,115 @@
+"""The gradient of chunks whose states have gates of their own, through the doubling of blocks.
+
+Of two neighbouring blocks of steps, `varying_matrices` makes one:
+
+    across = second earlyᵀ    rows = [first; second ∘ before]    columns = [early ∘ after; late]
+
+The gradient takes them apart again, from the chunk to its single steps. Nothing is divided by.
+"""
+
+import torch
+from torch import Tensor
+
+from linrec.executors.varying_matrices import Joined, Split, blocks_in_place, single
+from linrec.executors.varying_shared import pull_states
+from linrec.executors.varying_tile import fill_up
+
+
+def pull_gated(
+    size: int, given: tuple[Tensor, ...], gradients: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, ...]:
+    """Compute the gradients of `Tile.run` for gates of each state; as `pull_shared`."""
+    inputs, state, gates, B, C, left, right = given
+    steps, G = inputs.shape[1], len(inputs)
+    gates, *matrices = fill_up(size, gates, inputs, B, C, left, right, *gradients[:2])
+    inputs, B, C, left, right, *tangents = matrices
+    (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], left.shape[2:]
+    chunks = inputs.shape[1] // size
+    N, rho, kappa = G * chunks, p + r, m + r
+    driven, to_outputs, to_fed = (
+        each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
+    )
+    # (Columns are new memory, that may be written over.)
+    columns = torch.cat([B.mT, left.mT], 2) if r else B.mT.clone()
+    gates, reads, feeds, columns = (
+        each.reshape(N * size, *each.shape[2:]) for each in (gates, C, right.mH, columns)
+    )
+    kept: list[Joined] = []
+    block = blocks_in_place(single(gates, reads, feeds, columns.clone()), size, kept)
+    states = pull_states(
+        Split.of(block, size, p, m), driven, state, to_outputs, to_fed, gradients[2]
+    )
+    del block
+    rows = side_by_side(size, to_outputs, states.to_fed)
+    drives = side_by_side(size, driven, states.fed)
+    to_matrix = rows @ drives.mH
+    to_rows = rows @ states.before.mH
+    to_columns = drives.conj() @ states.to_after.mT
+    to_total = (states.to_after * states.before.conj()).sum(2).unsqueeze(1)
+    to_total = take_apart(size, kept, to_matrix, to_rows, to_columns, to_total)
+
+    to_shown = to_matrix.view(N, size, rho, size, kappa).diagonal(0, 1, 3).permute(0, 3, 1, 2)
+    to_shown = to_shown.reshape(N * size, rho, kappa)[:, :p]
+    to_rows, to_columns = (
+        each.view(N * size, width, n) for each, width in ((to_rows, rho), (to_columns, kappa))
+    )
+    to_columns += to_shown.mT @ reads.conj()
+    to_reads, to_feeds = to_rows[:, :p], to_rows[:, p:]
+    to_gates = to_total + (to_reads * reads.conj()).sum(1, keepdim=True)
+    to_reads = to_reads * gates.unsqueeze(1).conj() + to_shown @ columns.conj()
+    found = (states.to_driven, to_gates, to_columns[:, :m], to_columns[:, m:], to_reads, to_feeds)
+    widths = ((m, V), (1, n), (m, n), (r, n), (p, n), (r, n))
+    u, d, b, left, c, right = (
+        each.reshape(G, chunks * size, *own)[:, :steps]
+        for each, own in zip(found, widths, strict=True)
+    )
+    return u, states.to_first, d.squeeze(2), b.mT, c, left.mT, right.mH
+
+
+def side_by_side(size: int, first: Tensor, second: Tensor) -> Tensor:
+    """Put what two kinds of rows have `(N, L·ρ, V)` into one, step by step."""
+    if not second.shape[1]:
+        return first
+    parts = [each.unflatten(1, (size, each.shape[1] // size)) for each in (first, second)]
+    return torch.cat(parts, 2).flatten(1, 2)
+
+
+def take_apart(
+    size: int,
+    kept: list[Joined],
+    to_matrix: Tensor,
+    to_rows: Tensor,
+    to_columns: Tensor,
+    to_total: Tensor,
+) -> Tensor:
+    """Carry gradients from chunks to their single steps.
+
+    Those of rows and columns are written over.
+
+    Args:
+        size: L.
+        kept: what was joined, the smallest blocks first.
+        to_matrix (N, L·ρ, L·κ), to_rows (N, L·ρ, n), to_columns (N, L·κ, n), to_total (N, 1, n):
+            the gradients in the four tensors of `Block`.
+
+    Returns:
+        The gradient in the gates of single steps, `(N·L, 1, n)`.
+    """
+    N, n = len(to_rows), to_rows.shape[2]
+    rho, kappa = to_rows.shape[1] // size, to_columns.shape[1] // size
+    b = size
+    for second, early, before, after in reversed(kept):
+        pairs, b = size // b, b // 2
+        corner = to_matrix.view(N, pairs, 2, b * rho, pairs, 2, b * kappa)[:, :, 1, :, :, 0]
+        corner = corner.diagonal(0, 1, 3).permute(0, 3, 1, 2)
+        corner = corner.reshape(N * pairs, b * rho, b * kappa)
+        to_second = to_rows.view(N * pairs, 2, b * rho, n)[:, 1]
+        to_early = to_columns.view(N * pairs, 2, b * kappa, n)[:, 0]
+        to_before = (to_second * second.conj()).sum(1, keepdim=True)
+        to_after = (to_early * early.conj()).sum(1, keepdim=True)
+        to_before.addcmul_(to_total, after.conj())
+        to_after.addcmul_(to_total, before.conj())
+        to_second.mul_(before.conj()).add_(corner @ early.conj())
+        to_early.mul_(after.conj()).add_(corner.mT @ second.conj())
+        to_total = torch.stack([to_before, to_after], 1).flatten(0, 1)
+    return to_total
