@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,15 @@ class Record:
         best_epoch: the epoch whose weights were scored: the best on the validation examples.
         epochs: how many there were.
         parameters: how many numbers were trained.
-        seconds: of training, by the clock on the wall, whatever else the machine did.
+        seconds: of training, and of what was trained before, by the clock on the wall, whatever
+            else the machine did.
         examples: how many to train on, to choose by, and to report.
         data: checksum of the examples (`Dataset.digest`).
         reduced: what is missing of the published data; empty if they are whole.
         versions: of Python, torch, numpy and linrec.
         hardware: where it was run, and on how many threads.
         validation: the score that chose the epoch; None: there was none, or it was not kept.
-        cpu_seconds: of training, by the processor's clock: what other programs did takes no part
+        cpu_seconds: the same by the processor's clock: what other programs did takes no part
             in it. None: not kept.
         recipe: how it was trained, as the run folder has it. Empty: not kept.
         commit: of the sources, if they were a clone. Empty: they were not, or it was not kept.
@@ -84,6 +85,18 @@ class Record:
     def path(self) -> Path:
         """Where it belongs in a folder of records."""
         return Path(self.experiment, f"{self.model}-{self.budget}-seed{self.seed}.json")
+
+    def after(self, earlier: "Record | None") -> "Record":
+        """Add the time of what was trained before, if anything was."""
+        if earlier is None:
+            return self
+        cpu = (self.cpu_seconds, earlier.cpu_seconds)
+        known = [each for each in cpu if each is not None]
+        return replace(
+            self,
+            seconds=round(self.seconds + earlier.seconds, 1),
+            cpu_seconds=round(sum(known), 1) if len(known) == len(cpu) else None,
+        )
 
     def to_json(self) -> str:
         """Write it down."""

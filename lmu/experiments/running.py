@@ -124,8 +124,9 @@ class Run:
             The result, which is in the run folder too, and what came of the training.
         """
         network = self.network.to(self.device)
+        earlier = None
         if self.before is not None and self.pretraining is not None:
-            self.before.train(progress=progress, tensorboard=tensorboard)
+            earlier, _ = self.before.train(progress=progress, tensorboard=tensorboard)
             self.pretraining.hand_over(self.before.network, network)
         training, validation, test = (self._features(split) for split in self.data.splits)
         with _seed(self.seed, self.device):
@@ -144,7 +145,7 @@ class Run:
         figures = {self.recipe.metric.name: self.recipe.metric.score(batches)}
         if self.experiment.examine is not None:
             figures = {**self.experiment.examine(network, self.data), **figures}
-        record = self._record(figures, outcome)
+        record = self._record(figures, outcome).after(earlier)
         self.folder.write(RESULT, record.to_json().encode())
         return record, outcome
 

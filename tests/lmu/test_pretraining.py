@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from lmu.experiments import EXPERIMENTS, Budget, Experiment, Pretraining, Run, TrainingSetup
+from lmu.experiments import (
+    EXPERIMENTS,
+    Budget,
+    Experiment,
+    Pretraining,
+    Record,
+    Run,
+    TrainingSetup,
+)
 from lmu.experiments.data import Vocabulary
 from lmu.experiments.data.vocabulary import BEGIN, END, UNKNOWN
 from lmu.experiments.imdb_pretrained import PIECE, cut_into_pieces, hand_over
@@ -47,12 +55,15 @@ def test_what_was_learned_before_is_where_training_begins(
 
     monkeypatch.setattr(Training, "start_epoch", started)
     run = Run(twice, tmp_path / "run", budget=Budget.QUICK)
-    record, _ = run.train()
+    record, outcome = run.train()
     assert run.before is not None
     assert len(begun) == 4  # epochs: two before, two after
     assert torch.equal(begun[2], weights(run.before.network))
     assert not torch.equal(begun[2], begun[0])
-    assert (tmp_path / "run" / "pretraining" / "result.json").is_file()
+    text = (tmp_path / "run" / "pretraining" / "result.json").read_text()
+    spent = Record.from_json(text).seconds
+    own = sum(entry["seconds"] for entry in outcome.history)
+    assert record.seconds == pytest.approx(own + spent, abs=0.11)
     assert record.epochs == 2
 
 

@@ -44,6 +44,7 @@ class Results:
     def mean(self, digits: int, figure: str | None = None) -> str:
         """Write the mean of a figure, and the standard deviation over several seeds."""
         values = [r.score if figure is None else r.figures[figure] for r in self.records]
+        digits = 0 if all(isinstance(value, int) for value in values) else digits  # counts
         text = f"{statistics.fmean(values):.{digits}f}"
         return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
