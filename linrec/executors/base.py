@@ -1,5 +1,8 @@
 """The interface of an executor: three methods, with their arguments and results."""
 
+# pyright: reportUnknownVariableType=false
+# (Torch 2.9 does not trace `dict[str, Tensor]()`, which would say it.)
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +57,7 @@ class Plan:
     executor: "Executor"
     recurrence: LinearRecurrence
     length: int
-    tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
     coordinates: Coordinates | None = None
     system: LinearRecurrence | None = None
     squares: tuple[Structure, ...] = ()

@@ -1,5 +1,8 @@
 """Preparation from powers of A: in the coordinates that keep them small, if its own do not."""
 
+# pyright: reportUnknownVariableType=false
+# (Torch 2.9 does not trace `dict[str, Tensor]()`, which would say it.)
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -24,7 +27,7 @@ class Prepared:
         squares: A, A², A⁴, …, if it takes them as they are.
     """
 
-    tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
     squares: tuple[Structure, ...] = ()
 
 
