@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linrec._autograd import is_unwatched, with_signature
 from linrec._checks import (
     accumulation_dtype,
     broadcast,
@@ -122,6 +123,7 @@ def scan_states(
     return (states.clone() if handed_out and records_gradient(decay) else states), last
 
 
+@with_signature
 class Scan(torch.autograd.Function):
     """The scan with its gradient.
 
@@ -203,6 +205,8 @@ class ScanWithTangents(Scan):
 
 def scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Scan in the direction of time or against it, differentiably."""
+    if is_unwatched(decay, drive, state):
+        return forward_states(decay, drive, state, reverse)
     function = Scan if torch.compiler.is_compiling() else ScanWithTangents
     return function.apply(decay, drive, state, reverse)  # type: ignore[return-value]  # untyped
 

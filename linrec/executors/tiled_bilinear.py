@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from linrec._autocast import full_precision
+from linrec._autograd import is_unwatched, with_signature
 from linrec._checks import has_values
 from linrec._huge_pages import empty
 
@@ -78,9 +79,12 @@ def multiply(product: BilinearOp, constant: Tensor, *factors: Tensor) -> Tensor:
 
 def compute(product: BilinearOp, way: Direction, *sides: Tensor) -> Any:
     """Compute one of the three products, differentiable any number of times."""
+    if is_unwatched(*sides):
+        return Multiply.forward(product, way, *sides)
     return Multiply.apply(product, way, *sides)
 
 
+@with_signature
 class Multiply(torch.autograd.Function):
     """A bilinear map, whose derivatives are its adjoints, whose derivatives are the map.
 

@@ -9,6 +9,8 @@ import torch
 from linrec._graphs import NOMINAL_BATCH, NOMINAL_STEPS, closed
 from linrec.systems import LinearRecurrence
 
+DOUBLE = (torch.float64, torch.complex128)
+
 
 @dataclass(slots=True)  # (a choice makes some twenty, and frozen ones take three times as long)
 class Cost:
@@ -107,16 +109,23 @@ class Workload(NamedTuple):
         """
         # (Written for speed: small calls spend much of their time on choosing.)
         A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
-        leaves, n = A.leaves(), A.state_size
-        tensors = [*leaves.values(), *(matrix for matrix in (B, C, D) if matrix is not None)]
-        alone = all(leaf.ndim == A.core_axes.get(name) for name, leaf in leaves.items())
+        leaves, n, varies = A.leaves(), A.state_size, recurrence.time_varying
+        alone, apart, double, trained, itemsize = True, False, False, False, 4
+        tensors = list(leaves.values())
+        for name, leaf in leaves.items():
+            alone = alone and leaf.ndim == A.core_axes.get(name)
+        for matrix in (B, C, D):
+            if matrix is not None:
+                apart = apart or matrix.ndim > 2
+                tensors.append(matrix)
+        for leaf in tensors:
+            double = double or leaf.dtype in DOUBLE
+            trained = trained or leaf.requires_grad
+            itemsize = max(itemsize, leaf.element_size())
         systems = 1
-        if not alone or any(matrix.ndim > 2 for matrix in tensors[len(leaves) :]):
+        if apart or not alone:
             systems = max(closed(math.prod(recurrence.batch_shape), NOMINAL_BATCH), 1)
-        itemsize = max(leaf.element_size() for leaf in tensors)
-        parts = A.as_diagonal_plus_low_rank() if recurrence.time_varying else None
-        double = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in tensors)
-        trained = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors)
+        parts = A.as_diagonal_plus_low_rank() if varies else None
         return Workload(
             states=n,
             inputs=n if B is None else B.shape[-1],
@@ -125,17 +134,17 @@ class Workload(NamedTuple):
             batch=closed(batch, NOMINAL_BATCH),
             systems=systems,
             multiplications=A.multiplications,
-            itemsize=max(itemsize, 4),
+            itemsize=itemsize,
             driven=B is not None,
             read=C is not None,
-            time_varying=recurrence.time_varying,
-            A_varies=not alone and A.batch_shape[-1] > 1 and recurrence.time_varying,
+            time_varying=varies,
+            A_varies=not alone and A.batch_shape[-1] > 1 and varies,
             diagonal=A.as_diagonal() is not None,
             device=tensors[0].device.type,
             roundoff=2.0**-53 if double else 2.0**-24,
             one_gate=parts is not None and parts[0].stride(-1) == 0,
             gradient=gradient,
-            trained=trained,
+            trained=trained and torch.is_grad_enabled(),
         )
 
 

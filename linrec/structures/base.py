@@ -121,9 +121,10 @@ class Structure(ABC):
     @property
     def multiplications(self) -> int:
         """The multiplications that applying one matrix takes: one for each number stored."""
-        return sum(
-            math.prod(getattr(self, name).shape[-axes:]) for name, axes in self.core_axes.items()
-        )
+        count = 0
+        for name, axes in self.core_axes.items():
+            count += math.prod(getattr(self, name).shape[-axes:])
+        return count
 
     def magnitude(self) -> Tensor | None:
         """Bound, entry by entry, the numbers that `apply` adds up: |d| + |U||V*| of a sum.
