@@ -30,6 +30,7 @@ def is_unwatched(*tensors: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or records_gradient(*tensors):
         return False
-    if torch._C._are_functorch_transforms_active():
+    # (It has no public name; torch's own `Function.apply` asks it in every call.)
+    if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]  # as said
         return False
     return getattr(forward_ad, "_current_level", 0) < 0
