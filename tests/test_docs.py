@@ -59,6 +59,8 @@ SKIPPED = [
     "linrec.export.onnx.to_onnx",
     "linrec.export.package.to_package",
     "lmu.keras.convert.from_keras",
+    "lmu.layers.spiking.SpikingNeurons",
+    "lmu.layers.spiking.SpikingLMUFormer",
 ]
 
 

@@ -87,7 +87,7 @@ class Record:
         return Path(self.experiment, f"{self.model}-{self.budget}-seed{self.seed}.json")
 
     def after(self, earlier: "Record | None") -> "Record":
-        """Add the time of what was trained before, if anything was."""
+        """Return the record with the time of an earlier training added, if there was one."""
         if earlier is None:
             return self
         cpu = (self.cpu_seconds, earlier.cpu_seconds)

@@ -94,7 +94,7 @@ def last_rows(seen: Tensor, lengths: Tensor | None, count: int) -> Tensor:
 
 
 def segments(resets: Tensor, inputs: Tensor, before: int) -> Tensor:
-    """Number the segments of each row, `(*batch, before + time, 1)`; what is before is in 0."""
+    """Number the segments of each row, `(*batch, before + time, 1)`; earlier steps are in 0."""
     numbers = check_resets(resets, inputs).expand(inputs.shape[:-1]).cumsum(-1)
     return nn.functional.pad(numbers, (before, 0)).unsqueeze(-1)
 

@@ -36,7 +36,7 @@ class SpikingNeurons(Layer):
         ImportError: snntorch is not there.
 
     Example:
-        >>> import torch, lmu
+        >>> import torch, lmu  # doctest: +SKIP
         >>> neurons = lmu.layers.SpikingNeurons(4).eval()  # doctest: +SKIP
         >>> neurons(3 * torch.randn(2, 7, 4)).outputs.unique().tolist()  # doctest: +SKIP
         [0.0, 1.0]
@@ -253,7 +253,7 @@ class SpikingLMUFormer(LMUFormer):
         ImportError: snntorch is not there.
 
     Example:
-        >>> import lmu
+        >>> import lmu  # doctest: +SKIP
         >>> network = lmu.layers.SpikingLMUFormer(40, 10, width=16, order=8)  # doctest: +SKIP
 
     References:

@@ -133,7 +133,7 @@ class RecursiveLeastSquares(OnlineNetwork):
     Example:
         >>> import torch
         >>> line = torch.arange(40.0).cos().view(1, -1, 1)
-        >>> error = RecursiveLeastSquares(3)(line)[:, :-1] - line[:, 1:]
+        >>> error = RecursiveLeastSquares(2, forgetting=0.5)(line)[:, :-1] - line[:, 1:]
         >>> bool(error[:, 20:].abs().max() < 1e-3)
         True
 
