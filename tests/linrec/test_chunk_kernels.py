@@ -1,6 +1,9 @@
 """Kernels of chunks, run by Triton's interpreter, against torch's products and a loop."""
 
 import itertools
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -181,3 +184,12 @@ def test_chunked_multiplies_in_the_kernel_where_it_serves(monkeypatch) -> None:
     assert launched == ["multiply", "multiply"]  # and once for the gradient
     for mine, right in zip(*found, strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_all_kernels_compile_for_a_card_that_is_not_there() -> None:
+    """(In a process of its own, without the interpreter.)"""
+    own = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "tests.linrec.compiled_kernels"]
+    done = subprocess.run(command, capture_output=True, text=True, env=own)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]

@@ -1,0 +1,70 @@
+"""Compile the kernels for a card that need not be there, as far as its machine code.
+
+`python -m tests.linrec.compiled_kernels` compiles all of them for compute capability 9.0 (an H100):
+the interpreter, in which they run in tests, knows no registers, shared memory or layouts.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from linrec.kernels import chunk_kernels, scan_kernels
+from linrec.kernels.chunk_launch import DEEP, HIGH, PRECISION, STEPS, TILED, WALKED, WARPS, WIDE
+from linrec.kernels.launch import TILE, WIDTH
+
+TARGET, SHARED = GPUTarget("cuda", 90, 32), 227 << 10  # bytes that a program may share there
+POINTERS = {
+    *("inputs", "before", "block", "outputs", "gates", "keys", "queries", "values", "start"),
+    *("last", "lefts", "rights", "decay", "drive", "states", "to_decay", "first", "products"),
+    "ends",
+}
+
+
+def kernels() -> Iterator[tuple[Any, dict[str, Any], int]]:
+    """List the kernels with their constants and warps, as they are launched."""
+    sizes = {"HIGH": HIGH, "WIDE": WIDE, "DEEP": DEEP, "PRECISION": PRECISION}
+    yield chunk_kernels.multiply, sizes, WARPS
+    for states, values, warps, precision in (
+        (16, TILED, 4, "ieee"),
+        (64, TILED, 4, PRECISION),
+        (128, TILED // 2, 8, PRECISION),
+    ):
+        sizes = {"STATES": states, "VALUES": values, "STEPS": STEPS, "PRECISION": precision}
+        yield chunk_kernels.gated, sizes | {"STARTED": states == 64}, warps
+    for rank, number in ((False, tl.float32), (True, tl.float32), (True, tl.float64)):
+        sizes = {"STATES": 128, "VALUES": WALKED, "STARTED": rank, "RANK": rank, "SUM": number}
+        yield chunk_kernels.walk_matrices, sizes, 2
+    for back in (False, True):
+        flags = {"COMPLEX": back, "CONJUGATE": back, "REVERSE": back, "SHIFT": int(back)}
+        flags |= {"SUM": tl.float32}
+        whole = {"STARTED": not back, "GRADIENT": back}
+        yield scan_kernels.walk, flags | whole | {"WIDTH": WIDTH, "PRODUCTS": False}, 2
+        yield scan_kernels.gather, flags | {"WIDTH": WIDTH}, 2
+        yield scan_kernels.tile, flags | whole | {"STEPS": TILE}, 4
+
+
+def main() -> int:
+    """Compile each, and say what it shares."""
+    wrong = 0
+    for kernel, constants, warps in kernels():
+        numbers = "*fp64" if constants.get("SUM") is tl.float64 else "*fp32"
+        kinds = {
+            name: "constexpr" if name in constants else numbers if name in POINTERS else "i32"
+            for name in kernel.arg_names
+        }
+        source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
+        options = {"num_warps": warps, "num_stages": 3}
+        made = triton.compile(source, target=TARGET, options=options)
+        fits = made.metadata.shared <= SHARED and "cubin" in made.asm
+        wrong += not fits
+        print(kernel.__name__, constants, f"{made.metadata.shared} bytes", "" if fits else "WRONG")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
