@@ -150,6 +150,15 @@ def test_lengths(name: str) -> None:
     within_bound(recurrence, inputs, state, lengths)
 
 
+@pytest.mark.parametrize("name", ["copies", "rank 1, copies", "several inputs and outputs"])
+def test_complex_systems_of_one_gate(name: str) -> None:
+    for steps in STEPS:
+        plain = system("complex", steps, **TABLE[name])
+        recurrence = with_leaves(plain, of_one_gate(plain.leaves()))
+        inputs, state = case(recurrence, steps)
+        within_bound(recurrence, inputs, state)
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_sequences_that_share_a_system_and_those_that_do_not(name: str) -> None:
     recurrence = system("real", 17, **TABLE[name])
@@ -164,6 +173,30 @@ def test_tiles_make_no_difference(tile: int, monkeypatch: pytest.MonkeyPatch) ->
     recurrence = system("real", 100, rank=1, copies=2, batch=(2,))
     inputs, state = case(recurrence, 100)
     within_bound(recurrence, inputs, state, executor=linrec.Chunked(size=8))
+
+
+def test_tiles_are_whole_systems_where_these_fit() -> None:
+    """Tensors of a tile have about so many numbers, and steps of the carry enough of them."""
+    rooms = {"CACHE": varying_tiles.CACHE, "WIDE": varying_tiles.WIDE}
+    assert rooms == {"CACHE": 1 << 17, "WIDE": 1 << 12}
+    sizes = {
+        (8, 2048, 1, 64, 1, 64): (1, 2048),  # a system has 2^17 numbers
+        (8, 512, 1, 64, 1, 64): (2, 512),  # not all that fit: a quarter of what there is
+        (1, 65536, 1, 64, 1, 64): (1, 2048),
+        (64, 8192, 1, 16, 1, 16): (16, 256),  # so many that their states are worth an operation
+        (3, 100, 2, 5, 3, 8): (3, 32),
+        (0, 5, 1, 1, 1, 1): (1, 32),
+    }
+    for (G, steps, m, V, rows, n), expected in sizes.items():
+        assert varying_tiles.tile_size(32, G, steps, m, V, rows, n) == expected, (G, steps)
+
+
+def test_tiles_of_a_gradient_that_is_differentiated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain operations over several tiles; the second derivative along a drawn direction."""
+    monkeypatch.setattr(varying_tiles, "CACHE", 1)
+    given, run = parts(1, "shared", 9)
+    given = [each.clone().requires_grad_() for each in given]
+    assert torch.autograd.gradgradcheck(run, given, fast_mode=True)
 
 
 def parts(rank: int, kind: str, steps: int) -> tuple[list[Tensor], Callable[..., Any]]:
