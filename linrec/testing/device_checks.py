@@ -88,7 +88,7 @@ class Effort(NamedTuple):
     backend: str
 
 
-FULL, SMALL = Effort(12, 300, "inductor"), Effort(1, 12, "eager")
+FULL, SMALL = Effort(12, 150, "inductor"), Effort(1, 12, "eager")
 
 
 def checks() -> Iterator[Check]:
