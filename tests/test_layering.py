@@ -69,15 +69,15 @@ LAYERS = {
            < export.c_integers < export.c_halves
            export.c_arrays < export.c_operations
            export.forms < export.program < export.c_network export.onnx export.package
-           < export.c < export.writing < export
+           < export.c < export.writing < export.comparison < export
         9  benchmark.timing benchmark.tables
            < benchmark.peak_memory benchmark.cases benchmark.calibration benchmark.charts
            < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
            benchmark.crossover benchmark.device_cases benchmark.floors
            benchmark.regret < benchmark.certificates benchmark.device_peers
            benchmark.device_tables < benchmark.parts < benchmark.session < benchmark
-        10 commands.target < commands.bench commands.explain commands.export commands.plot
-           commands.verify < commands < cli
+        10 commands.target < commands.bench commands.explain commands.export
+           commands.plot commands.verify < commands < cli
         11 .
     """,
     "lmu": """

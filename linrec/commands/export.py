@@ -9,7 +9,7 @@ from torch import nn
 
 from linrec.commands.target import call_factory, load
 from linrec.commands.target import recurrence as load_recurrence
-from linrec.export import Form, Format, States, Weights, exported
+from linrec.export import Form, Format, States, Weights, assure, exported
 from linrec.stream.saved import write
 
 
@@ -45,13 +45,17 @@ def export(
     dt: Annotated[
         float | None, typer.Option(help="The time step of a system in continuous time.")
     ] = None,
+    compare: Annotated[
+        bool, typer.Option(help="Run the file, and say how far it is from what it was made of.")
+    ] = True,
 ) -> None:
     """Write a recurrence or a module to a file; batch and time are left open.
 
-    In C all names begin with the file's. What a form cannot do is refused.
+    In C all names begin with the file's. What a form cannot do is refused. Whole numbers are not
+    compared: their bound is in the header.
     """
     found = call_factory(load(target))
-    name = re.sub(r"\W", "_", output.stem)
+    name, told = re.sub(r"\W", "_", output.stem), ""
     try:
         if not isinstance(found, nn.Module):
             found = load_recurrence(target, dt)
@@ -65,9 +69,11 @@ def export(
             states=states,
             largest_input=largest_input,
         )
+        if compare and weights == Weights.FLOAT:
+            told = assure(content, found, form, format, name=name, length=length)
         write(output, content)
     except (ValueError, TypeError, ModuleNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
         raise typer.BadParameter(str(error), param_hint="--output") from None
-    typer.echo(f"{output}: {len(content):,} bytes, form {form}, format {format}.")
+    typer.echo(f"{output}: {len(content):,} bytes, form {form}, format {format}. {told}".rstrip())

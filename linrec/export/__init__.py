@@ -1,6 +1,9 @@
 """Recurrences and modules where they are needed: programs of torch, models of ONNX, C."""
 
 from linrec.export.c import to_c as to_c
+from linrec.export.comparison import ExportReport as ExportReport
+from linrec.export.comparison import assure as assure
+from linrec.export.comparison import compare as compare
 from linrec.export.forms import Form as Form
 from linrec.export.onnx import to_onnx as to_onnx
 from linrec.export.package import to_package as to_package
@@ -15,6 +18,7 @@ from linrec.export.writing import Weights as Weights
 from linrec.export.writing import exported as exported
 
 __all__ = [
+    "compare",
     "quantize",
     "quantize_weights",
     "to_c",

@@ -86,6 +86,8 @@ def quietly() -> Iterator[None]:
         with warnings.catch_warnings():
             # (LSTMs keep their weights in a list as well, which follows them.)
             warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)
+            # (torch 2.13 copies graphs by what it deprecates itself.)
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
             yield
     finally:
         log.setLevel(level)

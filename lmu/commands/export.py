@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from linrec.export import Form, Format, exported
+from linrec.export import Form, Format, assure, exported
 from lmu.commands.options import DataDir, Name, Threads, report_errors
 from lmu.experiments import restore
 from lmu.experiments.training import write
@@ -27,6 +27,9 @@ def export(
         int | None,
         typer.Option(min=2, help="The longest sequence of `conv` and `fft`. Default: the data's."),
     ] = None,
+    compare: Annotated[
+        bool, typer.Option(help="Run the file, and say how far it is from the network.")
+    ] = True,
     data_dir: DataDir = None,
     threads: Threads = None,
 ) -> None:
@@ -34,17 +37,14 @@ def export(
     with report_errors():
         network, _, data = restore(experiment, checkpoint, data_folder=data_dir)
         example = data.test.inputs[:2]
-        steps = example.shape[-2 if example.is_floating_point() else -1]
+        steps = length or example.shape[1]
+        name, told = re.sub(r"\W", "_", output.stem), ""
+        given: dict[str, Any] = {"name": name, "example": example[:, :steps], "length": steps}
         try:
-            content = exported(
-                network.eval(),
-                form,
-                format,
-                name=re.sub(r"\W", "_", output.stem),
-                example=example,
-                length=length or steps,
-            )
+            content = exported(network.eval(), form, format, **given)
         except ModuleNotFoundError as error:
             raise ValueError(str(error)) from None
+        if compare:
+            told = assure(content, network, form, format, **given)
         write(output, content)
-    typer.echo(f"{output}: {len(content):,} bytes, form {form}, format {format}.")
+    typer.echo(f"{output}: {len(content):,} bytes, form {form}, format {format}. {told}".rstrip())

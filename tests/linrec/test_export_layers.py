@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +11,10 @@ import torch
 import linrec
 from linrec import nn
 from linrec.export import Form, to_onnx, to_program
+from linrec.export.comparison import EXECUTORS, Runner, load_onnx, run_form
 from linrec.export.onnx import is_complex
 from linrec.testing import error_bound
-from tests.linrec.exported import EXECUTORS, answers
 from tests.linrec.layers import LAYERS
-from tests.linrec.test_export import session
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -32,15 +32,9 @@ PAIRS = [
 SOME = [("S5", Form.STEP), ("S4D", Form.CONV), ("Retention", Form.SCAN)]
 
 
-def outputs_of(running, form: Form, inputs: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+def outputs_of(running: Runner, form: Form, inputs: torch.Tensor, state: torch.Tensor) -> Any:
     """Run a model of any form from a state of zeros."""
-    if form is not Form.STEP:
-        return answers(running, inputs, *([state] * (form is Form.SCAN)))[0]
-    outputs = []
-    for input in inputs.unbind(1):
-        output, state = answers(running, input.contiguous(), state)
-        outputs.append(output)
-    return torch.stack(outputs, 1)
+    return run_form(running, form, inputs, None if form in (Form.CONV, Form.FFT) else state)[0]
 
 
 @pytest.mark.parametrize("name, form", PAIRS if FULL else SOME)
@@ -48,7 +42,7 @@ def test_layers_are_models_of_onnx(name: str, form: Form) -> None:
     torch.manual_seed(0)
     layer = MADE[name]().eval()
     before = list(layer.state_dict()), dict(vars(layer)).keys(), layer.executor
-    running = session(to_onnx(layer, form, length=STEPS))
+    running = load_onnx(to_onnx(layer, form, length=STEPS))
     assert before == (list(layer.state_dict()), dict(vars(layer)).keys(), layer.executor)
     for batch, length in ((1, 1), (3, STEPS)):
         inputs = torch.randn(batch, length, layer.input_size)

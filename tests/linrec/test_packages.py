@@ -11,12 +11,13 @@ import torch
 
 import linrec
 import lmu
-from linrec.export import Form, exported, to_package
+from linrec.export import Form, Format, exported, to_package
+from linrec.export.comparison import load_export
 from linrec.export.forms import example_of
 from linrec.export.program import trace_form
 from linrec.testing import error_bound
 from tests.cases import data
-from tests.linrec.exported import LENGTH, SIZES, Program, largest_share, single
+from tests.linrec.exported import LENGTH, SIZES, largest_share, single
 
 COMPILER = shutil.which("g++")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -72,13 +73,9 @@ def test_what_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("transition, system, form", CASES)
-def test_packages_compute_the_recurrence_within_its_bound(
-    transition, system, form, tmp_path
-) -> None:
+def test_packages_compute_the_recurrence_within_its_bound(transition, system, form) -> None:
     recurrence = single(transition, system)
-    path = tmp_path / "package.pt2"
-    path.write_bytes(exported(recurrence, form, "package", length=LENGTH))
-    running = Program(torch._inductor.aoti_load_package(str(path)), form)
+    running = load_export(exported(recurrence, form, "package", length=LENGTH), Format.PACKAGE)
     for length, batch in SIZES:
         assert largest_share(recurrence, form, running, length, batch) <= 1
 
