@@ -199,7 +199,7 @@ class RunTiles(torch.autograd.Function):
 
 
 def expanded(u: Tensor, system: Sequence[Tensor], some: slice, span: slice) -> list[Tensor]:
-    """Take what a tile needs of the matrices, one for each system and step."""
+    """Cut a tile out of the matrices, one for each system and step."""
     shape = u[some, span].shape[:2]
     return [part(leaf, some, span).expand(*shape, *leaf.shape[2:]) for leaf in system]
 
@@ -211,7 +211,7 @@ def pull_tiles(
     gradients: tuple[Tensor, ...],
     needed: Sequence[bool],
 ) -> Iterator[Tensor | None]:
-    """Compute the gradients in what was given, one tile after the other, outside of autograd.
+    """Compute the gradients in inputs, state and matrices, tile by tile, outside of autograd.
 
     Args:
         tiles: how it was cut.

@@ -165,7 +165,7 @@ def recurrence_to_c(
 
 
 def write_header(comment: str, step: str, name: str, *, includes: str, **values: object) -> str:
-    """Put a header together: what it is, sizes and state, and the functions of a step."""
+    """Put a header together: a comment, sizes and state, and the functions of a step."""
     page = comment + BEGINNING + step + "\n#endif\n"
     includes = f"\n{includes}" if includes else ""
     return page.format(name=name, guard=name.upper(), includes=includes, **values)

@@ -1,4 +1,4 @@
-"""Exported files beside what they were made of."""
+"""Comparisons of exported files with their sources."""
 
 import io
 import shutil
@@ -54,7 +54,7 @@ Runner = Callable[..., Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """How far an exported file is from what it was made of.
+    """How far an exported file is from its source.
 
     Attributes:
         difference: the largest difference of an output or a state.
@@ -89,7 +89,7 @@ def compare(
     example: Tensor | None = None,
     length: int | None = None,
 ) -> ExportReport:
-    """Run an exported file, and compare it with what it was made of.
+    """Run an exported file, and compare it with its source, a recurrence or a module.
 
     It is run at another number of sequences and of steps than it was traced with.
 

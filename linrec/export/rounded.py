@@ -91,7 +91,7 @@ class RoundedRecurrence(ABC):
 
 
 def check_range(inputs: Tensor, largest: float, in_range: Tensor) -> None:
-    """Refuse inputs of which some are not in the range."""
+    """Refuse inputs with numbers outside of the range."""
     if not bool(in_range.all()):
         raise ValueError(
             f"`inputs` has {float(inputs.abs().max()):g} in it: expected numbers of at most "

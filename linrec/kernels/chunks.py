@@ -91,7 +91,7 @@ def _(info, in_dims, inputs, before, block):  # type: ignore[no-untyped-def]  # 
 
 
 def scans(values: Tensor, states: int, rank: int) -> bool:
-    """Whether there is a kernel for systems of so many states, with feedback of a rank."""
+    """Whether there is a kernel for systems of this number of states and rank of feedback."""
     if not serves(values) or values.dtype not in (torch.float32, torch.float64):
         return False
     return rank <= 1 and states <= MOST_STATES
@@ -146,7 +146,7 @@ def plain_scan(
     rights: Tensor | None,
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Scan in a loop over time, with which the kernels are compared."""
+    """Scan in a loop over time: the reference of the kernels."""
     state = keys[:, 0, :, None] * values[:, 0, None, :] * 0 if start is None else start
     outputs = []
     for step in range(keys.shape[1]):

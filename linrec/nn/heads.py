@@ -62,7 +62,7 @@ class AttentionLayer(RecurrentLayer):
         self.projection = nn.Linear(width, sum(self.sizes), bias=False)  # q, k, v
 
     def parts(self, projected: Tensor) -> list[Tensor]:
-        """Split what is projected into q, k and v, `(*batch, heads, time, size)`."""
+        """Split the projection into q, k and v, `(*batch, heads, time, size)`."""
         return [split_heads(part, self.heads) for part in projected.split(self.sizes, -1)]
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:

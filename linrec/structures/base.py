@@ -202,7 +202,7 @@ class Structure(ABC):
 
 
 class OwnStructure(Structure):
-    """One of the library's own structures: what is made of its tensors is not checked again."""
+    """One of the library's own structures, whose slices and casts are not checked again."""
 
     def rebuilt(self, **tensors: Tensor) -> Self:
         """Make the same of other tensors, unchecked."""

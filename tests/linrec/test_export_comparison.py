@@ -72,7 +72,8 @@ def test_a_command_says_how_far_the_file_is(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("memories.py").write_text(
-        "import linrec\nmemory = linrec.LinearRecurrence([[0.9]], [[0.1]])\n"
+        "import linrec\nmemory = linrec.LinearRecurrence([[0.9]], [[0.1]])\n",
+        encoding="utf-8",
     )
     words = ["export", "memories.py:memory", "--format", "torch", "--output", "memory.pt2"]
     done = CliRunner().invoke(app, words)
@@ -98,7 +99,9 @@ def test_where_there_is_no_compiler_nothing_is_compared(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(comparison.shutil, "which", lambda _: None)
-    Path("memories.py").write_text("import lmu\nmemory = lmu.LegendreMemory(1, 4, 20.0)\n")
+    Path("memories.py").write_text(
+        "import lmu\nmemory = lmu.LegendreMemory(1, 4, 20.0)\n", encoding="utf-8"
+    )
     words = ["export", "memories.py:memory", "--format", "c", "--output", "memory.h"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0 and "Not compared: there is no compiler" in done.output
