@@ -95,7 +95,7 @@ class Joined(NamedTuple):
 
 
 def blocks_in_place(steps: Block, size: int, kept: list[Joined] | None = None) -> Block:
-    """Compute `blocks` in place, outside of autograd, and append the joints for a gradient to `kept`."""
+    """Compute `blocks` in place, outside of autograd; append the joints of a gradient to `kept`."""
     shown, total, chunks = steps.shown, steps.total, len(steps.total) // size
     rho, kappa = shown.shape[1:]
     matrix = shown.new_zeros(chunks, size * rho, size * kappa)
