@@ -76,7 +76,7 @@ class SharedGradient:
         self.to_ratios[:, -1, 0] = (to_after * before.conj()).flatten(1).sum(1)
 
     def of_pair(self, rows: Rows, columns: Columns) -> tuple[Tensor, Tensor]:
-        """Return the gradients in rows and columns that pass through the gates between the steps."""
+        """Return the gradients in rows and columns through the gates between the steps."""
         size = self.size
         widths = rows.of_steps.shape[1] // size, columns.of_steps.shape[1] // size
         between = hide_later(rows.of_steps @ columns.of_steps.mT, size, rows.last, True)

@@ -10,7 +10,8 @@ R[t,s] = d_t d_{t-1} … d_{s+1}:
     y = Y u + Z w + P x        Y[t,s] = C_t R[t,s] B_s      Z[t,s] = C_t R[t,s] U_s
     w = F u + G w + E x        F[t,s] = V_t* R[t-1,s] B_s   G[t,s] = V_t* R[t-1,s] U_s
 
-G is strictly lower triangular: w follows by substitution. The state is carried from chunk to chunk.
+G is strictly lower triangular: w follows by substitution, which for delta rules is the WY transform
+(the UT transform of some papers). The state is carried from chunk to chunk.
 
 References:
     Yang et al. 2024, Gated linear attention transformers with hardware-efficient training.
