@@ -221,17 +221,15 @@ def pull_tiles(
         needed: which are asked for.
     """
     u, _, *system = given
-    found = [
-        empty(each, *each.shape) if asked else None
-        for each, asked in zip(given, needed, strict=True)
+    # One matrix may stand for many systems or steps. (The state, of one axis less, does not.)
+    stand_for_many = [
+        index != 1 and (each.shape[0] < len(u) or each.shape[1] < u.shape[1])
+        for index, each in enumerate(given)
     ]
-    for index, each in enumerate(found):
-        if (
-            each is not None
-            and index != 1
-            and (each.shape[0] < len(u) or each.shape[1] < u.shape[1])
-        ):
-            each.zero_()
+    found = [
+        (torch.zeros_like(each) if many else empty(each, *each.shape)) if asked else None
+        for each, many, asked in zip(given, stand_for_many, needed, strict=True)
+    ]
     for some in tiles.rows(len(u)):
         gradient = gradients[2][some]
         for place, span in reversed(list(enumerate(tiles.spans()))):
@@ -247,15 +245,11 @@ def pull_tiles(
             gradient = pulled[1]
             for index, (whole, own) in enumerate(zip(found, pulled, strict=True)):
                 if whole is not None and index != 1:
-                    add(part(whole, some, span), own)
+                    here = part(whole, some, span)
+                    if stand_for_many[index]:  # (a tile of one step has the same shape)
+                        here += own.sum_to_size(here.shape)
+                    else:
+                        here.copy_(own)
         if found[1] is not None:
             found[1][some] = gradient
     return iter(found)
-
-
-def add(whole: Tensor, own: Tensor) -> None:
-    """Write a tile's gradient; where one matrix stands for many, add it up."""
-    if whole.shape == own.shape:
-        whole.copy_(own)
-    else:
-        whole += own.sum_to_size(whole.shape)

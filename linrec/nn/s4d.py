@@ -67,7 +67,7 @@ class S4D(SkipLayer):
         if poles not in POLES:
             raise ValueError(f"`poles` is {poles!r}: expected one of {', '.join(POLES)}.")
         self.method = method
-        frequencies = torch.tensor(POLES[poles](torch.arange(states).double()).tolist())
+        frequencies = POLES[poles](torch.arange(states).double()).to(torch.get_default_dtype())
         self.log_decay = nn.Parameter(torch.full((width, states), math.log(0.5)))
         self.frequency = nn.Parameter(frequencies.repeat(width, 1))
         self.log_dt = nn.Parameter(log_uniform((width,), dt_min, dt_max))

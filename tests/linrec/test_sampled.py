@@ -11,6 +11,7 @@ from torch import Tensor
 
 import linrec
 import lmu
+from linrec import discretization_methods
 from linrec.nn import SampledSystem
 from linrec.testing import check_module
 
@@ -52,13 +53,13 @@ def test_repeated_steps_are_those_steps(method, shape, different, diagonal, monk
 def test_each_different_step_costs_one_exponential(monkeypatch) -> None:
     """Counted, and the gradient of the system is that of all steps."""
     taken = []
-    plain = module_of_discretize.exponential
+    plain = discretization_methods.exponential
 
     def counted(matrix: Tensor, *rest):
         taken.append(matrix.shape[:-2].numel())
         return plain(matrix, *rest)
 
-    monkeypatch.setattr(module_of_discretize, "exponential", counted)
+    monkeypatch.setattr(discretization_methods, "exponential", counted)
     dt = drawn_steps(200, different=4)
     A = OSCILLATOR.A.to_dense().clone().requires_grad_()
     system = linrec.StateSpace(A, OSCILLATOR.B, OSCILLATOR.C)

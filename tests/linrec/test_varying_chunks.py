@@ -14,7 +14,7 @@ import linrec
 from linrec.executors import varying_tiles
 from linrec.planner import CPU
 from linrec.testing import error_bound, exact_reference
-from tests.cases import normal
+from tests.cases import generator, normal
 
 COMPLEX = torch.complex128
 CHUNKED = linrec.Chunked()
@@ -266,6 +266,35 @@ def test_gradients_are_those_of_the_loop(
             torch.use_deterministic_algorithms(False)
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("systems", [1, 3])
+@pytest.mark.parametrize("constant", ["A", "B", "C", "none"])
+@pytest.mark.parametrize("size, steps", [(1, 2), (1, 5), (2, 5), (4, 9)])
+def test_a_matrix_that_stands_for_many_has_the_gradient_of_all(
+    size: int, steps: int, constant: str, systems: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all steps and systems, though a tile may have one of each."""
+    monkeypatch.setattr(varying_tiles, "CACHE", 1)
+    monkeypatch.setattr(varying_tiles, "WIDE", 1)
+    shapes = {"A": (4,), "B": (4, 2), "C": (3, 4)}
+    given = [
+        torch.rand(*([] if name == constant else [steps]), *shape, generator=generator(seed))
+        for seed, (name, shape) in enumerate(shapes.items())
+    ]
+    inputs = torch.rand(systems, steps, 2, generator=generator(7))
+    found = []
+    for executor in (linrec.Chunked(size), linrec.Recurrent()):
+        leaves = [each.double().requires_grad_() for each in given]
+        gates = leaves[0].expand(steps, 4)
+        recurrence = linrec.LinearRecurrence(
+            linrec.Diagonal(gates), leaves[1], leaves[2], time_varying=True
+        )
+        result = linrec.run(recurrence, inputs.double(), executor=executor)
+        total = result.outputs.square().sum() + result.final_state.square().sum()
+        found.append(torch.autograd.grad(total, leaves))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
