@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linrec._autograd import with_signature
 from linrec._checks import has_values
 from linrec._huge_pages import empty
 from linrec.executors.varying_gates import pull_gated
@@ -116,6 +117,7 @@ def run_tiles(tiles: Tiles, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return RunTiles.apply(tiles, *given)[:3]  # type: ignore[index]  # untyped
 
 
+@with_signature
 class RunTiles(torch.autograd.Function):
     """All tiles; saved are the arguments, and the states before the tiles.
 

@@ -140,7 +140,7 @@ def check_executor(
     Example:
         >>> import linrec
         >>> from linrec.testing import check_executor
-        >>> report = check_executor(linrec.Recurrent(), examples=5)
+        >>> report = check_executor(linrec.Recurrent(), examples=2)
         >>> max(report.shares.values()) <= 1
         True
     """
@@ -196,7 +196,7 @@ def check_recurrence(
         >>> import linrec
         >>> from linrec.testing import check_recurrence
         >>> average = linrec.LinearRecurrence(A=[[0.5]], B=[[0.5]])
-        >>> len(check_recurrence(average, examples=5).executors)
+        >>> len(check_recurrence(average, examples=2).executors)
         7
     """
     if not isinstance(recurrence, LinearRecurrence):
@@ -231,7 +231,7 @@ def check_structure(
     Example:
         >>> import torch, linrec
         >>> from linrec.testing import check_structure
-        >>> report = check_structure(linrec.Diagonal(torch.tensor([0.5, -1.0])), examples=5)
+        >>> report = check_structure(linrec.Diagonal(torch.tensor([0.5, -1.0])), examples=2)
         >>> "compose" in report.properties
         True
     """

@@ -30,7 +30,7 @@ from tests.linrec.layers import LAYERS
 
 STEPS = 21
 # One of so many cases is run, if not all of them.
-EVERY = {"fake": 11, "pretend": 2, "without-double": 5}
+EVERY = {"fake": 23, "pretend": 4, "without-double": 9}
 if os.environ.get("LINREC_FULL"):
     EVERY = {"fake": 5}
 Found = dict[str, Tensor]

@@ -184,7 +184,7 @@ def test_autocast_accumulates_in_float32(executor: str) -> None:
 
 @pytest.mark.parametrize("trainable", [[], ["A", "B"]])
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_compiles_in_one_graph(executor: str, trainable: list[str]) -> None:
     torch._dynamo.reset()
     recurrence = SYSTEMS["AB"](TRANSITIONS["dense"]()).to(torch.float32)

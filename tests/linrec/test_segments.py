@@ -128,7 +128,7 @@ def test_steps_of_unequal_length_start_anew_too(name: str) -> None:
 )
 def test_the_kit_finds_nothing(name: str) -> None:
     torch.manual_seed(0)
-    report = check_module(MODULES[name](), INPUTS, examples=6)
+    report = check_module(MODULES[name](), INPUTS, examples=3)
     assert sum(count for (name, _), count in report.comparisons.items() if name == "resets")
 
 

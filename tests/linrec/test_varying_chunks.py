@@ -230,7 +230,7 @@ def with_leaves(
 
 @pytest.mark.parametrize("kind", ["real", "complex", "0 and 1", "shared"])
 @pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_derivatives(rank: int, kind: str) -> None:
     given, run = parts(rank, kind, 6)
     given = [each.clone().requires_grad_() for each in given]
