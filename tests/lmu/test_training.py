@@ -126,9 +126,11 @@ def test_progress_is_shown_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_an_adversary_moves_inputs_to_where_the_loss_grows(tmp_path: Path) -> None:
-    inputs, gradient = torch.zeros(2, 3), torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
-    expected = torch.tensor([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]])
-    assert torch.allclose(move_inputs(inputs, gradient, 2.0), 2.0 * expected)
+    direction = torch.tensor([3.0, 0.0, 4.0])  # (squares of the third are zero in float32)
+    gradient = torch.outer(torch.tensor([1.0, 0.0, 1e-25, 1e30]), direction)
+    moved = move_inputs(torch.zeros(4, 3), gradient, 2.0)
+    expected = torch.outer(torch.tensor([1.0, 0.0, 1.0, 1.0]), direction / 2.5)
+    torch.testing.assert_close(moved, expected)
     seen: list[Tensor] = []
 
     def watched(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -192,8 +192,11 @@ class Training:
 
 def move_inputs(inputs: Tensor, gradient: Tensor, distance: float) -> Tensor:
     """Move each of `inputs (examples, ...)` along its gradient by a distance."""
-    norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
-    return inputs + distance * gradient / norms.view(-1, *[1] * (gradient.ndim - 1))
+    # (Of what is classified with certainty a gradient is so small that its square is zero.)
+    flat = gradient.flatten(1)
+    scaled = flat / flat.abs().amax(1, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)
+    directions = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1)
+    return inputs + distance * directions.view_as(gradient)
 
 
 def predictions(
