@@ -109,6 +109,7 @@ def compare(
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
         FileNotFoundError: there is no compiler of C.
+        ValueError: the content is damaged, or cannot be compiled.
 
     Example:
         >>> import linrec, linrec.export
@@ -130,7 +131,7 @@ def compare(
                 got = [run_header(content.decode(), name, inputs, dtype_of(module))]
                 got[0] = got[0].view_as(expected[0])
             else:
-                got = run_form(load_export(content, format), form, inputs, state)
+                got = run_form(load_checked(content, format), form, inputs, state)
     finally:
         module.train(training)
     pairs = list(zip(got, expected, strict=False))  # (C hands no state out)
@@ -206,6 +207,23 @@ def run_form(running: Runner, form: Form, inputs: Tensor, state: Tensor | None) 
     return [torch.stack(outputs, 1), state]
 
 
+def load_checked(content: bytes, format: Format) -> Runner:
+    """Load a file's content; refuse what is no such file in a sentence."""
+    archive = format in (Format.TORCH, Format.PACKAGE)
+    try:
+        if archive and not content.startswith(b"PK"):
+            raise ValueError("it is no archive")
+        return load_export(content, format)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # whatever torch or onnxruntime says of a damaged file
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise ValueError(
+            f"`content` cannot be read in the format `{format}` ({reason}): expected the bytes "
+            "that `linrec.export.exported` returned."
+        ) from error
+
+
 def load_export(content: bytes, format: Format) -> Runner:
     """Load a program, a package or a model, as a function of tensors."""
     if format is Format.TORCH:
@@ -260,7 +278,10 @@ def run_header(source: str, name: str, inputs: Tensor, dtype: torch.dtype) -> Te
         (Path(folder) / f"{name}.h").write_text(source, encoding="utf-8")
         (Path(folder) / "main.c").write_text(program, encoding="utf-8")
         built = [compiler, "-std=c99", "-O1", "main.c", "-o", "main", "-lm"]
-        subprocess.run(built, cwd=folder, check=True, timeout=300)
+        done = subprocess.run(built, cwd=folder, capture_output=True, text=True, timeout=300)
+        if done.returncode:
+            reason = done.stderr.strip().partition("\n")[0][:200]
+            raise ValueError(f"`content` cannot be compiled as C by `{compiler}`: {reason}")
         rows = []
         for sequence in given:
             fed = sequence.contiguous().numpy().tobytes()

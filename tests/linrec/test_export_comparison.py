@@ -114,3 +114,13 @@ def test_a_module_without_a_bound_has_a_difference() -> None:
     report = compare_export(exported(layer, "scan", "torch"), layer, "scan", "torch")
     assert report.share is None and "of the bound" not in str(report)
     assert report.difference <= 1e-5 * report.size
+
+
+@needs_compiler
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04 and no more"])
+@pytest.mark.parametrize("format", ["torch", "onnx", "c"])
+def test_damaged_content_is_refused_in_a_sentence(format: str, content: bytes) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    with pytest.raises(ValueError, match=r"`content` cannot be (read|compiled)"):
+        compare_export(content, swing, "step", format)
