@@ -208,7 +208,7 @@ def run_form(running: Runner, form: Form, inputs: Tensor, state: Tensor | None) 
 
 
 def load_checked(content: bytes, format: Format) -> Runner:
-    """Load a file's content; refuse what is no such file in a sentence."""
+    """Load the content of a file, and refuse damaged content in a sentence."""
     archive = format in (Format.TORCH, Format.PACKAGE)
     try:
         if archive and not content.startswith(b"PK"):
