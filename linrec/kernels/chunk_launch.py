@@ -9,7 +9,7 @@ from linrec.kernels.chunk_kernels import gated, multiply, walk_matrices
 from linrec.kernels.launch import call
 
 # Rows, columns and depth of a tile of a product, and its warps.
-HIGH, WIDE, DEEP, WARPS = 128, 64, 32, 8
+HIGH, WIDE, DEEP, WARPS, STAGES = 128, 64, 32, 8, 3
 
 # Columns of a matrix that a program has, where it walks and in chunks of so many steps.
 WALKED, TILED, STEPS = 16, 64, 32
@@ -26,7 +26,7 @@ def launch_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     call(
         multiply, triton.cdiv(R, HIGH) * triton.cdiv(N, WIDE), inputs, before, block, outputs,
         R, N, inputs.shape[1], before.shape[1], *strides,
-        HIGH=HIGH, WIDE=WIDE, DEEP=DEEP, PRECISION=PRECISION, num_warps=WARPS, num_stages=3,
+        HIGH=HIGH, WIDE=WIDE, DEEP=DEEP, PRECISION=PRECISION, num_warps=WARPS, num_stages=STAGES,
     )  # fmt: skip
     return outputs
 

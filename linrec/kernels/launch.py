@@ -13,8 +13,12 @@ from linrec.kernels.scan_kernels import gather, tile, walk
 # Asked for before Triton is imported; kernels then run on the CPU, line by line.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-# Features of a program that walks, and steps of a tile.
-WIDTH, TILE = 64, 1024
+# Bytes of features that a thread loads at once, where it walks; steps of a tile.
+BYTES, TILE = 16, 1024
+
+# Steps that a walk loads together, tiles of them that are under way, and its warps.
+ROWS, STAGES, WARPS = 16, 4, 1
+TILE_WARPS, LANES = 4, 32
 
 # Time is split where there are fewer programs than this, into chunks of so many steps or more.
 FEW_PROGRAMS, SHORT_CHUNK = 512, 64
@@ -62,6 +66,7 @@ def launch(
         "SHIFT": int(shift),
         "SUM": numbers,
     }
+    walked = {"ROWS": ROWS, "STAGES": STAGES, "BITS": tl.int64 if wide else tl.int32}
     a, b, x = parts(decay), parts(drive), parts(states)
     own = [*a[1], *b[1]]
     start, begins = (b[0], [0, 0]) if state is None else parts(state)
@@ -74,11 +79,13 @@ def launch(
         call(
             tile, B * F, a[0], b[0], start, x[0], p, g, T, F, *own, *begins, *x[1],
             *before_strides, z, *first_strides, STEPS=steps, **whole, **flags,
-            num_warps=4 if steps >= 512 else 1,
+            num_warps=TILE_WARPS if steps >= 512 else 1,
         )  # fmt: skip
         return states, to_decay
-    width = min(WIDTH, triton.next_power_of_2(F))
-    across, warps = triton.cdiv(F, width), max(width // 32, 1)
+    # Each thread has all rows of its features, so that no step waits for another thread.
+    width = max(LANES * WARPS * (BYTES // drive.element_size()), 1)
+    walked |= {"WIDTH": width, **flags, "num_warps": WARPS}
+    across = triton.cdiv(F, width)
     chunks = 1
     if way == "split" or (way is None and B * across < FEW_PROGRAMS):
         chunks = max(min(triton.cdiv(FEW_PROGRAMS, B * across), T // SHORT_CHUNK), 1)
@@ -90,7 +97,7 @@ def launch(
         wholes, ends = torch.empty(2, B, chunks, F, **made)
         call(
             gather, B * across * chunks, a[0], b[0], parts(wholes)[0], parts(ends)[0], T, F,
-            chunks, size, *own, WIDTH=width, **flags, num_warps=warps,
+            chunks, size, *own, **walked,
         )  # fmt: skip
         carried = torch.zeros(B, chunks, F, **made)
         if state is not None:
@@ -102,9 +109,7 @@ def launch(
         whole["STARTED"] = True
     call(
         walk, B * across * chunks, a[0], b[0], start, x[0], p, g, T, F, chunks, size, *own,
-        *starts, *x[1], *before_strides, z, *first_strides, WIDTH=width, PRODUCTS=products, **whole,
-        **flags,
-        num_warps=warps,
+        *starts, *x[1], *before_strides, z, *first_strides, PRODUCTS=products, **whole, **walked,
     )  # fmt: skip
     return states, to_decay
 

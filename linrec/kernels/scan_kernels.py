@@ -3,7 +3,8 @@
 Imported only where Triton is there. Three kernels, of few fixed configurations:
 
 - `walk`: a program owns some features of one sequence and goes through its steps. Nothing is a
-  product of decays, so that nothing overflows that the recurrence itself does not.
+  product of decays, so that nothing overflows that the recurrence itself does not. A tile holds all
+  of its steps in each thread (a warp is as wide as the tile), and tiles to come are loaded ahead.
 - `tile`: a program owns one sequence of one feature, whose steps lie side by side in memory, and
   scans a tile of them at a time, the state in a register from tile to tile.
 - `gather`: what a chunk of steps does to the state before it. For few long sequences: then a walk
@@ -29,8 +30,6 @@ References:
 
 import triton
 import triton.language as tl
-
-UNROLLED = tl.constexpr(4)  # steps whose loads are under way together
 
 
 @triton.jit
@@ -88,65 +87,87 @@ def after_real(a, b, c, d):
 
 
 @triton.jit
+def row_of(tile, row, i: tl.constexpr, BITS: tl.constexpr):
+    """Return row i of a tile, to the bit.
+
+    (Which register holds a row is known when the kernel is compiled, so that this costs nothing:
+    compilers leave out a sum with 0 of integers, but not of floating-point numbers.)
+    """
+    bits = tl.where(row == i, tile.to(BITS, bitcast=True), 0)
+    return tl.sum(bits, 0).to(tile.dtype, bitcast=True)
+
+
+@triton.jit
+def load_row(pointer, own, row, COMPLEX: tl.constexpr, SUM: tl.constexpr, BITS: tl.constexpr):
+    """Load numbers of one step as the first row of a tile, which has the threads of its columns."""
+    r, i = load(pointer[None, :] + 0 * row, own[None, :] & (row == 0), 0.0, COMPLEX, SUM)
+    return row_of(r, row, 0, BITS), row_of(i, row, 0, BITS)
+
+
+@triton.jit
 def walk(
     decay, drive, start, states, before, to_decay, T, F, chunks, size,
     decay_batch, decay_time, decay_feature, drive_batch, drive_time, drive_feature,
     start_batch, start_chunk, start_feature, states_batch, states_time, states_feature,
     before_batch, before_time, before_feature, first, first_batch, first_feature,
-    WIDTH: tl.constexpr, COMPLEX: tl.constexpr, CONJUGATE: tl.constexpr, REVERSE: tl.constexpr,
-    SHIFT: tl.constexpr, STARTED: tl.constexpr, GRADIENT: tl.constexpr, PRODUCTS: tl.constexpr,
-    SUM: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr, COMPLEX: tl.constexpr,
+    CONJUGATE: tl.constexpr, REVERSE: tl.constexpr, SHIFT: tl.constexpr, STARTED: tl.constexpr,
+    GRADIENT: tl.constexpr, PRODUCTS: tl.constexpr, SUM: tl.constexpr, BITS: tl.constexpr,
 ):  # fmt: skip
-    """Go through the steps of some features of one chunk of one sequence."""
+    """Go through the steps of some features of one chunk of one sequence.
+
+    Tiles of `ROWS` steps are loaded whole, those of `STAGES` under way together: stores between
+    loads would have each wait for the one before.
+    """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(F, WIDTH)
     f = (program % across) * WIDTH + tl.arange(0, WIDTH)
     chunk, batch = (program // across) % chunks, program // across // chunks
-    s, own, lanes = chunk * size, f < F, tl.zeros((WIDTH,), tl.int64)
-    stop = tl.minimum(s + size, T)
+    own, row = f < F, tl.arange(0, ROWS)[:, None]
+    begin = chunk * size
+    stop = tl.minimum(begin + size, T)
     xr, xi = tl.zeros((WIDTH,), SUM), tl.zeros((WIDTH,), SUM)
     if STARTED:
         place = start + batch * start_batch + chunk * start_chunk + f * start_feature
-        xr, xi = load(place, own, 0.0, COMPLEX, SUM)
-    t, way = s, 1
-    if REVERSE:
-        t, way = T - 1 - s, -1
-    a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
-    b = drive + batch * drive_batch + t * drive_time + f * drive_feature
-    x = states + batch * states_batch + t * states_time + f * states_feature
+        xr, xi = load_row(place, own, row, COMPLEX, SUM, BITS)
     if GRADIENT:
-        p = before + batch * before_batch + (t + way) * before_time + f * before_feature
-        g = to_decay + batch * states_batch + t * states_time + f * states_feature
-        zr, zi = load(first + batch * first_batch + f * first_feature, own, 0.0, COMPLEX, SUM)
-    while s < stop:
-        for i in tl.static_range(UNROLLED):
-            at = s + i + lanes
-            here = own & (at < stop)
-            ar, ai, br, bi = load_step(a, b, here, at, CONJUGATE, SHIFT, COMPLEX, SUM)
-            yr, yi = times(ar, ai, xr, xi, COMPLEX)
+        place = first + batch * first_batch + f * first_feature
+        zr, zi = load_row(place, own, row, COMPLEX, SUM, BITS)
+    for part in tl.range(0, tl.cdiv(stop - begin, ROWS).to(tl.int32), num_stages=STAGES):
+        at = begin + part * ROWS + row
+        here, t, way = (at < stop) & own[None, :], at, 1
+        if REVERSE:
+            t, way = T - 1 - at, -1
+        a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
+        b = drive + batch * drive_batch + t * drive_time + f * drive_feature
+        ar, ai, br, bi = load_step(a, b, here, at, CONJUGATE, SHIFT, COMPLEX, SUM)
+        yr, yi = br, bi
+        for i in tl.static_range(ROWS):
+            pr, pi = times(
+                row_of(ar, row, i, BITS), row_of(ai, row, i, BITS), xr, xi, COMPLEX
+            )  # fmt: skip
             if PRODUCTS:  # those that left the range are NaN times nothing
                 nothing = (xr == 0) & (xi == 0)
-                yr, yi = tl.where(nothing, 0.0, yr), tl.where(nothing, 0.0, yi)
-            xr, xi = tl.where(here, yr + br, xr), tl.where(here, yi + bi, xi)
-            store(x, xr, xi, here, COMPLEX)
-            if GRADIENT:
-                pr, pi = load(p, here & (at + 1 < T), 0.0, COMPLEX, SUM)
-                pr, pi = tl.where(at + 1 < T, pr, zr), tl.where(at + 1 < T, pi, zi)
-                qr, qi = times(xr, xi, pr, -pi, COMPLEX)
-                store(g, qr, qi, here, COMPLEX)
-                p += way * before_time
-                g += way * states_time
-            a += way * decay_time
-            b += way * drive_time
-            x += way * states_time
-        s += UNROLLED
+                pr, pi = tl.where(nothing, 0.0, pr), tl.where(nothing, 0.0, pi)
+            xr, xi = pr + row_of(br, row, i, BITS), pi + row_of(bi, row, i, BITS)
+            yr, yi = tl.where(row == i, xr[None, :], yr), tl.where(row == i, xi[None, :], yi)
+        out = batch * states_batch + t * states_time + f * states_feature
+        store(states + out, yr, yi, here, COMPLEX)
+        if GRADIENT:
+            p = before + batch * before_batch + (t + way) * before_time + f * before_feature
+            inner = at + 1 < T
+            pr, pi = load(p, here & inner, 0.0, COMPLEX, SUM)
+            pr, pi = tl.where(inner, pr, zr[None, :]), tl.where(inner, pi, zi[None, :])
+            qr, qi = times(yr, yi, pr, -pi, COMPLEX)
+            store(to_decay + out, qr, qi, here, COMPLEX)
 
 
 @triton.jit
 def gather(
     decay, drive, products, ends, T, F, chunks, size,
     decay_batch, decay_time, decay_feature, drive_batch, drive_time, drive_feature,
-    WIDTH: tl.constexpr, COMPLEX: tl.constexpr, CONJUGATE: tl.constexpr, REVERSE: tl.constexpr,
-    SHIFT: tl.constexpr, SUM: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr, COMPLEX: tl.constexpr,
+    CONJUGATE: tl.constexpr, REVERSE: tl.constexpr, SHIFT: tl.constexpr, SUM: tl.constexpr,
+    BITS: tl.constexpr,
 ):  # fmt: skip
     """Find the product of a chunk's decays, and the state that it leaves where there was none.
 
@@ -155,28 +176,26 @@ def gather(
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(F, WIDTH)
     f = (program % across) * WIDTH + tl.arange(0, WIDTH)
     chunk, batch = (program // across) % chunks, program // across // chunks
-    s, own, lanes = chunk * size, f < F, tl.zeros((WIDTH,), tl.int64)
-    stop = tl.minimum(s + size, T)
+    own, row = f < F, tl.arange(0, ROWS)[:, None]
+    begin = chunk * size
+    stop = tl.minimum(begin + size, T)
     xr, xi = tl.zeros((WIDTH,), SUM), tl.zeros((WIDTH,), SUM)
     wr, wi = tl.zeros((WIDTH,), SUM) + 1, tl.zeros((WIDTH,), SUM)
-    t, way = s, 1
-    if REVERSE:
-        t, way = T - 1 - s, -1
-    a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
-    b = drive + batch * drive_batch + t * drive_time + f * drive_feature
-    while s < stop:
-        for i in tl.static_range(UNROLLED):
-            at = s + i + lanes
-            here = own & (at < stop)
-            ar, ai, br, bi = load_step(a, b, here, at, CONJUGATE, SHIFT, COMPLEX, SUM)
-            yr, yi = times(ar, ai, xr, xi, COMPLEX)
-            xr, xi = tl.where(here, yr + br, xr), tl.where(here, yi + bi, xi)
-            vr, vi = times(ar, ai, wr, wi, COMPLEX)
-            gone = (ar == 0) & (ai == 0)
+    for part in tl.range(0, tl.cdiv(stop - begin, ROWS).to(tl.int32), num_stages=STAGES):
+        at = begin + part * ROWS + row
+        here, t, way = (at < stop) & own[None, :], at, 1
+        if REVERSE:
+            t, way = T - 1 - at, -1
+        a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
+        b = drive + batch * drive_batch + t * drive_time + f * drive_feature
+        ar, ai, br, bi = load_step(a, b, here, at, CONJUGATE, SHIFT, COMPLEX, SUM)
+        for i in tl.static_range(ROWS):
+            cr, ci = row_of(ar, row, i, BITS), row_of(ai, row, i, BITS)
+            pr, pi = times(cr, ci, xr, xi, COMPLEX)
+            xr, xi = pr + row_of(br, row, i, BITS), pi + row_of(bi, row, i, BITS)
+            vr, vi = times(cr, ci, wr, wi, COMPLEX)
+            gone = (cr == 0) & (ci == 0)
             wr, wi = tl.where(gone, 0.0, vr), tl.where(gone, 0.0, vi)
-            a += way * decay_time
-            b += way * drive_time
-        s += UNROLLED
     place = (batch * chunks + chunk) * F + f
     if COMPLEX:
         place = 2 * place
@@ -203,8 +222,7 @@ def tile(
         here = tl.arange(0, 1)
         place = start + batch * start_batch + f * start_feature + here
         xr, xi = load(place, here < 1, 0.0, COMPLEX, SUM)
-    s = program * 0
-    while s < T:
+    for s in tl.range(0, T, STEPS):
         own = all_lanes & (s + lane < T)
         t, way = (s + lane).to(tl.int64), 1
         if REVERSE:
@@ -234,4 +252,3 @@ def tile(
         last = lane == STEPS - 1
         xr = tl.sum(tl.where(last, yr, 0.0), 0, keep_dims=True)
         xi = tl.sum(tl.where(last, yi, 0.0), 0, keep_dims=True)
-        s += STEPS

@@ -15,7 +15,8 @@ from triton.compiler import ASTSource
 
 from linrec.kernels import chunk_kernels, scan_kernels
 from linrec.kernels.chunk_launch import DEEP, HIGH, PRECISION, STEPS, TILED, WALKED, WARPS, WIDE
-from linrec.kernels.launch import TILE, WIDTH
+from linrec.kernels.launch import ROWS, STAGES, TILE, TILE_WARPS
+from linrec.kernels.launch import WARPS as WALK_WARPS
 
 TARGET, SHARED = GPUTarget("cuda", 90, 32), 227 << 10  # bytes that a program may share there
 POINTERS = {
@@ -43,9 +44,10 @@ def kernels() -> Iterator[tuple[Any, dict[str, Any], int]]:
         flags = {"COMPLEX": back, "CONJUGATE": back, "REVERSE": back, "SHIFT": int(back)}
         flags |= {"SUM": tl.float32}
         whole = {"STARTED": not back, "GRADIENT": back}
-        yield scan_kernels.walk, flags | whole | {"WIDTH": WIDTH, "PRODUCTS": False}, 2
-        yield scan_kernels.gather, flags | {"WIDTH": WIDTH}, 2
-        yield scan_kernels.tile, flags | whole | {"STEPS": TILE}, 4
+        walked = flags | {"WIDTH": 128, "ROWS": ROWS, "STAGES": STAGES, "BITS": tl.int32}
+        yield scan_kernels.walk, walked | whole | {"PRODUCTS": False}, WALK_WARPS
+        yield scan_kernels.gather, walked, WALK_WARPS
+        yield scan_kernels.tile, flags | whole | {"STEPS": TILE}, TILE_WARPS
 
 
 def main() -> int:
