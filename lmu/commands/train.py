@@ -31,6 +31,9 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="How many. Default: the recipe's.")
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The optimiser's. Default: the recipe's.")
+    ] = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     output: Annotated[
@@ -66,6 +69,7 @@ def train(
             budget=budget,
             seed=seed,
             epochs=epochs,
+            learning_rate=learning_rate,
             data_folder=data_dir,
             device=device,
             resume=resume,

@@ -29,6 +29,8 @@ from lmu.files.entries import (
     is_text,
 )
 
+ACCELERATOR = "GPU"  # the last word of what `hardware` says of one
+
 
 @dataclass(frozen=True)
 class Record:
@@ -49,10 +51,10 @@ class Record:
         data: checksum of the examples (`Dataset.digest`).
         reduced: what is missing of the published data; empty if they are whole.
         versions: of Python, torch, numpy and linrec.
-        hardware: where it was run, and on how many threads.
+        hardware: where it was run: a processor and how many threads, or an accelerator.
         validation: the score that chose the epoch; None: there was none, or it was not kept.
         cpu_seconds: the same by the processor's clock: what other programs did takes no part
-            in it. None: not kept.
+            in it. None: not kept, or trained on another device.
         recipe: how it was trained, as the run folder has it. Empty: not kept.
         commit: of the sources, if they were a clone. Empty: they were not, or it was not kept.
     """
@@ -80,6 +82,11 @@ class Record:
     def score(self) -> float:
         """The figure that the paper reports."""
         return next(iter(self.figures.values()))
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether it was trained on an accelerator."""
+        return self.hardware.endswith(ACCELERATOR)
 
     @property
     def path(self) -> Path:
@@ -189,5 +196,5 @@ def commit() -> str:
 def hardware(device: torch.device) -> str:
     """Say where a run computes: the processor and its threads, or the accelerator."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return f"{torch.cuda.get_device_name(device)} {ACCELERATOR}"
     return f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} cores"

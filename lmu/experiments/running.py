@@ -39,6 +39,7 @@ class Run:
         budget: how much is spent.
         seed: seed of the data, of the weights, of the order of the examples and of dropout.
         epochs: how many; None are the recipe's.
+        learning_rate: of the optimiser; None is the recipe's.
         data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
         device: where to train, as torch calls it.
         resume: True goes on with the run that the folder holds, if it holds one.
@@ -61,6 +62,7 @@ class Run:
         budget: Budget = Budget.FULL,
         seed: int = 0,
         epochs: int | None = None,
+        learning_rate: float | None = None,
         data_folder: AnyPath | None = None,
         device: str = "cpu",
         resume: bool = False,
@@ -73,7 +75,7 @@ class Run:
         self.seed = seed
         self.device = torch.device(device)
         setting = experiment.setting(model, budget)
-        self.recipe = setting.recipe.with_epochs(epochs)
+        self.recipe = setting.recipe.with_epochs(epochs).with_learning_rate(learning_rate)
         self.data = experiment.data(seed, data_folder, budget)
         self.digest = self.data.digest()
         with _seed(seed, self.device):
@@ -172,7 +174,7 @@ class Run:
             versions=versions(),
             hardware=hardware(self.device),
             validation=outcome.best_score,
-            cpu_seconds=total_cpu(outcome.history),
+            cpu_seconds=total_cpu(outcome.history) if self.device.type == "cpu" else None,
             recipe={name: self.configuration()[name] for name in RECIPE},
             commit=commit(),
         )

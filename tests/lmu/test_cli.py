@@ -1,5 +1,6 @@
 """The command: what can be typed, what it prints, and what it says when it cannot."""
 
+import json
 import os
 import subprocess
 import sys
@@ -110,6 +111,13 @@ def test_train_takes_a_model_and_a_budget_and_keeps_a_record() -> None:
     assert "this run (lstm), epoch" in output and "of 2" in output
     kept = Path("records/tiny/lstm-quick-seed0.json").read_text(encoding="utf-8")
     assert kept == Path("runs/tiny-lstm-quick-seed0/result.json").read_text(encoding="utf-8")
+
+
+def test_train_takes_a_learning_rate() -> None:
+    lmu("train", "tiny", "--epochs", "1", "--learning-rate", "0.25", "--output", "here")
+    assert json.loads(Path("here", "config.json").read_text())["learning_rate"] == 0.25
+    refusal = lmu("train", "tiny", "--learning-rate", "0", "--output", "there", fails=True)
+    assert "expected a positive number" in refusal
 
 
 def test_train_says_what_the_data_lack(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,14 @@ def test_the_time_of_the_processor_is_shown_where_it_was_kept(tiny: Experiment) 
     assert "60 s" in table.rows[1]
 
 
+def test_runs_on_an_accelerator_have_a_time_of_their_own(tiny: Experiment) -> None:
+    card = replace(RECORD, seed=2, seconds=4.0, hardware="a card GPU")
+    (table,) = result_tables([Results((replace(RECORD, cpu_seconds=9.0), card))], {"tiny": tiny})
+    assert "9 s CPU, 4 s GPU" in table.rows[1] and table.notes == ("Run on a machine, a card GPU.",)
+    (table,) = result_tables([Results((card,))], {"tiny": tiny})
+    assert "4 s GPU" in table.rows[1]
+
+
 def test_records_of_earlier_versions_lack_what_came_later() -> None:
     full = replace(
         RECORD, validation=89.5, cpu_seconds=3.5, recipe={"batch_size": 50}, commit="0123abc"

@@ -85,9 +85,8 @@ class BeamSearch:
         stays = torch.full_like(following[0, 0], -torch.inf)
         stays[PADDING] = 0
         # A word that is padding would be lost: a sentence goes on or ends.
-        goes_on = following.index_fill(
-            -1, torch.tensor(PADDING, device=following.device), -torch.inf
-        )
+        goes_on = following.clone()
+        goes_on[..., PADDING] = -torch.inf
         following = torch.where(ended.unsqueeze(-1), stays, goes_on)
         totals = likelihood.unsqueeze(-1) + following
         lengths = (written != PADDING).sum(-1, keepdim=True) + (~ended).unsqueeze(-1)

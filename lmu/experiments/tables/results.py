@@ -57,13 +57,23 @@ class Results:
 
     @property
     def time(self) -> str:
-        """Write the median time of a run's training: that of the processor where it was kept."""
+        """Write the median time of a run's training: that of the processor where it was kept.
+
+        Runs on a processor and on an accelerator have a median each.
+        """
         if not self.first.epochs:
             return ""
-        cpu = [r.cpu_seconds for r in self.records if r.cpu_seconds is not None]
-        if len(cpu) == len(self.records):
-            return f"{duration(statistics.median(cpu))} CPU"
-        return duration(statistics.median(record.seconds for record in self.records))
+        ours = [record for record in self.records if not record.accelerated]
+        theirs = [record.seconds for record in self.records if record.accelerated]
+        cpu = [record.cpu_seconds for record in ours if record.cpu_seconds is not None]
+        times = list[str]()
+        if cpu and len(cpu) == len(ours):
+            times.append(f"{duration(statistics.median(cpu))} CPU")
+        elif ours:
+            times.append(duration(statistics.median(record.seconds for record in ours)))
+        if theirs:
+            times.append(f"{duration(statistics.median(theirs))} GPU")
+        return ", ".join(times)
 
 
 def read_records(

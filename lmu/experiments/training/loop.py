@@ -69,8 +69,10 @@ class Batches:
 
     def __iter__(self) -> Iterator[Examples]:
         order = torch.randperm(len(self.inputs), generator=self.generator)[: self.count]
-        for chosen in self.group_batches(order):
-            chosen = chosen.to(self.inputs.device)
+        batches = self.group_batches(order)
+        # Sent to the device at once: a step that sends its own would wait for the one before.
+        sent = torch.cat(batches).to(self.inputs.device)
+        for chosen in sent.split([len(batch) for batch in batches]):
             yield self.inputs[chosen], self.targets[chosen]
 
     def group_batches(self, order: Tensor) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -128,3 +129,11 @@ class Recipe:
         if epochs < 1:
             raise ValueError(f"`epochs` is {epochs}: expected 1 or more.")
         return replace(self, epochs=epochs)
+
+    def with_learning_rate(self, rate: float | None) -> "Recipe":
+        """Return the recipe with another learning rate, of all parameters; None keeps its own."""
+        if rate is None:
+            return self
+        if not 0 < rate < math.inf:
+            raise ValueError(f"`learning_rate` is {rate}: expected a positive number.")
+        return replace(self, optimizer=partial(self.optimizer, lr=rate))
