@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -136,4 +137,6 @@ class Recipe:
             return self
         if not 0 < rate < math.inf:
             raise ValueError(f"`learning_rate` is {rate}: expected a positive number.")
-        return replace(self, optimizer=partial(self.optimizer, lr=rate))
+        # Recipes hold partial functions of an optimiser's class: a later rate takes the place.
+        changed = partial(cast(Callable[..., torch.optim.Optimizer], self.optimizer), lr=rate)
+        return replace(self, optimizer=changed)
