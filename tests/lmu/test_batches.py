@@ -1,8 +1,13 @@
-"""Batches: each example once, in another order each time."""
+"""Batches: each example once, in another order each time. A recipe of another rate."""
 
+import math
+from functools import partial
+
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lmu.experiments.training import NRMSE, Recipe
 from lmu.experiments.training.loop import Batches
 
 
@@ -46,3 +51,15 @@ def test_batches_of_alike_lengths_hold_each_example_once() -> None:
     # Neither the batches' order nor who is in them is the same again.
     assert [batch[0].item() for batch, _ in one] != [batch[0].item() for batch, _ in other]
     assert {tuple(batch.tolist()) for batch, _ in one} != {tuple(b.tolist()) for b, _ in other}
+
+
+def test_the_learning_rate_can_be_another() -> None:
+    optimizer = partial(torch.optim.Adam, lr=1e-2)
+    recipe = Recipe(nn.functional.mse_loss, NRMSE, optimizer, batch_size=7, epochs=6)
+    parameters = list(nn.Linear(1, 1).parameters())
+    (group,) = recipe.with_learning_rate(0.5).optimizer(parameters).param_groups
+    assert group["lr"] == 0.5
+    assert recipe.with_learning_rate(None) is recipe
+    for wrong in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="expected a positive number"):
+            recipe.with_learning_rate(wrong)

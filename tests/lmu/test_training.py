@@ -389,16 +389,6 @@ def test_no_epochs_are_refused() -> None:
         RECIPE.with_epochs(0)
 
 
-def test_the_learning_rate_can_be_another() -> None:
-    parameters = list(nn.Linear(1, 1).parameters())
-    (group,) = RECIPE.with_learning_rate(0.5).optimizer(parameters).param_groups
-    assert group["lr"] == 0.5
-    assert RECIPE.with_learning_rate(None) is RECIPE
-    for wrong in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(ValueError, match="expected a positive number"):
-            RECIPE.with_learning_rate(wrong)
-
-
 def test_subnormal_numbers_are_zeros_in_training_alone() -> None:
     tiny = torch.tensor([1e-310], dtype=torch.float64)
     assert (tiny * 0.5).item() > 0
