@@ -39,6 +39,9 @@ def export(
     states: Annotated[
         States, typer.Option(help="Beside whole weights: whole numbers, or floats, of 16 bits.")
     ] = States.INT16,
+    stochastic: Annotated[
+        bool, typer.Option("--stochastic", help="Round states in float16 by chance.")
+    ] = False,
     largest_input: Annotated[
         float, typer.Option(help="The largest absolute value of an input, of whole numbers.")
     ] = 1.0,
@@ -67,6 +70,7 @@ def export(
             length=length,
             weights=weights,
             states=states,
+            stochastic=stochastic,
             largest_input=largest_input,
         )
         if compare and weights == Weights.FLOAT:

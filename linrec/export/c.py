@@ -36,7 +36,8 @@ def to_c(
     Of what `quantize` made, `NAME_step(&state, input)` is of whole numbers alone, and
     `NAME_read(&state, input, output)` writes floats; states are those of
     `QuantizedRecurrence.step`, bit by bit. Of what `quantize_weights` made, states are kept in 16
-    bits and widened by shifts, so that no compiler has to know the type.
+    bits and widened by shifts, so that no compiler has to know the type; where they are rounded by
+    chance, the struct has the generator's number too.
 
     Args:
         target: a time-invariant recurrence; a module with `step(input, state)`, whose state is one

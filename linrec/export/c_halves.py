@@ -2,7 +2,7 @@
 
 from linrec.export.c_integers import fields_of, floats, weights_of
 from linrec.export.c_source import check_name, indent, write_header
-from linrec.export.quantize_weights import HalfRecurrence
+from linrec.export.quantize_weights import CHANCE, HalfRecurrence
 
 COMMENT = """\
 /* {name}.h: one step of a linear recurrence, written by linrec.
@@ -12,7 +12,29 @@ COMMENT = """\
    {states} states of 16 bits, those of IEEE 754's binary16, and {inputs} inputs{copied};
    weights of {bits} bits.
    Pass inputs of at most {largest!r}. Nothing is allocated, and nothing is global.
-   The largest error of an output, whatever the inputs: {bound:.3g} (within {steps} steps). */
+   The largest error of an output, whatever the inputs: {bound:.3g} (within {steps} steps){chance}. */
+"""
+
+CHANCE_COMMENT = """,
+   but for a chance of {chance:.0e} a sequence. States are rounded up or down by chance: set `random`
+   to another number after {name}_init, or all of them round alike"""
+
+# Numbers of 32 bits by shifts (Marsaglia 2003, Xorshift RNGs, section 3.1).
+DRAW = """
+static inline uint32_t {name}_draw({name}_t *self)
+{{
+    uint32_t bits = self->random ? self->random : 2463534242u; /* zero would stay zero */
+    bits ^= bits << 13;
+    bits ^= bits >> 17;
+    bits ^= bits << 5;
+    return self->random = bits;
+}}
+"""
+
+DOUBLES = """#include <float.h>
+#if DBL_MANT_DIG < 53
+#error "the bound is of sums in doubles of 53 bits"
+#endif
 """
 
 STEP = """
@@ -30,7 +52,7 @@ static inline float {name}_widen(uint16_t half)
     return number;
 }}
 
-static inline uint16_t {name}_narrow(float number)
+static inline uint16_t {name}_narrow(float number{drawn})
 {{
     uint32_t bits, sign;
     memcpy(&bits, &number, sizeof bits);
@@ -44,7 +66,7 @@ static inline uint16_t {name}_narrow(float number)
         memcpy(&bits, &number, sizeof bits);
         return (uint16_t)(sign | (bits - 0x3f000000u));
     }}
-    bits += 0xfffu + (bits >> 13 & 1u); /* to the nearest, of two the even one */
+    bits += {addition};
     return (uint16_t)(sign | (bits - 0x38000000u) >> 13);
 }}
 
@@ -59,13 +81,14 @@ static inline void {name}_step({name}_t *self, const float *input, float *output
         for (i = 0; i < {n}; i++)
             x[i] = {name}_widen(state[i]);
         for (i = 0; i < {n}; i++) {{
-            float of_states = 0.0f, of_inputs = 0.0f, moved;
+            {sum} of_states = 0, of_inputs = 0, moved;
             for (j = 0; j < {n}; j++)
-                of_states += (float)A[i * {n} + j] * x[j];
+                of_states += ({sum})A[i * {n} + j] * x[j];
             for (j = 0; j < {m}; j++)
-                of_inputs += (float)B[i * {m} + j] * u[j];
+                of_inputs += ({sum})B[i * {m} + j] * u[j];
             moved = a[i] * of_states + b[i] * of_inputs;
-            state[i] = {name}_narrow(k[i] ? x[i] + moved : moved);
+            moved = k[i] ? x[i] + moved : moved;
+            state[i] = {name}_narrow({narrowed});
         }}
         for (i = 0; i < {n}; i++)
             x[i] = {name}_widen(state[i]);
@@ -85,6 +108,25 @@ DIRECT = """\
                 sum += D[i * {m} + j] * u[j];"""
 
 
+# What differs between roundings to the nearest, of two to the even one, and by chance.
+NEAREST = {
+    "sum": "float",
+    "drawn": "",
+    "addition": "0xfffu + (bits >> 13 & 1u)",
+    "narrowed": "moved",
+    "chance": "",
+}
+BY_CHANCE = {
+    "sum": "double",
+    "drawn": ", uint32_t random",
+    "addition": "random >> 19",
+    "narrowed": "(float)moved, {name}_draw(self)",
+    "chance": CHANCE_COMMENT,
+    "fields": "\n    uint32_t random;",
+    "start": "\n    self->random = 2463534242u;",
+}
+
+
 def to_c_halves(small: HalfRecurrence, name: str = "recurrence") -> str:
     """Write the step of a recurrence with a state in float16 as a header of C99; as `to_c`."""
     check_name(name)
@@ -99,12 +141,16 @@ def to_c_halves(small: HalfRecurrence, name: str = "recurrence") -> str:
     if small.D is not None:
         constants.append(f"static const float D[{p * m}] = {floats(small.D.flatten().tolist())};")
         direct = DIRECT.format(m=m)
+    includes, step, parts = "#include <stdint.h>\n#include <string.h>\n", STEP, NEAREST
+    if small.stochastic:
+        includes, step, parts = DOUBLES + includes, DRAW + STEP, BY_CHANCE
     return write_header(
         COMMENT,
-        STEP,
+        step,
         name,
-        includes="#include <stdint.h>\n#include <string.h>\n",
+        includes=includes,
         **fields_of(small),
+        **{part: text.format(name=name, chance=CHANCE) for part, text in parts.items()},
         type="uint16_t",
         largest=small.largest_input,
         constants=indent("\n".join(constants), 1),

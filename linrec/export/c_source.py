@@ -30,14 +30,14 @@ BEGINNING = """
 #define {guard}_OUTPUTS {outputs}
 
 typedef struct {{
-    {type} state[{guard}_STATES];
+    {type} state[{guard}_STATES];{fields}
 }} {name}_t;
 
 static inline void {name}_init({name}_t *self)
 {{
     int i;
     for (i = 0; i < {guard}_STATES; i++)
-        self->state[i] = {zero};
+        self->state[i] = {zero};{start}
 }}
 """
 
@@ -165,9 +165,13 @@ def recurrence_to_c(
 
 
 def write_header(comment: str, step: str, name: str, *, includes: str, **values: object) -> str:
-    """Put a header together: a comment, sizes and state, and the functions of a step."""
+    """Put a header together: a comment, sizes and state, and the functions of a step.
+
+    What the struct has beside the state are `fields`, and `start` is what they begin as.
+    """
     page = comment + BEGINNING + step + "\n#endif\n"
     includes = f"\n{includes}" if includes else ""
+    values = {"fields": "", "start": "", **values}
     return page.format(name=name, guard=name.upper(), includes=includes, **values)
 
 

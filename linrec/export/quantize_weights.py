@@ -1,5 +1,6 @@
 """A recurrence with weights of 8 bits and its state in float16, and a bound on its error."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,9 @@ from linrec.systems import LinearRecurrence
 LARGEST = 2**11 - 1
 HALF_UNIT = 0.5
 EPS = 2.0**-24  # half of float32's, of one rounding
+DROPPED = 2**13 - 1  # the bits that float32 has beyond float16
+SMALLEST = 2.0**-14  # below it float16 has a fixed unit, 2^-24
+CHANCE = 1e-9  # that a state or an output leaves the bound of random roundings
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +32,21 @@ class HalfRecurrence(RoundedRecurrence):
 
         x_t = float16(k x_{t-1} + a A x_{t-1} + b B u_t)        y_t = R x_t + D u_t
 
-    Row i has k_i of 0 or 1, and the numbers a_i and b_i. Sums are taken in float32 or wider.
+    Row i has k_i of 0 or 1, and the numbers a_i and b_i. Sums are taken in float32 or wider, and
+    in float64 where rounding is random.
 
     Attributes:
         units (n, 2): a and b, numbers of float32.
         largest_input: the largest absolute value of an input.
+        stochastic: whether states are rounded up or down by chance, so that they are right on
+            average.
 
     The others are those of `RoundedRecurrence`.
     """
 
     units: Tensor
     largest_input: float
+    stochastic: bool = False
     state_dtype = torch.float16
 
     def take(self, inputs: Tensor) -> Tensor:
@@ -47,10 +55,28 @@ class HalfRecurrence(RoundedRecurrence):
         return inputs.double()
 
     def step(self, input: Tensor, state: Tensor) -> Tensor:
-        """Run one step, with sums in float64; as `RoundedRecurrence.step`."""
+        """Run one step, with sums in float64; as `RoundedRecurrence.step`.
+
+        Random roundings are drawn from torch's generator of the device.
+        """
         wide, (a, b) = state.double(), self.units.double().unbind(-1)
         moved = a * (wide @ self.A.double().mT) + b * (input.double() @ self.B.double().mT)
-        return (self.kept * wide + moved).to(torch.float16)
+        moved = self.kept * wide + moved
+        return round_by_chance(moved) if self.stochastic else moved.to(torch.float16)
+
+
+def round_by_chance(numbers: Tensor) -> Tensor:
+    """Round to float16, up with a chance that is the share of the way: E[round(x)] = x.
+
+    What float32 has beyond float16 are 13 bits; 13 random ones are added to them, and what does not
+    carry is dropped. Numbers below 2^-14 are rounded to the nearest.
+    """
+    single = numbers.to(torch.float32)
+    bits = single.view(torch.int32)
+    drawn = torch.randint_like(bits, DROPPED + 1)
+    lucky = ((bits + drawn) & ~DROPPED).view(torch.float32)
+    ordinary = (single.abs() >= SMALLEST) & (single.abs() < torch.finfo(torch.float16).max)
+    return torch.where(ordinary, lucky, single).to(torch.float16)
 
 
 def quantize_weights(
@@ -59,6 +85,7 @@ def quantize_weights(
     steps: int,
     largest_input: float = 1.0,
     weights: torch.dtype = torch.int8,
+    stochastic: bool = False,
 ) -> HalfRecurrence:
     """Round the matrices to whole numbers of 8 bits and the state to float16, with a bound.
 
@@ -76,11 +103,23 @@ def quantize_weights(
     over k < steps, in units. The first sum is attained by some input; the second, but for the
     rounding of the sums in float32 (γ), by states near their largest.
 
+    Roundings to the nearest may all go one way, and for slow systems of high order they could then
+    fill the range. Where chance decides (`stochastic`), up as often as the share of the way that a
+    number has come, the error of each rounding is 0 on average, whatever came before it, and lies
+    in an interval of one unit. By Hoeffding's inequality for martingales the second sum is then
+
+        (ln(2 N / δ) / 2 · Σ_k |R Â^k|²)^(1/2) + Σ_k |R Â^k| r,
+        r = 2^-13 + (n + m + 4) 2^-53 (k L + L |Â - k| + U |B̂|)
+
+    with sums taken in float64, for all N = steps·copies·(n + p) states and outputs of a sequence at
+    once, but for a chance of δ = 10^-9.
+
     Args:
         recurrence: a real, time-invariant system.
         steps: the longest sequence for which the bound is to hold. It costs 4 steps·n³.
         largest_input: U, the largest absolute value of an input.
         weights: torch.int8, or torch.int16 for 256 times smaller errors of the matrices.
+        stochastic: round states up or down by chance.
 
     Returns:
         The recurrence with whole weights.
@@ -100,7 +139,9 @@ def quantize_weights(
 
     References:
         Higham 2002, Accuracy and Stability of Numerical Algorithms, section 2.1 (the format) and
-        equation 3.7 (sums).
+        equation 3.7 (sums). Hoeffding 1963, Probability inequalities for sums of bounded random
+        variables, theorem 2 and the end of section 2 (martingales). Connolly, Higham and Mary 2021,
+        Stochastic rounding and its probabilistic backward error analysis.
     """
     levels = check(recurrence, steps, largest_input, weights)
     given = ScaledSystem.of(recurrence, steps, largest_input, LARGEST)
@@ -109,21 +150,27 @@ def quantize_weights(
     A_found = rest * a + given.identity
     # Inputs fill the range; where rounding errors come on top, units are made larger.
     b, drive = rounded(B, levels)
-    additions = rounding_errors(kept, rest * a, drive * b, largest_input)
+    additions = rounding_errors(kept, rest * a, drive * b, largest_input, stochastic)
     eye = torch.eye(len(A), dtype=torch.float64)
+    count = steps * recurrence.copies * (len(A) + len(given.C))
+    # Of a sum of roundings, in root mean squares of their intervals.
+    farthest = math.sqrt(math.log(2 * count / CHANCE) / 2) if stochastic else 0.0
     reached = Reached.of(A_found, drive * b, eye, steps, additions)
-    if not bool((reached.states < LARGEST / 2).all()):
+    noise = reached.states + farthest * reached.squares.sqrt()
+    if not bool((noise < LARGEST / 2).all()):
+        mend = "" if stochastic else "`stochastic=True` (`--stochastic`), whose roundings cancel; "
         raise ValueError(
             f"Errors of rounding could fill half of the range of a state within {steps:,} steps: "
-            "expected a system that forgets sooner. Take `quantize`, whose states are 16 times "
-            "finer, or fewer `steps`."
+            f"expected a system that forgets sooner. Take {mend}`quantize`, whose states are 16 "
+            "times finer; or fewer `steps`."
         )
     inputs = largest_input * reached.inputs
-    larger = float((inputs / (LARGEST - reached.states)).max().clamp(min=1.0))
+    larger = float((inputs / (LARGEST - noise)).max().clamp(min=1.0))
     B, C = B / larger, given.C * larger
     b, drive = rounded(B, levels)
     driven = B * largest_input / LARGEST, drive * b * largest_input / LARGEST
     readout, perturbation = fitted(A, driven[0], C, A_found, driven[1], steps, LARGEST)
+    seen = Reached.of(A_found, drive * b, readout, steps, additions)
     return HalfRecurrence(
         A=rest.to(weights),
         B=drive.to(weights),
@@ -133,9 +180,10 @@ def quantize_weights(
         copies=recurrence.copies,
         steps=steps,
         perturbation=LARGEST * perturbation,
-        rounding=Reached.of(A_found, drive * b, readout, steps, additions).states,
+        rounding=seen.states + farthest * seen.squares.sqrt(),
         units=torch.cat([a, b], -1).float(),
         largest_input=largest_input,
+        stochastic=stochastic,
     )
 
 
@@ -146,8 +194,15 @@ def rounded(matrix: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     return unit, (matrix / unit).round().clamp(-levels, levels)
 
 
-def rounding_errors(kept: Tensor, moved: Tensor, drive: Tensor, largest_input: float) -> Tensor:
-    """Bound what one step's roundings add to a state `(n)`: to float16, and of sums in float32."""
+def rounding_errors(
+    kept: Tensor, moved: Tensor, drive: Tensor, largest_input: float, stochastic: bool
+) -> Tensor:
+    """Bound what one step's roundings add to a state `(n)`: to float16, and of sums in float32.
+
+    Of random ones, what is not zero on average: to float32, and of sums in float64.
+    """
     terms = moved.shape[-1] + drive.shape[-1] + 4
     sums = LARGEST * (kept + moved.abs().sum(-1)) + largest_input * drive.abs().sum(-1)
+    if stochastic:
+        return 1.001 * ((LARGEST + 1) * EPS + terms * 2.0**-53 * sums)
     return HALF_UNIT + 1.001 * terms * EPS * sums

@@ -178,23 +178,26 @@ class Reached:
     Attributes:
         inputs (p): Σ_k |R A^k B|, summed over inputs.
         states (p): Σ_k |R A^k| r, summed over states; r is 1 unless given.
+        squares (p): Σ_k |R A^k|², summed over states.
     """
 
     inputs: Tensor
     states: Tensor
+    squares: Tensor
 
     @classmethod
     def of(
         cls, A: Tensor, B: Tensor, readout: Tensor, steps: int, additions: Tensor | None = None
     ) -> "Reached":
         """Sum up over `steps` steps, for `additions (n)` r to states."""
-        inputs = states = torch.zeros(len(readout), dtype=torch.float64)
+        inputs = states = squares = torch.zeros(len(readout), dtype=torch.float64)
         additions = torch.ones(len(A), dtype=torch.float64) if additions is None else additions
         power = readout
         for _ in range(steps):
             inputs, states = inputs + (power @ B).abs().sum(-1), states + power.abs() @ additions
+            squares = squares + power.square().sum(-1)
             power = power @ A
-        return cls(inputs, states)
+        return cls(inputs, states, squares)
 
 
 def fitted(

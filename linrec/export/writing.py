@@ -49,6 +49,7 @@ def exported(
     length: int | None = None,
     weights: Weights | str = Weights.FLOAT,
     states: States | str = States.INT16,
+    stochastic: bool = False,
     largest_input: float = 1.0,
 ) -> bytes:
     """Export a recurrence or a module in a form and a format.
@@ -62,6 +63,7 @@ def exported(
         length: of `conv`, `fft` and whole numbers the longest sequence.
         weights: of C: `float`, `int8` or `int16`; see `quantize`.
         states: beside whole weights: `int16`, or `float16`; see `quantize_weights`.
+        stochastic: of states in float16, whether they are rounded by chance.
         largest_input: of C in whole numbers.
 
     Returns:
@@ -96,6 +98,8 @@ def exported(
         raise ValueError(
             f"States of {states} go with whole weights: type the weights `int8` or `int16`."
         )
+    if stochastic and states != States.FLOAT16:
+        raise ValueError("States of float16 are what can be rounded by chance: type `float16`.")
     if weights != Weights.FLOAT and format is not Format.C:
         raise ValueError(f"Weights of {weights} are written in C: type the format `c`.")
     if format is Format.ONNX:
@@ -119,7 +123,9 @@ def exported(
     kind = torch.int8 if weights == Weights.INT8 else torch.int16
     one = linear(target)
     if states == States.FLOAT16:
-        halves = quantize_weights(one, steps=length, largest_input=largest_input, weights=kind)
+        halves = quantize_weights(
+            one, steps=length, largest_input=largest_input, weights=kind, stochastic=stochastic
+        )
         return to_c(halves, name).encode()
     small = quantize(one, steps=length, largest_input=largest_input, weights=kind)
     return to_c(small, name).encode()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import linrec
 from linrec.export import HalfRecurrence, exported, quantize, quantize_weights, to_c
+from linrec.export.quantize_weights import round_by_chance
 from tests.linrec.test_c_source import COMPILER, FLAGS, needs_compiler
 from tests.linrec.test_c_source import MAIN as STREAM
 from tests.linrec.test_quantize import CASES, STEPS, WEIGHTS, exact, legendre
@@ -67,6 +68,42 @@ def test_roundings_attain_their_part_of_the_bound() -> None:
     assert 0.9 * small.bound <= error <= small.bound
 
 
+def test_random_roundings_serve_what_those_to_the_nearest_cannot() -> None:
+    """A memory of order 64: roundings to the nearest could fill 0.72 of the range, random 0.04."""
+    memory = legendre(64, 784.0)
+    with pytest.raises(ValueError, match="stochastic=True"):
+        quantize_weights(memory, steps=784)
+    small = quantize_weights(memory, steps=784, stochastic=True)
+    torch.manual_seed(0)
+    noise = 2 * torch.rand(20, 784, 1) - 1
+    inputs = torch.cat([noise, noise.cumsum(1).sin(), noise.sign(), torch.ones(20, 784, 1)])
+    errors = (small.run(inputs).outputs - exact(memory, inputs)).abs()
+    assert (errors <= small.bound).all()
+
+
+def test_random_roundings_are_right_on_average() -> None:
+    average = linrec.LinearRecurrence([[0.998]], [[0.002]])
+    small = quantize_weights(average, steps=3000, weights=torch.int16, stochastic=True)
+    torch.manual_seed(0)
+    ones = torch.ones(300, 3000, 1)
+    error = (small.run(ones).outputs - exact(average, ones[0])).abs()
+    assert (error <= small.bound).all()
+    # To the nearest it stops where a step is half a unit, an eighth of the range below its input.
+    assert error[:, -1].mean() < 0.02
+    assert error.max() > 0.3 * small.bound  # of a chance of 10^-9, and these are 10^6
+    given = torch.tensor([1000.3, -1000.3, 7.00123, 2.0**-14, -(2.0**-20) * 1.7, 0.0, 2047.75])
+    given = given.double().expand(400_000, -1)
+    found = round_by_chance(given)
+    below = found.double() - given.float().double()
+    unit = torch.tensor([0.5, 0.5, 2.0**-8, 2.0**-24, 2.0**-25, 0.0, 1.0]).double()
+    assert (below.abs() <= unit).all()
+    assert (below.mean(0)[[0, 1, 2, 6]].abs() <= 5 * (unit / 2 / 400_000**0.5)[[0, 1, 2, 6]]).all()
+    edges = torch.tensor([65504.0, 65519.0, 65520.0, float("inf"), float("nan")])
+    expected = edges.to(torch.float16)
+    assert torch.equal(round_by_chance(edges)[:4], expected[:4])
+    assert round_by_chance(edges)[4].isnan()
+
+
 def test_whole_states_are_finer_and_floats_are_finer_near_zero() -> None:
     memory = legendre(12, 100.0)
     whole = quantize(memory, steps=STEPS, weights=torch.int16)
@@ -82,7 +119,8 @@ def test_whole_states_are_finer_and_floats_are_finer_near_zero() -> None:
 def test_what_cannot_be_is_refused() -> None:
     average = linrec.LinearRecurrence([[0.5]], [[0.5]])
     slow = linrec.LinearRecurrence([[0.9998]], [[0.0002]])
-    with pytest.raises(ValueError, match="Take `quantize`"):
+    growing = linrec.LinearRecurrence([[1.01]], [[0.5]])
+    with pytest.raises(ValueError, match="Take `stochastic=True`.*; `quantize`"):
         quantize_weights(slow, steps=10_000)
     with pytest.raises(ValueError, match="larger `largest_input`"):
         quantize_weights(average, steps=10).run(torch.full((3, 1), 1.5))
@@ -94,6 +132,12 @@ def test_what_cannot_be_is_refused() -> None:
         exported(average, "step", "c", states="float16")
     with pytest.raises(ValueError, match="expected one of int16, float16"):
         exported(average, "step", "c", weights="int8", states="float8", length=9)
+    with pytest.raises(ValueError, match="States of float16 are what"):
+        exported(average, "step", "c", weights="int8", length=9, stochastic=True)
+    with pytest.raises(ValueError, match="Take `quantize`"):
+        quantize_weights(growing, steps=1000, stochastic=True)
+    options = {"weights": "int8", "states": "float16", "length": 9}
+    assert b"uint32_t random" in exported(average, "step", "c", stochastic=True, **options)
     source = exported(average, "step", "c", weights="int8", states="float16", length=9)
     assert b"uint16_t state" in source
 
@@ -107,10 +151,11 @@ def built(folder: Path, header: str, main: str) -> Path:
 
 
 @needs_compiler
+@pytest.mark.parametrize("stochastic", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_c_is_within_the_bound(name: str, tmp_path: Path) -> None:
+def test_c_is_within_the_bound(name: str, stochastic: bool, tmp_path: Path) -> None:
     recurrence = CASES[name]()
-    small = quantize_weights(recurrence, steps=STEPS)
+    small = quantize_weights(recurrence, steps=STEPS, stochastic=stochastic)
     inputs = some_inputs(recurrence, small, int(small.perturbation.argmax()))
     main = built(tmp_path, to_c(small, "memory"), MAIN)
     for one in inputs:
