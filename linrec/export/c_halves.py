@@ -12,12 +12,13 @@ COMMENT = """\
    {states} states of 16 bits, those of IEEE 754's binary16, and {inputs} inputs{copied};
    weights of {bits} bits.
    Pass inputs of at most {largest!r}. Nothing is allocated, and nothing is global.
-   The largest error of an output, whatever the inputs: {bound:.3g} (within {steps} steps){chance}. */
+   The largest error of an output, whatever the inputs: {bound:.3g}
+   (within {steps} steps){chance}. */
 """
 
 CHANCE_COMMENT = """,
-   but for a chance of {chance:.0e} a sequence. States are rounded up or down by chance: set `random`
-   to another number after {name}_init, or all of them round alike"""
+   but for a chance of {chance:.0e} a sequence. States are rounded up or down by chance: set
+   `random` to another number after {name}_init, or all of them round alike"""
 
 # Numbers of 32 bits by shifts (Marsaglia 2003, Xorshift RNGs, section 3.1).
 DRAW = """

@@ -120,7 +120,7 @@ def test_what_cannot_be_is_refused() -> None:
     average = linrec.LinearRecurrence([[0.5]], [[0.5]])
     slow = linrec.LinearRecurrence([[0.9998]], [[0.0002]])
     growing = linrec.LinearRecurrence([[1.01]], [[0.5]])
-    with pytest.raises(ValueError, match="Take `stochastic=True`.*; `quantize`"):
+    with pytest.raises(ValueError, match=r"Take `stochastic=True`.*; `quantize`"):
         quantize_weights(slow, steps=10_000)
     with pytest.raises(ValueError, match="larger `largest_input`"):
         quantize_weights(average, steps=10).run(torch.full((3, 1), 1.5))
