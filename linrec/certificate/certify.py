@@ -1,6 +1,7 @@
 """Certify: how far, at most, these numbers are from the exact ones."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,11 +10,13 @@ from linrec._autocast import full_precision
 from linrec._call import PreparedCall, prepare_call
 from linrec._checks import check_tensor, double_dtype, show
 from linrec.certificate.chunks import ChunkedSystem, in_chunks
-from linrec.certificate.enclosure import Product, enclose_outputs, enclose_states
+from linrec.certificate.enclosure import enclose_outputs, enclose_states
 from linrec.certificate.exact import (
     INFLATED,
     UNIT,
     Enclosure,
+    ExactProduct,
+    Product,
     exact_product,
     rounded_product,
 )
@@ -23,6 +26,36 @@ from linrec.executors import Chunked, Executor, Result
 from linrec.planner import Auto
 from linrec.run import run
 from linrec.systems import LinearRecurrence
+
+
+class Products(NamedTuple):
+    """How products are computed: of matrices, for states, and for outputs."""
+
+    of_matrices: Product
+    of_states: Product
+    of_outputs: Product
+
+
+def in_two(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProduct:
+    """Multiply with an error of 2^-68 of the largest products."""
+    return exact_product(matrix, vectors, by_step, 2)
+
+
+def in_three(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProduct:
+    """Multiply with an error of 2^-90 of the largest products."""
+    return exact_product(matrix, vectors, by_step, 3)
+
+
+def in_four(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProduct:
+    """Multiply with an error of 2^-110 of the largest products."""
+    return exact_product(matrix, vectors, by_step, 4)
+
+
+# The cheapest first. The next is tried where most bounds come from what is not known rather than
+# from the error itself. (Errors of states are carried on in a norm that overestimates; those of
+# outputs count once, and products in two parts are right to 2^-68 of the largest.)
+SINGLE = (Products(in_three, rounded_product, rounded_product),)
+DOUBLE = (Products(in_four, in_three, in_two), Products(in_four, in_three, in_three))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +133,15 @@ def certify(
     with torch.inference_mode(), full_precision(inputs):
         call = prepare_call(recurrence, inputs, initial_state, lengths)
         system = real_system(call)
-        chunked = in_chunks(system, chunk_of(call))
-        way = way_of(system if chunked is None else chunked.states, call.inputs.is_complex())
-        outputs = result if isinstance(result, Tensor) else result.outputs
-        products = (exact_product,)
-        if outputs.dtype not in (torch.float64, torch.complex128):
-            products = (rounded_product, *products)
-        for product in products:
-            found = enclose(call, system, chunked, way, product)
+        outputs, chunk = result if isinstance(result, Tensor) else result.outputs, chunk_of(call)
+        double = outputs.dtype in (torch.float64, torch.complex128)
+        before, chunked, way = None, None, None
+        for products in DOUBLE if double else SINGLE + DOUBLE:
+            if products.of_matrices is not before or way is None:
+                chunked = in_chunks(system, chunk, products.of_matrices, call.lengths is not None)
+                kept = system if chunked is None else chunked.states
+                before, way = products.of_matrices, way_of(kept, call.inputs.is_complex())
+            found = enclose(call, system, chunked, way, products)
             certificate, tight = certified(call, *found, result)
             if tight:
                 break
@@ -129,19 +163,20 @@ def enclose(
     system: RealSystem,
     chunked: ChunkedSystem | None,
     way: Way,
-    product: Product,
+    products: Products,
 ) -> tuple[Enclosure, Enclosure]:
     """Enclose outputs and the final state, `(*batch, 1, n)`."""
     if chunked is None:
-        states = enclose_states(system, way, product)
+        states = enclose_states(system, way, products.of_states)
         after = states.map(lambda each: each[..., 1:, :])
-        return enclose_outputs(system, after, product), states.at(ends_of(call, states))
-    states = enclose_states(chunked.states, way, product)
+        return enclose_outputs(system, after, products.of_outputs), states.at(ends_of(call, states))
+    states = enclose_states(chunked.states, way, products.of_states)
     chunks = chunked.outputs.inputs.shape[-2]
     before = states.map(lambda each: each[..., :chunks, :])
-    outputs = enclose_outputs(chunked.outputs, before, product)
+    outputs = enclose_outputs(chunked.outputs, before, products.of_outputs)
     outputs = outputs.map(chunked.by_step)
-    return outputs, end_of_chunks(chunked, system.inputs, states, ends_of(call, states), product)
+    ends = ends_of(call, states)
+    return outputs, end_of_chunks(chunked, system.inputs, states, ends, products.of_states)
 
 
 def certified(

@@ -1,6 +1,7 @@
 """Several steps of a system as one, with matrices enclosed to twice the digits of a double."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,8 +12,8 @@ from linrec.certificate.exact import (
     INFLATED,
     UNIT,
     Enclosure,
+    Product,
     add_up,
-    exact_product,
     gamma,
     multiply,
 )
@@ -54,8 +55,17 @@ class ChunkedSystem:
         return each[..., : self.steps, :]
 
 
-def in_chunks(system: RealSystem, chunk: int) -> ChunkedSystem | None:
-    """Take steps of a system in chunks of up to a number; None where that is of no use."""
+def in_chunks(
+    system: RealSystem, chunk: int, multiplied: Product, padded: bool
+) -> ChunkedSystem | None:
+    """Take steps of a system in chunks of up to a number; None where that is of no use.
+
+    Args:
+        system: the system, step by step.
+        chunk: L at most.
+        multiplied: how products of its matrices are computed.
+        padded: whether sequences may end before the last step.
+    """
     inputs = system.inputs
     steps, m = inputs.shape[-2:]
     groups, n = system.groups
@@ -65,22 +75,22 @@ def in_chunks(system: RealSystem, chunk: int) -> ChunkedSystem | None:
         return None
     if not bool(inputs.isfinite().all()):  # a chunk would lose steps before those that are not
         return None
+    product = partial(enclose_product, multiplied)
     A = exactly(system.A.squeeze(-3))
     if "A" in system.tails:
         A = Enclosure(A.high, system.tails["A"].squeeze(-3), system.doubts["A"].squeeze(-3))
     doubt = system.doubt("A")
     norm = fitting_norm(A.high, None if doubt is None else doubt.squeeze(-3), steps)
-    back, forward = exactly(norm.backward), inverse(norm.backward, norm.forward)
+    back, forward = exactly(norm.backward), inverse(norm.backward, norm.forward, multiplied)
     A = transposed(product(forward, product(A, transposed(back))))
-    squares = squared(A, norm.growth, size.bit_length())
+    squares = squared(A, norm.growth, size.bit_length(), multiplied)
     one = torch.eye(n, dtype=inputs.dtype, device=inputs.device)
     columns = product(forward, exactly(one if system.B is None else system.B.mT))
-    moved = doubled(squares, columns, size)  # (*batch, L·m, n): the columns of A^k B
+    moved = doubled(squares, columns, size, multiplied)  # (*batch, L·m, n): the columns of A^k B
     rows = back if system.C is None else product(transposed(back), exactly(system.C))
     turned = [square._replace(matrix=transposed(square.matrix)) for square in squares]
-    reach = doubled(
-        turned, product(turned[0].matrix, rows), size
-    )  # (*batch, L·p, n): C A^1 … C A^L
+    first = product(turned[0].matrix, rows)
+    reach = doubled(turned, first, size, multiplied)  # (*batch, L·p, n): C A^1 … C A^L
     kernel = product(rows, moved).map(lambda each: each.unflatten(-2, (size, m)))
     if system.D is not None:
         kernel = with_first(kernel, system.D.mT)
@@ -88,8 +98,8 @@ def in_chunks(system: RealSystem, chunk: int) -> ChunkedSystem | None:
     last = moved.map(lambda each: each.unflatten(-2, (size, m)).flip(-3).flatten(-3, -2))
 
     whole = steps // size
-    padded = torch.nn.functional.pad(inputs, (0, 0, 0, -steps % size))
-    by_chunk = padded.unflatten(-2, (-1, size)).flatten(-2)
+    filled = torch.nn.functional.pad(inputs, (0, 0, 0, -steps % size))
+    by_chunk = filled.unflatten(-2, (-1, size)).flatten(-2)
     start = product(forward, exactly(system.start.unsqueeze(-2)))
     system = replace(system, start=start.high.squeeze(-2))
     states = assembled(
@@ -98,20 +108,21 @@ def in_chunks(system: RealSystem, chunk: int) -> ChunkedSystem | None:
     outputs = assembled(system, by_chunk, start, A=A, C=reach, D=block)
     idle = inputs[..., :1, :0]
     skips = [assembled(system, idle, start, A=A, C=square.matrix) for square in squares[:-1]]
-    added = transposed(product(back, last))
-    end = assembled(system, by_chunk[..., :1, :], start, A=A, C=back, D=added)
+    cut = steps % size > 0 or padded
+    added = {"D": transposed(product(back, last))} if cut else {}
+    end = assembled(system, by_chunk[..., :1, :], start, A=A, C=back, **added)
     return ChunkedSystem(states, outputs, skips, end, size, steps)
 
 
-def inverse(matrix: Tensor, near: Tensor) -> Enclosure:
+def inverse(matrix: Tensor, near: Tensor, multiplied: Product) -> Enclosure:
     """Enclose the inverse of a matrix M, `(*batch, n, n)`, with another one N near it.
 
     N + (1 - N M) N is nearer. With N M = 1 - E for that one, the inverse is (1 + E + E² + …) N, and
     what follows E N is less than ‖E‖²/(1 - ‖E‖) ‖N‖, in norms of rows.
     """
     found = exactly(near)
-    found = Enclosure(near, left_over(found, matrix)[0] @ near, found.radius)
-    off = left_over(found, matrix)[1]
+    found = Enclosure(near, left_over(found, matrix, multiplied)[0] @ near, found.radius)
+    off = left_over(found, matrix, multiplied)[1]
     size = INFLATED * off.sum(-1, keepdim=True).amax(-2, keepdim=True)
     further = torch.where(size < 0.5, 2 * size**2, torch.nan)
     sizes = found.high.abs() + found.low.abs()
@@ -119,10 +130,10 @@ def inverse(matrix: Tensor, near: Tensor) -> Enclosure:
     return Enclosure(found.high, found.low, INFLATED * radius)
 
 
-def left_over(near: Enclosure, matrix: Tensor) -> tuple[Tensor, Tensor]:
+def left_over(near: Enclosure, matrix: Tensor, multiplied: Product) -> tuple[Tensor, Tensor]:
     """Compute 1 - N M, and bound its size."""
     one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    found = product(near, exactly(matrix.mT))
+    found = enclose_product(multiplied, near, exactly(matrix.mT))
     # (A difference of numbers within a factor of 2 of each other is exact.)
     high, low = one - found.high.mT, found.low.mT
     return high - low, INFLATED * (high.abs() + low.abs() + found.radius.mT + UNIT * high.abs())
@@ -155,12 +166,12 @@ def transposed(matrix: Enclosure) -> Enclosure:
     return matrix.map(lambda each: each.mT)
 
 
-def product(left: Enclosure, rows: Enclosure) -> Enclosure:
+def enclose_product(multiplied: Product, left: Enclosure, rows: Enclosure) -> Enclosure:
     """Enclose (M V)ᵀ for M in `left (*batch, r, q)` and Vᵀ in `rows (*batch, k, q)`.
 
     The radius of each side is multiplied by the size of the other.
     """
-    high, low, error = computed(left, rows)
+    high, low, error = computed(left, rows, multiplied)
     size, other = (each.high.abs() + each.low.abs() for each in (left, rows))
     if not left.is_exact:
         error += multiply(left.radius, other + rows.radius, False)
@@ -169,14 +180,16 @@ def product(left: Enclosure, rows: Enclosure) -> Enclosure:
     return Enclosure(high, low, INFLATED * error)
 
 
-def computed(left: Enclosure, rows: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
+def computed(
+    left: Enclosure, rows: Enclosure, multiplied: Product
+) -> tuple[Tensor, Tensor, Tensor]:
     """Multiply high and low parts, and bound the loss, as `product` does.
 
     (M + m)(V + v) is M V, which is exact in its parts, and m (V + v) + M v, which are small.
     """
-    high, low, lost = add_up([exact_product(left.high, rows.high, False, 4)], [])
-    small = [] if left.is_exact else [(left.low, rows.high + rows.low)]
-    small += [] if rows.is_exact else [(left.high, rows.low)]
+    high, low, lost = add_up([multiplied(left.high, rows.high, False)], [])
+    small = [(left.low, rows.high + rows.low)] if bool(left.low.any()) else []
+    small += [(left.high, rows.low)] if bool(rows.low.any()) else []
     rounding = gamma(2 * left.high.shape[-1] + 6)
     for matrix, vectors in small:
         low += multiply(matrix, vectors, False)
@@ -200,7 +213,7 @@ class Power(NamedTuple):
     off: Tensor
 
 
-def squared(A: Enclosure, growth: Tensor, count: int) -> list[Power]:
+def squared(A: Enclosure, growth: Tensor, count: int, multiplied: Product) -> list[Power]:
     """Enclose A, A², A⁴, …, of a matrix whose norm is at most `growth (*batch)`.
 
     Bounds of entries would grow by a factor of n with each square, norms do by 2.
@@ -208,7 +221,7 @@ def squared(A: Enclosure, growth: Tensor, count: int) -> list[Power]:
     squares = [Power(A, growth[..., None, None], matrix_norm(A.radius))]
     while len(squares) < count:
         matrix, size, off = squares[-1]
-        high, low, lost = computed(matrix, transposed(matrix))
+        high, low, lost = computed(matrix, transposed(matrix), multiplied)
         off = INFLATED * (2 * size * off + off * off + matrix_norm(lost))
         made = Enclosure(high.mT, low.mT, off.expand_as(high))
         squares.append(Power(made, INFLATED * size * size, off))
@@ -220,11 +233,11 @@ def matrix_norm(matrix: Tensor) -> Tensor:
     return INFLATED * torch.linalg.matrix_norm(matrix, keepdim=True)
 
 
-def doubled(squares: list[Power], rows: Enclosure, count: int) -> Enclosure:
+def doubled(squares: list[Power], rows: Enclosure, count: int, multiplied: Product) -> Enclosure:
     """Enclose V, M V, M² V, …, each transposed, one below the other."""
     off = INFLATED * torch.linalg.vector_norm(rows.radius, dim=-1, keepdim=True)  # of each row
     for power in squares[: count.bit_length() - 1]:
-        high, low, lost = computed(power.matrix, rows)
+        high, low, lost = computed(power.matrix, rows, multiplied)
         length = INFLATED * torch.linalg.vector_norm(rows.high, dim=-1, keepdim=True)
         moved = power.size * off + power.off * (1.01 * length + off)
         moved = moved + torch.linalg.vector_norm(lost, dim=-1, keepdim=True)

@@ -1,6 +1,6 @@
 """Enclose states: compute in double precision, correct once, and bound the remaining error."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from linrec.certificate.exact import (
     UNIT,
     Enclosure,
     ExactProduct,
+    Product,
     add_up,
     gamma,
     multiply,
@@ -17,9 +18,6 @@ from linrec.certificate.exact import (
 )
 from linrec.certificate.real import RealSystem
 from linrec.certificate.ways import Way
-
-# From a matrix, vectors, and whether the matrix changes from step to step.
-Product = Callable[[Tensor, Tensor, bool], ExactProduct]
 
 # So many numbers are worked on at a time: what is computed of them stays in the cache.
 CACHED = 1 << 16

@@ -81,13 +81,17 @@ class ExactProduct:
         return ExactProduct(list(parts), rest, size, self.error)
 
 
+# From a matrix, vectors, and whether the matrix changes from step to step.
+Product = Callable[[Tensor, Tensor, bool], ExactProduct]
+
+
 def multiply(matrix: Tensor, vectors: Tensor, by_step: bool) -> Tensor:
     """Multiply matrices `(*batch, [time,] r, q)` by vectors `(*batch, time, q)`."""
     if by_step:
         return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
     if matrix.shape[-2:] == (1, 1):
         return matrix * vectors
-    if matrix.shape[:-2].numel() == 1:  # one matrix product for all sequences
+    if matrix.ndim > 2 and matrix.shape[:-2].numel() == 1:  # one matrix product for all sequences
         matrix = matrix.reshape(matrix.shape[-2:])
     return vectors @ matrix.mT
 

@@ -10,6 +10,9 @@ from linrec.certificate.exact import INFLATED, UNDERFLOW, gamma
 # The logarithm of a growth that costs nothing which matters, beside 2^-53 twice.
 GOOD = 10.0
 
+# A Gramian to which the latest powers add no more than this, beside its largest entry, is complete.
+DECAYED = 1e-20
+
 
 @dataclass(frozen=True, eq=False)
 class Norm:
@@ -36,7 +39,7 @@ class Norm:
 def fitting_norm(A: Tensor, uncertainty: Tensor | None, steps: int) -> Norm:
     """Find a norm in which A grows as little as its powers do over some steps.
 
-    With P = Σ_{k<N} (A/ρ)^k* (A/ρ)^k and ρ^N = ‖A^N‖, N ≥ steps,
+    With P = Σ_{k<N} (A/ρ)^k* (A/ρ)^k and ρ^N = ‖A^N‖, N ≥ steps, or ρ = 1 where that is less,
 
         (A/ρ)* P (A/ρ) = P - 1 + (A^N/ρ^N)* (A^N/ρ^N) ≤ P,
 
@@ -51,20 +54,16 @@ def fitting_norm(A: Tensor, uncertainty: Tensor | None, steps: int) -> Norm:
     n = A.shape[-1]
     one = torch.eye(n, dtype=A.dtype, device=A.device).expand_as(A)
     best = verified(A, uncertainty, one, one, one)
-    rate, best_cost = growth_rate(A, steps), cost(best, steps)
-    for rho in (rate, rate.clamp(min=1)):  # (of a nilpotent A the rate is 0)
-        if not bool((best_cost > GOOD).any()):
-            break
-        P = gramian(A / rho[..., None, None], steps)
+    best_cost = cost(best, steps)
+    if bool((best_cost > GOOD).any()):
+        P = gramian(A, steps)
         finite = torch.isfinite(P).all((-2, -1), keepdim=True)
         lower, failed = torch.linalg.cholesky_ex(torch.where(finite, P, one))
         usable = finite & (failed == 0)[..., None, None]
         forward = torch.where(usable, lower.mH, one)
         backward = torch.linalg.solve_triangular(forward, one, upper=True)
         found = verified(A, uncertainty, forward, backward)
-        found_cost = cost(found, steps)
-        better = found_cost < best_cost
-        best, best_cost = chosen(better, found, best), torch.where(better, found_cost, best_cost)
+        best = chosen(cost(found, steps) < best_cost, found, best)
     return best
 
 
@@ -81,12 +80,25 @@ def growth_rate(A: Tensor, steps: int) -> Tensor:
 
 
 def gramian(A: Tensor, steps: int) -> Tensor:
-    """Compute Σ_k (A^k)* A^k for k < N, N ≥ steps, doubling their number."""
+    """Compute Σ_k (A^k/ρ^k)* A^k/ρ^k for k < N, N ≥ steps, doubling their number; ρ ≥ 1."""
+    total, power = doubled(A, steps)
+    size = torch.linalg.matrix_norm(power)
+    if not bool((size <= 1).all()):  # it grows, or overflows
+        rate = growth_rate(A, steps).clamp(min=1)
+        total, _ = doubled(A / rate[..., None, None], steps)
+    return (total + total.mH) / 2
+
+
+def doubled(A: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Compute Σ_k (A^k)* A^k for k < N, N ≥ steps, and A^N; less far where A has decayed."""
     total = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device).expand_as(A)
     for _ in range(max(steps - 1, 0).bit_length()):
-        total = total + A.mH @ total @ A
+        added = A.mH @ total @ A
+        total = total + added
         A = A @ A
-    return (total + total.mH) / 2
+        if bool((added.abs().amax((-2, -1)) <= DECAYED * total.abs().amax((-2, -1))).all()):
+            break
+    return total, A
 
 
 def verified(

@@ -37,7 +37,7 @@ CHUNK_BREAKS = {
     "an inverse that is none": (
         chunks,
         "inverse",
-        lambda _: lambda matrix, near: chunks.exactly(near),
+        lambda _: lambda matrix, near, _multiplied: chunks.exactly(near),
     ),
     "chunks in another order": (
         chunks,
