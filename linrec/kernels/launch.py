@@ -13,15 +13,19 @@ from linrec.kernels.scan_kernels import gather, tile, walk
 # Asked for before Triton is imported; kernels then run on the CPU, line by line.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-# Bytes of features that a thread loads at once, where it walks; steps of a tile.
-BYTES, TILE = 16, 1024
+# Bytes of features that a thread loads at once, and threads of a warp, where a program walks.
+BYTES, LANES = 16, 32
 
-# Steps that a walk loads together, tiles of them that are under way, and its warps.
-ROWS, STAGES, WARPS = 16, 4, 1
-TILE_WARPS, LANES = 4, 32
+# Steps that a walk loads together, tiles of them that are under way (fewer where states are read
+# too), and its warps. Measured on an H200: of 16 configurations the fastest of large sizes.
+ROWS, STAGES, GRADIENT_STAGES, WARPS = 16, 4, 3, 1
+
+# Steps of a tile, and its warps: of many sequences, and of fewer than `FEW_TILES`.
+TILE, TILE_WARPS, LONG_TILE, LONG_WARPS, FEW_TILES = 1024, 4, 4096, 8, 264
 
 # Time is split where there are fewer programs than this, into chunks of so many steps or more.
-FEW_PROGRAMS, SHORT_CHUNK = 512, 64
+# (It is read twice then: 64 programs alone were faster than 512 of a split one.)
+FEW_PROGRAMS, SHORT_CHUNK = 64, 64
 
 
 def launch(
@@ -66,7 +70,8 @@ def launch(
         "SHIFT": int(shift),
         "SUM": numbers,
     }
-    walked = {"ROWS": ROWS, "STAGES": STAGES, "BITS": tl.int64 if wide else tl.int32}
+    stages = STAGES if before is None else GRADIENT_STAGES
+    walked = {"ROWS": ROWS, "STAGES": stages, "BITS": tl.int64 if wide else tl.int32}
     a, b, x = parts(decay), parts(drive), parts(states)
     own = [*a[1], *b[1]]
     start, begins = (b[0], [0, 0]) if state is None else parts(state)
@@ -75,11 +80,13 @@ def launch(
     z, first_strides = (b[0], [0, 0]) if first is None else parts(first)
     whole = {"STARTED": state is not None, "GRADIENT": before is not None}
     if way == "tile":
-        steps = min(TILE, triton.next_power_of_2(T))
+        few = B * F < FEW_TILES
+        steps = min(LONG_TILE if few else TILE, triton.next_power_of_2(T))
+        warps = LONG_WARPS if few and steps == LONG_TILE else TILE_WARPS
         call(
             tile, B * F, a[0], b[0], start, x[0], p, g, T, F, *own, *begins, *x[1],
             *before_strides, z, *first_strides, STEPS=steps, **whole, **flags,
-            num_warps=TILE_WARPS if steps >= 512 else 1,
+            num_warps=warps if steps >= 512 else 1,
         )  # fmt: skip
         return states, to_decay
     # Each thread has all rows of its features, so that no step waits for another thread.

@@ -21,7 +21,15 @@ HALVES = [torch.float16, torch.bfloat16]
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiles, chunks and blocks of features at sizes that the interpreter bears."""
-    sizes = {"TILE": 4, "SHORT_CHUNK": 3, "FEW_PROGRAMS": 4, "LANES": 1, "BYTES": 16, "ROWS": 2}
+    sizes = {
+        "TILE": 4,
+        "LONG_TILE": 4,
+        "SHORT_CHUNK": 3,
+        "FEW_PROGRAMS": 4,
+        "LANES": 1,
+        "BYTES": 16,
+        "ROWS": 2,
+    }
     for name, size in sizes.items():
         monkeypatch.setattr(launching, name, size)
 
