@@ -85,14 +85,33 @@ def is_close(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def in_stages(found: Contraction, target: np.ndarray) -> Contraction:
     """Lower the norm in stages, each by a Gramian that is well enough conditioned."""
-    basis, inverse, matrix = found
+    basis, _, matrix = found
     for _ in range(STAGES):
         if is_close(matrix, target).all():
             break
         factor = stage(matrix, target)
         matrix = np.linalg.solve(factor, matrix @ factor)
-        basis, inverse = basis @ factor, np.linalg.solve(factor, inverse)
-    return Contraction(basis, inverse, matrix)
+        basis = basis @ factor
+    return Contraction(basis, invert_triangular(basis), matrix)
+
+
+def invert_triangular(basis: np.ndarray) -> np.ndarray:
+    """Invert lower triangular matrices by forward substitution.
+
+    A general inverse leaves roundings of the largest entries above the diagonal, where exact ones
+    are zero. Rows of T differ by many orders of magnitude, so that such a rounding, times an entry
+    of 1e8, takes five digits from T⁻¹ T.
+
+    References:
+        Higham 2002, Accuracy and Stability of Numerical Algorithms, section 14.2.
+    """
+    inverse = np.zeros_like(basis)
+    for row in range(basis.shape[-1]):
+        before = basis[:, row, None, :row] @ inverse[:, :row]
+        inverse[:, row] = -before[:, 0]
+        inverse[:, row, row] += 1
+        inverse[:, row] /= basis[:, row, row, None]
+    return inverse
 
 
 def stage(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:

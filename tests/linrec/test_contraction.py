@@ -7,8 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from scipy import signal
 
+import linrec
+import linrec.testing
 from linrec import _whole
 from linrec.contraction import contract
 
@@ -92,3 +95,20 @@ def test_fixed_point_numbers_are_exact():
 
 def test_an_inverse_that_is_too_far_off_is_refused():
     assert _whole.similar(np.eye(2), np.eye(2), -np.eye(2)) is None
+
+
+@pytest.mark.parametrize("order, cutoff", [(4, 0.005), (4, 0.02), (5, 0.02), (7, 0.01)])
+def test_few_steps_of_a_sharp_filter_are_within_the_bound(order: int, cutoff: float) -> None:
+    """States in companion form are large sums; coordinates give them back to the loop's digits."""
+    A, B, C, D = (torch.tensor(each) for each in signal.tf2ss(*signal.butter(order, cutoff)))
+    recurrence = linrec.LinearRecurrence(A, B, C, D)
+    coordinates = linrec.contracting_coordinates(recurrence, 5)
+    basis, inverse = coordinates.basis.to_dense(), coordinates.inverse.to_dense()
+    residual = (basis @ inverse - torch.eye(order, dtype=basis.dtype)).abs()
+    # |T W - I| <= n u |T| |W| of substitution (Higham 2002, eq. 14.5), and as much of this product.
+    assert (residual <= 2 * order * 2.0**-53 * (basis.abs() @ inverse.abs())).all()
+    assert not inverse.triu(1).any()
+    for executor in (linrec.Toeplitz(), linrec.AssociativeScan(), linrec.FFTConvolution()):
+        linrec.testing.check_case(
+            recurrence, torch.ones(5, 1, dtype=A.dtype), executor=executor, property="agreement"
+        )
