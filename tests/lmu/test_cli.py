@@ -115,7 +115,8 @@ def test_train_takes_a_model_and_a_budget_and_keeps_a_record() -> None:
 
 def test_train_takes_a_learning_rate() -> None:
     lmu("train", "tiny", "--epochs", "1", "--learning-rate", "0.25", "--output", "here")
-    assert json.loads(Path("here", "config.json").read_text())["learning_rate"] == 0.25
+    config = json.loads(Path("here", "config.json").read_text(encoding="utf-8"))
+    assert config["learning_rate"] == 0.25
     refusal = lmu("train", "tiny", "--learning-rate", "0", "--output", "there", fails=True)
     assert "expected a positive number" in refusal
 
