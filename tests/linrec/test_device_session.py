@@ -72,7 +72,7 @@ def test_all_of_it_runs_on_a_cpu_and_is_written_into_the_page(tmp_path: Path) ->
 
 def test_the_page_of_devices_says_what_was_measured() -> None:
     page = (ROOT / "docs/devices.md").read_text(encoding="utf-8")
-    found = session.read_results(ROOT / "linrec/benchmark/measured/devices")
+    found = session.read_results(ROOT / "linrec/benchmark/measured/devices/nvidia-h200")
     assert device_tables.device_sections(page) == list(DEVICE_SECTIONS)
     assert device_tables.written_into(page, found) == page, "linrec bench --page docs/devices.md"
 
