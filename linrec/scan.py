@@ -26,6 +26,7 @@ from linrec._devices import at_hand
 from linrec._graphs import NOMINAL_STEPS, closed, is_open, loop
 from linrec._huge_pages import empty
 from linrec.kernels import elementwise_gradients, elementwise_scan, serves
+from linrec.kernels.elementwise import differentiate_now, scan_now
 
 # A loop over steps of so many elements is bound by memory, not by Python, ...
 WIDE_STEP = 1 << 14
@@ -77,7 +78,8 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
     shape = broadcast(decay=decay.shape, drive=drive.shape)
     state_shape = shape[:-2] + shape[-1:]
     if initial_state is None:
-        state = drive.new_zeros(())
+        # (A kernel reads a state of the full shape; elsewhere one number does for all.)
+        state = drive.new_zeros(state_shape if serves(drive) else ())
     else:
         state = check_tensor("initial_state", initial_state)
         if broadcast(initial_state=state.shape, states=state_shape) != state_shape:
@@ -186,7 +188,8 @@ def gradients_by_kernel(
 ) -> tuple[Tensor, ...]:
     """Compute the gradients in decays, drives and the state in one pass over memory."""
     a, x, g = (each.reshape(-1, *each.shape[-2:]) for each in (decay, states, gradient))
-    found = elementwise_gradients(a, state.reshape(-1, state.shape[-1]), x, g, reverse)
+    operation = differentiate_now if has_values(g) else elementwise_gradients
+    found = operation(a, state.reshape(-1, state.shape[-1]), x, g, reverse)
     shapes = (decay.shape, decay.shape, state.shape)
     return tuple(each.reshape(shape) for each, shape in zip(found, shapes, strict=True))
 
@@ -266,7 +269,8 @@ def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -
     """Compute the states of one or more steps; all three tensors have their full shape."""
     if serves(drive):
         given = (each.reshape(-1, *each.shape[-2:]) for each in (decay, drive))
-        flat = elementwise_scan(*given, state.reshape(-1, state.shape[-1]), reverse)
+        operation = scan_now if has_values(drive) else elementwise_scan
+        flat = operation(*given, state.reshape(-1, state.shape[-1]), reverse)
         return flat.reshape(drive.shape)
     if not (has_values(decay, drive, state) or torch.compiler.is_compiling()):
         return states_one_by_one(decay, drive, state, reverse)

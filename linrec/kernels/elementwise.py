@@ -42,6 +42,14 @@ def elementwise_scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool)
         >>> linrec.kernels.elementwise_scan(half, torch.ones(1, 4, 1), torch.zeros(1, 1), False).mT
         tensor([[[1.0000, 1.5000, 1.7500, 1.8750]]])
     """
+    return scan_now(decay, drive, state, reverse)
+
+
+def scan_now(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
+    """Scan as `elementwise_scan` does, outside of autograd, transforms and graphs.
+
+    (What torch does around an operation of one's own takes as long as a short scan.)
+    """
     if launches(drive):
         from linrec.kernels.launch import launch
 
@@ -67,6 +75,13 @@ def elementwise_gradients(
     Returns:
         The gradients in a, in b and in the state.
     """
+    return differentiate_now(decay, state, states, gradient, reverse)
+
+
+def differentiate_now(
+    decay: Tensor, state: Tensor, states: Tensor, gradient: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Differentiate as `elementwise_gradients` does, outside of autograd and graphs."""
     first = decay.shape[1] - 1 if reverse else 0
     if launches(gradient):
         from linrec.kernels.launch import launch

@@ -1,5 +1,6 @@
 """How the kernels of the elementwise scan are launched: layouts, strides and few configurations."""
 
+import math
 import os
 from typing import Any
 
@@ -26,6 +27,9 @@ TILE, TILE_WARPS, LONG_TILE, LONG_WARPS, FEW_TILES = 1024, 4, 4096, 8, 264
 # Time is split where there are fewer programs than this, into chunks of so many steps or more.
 # (It is read twice then: 64 programs alone were faster than 512 of a split one.)
 FEW_PROGRAMS, SHORT_CHUNK = 64, 64
+
+# Places in a tile are numbers of 32 bits where they are below this.
+FAR = 1 << 31
 
 
 def launch(
@@ -71,7 +75,12 @@ def launch(
         "SUM": numbers,
     }
     stages = STAGES if before is None else GRADIENT_STAGES
-    walked = {"ROWS": ROWS, "STAGES": stages, "BITS": tl.int64 if wide else tl.int32}
+    state, first = (None if each is None else each.contiguous() for each in (state, first))
+    if way != "tile":
+        # Threads share a tile as its features lie in memory: if one tensor's do not, threads would
+        # have to exchange what they read in every step.
+        decay, drive = side_by_side(decay), side_by_side(drive)
+        before = None if before is None else side_by_side(before)
     a, b, x = parts(decay), parts(drive), parts(states)
     own = [*a[1], *b[1]]
     start, begins = (b[0], [0, 0]) if state is None else parts(state)
@@ -91,34 +100,43 @@ def launch(
         return states, to_decay
     # Each thread has all rows of its features, so that no step waits for another thread.
     width = max(LANES * WARPS * (BYTES // drive.element_size()), 1)
-    walked |= {"WIDTH": width, **flags, "num_warps": WARPS}
-    across = triton.cdiv(F, width)
-    chunks = 1
-    if way == "split" or (way is None and B * across < FEW_PROGRAMS):
-        chunks = max(min(triton.cdiv(FEW_PROGRAMS, B * across), T // SHORT_CHUNK), 1)
-    size, starts = triton.cdiv(T, chunks), [begins[0], 0, begins[1]]
-    chunks = triton.cdiv(T, size)
+    far = any(
+        ROWS * each[1] + width * each[2] >= FAR for each in (a[1], b[1], x[1], before_strides)
+    )
+    walked = {
+        "ROWS": ROWS, "STAGES": stages, "BITS": tl.int64 if wide else tl.int32,
+        "OFFSET": tl.int64 if far else tl.int32, "WIDTH": width, **flags, "num_warps": WARPS,
+    }  # fmt: skip
+    programs, chunks = B * triton.cdiv(F, width), 1
+    if way == "split" or (way is None and programs < FEW_PROGRAMS):
+        # Two walks over a chunk and one over the chunks are shortest at √(2 T) of them.
+        chunks = max(FEW_PROGRAMS // programs, math.isqrt(2 * T))
+        chunks = max(min(chunks, T // SHORT_CHUNK), 1)
+    size = ROWS * triton.cdiv(triton.cdiv(T, chunks), ROWS)
+    chunks, starts = triton.cdiv(T, size), [begins[0], 0, begins[1]]
     if chunks > 1:
         kind = sums.to_complex() if complex_ else sums
         made = {"dtype": kind, "device": drive.device}
-        wholes, ends = torch.empty(2, B, chunks, F, **made)
+        wholes, ends = torch.empty(2, B, chunks - 1, F, **made)
+        carried = torch.empty(B, chunks, F, **made)
         call(
-            gather, B * across * chunks, a[0], b[0], parts(wholes)[0], parts(ends)[0], T, F,
-            chunks, size, *own, **walked,
+            gather, programs * (chunks - 1), a[0], b[0], parts(wholes)[0], parts(ends)[0], F,
+            chunks - 1, size, *own, T, **walked,
         )  # fmt: skip
-        carried = torch.zeros(B, chunks, F, **made)
-        if state is not None:
-            carried[:, 0] = state
-        begin = carried[:, 0].clone()
-        after, _ = launch(wholes, ends, begin, reverse=False, way="walk", products=True)
-        carried[:, 1:] = after[:, :-1]
+        carried[:, 0] = 0 if state is None else state
+        launch(wholes, ends, state, reverse=False, way="walk", products=True, states=carried[:, 1:])
         start, starts = parts(carried)
         whole["STARTED"] = True
     call(
-        walk, B * across * chunks, a[0], b[0], start, x[0], p, g, T, F, chunks, size, *own,
+        walk, programs * chunks, a[0], b[0], start, x[0], p, g, T, F, chunks, size, *own,
         *starts, *x[1], *before_strides, z, *first_strides, PRODUCTS=products, **whole, **walked,
     )  # fmt: skip
     return states, to_decay
+
+
+def side_by_side(tensor: Tensor) -> Tensor:
+    """Have features lie next to each other in memory."""
+    return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
 
 
 def parts(tensor: Tensor) -> tuple[Tensor, list[int]]:

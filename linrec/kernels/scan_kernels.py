@@ -113,18 +113,21 @@ def walk(
     WIDTH: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr, COMPLEX: tl.constexpr,
     CONJUGATE: tl.constexpr, REVERSE: tl.constexpr, SHIFT: tl.constexpr, STARTED: tl.constexpr,
     GRADIENT: tl.constexpr, PRODUCTS: tl.constexpr, SUM: tl.constexpr, BITS: tl.constexpr,
+    OFFSET: tl.constexpr,
 ):  # fmt: skip
     """Go through the steps of some features of one chunk of one sequence.
 
     Tiles of `ROWS` steps are loaded whole, those of `STAGES` under way together: stores between
-    loads would have each wait for the one before.
+    loads would have each wait for the one before. What a thread does for each step but for the
+    sum itself is what it costs, so that places within a tile are numbers of `OFFSET`, the same for
+    all tiles. (Beyond the end decays are 0 and not 1: nothing comes after.)
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(F, WIDTH)
-    f = (program % across) * WIDTH + tl.arange(0, WIDTH)
+    f = (program % across).to(tl.int32) * WIDTH + tl.arange(0, WIDTH)
     chunk, batch = (program // across) % chunks, program // across // chunks
     own, row = f < F, tl.arange(0, ROWS)[:, None]
     begin = chunk * size
-    stop = tl.minimum(begin + size, T)
+    steps = (tl.minimum(begin + size, T) - begin).to(tl.int32)
     xr, xi = tl.zeros((WIDTH,), SUM), tl.zeros((WIDTH,), SUM)
     if STARTED:
         place = start + batch * start_batch + chunk * start_chunk + f * start_feature
@@ -132,14 +135,28 @@ def walk(
     if GRADIENT:
         place = first + batch * first_batch + f * first_feature
         zr, zi = load_row(place, own, row, COMPLEX, SUM, BITS)
-    for part in tl.range(0, tl.cdiv(stop - begin, ROWS).to(tl.int32), num_stages=STAGES):
-        at = begin + part * ROWS + row
-        here, t, way = (at < stop) & own[None, :], at, 1
+    way: tl.constexpr = -1 if REVERSE else 1
+    rows, columns = way * row.to(OFFSET), f[None, :].to(OFFSET)
+    of_decay = rows * decay_time + columns * decay_feature
+    of_drive = rows * drive_time + columns * drive_feature
+    of_states = rows * states_time + columns * states_feature
+    of_before = rows * before_time + columns * before_feature
+    for part in tl.range(0, tl.cdiv(steps, ROWS), num_stages=STAGES):
+        s = begin + part * ROWS
+        t = s
         if REVERSE:
-            t, way = T - 1 - at, -1
-        a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
-        b = drive + batch * drive_batch + t * drive_time + f * drive_feature
-        ar, ai, br, bi = load_step(a, b, here, at, CONJUGATE, SHIFT, COMPLEX, SUM)
+            t = T - 1 - s
+        left = steps - part * ROWS
+        here = (row < left) & own[None, :]
+        a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time
+        b = drive + batch * drive_batch + t * drive_time
+        there = here
+        if SHIFT:  # (rows are known when the kernel is compiled: this asks about one of them)
+            there = here & ((row > 0) | (row + s > 0))
+        ar, ai = load(a + of_decay, there, 0.0, COMPLEX, SUM)
+        br, bi = load(b + of_drive, here, 0.0, COMPLEX, SUM)
+        if CONJUGATE:
+            ai = -ai
         yr, yi = br, bi
         for i in tl.static_range(ROWS):
             pr, pi = times(
@@ -150,45 +167,65 @@ def walk(
                 pr, pi = tl.where(nothing, 0.0, pr), tl.where(nothing, 0.0, pi)
             xr, xi = pr + row_of(br, row, i, BITS), pi + row_of(bi, row, i, BITS)
             yr, yi = tl.where(row == i, xr[None, :], yr), tl.where(row == i, xi[None, :], yi)
-        out = batch * states_batch + t * states_time + f * states_feature
-        store(states + out, yr, yi, here, COMPLEX)
+        out = batch * states_batch + t * states_time
+        store(states + out + of_states, yr, yi, here, COMPLEX)
         if GRADIENT:
-            p = before + batch * before_batch + (t + way) * before_time + f * before_feature
-            inner = at + 1 < T
-            pr, pi = load(p, here & inner, 0.0, COMPLEX, SUM)
-            pr, pi = tl.where(inner, pr, zr[None, :]), tl.where(inner, pi, zi[None, :])
+            p = before + batch * before_batch + (t + way) * before_time
+            inner = (row < tl.minimum(left, T - 1 - s)) & own[None, :]
+            pr, pi = load(p + of_before, inner, 0.0, COMPLEX, SUM)
             qr, qi = times(yr, yi, pr, -pi, COMPLEX)
-            store(to_decay + out, qr, qi, here, COMPLEX)
+            store(to_decay + out + of_states, qr, qi, here, COMPLEX)
+    if GRADIENT:  # of the last step, before which the first state was
+        if begin + steps == T:
+            end = T - 1
+            if REVERSE:
+                end = end * 0
+            at = batch * states_batch + end * states_time + f * states_feature
+            lr, li = load_row(states + at, own, row, COMPLEX, SUM, BITS)
+            lr, li = times(lr, li, zr, -zi, COMPLEX)
+            one, alone = to_decay + at[None, :] + 0 * row, own[None, :] & (row == 0)
+            store(one, lr[None, :] + 0 * row, li[None, :] + 0 * row, alone, COMPLEX)
 
 
 @triton.jit
 def gather(
-    decay, drive, products, ends, T, F, chunks, size,
-    decay_batch, decay_time, decay_feature, drive_batch, drive_time, drive_feature,
+    decay, drive, products, ends, F, chunks, size,
+    decay_batch, decay_time, decay_feature, drive_batch, drive_time, drive_feature, T,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr, COMPLEX: tl.constexpr,
     CONJUGATE: tl.constexpr, REVERSE: tl.constexpr, SHIFT: tl.constexpr, SUM: tl.constexpr,
-    BITS: tl.constexpr,
+    BITS: tl.constexpr, OFFSET: tl.constexpr,
 ):  # fmt: skip
     """Find the product of a chunk's decays, and the state that it leaves where there was none.
 
-    A decay of 0 makes the product 0, even where it has left the range before.
+    Chunks are whole, in tiles of `ROWS` steps. A decay of 0 makes the product 0, even where it has
+    left the range before.
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(F, WIDTH)
-    f = (program % across) * WIDTH + tl.arange(0, WIDTH)
+    f = (program % across).to(tl.int32) * WIDTH + tl.arange(0, WIDTH)
     chunk, batch = (program // across) % chunks, program // across // chunks
     own, row = f < F, tl.arange(0, ROWS)[:, None]
+    here = own[None, :] & (row >= 0)
     begin = chunk * size
-    stop = tl.minimum(begin + size, T)
     xr, xi = tl.zeros((WIDTH,), SUM), tl.zeros((WIDTH,), SUM)
     wr, wi = tl.zeros((WIDTH,), SUM) + 1, tl.zeros((WIDTH,), SUM)
-    for part in tl.range(0, tl.cdiv(stop - begin, ROWS).to(tl.int32), num_stages=STAGES):
-        at = begin + part * ROWS + row
-        here, t, way = (at < stop) & own[None, :], at, 1
+    way: tl.constexpr = -1 if REVERSE else 1
+    rows, columns = way * row.to(OFFSET), f[None, :].to(OFFSET)
+    of_decay = rows * decay_time + columns * decay_feature
+    of_drive = rows * drive_time + columns * drive_feature
+    for part in tl.range(0, size // ROWS, num_stages=STAGES):
+        s = begin + part * ROWS
+        t = s
         if REVERSE:
-            t, way = T - 1 - at, -1
-        a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time + f * decay_feature
-        b = drive + batch * drive_batch + t * drive_time + f * drive_feature
-        ar, ai, br, bi = load_step(a, b, here, at, CONJUGATE, SHIFT, COMPLEX, SUM)
+            t = T - 1 - s
+        a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time
+        b = drive + batch * drive_batch + t * drive_time
+        there = here
+        if SHIFT:
+            there = here & ((row > 0) | (row + s > 0))
+        ar, ai = load(a + of_decay, there, 0.0, COMPLEX, SUM)
+        br, bi = load(b + of_drive, here, 0.0, COMPLEX, SUM)
+        if CONJUGATE:
+            ai = -ai
         for i in tl.static_range(ROWS):
             cr, ci = row_of(ar, row, i, BITS), row_of(ai, row, i, BITS)
             pr, pi = times(cr, ci, xr, xi, COMPLEX)

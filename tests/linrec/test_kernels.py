@@ -106,6 +106,50 @@ def test_any_size_and_stride(way: str) -> None:
     ).all()
 
 
+@pytest.mark.parametrize("way", ["walk", "split"])
+def test_threads_find_their_features_side_by_side(way: str, monkeypatch) -> None:
+    """A stride of 0 or a large one would have threads exchange what they read in every step."""
+    kernels: list[dict[str, Any]] = []
+    run = launching.call
+
+    def call(kernel: Any, programs: int, *rest: Any, **options: Any) -> None:
+        kernels.append(dict(zip(kernel.arg_names, rest, strict=False)))
+        run(kernel, programs, *rest, **options)
+
+    monkeypatch.setattr(launching, "call", call)
+    decay, drive, _, gradient = given(torch.float32, 2, 24, 4)
+    for a, b in ((decay[:, :, :1].expand(2, 24, 4), drive), (decay.mT.contiguous().mT, drive)):
+        none = torch.zeros(()).expand(2, 4)
+        states, _ = launching.launch(a, b, none, reverse=False, way=way)
+        assert ((states - loop(a, b, none, False)).abs() <= 2 * bound(a, b, none, False)).all()
+        back = {"reverse": True, "shift": True, "before": states, "first": none}
+        launching.launch(a, gradient, None, way=way, **back)
+    strides = {
+        (name, given[name]) for given in kernels for name in given if name.endswith("_feature")
+    }
+    read = {(name, 1) for name in ("decay_feature", "drive_feature", "states_feature")}
+    assert strides == read | {("start_feature", n) for n in (0, 1)} | {
+        (name, n) for name in ("before_feature", "first_feature") for n in (0, 1)
+    }, "0 stands for a tensor that is not there"
+
+
+@pytest.mark.parametrize("way", ["walk", "split"])
+def test_places_far_apart_are_numbers_of_64_bits(way: str, monkeypatch) -> None:
+    decay, drive, state, _ = given(torch.float32, 2, 24, 4)
+    near = launching.launch(decay, drive, state, reverse=False, way=way)[0]
+    kinds: list[Any] = []
+    run = launching.call
+
+    def call(*rest: Any, **options: Any) -> None:
+        kinds.append(options["OFFSET"])
+        run(*rest, **options)
+
+    monkeypatch.setattr(launching, "call", call)
+    monkeypatch.setattr(launching, "FAR", 1)
+    assert torch.equal(near, launching.launch(decay, drive, state, reverse=False, way=way)[0])
+    assert set(kinds) == {launching.tl.int64}
+
+
 @pytest.mark.parametrize("way", ["walk", "tile", "split"])
 def test_products_that_leave_the_range_do_no_harm_to_a_state_of_zero(way: str) -> None:
     decay, drive = torch.full((1, 24, 4), 1e30), torch.zeros(1, 24, 4)
