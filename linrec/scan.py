@@ -7,6 +7,7 @@
 # (`vmap` has our arguments in place of torch's `*args`.)
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -269,7 +270,7 @@ def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -
     """Compute the states of one or more steps; all three tensors have their full shape."""
     if serves(drive):
         given = (each.reshape(-1, *each.shape[-2:]) for each in (decay, drive))
-        operation = scan_now if has_values(drive) else elementwise_scan
+        operation: Callable[..., Tensor] = scan_now if has_values(drive) else elementwise_scan
         flat = operation(*given, state.reshape(-1, state.shape[-1]), reverse)
         return flat.reshape(drive.shape)
     if not (has_values(decay, drive, state) or torch.compiler.is_compiling()):

@@ -129,14 +129,16 @@ def walk(
     begin = chunk * size
     steps = (tl.minimum(begin + size, T) - begin).to(tl.int32)
     xr, xi = tl.zeros((WIDTH,), SUM), tl.zeros((WIDTH,), SUM)
+    zr, zi = xr, xi
     if STARTED:
         place = start + batch * start_batch + chunk * start_chunk + f * start_feature
         xr, xi = load_row(place, own, row, COMPLEX, SUM, BITS)
     if GRADIENT:
         place = first + batch * first_batch + f * first_feature
         zr, zi = load_row(place, own, row, COMPLEX, SUM, BITS)
-    way: tl.constexpr = -1 if REVERSE else 1
-    rows, columns = way * row.to(OFFSET), f[None, :].to(OFFSET)
+    way, rows, columns = 1, row.to(OFFSET), f[None, :].to(OFFSET)
+    if REVERSE:
+        way, rows = -1, -rows
     of_decay = rows * decay_time + columns * decay_feature
     of_drive = rows * drive_time + columns * drive_feature
     of_states = rows * states_time + columns * states_feature
@@ -208,8 +210,9 @@ def gather(
     begin = chunk * size
     xr, xi = tl.zeros((WIDTH,), SUM), tl.zeros((WIDTH,), SUM)
     wr, wi = tl.zeros((WIDTH,), SUM) + 1, tl.zeros((WIDTH,), SUM)
-    way: tl.constexpr = -1 if REVERSE else 1
-    rows, columns = way * row.to(OFFSET), f[None, :].to(OFFSET)
+    way, rows, columns = 1, row.to(OFFSET), f[None, :].to(OFFSET)
+    if REVERSE:
+        way, rows = -1, -rows
     of_decay = rows * decay_time + columns * decay_feature
     of_drive = rows * drive_time + columns * drive_feature
     for part in tl.range(0, size // ROWS, num_stages=STAGES):
