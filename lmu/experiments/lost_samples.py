@@ -42,11 +42,14 @@ class Timed(Layer):
         self.state_size = layer.state_size
 
     def forward(
-        self, inputs: Tensor, initial_state: Tensor | None = None, lengths: Tensor | None = None
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> Result:
         """Run all steps; arguments and result as of `Layer.forward`."""
-        dt = None if self.ignored else inputs[..., -1]
-        return self.layer(inputs[..., :-1], initial_state, lengths, dt)
+        return self.layer(inputs[..., :-1], initial_state, lengths, self.dt(inputs), resets)
 
     def final(
         self,
@@ -56,13 +59,16 @@ class Timed(Layer):
         resets: Tensor | None = None,
     ) -> Result:
         """Compute the last step only; arguments and result as of `Layer.final`."""
-        assert resets is None, "series are not packed"
-        dt = None if self.ignored else inputs[..., -1]
-        return self.layer.final(inputs[..., :-1], initial_state, lengths, dt)
+        given = inputs[..., :-1], initial_state, lengths, self.dt(inputs), resets
+        return self.layer.final(*given)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
-        return self.layer.step(input[..., :-1], state, None if self.ignored else input[..., -1])
+        return self.layer.step(input[..., :-1], state, self.dt(input))
+
+    def dt(self, inputs: Tensor) -> Tensor | None:
+        """Return the lengths of the steps, of which the last input tells."""
+        return None if self.ignored else inputs[..., -1]
 
 
 def series(seed: int, folder: Folder, budget: Budget) -> Dataset:

@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from linrec import Result
+from linrec import Diagonal, LinearRecurrence
+from linrec.nn import RecurrentLayer
 from lmu.experiments.data import Dataset
 from lmu.experiments.data.speech import BANDS, STEPS, spoken_digits
 from lmu.experiments.experiment import (
@@ -52,32 +53,26 @@ class ScoringNetwork(SampleNetwork):
         return outputs
 
 
-class MeanOfSteps(Layer):
+class MeanOfSteps(RecurrentLayer):
     """The mean of all inputs so far, which knows nothing of their order.
+
+    The state is their sum, and how many they are.
 
     Args:
         size: numbers a step.
     """
 
     def __init__(self, size: int) -> None:
-        super().__init__()
-        self.input_size = self.output_size = size
-        self.state_size = size + 1  # their sum, and how many
+        super().__init__(size, size, size + 1)
 
-    def forward(
-        self, inputs: Tensor, initial_state: Tensor | None = None, lengths: Tensor | None = None
-    ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`, without lengths."""
-        assert lengths is None, "recordings are equally long"
-        counted = torch.cat([inputs, torch.ones_like(inputs[..., :1])], -1).cumsum(-2)
-        if initial_state is not None:
-            counted = counted + initial_state.unsqueeze(-2)
-        return Result(counted[..., :-1] / counted[..., -1:], counted[..., -1, :])
+    def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
+        """Add up the inputs and a column of ones; as `RecurrentLayer.recurrence`."""
+        counted = torch.cat([inputs, torch.ones_like(inputs[..., :1])], -1)
+        return LinearRecurrence(Diagonal(counted.new_ones(counted.shape[-1]))), counted
 
-    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
-        outputs, final = self(input.unsqueeze(-2), state)
-        return Result(outputs.squeeze(-2), final)
+    def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
+        """Divide the sum by the number; as `RecurrentLayer.read_out`."""
+        return read[..., :-1] / read[..., -1:]
 
 
 def memory(theta: float = STEPS) -> ParallelLMU:

@@ -1,6 +1,8 @@
 """Modules that are run piece by piece between resets: each segment is a sequence of its own."""
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -12,7 +14,9 @@ from torch import Tensor, nn
 import linrec
 import lmu
 from linrec.testing import Disagreement, check_case, check_module
-from lmu.layers import GRU, LSTM, Layer, lmuformer
+from lmu.experiments.lost_samples import Timed
+from lmu.experiments.spoken_digits import MeanOfSteps
+from lmu.layers import GRU, LSTM, Layer
 
 INPUTS, STEPS = 3, 17
 LENGTHS = (STEPS, 9, 0, 12)
@@ -27,6 +31,28 @@ def recurrence() -> nn.Module:
 def sampled() -> nn.Module:
     A, B = torch.randn(4, 4) - 2 * torch.eye(4), torch.randn(4, INPUTS)
     return linrec.nn.SampledSystem(linrec.StateSpace(A, B), dt=0.1)
+
+
+class OfPositiveSteps(Layer):
+    """A layer whose last input is a length of time: whatever is drawn, it is not below 0.1."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer, self.input_size = layer, layer.input_size
+        self.output_size, self.state_size = layer.output_size, layer.state_size
+
+    def forward(self, inputs: Tensor, *others: Any, **named: Any) -> linrec.Result:
+        return self.layer(of_positive_steps(inputs), *others, **named)
+
+    def final(self, inputs: Tensor, *others: Any, **named: Any) -> linrec.Result:
+        return self.layer.final(of_positive_steps(inputs), *others, **named)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> linrec.Result:
+        return self.layer.step(of_positive_steps(input), state)
+
+
+def of_positive_steps(inputs: Tensor) -> Tensor:
+    return torch.cat([inputs[..., :-1], inputs[..., -1:].abs() + 0.1], -1)
 
 
 MODULES: dict[str, Callable[[], nn.Module]] = {
@@ -44,6 +70,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "lmuformer": lambda: lmu.LMUFormer(INPUTS, 4, width=6, order=3, theta=9.0),
     "embedding": lambda: lmu.layers.PatchEmbedding(INPUTS, 6),
     "encoder": lambda: lmu.layers.Encoder(INPUTS, 4),
+    "mean": lambda: MeanOfSteps(INPUTS),
+    "timed": lambda: OfPositiveSteps(Timed(lmu.ParallelLMU(INPUTS - 1, 6, 2, 4, 9.0))),
+    "evenly timed": lambda: Timed(lmu.ParallelLMU(INPUTS - 1, 6, 2, 4, 9.0), ignored=True),
 }
 
 
@@ -103,16 +132,22 @@ def test_no_gradient_crosses_a_reset(name: str) -> None:
 
 
 def test_every_layer_takes_resets() -> None:
-    """Of all classes of both packages that run sequences; experiments' own excepted."""
-    found = {
-        kind
-        for package in (linrec.nn, lmu, lmu.layers, lmuformer)
-        for kind in vars(package).values()
-        if isinstance(kind, type) and issubclass(kind, nn.Module) and hasattr(kind, "final")
-    }
-    assert len(found) > 30
-    for kind in found - {Layer}:
-        assert "resets" in inspect.signature(kind.forward).parameters, kind
+    """Of all classes of both packages that run sequences, those of experiments too."""
+    for package in (linrec, lmu):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name.startswith(("linrec.nn", "lmu.layers", "lmu.memory", "lmu.experiments")):
+                importlib.import_module(module.name)
+    found = {linrec.nn.Recurrence, linrec.nn.SampledSystem, *below(Layer)}
+    assert len(found) > 40
+    for kind in found:
+        if kind.__module__.startswith(("linrec", "lmu")):
+            assert "resets" in inspect.signature(kind.forward).parameters, kind
+            assert "resets" in inspect.signature(kind.final).parameters, kind
+    assert "resets" in inspect.signature(lmu.Bidirectional.forward).parameters
+
+
+def below(kind: type) -> set[Any]:
+    return {found for own in kind.__subclasses__() for found in (own, *below(own))}
 
 
 @pytest.mark.parametrize("name", ["memory", "parallel", "sampled"])
@@ -124,7 +159,8 @@ def test_steps_of_unequal_length_start_anew_too(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["recurrence", "parallel", "lstm", "gru", "convolution", "mix", "lmuformer"]
+    "name",
+    ["recurrence", "parallel", "lstm", "gru", "convolution", "mix", "lmuformer", "mean", "timed"],
 )
 def test_the_kit_finds_nothing(name: str) -> None:
     torch.manual_seed(0)
