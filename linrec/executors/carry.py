@@ -1,4 +1,4 @@
-"""Carry the state from chunk to chunk: in pairs of chunks, or in a loop over them."""
+"""Carry the state from chunk to chunk: in pairs or groups of chunks, or in a loop over them."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from linrec._graphs import closed, is_open, loop
 from linrec.executors.base import Plan
+from linrec.executors.toeplitz import toeplitz_columns
 from linrec.loops import take_apart
 from linrec.powers import Powers
 from linrec.structures import matvec
@@ -20,11 +21,64 @@ from linrec.systems import LinearRecurrence
 FEW_CHUNKS, WIDE_CARRY = 12, 1 << 15
 
 
-def pairings(chunks: int) -> int:
+# On devices, where each product waits for its launch, chunks are taken in groups whose states have
+# so many numbers together; in pairs, to the last one, where a state alone has a quarter of them.
+GROUP, MOST_GROUPED = 512, 16
+
+
+def pairings(chunks: int, few: int = FEW_CHUNKS) -> int:
     """Count how often chunks are taken in pairs until few enough are left for a loop."""
     if is_open(chunks):
         return 0
-    return max(math.ceil(chunks / FEW_CHUNKS) - 1, 0).bit_length()
+    return max(math.ceil(chunks / few) - 1, 0).bit_length()
+
+
+def prepare_carry(powers: Powers, chunk: int, length: int) -> dict[str, Tensor]:
+    """Compute the matrices that carry a state over chunks, their groups, groups of groups, …"""
+    long = powers.beyond(chunk)
+    matrix, chunks = long.square(0), length // chunk
+    device, size = matrix.device.type, group_size(matrix.state_size)
+    if is_launched(device) and not is_open(chunks) and size > 2 and chunks > 1:
+        return {"groups": groups(powers, chunk, chunks, size)}
+    few = 1 if is_launched(device) else FEW_CHUNKS
+    return {"powers": doublings(long, pairings(chunks, few))}
+
+
+def is_launched(device: str) -> bool:
+    """Whether products on a type of device wait to be launched, as long as small ones take."""
+    return device not in ("cpu", "meta")
+
+
+def group_size(states: int) -> int:
+    """Choose how many chunks are a group: a power of two, 2 where pairs are as good."""
+    return 1 << (max(min(GROUP // states, MOST_GROUPED), 2).bit_length() - 1)
+
+
+def count_levels(chunks: int, size: int) -> int:
+    """Count how often chunks are taken in groups until one group is left."""
+    levels = 1
+    while (chunks := -(-chunks // size)) > 1:
+        levels += 1
+    return levels
+
+
+def groups(powers: Powers, chunk: int, chunks: int, size: int) -> Tensor:
+    """Compute what makes the states after the chunks of a group, `(levels, *batch, …, …)`.
+
+    Rows are what each chunk adds to the state, one below the other, above the state before the
+    group; columns are the states after each chunk. The next level has groups for chunks.
+    """
+    levels: list[Tensor] = []
+    for level in range(count_levels(chunks, size)):
+        long = powers.beyond(chunk * size**level)
+        n = long.square(0).state_size
+        own = torch.eye(n, dtype=long.square(0).dtype, device=long.square(0).device)
+        batch = long.square(0).batch_shape
+        steps = long.krylov(own.expand(*batch, n, n), size + 1)  # (*batch, size + 1, n, n)
+        within = toeplitz_columns(steps[..., :-1, :, :], 0, size).flatten(-4, -3)
+        reach = steps[..., 1:, :, :].movedim(-3, -2)
+        levels.append(torch.cat([within, reach], -3).flatten(-2))
+    return torch.stack(levels)
 
 
 def doublings(powers: Powers, count: int) -> Tensor:
@@ -42,7 +96,12 @@ def carry_states(
     whole, rest = divmod(inputs.shape[-2], length)
     drive = matvec(plan["last"].unsqueeze(-3).mT, rows[..., :whole, :])
     start = drive.new_zeros(*drive.shape[:-2], drive.shape[-1]) if state is None else state
-    before, after = carry(plan["powers"], drive, start)
+    if "groups" in plan.tensors:
+        states = carry_groups(plan["groups"], drive, start)
+        before = torch.cat([start.unsqueeze(-2), states[..., :-1, :]], -2)
+        after = states[..., -1, :]
+    else:
+        before, after = carry(plan["powers"], drive, start)
     if not rest:
         return before, after
     tail = rows[..., -1, : rest * inputs.shape[-1]]
@@ -94,7 +153,11 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
         start (*batch, n): the state before the first.
     """
     chunks, power = drive.shape[-2], powers[0]
-    if len(powers) == 1 or closed(math.prod(drive[..., 0, :].shape), 0) >= WIDE_CARRY:
+    wide = (
+        not is_launched(drive.device.type)
+        and closed(math.prod(drive[..., 0, :].shape), 0) >= WIDE_CARRY
+    )
+    if len(powers) == 1 or wide:
         states = [start]
         for step in drive.unbind(-2):
             states.append(matvec(power, states[-1]) + step)
@@ -107,3 +170,29 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
     between = matvec(power, before).add_(first)
     states = torch.stack([before, between], -2).flatten(-3, -2)
     return (states[..., :-1, :], states[..., -1, :]) if chunks % 2 else (states, after)
+
+
+def carry_groups(levels: Tensor, drive: Tensor, start: Tensor) -> Tensor:
+    """Find the states after each chunk, `(*batch, chunks, n)`, group by group.
+
+    A group is one chunk of its length: what it adds to the state is the last state that its chunks
+    give from nothing. From the states before all groups those within follow, in one product.
+
+    Args:
+        levels (levels, *batch, (size + 1)·n, size·n): of chunks, of groups of them, …
+        drive (*batch, chunks, n): what each chunk adds to the state.
+        start (*batch, n): the state before the first.
+    """
+    chunks, n = drive.shape[-2:]
+    into, within = levels[0][..., -n:, :], levels[0][..., :-n, :]
+    size = within.shape[-1] // n
+    missing = -chunks % size
+    padded = torch.nn.functional.pad(drive, (0, 0, 0, missing)) if missing else drive
+    added = padded.unflatten(-2, (-1, size)).flatten(-2)
+    before = start.unsqueeze(-2)
+    if chunks > size:
+        ends = matvec(within[..., -n:].mT.unsqueeze(-3), added)
+        after = carry_groups(levels[1:], ends, start)
+        before = torch.cat([before, after[..., :-1, :]], -2)
+    states = matvec(within.mT.unsqueeze(-3), added) + matvec(into.mT.unsqueeze(-3), before)
+    return states.unflatten(-1, (size, n)).flatten(-3, -2)[..., :chunks, :]

@@ -18,7 +18,7 @@ from linrec._devices import in_double
 from linrec._graphs import in_groups, is_open, out_of_groups
 from linrec.coordinates import apply_to_columns
 from linrec.executors.base import Executor, Plan, Result
-from linrec.executors.carry import carry_states, doublings, pairings
+from linrec.executors.carry import carry_states, prepare_carry
 from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.tiled_bilinear import BilinearOp, multiply
 from linrec.executors.toeplitz import toeplitz_columns
@@ -96,11 +96,10 @@ class Chunked(Executor):
             states = state_kernel(system, chunk, powers)
             kernel = impulse_kernel(system, states, own)
             within = toeplitz_columns(kernel, 0, chunk).flatten(-4, -3)
-            long = powers.beyond(chunk)
             tensors = {
                 "block": stack_rows(within, reach(system, chunk)).flatten(-2),  # (…, L·m + n, L·p)
                 "last": states.flip(-3).flatten(-3, -2),  # (*batch, L·m, n)
-                "powers": doublings(long, pairings(length // chunk)),
+                **prepare_carry(powers, chunk, length),
             }
             if not is_open(length) and length % chunk:
                 tensors["rest_power"] = powers.power(length % chunk).to_dense()

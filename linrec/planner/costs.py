@@ -19,7 +19,7 @@ from linrec.executors import (
     Toeplitz,
     Workload,
 )
-from linrec.executors.carry import WIDE_CARRY, pairings
+from linrec.executors.carry import WIDE_CARRY, count_levels, group_size, is_launched, pairings
 from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import CACHE as TRANSFORM_CACHE
@@ -236,6 +236,12 @@ class ChunkedEstimates(OwnEstimates):
 def carrying_cost(work: Workload, chunk: int) -> Cost:
     """Estimate the products that carry the state from chunk to chunk."""
     n, m, chunks = work.states, work.inputs, math.ceil(work.steps / chunk)
+    if is_launched(work.device):
+        size = group_size(n)
+        levels = count_levels(max(chunks, 1), size)
+        carried = 2.0 * work.batch * chunks * n * (chunk * m + (size + 2) * n)
+        states = work.itemsize * work.batch * chunks * n
+        return Cost(carried, 5.0 * states, 6 * levels + 6, memory=3.0 * states)
     paired = 0 if work.batch * n >= WIDE_CARRY else pairings(chunks)
     carried = 2.0 * work.batch * chunks * n * (chunk * m + (2 if paired else 1) * n)
     rounds = 2 * math.ceil(chunks / 2**paired) + 8 * paired

@@ -33,7 +33,7 @@ def path_of(executor: Executor, recurrence: LinearRecurrence, plan: Plan) -> Pat
     rounded once. A scan has two of these in each round, one up and one down (and again within and
     between groups, in a graph). In chunks of L steps an input meets one on its way to the chunk's
     last state and one to the output; between them two for each pairing of chunks, and one for each
-    chunk of a loop over them.
+    chunk of a loop over them; or, where chunks are taken in groups, two for each level of these.
     """
     one, steps = recurrence.per_copy(), plan.length
     n, m = one.A.state_size, one.input_size
@@ -44,6 +44,10 @@ def path_of(executor: Executor, recurrence: LinearRecurrence, plan: Plan) -> Pat
         return Path(None, product * rounds + m + 2, product / (1 << GROUP))
     if isinstance(executor, Chunked):
         chunk = executor.chunk(recurrence, steps)
+        if "groups" in plan.tensors:
+            levels, rows, columns = plan["groups"].shape[0], *plan["groups"].shape[-2:]
+            fixed = 2 * (chunk * m + 2) + n + (2 * levels + 2) * (rows + 2.0)
+            return Path(chunk * (columns // n) ** levels, fixed, 0.0)
         pairings = len(plan["powers"]) - 1
         fixed = 2 * (chunk * m + 2) + n + product * (2 * pairings + 2)
         return Path(chunk << pairings, fixed, product / chunk)

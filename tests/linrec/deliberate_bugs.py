@@ -263,7 +263,7 @@ BUGS: dict[str, Bug] = {
         Chunked(size=3),
         "agreement",
         patched(
-            "linrec.executors.chunked.doublings",
+            "linrec.executors.carry.doublings",
             lambda doublings: lambda powers, count: 0 * doublings(powers, count),
         ),
     ),
@@ -271,7 +271,7 @@ BUGS: dict[str, Bug] = {
         Chunked(size=1),
         "agreement",
         patched(
-            "linrec.executors.chunked.doublings",
+            "linrec.executors.carry.doublings",
             lambda doublings: lambda powers, count: doublings(powers, 0).expand(count + 1, -1, -1),
         ),
     ),

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import linrec
-from linrec.executors import Cost, Workload, chunked, toeplitz
+from linrec.executors import Cost, Workload, carry, toeplitz
 from linrec.executors.fft import fast_length
 from linrec.planner.costs import estimates_of, rounds_of_blocks
 from tests.cases import SYSTEMS, TRANSITIONS, VARYING, normal
@@ -143,7 +143,7 @@ def test_rounds_of_a_scan_in_blocks(steps: int, width: int, expected: int) -> No
 
 def test_chunks_are_taken_in_pairs_from_the_13th_on() -> None:
     counts = (0, 1, 12, 13, 24, 25, 48, 49, 4096)
-    assert [chunked.pairings(count) for count in counts] == [0, 0, 0, 1, 1, 2, 2, 3, 9]
+    assert [carry.pairings(count) for count in counts] == [0, 0, 0, 1, 1, 2, 2, 3, 9]
 
 
 def test_lengths_that_transforms_like() -> None:
