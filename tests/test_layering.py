@@ -28,12 +28,12 @@ LAYERS = {
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.record executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear
-           executors.varying_matrices executors.carry < executors.varying_tile
+           executors.varying_matrices < executors.varying_tile
            < executors.varying_shared < executors.varying_gates
            < executors.varying_tiles < executors.varying_chunks
            < executors.varying_kernel
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
-           < executors.chunked < executors
+           < executors.carry < executors.chunked < executors
         5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto
            < planner
         6  _inputs < _call < run < packed
