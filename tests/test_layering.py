@@ -103,14 +103,14 @@ LAYERS = {
            < experiments.data.streams experiments.data.imdb experiments.data.pairs
            < experiments.data
         5  experiments.training.board experiments.training.recipe experiments.training.run_folder
-           experiments.training.subnormals
+           experiments.training.subnormals experiments.training.allocation
            < experiments.training.learning_curve < experiments.training.loop < experiments.training
         6  experiments.experiment experiments.free_run < experiments.record < experiments.running
            experiments.capacity experiments.mackey_glass experiments.psmnist experiments.texts
            experiments.online_regression
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
            experiments.selective_copy experiments.spoken_digits experiments.text8
-           < experiments.lost_samples experiments.characters < experiments
+           < experiments.lost_samples experiments.characters experiments.scaling < experiments
         7  experiments.speedup.cases < experiments.speedup.timing < experiments.speedup.chart
            < experiments.speedup
         8  experiments.tables.page experiments.tables.results

@@ -10,7 +10,7 @@ import typer
 from lmu.commands.options import DataDir, Device, Name, Seed, Threads, make_folder, report_errors
 from lmu.commands.scores import print_scores
 from lmu.experiments import Budget, Run
-from lmu.experiments.training import BEST, write
+from lmu.experiments.training import BEST, keep_memory, write
 
 
 def check_tensorboard(asked: bool) -> bool:
@@ -61,6 +61,7 @@ def train(
     """Train one of an experiment's models and print its score beside the published ones."""
     if record is not None:
         make_folder(record / experiment.name, "--record")
+    keep_memory()
     with report_errors():
         run = Run(
             experiment,

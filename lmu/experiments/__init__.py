@@ -23,6 +23,7 @@ from lmu.experiments.running import Run as Run
 from lmu.experiments.running import evaluate as evaluate
 from lmu.experiments.running import restore as restore
 from lmu.experiments.running import restore_alone as restore_alone
+from lmu.experiments.scaling import SCALING
 from lmu.experiments.selective_copy import SELECTIVE_COPY
 from lmu.experiments.spoken_digits import SPOKEN_DIGITS
 from lmu.experiments.text8 import TEXT8
@@ -48,6 +49,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         CAPACITY,
         SELECTIVE_COPY,
         CHARACTERS,
+        SCALING,
         SPOKEN_DIGITS,
         SPOKEN_DIGITS_LOST,
         MACKEY_GLASS_LOST,

@@ -17,7 +17,7 @@ memory.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -97,16 +97,25 @@ def parallel_lmu(width: int, depth: int, channels: int, data: Dataset) -> Langua
 
 
 def merged_blocks(
-    width: int, thetas: Sequence[float], channels: int, data: Dataset
+    width: int,
+    thetas: Sequence[float],
+    channels: int,
+    data: Dataset,
+    activation: Callable[[Tensor], Tensor] | None = None,
 ) -> LanguageModel:
     """Build blocks that read memories of these windows."""
-    blocks = memory_blocks(width, thetas, order=5, channels=channels)
+    blocks = memory_blocks(width, thetas, order=5, channels=channels, activation=activation)
     return LanguageModel(Words(len(LETTERS), width, padded=False), blocks)
 
 
-def lstm(hidden_size: int, data: Dataset) -> LanguageModel:
-    """Build one LSTM."""
-    layer = LSTM(hidden_size, hidden_size)
+def rectified_blocks(width: int, thetas: Sequence[float], data: Dataset) -> LanguageModel:
+    """Build such blocks with rectifiers, which remember a tenth of their width."""
+    return merged_blocks(width, thetas, width // 10, data, torch.nn.ReLU())
+
+
+def lstm(hidden_size: int, data: Dataset, depth: int = 1) -> LanguageModel:
+    """Build one LSTM, or several on top of each other."""
+    layer = LSTM(hidden_size, hidden_size, depth=depth)
     return LanguageModel(Words(len(LETTERS), hidden_size, padded=False), layer)
 
 
@@ -157,6 +166,18 @@ TEXT8 = Experiment(
             Budget.QUICK: TrainingSetup(
                 partial(merged_blocks, 144, (5.0, 10.0, 30.0), 32), recipe(4e-3, Budget.QUICK, 8)
             ),
+        },
+        "rectified-blocks": {
+            Budget.FULL: TrainingSetup(
+                partial(rectified_blocks, 340, (5.0, 10.0, 20.0, 40.0)), recipe(2e-3, Budget.FULL)
+            ),
+            Budget.QUICK: TrainingSetup(
+                partial(rectified_blocks, 160, (5.0, 10.0, 30.0)), recipe(4e-3, Budget.QUICK, 8)
+            ),
+        },
+        "lstm-two-layers": {
+            Budget.FULL: TrainingSetup(partial(lstm, 375, depth=2), recipe(2e-3, Budget.FULL)),
+            Budget.QUICK: TrainingSetup(partial(lstm, 162, depth=2), recipe(4e-3, Budget.QUICK, 8)),
         },
         "lstm-batch-8": {
             Budget.FULL: TrainingSetup(partial(lstm, 528), recipe(2e-3, Budget.FULL)),

@@ -1,6 +1,6 @@
 """Blocks of LMUs with small windows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class MemoryFeedForward(Layer):
     """A feed-forward layer that reads a memory beside its input: two layers in one.
 
         u_t = U x_t + b_u      m_t = Ā m_{t-1} + B̄ u_t
-        y_t = W₂ gelu(W_m m_t + W_x x_t + b₁) + b₂
+        y_t = W₂ f(W_m m_t + W_x x_t + b₁) + b₂
 
     An LMU and then a feed-forward layer, each with a norm, a nonlinearity and a way around, do the
     same in twice as many passes over memory; on a processor those take as long as the arithmetic.
@@ -54,6 +54,7 @@ class MemoryFeedForward(Layer):
         channels: the size of u, how many signals are remembered.
         order: how many polynomials, d, for each.
         theta: the length of the window, in steps.
+        activation: f. None: GELU. A rectifier takes a third of its time.
 
     Example:
         >>> import torch, lmu
@@ -66,10 +67,17 @@ class MemoryFeedForward(Layer):
     """
 
     def __init__(
-        self, width: int, inner: int, channels: int, order: int = 5, theta: float = 10.0
+        self,
+        width: int,
+        inner: int,
+        channels: int,
+        order: int = 5,
+        theta: float = 10.0,
+        activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.lmu = ParallelLMU(width, inner, channels, order, theta, activation=nn.GELU())
+        activation = nn.GELU() if activation is None else activation
+        self.lmu = ParallelLMU(width, inner, channels, order, theta, activation=activation)
         self.outer = nn.Linear(inner, width)
         self.input_size = self.output_size = width
         self.state_size = self.lmu.state_size
@@ -99,6 +107,7 @@ def memory_blocks(
     channels: int | None = None,
     expansion: int = 2,
     dropout: float = 0.0,
+    activation: Callable[[Tensor], Tensor] | None = None,
 ) -> Stack:
     """Stack feed-forward layers that read memories, each with a way around.
 
@@ -111,6 +120,7 @@ def memory_blocks(
         channels: how many signals each block remembers. None: `width`.
         expansion: how many times wider the layers are inside.
         dropout: the share of each block's outputs that are dropped in training.
+        activation: of all layers. None: GELU.
 
     Returns:
         The stack, of a layer for each window.
@@ -125,7 +135,10 @@ def memory_blocks(
         Chilkuri and Eliasmith 2021, section 4.
     """
     size = channels or width
-    layers = (MemoryFeedForward(width, expansion * width, size, order, theta) for theta in thetas)
+    layers = (
+        MemoryFeedForward(width, expansion * width, size, order, theta, activation)
+        for theta in thetas
+    )
     return Stack(Residual(layer, dropout) for layer in layers)
 
 

@@ -339,6 +339,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Translator(Words(9, 4, padded=False), Words(9, 4), LSTM(4, 4), LSTM(4, 4)),
         "words that are padded",
     ),
+    "a block with a state": (
+        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), LSTM(4, 4), block=LSTM(4, 4)),
+        "`block` has a state of 8 numbers",
+    ),
 }
 
 

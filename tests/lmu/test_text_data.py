@@ -9,7 +9,7 @@ import torch
 
 from lmu.experiments.data import Dataset, Vocabulary, glove_vocabulary, imdb_reviews, iwslt15, text8
 from lmu.experiments.data.imdb import split_labelled, split_words
-from lmu.experiments.data.iwslt15 import sentences
+from lmu.experiments.data.iwslt15 import TALKS, sentences
 from lmu.experiments.data.pairs import QUORA, SNLI, sentence_pairs
 from lmu.experiments.data.text8 import LETTERS, decode_letters, encode_letters
 from lmu.experiments.models.translator import BEGIN, END
@@ -159,6 +159,21 @@ def test_long_pairs_are_not_learned_from_and_cut_where_they_count(folder: Path) 
     data = iwslt15(folder, pieces=60, longest=4)
     assert [len(split.targets) for split in data.splits] == [1, 2, 2]
     assert data.test.inputs.shape == (2, 2, 4)
+
+
+def test_talks_are_half_of_what_is_learned_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for language in ("en", "vi"):
+        lines = ["a cat sat ."] + [f"{number}" for number in range(10)]
+        (folder / f"iwslt15/train.{language}").write_text("\n".join(lines) + "\n")
+    once = iwslt15(folder, pieces=60, longest=9)
+    monkeypatch.setitem(TALKS, 11, 1)
+    data = iwslt15(folder, pieces=60, longest=9)
+    talk = data.train.inputs[0]
+    assert (data.train.inputs == talk).all((-2, -1)).sum() == len(data.train.inputs) // 2 == 10
+    assert torch.equal(data.train.inputs[:11], once.train.inputs)
+    assert data.reduced.endswith("but for 1 they are no talks, and these are repeated.")
 
 
 @pytest.mark.parametrize(

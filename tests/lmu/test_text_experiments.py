@@ -33,6 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *((name, model) for name in ("imdb", "qqp", "snli") for model in EXPERIMENTS[name].models),
         ("text8", "lmu"),
         ("text8", "lstm"),
+        ("text8", "rectified-blocks"),
+        ("scaling", "min-gru-25k"),
         ("characters", "ngrams"),
         ("characters", "gru"),
         ("iwslt15", "lmu"),

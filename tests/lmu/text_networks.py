@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from linrec.nn import FeedForward, Residual
 from lmu.experiments.imdb_pretrained import read_all_layers
 from lmu.experiments.models import LanguageModel, TextClassifier, Translator, Words
 from lmu.layers import LSTM, Bidirectional, Layer, window_blocks
@@ -22,7 +23,8 @@ def language_model(
 
 def translator(layers: Callable[[], Layer], width: int = WIDTH) -> Translator:
     encoder = Bidirectional(layers(), layers())
-    return Translator(Words(COUNT, width), Words(COUNT, width), encoder, layers())
+    block = Residual(FeedForward(width, 2 * width))
+    return Translator(Words(COUNT, width), Words(COUNT, width), encoder, layers(), 0.0, block)
 
 
 def deep_classifier() -> TextClassifier:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from itertools import compress
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from lmu.files import DamagedFile
 
 PARTS = ("train", "tst2012", "tst2013")  # to learn from, to choose by, to report
 PUBLISHED = 133_317  # pairs to learn from
+# Of files that mix talks with other texts, by their number of pairs: how many are talks, the first.
+TALKS = {24_340: 3_545}
 SOURCE = (
     "It is in Stanford's preparation of IWSLT'15 English-Vietnamese, at "
     "https://nlp.stanford.edu/projects/nmt/data/iwslt15.en-vi/."
@@ -87,7 +90,8 @@ def iwslt15(
 ) -> Dataset:
     """Return the task: translate English into Vietnamese.
 
-    tst2012 is there to choose by, tst2013 to report.
+    tst2012 is there to choose by, tst2013 to report. Where other texts stand in for talks to learn
+    from, as in `TALKS`, the talks are repeated until they are half of the pairs.
 
     Args:
         folder: the data folder, which holds `iwslt15/train.en` and the like; None takes `LMU_DATA`.
@@ -112,13 +116,15 @@ def iwslt15(
     texts = {part: sentences(part, folder) for part in PARTS}
     read, written = (Subwords(side, pieces) for side in texts["train"])
     languages = Languages(read, written, *texts["tst2013"])
-    train, validation, test = (
-        _split(texts[part], languages, longest, whole=part != "train") for part in PARTS
-    )
     count = len(texts["train"][0])
+    talks = TALKS.get(count, 0)
+    train = _split(texts["train"], languages, longest, whole=False, repeat=talks)
+    validation, test = (_split(texts[part], languages, longest, whole=True) for part in PARTS[1:])
     reduced = ""
     if count != PUBLISHED:
         reduced = f"{count:,} pairs to learn from, of {PUBLISHED:,}."
+    if talks:
+        reduced = f"{reduced[:-1]}; but for {talks:,} they are no talks, and these are repeated."
     return Dataset(train, validation, test, languages, reduced)
 
 
@@ -160,17 +166,26 @@ def sentences(
 
 
 def _split(
-    texts: tuple[Sentences, Sentences], languages: Languages, longest: int, *, whole: bool
+    texts: tuple[Sentences, Sentences],
+    languages: Languages,
+    longest: int,
+    *,
+    whole: bool,
+    repeat: int = 0,
 ) -> Split:
+    """Number the pieces of sentences; the first `repeat` pairs are repeated to be half of all."""
     read, written = (
         [language.encode(sentence) for sentence in side]
         for language, side in zip((languages.read, languages.written), texts, strict=True)
     )
-    pairs = [
-        (one, other)
+    kept = [
+        whole or max(len(one), len(other) + 1) <= longest
         for one, other in zip(read, written, strict=True)
-        if whole or max(len(one), len(other) + 1) <= longest
     ]
+    pairs = list(compress(zip(read, written, strict=True), kept))
+    first = sum(kept[:repeat])
+    if first:
+        pairs += pairs[:first] * ((len(pairs) - first) // first - 1)
     if not pairs:
         raise ValueError(
             f"All sentences to learn from are longer than {longest} pieces: expected shorter ones. "

@@ -18,8 +18,8 @@ BEGIN, END = 2, 3  # of a sentence, in the words of both languages
 class Translator(Network):
     """Read a sentence, and write it in another language.
 
-        v = encoder(source)        q_t = decoder(y_0 … y_{t-1})
-        logits_t = W o_t + b       o_t = attention(q_t, v)
+        v = encoder(source)                q_t = decoder(y_0 … y_{t-1})
+        logits_t = W block(o_t) + b        o_t = attention(q_t, v)
 
     The decoder hears of the source through attention alone, and not of o_{t-1}. Given the words
     before, all its steps are computed at once; it writes word by word from its state.
@@ -30,6 +30,8 @@ class Translator(Network):
             end of a sentence.
         encoder: reads; it may look at later words.
         decoder: writes; it may not.
+        block: combines what was found with what was written, each step by itself. None: nothing
+            stands there.
         dropout: the share of all vectors of words, and of o, that is dropped in training.
 
     Inputs are words `(pairs, 2, time)`: the source, and the target one step later, from word 2 on.
@@ -61,6 +63,7 @@ class Translator(Network):
         encoder: Layer | Bidirectional,
         decoder: Layer,
         dropout: float = 0.0,
+        block: Layer | None = None,
     ) -> None:
         super().__init__()
         for words, layer, name in (
@@ -75,6 +78,12 @@ class Translator(Network):
         self.source_words, self.target_words = source_words, target_words
         self.encoder, self.decoder = encoder, decoder
         self.attention = DotProductAttention(decoder.output_size, encoder.output_size)
+        self.block = block
+        if block is not None and block.state_size:
+            raise ValueError(
+                f"`block` has a state of {block.state_size} numbers: expected a layer that does "
+                "the same to each step by itself, such as `linrec.nn.FeedForward`."
+            )
         self.dropout = nn.Dropout(dropout)
         self.scores = nn.Linear(decoder.output_size, target_words.count)
 
@@ -98,7 +107,10 @@ class Translator(Network):
 
     def logits(self, queries: Tensor, source: AttentionMemory) -> Tensor:
         """Compute the logits `(*batch, time, words)` from the decoder's outputs."""
-        return self.scores(self.dropout(self.attention(queries, source)))
+        found = self.attention(queries, source)
+        if self.block is not None:
+            found = self.block(found).outputs
+        return self.scores(self.dropout(found))
 
     def step(self, source: AttentionMemory, word: Tensor, state: Tensor | None = None) -> Result:
         """Hear one word of the target `(*batch)`, and give the logits of the next.

@@ -1,5 +1,6 @@
 """Training a network: it knows no experiment."""
 
+from lmu.experiments.training.allocation import keep_memory as keep_memory
 from lmu.experiments.training.loop import Outcome as Outcome
 from lmu.experiments.training.loop import predictions as predictions
 from lmu.experiments.training.loop import train as train
