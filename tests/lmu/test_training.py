@@ -26,7 +26,6 @@ from lmu.experiments.training import (
     Recipe,
     RunFolder,
     flush_subnormals,
-    keep_memory,
     predictions,
     train,
 )
@@ -397,20 +396,3 @@ def test_subnormal_numbers_are_zeros_in_training_alone() -> None:
         assert (tiny * 0.5).item() == 0
         raise KeyError
     assert (tiny * 0.5).item() > 0
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
-def test_memory_that_is_kept_is_not_mapped_anew() -> None:
-    import resource
-
-    def count_faults() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(3):
-            # Four times 20 MiB, freed at once: 20,480 pages.
-            held = [torch.ones(5 << 20) for _ in range(4)]
-            del held
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    if keep_memory():
-        count_faults()  # the first touch of each page
-        assert count_faults() < 1_000
