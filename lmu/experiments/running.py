@@ -153,8 +153,7 @@ class Run:
 
     def _features(self, split: Split) -> Split:
         split = Split(*(part.to(self.device) for part in split))
-        first = split.inputs[:1]
-        if self.network.features(first) is first:  # nothing is computed once
+        if self.network.features(first := split.inputs[:1]) is first:  # nothing is computed once
             return split
         batches = predictions(self.network, self.network.features, split, self.recipe.batch_size)
         return Split(torch.cat([features for features, _ in batches]), split.targets)
