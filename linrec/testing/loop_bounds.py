@@ -56,15 +56,16 @@ def loop_errors(run: RunSizes) -> LoopErrors:
 def rounding_of_steps(run: RunSizes, most: Tensor | None) -> tuple[Tensor, Tensor]:
     """Bound the rounding of each step, and its effect so far; no state is off by `most`."""
     unit = run.unit * step_roundings(run).unsqueeze(-1)  # (*batch, time or 1, n, 1)
+    limit = torch.finfo(run.dtype).max / 4
+    exact = (run.system.A @ run.states[..., :-1, :, :] + run.drive).unbind(-3)
+    each_A, units = run.system.A.unbind(-3), unit.unbind(-3)
     local = torch.zeros_like(run.sources)
-    errors = [local[..., 0, :, :]]
+    errors, locals_ = [local[..., 0, :, :]], local.unbind(-3)
     for t in range(run.steps):
-        now = min(t, run.system.A.shape[-3] - 1), min(t, unit.shape[-3] - 1)
         off = errors[-1] if most is None else torch.minimum(errors[-1], most[..., t, :, :])
-        made = run.system.A[..., now[0], :, :] @ (run.states[..., t, :, :] + off)
-        made = made + run.drive[..., t, :, :]
-        made = torch.where(made > torch.finfo(run.dtype).max / 4, torch.inf, made)
-        local[..., t + 1, :, :] = unit[..., now[1], :, :] * made
+        made = exact[t] + each_A[min(t, len(each_A) - 1)] @ off
+        made = made.masked_fill_(made > limit, torch.inf)
+        locals_[t + 1].copy_(units[min(t, len(units) - 1)] * made)
         errors.append(run.arrived(local, errors[-1], t + 1))
     return local, torch.stack(torch.broadcast_tensors(*errors), -3)
 

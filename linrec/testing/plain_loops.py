@@ -32,18 +32,18 @@ def run_states(
         The states, `(*batch, time + 1, n)`.
     """
     one = recurrence.per_copy().to(dtype).over_time()
-    inputs, states = inputs.to(dtype), [state.to(dtype)]
-    A, B = one.A.to_dense().detach(), None if one.B is None else one.B.detach()
-    A = A if A.ndim > 2 else A.unsqueeze(-3)
-    drive = inputs if B is None else (B @ inputs.unsqueeze(-1)).squeeze(-1)
-    for t in range(inputs.shape[-2]):
-        now, before = A[..., min(t, A.shape[-3] - 1), :, :], states[-1]
+    A, columns = one.A.to_dense().detach(), inputs.to(dtype).unsqueeze(-1)
+    drive = columns if one.B is None else one.B.detach() @ columns
+    steps_of_A = A.unbind(-3) if A.ndim > 2 else (A,)
+    states = [state.to(dtype).unsqueeze(-1)]
+    for t, driven in enumerate(drive.unbind(-3)):
+        now, before = steps_of_A[min(t, len(steps_of_A) - 1)], states[-1]
         if order is None:
-            moved = (now @ before.unsqueeze(-1)).squeeze(-1)
+            moved = now @ before
         else:
-            moved = order(now * before.unsqueeze(-2))
-        states.append(moved + drive[..., t, :])
-    return torch.stack(torch.broadcast_tensors(*states), -2)
+            moved = order(now * before.mT).unsqueeze(-1)
+        states.append(moved + driven)
+    return torch.stack(torch.broadcast_tensors(*states), -3).squeeze(-1)
 
 
 def from_the_left(products: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from linrec._checks import double_dtype
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
-# How many numbers a step may have beside all others, before one lag after another is quicker.
-AT_HAND = 4000
+# So many terms are computed at once, which a cache has room for.
+AT_HAND = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +94,9 @@ def over_lags(
 ) -> Tensor:
     """Sum P_{t-s} v_s over s ≤ t, or take the largest, for every t.
 
-    Of short sequences the time goes into the number of operations, and all pairs of steps are done
-    in one product. Of longer ones each lag is, for all t at once.
+    One product has the terms of many lags for all s. Each lag's row is then moved by its lag, so
+    that terms of the same t lie in one column: rows that are written with k more zeros than they
+    are read with begin k later each time.
 
     Args:
         latest_first (*batch, steps or more, p, n): P, of the longest lag first; no number of it is
@@ -104,29 +105,28 @@ def over_lags(
         reduce: `torch.sum` or `torch.amax`.
         span: the longest lag. None: as long as there are steps.
     """
-    steps, (p, n) = vectors.shape[-3], latest_first.shape[-2:]
-    systems = max(latest_first.shape[:-3].numel(), vectors.shape[:-3].numel(), 1)
-    span, final = steps if span is None else span, latest_first.shape[-3] - 1
-    if systems * steps * p * (n + vectors.shape[-1]) > AT_HAND:
-        return lag_by_lag(latest_first, vectors, COMBINED[reduce], min(span, steps - 1))
-    lags = torch.arange(steps).unsqueeze(-1) - torch.arange(steps)
-    places = (final - lags.clamp(0, final)).flatten()
-    chosen = latest_first.index_select(-3, places).unflatten(-3, lags.shape)
-    terms = chosen @ vectors[..., None, :, :, :]
-    seen = ((lags >= 0) & (lags <= span))[..., None, None]
-    return reduce(torch.where(seen, terms, 0), -3)
-
-
-def lag_by_lag(
-    latest_first: Tensor, vectors: Tensor, combine: Callable[..., Tensor], longest: int
-) -> Tensor:
-    """As `over_lags`, where `combine` adds two terms or takes the larger."""
     steps, k = vectors.shape[-3], vectors.shape[-1]
+    lags = steps if span is None else min(span + 1, steps)
     columns = vectors.movedim(-3, -2).flatten(-2)  # (*batch, n, steps k)
-    combined = latest_first[..., -1, :, :] @ columns
-    for lag in range(1, longest + 1):
-        later = combined[..., lag * k :]
-        combine(later, latest_first[..., -1 - lag, :, :] @ columns[..., : -lag * k], out=later)
+    systems = torch.broadcast_shapes(latest_first.shape[:-3], vectors.shape[:-3]).numel()
+    terms_of_a_lag = systems * steps * latest_first.shape[-2] * k
+    at_once = max(AT_HAND // max(terms_of_a_lag, 1), 1)
+    combined: Tensor | None = None
+    for first in range(0, lags, at_once):
+        count, left = min(at_once, lags - first), steps - first
+        last = latest_first.shape[-3] - first
+        rows = latest_first[..., last - count : last, :, :].flip(-3).transpose(-3, -2)
+        terms = rows.flatten(-3, -2) @ columns[..., : left * k]
+        terms = torch.nn.functional.pad(terms.unflatten(-2, rows.shape[-3:-1]), (0, count * k))
+        width = (left + count - 1) * k
+        moved = terms.flatten(-2)[..., : count * width].unflatten(-1, (count, width))
+        found = reduce(moved, -2)[..., : left * k]
+        if combined is None:
+            combined = found
+        else:
+            later = combined[..., first * k :]
+            COMBINED[reduce](later, found, out=later)
+    assert combined is not None
     return combined.unflatten(-1, (steps, k)).movedim(-2, -3)
 
 
@@ -200,9 +200,10 @@ def all_products(
     whole, parts = identity, identity.abs()
     powers = [parts]
     for exponent in range(1, steps + 1):
-        whole, parts = exact @ whole, stored @ parts
-        powers.append(parts if exponent <= parted else whole.abs())
-    latest_first = torch.cat(powers[::-1], -3)
+        whole = exact @ whole
+        parts = stored @ parts if exponent <= parted else whole
+        powers.append(parts)
+    latest_first = torch.cat(powers[::-1], -3).abs()
     return lambda t: latest_first[..., steps - t :, :, :]
 
 

@@ -135,16 +135,21 @@ def wide_loop(
     """Run sequences `(*batch, time, m)` in numpy's widest numbers, each to its own end."""
     widest = np.longdouble(1)
     kind = np.result_type(*system, u, x, widest)
-    steps, x = u.shape[-2], x.astype(kind)
-    outputs = np.zeros((*u.shape[:-1], system.C.shape[-2]), kind)
+    constant = [not matrix.strides[-3] for matrix in system]  # one matrix for all steps
+    A, B, C, D = (
+        (matrix[..., :1, :, :] if once else matrix).astype(kind)
+        for matrix, once in zip(system, constant, strict=True)
+    )
+    u, states = u.astype(kind)[..., None], [x.astype(kind)[..., None]]
+    own = (np.arange(u.shape[-3]) < ends[..., None])[..., None, None]
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is the caller's to see
-        for t in range(steps):
-            A, B, C, D = (matrix[..., t, :, :].astype(kind) for matrix in system)
-            now, own = u[..., t, :, None].astype(kind), (t < ends)[..., None]
-            after = (A @ x[..., None] + B @ now)[..., 0]
-            read = (C @ after[..., None] + D @ now)[..., 0]
-            x, outputs[..., t, :] = np.where(own, after, x), np.where(own, read, 0)
-    return outputs, x
+        drive = B @ u
+        for t in range(u.shape[-3]):
+            after = A[..., min(t, A.shape[-3] - 1), :, :] @ states[-1] + drive[..., t, :, :]
+            states.append(np.where(own[..., t, :, :], after, states[-1]))
+        after = np.stack(states[1:], -3) if len(states) > 1 else drive
+        outputs = np.where(own, C @ after + D @ u, 0)
+    return outputs[..., 0], states[-1][..., 0]
 
 
 def rational_loop(system: Matrices, u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
