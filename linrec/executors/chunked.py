@@ -7,13 +7,14 @@
 # (Callers without types are checked too.)
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes
+from linrec._checks import broadcast_shapes, has_values
 from linrec._devices import in_double
 from linrec._graphs import in_groups, is_open, out_of_groups
 from linrec.coordinates import apply_to_columns
@@ -25,7 +26,7 @@ from linrec.executors.toeplitz import toeplitz_columns
 from linrec.executors.varying_chunks import run_chunks
 from linrec.executors.varying_kernel import run_in_kernel
 from linrec.executors.workload import Workload
-from linrec.kernels.chunks import chunk_product, multiplies
+from linrec.kernels.chunks import chunk_product, multiplies, multiply_now
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -236,8 +237,7 @@ class ChunkProduct(BilinearOp):
     def forward(self, constant: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the rows by the block."""
         if multiplies(*factors):
-            rows = chunk_product(*(factor.flatten(0, -2) for factor in factors), constant)
-            outputs = rows.unflatten(0, factors[0].shape[:-1])
+            outputs = multiply_rows(*factors, constant)
         else:
             outputs = matvec(constant.mT, torch.cat(factors, -1))
         outputs = outputs.reshape(*outputs.shape[:-1], self.chunk, self.outputs)
@@ -256,8 +256,7 @@ class ChunkProduct(BilinearOp):
         half = rows.shape[-1] // 2  # (the kernel takes rows in two parts)
         parts = rows[..., :half], rows[..., half:]
         if multiplies(*parts):
-            found = chunk_product(*(part.flatten(0, -2) for part in parts), constant.mT)
-            rows = found.unflatten(0, rows.shape[:-1])
+            rows = multiply_rows(*parts, constant.mT)
         else:
             rows = matvec(constant.conj(), rows)
         return rows[..., : self.inputs], rows[..., self.inputs :]
@@ -276,6 +275,13 @@ class ChunkProduct(BilinearOp):
             sizes = (*gradient.shape[:-2], -1, self.chunk, self.outputs)
             gradient = gradient.reshape(sizes)
         return gradient.reshape(*gradient.shape[:-2], -1)
+
+
+def multiply_rows(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
+    """Multiply `[inputs (…, K), before (…, n)]` with `block (K + n, N)` in a kernel."""
+    operation: Callable[..., Tensor] = multiply_now if has_values(inputs) else chunk_product
+    product = operation(inputs.flatten(0, -2), before.flatten(0, -2), block)
+    return product.unflatten(0, inputs.shape[:-1])
 
 
 def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tensor:

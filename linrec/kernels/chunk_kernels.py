@@ -2,8 +2,8 @@
 
 Imported only where Triton is there. Three kernels, of few fixed configurations:
 
-- `multiply`: the outputs of chunks of a dense system, [inputs of a chunk, state before] · block,
-  without putting the two side by side in memory first.
+- `split`: the factors of a product in TF32 parts, for [inputs of a chunk, state before] · block,
+  the outputs of chunks of a dense system.
 - `gated`: x_t = a_t x_{t-1} + k_t v_tᵀ, y_t = x_tᵀ q_t with one number a_t for all of a matrix x,
   in chunks of products. Decays from step j to step i are running products along i of a matrix that
   is 1 up to the diagonal, so that nothing is divided, and a may be anything.
@@ -27,49 +27,38 @@ import triton.language as tl
 
 
 @triton.jit
-def add_product(
-    sums, left, right, first, columns, rows, K,
-    left_row, left_column, right_row, right_column, own_rows, own_columns,
-    DEEP: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Add a product of rows of one matrix with columns of another, from its row `first` on."""
-    deep = tl.arange(0, DEEP).to(tl.int64)
-    for part in range(0, tl.cdiv(K, DEEP)):
-        k = part * DEEP + deep
-        a = left + rows[:, None] * left_row + k[None, :] * left_column
-        b = right + (first + k)[:, None] * right_row + columns[None, :] * right_column
-        here = k < K
-        sums = tl.dot(
-            tl.load(a, mask=own_rows[:, None] & here[None, :], other=0.0),
-            tl.load(b, mask=here[:, None] & own_columns[None, :], other=0.0),
-            sums,
-            input_precision=PRECISION,
-        )
-    return sums
+def nearest(numbers):
+    """Round to the nearest number of TF32, which has 11 of the 24 bits; towards 0 from 2¹²⁷ on."""
+    bits = numbers.to(tl.int32, bitcast=True)
+    huge = (bits & 0x7F800000) >= 0x7F000000  # (rounded up, it might not be finite)
+    return (tl.where(huge, bits, bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def multiply(
-    inputs, before, block, outputs, R, N, K_inputs, K_before,
-    inputs_row, inputs_column, before_row, before_column, block_row, block_column, outputs_row,
-    HIGH: tl.constexpr, WIDE: tl.constexpr, DEEP: tl.constexpr, PRECISION: tl.constexpr,
+def split(
+    first, second, parts, R, K, K_first,
+    first_row, first_column, second_row, second_column, parts_row, parts_column, part,
+    HIGH: tl.constexpr, WIDE: tl.constexpr, LEFT: tl.constexpr,
 ):  # fmt: skip
-    """Multiply some rows, in two parts, with some columns of a block."""
-    program, across = tl.program_id(0).to(tl.int64), tl.cdiv(N, WIDE)
-    rows = (program // across) * HIGH + tl.arange(0, HIGH)
-    columns = (program % across) * WIDE + tl.arange(0, WIDE)
-    own_rows, own_columns = rows < R, columns < N
-    sums = tl.zeros((HIGH, WIDE), tl.float32)
-    sums = add_product(
-        sums, inputs, block, 0, columns, rows, K_inputs, inputs_row, inputs_column,
-        block_row, block_column, own_rows, own_columns, DEEP, PRECISION,
-    )  # fmt: skip
-    sums = add_product(
-        sums, before, block, K_inputs, columns, rows, K_before, before_row, before_column,
-        block_row, block_column, own_rows, own_columns, DEEP, PRECISION,
-    )  # fmt: skip
-    place = outputs + rows[:, None] * outputs_row + columns[None, :]
-    tl.store(place, sums, mask=own_rows[:, None] & own_columns[None, :])
+    """Write two matrices side by side, three times: rounded to TF32, the rest of it, rounded.
+
+    Of a right factor (not `LEFT`) the rest is written last, so that the product of the two sums
+    what is rounded with both and the rest with what is rounded.
+    """
+    program, across = tl.program_id(0).to(tl.int64), tl.cdiv(K, WIDE)
+    rows = ((program // across) * HIGH + tl.arange(0, HIGH))[:, None]
+    columns = ((program % across) * WIDE + tl.arange(0, WIDE))[None, :]
+    own = (rows < R) & (columns < K)
+    a = first + rows * first_row + columns * first_column
+    b = second + rows * second_row + (columns - K_first) * second_column
+    numbers = tl.load(a, mask=own & (columns < K_first), other=0.0)
+    numbers += tl.load(b, mask=own & (columns >= K_first), other=0.0)
+    near = nearest(numbers)
+    rest = nearest(numbers - near)
+    place = parts + rows * parts_row + columns * parts_column
+    tl.store(place, near, mask=own)
+    tl.store(place + part, rest if LEFT else near, mask=own)
+    tl.store(place + 2 * part, near if LEFT else rest, mask=own)
 
 
 @triton.jit

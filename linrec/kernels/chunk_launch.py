@@ -1,16 +1,22 @@
 """How the kernels of chunks are launched: strides and few configurations."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from linrec.kernels.chunk_kernels import gated, multiply, walk_matrices
+from linrec.kernels.chunk_kernels import gated, split, walk_matrices
 from linrec.kernels.launch import call
 
-# Rows, columns and depth of a tile of a product, its warps, and tiles that are under way. (Measured
-# on an H200: of nine configurations the fastest in 9 of 11 shapes.)
-HIGH, WIDE, DEEP, WARPS, STAGES = 256, 64, 32, 8, 3
+# Rows and columns of a tile that is split.
+HIGH, WIDE = 32, 64
+
+# From so many products on, and from so many columns, parts in TF32 are faster than float32. (On an
+# H200: 380 Tproducts a second, a third of it for three, against 51; and all parts are written.)
+MANY_PRODUCTS, MANY_COLUMNS = 1 << 30, 256
 
 # Columns of a matrix that a program has, where it walks and in chunks of so many steps.
 WALKED, TILED, STEPS = 16, 64, 32
@@ -20,16 +26,48 @@ LEAST = 16  # the least side of a product of tiles
 
 
 def launch_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
-    """Multiply `[inputs (R, K), before (R, n)]` with `block (K + n, N)`, all in float32."""
-    R, N = len(inputs), block.shape[1]
-    outputs = torch.empty(R, N, dtype=inputs.dtype, device=inputs.device)
-    strides = (*inputs.stride(), *before.stride(), *block.stride(), N)
+    """Multiply `[inputs (R, K), before (R, n)]` with `block (K + n, N)`, all in float32.
+
+    With x = x' + x'' of 11 bits each, rounded to nearest, and y likewise, the matrix units of a
+    device compute x' y' + x'' y' + x' y'' exactly. What is left out is x'' y'' ≤ 2⁻²²|x y| and what
+    rounding took, 2⁻²⁴ of each factor: 6 unit roundoffs. They add eight products at a time and cut
+    off what does not fit, 2 units each time, which for 3 (K + n) products is below K + n units.
+    """
+    (R, K), n, N = inputs.shape, before.shape[1], block.shape[1]
+    rows = torch.empty(R, 3, K + n, dtype=inputs.dtype, device=inputs.device)
+    columns = torch.empty(3, K + n, N, dtype=inputs.dtype, device=inputs.device)
+    tiles = triton.cdiv(R, HIGH) * triton.cdiv(K + n, WIDE)
     call(
-        multiply, triton.cdiv(R, HIGH) * triton.cdiv(N, WIDE), inputs, before, block, outputs,
-        R, N, inputs.shape[1], before.shape[1], *strides,
-        HIGH=HIGH, WIDE=WIDE, DEEP=DEEP, PRECISION=PRECISION, num_warps=WARPS, num_stages=STAGES,
+        split, tiles, inputs, before, rows, R, K + n, K, *inputs.stride(), *before.stride(),
+        3 * (K + n), 1, K + n, HIGH=HIGH, WIDE=WIDE, LEFT=True,
     )  # fmt: skip
-    return outputs
+    tiles = triton.cdiv(K + n, HIGH) * triton.cdiv(N, WIDE)
+    call(
+        split, tiles, block, block, columns, K + n, N, N, *block.stride(), *block.stride(), N, 1,
+        (K + n) * N, HIGH=HIGH, WIDE=WIDE, LEFT=False,
+    )  # fmt: skip
+    with matrix_units():
+        return torch.mm(rows.flatten(1), columns.flatten(0, 1))
+
+
+def is_split(inputs: Tensor, before: Tensor, block: Tensor) -> bool:
+    """Whether a product is large enough for parts, and the device has units for them."""
+    products = len(inputs) * block.shape[0] * block.shape[1]
+    if products < MANY_PRODUCTS or block.shape[1] < MANY_COLUMNS:
+        return False
+    return inputs.device.type == "cpu" or torch.cuda.get_device_capability(inputs.device) >= (8, 0)
+
+
+@contextmanager
+def matrix_units() -> Generator[None, None, None]:
+    """Have products in float32 computed in TF32, as long as the context lasts."""
+    settings = torch.backends.cuda.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def launch_matrices(

@@ -14,13 +14,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from linrec.kernels import chunk_kernels, scan_kernels
-from linrec.kernels.chunk_launch import DEEP, HIGH, PRECISION, STEPS, TILED, WALKED, WARPS, WIDE
+from linrec.kernels.chunk_launch import HIGH, PRECISION, STEPS, TILED, WALKED, WIDE
 from linrec.kernels.launch import ROWS, STAGES, TILE, TILE_WARPS
 from linrec.kernels.launch import WARPS as WALK_WARPS
 
 TARGET, SHARED = GPUTarget("cuda", 90, 32), 227 << 10  # bytes that a program may share there
 POINTERS = {
-    *("inputs", "before", "block", "outputs", "gates", "keys", "queries", "values", "start"),
+    *("first", "second", "parts", "outputs", "gates", "keys", "queries", "values", "start"),
     *("last", "lefts", "rights", "decay", "drive", "states", "to_decay", "first", "products"),
     "ends",
 }
@@ -28,8 +28,8 @@ POINTERS = {
 
 def kernels() -> Iterator[tuple[Any, dict[str, Any], int]]:
     """List the kernels with their constants and warps, as they are launched."""
-    sizes = {"HIGH": HIGH, "WIDE": WIDE, "DEEP": DEEP, "PRECISION": PRECISION}
-    yield chunk_kernels.multiply, sizes, WARPS
+    for left in (True, False):
+        yield chunk_kernels.split, {"HIGH": HIGH, "WIDE": WIDE, "LEFT": left}, 4
     for states, values, warps, precision in (
         (16, TILED, 4, "ieee"),
         (64, TILED, 4, PRECISION),

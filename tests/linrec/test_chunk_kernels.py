@@ -25,7 +25,8 @@ launching = pytest.importorskip("linrec.kernels.chunk_launch", reason="Triton is
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiles and chunks at sizes that the interpreter bears."""
-    sizes = {"HIGH": 16, "WIDE": 16, "DEEP": 16, "WALKED": 2, "TILED": 16, "STEPS": 16}
+    sizes = {"HIGH": 16, "WIDE": 16, "WALKED": 2, "TILED": 16, "STEPS": 16}
+    sizes |= {"MANY_PRODUCTS": 0, "MANY_COLUMNS": 0}
     for name, size in sizes.items():
         monkeypatch.setattr(launching, name, size)
 
@@ -43,6 +44,40 @@ def test_products_of_any_size_and_stride(R: int, K: int, n: int, N: int) -> None
         got = launching.launch_product(inputs, before, block)
         truth = plain_product(inputs.double(), before.double(), block.double())
         assert ((got - truth).abs() <= bound(inputs, before, block)).all()
+
+
+def test_parts_have_11_bits_and_make_22_of_the_whole() -> None:
+    """(Subnormal numbers, in which the rest of a tiny one is rounded once more, aside.)"""
+    edges = [0.0, -0.0, 1.0, -1 / 3, 1 + 2**-11, 1 + 3 * 2**-11, 3.4028235e38, 2.0**127, 1e-30]
+    numbers = torch.tensor([edges, normal(len(edges), seed=4).tolist()])
+    for left in (True, False):
+        parts = torch.empty(3, *numbers.shape)
+        launching.call(
+            launching.split, 2, numbers, numbers, parts, *numbers.shape, len(edges),
+            *numbers.stride(), *numbers.stride(), *parts.stride()[1:], parts.stride(0),
+            HIGH=16, WIDE=16, LEFT=left,
+        )  # fmt: skip
+        near, rest = parts[0], parts[1 if left else 2]
+        assert torch.equal(parts[2 if left else 1], near)
+        for part in (near, rest):
+            assert not (part.view(torch.int32) & 0x1FFF).any()
+        normal_ = numbers.abs() < 2.0**127
+        assert ((near - numbers).abs() <= 2.0**-11 * numbers.abs())[normal_].all()
+        assert ((near - numbers).abs() <= 2.0**-10 * numbers.abs()).all()
+        assert ((near.double() + rest - numbers).abs() <= 2.0**-23 * numbers.abs()).all()
+    odd = torch.tensor([[float("inf"), float("nan"), -float("inf")]])
+    with_block = launching.launch_product(odd.mT, odd.mT[:, :0], torch.ones(1, 4))
+    assert not with_block.isfinite().any()
+
+
+def test_small_products_are_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, before, block = (torch.ones(*shape) for shape in ((64, 16), (64, 16), (32, 300)))
+    assert launching.is_split(inputs, before, block)
+    monkeypatch.setattr(launching, "MANY_COLUMNS", 301)
+    assert not launching.is_split(inputs, before, block)
+    monkeypatch.setattr(launching, "MANY_COLUMNS", 0)
+    monkeypatch.setattr(launching, "MANY_PRODUCTS", 64 * 32 * 300 + 1)
+    assert not launching.is_split(inputs, before, block)
 
 
 def test_the_product_keeps_the_rules_of_torch() -> None:
@@ -181,7 +216,7 @@ def test_chunked_multiplies_in_the_kernel_where_it_serves(monkeypatch) -> None:
         monkeypatch.setattr(launching, "call", call)
         outputs, state = linrec.run(recurrence, inputs, executor=linrec.Chunked(16))
         found.append([outputs, state, *torch.autograd.grad(outputs.square().sum(), [inputs])])
-    assert launched == ["multiply", "multiply"]  # and once for the gradient
+    assert launched == 4 * ["split"]  # two factors, and two for the gradient
     for mine, right in zip(*found, strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-5)
 
