@@ -7,7 +7,6 @@
 # (Callers without types are checked too.)
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -279,8 +278,8 @@ class ChunkProduct(BilinearOp):
 
 def multiply_rows(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     """Multiply `[inputs (…, K), before (…, n)]` with `block (K + n, N)` in a kernel."""
-    operation: Callable[..., Tensor] = multiply_now if has_values(inputs) else chunk_product
-    product = operation(inputs.flatten(0, -2), before.flatten(0, -2), block)
+    rows = inputs.flatten(0, -2), before.flatten(0, -2)
+    product = multiply_now(*rows, block) if has_values(inputs) else chunk_product(*rows, block)
     return product.unflatten(0, inputs.shape[:-1])
 
 
