@@ -19,6 +19,7 @@ from linrec._checks import (
     has_values,
     records_gradient,
 )
+from linrec._exact_gradients import keep_digits
 from linrec._graphs import is_open
 from linrec._inputs import check_inputs, check_state, zero_padded_matrices
 from linrec.executors import Executor, Plan, Recurrent, Result
@@ -83,7 +84,8 @@ class PreparedCall:
             compared: whether the keeper of the plan has just compared it with the recurrence.
         """
         with full_precision(self.inputs):
-            return self.finish(*self.run_all(executor, plan, compared))
+            result = self.finish(*self.run_all(executor, plan, compared))
+        return self.with_exact_gradients(result)
 
     def run_all(self, executor: Executor, plan: Plan | None, compared: bool) -> Result:
         """Run all steps, in the form that executors take."""
@@ -119,7 +121,8 @@ class PreparedCall:
     def run_last(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
         """Run for the last outputs and state of each sequence; arguments as of `run`."""
         with full_precision(self.inputs):
-            return self.finish(*self.run_to_ends(executor, plan, compared))
+            result = self.finish(*self.run_to_ends(executor, plan, compared))
+        return self.with_exact_gradients(result)
 
     def run_to_ends(self, executor: Executor, plan: Plan | None, compared: bool) -> Result:
         """Run to each sequence's own end, in the form that executors take."""
@@ -153,7 +156,15 @@ class PreparedCall:
                 state = self.inputs.new_zeros(*self.inputs.shape[:-1], self.system.A.state_size)
             after = self.system.A.apply(state) + self.system.drive(self.inputs)
             outputs = self.system.read(after, self.inputs)
-            return self.finish(outputs, after, fresh=outputs is not after)
+            result = self.finish(outputs, after, fresh=outputs is not after)
+        return self.with_exact_gradients(result)
+
+    def with_exact_gradients(self, result: Result) -> Result:
+        """Have the gradients of a result computed with all digits of its dtype."""
+        if torch.is_grad_enabled():
+            system = self.given.leaves().values()
+            keep_digits(result, (self.inputs, self.state, *system))
+        return result
 
     def choose_plan(
         self, executor: Executor, plan: Plan | None, last_only: bool, compared: bool

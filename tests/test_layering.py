@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _numpy _graphs _files _autocast < reporting _checks _huge_pages _whole
+        0  _numpy _graphs _files _autocast < _exact_gradients reporting _checks _huge_pages _whole
            < _devices _autograd
            kernels.scan_kernels kernels.chunk_kernels < kernels.launch < kernels.chunk_launch
            < kernels.elementwise < kernels.chunks < kernels

@@ -278,7 +278,7 @@ class ChunkProduct(BilinearOp):
 
 def multiply_rows(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     """Multiply `[inputs (…, K), before (…, n)]` with `block (K + n, N)` in a kernel."""
-    rows = inputs.flatten(0, -2), before.flatten(0, -2)
+    rows = (each.flatten(0, -2) for each in (inputs, before))
     product = multiply_now(*rows, block) if has_values(inputs) else chunk_product(*rows, block)
     return product.unflatten(0, inputs.shape[:-1])
 
