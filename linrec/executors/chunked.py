@@ -235,8 +235,9 @@ class ChunkProduct(BilinearOp):
 
     def forward(self, constant: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the rows by the block."""
-        if multiplies(*factors):
-            outputs = multiply_rows(*factors, constant)
+        inputs, before = factors
+        if multiplies(inputs, before):
+            outputs = multiply_rows(inputs, before, constant)
         else:
             outputs = matvec(constant.mT, torch.cat(factors, -1))
         outputs = outputs.reshape(*outputs.shape[:-1], self.chunk, self.outputs)
@@ -278,9 +279,9 @@ class ChunkProduct(BilinearOp):
 
 def multiply_rows(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     """Multiply `[inputs (…, K), before (…, n)]` with `block (K + n, N)` in a kernel."""
-    rows = (each.flatten(0, -2) for each in (inputs, before))
-    product = multiply_now(*rows, block) if has_values(inputs) else chunk_product(*rows, block)
-    return product.unflatten(0, inputs.shape[:-1])
+    first, second = inputs.flatten(0, -2), before.flatten(0, -2)
+    operation = multiply_now if has_values(inputs) else chunk_product
+    return operation(first, second, block).unflatten(0, inputs.shape[:-1])
 
 
 def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tensor:
