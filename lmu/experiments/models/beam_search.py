@@ -75,7 +75,7 @@ class BeamSearch:
             if bool(ended.all()):
                 break
         best = self.scores(likelihood, written).argmax(-1)
-        sentences = written[torch.arange(batch), best]
+        sentences = written[torch.arange(batch, device=best.device), best]
         return torch.nn.functional.pad(sentences, (0, self.longest - sentences.shape[-1]))
 
     def best(
