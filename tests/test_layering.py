@@ -28,7 +28,7 @@ LAYERS = {
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.record executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear
-           executors.varying_matrices < executors.varying_tile
+           executors.varying_matrices < executors.varying_carry < executors.varying_tile
            < executors.varying_shared < executors.varying_gates
            < executors.varying_tiles < executors.varying_chunks
            < executors.varying_kernel

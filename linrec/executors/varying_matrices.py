@@ -160,27 +160,31 @@ class Split(NamedTuple):
         )
 
 
+def by_chunk(gates: Tensor, size: int) -> Tensor:
+    """Write gates of all states, `(G, steps, 1)`, chunk by chunk, `(N, L)`.
+
+    One chunk, `(1, L)`, stands for all where one number does for all steps.
+    """
+    if gates.stride(0) == gates.stride(1) == 0:
+        return gates[:1, :size, 0]
+    return gates.reshape(-1, size)
+
+
 def split_shared(
-    gates: Tensor,
-    B: Tensor,
-    C: Tensor,
-    left: Tensor,
-    right: Tensor,
-    size: int,
-    in_place: bool = False,
+    ratios: Tensor, B: Tensor, C: Tensor, left: Tensor, right: Tensor, in_place: bool = False
 ) -> Split:
     """Make the matrices of chunks whose states all have one gate.
 
         R[t,s] = d_t … d_{s+1}        Y[t,s] = R[t,s] (C_t B_s),  F[t,s] = R[t-1,s] (V_t* B_s)
 
     Args:
-        gates (G, steps, 1): d, of whole chunks.
-        B (G, steps, n, m), C (G, steps, p, n), left, right (G, steps, n, r): as of `Tile.run`.
-        size: L.
+        ratios (N or 1, L + 1, L + 1): R, as of `gate_products`.
+        B (G, steps, n, m), C (G, steps, p, n), left, right (G, steps, n, r): as of `Tile.run`, of
+            whole chunks.
         in_place: whether matrices are written in place, outside of autograd.
     """
-    N = gates.shape[0] * gates.shape[1] // size
-    ratios = gate_products(gates.reshape(N, size))
+    size = ratios.shape[1] - 1
+    N = B.shape[0] * B.shape[1] // size
     before, after = ratios[:, :-1], ratios[:, 1:]
     reads, feeds = (rows.reshape(N, size, *rows.shape[2:]) for rows in (C, right.mH))
     inputs, backs = (columns.mT.reshape(N, size, *columns.mT.shape[2:]) for columns in (B, left))
@@ -200,7 +204,7 @@ def split_shared(
         reach=(feeds * before[..., :1, None]).flatten(1, 2),
         from_inputs=(inputs * to_end).flatten(1, 2),
         from_fed=(backs * to_end).flatten(1, 2),
-        total=after[:, -1:, :1],
+        total=after[:, -1:, :1].expand(N, 1, 1),
     )
 
 

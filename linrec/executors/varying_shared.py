@@ -20,15 +20,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from linrec.executors.varying_carry import (
+    carry_held,
+    held_after,
+    held_before,
+    pull_feedback,
+    pull_held,
+    solve_held,
+)
 from linrec.executors.varying_matrices import (
     Split,
+    by_chunk,
     gate_products,
     hide_later,
     inverse,
     split_shared,
     weigh,
 )
-from linrec.executors.varying_tile import carry_tile, fill_up, solve_feedback
+from linrec.executors.varying_tile import fill_up
 
 
 class Rows(NamedTuple):
@@ -63,16 +72,15 @@ class SharedGradient:
     """The gradients of N chunks of L steps in R, the rows and the columns.
 
     Args:
-        gates (N, L): d.
+        ratios (N or 1, L + 1, L + 1): R, as of `gate_products`.
         before (N, n, V): the states before the chunks.
         to_after (N, n, V): the gradients in the states after them.
     """
 
-    def __init__(self, gates: Tensor, before: Tensor, to_after: Tensor) -> None:
-        self.size = gates.shape[1]
-        self.before, self.to_after = before, to_after
-        self.ratios = gate_products(gates)
-        self.to_ratios = torch.zeros_like(self.ratios)
+    def __init__(self, ratios: Tensor, before: Tensor, to_after: Tensor) -> None:
+        self.size = ratios.shape[1] - 1
+        self.before, self.to_after, self.ratios = before, to_after, ratios
+        self.to_ratios = ratios.new_zeros(len(before), *ratios.shape[1:])
         self.to_ratios[:, -1, 0] = (to_after * before.conj()).flatten(1).sum(1)
 
     def of_pair(self, rows: Rows, columns: Columns) -> tuple[Tensor, Tensor]:
@@ -132,10 +140,11 @@ def pull_shared(
     driven, to_outputs, to_fed = (
         each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
     )
-    split = split_shared(gates, B, C, left, right, size, True)
+    ratios = gate_products(by_chunk(gates, size))
+    split = split_shared(ratios, B, C, left, right, True)
     states = pull_states(split, driven, state, to_outputs, to_fed, gradients[2])
     del split  # the largest of all
-    to_first, shared = states.to_first, SharedGradient(gates.reshape(N, size), *states[:2])
+    to_first, shared = states.to_first, SharedGradient(ratios, *states[:2])
     after, earlier = shared.ratios[:, 1:], shared.ratios[:, :-1]
     rows = [
         Rows(C.reshape(N, size * p, n), after, 0, to_outputs),
@@ -193,66 +202,17 @@ def pull_states(
         state (G, n, V): the state before the first.
         to_outputs (N, L·p, V), to_fed (N, L·r, V), to_end (G, n, V): the gradients.
     """
-    to_state, total = split.from_inputs.mT @ driven, split.total.mT.unflatten(0, (len(state), -1))
-    to_before = split.read.mH @ to_outputs
+    total = split.total.mT.unflatten(0, (len(state), -1))
+    on, back = held_after(split, driven), held_before(split, to_outputs)
     to_driven = split.show.mH @ to_outputs
     if split.reach.shape[1]:
         solve = inverse(split.feed_fed)
-        fed, before, _ = solve_feedback(split, solve, driven, to_state, total, state, True)
+        fed, before, _ = solve_held(on, split, solve, driven, total, state)
         to_fed = solve.mH @ torch.baddbmm(to_fed, split.show_fed.mH, to_outputs)
-        to_fed, to_after, to_first = pull_feedback(split, solve, to_fed, to_before, total, to_end)
+        to_fed, to_after, to_first = pull_feedback(back, split, solve, to_fed, total, to_end)
         to_driven.baddbmm_(split.feed.mH, to_fed)
     else:
-        fed, before = driven[:, :0], carry_tile(total, to_state, state, True)[0]
-        to_after, to_first = pull_carry(total, to_before, to_end)
+        fed, before = driven[:, :0], carry_held(on, total, state)[0]
+        to_after, to_first = pull_held(back, total, to_end)
     to_driven.baddbmm_(split.from_inputs.conj(), to_after)
     return States(before, to_after, fed, to_fed, to_driven, to_first)
-
-
-def pull_carry(total: Tensor, to_before: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Carry the gradient in the last state back to the first.
-
-    Args:
-        total (G, chunks, n, 1): the gates of a chunk together.
-        to_before (G·chunks, n, V): what goes to the state before it through its outputs; it is
-            written over.
-        gradient (G, n, V): that in the state after the last.
-
-    Returns:
-        The gradients in the states after each chunk, `(G·chunks, n, V)`, and before the first.
-    """
-    additions = to_before.unflatten(0, total.shape[:2]).unbind(1)
-    for gate, addition in zip(reversed(total.conj().unbind(1)), reversed(additions), strict=True):
-        earlier = torch.addcmul(addition, gate, gradient)
-        addition.copy_(gradient)
-        gradient = earlier
-    return to_before, gradient
-
-
-def pull_feedback(
-    split: Split, solve: Tensor, to_fed: Tensor, to_before: Tensor, total: Tensor, gradient: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Carry the gradient in the last state back to the first, through the feedback.
-
-    Args:
-        split: the chunks.
-        solve (G·chunks, L·r, L·r): (I - G)⁻¹.
-        to_fed (G·chunks, L·r, V): what goes to w from what is read in the chunk; it is written
-            over.
-        to_before, total, gradient: as of `pull_carry`.
-
-    Returns:
-        The gradients in what feeds w, `(G·chunks, L·r, V)`, and as of `pull_carry`.
-    """
-    through = solve.mH @ split.from_fed.conj()
-    parts = (to_fed, through, split.reach.mH, to_before)
-    for gate, start, back, reach, addition in zip(
-        reversed(total.conj().unbind(1)),
-        *(reversed(part.unflatten(0, total.shape[:2]).unbind(1)) for part in parts),
-        strict=True,
-    ):
-        start.baddbmm_(back, gradient)
-        earlier = torch.addcmul(addition, gate, gradient).baddbmm_(reach, start)
-        addition.copy_(gradient)
-        gradient = earlier
-    return to_fed, to_before, gradient

@@ -24,10 +24,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from linrec.executors.varying_carry import carry_held, held_after, solve_held
 from linrec.executors.varying_matrices import (
     Split,
     blocks,
     blocks_in_place,
+    by_chunk,
+    gate_products,
     inverse,
     single,
     split_shared,
@@ -53,8 +56,6 @@ class Tile:
         C: Tensor,
         left: Tensor,
         right: Tensor,
-        *,
-        in_place: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run all steps, in differentiable operations.
 
@@ -64,34 +65,25 @@ class Tile:
             gates (G, steps, n): d; or (G, steps, 1).
             B (G, steps, n, m), C (G, steps, p, n): as of the recurrence; p may be 0.
             left, right (G, steps, n, r): U and V; r may be 0.
-            in_place: whether matrices are written in place, outside of autograd.
 
         Returns:
             Outputs `(G, steps, p, V)`, w `(G, steps, r, V)` and the last state `(G, n, V)`.
         """
         steps = inputs.shape[1]
         gates, inputs, B, C, left, right = fill_up(self.size, gates, inputs, B, C, left, right)
-        (m, V), p, r = inputs.shape[2:], C.shape[2], left.shape[3]
+        V, p, r = inputs.shape[3], C.shape[2], left.shape[3]
         G, chunks = len(inputs), inputs.shape[1] // self.size
-        if gates.shape[-1] == 1:
-            split = split_shared(gates, B, C, left, right, self.size, in_place)
-        else:
-            # (New memory, that may be written over.)
-            columns = torch.cat([B.mT, left.mT], 2) if r else B.mT.clone()
-            of_steps = single(*(each.flatten(0, 1) for each in (gates, C, right.mH, columns)))
-            make = blocks_in_place if in_place else blocks
-            split = Split.of(make(of_steps, self.size), self.size, p, m)
+        split = self.split(gates, B, C, left, right)
         driven = inputs.reshape(G * chunks, -1, V)
         to_state = split.from_inputs.mT @ driven
         total = split.total.mT.unflatten(0, (G, chunks))
         if r:
             solve = inverse(split.feed_fed)
-            given = split, solve, driven, to_state, total, state
-            fed, before, end = solve_feedback(*given, in_place)
+            fed, before, end = solve_feedback(split, solve, driven, to_state, total, state)
         else:
             # (Not a view of the inputs: torch 2 would drop tangents of the other results.)
             fed = driven.new_zeros(len(driven), 0, V)
-            before, end = carry_tile(total, to_state, state, in_place)
+            before, end = carry_tile(total, to_state, state)
         outputs = torch.baddbmm(split.show @ driven, split.read, before)
         if r:
             outputs = torch.baddbmm(outputs, split.show_fed, fed)
@@ -100,6 +92,74 @@ class Tile:
             for each, width in ((outputs, p), (fed, r))
         )
         return outputs, fed, end
+
+    def write(
+        self, outputs: Tensor, fed: Tensor | None, inputs: Tensor, state: Tensor, *system: Tensor
+    ) -> Tensor:
+        """Run all steps outside of autograd, and write outputs and w to where they belong.
+
+        Args:
+            outputs (G, steps, p, V): memory for them.
+            fed (G, steps, r, V): the same; None: w is not asked for.
+            inputs, state, system: as of `run`.
+
+        Returns:
+            The last state `(G, n, V)`.
+        """
+        steps = inputs.shape[1]
+        gates, inputs, B, C, left, right = fill_up(self.size, system[0], inputs, *system[1:])
+        V, p, r = inputs.shape[3], C.shape[2], left.shape[3]
+        G, chunks = len(inputs), inputs.shape[1] // self.size
+        split = self.split(gates, B, C, left, right, in_place=True)
+        driven = inputs.reshape(G * chunks, -1, V)
+        total = split.total.mT.unflatten(0, (G, chunks))
+        held = held_after(split, driven)
+        if r:
+            solve = inverse(split.feed_fed)
+            w, before, end = solve_held(held, split, solve, driven, total, state)
+            if fed is not None:
+                fed.copy_(w.view(G, chunks * self.size, r, V)[:, :steps])
+        else:
+            w = driven[:, :0]
+            before, end = carry_held(held, total, state)
+        if not p:
+            return end
+        direct = outputs.is_contiguous() and steps == chunks * self.size
+        y = (
+            outputs.view(len(driven), -1, V)
+            if direct
+            else driven.new_empty(*split.show.shape[:2], V)
+        )
+        torch.bmm(split.show, driven, out=y)
+        y.baddbmm_(split.read, before)
+        if r:
+            y.baddbmm_(split.show_fed, w)
+        if not direct:
+            outputs.copy_(y.view(G, chunks * self.size, p, V)[:, :steps])
+        return end
+
+    def split(
+        self,
+        gates: Tensor,
+        B: Tensor,
+        C: Tensor,
+        left: Tensor,
+        right: Tensor,
+        *,
+        in_place: bool = False,
+    ) -> Split:
+        """Make the matrices of whole chunks; arguments as of `run`.
+
+        With `in_place` they are written in place, outside of autograd.
+        """
+        if gates.shape[-1] == 1:
+            ratios = gate_products(by_chunk(gates, self.size))
+            return split_shared(ratios, B, C, left, right, in_place)
+        # (New memory, that may be written over.)
+        columns = torch.cat([B.mT, left.mT], 2) if left.shape[3] else B.mT.clone()
+        of_steps = single(*(each.flatten(0, 1) for each in (gates, C, right.mH, columns)))
+        make = blocks_in_place if in_place else blocks
+        return Split.of(make(of_steps, self.size), self.size, C.shape[2], B.shape[3])
 
 
 def fill_up(size: int, gates: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
@@ -111,34 +171,24 @@ def fill_up(size: int, gates: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     return pad(gates, (0, 0, 0, missing), value=1.0), *longer
 
 
-def carry_tile(
-    total: Tensor, to_state: Tensor, state: Tensor, in_place: bool
-) -> tuple[Tensor, Tensor]:
+def carry_tile(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Find the states before each chunk, `(G·chunks, n, V)`, and after the last.
 
     Args:
         total (G, chunks, n, 1): the gates of a chunk together.
         to_state (G·chunks, n, V): what it adds to the state.
         state (G, n, V): the state before the first.
-        in_place: whether to write over `to_state`, outside of autograd.
     """
     before = []
     additions = to_state.unflatten(0, total.shape[:2]).unbind(1)
     for gate, addition in zip(total.unbind(1), additions, strict=True):
-        after = torch.addcmul(addition, gate, state)
-        before.append(addition.copy_(state) if in_place else state)
-        state = after
-    return to_state if in_place else torch.stack(before, 1).flatten(0, 1), state
+        before.append(state)
+        state = torch.addcmul(addition, gate, state)
+    return torch.stack(before, 1).flatten(0, 1), state
 
 
 def solve_feedback(
-    split: Split,
-    solve: Tensor,
-    driven: Tensor,
-    to_state: Tensor,
-    total: Tensor,
-    state: Tensor,
-    in_place: bool,
+    split: Split, solve: Tensor, driven: Tensor, to_state: Tensor, total: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve for the feedback w while the state is carried from chunk to chunk.
 
@@ -149,7 +199,6 @@ def solve_feedback(
         to_state (G·chunks, n, V): what these add to the state.
         total (G, chunks, n, 1): the gates of a chunk together.
         state (G, n, V): the state before the first.
-        in_place: whether to write over `to_state`, outside of autograd.
 
     Returns:
         w `(G·chunks, L·r, V)`, the states before each chunk, and the state after the last.
@@ -162,11 +211,8 @@ def solve_feedback(
         *(part.unflatten(0, total.shape[:2]).unbind(1) for part in parts),
         strict=True,
     ):
-        found = start.baddbmm_(through, state) if in_place else torch.baddbmm(start, through, state)
-        after = torch.baddbmm(torch.addcmul(addition, gate, state), back, found)
-        before.append(addition.copy_(state) if in_place else state)
+        found = torch.baddbmm(start, through, state)
+        before.append(state)
         fed.append(found)
-        state = after
-    if in_place:
-        return by_inputs, to_state, state
+        state = torch.baddbmm(torch.addcmul(addition, gate, state), back, found)
     return torch.stack(fed, 1).flatten(0, 1), torch.stack(before, 1).flatten(0, 1), state

@@ -139,10 +139,8 @@ class RunTiles(torch.autograd.Function):
             for place, span in enumerate(spans):
                 starts[place, some] = state
                 leaves = expanded(u, system, some, span)
-                y, w, state = tiles.tile.run(u[some, span], state, *leaves, in_place=True)  # type: ignore[call-arg]  # as there
-                outputs[some, span] = y
-                if tiles.wanted:
-                    fed[some, span] = w
+                w = fed[some, span] if tiles.wanted else None
+                state = tiles.tile.write(outputs[some, span], w, u[some, span], state, *leaves)
             end[some] = state
         return outputs, fed, end, starts
 

@@ -35,10 +35,12 @@ def gates(kind: str, *shape: int) -> Tensor:
         return drawn[..., :1].expand(shape)
     if kind == "steady":  # the same at every step
         return drawn[..., :1, :]
+    if kind == "one":  # for all states and steps
+        return drawn[..., :1, :1].expand(*drawn.shape[:-2], 1, drawn.shape[-1])
     return drawn
 
 
-KINDS = ("real", "complex", "0 and 1", "signs", "shared", "steady")
+KINDS = ("real", "complex", "0 and 1", "signs", "shared", "steady", "one")
 
 
 def system(
@@ -111,7 +113,8 @@ def within_bound(
 
 
 # (Of steady gates and nothing else, nothing varies.)
-CROSSED = [pair for pair in itertools.product(KINDS, TABLE) if pair != ("steady", "states")]
+STEADY = {("steady", "states"), ("one", "states")}
+CROSSED = [pair for pair in itertools.product(KINDS, TABLE) if pair not in STEADY]
 
 
 @pytest.mark.parametrize("kind, name", CROSSED)
@@ -242,7 +245,9 @@ def test_derivatives(rank: int, kind: str) -> None:
 @pytest.mark.parametrize("tile", [200, 1 << 18])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(
-    "kind, name", [("0 and 1", each) for each in TABLE] + [("complex", "rank 2")]
+    "kind, name",
+    [("0 and 1", each) for each in TABLE]
+    + [("complex", "rank 2"), ("one", "copies"), ("one", "batch")],
 )
 def test_gradients_are_those_of_the_loop(
     kind: str, name: str, shared: bool, tile: int, monkeypatch: pytest.MonkeyPatch
@@ -250,6 +255,7 @@ def test_gradients_are_those_of_the_loop(
     """In one tile, and in many of them, in systems and in time; memory that is new is not zero."""
     monkeypatch.setattr(varying_tiles, "CACHE", tile)
     monkeypatch.setattr(varying_tiles, "WIDE", 1)
+    monkeypatch.setattr(varying_tiles, "FEWEST", 1)
     recurrence = system(kind, 50, **TABLE[name])
     inputs, state = case(recurrence, 50, beside=(2,))
     kept = of_one_gate(recurrence.leaves()) if shared else recurrence.leaves()
