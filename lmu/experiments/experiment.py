@@ -95,6 +95,7 @@ class Experiment:
             None where the outputs are quantities.
         examine: further figures of a trained network on the test examples, by their names. The
             first is the one that the paper reports. None: the metric's is.
+        versions: of what these figures are computed by, by name, for the record.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Experiment:
     models: Mapping[str, Model]
     decide: Callable[[Tensor], Tensor] | None = None
     examine: Callable[[Network, Dataset], Mapping[str, float]] | None = None
+    versions: Callable[[], dict[str, str]] = dict[str, str]
 
     @property
     def published(self) -> tuple[PublishedResult, ...]:

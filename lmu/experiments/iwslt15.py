@@ -14,6 +14,7 @@ already), with the greedy translation and with that of a beam of five.
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
@@ -96,6 +97,19 @@ def compute_bleu(network: Network, data: Dataset) -> Mapping[str, float]:
     return scores
 
 
+def bleu_versions() -> dict[str, str]:
+    """Name the versions that a BLEU depends on, and sacrebleu's signature of it."""
+    import sacrebleu
+
+    bleu = sacrebleu.BLEU(tokenize="none")
+    bleu.corpus_score(["a"], [["a"]])  # the signature counts the references
+    return {
+        "sacrebleu": version("sacrebleu"),
+        "tokenizers": version("tokenizers"),
+        "BLEU": str(bleu.get_signature()),
+    }
+
+
 def recipe(learning_rate: float, epochs: int) -> Recipe:
     """Train by Adam on batches of 64 pairs of like length."""
     return Recipe(
@@ -149,4 +163,5 @@ IWSLT15 = Experiment(
         },
     },
     examine=compute_bleu,
+    versions=bleu_versions,
 )

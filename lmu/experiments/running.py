@@ -173,11 +173,11 @@ class Run:
             examples=(train, validation, test),
             data=self.digest,
             reduced=self.data.reduced,
-            versions=versions(),
+            versions=versions() | self.experiment.versions(),
             hardware=hardware(self.device),
             validation=outcome.best_score,
             cpu_seconds=total_cpu(outcome.history) if self.device.type == "cpu" else None,
-            recipe={name: self.configuration()[name] for name in RECIPE},
+            recipe={name: self.configuration()[name] for name in RECIPE} | self.recipe.describe(),
             commit=commit(),
         )
 

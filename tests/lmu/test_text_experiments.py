@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from lmu.commands import app
-from lmu.experiments import EXPERIMENTS, Budget, Run, evaluate
+from lmu.experiments import EXPERIMENTS, Budget, Record, Run, evaluate
 from lmu.experiments.data import Dataset, Split, Vocabulary
 from lmu.experiments.models import LanguageModel
 from lmu.experiments.running import count_parameters
@@ -87,6 +87,10 @@ def test_translations_are_scored(folder: Path, tmp_path: Path) -> None:
     record, _ = run.train()
     assert list(record.figures) == ["BLEU, beam of 5", "BLEU, greedy", "nats per piece"]
     assert all(0.0 <= value <= 100.0 for value in record.figures.values())
+    assert record.versions["BLEU"].startswith("nrefs:1|case:mixed|eff:no|tok:none|")
+    assert record.recipe["schedule"] == "warmup_then_cosine"
+    assert record.recipe["loss"] == "padded_loss(smoothing=0.1)"
+    assert Record.from_json(record.to_json()) == record
 
 
 def test_a_trained_model_writes(folder: Path, tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def constant_rate(done: float) -> float:
     return 1.0
 
 
+def name_of(function: Callable[..., object]) -> str:
+    """Name a function, and the arguments by name that it was given beforehand."""
+    if not isinstance(function, partial):
+        return str(getattr(function, "__name__", type(function).__name__))
+    given = ", ".join(f"{name}={value!r}" for name, value in function.keywords.items())
+    return f"{name_of(function.func)}({given})"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A training recipe: loss, metric, optimiser, batch size, epochs.
@@ -122,6 +130,16 @@ class Recipe:
     schedule: Callable[[float], float] = constant_rate
     max_gradient_norm: float | None = None
     adversarial_distance: float = 0.0
+
+    def describe(self) -> dict[str, float | str | None]:
+        """Return what is not the optimiser's own, in values that JSON knows, for a record."""
+        return {
+            "loss": name_of(self.loss),
+            "schedule": name_of(self.schedule),
+            "max_gradient_norm": self.max_gradient_norm,
+            "adversarial_distance": self.adversarial_distance,
+            "bucket_by": None if self.bucket_by is None else name_of(self.bucket_by),
+        }
 
     def with_epochs(self, epochs: int | None) -> "Recipe":
         """Return the recipe with another number of epochs; None keeps its own."""
