@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from linrec.reporting import show
-from lmu.commands.options import Threads, make_folder, report_errors
+from lmu.commands.options import Device, Threads, make_folder, report_errors
 from lmu.experiments.speedup import CASES, LENGTHS, Case, Speedups, measure, over_length
 from lmu.experiments.speedup.chart import chart
 from lmu.experiments.tables import speedup_tables
@@ -56,6 +56,7 @@ def speedup(
         Path | None,
         typer.Option(help="A folder for speedup.json and speedup.png; timings there are kept."),
     ] = None,
+    device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
     """Time training: the LMU of 2019, and the simplified one step by step and in parallel."""
@@ -63,19 +64,20 @@ def speedup(
     with report_errors():
         cases = select_cases(names or list(NAMES), longest)
         kept = None if output is None else output / "speedup.json"
-        found = Speedups.here()
+        found = Speedups.here(device=device)
         if kept is not None and kept.is_file():
             found = read_timings(kept)
-        if found.hardware != Speedups.here().hardware:
+        here = Speedups.here(device=device).hardware
+        if found.hardware != here:
             raise ValueError(
                 f"`{kept}` has timings of another machine ({found.hardware}): expected this one's "
-                f"({Speedups.here().hardware}). Give another folder with `--output FOLDER`."
+                f"({here}). Give another folder with `--output FOLDER`."
             )
     if output is not None:
         make_folder(output, "--output")
     for case in cases:
         with console.status(f"{case.title}: the unit of 2019 takes seconds a step"):
-            found = found.with_case(measure(case, turns, seconds))
+            found = found.with_case(measure(case, turns, seconds, device))
         if kept is not None:
             with report_errors():
                 write(kept, found.to_json().encode())

@@ -51,6 +51,11 @@ class Task(NamedTuple):
     targets: Tensor
     loss: Callable[[Tensor, Tensor], Tensor]
 
+    def to(self, device: str) -> "Task":
+        """Move the network, its inputs and its targets to a device."""
+        self.network.to(device)
+        return self._replace(inputs=self.inputs.to(device), targets=self.targets.to(device))
+
     def training_step(self) -> Callable[[], object]:
         """Return a function that takes one step of Adam at each call."""
         optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3, fused=True)

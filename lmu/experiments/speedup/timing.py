@@ -68,9 +68,9 @@ class Speedups:
     hardware: str
 
     @staticmethod
-    def here(timings: Iterable[Timing] = ()) -> "Speedups":
-        """Say that timings are of this machine."""
-        return Speedups(tuple(timings), versions(), hardware(torch.device("cpu")))
+    def here(timings: Iterable[Timing] = (), device: str = "cpu") -> "Speedups":
+        """Say that timings are of this machine, or of one of its devices."""
+        return Speedups(tuple(timings), versions(), hardware(torch.device(device)))
 
     def with_case(self, timings: Iterable[Timing]) -> "Speedups":
         """Add the timings of a case, or put them in the place of earlier ones."""
@@ -141,7 +141,7 @@ TIMING = {
 }
 
 
-def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
+def measure(case: Case, turns: int = 3, seconds: float = 5.0, device: str = "cpu") -> list[Timing]:
     """Time the training steps of a case by turns, so that what disturbs one way disturbs all.
 
     A step that is short is repeated in its turn for a tenth of a second. Each way's first step is
@@ -151,6 +151,7 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
         case: what is timed.
         turns: how many at least.
         seconds: for how long more turns are taken.
+        device: where steps are computed.
 
     Returns:
         The timing of each way.
@@ -158,22 +159,22 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
     ways, tasks = {}, {}
     for way, build in case.tasks.items():
         torch.manual_seed(0)
-        tasks[way] = build(case)
+        tasks[way] = build(case).to(device)
         ways[way] = tasks[way].training_step()
     times: dict[Way, list[float]] = {way: [] for way in ways}
     repetitions: dict[Way, int] = {}
     end = time.perf_counter() + seconds
     with flush_subnormals():
         for way, step in ways.items():
-            first = time_step(step, 1)
+            first = time_step(step, 1, device)
             if first > WARM:
                 times[way].append(first)
             else:
-                repetitions[way] = max(1, round(SHORTEST / time_step(step, 1)))
+                repetitions[way] = max(1, round(SHORTEST / time_step(step, 1, device)))
         while min(map(len, times.values())) < turns or time.perf_counter() < end:
             for way, step in ways.items():
                 if len(times[way]) < turns or way in repetitions:
-                    times[way].append(time_step(step, repetitions.get(way, 1)))
+                    times[way].append(time_step(step, repetitions.get(way, 1), device))
     return [
         Timing(
             case.name,
@@ -189,9 +190,17 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0) -> list[Timing]:
     ]
 
 
-def time_step(step: Callable[[], object], repetitions: int) -> float:
+def time_step(step: Callable[[], object], repetitions: int, device: str) -> float:
     """Time some steps in a row, and return the seconds of one."""
+    wait(device)
     start = time.perf_counter()
     for _ in range(repetitions):
         step()
+    wait(device)
     return (time.perf_counter() - start) / repetitions
+
+
+def wait(device: str) -> None:
+    """Wait until a device has done all that it was given."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize(device)
