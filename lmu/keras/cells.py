@@ -16,7 +16,15 @@ class Exponential(nn.Module):
         return inputs.exp()
 
 
-# Keras 3's functions of these names; Keras 2 has another hard_sigmoid and no leaky_relu.
+class HardSigmoidOfKeras2(nn.Module):
+    """x / 5 + 1/2 between 0 and 1; Keras 3 and torch have x / 6 + 1/2."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute it."""
+        return (0.2 * inputs + 0.5).clamp(0, 1)
+
+
+# Keras 3's functions of these names. Of Keras 2 leaky_relu has had other slopes.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
     "relu": nn.ReLU,
@@ -35,6 +43,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "swish": nn.SiLU,
     "mish": nn.Mish,
     "exponential": Exponential,
+    "celu": nn.CELU,
+    "glu": nn.GLU,
+    "hard_shrink": nn.Hardshrink,
+    "hard_silu": nn.Hardswish,
+    "hard_swish": nn.Hardswish,
+    "hard_tanh": nn.Hardtanh,
+    "log_sigmoid": nn.LogSigmoid,
+    "log_softmax": lambda: nn.LogSoftmax(-1),
+    "soft_shrink": nn.Softshrink,
+    "tanh_shrink": nn.Tanhshrink,
 }
 
 
@@ -131,7 +149,9 @@ def activation(setting: Any, keras_2: bool = False) -> nn.Module:
     if isinstance(setting, Mapping) and setting.get("class_name") == "function":
         name = setting.get("config")
     name = "linear" if name is None else name
-    changed = keras_2 and name in ("hard_sigmoid", "leaky_relu")
+    if keras_2 and name == "hard_sigmoid":
+        return HardSigmoidOfKeras2()
+    changed = keras_2 and name == "leaky_relu"
     if not isinstance(name, str) or name not in ACTIVATIONS or changed:
         raise ValueError(
             f"the activation {name!r}{' of Keras 2' * changed} is not known here: expected one of "

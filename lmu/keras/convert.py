@@ -1,12 +1,14 @@
 """`from_keras`: layers of keras-lmu as layers of ours."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 import linrec
@@ -17,6 +19,8 @@ from lmu.keras.files import (
     KerasFile,
     KerasLayer,
     base_name,
+    hidden_kind,
+    holds_lmu,
     read,
     read_config,
 )
@@ -35,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "use_bias": False,
     "dropout": 0,
     "recurrent_dropout": 0,
+    "conv_mode": "fft",
+    "truncate_ir": 1e-4,
 }
 NEEDED = ("memory_d", "order", "theta")
 
@@ -42,11 +48,13 @@ NEEDED = ("memory_d", "order", "theta")
 HIGHEST_ORDER = 2_048
 MOST_CHANNELS = 4_096
 
+HIGHEST_ORDER_CUT = 64  # memories of higher orders have forgotten all before they are cut
+SMALLEST_CUT = 1e-6  # of the memory, that is told of
+
 # Those that say how weights begin or are punished, how a layer is called, or how it is computed.
 PASSED_OVER = {
     "name", "trainable", "dtype", "seed", "input_d", "registered_name", "build_config",
     "return_sequences", "return_state", "stateful", "unroll", "time_major", "zero_output_for_mask",
-    "conv_mode", "truncate_ir",
     "recurrent_initializer", "bias_initializer",
     "kernel_regularizer", "recurrent_regularizer", "bias_regularizer",
 }  # fmt: skip
@@ -59,7 +67,7 @@ def from_keras(
     config: Mapping[str, Any] | str | PathLike[str] | None = None,
     **options: Any,
 ) -> Any:
-    """Load a layer from a file of keras-lmu; it gives the same outputs.
+    """Load a layer from a file of keras-lmu, in evaluation mode; it gives the same outputs.
 
     Neither TensorFlow nor Keras is needed, and nothing in the file is executed. `LMU`,
     `LMUFeedforward` and `RNN(LMUCell)` all become `lmu.LMU`, which runs in parallel over time what
@@ -85,16 +93,22 @@ def from_keras(
             what has no equal here, such as `go_backwards`. The message names the file.
         ModuleNotFoundError: h5py is missing: `pip install 'linrec[keras]'`.
 
-    Numerical error: keras-lmu discretises in single precision, and here that is done in double.
-    Outputs of 200 steps agree to 1e-5. Two things are not copied. Without a static number of steps
-    keras-lmu cuts the memory's response after int(5 theta) steps, and with `conv_mode="raw"` where
-    less than `truncate_ir` of it is left; here the memory is never cut.
+    Warns:
+        UserWarning: keras-lmu cuts the memory of a layer, and the outputs differ by what it cuts.
+
+    Numerical error: outputs of 200 steps agree to 1e-5 up to order 16. keras-lmu discretises in
+    single precision, here that is done in double, and for high orders keras-lmu's own error is
+    larger: 2e-5 for order 32, 4e-4 for order 256. Two things are not copied. Without a static
+    number of steps keras-lmu cuts the memory's response after int(5 theta) steps, and with
+    `conv_mode="raw"` where less than `truncate_ir` of it is left; here the memory is never cut.
 
     Variables are read from the file itself, as Keras stores them: those that lie in another file,
     are compressed, or are larger than what is stored of them are refused, so that a small file
-    takes little memory. A `.keras` archive has checksums, so that damage is found. Plain HDF5 has
-    none: changed numbers are not noticed, and libhdf5 may crash or never return where its own
-    tables are damaged. Read files of unknown origin in a process of their own.
+    takes little memory. A `.keras` archive has checksums, so that damage is found. Plain HDF5 as
+    Keras writes it has none: a changed number is noticed only where it is not finite or over 1e12,
+    and libhdf5 may crash or never return where its own tables are damaged. Checksums that another
+    program has added (`h5repack -f FLET`) are compared. Read files of unknown origin in a process
+    of their own.
 
     Example:
         >>> import torch, lmu
@@ -121,7 +135,7 @@ def from_keras(
         if described is not None and "class_name" not in described:
             described, options = None, dict(described)
         with explain_parser_errors(path, "a `.keras`, `.weights.h5` or `.h5` file of keras-lmu"):
-            file = read(path, described)
+            file = read(path, described, layer)
         chosen = select_layers(file, layer)
         if options:
             if any(each.config is not None for each in file.layers):
@@ -131,7 +145,9 @@ def from_keras(
                 )
             if len(chosen) > 1:
                 raise ValueError(f"its layers are {names(chosen)}: pass one as `layer`")
-        made = {each.name: convert_layer(each, options, file.keras_2) for each in chosen}
+        made = dict[str, nn.Module]()
+        for each in chosen:
+            made[each.name] = convert_layer(each, options, file.keras_2)
     return made if len(made) > 1 else next(iter(made.values()))
 
 
@@ -153,6 +169,13 @@ def select_layers(file: KerasFile, name: str | None) -> Sequence[KerasLayer]:
     """Find the layer of a name, or else all of keras-lmu."""
     if name is None:
         chosen = [each for each in file.layers if is_lmu(each)]
+        inside = [each for each in file.layers if not is_lmu(each) and holds_lmu(each.config)]
+        if inside:
+            others = f"Pass `layer`, one of {names(chosen)}" if chosen else "Save that one alone"
+            raise ValueError(
+                f"its layers {names(inside)} have a layer of keras-lmu inside: expected LMU, "
+                f"LMUFeedforward or RNN(LMUCell) without another layer around it. {others}"
+            )
         if not chosen:
             raise ValueError(f"it has no layer of keras-lmu, but {names(file.layers) or 'none'}")
         return chosen
@@ -201,6 +224,9 @@ def collect_settings(layer: KerasLayer, options: Mapping[str, Any]) -> dict[str,
     unknown = sorted(set(config) - set(DEFAULTS) - set(NEEDED) - PASSED_OVER)
     if unknown:
         raise ValueError(f"the options {unknown} are not those of keras-lmu")
+    kind = hidden_kind(config)
+    if kind not in (None, *HIDDEN):
+        raise ValueError(f"the hidden cell {kind} is not known here: expected {', '.join(HIDDEN)}")
     missing = [name for name in NEEDED if name not in config]
     if missing:
         raise ValueError(
@@ -274,7 +300,32 @@ def unit(layer: KerasLayer, settings: Mapping[str, Any], keras_2: bool) -> LMU:
             discrete = linrec.discretize(delay_system(order, theta), method=settings["discretizer"])
             assert discrete.B is not None
             made.memory.A, made.memory.B = discrete.A.to_dense(), discrete.B
-    return made
+    warn_of_cut(layer, settings)
+    return made.eval()
+
+
+def warn_of_cut(layer: KerasLayer, settings: Mapping[str, Any]) -> None:
+    """Warn where keras-lmu cuts the memory's response and ours goes on."""
+    recurrent = ("hidden_to_memory", "memory_to_memory", "trainable_theta")
+    if layer.kind == "RNN" or any(settings[name] for name in recurrent):
+        return
+    share, why = 0.0, ""
+    steps = 0 if layer.input_shape is None else layer.input_shape[1]
+    if steps is None and settings["order"] <= HIGHEST_ORDER_CUT:
+        cut = int(5 * settings["theta"])
+        system = delay_system(settings["order"], float(settings["theta"]))
+        left = linrec.discretize(system, method=settings["discretizer"]).A.to_dense()
+        left = torch.linalg.matrix_power(left, cut)
+        share, why = float(left.abs().sum(-1).max()), f"after {cut} steps, of an unknown number"
+    if settings.get("conv_mode") == "raw" and settings.get("truncate_ir") is not None:
+        share = max(share, float(settings["truncate_ir"]))
+        why = f"by truncate_ir={settings['truncate_ir']}"
+    if share > SMALLEST_CUT:
+        warnings.warn(
+            f"keras-lmu cuts the memory of `{layer.name}` {why}, and lmu does not: their outputs "
+            f"differ by up to about {share:.1g} of the memory.",
+            stacklevel=5,
+        )
 
 
 def size(value: Any, name: str, largest: int) -> int:
@@ -298,8 +349,6 @@ def hidden_cell(
     record: Mapping[str, Any]
     record = {"class_name": setting} if isinstance(setting, str) else setting
     kind = base_name(record)
-    if kind not in HIDDEN:
-        raise ValueError(f"the hidden cell {kind} is not known here: expected {', '.join(HIDDEN)}")
     settings = record.get("config") or {}
     module = HIDDEN[kind](settings, weights, keras_2)
     units = len(weights[0].T) if kind == "Dense" else len(weights[1])

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from lmu.keras.hdf5 import Group, Room, find_below, list_children, open_hdf5, te
 CONFIGURATION = 2**24  # bytes of a configuration, at most
 LARGEST = 2**30  # bytes of an archive and of its weights, at most
 MODELS = ("Functional", "Sequential", "Model")
-READ = ("LMU", "LMUFeedforward", "RNN", "Dense")  # whose variables are read
+OF_LMU = ("LMU", "LMUFeedforward", "LMUCell")  # classes of keras-lmu
+CELLS = ("Dense", "SimpleRNNCell", "LSTMCell", "GRUCell")  # hidden cells that are known here
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,41 +48,48 @@ class KerasFile:
     keras_2: bool = False
 
 
-def read(path: Path, config: Mapping[str, Any] | None) -> KerasFile:
-    """Read all layers of a file.
+def read(path: Path, config: Mapping[str, Any] | None, layer: str | None = None) -> KerasFile:
+    """Read the layers of a file.
 
     Args:
         path: a `.keras` archive, a `.weights.h5` or a legacy `.h5`; which, is seen in its content.
         config: the model's configuration, for a file that has none.
+        layer: the layer whose variables are read; None: those of keras-lmu. Of others nothing is,
+            so that they may be of any kind.
     """
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"PK"):
-        return read_archive(path)
+        return read_archive(path, layer)
     if start != b"\x89HDF\r\n\x1a\n":
         raise ValueError("it is neither a zip archive nor HDF5")
     with open_hdf5(path) as root:
-        room = Room(path.stat().st_size)
+        reader = Reader(Room(path.stat().st_size), layer)
         stored = text(root.attrs["model_config"]) if "model_config" in root.attrs else None
         if stored is not None:
             config = parse_config(stored)
-        keras_2 = text(root.attrs.get("keras_version", "3")).startswith("2")
+        keras_2 = is_keras_2(root.attrs if "keras_version" in root.attrs else config or {})
         weights = find_below(root, "model_weights")
         weights = root if weights is None else weights
         if "layer_names" in weights.attrs:
-            return KerasFile(tuple(legacy_layers(weights, config, room)), keras_2)
-        return KerasFile(tuple(positional_layers(root, config, room)), keras_2)
+            return KerasFile(tuple(legacy_layers(weights, config, reader)), keras_2)
+        return KerasFile(tuple(positional_layers(root, config, reader)), keras_2)
 
 
-def read_archive(path: Path) -> KerasFile:
+def read_archive(path: Path, layer: str | None) -> KerasFile:
     """Read a `.keras` file."""
     config = member_config(path, "config.json")
     metadata = member_config(path, "metadata.json")
     with zip_member(path, "model.weights.h5", LARGEST) as stream:
         weights = stream.read()
     with open_hdf5(io.BytesIO(weights)) as root:
-        layers = tuple(positional_layers(root, config, Room(len(weights))))
-    return KerasFile(layers, text(metadata.get("keras_version", "3")).startswith("2"))
+        layers = tuple(positional_layers(root, config, Reader(Room(len(weights)), layer)))
+    return KerasFile(layers, is_keras_2(metadata))
+
+
+def is_keras_2(described: Mapping[str, Any]) -> bool:
+    """Whether Keras 2 wrote a file, by what it says of itself."""
+    return text(described.get("keras_version", "3")).startswith("2")
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
@@ -129,13 +137,52 @@ def model_layers(config: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]
     return layers
 
 
+@dataclass
+class Reader:
+    """A reader of the variables of one layer, or of those of keras-lmu.
+
+    Args:
+        room: of the file.
+        layer: the name of that layer; None: all of keras-lmu.
+    """
+
+    room: Room
+    layer: str | None
+
+    def reads(self, name: str, kind: str, options: Mapping[str, Any]) -> bool:
+        """Whether a layer is wanted, and of a kind whose variables are known."""
+        cell: Mapping[str, Any] = options
+        if kind == "RNN":
+            held = options.get("cell")
+            if not isinstance(held, Mapping) or base_name(held) != "LMUCell":
+                return False
+            cell = held.get("config") or {}
+        if kind != "Dense" and hidden_kind(cell) not in (None, *CELLS):
+            return False
+        kinds = ("LMU", "LMUFeedforward", "RNN", "Dense")[: 4 if self.layer is not None else 3]
+        return kind in kinds and self.layer in (None, name)
+
+
+def hidden_kind(cell: Mapping[str, Any]) -> str | None:
+    """Say the class of the hidden cell of a layer of keras-lmu."""
+    hidden = cell.get("hidden_cell")
+    return base_name(hidden) if isinstance(hidden, Mapping) else hidden
+
+
+def holds_lmu(setting: Any) -> bool:
+    """Whether a layer of keras-lmu is somewhere in an option."""
+    if isinstance(setting, Mapping):
+        return base_name(setting) in OF_LMU or any(map(holds_lmu, setting.values()))
+    return isinstance(setting, list) and any(map(holds_lmu, setting))
+
+
 def positional_layers(
-    root: Group, config: Mapping[str, Any] | None, room: Room
+    root: Group, config: Mapping[str, Any] | None, reader: Reader
 ) -> Iterator[KerasLayer]:
     """Read the layers of a file of Keras 3, whose groups are numbered classes."""
     records = model_layers(config)
     if records is None:
-        yield from layers_by_structure(root, room)
+        yield from layers_by_structure(root, reader.room)
         return
     groups = find_below(root, "layers")
     groups = root if groups is None else groups
@@ -151,10 +198,16 @@ def positional_layers(
             group = next((each for each in held.values() if find_name(each) == name), None)
         if kind in MODELS:
             if group is not None:
-                yield from positional_layers(group, record, room)
+                yield from positional_layers(group, record, reader)
+        elif not reader.reads(name, kind, options):
+            yield KerasLayer(name, kind, options, ())
         elif group is not None:
-            shape = (record.get("build_config") or {}).get("input_shape")
-            yield layer_at(group, room, name, kind, options, shape)
+            yield layer_at(group, reader.room, name, kind, options, input_shape(record))
+
+
+def input_shape(record: Mapping[str, Any]) -> Sequence[int | None] | None:
+    """Say what a layer was built for, if its record does."""
+    return (record.get("build_config") or {}).get("input_shape")
 
 
 def layers_by_structure(root: Group, room: Room) -> Iterator[KerasLayer]:
@@ -180,11 +233,11 @@ def layer_at(
     config: Mapping[str, Any] | None,
     input_shape: Sequence[int | None] | None = None,
 ) -> KerasLayer:
-    """Read the variables of a layer, wherever its kind has them; of other kinds none."""
-    if kind not in READ:
-        return KerasLayer(name, kind, config, ())
+    """Read the variables of a layer, wherever its kind has them."""
     own = room.variables(group, "layer/cell", "layer", "cell", "")
-    hidden = room.variables(group, "hidden_cell", "cell/hidden_cell")
+    # (Keras 2 numbers the hidden cell under the layer that runs it.)
+    places = ("", "cell/", "layer/", "layer/cell/")
+    hidden = room.variables(group, *(f"{place}hidden_cell" for place in places))
     return KerasLayer(name, kind, config, own, hidden, input_shape)
 
 
@@ -205,45 +258,77 @@ ORDER_OF_LMU = ("kernel", "bias", "theta_inv", "recurrent_kernel")
 
 
 def legacy_layers(
-    weights: Group, config: Mapping[str, Any] | None, room: Room
+    weights: Group, config: Mapping[str, Any] | None, reader: Reader
 ) -> Iterator[KerasLayer]:
     """Read the layers of an older file, which names its variables."""
     held = list_children(weights)
     records = model_layers(config)
     if records is None:
-        names = [text(name) for name in weights.attrs["layer_names"]]
-        records = [{"class_name": "", "config": {"name": name}} for name in names]
+        for name in (text(each) for each in weights.attrs["layer_names"]):
+            paths = listed(held.get(name))
+            if any("lmu" in path for path in paths):
+                yield named_layer(held[name], paths, {"config": {"name": name}}, reader.room)
+        return
     for record in records:
-        kind, options = base_name(record), record.get("config", {})
-        name = text(options.get("name", record.get("name", "")))
-        group = held.get(name)
-        if kind in MODELS:
-            raise ValueError(f"its layer `{name}` is a model: expected layers in one model alone")
-        if kind not in ("", *READ):
-            yield KerasLayer(name, kind, options, ())
-            continue
-        if group is None:
-            continue
-        found: dict[str, dict[str, np.ndarray]] = {}
-        for path in (text(path) for path in group.attrs["weight_names"]):
-            parent, _, last = path.partition(":")[0].rpartition("/")
-            dataset = find_below(group, path)
-            if dataset is None:
-                raise ValueError(f"`{name}` has no variable `{path}`, though it lists it")
-            found.setdefault(parent, {})[last] = room.array(dataset)
-        if config is None and not any("lmu" in parent for parent in found):
-            continue
-        own, hidden = tell_apart(found, options, kind)
-        own_order = ORDER if kind == "Dense" else ORDER_OF_LMU
-        shape = (record.get("build_config") or {}).get("input_shape")
-        yield KerasLayer(
-            name,
-            kind or "LMU",
-            None if config is None else options,
-            sort_variables(own, own_order, name),
-            sort_variables(hidden, ORDER, name),
-            shape,
-        )
+        group = held.get(name_of(record))
+        paths = listed(group)
+        # A model within the model lists the variables of all its layers.
+        leaves = list(leaves_of(record))
+        inner = {name_of(leaf) for leaf in leaves} if leaves != [record] else None
+        for leaf in leaves:
+            name, kind, options = name_of(leaf), base_name(leaf), leaf.get("config", {})
+            own = paths if inner is None else [p for p in paths if owner(p, inner) == name]
+            if not reader.reads(name, kind, options):
+                yield KerasLayer(name, kind, options, ())
+            elif group is not None:
+                yield named_layer(group, own, leaf, reader.room)
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    """Say the name of a layer."""
+    return text(record.get("config", {}).get("name", record.get("name", "")))
+
+
+def listed(group: Group | None) -> list[str]:
+    """List the paths of the variables of a layer of an older file."""
+    return [] if group is None else [text(path) for path in group.attrs["weight_names"]]
+
+
+def leaves_of(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """List the layers of a model, and of the models in it; of a layer itself."""
+    if base_name(record) not in MODELS:
+        yield record
+        return
+    for inner in model_layers(record) or ():
+        yield from leaves_of(inner)
+
+
+def owner(path: str, names: Set[str]) -> str | None:
+    """Find the layer that a variable of an inner model belongs to, by its path."""
+    return next((part for part in path.split("/")[:-1] if part in names), None)
+
+
+def named_layer(
+    group: Group, paths: Sequence[str], record: Mapping[str, Any], room: Room
+) -> KerasLayer:
+    """Read the variables of a layer at their paths; a record without a class is of an LMU."""
+    name, kind, options = name_of(record), base_name(record), record.get("config", {})
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for path in paths:
+        parent, _, last = path.partition(":")[0].rpartition("/")
+        dataset = find_below(group, path)
+        if dataset is None:
+            raise ValueError(f"`{name}` has no variable `{path}`, though it lists it")
+        found.setdefault(parent, {})[last] = room.array(dataset)
+    own, hidden = tell_apart(found, options, kind)
+    return KerasLayer(
+        name,
+        kind or "LMU",
+        options if kind else None,
+        sort_variables(own, ORDER if kind == "Dense" else ORDER_OF_LMU, name),
+        sort_variables(hidden, ORDER, name),
+        input_shape(record),
+    )
 
 
 def tell_apart(

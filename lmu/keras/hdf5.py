@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+LARGEST_NUMBER = 1e12  # no weights are larger, but those of which a bit was flipped
+
 Group = Any  # of h5py, which is imported where a file is opened
 
 
@@ -46,6 +48,12 @@ def find_below(group: Group, path: str) -> Any | None:
     return group
 
 
+def filters(dataset: Any) -> list[int]:
+    """List the filters that a variable goes through, such as compression or a checksum."""
+    properties = dataset.id.get_create_plist()
+    return [properties.get_filter(place)[0] for place in range(properties.get_nfilters())]
+
+
 @dataclass
 class Room:
     """A reader of variables that counts how many bytes a file has left to be read.
@@ -70,11 +78,13 @@ class Room:
 
     def array(self, dataset: Any) -> np.ndarray:
         """Read a variable of real numbers, in single or double precision."""
+        import h5py
+
         if getattr(dataset, "shape", None) is None or dataset.dtype.kind != "f":
             raise ValueError(f"`{dataset.name}` is {dataset!r}: expected real numbers")
         if dataset.is_virtual or dataset.external:
             raise ValueError(f"`{dataset.name}` lies in another file: expected the variable itself")
-        if dataset.id.get_create_plist().get_nfilters():
+        if any(kind != h5py.h5z.FILTER_FLETCHER32 for kind in filters(dataset)):
             raise ValueError(
                 f"`{dataset.name}` is compressed: expected numbers as Keras stores them, which "
                 "`h5repack -f NONE FILE NEW` writes"
@@ -86,6 +96,12 @@ class Room:
         if self.left < 0:
             raise ValueError("its variables are larger together than the file")
         values = np.asarray(dataset[()])
+        largest = float(np.abs(values).max(initial=0))
+        if not largest <= LARGEST_NUMBER:  # nor not a number
+            raise ValueError(
+                f"`{dataset.name}` has {largest:.3g} in it: expected finite numbers of at most "
+                f"{LARGEST_NUMBER:g}"
+            )
         return values.astype(np.promote_types(values.dtype.newbyteorder("="), np.float32))
 
     def variables(self, group: Group, *paths: str) -> tuple[np.ndarray, ...]:

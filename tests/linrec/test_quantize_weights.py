@@ -10,7 +10,6 @@ from torch import Tensor
 
 import linrec
 from linrec.export import HalfRecurrence, exported, quantize, quantize_weights, to_c
-from linrec.export.quantize_weights import round_by_chance
 from tests.linrec.test_c_source import COMPILER, FLAGS, needs_compiler
 from tests.linrec.test_c_source import MAIN as STREAM
 from tests.linrec.test_quantize import CASES, STEPS, WEIGHTS, exact, legendre
@@ -66,42 +65,6 @@ def test_roundings_attain_their_part_of_the_bound() -> None:
     small = quantize_weights(average, steps=9000, weights=torch.int16)
     error = (small.run(inputs).outputs - exact(average, inputs))[-1].abs()
     assert 0.9 * small.bound <= error <= small.bound
-
-
-def test_random_roundings_serve_what_those_to_the_nearest_cannot() -> None:
-    """A memory of order 64: roundings to the nearest could fill 0.72 of the range, random 0.04."""
-    memory = legendre(64, 784.0)
-    with pytest.raises(ValueError, match="stochastic=True"):
-        quantize_weights(memory, steps=784)
-    small = quantize_weights(memory, steps=784, stochastic=True)
-    torch.manual_seed(0)
-    noise = 2 * torch.rand(20, 784, 1) - 1
-    inputs = torch.cat([noise, noise.cumsum(1).sin(), noise.sign(), torch.ones(20, 784, 1)])
-    errors = (small.run(inputs).outputs - exact(memory, inputs)).abs()
-    assert (errors <= small.bound).all()
-
-
-def test_random_roundings_are_right_on_average() -> None:
-    average = linrec.LinearRecurrence([[0.998]], [[0.002]])
-    small = quantize_weights(average, steps=3000, weights=torch.int16, stochastic=True)
-    torch.manual_seed(0)
-    ones = torch.ones(300, 3000, 1)
-    error = (small.run(ones).outputs - exact(average, ones[0])).abs()
-    assert (error <= small.bound).all()
-    # To the nearest it stops where a step is half a unit, an eighth of the range below its input.
-    assert error[:, -1].mean() < 0.02
-    assert error.max() > 0.3 * small.bound  # of a chance of 10^-9, and these are 10^6
-    given = torch.tensor([1000.3, -1000.3, 7.00123, 2.0**-14, -(2.0**-20) * 1.7, 0.0, 2047.75])
-    given = given.double().expand(400_000, -1)
-    found = round_by_chance(given)
-    below = found.double() - given.float().double()
-    unit = torch.tensor([0.5, 0.5, 2.0**-8, 2.0**-24, 2.0**-25, 0.0, 1.0]).double()
-    assert (below.abs() <= unit).all()
-    assert (below.mean(0)[[0, 1, 2, 6]].abs() <= 5 * (unit / 2 / 400_000**0.5)[[0, 1, 2, 6]]).all()
-    edges = torch.tensor([65504.0, 65519.0, 65520.0, float("inf"), float("nan")])
-    expected = edges.to(torch.float16)
-    assert torch.equal(round_by_chance(edges)[:4], expected[:4])
-    assert round_by_chance(edges)[4].isnan()
 
 
 def test_whole_states_are_finer_and_floats_are_finer_near_zero() -> None:
