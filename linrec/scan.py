@@ -90,8 +90,10 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
             )
     result_dtype = common_dtype(decay, drive)
     dtype = accumulation_dtype(common_dtype(decay, drive, state))
-    decay, drive = decay.to(dtype).expand(shape), drive.to(dtype).expand(shape)
-    state = state.to(dtype).expand(state_shape)
+    decay, drive, state = (
+        each.to(dtype) if each.shape == full else each.to(dtype).expand(full)
+        for each, full in ((decay, shape), (drive, shape), (state, state_shape))
+    )
     if 0 in drive.shape:
         return (decay + drive).to(result_dtype)
     if is_open(drive.shape[-2]):  # blocks are counted, and their steps unrolled
@@ -269,6 +271,8 @@ def previous_states(states: Tensor, state: Tensor, reverse: bool) -> Tensor:
 def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Compute the states of one or more steps; all three tensors have their full shape."""
     if serves(drive):
+        if drive.ndim == 3 and has_values(drive):
+            return scan_now(decay, drive, state, reverse)
         given = (each.reshape(-1, *each.shape[-2:]) for each in (decay, drive))
         operation: Callable[..., Tensor] = scan_now if has_values(drive) else elementwise_scan
         flat = operation(*given, state.reshape(-1, state.shape[-1]), reverse)

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from linrec.kernels.chunk_kernels import gated, split, walk_matrices
-from linrec.kernels.launch import call
+from linrec.kernels.launch import call, ceil_div
 
 # Rows and columns of a tile that is split.
 HIGH, WIDE = 32, 64
@@ -36,12 +36,12 @@ def launch_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     (R, K), n, N = inputs.shape, before.shape[1], block.shape[1]
     rows = torch.empty(R, 3, K + n, dtype=inputs.dtype, device=inputs.device)
     columns = torch.empty(3, K + n, N, dtype=inputs.dtype, device=inputs.device)
-    tiles = triton.cdiv(R, HIGH) * triton.cdiv(K + n, WIDE)
+    tiles = ceil_div(R, HIGH) * ceil_div(K + n, WIDE)
     call(
         split, tiles, inputs, before, rows, R, K + n, K, *inputs.stride(), *before.stride(),
         3 * (K + n), 1, K + n, HIGH=HIGH, WIDE=WIDE, LEFT=True,
     )  # fmt: skip
-    tiles = triton.cdiv(K + n, HIGH) * triton.cdiv(N, WIDE)
+    tiles = ceil_div(K + n, HIGH) * ceil_div(N, WIDE)
     call(
         split, tiles, block, block, columns, K + n, N, N, *block.stride(), *block.stride(), N, 1,
         (K + n) * N, HIGH=HIGH, WIDE=WIDE, LEFT=False,

@@ -107,13 +107,13 @@ def launch(
         "ROWS": ROWS, "STAGES": stages, "BITS": tl.int64 if wide else tl.int32,
         "OFFSET": tl.int64 if far else tl.int32, "WIDTH": width, **flags, "num_warps": WARPS,
     }  # fmt: skip
-    programs, chunks = B * triton.cdiv(F, width), 1
+    programs, chunks = B * ceil_div(F, width), 1
     if way == "split" or (way is None and programs < FEW_PROGRAMS):
         # Two walks over a chunk and one over the chunks are shortest at √(2 T) of them.
         chunks = max(FEW_PROGRAMS // programs, math.isqrt(2 * T))
         chunks = max(min(chunks, T // SHORT_CHUNK), 1)
-    size = ROWS * triton.cdiv(triton.cdiv(T, chunks), ROWS)
-    chunks, starts = triton.cdiv(T, size), [begins[0], 0, begins[1]]
+    size = ROWS * ceil_div(ceil_div(T, chunks), ROWS)
+    chunks, starts = ceil_div(T, size), [begins[0], 0, begins[1]]
     if chunks > 1:
         kind = sums.to_complex() if complex_ else sums
         made = {"dtype": kind, "device": drive.device}
@@ -132,6 +132,11 @@ def launch(
         *starts, *x[1], *before_strides, z, *first_strides, PRODUCTS=products, **whole, **walked,
     )  # fmt: skip
     return states, to_decay
+
+
+def ceil_div(count: int, size: int) -> int:
+    """Divide, rounding up. (Triton's own takes 20 times as long outside of a kernel.)"""
+    return -(-count // size)
 
 
 def side_by_side(tensor: Tensor) -> Tensor:
