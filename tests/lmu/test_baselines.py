@@ -77,6 +77,16 @@ def test_a_polynomial_is_the_least_squares_fit() -> None:
     torch.testing.assert_close(streamed, model(series), rtol=1e-5, atol=1e-5)
 
 
+def test_a_polynomial_reads_several_numbers_of_a_sample() -> None:
+    inputs = torch.randn(3, 40, 2, dtype=torch.float64)
+    late = torch.nn.functional.pad(inputs, (0, 0, 1, 0))[:, :-1]
+    targets = inputs[..., :1] * late[..., 1:] - 2 * late[..., :1] + 1  # two of its products
+    model = DelayPolynomial([0, 1], 2, inputs=2).fit(inputs, targets)
+    assert model.size == 1 + 4 + 10
+    torch.testing.assert_close(model(inputs), targets, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.stream(inputs), model(inputs))
+
+
 @pytest.mark.parametrize(
     ("name", "model", "count"),
     [

@@ -106,11 +106,12 @@ class DelayPolynomial(Network):
 
         y_t = Σ_{|α| ≤ p} w_α Π_i x_{t-d_i}^{α_i}
 
-    Samples before the first are zeros.
+    Samples before the first are zeros. Of several inputs the products are of all of them.
 
     Args:
         delays: d, in samples.
         degree: p, of the products.
+        inputs: how many numbers a sample has.
 
     Example:
         >>> import torch
@@ -123,10 +124,10 @@ class DelayPolynomial(Network):
         Gauthier, Bollt, Griffith and Barbosa 2021, Next generation reservoir computing.
     """
 
-    def __init__(self, delays: Sequence[int], degree: int) -> None:
+    def __init__(self, delays: Sequence[int], degree: int, inputs: int = 1) -> None:
         super().__init__()
         self.delays, self.degree = tuple(delays), degree
-        places = range(len(self.delays))
+        places = range(inputs * len(self.delays))
         self.products = [
             list(itertools.combinations_with_replacement(places, power))
             for power in range(1, degree + 1)
@@ -139,7 +140,7 @@ class DelayPolynomial(Network):
         """Fit it by least squares; without a series it stays as it is.
 
         Args:
-            series (series, time, 1): the inputs.
+            series (series, time, inputs): the inputs.
             targets (series, time, 1): the outputs there.
         """
         if not len(series):
@@ -161,7 +162,7 @@ class DelayPolynomial(Network):
         """Write out the products at each sample, `(series, time, size)`."""
         time = series.shape[-2]
         late = [nn.functional.pad(series, (0, 0, d, 0))[..., :time, :] for d in self.delays]
-        samples, found = torch.cat(late, -1), [torch.ones_like(series)]
+        samples, found = torch.cat(late, -1), [torch.ones_like(series[..., :1])]
         for products in self.products:
             factors = torch.tensor(products)
             found.append(samples[..., factors].prod(-1))
@@ -172,7 +173,7 @@ class DelayPolynomial(Network):
         return inputs
 
     def head(self, features: Tensor) -> Tensor:
-        """Compute the polynomial at each sample of `features (series, time, 1)`."""
+        """Compute the polynomial at each sample of `features (series, time, inputs)`."""
         parts = features.double().split(SERIES_AT_ONCE)
         return torch.cat([self.terms(x) @ self.weights for x in parts]).to(features.dtype)
 
