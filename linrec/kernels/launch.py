@@ -19,7 +19,7 @@ BYTES, LANES = 16, 32
 
 # Steps that a walk loads together, tiles of them that are under way (fewer where states are read
 # too), and its warps. Measured on an H200: of 16 configurations the fastest of large sizes.
-ROWS, STAGES, GRADIENT_STAGES, WARPS = 16, 4, 3, 1
+ROWS, STAGES, GRADIENT_STAGES, WARPS = 16, 4, 4, 1
 
 # Steps of a tile, and its warps: of many sequences, and of fewer than `FEW_TILES`.
 TILE, TILE_WARPS, LONG_TILE, LONG_WARPS, FEW_TILES = 1024, 4, 4096, 8, 264
