@@ -28,8 +28,11 @@ def is_unwatched(*tensors: Tensor) -> bool:
 
     (Levels of forward derivatives have no public name; without one they are taken to be there.)
     """
-    if torch.compiler.is_compiling() or records_gradient(*tensors):
-        return False
+    return not torch.compiler.is_compiling() and not records_gradient(*tensors) and is_plain()
+
+
+def is_plain() -> bool:
+    """Whether there is neither a transform of `torch.func` nor a forward derivative around."""
     # (It has no public name; torch's own `Function.apply` asks it in every call.)
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]  # as said
         return False

@@ -47,6 +47,28 @@ class Layout:
             math.prod(self.sizes(self.apart)), *(tensor.shape[i] for i in axes), -1
         )
 
+    def in_two(self, tensor: Tensor) -> Tensor:
+        """Write `(*batch, time, 1)` as `(outer, inner, time, V)`, which needs no copy of two axes."""
+        moved = tensor.squeeze(-1).permute(*self.apart, len(self.batch), *self.shared)
+        return moved.reshape(*self.two, tensor.shape[-2], -1)
+
+    def matrices_in_two(self, leaf: Tensor, core: int, steps: int) -> Tensor:
+        """Write a tensor of a varying system as `(outer, inner, time, …)`, and repeat it."""
+        own = leaf.shape[leaf.ndim - core :]
+        if leaf.ndim == core:
+            return leaf.expand(*self.two, steps, *own)
+        leaf = leaf.reshape(*(1,) * (len(self.batch) + core + 1 - leaf.ndim), *leaf.shape)
+        leaf = leaf.permute(*self.apart, *self.shared, *range(len(self.batch), leaf.ndim))
+        leaf = leaf.reshape(*leaf.shape[: len(self.apart)], *leaf.shape[len(self.batch) :])
+        leaf = leaf.expand(*self.sizes(self.apart), steps, *own)
+        return leaf.reshape(*self.two, steps, *own)
+
+    @property
+    def two(self) -> tuple[int, int]:
+        """The sizes of the axes that systems differ along, as two."""
+        sizes = self.sizes(self.apart)
+        return math.prod(sizes[:-1]), sizes[-1] if sizes else 1
+
     def back(self, tensor: Tensor) -> Tensor:
         """Write `(G, …, V)` as `(*batch, …)`."""
         own = tensor.shape[1:-1]

@@ -32,6 +32,9 @@ from linrec.scan import blocks_of
 # Steps of a kernel's walk that take as long as one operation of torch. (Not measured.)
 WALKED = 30
 
+# Steps of a chunk of the kernels of one gate.
+GATED = 64
+
 
 def estimates_of(executor: Executor) -> Estimates:
     """Return the estimates of an executor: one of a user's estimates itself."""
@@ -257,6 +260,9 @@ def varying_cost(work: Workload, size: int) -> Cost:
     if has_matrix_kernel(work, rank):
         moved = work.itemsize * (2 * work.numbers + work.systems * steps * (3 + 2 * rank) * n)
         operations = (6.0 + 4 * rank) * work.numbers * n
+        if work.one_gate and not rank:  # in chunks, which are all computed at once
+            moved += 4.0 * work.itemsize * work.numbers * n / GATED
+            return Cost(operations, moved, 6, memory=work.itemsize * work.numbers * (1 + n / GATED))
         return Cost(operations, moved, 2 + steps / WALKED, memory=work.itemsize * work.numbers)
     if not work.read:
         elementwise = Cost(0, 8.0 * states, steps, memory=3.0 * states)
@@ -308,7 +314,9 @@ def has_kernel(work: Workload) -> bool:
 def has_matrix_kernel(work: Workload, rank: int) -> bool:
     """Whether a kernel walks through a varying system of one input and one output."""
     single = work.inputs == work.outputs == 1 and work.driven and work.read
-    fits = rank <= 1 and work.states <= MOST_STATES and not (work.gradient or work.trained)
+    fits = rank <= 1 and work.states <= MOST_STATES
+    if work.gradient or work.trained or (work.one_gate and not rank):
+        fits = fits and work.one_gate and not rank and work.itemsize == 4
     return single and fits and work.time_varying and work.device == "cuda" and HAS_TRITON
 
 

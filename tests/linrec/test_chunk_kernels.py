@@ -150,7 +150,7 @@ def test_the_scan_keeps_the_rules_of_torch() -> None:
         torch.library.opcheck(matrix_scan, tuple(leaves), test_utils=RULES)
 
 
-@pytest.mark.parametrize("kind", ["one gate", "delta rule"])
+@pytest.mark.parametrize("kind", ["a gate each", "delta rule"])
 def test_chunked_runs_matrices_in_a_kernel_where_it_serves(kind: str, monkeypatch) -> None:
     a, k, q, v, left, right, start = given(kind, 6, 3)
     B, C = k.unsqueeze(-1), q.unsqueeze(-2)
@@ -176,7 +176,7 @@ def test_chunked_runs_matrices_in_a_kernel_where_it_serves(kind: str, monkeypatc
     monkeypatch.setattr(chunks, "serves", lambda tensor: True)
     monkeypatch.setattr(launching, "call", call)
     got = linrec.run(many, inputs, state, executor=linrec.Chunked())
-    assert launched == ["gated" if left is None else "walk_matrices"]
+    assert launched == ["walk_matrices"]
     for mine, theirs in zip(got, plain, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
     linrec.run(many, inputs.requires_grad_(), state, executor=linrec.Chunked())
@@ -191,8 +191,12 @@ def test_kernels_for_matrices_are_counted_with(monkeypatch) -> None:
     )
     work = linrec.Workload.of(system, 100, 8)._replace(device="cuda")
     assert costs.has_matrix_kernel(work, 0)
-    for other in ({"device": "cpu"}, {"outputs": 2}, {"states": 129}, {"gradient": True}):
-        assert not costs.has_matrix_kernel(work._replace(**other), 0)
+    for other in ({"device": "cpu"}, {"outputs": 2}, {"states": 129}, {"itemsize": 8}):
+        changed = work._replace(**other, gradient=True)
+        assert not costs.has_matrix_kernel(changed, 0)
+    assert costs.has_matrix_kernel(work._replace(gradient=True), 0)
+    assert not costs.has_matrix_kernel(work._replace(gradient=True, one_gate=False), 0)
+    assert not costs.has_matrix_kernel(work._replace(gradient=True), 1)
     assert not costs.has_matrix_kernel(work, 2)
     chunked = costs.estimates_of(linrec.Chunked())
     assert chunked.cost(work).rounds < 10 < chunked.cost(work._replace(device="cpu")).rounds

@@ -1,0 +1,180 @@
+"""Chunks of systems whose states are matrices with one gate, as operations of torch.
+
+`torch.ops.linrec.gated_chunks` has a fake implementation and gradients, of any order: the first is
+`torch.ops.linrec.gated_gradients`, in kernels too; beyond, those of the loop over steps.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linrec.kernels.chunks import MOST_STATES, plain_scan
+from linrec.kernels.elementwise import launches, serves
+
+SERVED = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def runs_gated(values: Tensor, states: int, rank: int) -> bool:
+    """Whether there are kernels for systems of this number of states and rank of feedback."""
+    return serves(values) and values.dtype in SERVED and states <= MOST_STATES and not rank
+
+
+@torch.library.custom_op("linrec::gated_chunks", mutates_args=())
+def gated_chunks(
+    gates: Tensor, keys: Tensor, queries: Tensor, values: Tensor, start: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run systems whose states are matrices with one gate a step, in chunks.
+
+        x_t = a_t x_{t-1} + k_t v_tᵀ        y_t = x_tᵀ q_t
+
+    Args:
+        gates (outer, inner, time): a.
+        keys (outer, inner, time, n): k, of any strides, as all of these.
+        queries (outer, inner, time, n): q.
+        values (outer, inner, time, columns): v.
+        start (outer·inner, n, columns): x before the first step, in float32. None: zeros.
+
+    Returns:
+        y (outer, inner, time, columns), in the dtype of v, and the last x (outer·inner, n,
+        columns), in float32; and, for the gradients, x before each chunk and products of gates.
+
+    Numerical error: a term of y is a product of n + 3 numbers or sums, whose gates are multiplied
+    one by one: n + t + 3 roundings of float32 and, where states are carried from chunk to chunk, one
+    for each. Factors in float32 have 22 bits or more in a product. Half-precision numbers are given
+    exactly, and y is rounded once.
+
+    Example:
+        >>> import torch
+        >>> from linrec.kernels.gated import gated_chunks
+        >>> half, one = torch.full((1, 1, 3), 0.5), torch.ones(1, 1, 3, 1)
+        >>> gated_chunks(half, one, one, one, None)[0].flatten()
+        tensor([1.0000, 1.5000, 1.7500])
+    """
+    if launches(values) and values.dtype in SERVED:
+        from linrec.kernels.gated_launch import launch_gated
+
+        return launch_gated(gates, keys, queries, values, start)
+    outputs, last = plain_gated(gates, keys, queries, values, start)
+    none = last.new_empty(0)
+    return outputs.to(values.dtype).contiguous(), last, none, none.clone()
+
+
+def plain_gated(
+    gates: Tensor, keys: Tensor, queries: Tensor, values: Tensor, start: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Run all steps in a loop, in float32 or more: the reference of the kernels."""
+    least = torch.promote_types(values.dtype, torch.float32)
+    flat = [each.to(least).flatten(0, 1) for each in (gates.unsqueeze(-1), keys, queries, values)]
+    outputs, last = plain_scan(*flat, None, None, start)  # type: ignore[arg-type]  # four of them
+    return outputs.unflatten(0, gates.shape[:2]), last
+
+
+@gated_chunks.register_fake
+def _(gates, keys, queries, values, start):  # type: ignore[no-untyped-def]  # as torch calls it
+    (outer, inner, T, N), V = keys.shape, values.shape[-1]
+    kind = torch.promote_types(values.dtype, torch.float32)
+    last = values.new_empty(outer * inner, N, V, dtype=kind)
+    states, tables = last.new_empty(0), last.new_empty(0)
+    if launches(values) and values.dtype in SERVED:
+        from linrec.kernels.gated_launch import STEPS, levels
+
+        chunks = (T + STEPS - 1) // STEPS
+        states = last.new_empty(outer * inner, chunks, N, V)
+        tables = last.new_empty(outer * inner, chunks, 2 * (levels() + 1), STEPS)
+    return values.new_empty(values.shape), last, states, tables
+
+
+@torch.library.custom_op("linrec::gated_gradients", mutates_args=())
+def gated_gradients(
+    gates: Tensor,
+    keys: Tensor,
+    queries: Tensor,
+    values: Tensor,
+    start: Tensor | None,
+    states: Tensor,
+    tables: Tensor,
+    to_outputs: Tensor,
+    to_last: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Differentiate `gated_chunks`, whose results `states` and `tables` are.
+
+    Args:
+        gates, keys, queries, values, start: as given there.
+        states, tables: as returned there.
+        to_outputs (outer, inner, time, columns): the gradient in y.
+        to_last (outer·inner, n, columns): that in the last x. None: zeros.
+
+    Returns:
+        The gradients in gates, keys, queries and values, in their dtypes, and in the start.
+    """
+    if launches(values) and values.dtype in SERVED:
+        from linrec.kernels.gated_launch import launch_pull
+
+        given = keys, queries, values, states, tables, to_outputs, to_last
+        to_gates, *others = launch_pull(*given)
+        return to_gates.to(gates.dtype), *others  # type: ignore[return-value]  # five of them
+    given = gates, keys, queries, values, start
+    found = pull_loop(given, to_outputs, to_last)
+    begin = found[4]
+    if begin is None:
+        begin = values.new_zeros(shape_of_state(keys, values), dtype=torch.float32)
+    return *(each.contiguous() for each in found[:4]), begin  # type: ignore[return-value,union-attr]  # there are four
+
+
+def shape_of_state(keys: Tensor, values: Tensor) -> tuple[int, int, int]:
+    """The shape of a state."""
+    return keys.shape[0] * keys.shape[1], keys.shape[-1], values.shape[-1]
+
+
+@gated_gradients.register_fake
+def _(gates, keys, queries, values, start, states, tables, to_outputs, to_last):  # type: ignore[no-untyped-def]
+    kind = torch.promote_types(values.dtype, torch.float32)
+    found = (each.new_empty(each.shape) for each in (gates, keys, queries, values))
+    return *found, values.new_empty(shape_of_state(keys, values), dtype=kind)
+
+
+def pull_loop(
+    given: tuple[Tensor | None, ...], to_outputs: Tensor, to_last: Tensor | None
+) -> list[Tensor | None]:
+    """Differentiate the loop; where gradients are recorded, differentiably."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # (New tensors, so that what one of them was made of is not asked.)
+        leaves = [None if e is None else e.view_as(e) if again else e.detach() for e in given]
+        leaves = [
+            e if e is None or e.requires_grad else e.detach().requires_grad_() for e in leaves
+        ]
+        outputs, last = plain_gated(*leaves)  # type: ignore[arg-type]  # five of them
+        wanted = [each for each in leaves if each is not None]
+        results, tangents = [outputs], [to_outputs.to(outputs.dtype)]
+        if to_last is not None:
+            results, tangents = [outputs, last], [*tangents, to_last]
+        pulled = torch.autograd.grad(
+            results, wanted, tangents, create_graph=again, materialize_grads=True
+        )
+    found = iter(pulled)
+    return [None if each is None else next(found) for each in leaves]
+
+
+def keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
+    """Save what was given, the states and the products of gates."""
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs, *output[2:])
+
+
+def pull(ctx: Any, to_outputs: Tensor | None, to_last: Tensor | None, *_: None) -> Any:
+    """Differentiate in kernels; to be differentiated again, in the loop."""
+    *given, states, tables = ctx.saved_tensors
+    values = given[3]
+    if to_outputs is None and to_last is None:
+        return (None,) * 5
+    if to_outputs is None:
+        to_outputs = values.new_zeros(()).expand(values.shape)
+    if torch.is_grad_enabled():
+        return tuple(pull_loop(tuple(given), to_outputs, to_last))
+    *found, to_start = gated_gradients(*given, states, tables, to_outputs, to_last)
+    return *found, None if given[4] is None else to_start
+
+
+gated_chunks.register_autograd(pull, setup_context=keep)
