@@ -17,7 +17,8 @@ LAYERS = {
     "linrec": """
         0  _numpy _graphs _files _autocast < _exact_gradients reporting _checks _huge_pages _whole
            < _devices _autograd
-           kernels.scan_kernels kernels.chunk_kernels kernels.gated_kernels < kernels.launch
+           kernels.scan_kernels kernels.chunk_kernels kernels.tile_products
+           < kernels.gated_kernels < kernels.launch
            < kernels.chunk_launch kernels.gated_launch
            < kernels.elementwise < kernels.chunks < kernels.gated < kernels
            < lengths scan contraction

@@ -48,7 +48,7 @@ class Layout:
         )
 
     def in_two(self, tensor: Tensor) -> Tensor:
-        """Write `(*batch, time, 1)` as `(outer, inner, time, V)`, which needs no copy of two axes."""
+        """Write `(*batch, time, 1)` as `(outer, inner, time, V)`; two axes need no copy."""
         moved = tensor.squeeze(-1).permute(*self.apart, len(self.batch), *self.shared)
         return moved.reshape(*self.two, tensor.shape[-2], -1)
 

@@ -40,9 +40,9 @@ def gated_chunks(
         columns), in float32; and, for the gradients, x before each chunk and products of gates.
 
     Numerical error: a term of y is a product of n + 3 numbers or sums, whose gates are multiplied
-    one by one: n + t + 3 roundings of float32 and, where states are carried from chunk to chunk, one
-    for each. Factors in float32 have 22 bits or more in a product. Half-precision numbers are given
-    exactly, and y is rounded once.
+    one by one: n + t + 3 roundings of float32 and, where states are carried from chunk to
+    chunk, one for each. Factors in float32 have 22 bits or more in a product. Half-precision
+    numbers are given exactly, and y is rounded once.
 
     Example:
         >>> import torch
@@ -114,12 +114,10 @@ def gated_gradients(
         given = keys, queries, values, states, tables, to_outputs, to_last
         to_gates, *others = launch_pull(*given)
         return to_gates.to(gates.dtype), *others  # type: ignore[return-value]  # five of them
-    given = gates, keys, queries, values, start
-    found = pull_loop(given, to_outputs, to_last)
-    begin = found[4]
-    if begin is None:
-        begin = values.new_zeros(shape_of_state(keys, values), dtype=torch.float32)
-    return *(each.contiguous() for each in found[:4]), begin  # type: ignore[return-value,union-attr]  # there are four
+    loop = pull_loop(gates, keys, queries, values, start, to_outputs, to_last)
+    given = gates, keys, queries, values
+    found = (each.to(own.dtype) for each, own in zip(loop, given, strict=False))
+    return *(each.contiguous() for each in found), loop[4]  # type: ignore[return-value]  # five of them
 
 
 def shape_of_state(keys: Tensor, values: Tensor) -> tuple[int, int, int]:
@@ -135,26 +133,41 @@ def _(gates, keys, queries, values, start, states, tables, to_outputs, to_last):
 
 
 def pull_loop(
-    given: tuple[Tensor | None, ...], to_outputs: Tensor, to_last: Tensor | None
-) -> list[Tensor | None]:
-    """Differentiate the loop; where gradients are recorded, differentiably."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # (New tensors, so that what one of them was made of is not asked.)
-        leaves = [None if e is None else e.view_as(e) if again else e.detach() for e in given]
-        leaves = [
-            e if e is None or e.requires_grad else e.detach().requires_grad_() for e in leaves
-        ]
-        outputs, last = plain_gated(*leaves)  # type: ignore[arg-type]  # five of them
-        wanted = [each for each in leaves if each is not None]
-        results, tangents = [outputs], [to_outputs.to(outputs.dtype)]
-        if to_last is not None:
-            results, tangents = [outputs, last], [*tangents, to_last]
-        pulled = torch.autograd.grad(
-            results, wanted, tangents, create_graph=again, materialize_grads=True
-        )
-    found = iter(pulled)
-    return [None if each is None else next(found) for each in leaves]
+    gates: Tensor,
+    keys: Tensor,
+    queries: Tensor,
+    values: Tensor,
+    start: Tensor | None,
+    to_outputs: Tensor,
+    to_last: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Compute the gradients in a loop, in float32 or more and in differentiable operations.
+
+        λ_t += q_t ḡ_tᵀ    ā_t = ⟨λ_t, x_{t-1}⟩    q̄_t = x_t ḡ_t    k̄_t = λ_t v_t    v̄_t = λ_tᵀ k_t
+
+    and λ_{t-1} = a_t λ_t, with ḡ the gradient in y. Arguments as of `gated_gradients`.
+    """
+    least = torch.promote_types(values.dtype, torch.float32)
+    a, k, q, v, g = (
+        each.to(least).flatten(0, 1) for each in (gates, keys, queries, values, to_outputs)
+    )
+    state = k[:, 0, :, None] * v[:, 0, None, :] * 0 if start is None else start
+    states = [state]
+    for step in range(k.shape[1]):
+        state = a[:, step, None, None] * state + k[:, step, :, None] * v[:, step, None, :]
+        states.append(state)
+    to_state = state * 0 if to_last is None else to_last
+    found = []
+    for step in reversed(range(k.shape[1])):
+        to_state = to_state + q[:, step, :, None] * g[:, step, None, :]
+        to_a = (to_state * states[step]).sum((1, 2))
+        to_k = (to_state * v[:, step, None, :]).sum(2)
+        to_q = (states[step + 1] * g[:, step, None, :]).sum(2)
+        to_v = (to_state * k[:, step, :, None]).sum(1)
+        found.append((to_a, to_k, to_q, to_v))
+        to_state = a[:, step, None, None] * to_state
+    pulled = (torch.stack(each[::-1], 1) for each in zip(*found, strict=True))
+    return *(each.unflatten(0, gates.shape[:2]) for each in pulled), to_state
 
 
 def keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
@@ -172,8 +185,9 @@ def pull(ctx: Any, to_outputs: Tensor | None, to_last: Tensor | None, *_: None) 
     if to_outputs is None:
         to_outputs = values.new_zeros(()).expand(values.shape)
     if torch.is_grad_enabled():
-        return tuple(pull_loop(tuple(given), to_outputs, to_last))
-    *found, to_start = gated_gradients(*given, states, tables, to_outputs, to_last)
+        *found, to_start = pull_loop(*given, to_outputs, to_last)  # type: ignore[arg-type]  # five
+    else:
+        *found, to_start = gated_gradients(*given, states, tables, to_outputs, to_last)
     return *found, None if given[4] is None else to_start
 
 

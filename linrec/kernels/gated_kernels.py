@@ -18,27 +18,24 @@ of i and j are the two halves of a block of twice the size, R[i,j] is the produc
 the gates from the start of i's block to i, and those after j to the end of j's. `decays` writes
 both down for each b; a gate is so multiplied at most as often as a chunk has steps.
 
-Products of numbers in bfloat16 are exact in float32. A factor that was computed in float32 is cut
-into `PARTS` numbers of bfloat16, whose rounding errs by 2^-8 at most: 2 of them err by 2^-16 of a
-term, 3 by 2^-24, as float32's own rounding does. Other dtypes multiply in `PRECISION`.
-
 References:
     Dao and Gu 2024, Transformers are SSMs, section 6 (chunks).
     Yang, Wang, Shen, Panda and Kim 2024, Gated Linear Attention Transformers, section 4.
-    Ootomo and Yokota 2022, Recovering single precision accuracy from Tensor Cores, section 3.
 """
 
-# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # (Arguments of kernels become Triton's constants, of which it knows nothing.)
 
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def product_of(a, b):
-    """Multiply two numbers, in a running product."""
-    return a * b
+from linrec.kernels.tile_products import (
+    dot_left,
+    dot_right,
+    dot_whole,
+    product_of,
+    rows_of,
+)
 
 
 @triton.jit
@@ -96,61 +93,6 @@ def between(table, rows, columns, EARLIER: tl.constexpr, STEPS: tl.constexpr, LE
             each *= tl.load(table + (LEVELS + 1 + level) * STEPS + columns)[None, :]
         left = tl.where(later & ((apart >> level) == 1), each, left)
     return left
-
-
-@triton.jit
-def rows_of(
-    base, system, t, columns, T, C, H, outer, head, time, column, PARTS: tl.constexpr
-):  # fmt: skip
-    """Load rows of steps t, those past the end as zeros."""
-    at = base + (system // H) * outer + (system % H) * head
-    at += t[:, None] * time + columns[None, :] * column
-    found = tl.load(at, mask=(t < T)[:, None] & (columns < C)[None, :], other=0.0)
-    if PARTS == 0:
-        found = found.to(tl.float32)
-    return found
-
-
-@triton.jit
-def dot_halves(left, right, sums, PRECISION: tl.constexpr):
-    """Add a product of numbers in bfloat16; "ieee" is for the interpreter, which has no other."""
-    if PRECISION == "ieee":
-        return tl.dot(
-            left.to(tl.float32), right.to(tl.float32), sums, input_precision=PRECISION
-        )  # fmt: skip
-    return tl.dot(left, right, sums)
-
-
-@triton.jit
-def dot_whole(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
-    """Add a product of numbers that were given."""
-    if PARTS == 0:
-        return tl.dot(left, right, sums, input_precision=PRECISION)
-    return dot_halves(left, right, sums, PRECISION)
-
-
-@triton.jit
-def dot_right(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
-    """Add a product whose right factor is in float32, and whose left one was given."""
-    if PARTS == 0:
-        return tl.dot(left, right, sums, input_precision=PRECISION)
-    for _ in tl.static_range(PARTS):
-        part = right.to(tl.bfloat16)
-        sums = dot_halves(left, part, sums, PRECISION)
-        right -= part.to(tl.float32)
-    return sums
-
-
-@triton.jit
-def dot_left(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
-    """Add a product whose left factor is in float32, and whose right one was given."""
-    if PARTS == 0:
-        return tl.dot(left, right, sums, input_precision=PRECISION)
-    for _ in tl.static_range(PARTS):
-        part = left.to(tl.bfloat16)
-        sums = dot_halves(part, right, sums, PRECISION)
-        left -= part.to(tl.float32)
-    return sums
 
 
 @triton.jit
@@ -323,7 +265,7 @@ def pull_rows(
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
     PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradients in the keys and queries of a chunk, and those that the gates need of it.
+    """Compute the gradients in the keys and queries of a chunk, and what the gates need of it.
 
     These are R̄ where j is the state before the chunk, and where i is that after it.
     """

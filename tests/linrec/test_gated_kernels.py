@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import linrec
+import linrec.nn.heads
 from linrec.kernels import gated
 from linrec.kernels.gated import gated_chunks, plain_gated
 from tests.cases import normal
@@ -37,7 +38,7 @@ def given(
 
 def both(mine: list[Any], tangents: list[Tensor]) -> list[Tensor]:
     """Run the loop in double precision and pull the tangents back."""
-    wide = [None if each is None else each.double().requires_grad_() for each in mine]
+    wide: list[Any] = [None if each is None else each.double().requires_grad_() for each in mine]
     found = plain_gated(*wide)
     leaves = [each for each in wide if each is not None]
     pulled = torch.autograd.grad(found, leaves, [each.double() for each in tangents])
@@ -158,12 +159,10 @@ def test_chunked_runs_one_gate_in_kernels_with_gradients(interpreted: bool, monk
     assert called == [1]
     # Under a transform of torch.func there is no kernel.
     torch.func.grad(
-        lambda inputs: (
-            linrec.run(
-                linrec.nn.heads.attention(gates, keys, queries, inputs)[0],
-                inputs,
-                executor=linrec.Chunked(),
-            ).outputs.sum()
-        )
+        lambda inputs: linrec.run(
+            linrec.nn.heads.attention(gates, keys, queries, inputs)[0],
+            inputs,
+            executor=linrec.Chunked(),
+        ).outputs.sum()
     )(values.transpose(1, 2))
     assert called == [1]

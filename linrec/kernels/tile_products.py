@@ -1,0 +1,78 @@
+"""Products of tiles in Triton's kernels, of numbers that were given and of sums in float32.
+
+Imported only where Triton is there.
+
+Products of numbers in bfloat16 are exact in float32. A factor that was computed in float32 is cut
+into `PARTS` numbers of bfloat16, whose rounding errs by 2^-8 at most: 2 of them err by 2^-16 of a
+term, 3 by 2^-24, as float32's own rounding does. Other dtypes multiply in `PRECISION`.
+
+Reference:
+    Ootomo and Yokota 2022, Recovering single precision accuracy from Tensor Cores, section 3.
+"""
+
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+# (Arguments of kernels become Triton's constants, of which it knows nothing.)
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def product_of(a, b):
+    """Multiply two numbers, in a running product."""
+    return a * b
+
+
+@triton.jit
+def rows_of(
+    base, system, t, columns, T, C, H, outer, head, time, column, PARTS: tl.constexpr
+):  # fmt: skip
+    """Load rows of steps t, those past the end as zeros."""
+    at = base + (system // H) * outer + (system % H) * head
+    at += t[:, None] * time + columns[None, :] * column
+    found = tl.load(at, mask=(t < T)[:, None] & (columns < C)[None, :], other=0.0)
+    if PARTS == 0:
+        found = found.to(tl.float32)
+    return found
+
+
+@triton.jit
+def dot_halves(left, right, sums, PRECISION: tl.constexpr):
+    """Add a product of numbers in bfloat16; "ieee" is for the interpreter, which has no other."""
+    if PRECISION == "ieee":
+        return tl.dot(
+            left.to(tl.float32), right.to(tl.float32), sums, input_precision=PRECISION
+        )  # fmt: skip
+    return tl.dot(left, right, sums)
+
+
+@triton.jit
+def dot_whole(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
+    """Add a product of numbers that were given."""
+    if PARTS == 0:
+        return tl.dot(left, right, sums, input_precision=PRECISION)
+    return dot_halves(left, right, sums, PRECISION)
+
+
+@triton.jit
+def dot_right(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
+    """Add a product whose right factor is in float32, and whose left one was given."""
+    if PARTS == 0:
+        return tl.dot(left, right, sums, input_precision=PRECISION)
+    for _ in tl.static_range(PARTS):
+        part = right.to(tl.bfloat16)
+        sums = dot_halves(left, part, sums, PRECISION)
+        right -= part.to(tl.float32)
+    return sums
+
+
+@triton.jit
+def dot_left(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
+    """Add a product whose left factor is in float32, and whose right one was given."""
+    if PARTS == 0:
+        return tl.dot(left, right, sums, input_precision=PRECISION)
+    for _ in tl.static_range(PARTS):
+        part = left.to(tl.bfloat16)
+        sums = dot_halves(part, right, sums, PRECISION)
+        left -= part.to(tl.float32)
+    return sums
