@@ -13,9 +13,6 @@ from rich.progress import track
 
 import linrec.benchmark
 from linrec.benchmark import CASES, Regret, measure_rates, medians, peak_bytes, store_rates
-from linrec.benchmark.accuracy import measure_accuracy
-from linrec.benchmark.certificates import measure_certificates
-from linrec.benchmark.charts import draw_crossover, draw_models, draw_roofline
 from linrec.benchmark.crossover import crossover
 from linrec.benchmark.device_tables import device_sections, tables_of
 from linrec.benchmark.device_tables import written_into as device_page
@@ -113,6 +110,8 @@ def bench(
         kept = Regret(list(track(measure(shapes), "shapes", shapes, console=console)))
         found["regret"] = {"summary": kept.summary(), "rows": kept.rows}
     if accuracy:
+        from linrec.benchmark.accuracy import measure_accuracy  # (loads scipy.signal: a second)
+
         found["accuracy"] = list(measure_accuracy())
     if latency:
         found["latency"] = list(measure_latency(2_000 if quick else CALLS))
@@ -121,6 +120,8 @@ def bench(
     if models:
         found["models"] = list(measure_models(seconds, quick))
     if certify:
+        from linrec.benchmark.certificates import measure_certificates
+
         found["certificates"] = list(measure_certificates(seconds))
     if not (peers or regret or charts or accuracy or models or latency or certify):
         found["rates"] = asdict(measure_rates(seconds))
@@ -209,6 +210,10 @@ def save(found: dict[str, Any], folder: Path) -> None:
     """Merge the measurements into the JSON file, and draw the new charts."""
     text = json.dumps(read_measurements(folder) | found, indent=1, ensure_ascii=False) + "\n"
     write(folder / RESULTS, text.encode())
+    if not found.keys() & {"cases", "crossover", "models"}:
+        return
+    from linrec.benchmark.charts import draw_crossover, draw_models, draw_roofline
+
     if "cases" in found:
         write(folder / "roofline.png", draw_roofline(found["cases"], found["rates"]))
     if "crossover" in found:

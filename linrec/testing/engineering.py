@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from hypothesis import strategies as st
-from scipy import linalg, signal
 
 from linrec.structures import Companion, Structure
 from linrec.systems import LinearRecurrence
@@ -27,6 +26,7 @@ def around(A: np.ndarray, random: Random) -> Matrices:
 
 def filtering(kind: str, *between: float) -> Callable[[int, float, Random], Matrices]:
     """Design one of scipy's filters, as a companion matrix."""
+    from scipy import signal  # (it takes a second to load, which other checks have no use for)
 
     def design(order: int, cutoff: float, random: Random) -> Matrices:
         b, a = getattr(signal, kind)(order, *between, cutoff)
@@ -37,6 +37,8 @@ def filtering(kind: str, *between: float) -> Callable[[int, float, Random], Matr
 
 def random_companion(order: int, cutoff: float, random: Random) -> Matrices:
     """A companion matrix of poles within 0.99, most of them complex."""
+    from scipy import linalg
+
     modulus = random.uniform(0.5, 0.99, order // 2)
     pairs = modulus * np.exp(1j * random.uniform(0, np.pi, order // 2))
     poles = np.concatenate([pairs, pairs.conj(), [0.7] * (order % 2)])

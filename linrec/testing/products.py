@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype
+from linrec._checks import broadcast_shapes, double_dtype
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
@@ -108,7 +108,7 @@ def over_lags(
     steps, k = vectors.shape[-3], vectors.shape[-1]
     lags = steps if span is None else min(span + 1, steps)
     columns = vectors.movedim(-3, -2).flatten(-2)  # (*batch, n, steps k)
-    systems = torch.broadcast_shapes(latest_first.shape[:-3], vectors.shape[:-3]).numel()
+    systems = broadcast_shapes(latest_first.shape[:-3], vectors.shape[:-3]).numel()
     terms_of_a_lag = systems * steps * latest_first.shape[-2] * k
     at_once = max(AT_HAND // max(terms_of_a_lag, 1), 1)
     combined: Tensor | None = None

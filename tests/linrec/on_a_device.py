@@ -2,7 +2,7 @@
 
 `python -m tests.linrec.on_a_device pretend` pretends that there is a device (see `pretend.py`),
 `... without-double` one that has no double precision, `... fake` takes fake tensors of it (they are
-slow), and `... cuda` a real device. Of the first three a part of the cases is run; with
+slow), all three one after another, and `... cuda` a real device. Of the first three a part of the cases is run; with
 LINREC_FULL=1 all are, and a fifth of the fake ones. Each case is run on the CPU and on the device;
 prints what differs and what waited, and exits 1 if anything did.
 """
@@ -290,11 +290,9 @@ def compared(case: Callable[[Place], Found], kind: str) -> list[str]:
     return list(differences(expected, got))
 
 
-def main(kind: str) -> int:
-    """Run all cases, and say which went wrong."""
+def check(kind: str) -> int:
+    """Run cases on a kind of device, say which went wrong, and count them."""
     wrong = 0
-    if kind != "cuda":
-        pretend.register()  # before autograd counts the devices
     chosen = list(cases())[:: EVERY.get(kind, 1)]
     for name, case in chosen:
         try:
@@ -305,7 +303,14 @@ def main(kind: str) -> int:
         for line in lines:
             print(f"{name}: {line}")
     print(f"{len(chosen)} cases on {kind}, {wrong} of them wrong")
-    return 1 if wrong else 0
+    return wrong
+
+
+def main(*kinds: str) -> int:
+    """Check each kind of device in turn; give the exit status."""
+    if kinds != ("cuda",):
+        pretend.register()  # before autograd counts the devices
+    return 1 if sum([check(kind) for kind in kinds]) else 0
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def test_half_of_all_errors_are_within_three_of_the_loop(measured):
 
 @pytest.mark.parametrize("family", ["butter", "cheby1", "ellip", "norm 50, radius 0.9"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.sampled(2)
 def test_short_runs_err_no_more_than_long_ones(family, dtype):
     """While powers still grow they cancel as well, and few squares are there to tell."""
     given = np.random.default_rng(1).standard_normal((300, 1))

@@ -56,6 +56,7 @@ def test_invariant(transition: str, system: str) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("transition", VARYING)
+@pytest.mark.sampled(2)
 def test_varying(transition: str, system: str) -> None:
     able = {name: EXECUTORS[name] for name in ("recurrent", "scan", "auto")}
     for steps in (1, 2, 13):
@@ -101,6 +102,7 @@ def test_systems_broadcast_against_inputs(executor: str) -> None:
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("steps", [97, 128, 200])
+@pytest.mark.sampled(2)
 def test_longer_than_a_block(steps: int, executor: str) -> None:
     for transition, system in (("legendre", "AB"), ("dense", "ABC"), ("diagonal", "A")):
         recurrence = SYSTEMS[system](TRANSITIONS[transition]())
@@ -124,6 +126,7 @@ def test_no_steps(executor: str) -> None:
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.complex64]
 )
+@pytest.mark.sampled(2)
 def test_dtypes(dtype: torch.dtype, executor: str) -> None:
     for transition in ("dense", "legendre", "diagonal", "blocks", "low rank"):
         recurrence = SYSTEMS["ABCD"](TRANSITIONS[transition]()).to(dtype)

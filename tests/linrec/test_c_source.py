@@ -75,6 +75,7 @@ def run_in_c(
 
 @needs_compiler
 @pytest.mark.parametrize("transition, system, dtype", CASES)
+@pytest.mark.sampled(2)
 def test_a_thousand_steps_in_c_are_those_in_torch(transition, system, dtype, tmp_path) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[transition]())
     complex_ = recurrence.dtype.is_complex

@@ -79,6 +79,7 @@ def test_the_recurrence_of_s5_is_within_the_bound_of_its_form(form: Form) -> Non
 
 
 @pytest.mark.parametrize("name", MADE)
+@pytest.mark.sampled(2)
 def test_steps_have_no_complex_numbers(name: str) -> None:
     program = to_program(MADE[name](), Form.STEP)
     assert not is_complex(program, Form.STEP)

@@ -60,6 +60,7 @@ def test_first_derivatives(executor: str, transition: str, system: str) -> None:
     "executor, transition, system",
     [case for case in CASES if case[1] in ("dense complex", "varying diagonal complex batch")],
 )
+@pytest.mark.sampled(2)
 def test_second_derivatives(executor: str, transition: str, system: str) -> None:
     recurrence = build(transition, system)
     call = function(recurrence, linrec.run, EXECUTORS[executor])

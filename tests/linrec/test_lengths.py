@@ -72,6 +72,7 @@ def test_outputs_and_states(executor: str, transition: str, system: str) -> None
 
 
 @pytest.mark.parametrize("executor, transition, system", CASES)
+@pytest.mark.sampled(2)
 def test_gradients(executor: str, transition: str, system: str) -> None:
     """Gradients are those of the sequences cut to length, and exactly zero in the padding."""
     recurrence = build(transition, system)

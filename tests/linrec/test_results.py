@@ -124,6 +124,7 @@ def test_results_share_no_memory_under_vmap_and_in_a_graph(executor: linrec.Exec
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
 @pytest.mark.parametrize("name", TRANSITIONS)
+@pytest.mark.sampled(3)
 def test_gradients_of_one_step_are_tensors(name: str, executor: linrec.Executor, call: str) -> None:
     """From no state y_0 = (C B + D) u_0, whose derivative in A is 0."""
     for around in ("A", "ABCD", "AC, 2 copies"):

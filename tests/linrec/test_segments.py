@@ -162,6 +162,7 @@ def test_steps_of_unequal_length_start_anew_too(name: str) -> None:
     "name",
     ["recurrence", "parallel", "lstm", "gru", "convolution", "mix", "lmuformer", "mean", "timed"],
 )
+@pytest.mark.sampled(2)
 def test_the_kit_finds_nothing(name: str) -> None:
     torch.manual_seed(0)
     report = check_module(MODULES[name](), INPUTS, examples=3)

@@ -220,6 +220,7 @@ def test_every_executor_filters(executor: str, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["one pole", "not normalised", "fewer zeros than poles", "complex", "moving average"]
 )
+@pytest.mark.sampled(2)
 def test_gradients_in_everything(name: str) -> None:
     b, a = (torch.from_numpy(np.asarray(each)).requires_grad_() for each in FILTERS[name])
     n = max(len(b), len(a)) - 1

@@ -12,7 +12,7 @@ import linrec
 import lmu
 from tests.linrec.allocations import peak_of
 
-MANY = 10_000_000 if os.environ.get("LINREC_FULL") else 100_000
+MANY = 10_000_000 if os.environ.get("LINREC_FULL") else 50_000
 SIZES = (*[1] * 50, 3, 1000, 4096)  # of the blocks of a round
 SLACK = 1 << 18  # bytes: what Python and torch keep of small objects levels off at some 60 kB
 

@@ -100,6 +100,7 @@ def warped(frequency: Any, step: Any = dt, method: str = "bilinear") -> Any:
 
 
 @pytest.mark.parametrize("name", ["lag", "turning", "damped", "rate of any sign"])
+@pytest.mark.sampled(2)
 def test_warped_frequencies(name: str) -> None:
     """The formula, what is bound of it, and what is computed numerically are the same."""
     system = CONTINUOUS[name]

@@ -81,6 +81,7 @@ def with_rest(call, rest: tuple[Tensor, ...], constant: Tensor) -> Tensor:
 
 @each
 @both
+@pytest.mark.sampled(2)
 def test_derivatives(name: str, dtype: torch.dtype, monkeypatch) -> None:
     monkeypatch.setattr(fft, "CACHE", 60)
     product, (constant, *factors) = PRODUCTS[name](dtype)

@@ -261,6 +261,7 @@ def test_evaluation_refuses_what_is_no_checkpoint(tiny: Experiment, tmp_path: Pa
     ],
     ids=str,
 )
+@pytest.mark.sampled(2)
 def test_evaluation_refuses_values_of_another_kind(
     change: dict[str, object], tiny: Experiment, tmp_path: Path
 ) -> None:

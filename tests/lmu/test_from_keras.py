@@ -90,6 +90,7 @@ def given(case: Case) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("kind", "cell", "options"), CASES)
+@pytest.mark.sampled(2)
 def test_outputs(kind: str, cell: str, options: str, tmp_path: Path) -> None:
     """In every format, and all formats the same layer."""
     case, x = case_of(kind, cell, options), inputs()
