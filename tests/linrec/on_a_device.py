@@ -2,9 +2,9 @@
 
 `python -m tests.linrec.on_a_device pretend` pretends that there is a device (see `pretend.py`),
 `... without-double` one that has no double precision, `... fake` takes fake tensors of it (they are
-slow), all three one after another, and `... cuda` a real device. Of the first three a part of the cases is run; with
-LINREC_FULL=1 all are, and a fifth of the fake ones. Each case is run on the CPU and on the device;
-prints what differs and what waited, and exits 1 if anything did.
+slow), all three one after another, and `... cuda` a real device. Of the first three a part of the
+cases is run; with LINREC_FULL=1 all are, and a fifth of the fake ones. Each case is run on the CPU
+and on the device; prints what differs and what waited, and exits 1 if anything did.
 """
 
 import os
