@@ -18,7 +18,7 @@ from linrec.executors.varying_tile import Tile
 CACHE = 1 << 17
 
 # ... and of the states that are worth an operation.
-WIDE = 1 << 12
+WIDE = 1 << 14
 
 # What is small is cut into so many tiles all the same, so that less is held at once.
 FEWEST = 4
