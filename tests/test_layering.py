@@ -73,8 +73,9 @@ LAYERS = {
            export.forms < export.program < export.c_network export.onnx export.package
            < export.c < export.writing < export.comparison < export
         9  benchmark.timing benchmark.tables
-           < benchmark.peak_memory benchmark.cases benchmark.calibration benchmark.charts
-           < benchmark.accuracy benchmark.latency benchmark.models benchmark.peers
+           < benchmark.peak_memory < benchmark.recurrences benchmark.cases
+           benchmark.calibration benchmark.charts < benchmark.accuracy benchmark.latency
+           benchmark.models benchmark.peers
            benchmark.crossover benchmark.device_cases benchmark.floors
            benchmark.regret < benchmark.certificates benchmark.device_peers
            benchmark.device_tables < benchmark.parts < benchmark.session < benchmark

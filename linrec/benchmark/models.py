@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from linrec.benchmark.timing import medians
+from linrec.benchmark.recurrences import quickest
 from linrec.nn import (
     LRU,
     S4D,
@@ -73,6 +73,6 @@ def measure_models(seconds: float, quick: bool = False) -> Iterator[dict[str, An
     for steps in QUICK_STEPS if quick else STEPS:
         inputs = torch.randn(BATCH, steps, WIDTH)
         ways = {name: training_step(layer, inputs) for name, layer in layers.items()}
-        for name, taken in medians(ways, seconds, 1 if quick else 3, fresh=False).items():
+        for name, taken in quickest(ways, seconds, 1 if quick else 3).items():
             parameters = sum(each.numel() for each in layers[name].parameters())
             yield {"model": name, "steps": steps, "parameters": parameters, "seconds": taken}

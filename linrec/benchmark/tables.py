@@ -87,6 +87,36 @@ def of_models(rows: Rows) -> list[Table]:
     ]
 
 
+def of_recurrences(rows: Rows) -> list[Table]:
+    """Times of recurrences over those of loops and chunk forms, and how they grow with steps."""
+    cells = []
+    for row in rows:
+        if "size" not in row:
+            continue
+        batch, steps, keys, values = row["size"]
+        for what in ("forward", "with gradient"):
+            taken, peak = row[what], row["memory"][what]
+            others = (taken.get(way) for way in ("loop", "chunk form", "authors'"))
+            ratios = ("" if each is None else f"{each / taken['ours']:.2f}" for each in others)
+            held = "" if peak is None else f"{peak:.2f}"
+            shape = f"{batch} × {steps:,}, {keys} × {values}"
+            cells.append([row["model"], shape, what, duration(taken["ours"]), *ratios, held])
+    columns = ["model", "sequences × steps, state", "what", "time", "the loop's", "chunk form's"]
+    columns += ["authors'", "memory, of what is given and given back"]
+    tables = [Table("Recurrences alone, and the time of others over theirs", columns, cells)]
+    longer = [row for row in rows if "size" not in row]
+    if longer:
+        steps = list(dict.fromkeys(row["steps"] for row in longer))
+        taken = {(row["model"], row["steps"]): row["seconds"] for row in longer}
+        cells = [
+            [name, *(f"{taken[name, each] / each * 1e6:.3g} µs" for each in steps)]
+            for name in dict.fromkeys(row["model"] for row in longer)
+        ]
+        columns = ["model", *(f"{each:,} steps" for each in steps)]
+        tables.append(Table("With gradient, a step of two sequences, 32 × 32", columns, cells))
+    return tables
+
+
 TORCHS = ("torch.nn.GRU", "torch.nn.LSTM")
 
 
@@ -171,6 +201,7 @@ SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
     "accuracy": lambda rows: [of_accuracy(rows)],
     "crossover": of_crossover,
     "models": of_models,
+    "recurrences": of_recurrences,
     "latency": lambda rows: [of_latency(rows)],
     "certificates": lambda rows: [of_certificates(rows)],
 }
@@ -181,7 +212,8 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 
     Args:
         page: a text with `<!-- linrec bench: NAME -->` and `<!-- linrec bench: end of NAME -->`
-            for some of cases, peers, regret, accuracy, crossover, models, latency, certificates.
+            for some of cases, peers, regret, accuracy, crossover, models, recurrences, latency,
+            certificates.
         found: what `linrec bench --output` keeps as JSON.
 
     Raises:

@@ -20,6 +20,7 @@ from linrec.benchmark.latency import CALLS, measure_latency
 from linrec.benchmark.models import measure_models
 from linrec.benchmark.parts import PARTS, Settings
 from linrec.benchmark.peers import measure_peers
+from linrec.benchmark.recurrences import measure_recurrences
 from linrec.benchmark.regret import measure
 from linrec.benchmark.session import RESULTS as DEVICE_RESULTS
 from linrec.benchmark.session import Session, complaints, read_results
@@ -49,7 +50,8 @@ def bench(
     ] = False,
     charts: Annotated[bool, typer.Option(help="Which executor is fastest where.")] = False,
     models: Annotated[
-        bool, typer.Option(help="Training steps of layers, beside torch.nn.GRU and LSTM.")
+        bool,
+        typer.Option(help="Training steps of layers beside torch's, and recurrences beside loops."),
     ] = False,
     calibrate: Annotated[
         bool, typer.Option(help="Measure this machine's rates, for Auto to use from now on.")
@@ -119,6 +121,7 @@ def bench(
         found["crossover"] = list(crossover(0.05 if quick else 0.5))
     if models:
         found["models"] = list(measure_models(seconds, quick))
+        found["recurrences"] = list(measure_recurrences(seconds, quick))
     if certify:
         from linrec.benchmark.certificates import measure_certificates
 

@@ -23,6 +23,7 @@ from linrec.benchmark import (
     models,
     peak_memory,
     peers,
+    recurrences,
     regret,
     tables,
     timing,
@@ -67,6 +68,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(peers, "PEERS", (TINY,))
     monkeypatch.setattr(models, "QUICK_STEPS", (4, 8))
     monkeypatch.setattr(models, "WIDTH", 8)
+    monkeypatch.setattr(recurrences, "SIZES", ((2, 128, 4, 3),))
 
 
 def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
