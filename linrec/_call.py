@@ -189,10 +189,7 @@ class PreparedCall:
                 f"`executor` is {executor!r}: expected an executor such as `linrec.Auto()`, "
                 "`linrec.Recurrent()` or `linrec.FFTConvolution()`."
             )
-        gradient = records_gradient(self.inputs, self.state)
-        executor = executor.select(
-            self.cast, self.steps, self.batch_shape, last_only=last_only, gradient=gradient
-        )
+        executor = self.select(executor, last_only)
         reason = executor.why_not(self.cast, self.steps)
         if reason is not None:
             raise ValueError(
@@ -200,6 +197,13 @@ class PreparedCall:
                 "choose one that can."
             )
         return executor.prepare(self.cast, self.steps)
+
+    def select(self, executor: Executor, last_only: bool) -> Executor:
+        """Return the executor itself, or the one that it selects."""
+        gradient = records_gradient(self.inputs, self.state)
+        return executor.select(
+            self.cast, self.steps, self.batch_shape, last_only=last_only, gradient=gradient
+        )
 
     def has_overflowed(self, executor: Executor, state: Tensor) -> bool:
         """Whether products of a varying system's matrices left the range of the dtype.
@@ -274,6 +278,7 @@ def prepare_call(
     lengths: Tensor | None = None,
     *,
     core: int = 2,
+    halves: bool = False,
 ) -> PreparedCall:
     """Check the arguments of a call, and bring them into the form that executors take.
 
@@ -285,6 +290,7 @@ def prepare_call(
         state (*batch, n): the initial state, or None.
         lengths (*batch): the steps of each sequence, or None.
         core: the axes of the inputs that are no batch axes: 2, or 1 of one step.
+        halves: whether a system and inputs in half precision stay so, and sums alone are wider.
     """
     if not isinstance(recurrence, LinearRecurrence):
         raise TypeError(
@@ -309,9 +315,10 @@ def prepare_call(
     if state is not None and state.dtype != dtype:
         dtype = torch.promote_types(dtype, state.dtype)
     result = common if narrow == dtype else dtype
-    same = common == dtype and all(tensor.dtype == dtype for tensor in tensors)
-    cast = recurrence if same else recurrence.to(dtype)
-    inputs = fit(inputs, dtype, batch, core)
+    given = common if halves else dtype
+    same = common == given and all(tensor.dtype == given for tensor in tensors)
+    cast = recurrence if same else recurrence.to(given)
+    inputs = fit(inputs, given, batch, core)
     state = None if state is None else fit(state, dtype, batch, 1)
     system = cast if core == 2 else cast.at(0)
     if recurrence.copies > 1:

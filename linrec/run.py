@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from linrec._call import prepare_call
+from linrec._halves import run_in_halves
 from linrec.executors import Executor, Plan, Result
 from linrec.planner import Auto
 from linrec.resets import check_resets, with_resets
@@ -62,6 +63,10 @@ def run(
     """
     if resets is not None:
         recurrence = with_resets(recurrence, check_resets(resets, inputs))
+    if lengths is None and plan is None:
+        found = run_in_halves(recurrence, inputs, initial_state, executor)
+        if found is not None:
+            return found
     return prepare_call(recurrence, inputs, initial_state, lengths).run(executor, plan)
 
 

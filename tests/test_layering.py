@@ -38,7 +38,7 @@ LAYERS = {
            < executors.carry < executors.chunked < executors
         5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto
            < planner
-        6  _inputs < _call < run < packed
+        6  _inputs < _call < _halves < run < packed
         7  symbolic.matrices symbolic.polynomials symbolic.torch_lowering pre_update
            < symbolic.functions symbolic.parameters symbolic.signals symbolic.stability
            symbolic.typeset < symbolic.realization

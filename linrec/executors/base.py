@@ -197,6 +197,16 @@ class Executor(Estimates, ABC):
             Outputs `(*batch, time, p)` and the state after the last step `(*batch, n)`.
         """
 
+    def run_in_halves(
+        self, recurrence: LinearRecurrence, inputs: Tensor, state: Tensor | None
+    ) -> Result | None:
+        """Run all steps of half-precision numbers as they are given, with sums in float32.
+
+        An executor that cannot returns None, and is given them in float32. Outputs may be rounded
+        to the dtype of the inputs, once; the state is in float32, before and after.
+        """
+        return None
+
     def final_state(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Tensor:

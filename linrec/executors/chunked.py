@@ -123,6 +123,14 @@ class Chunked(Executor):
         before, state = carry_states(recurrence, plan, rows, inputs, state)
         return Result(outputs_of(plan, rows, before, inputs), state)
 
+    def run_in_halves(
+        self, recurrence: LinearRecurrence, inputs: Tensor, state: Tensor | None
+    ) -> Result | None:
+        """Run in kernels, if there are any for halves."""
+        if recurrence.D is not None or self.why_not(recurrence, inputs.shape[-2]) is not None:
+            return None  # (y would be rounded before D u is added)
+        return run_in_kernel(recurrence, inputs, state)
+
     def final_state(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Tensor:

@@ -166,3 +166,45 @@ def test_chunked_runs_one_gate_in_kernels_with_gradients(interpreted: bool, monk
         ).outputs.sum()
     )(values.transpose(1, 2))
     assert called == [1]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_halves_reach_the_kernels_as_they_are(dtype: torch.dtype, monkeypatch) -> None:
+    gates = normal(2, 1, 21, 1, seed=1).tanh().to(dtype)
+    keys, queries = (normal(2, 3, 21, 4, seed=seed).to(dtype) for seed in (2, 3))
+    values, state = normal(2, 3, 21, 5, seed=4).to(dtype), normal(2, 3, 20, seed=5).float()
+    leaves = [each.requires_grad_() for each in (gates, keys, queries, values, state)]
+
+    def run(executor: linrec.Executor) -> list[Tensor]:
+        memory, inputs = linrec.nn.heads.attention(gates, keys, queries, values)
+        found = linrec.run(memory, inputs, state, executor=executor)
+        loss = found.outputs.float().sum() + found.final_state.sum()
+        return [*found, *torch.autograd.grad(loss, leaves)]
+
+    plain, seen = run(linrec.Recurrent()), []
+    own = gated.gated_chunks
+
+    def watched(*given: Any) -> Any:
+        seen.extend(None if each is None else each.dtype for each in given)
+        return own(*given)
+
+    for asked in ("_halves.serves", "kernels.gated.serves", "kernels.gated.launches"):
+        monkeypatch.setattr(f"linrec.{asked}", lambda tensor: True)
+    monkeypatch.setattr("linrec.executors.varying_kernel.gated_chunks", watched)
+    mine = run(linrec.Chunked())
+    assert seen == [dtype] * 4 + [torch.float32]
+    # What is stored in the dtype is rounded once (the interpreter cuts bfloat16 off) on each side.
+    for got, right in zip(mine, plain, strict=True):
+        assert got.dtype == right.dtype and got.shape == right.shape
+        stored = 2 * torch.finfo(got.dtype).eps
+        torch.testing.assert_close(
+            got, right, rtol=stored, atol=stored * float(right.detach().abs().max())
+        )
+    # What no kernel serves is run in float32: with D, in float32 inputs, along lengths.
+    seen.clear()
+    memory, inputs = linrec.nn.heads.attention(gates, keys, queries, values)
+    linrec.run(memory, inputs, executor=linrec.Recurrent())
+    linrec.run(memory, inputs, lengths=torch.tensor([[3], [21]]), executor=linrec.Chunked())
+    assert torch.bfloat16 not in seen and torch.float16 not in seen
+    double = linrec.run(memory, inputs, state.double(), executor=linrec.Chunked())
+    assert double.final_state.dtype == torch.float64

@@ -1,0 +1,44 @@
+"""Half-precision numbers that an executor takes as they are."""
+
+# pyright: reportUnnecessaryIsInstance=false
+# (Callers without types are checked too.)
+
+import torch
+from torch import Tensor
+
+from linrec._autocast import full_precision
+from linrec._call import prepare_call
+from linrec.executors import Executor, Result
+from linrec.kernels.elementwise import serves
+from linrec.systems import LinearRecurrence
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def run_in_halves(
+    recurrence: LinearRecurrence,
+    inputs: Tensor,
+    state: Tensor | None,
+    executor: Executor,
+) -> Result | None:
+    """Run all steps of half-precision numbers as they are, with sums in float32.
+
+    A device that multiplies them twice as fast reads half the memory too. None: the executor asks
+    for float32, or there is more than half precision in what was given.
+    """
+    if not isinstance(inputs, Tensor) or inputs.dtype not in HALVES or not serves(inputs):
+        return None
+    if not isinstance(executor, Executor) or not isinstance(recurrence, LinearRecurrence):
+        return None
+    tensors = recurrence.tensors()
+    if not recurrence.time_varying or any(each.dtype != inputs.dtype for each in tensors):
+        return None
+    if isinstance(state, Tensor) and state.dtype not in (*HALVES, torch.float32):
+        return None
+    call = prepare_call(recurrence, inputs, state, halves=True)
+    if 0 in call.inputs.shape[:-1]:
+        return None
+    with full_precision(call.inputs):
+        chosen = call.select(executor, False)
+        found = chosen.run_in_halves(call.system, call.inputs, call.state)
+        return None if found is None else call.finish(*found)
