@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from linrec._checks import records_gradient
 from linrec._graphs import closed, is_open, loop
 from linrec.executors.base import Plan
 from linrec.executors.toeplitz import toeplitz_columns
@@ -38,7 +39,9 @@ def prepare_carry(powers: Powers, chunk: int, length: int) -> dict[str, Tensor]:
     long = powers.beyond(chunk)
     matrix, chunks = long.square(0), length // chunk
     device, size = matrix.device.type, group_size(matrix.state_size)
-    if is_launched(device) and not is_open(chunks) and size > 2 and chunks > 1:
+    # (To make the matrices of groups takes longer than they save, if it is done in each step.)
+    once = not records_gradient(matrix.to_dense())
+    if is_launched(device) and not is_open(chunks) and size > 2 and chunks > 1 and once:
         return {"groups": groups(powers, chunk, chunks, size)}
     few = 1 if is_launched(device) else FEW_CHUNKS
     return {"powers": doublings(long, pairings(chunks, few))}

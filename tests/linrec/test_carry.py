@@ -65,9 +65,14 @@ def test_banks_and_copies_share_the_matrices_of_groups(batch: tuple[int, ...], c
 
 
 @pytest.mark.usefixtures("launched")
-def test_gradients_in_the_system_come_through_groups() -> None:
+def test_a_system_that_is_trained_is_carried_in_pairs() -> None:
     A = (0.5 * drawn(3, 3, seed=6)).requires_grad_()
     B, inputs = drawn(3, 1, seed=7), drawn(40, 1, seed=8)
+    plan = linrec.Chunked(2).prepare(linrec.LinearRecurrence(A, B), 40)
+    assert len(plan["powers"]) == 6  # 20 chunks, 10, 5, 3, 2, 1
+    with torch.no_grad():
+        plan = linrec.Chunked(2).prepare(linrec.LinearRecurrence(A, B), 40)
+    assert "groups" in plan.tensors
 
     def outputs(A: torch.Tensor) -> torch.Tensor:
         return linrec.run(linrec.LinearRecurrence(A, B), inputs, executor=linrec.Chunked(2)).outputs
