@@ -11,7 +11,7 @@ from linrec._autocast import are_coarse, exact_products
 
 
 def keep_digits(results: Iterable[Tensor], given: Iterable[Tensor | None]) -> None:
-    """Have the gradients of results in what was given computed with all digits.
+    """Have autograd compute the gradients of results with all digits, back to the arguments.
 
     Forward products are computed so (`full_precision`). Autograd computes those of the gradients
     later, under the settings of the program. Here each of its nodes between the results and what
