@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from linrec._checks import double_dtype
 from linrec.executors import Executor, FFTConvolution, Recurrent, Toeplitz
+from linrec.export.c_source import real_dtype
 from linrec.export.forms import Form, as_module, dtype_of, example_of, input_size_of
 from linrec.export.writing import Format
 from linrec.run import run
@@ -218,6 +219,12 @@ def load_checked(content: bytes, format: Format) -> Runner:
         raise
     except Exception as error:  # whatever torch or onnxruntime says of a damaged file
         reason = str(error).strip().partition("\n")[0][:200]
+        if "NOT_IMPLEMENTED" in reason:
+            raise ValueError(
+                f"onnxruntime cannot run the model ({reason}): expected operations that it has. "
+                "Cast to float32, type another form, or leave the comparison out "
+                "(`--no-compare`) for a runtime that can."
+            ) from error
         raise ValueError(
             f"`content` cannot be read in the format `{format}` ({reason}): expected the bytes "
             "that `linrec.export.exported` returned."
@@ -263,12 +270,11 @@ def run_header(source: str, name: str, inputs: Tensor, dtype: torch.dtype) -> Te
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise FileNotFoundError("there is no compiler of C: expected `cc`")
+    real = real_dtype(dtype)
     given = inputs
     if inputs.is_complex():
         given = torch.view_as_real(inputs).flatten(-2)
-    elif not inputs.is_floating_point():
-        given = inputs.int()
-    real = torch.empty((), dtype=dtype).real.dtype
+    given = given.to(real if inputs.is_floating_point() or inputs.is_complex() else torch.int32)
     words = {"INPUT ": f"{C_TYPES[given.dtype]} ", "NUMBER": C_TYPES[real]}
     words |= {"UPPER": name.upper(), "NAME": name}
     program = MAIN

@@ -76,6 +76,18 @@ def example_of(
         length: the steps of an example that is made.
         by_steps: of `scan`, whether the loop goes over the module's `step`.
     """
+    own = module.recurrence if isinstance(module, Recurrence) else None
+    if own is not None and own.time_varying:
+        raise ValueError(
+            "The recurrence varies with time: expected one that is the same at every step. What "
+            "makes its matrices of its inputs is exported as a module, such as "
+            "`linrec.nn.SelectiveSSM`."
+        )
+    if own is not None and own.batch_shape.numel() > 1 and inputs is None:
+        raise ValueError(
+            f"The recurrence is a batch of systems, {tuple(own.batch_shape)}: expected one. "
+            "Export one of them; or pass `example`, inputs with these axes before time."
+        )
     if inputs is None:
         inputs = torch.zeros(2, length, input_size_of(module), dtype=dtype_of(module))
     whole_numbers = not (inputs.is_floating_point() or inputs.is_complex())

@@ -52,15 +52,18 @@ class Kernel:
         if recurrence.time_varying:
             kind = "varies with time, so that no one kernel describes it"
         elif recurrence.dtype.is_complex:
-            kind = "is complex, and ONNX has no complex numbers"
+            kind = "is complex"
         elif len(recurrence.batch_shape) > len(heads):
             kind = f"is a batch of systems, {tuple(recurrence.batch_shape)}"
         else:
             kind = None
         if kind is not None:
+            mend = "Type the form `scan` or `step`."
+            if recurrence.dtype.is_complex:
+                mend = "Write it in real states: `linrec.real_part(recurrence)`."
             raise ValueError(
                 f"A recurrence {kind}: expected one real system that is the same at every step. "
-                "Type the form `scan` or `step`."
+                f"{mend}"
             )
         with torch.no_grad():
             dtype, double = recurrence.dtype, recurrence.to(torch.float64)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from linrec.export.forms import Form
+from linrec.export.forms import Form, as_module, dtype_of
 from linrec.export.program import as_form, trace_form
 from linrec.systems import LinearRecurrence
 
@@ -56,6 +56,11 @@ def to_onnx(
             name=missing[0],
         )
     form = as_form(form)
+    if dtype_of(as_module(target)) is torch.bfloat16:
+        raise ValueError(
+            "onnxruntime computes with no bfloat16, which the target has: expected float32. Cast "
+            "it, `.to(torch.float32)`, or export to torch."
+        )
     program, made = trace_form(target, form, example, length)
     if is_complex(program, form):
         raise ValueError(

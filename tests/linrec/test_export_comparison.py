@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import linrec
 import lmu
 from linrec.commands import app
-from linrec.export import Format, comparison, exported
+from linrec.export import Format, comparison, exported, to_program
 from linrec.export import compare as compare_export
 from tests.linrec.exported import single
 from tests.linrec.test_c_source import needs_compiler
@@ -124,3 +124,59 @@ def test_damaged_content_is_refused_in_a_sentence(format: str, content: bytes) -
         pytest.importorskip("onnxruntime")
     with pytest.raises(ValueError, match=r"`content` cannot be (read|compiled)"):
         compare_export(content, swing, "step", format)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_floats_are_written_in_c_as_floats(dtype: torch.dtype) -> None:
+    average = linrec.LinearRecurrence([[0.5, 0.1], [0.0, 0.7]], [[0.5], [0.2]]).to(dtype)
+    content = exported(average, "step", "c")
+    assert b"float" in content
+    assert (compare_export(content, average, "step", "c").share or 2.0) <= 1
+
+
+CONSTANT = linrec.LinearRecurrence([[0.5]], [[0.5]])
+TURNED = linrec.LinearRecurrence(linrec.Diagonal(torch.tensor([0.5 + 0.5j])))
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (
+            linrec.LinearRecurrence(torch.rand(8, 2, 2), time_varying=True),
+            "varies with time: expected one that is the same at every step",
+        ),
+        (linrec.LinearRecurrence(linrec.Diagonal(torch.rand(3, 2))), r"batch of systems, \(3,\)"),
+    ],
+)
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+@pytest.mark.parametrize("form", ["step", "scan", "conv", "fft"])
+def test_systems_without_one_form_are_named(
+    target: linrec.LinearRecurrence, said: str, form: str, format: str
+) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnxscript")
+    with pytest.raises(ValueError, match=said):
+        exported(target, form, format, length=9)
+
+
+def test_what_a_runtime_lacks_is_said() -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    double = CONSTANT.to(torch.float64)
+    content = exported(double, "conv", "onnx", length=9)
+    with pytest.raises(ValueError, match=r"onnxruntime cannot run the model .*Cast to float32"):
+        compare_export(content, double, "conv", "onnx", length=9)
+    with pytest.raises(ValueError, match=r"no bfloat16.*\.to\(torch\.float32\)"):
+        exported(CONSTANT.to(torch.bfloat16), "scan", "onnx")
+    for format in ("torch", "onnx"):
+        with pytest.raises(ValueError, match=r"is complex.*linrec\.real_part"):
+            exported(TURNED, "conv", format, length=9)
+
+
+def test_a_batch_of_systems_goes_by_an_example() -> None:
+    bank = linrec.LinearRecurrence(linrec.Diagonal(torch.rand(3, 4)), torch.randn(3, 4, 1))
+    program = to_program(linrec.nn.Recurrence(bank), "scan", example=torch.zeros(2, 3, 8, 1))
+    inputs = torch.randn(5, 3, 11, 1)
+    outputs, _ = program.module()(inputs, torch.zeros(5, 3, 4))
+    torch.testing.assert_close(outputs, linrec.run(bank, inputs).outputs)
