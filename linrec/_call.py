@@ -161,9 +161,8 @@ class PreparedCall:
 
     def with_exact_gradients(self, result: Result) -> Result:
         """Have the gradients of a result computed with all digits of its dtype."""
-        if torch.is_grad_enabled():
-            system = self.given.leaves().values()
-            keep_digits(result, (self.inputs, self.state, *system))
+        if result.outputs.requires_grad or result.final_state.requires_grad:
+            keep_digits(result, lambda: (self.inputs, self.state, *self.given.tensors()))
         return result
 
     def choose_plan(

@@ -1,6 +1,6 @@
 """Gradients in full precision, where the program allows products in TF32 or bfloat16."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 import torch
@@ -10,7 +10,7 @@ from torch.autograd.graph import Node
 from linrec._autocast import are_coarse, exact_products
 
 
-def keep_digits(results: Iterable[Tensor], given: Iterable[Tensor | None]) -> None:
+def keep_digits(results: Iterable[Tensor], given: Callable[[], Iterable[Tensor | None]]) -> None:
     """Have autograd compute the gradients of results with all digits, back to the arguments.
 
     Forward products are computed so (`full_precision`). Autograd computes those of the gradients
@@ -20,7 +20,8 @@ def keep_digits(results: Iterable[Tensor], given: Iterable[Tensor | None]) -> No
 
     Args:
         results: outputs and states of a run.
-        given: the tensors that were given to it; nodes behind them are the program's.
+        given: lists the tensors that were given to it; nodes behind them are the program's. (It is
+            asked where the program allows fewer digits alone.)
     """
     found = [each for each in results if each.requires_grad]
     if not found or torch.compiler.is_compiling() or not are_coarse(found[0].device.type):
@@ -29,7 +30,7 @@ def keep_digits(results: Iterable[Tensor], given: Iterable[Tensor | None]) -> No
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]  # as said
         return
     device = found[0].device.type
-    done = {each.grad_fn for each in given if each is not None and each.grad_fn is not None}
+    done = {each.grad_fn for each in given() if each is not None and each.grad_fn is not None}
     waiting = [each.grad_fn for each in found]
     while waiting:
         node = waiting.pop()

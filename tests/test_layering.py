@@ -59,9 +59,9 @@ LAYERS = {
         8  testing.products testing.matrices testing.reference testing.source testing.paths
            testing.plain_loops testing.on_device
            < testing.run_sizes testing.strategies testing.engineering
-           < testing.loop_bounds < testing.own_bounds
-           < testing.long_bounds testing.steady_bounds
-           < testing.moved_bounds < testing.bounds
+           < testing.bounds.loop < testing.bounds.own
+           < testing.bounds.long testing.bounds.steady
+           < testing.bounds.moved < testing.bounds.executors < testing.bounds
            < testing.case < testing.large testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.module_derivatives testing.module_values
@@ -327,7 +327,7 @@ CONCRETE = {
     *("Recurrent", "Toeplitz", "FFTConvolution", "AssociativeScan", "Chunked", "Auto"),
 }
 # The kit bounds the errors of each kind of executor by what that kind does.
-ASKS_FOR_KINDS = {"linrec/testing/bounds.py", "linrec/testing/paths.py"}
+ASKS_FOR_KINDS = {"linrec/testing/bounds/executors.py", "linrec/testing/paths.py"}
 
 
 def test_nobody_asks_for_a_structure_or_an_executor_by_its_class() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from linrec.executors import Executor, FFTConvolution, Recurrent, Toeplitz
-from linrec.testing.loop_bounds import loop_errors
+from linrec.testing.bounds.loop import loop_errors
 from linrec.testing.paths import Path
 from linrec.testing.run_sizes import RunSizes
 

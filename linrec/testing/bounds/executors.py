@@ -10,13 +10,13 @@ from linrec.coordinates import Coordinates
 from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toeplitz
 from linrec.planner import Auto
 from linrec.systems import LinearRecurrence
-from linrec.testing.long_bounds import LongBounds
-from linrec.testing.moved_bounds import MovedBounds, dual
+from linrec.testing.bounds.long import LongBounds
+from linrec.testing.bounds.moved import MovedBounds, dual
+from linrec.testing.bounds.own import ErrorBounds
+from linrec.testing.bounds.steady import SteadyBounds
 from linrec.testing.on_device import inner_of
-from linrec.testing.own_bounds import ErrorBounds
 from linrec.testing.paths import Path, path_of
 from linrec.testing.products import stored_magnitude
-from linrec.testing.steady_bounds import SteadyBounds
 
 # Beyond so many steps the products of all pairs of them are too many, but for so many numbers in
 # all; and powers of more numbers are not written out.
