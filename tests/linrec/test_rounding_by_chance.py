@@ -118,7 +118,9 @@ def test_c_rounds_up_as_often_as_its_bits_say(tmp_path: Path) -> None:
 def test_c_draws_anew_in_each_step(tmp_path: Path) -> None:
     average = linrec.LinearRecurrence([[0.998]], [[0.002]])
     small = quantize_weights(average, steps=3000, weights=torch.int16, stochastic=True)
-    main = built(tmp_path, to_c(small, "memory"), MAIN)
+    source = to_c(small, "memory")
+    assert "double of_states" in source  # whose last bits hardly show in one state
+    main = built(tmp_path, source, MAIN)
     ones = np.ones(3000, np.float32)
     ran = subprocess.run([main], input=ones.tobytes(), capture_output=True, check=True)
     A, B, (a, b) = int(small.A), int(small.B), small.units.flatten().tolist()
@@ -154,5 +156,5 @@ def test_the_bound_is_what_its_derivation_says(name: str, stochastic: bool) -> N
         farthest = (np.log(2 * count / CHANCE) / 2) ** 0.5
         expected = expected + farthest * powers.square().sum((0, -1)).sqrt()
     # (To the nearest, what sums in float32 add is counted for the range before it was enlarged.)
-    near = 1e-9 if stochastic else 1e-4
+    near = 1e-9 if stochastic else 1e-3
     torch.testing.assert_close(small.rounding, expected, rtol=near, atol=1e-12)
