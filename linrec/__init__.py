@@ -30,6 +30,7 @@ from linrec.planner import explain as explain
 from linrec.real_part import real_part as real_part
 from linrec.rescaling import rescale_weights as rescale_weights
 from linrec.resets import resets_at as resets_at
+from linrec.resets import resets_between as resets_between
 from linrec.resets import with_resets as with_resets
 from linrec.response import adjoint as adjoint
 from linrec.response import frequency_response as frequency_response

@@ -6,7 +6,7 @@
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast, show, to_tensor
+from linrec._checks import broadcast, is_seen, show, to_tensor
 from linrec.structures import BlockDiagonal, Dense, Diagonal, DiagonalPlusLowRank, Structure
 from linrec.systems import LinearRecurrence
 
@@ -32,7 +32,7 @@ def with_resets(recurrence: LinearRecurrence, resets: Tensor) -> LinearRecurrenc
 
     Raises:
         ValueError: the axes do not fit.
-        TypeError: `resets` is neither of True and False nor of 0 and 1.
+        TypeError, ValueError: `resets` is neither of True and False nor of 0 and 1.
 
     Example:
         >>> import torch, linrec
@@ -93,7 +93,14 @@ def check_resets(resets: object, inputs: Tensor | None = None) -> Tensor:
     if given.is_floating_point() or given.is_complex():
         raise TypeError(
             f"`resets` has dtype {given.dtype}: expected True and False, (*batch, time). Pass "
-            "`resets.bool()`; of segment numbers (*batch, time), where they change."
+            "`resets.bool()`; of segment numbers (*batch, time), "
+            "`linrec.resets_between(numbers)`."
+        )
+    if is_seen((given != 0) & (given != 1), wait=False):
+        raise ValueError(
+            f"`resets` holds numbers between {int(given.min())} and {int(given.max())}: expected "
+            "True and False, or 0 and 1. Of segment numbers (*batch, time), pass "
+            "`linrec.resets_between(numbers)`; of offsets, `linrec.resets_at(offsets)`."
         )
     return given != 0
 
@@ -124,3 +131,28 @@ def resets_at(offsets: Tensor) -> Tensor:
     marked = torch.zeros(int(given[-1]) + 1, dtype=torch.bool, device=given.device)
     marked[given.long()] = True
     return marked[:-1]
+
+
+def resets_between(segments: Tensor) -> Tensor:
+    """Mark where the segments of packed sequences change, for `resets=`.
+
+    Args:
+        segments (*batch, time): the number, or another name, of the segment that each step is of.
+
+    Returns:
+        `(*batch, time)`: True where it is not that of the step before; not at the first step.
+
+    Raises:
+        ValueError: no axis of time.
+
+    Example:
+        >>> import torch, linrec
+        >>> linrec.resets_between(torch.tensor([[7, 7, 4, 4], [0, 1, 1, 1]]))
+        tensor([[False, False,  True, False],
+                [False,  True, False, False]])
+    """
+    given = to_tensor("segments", segments)
+    if given.ndim < 1:
+        raise ValueError(f"`segments` has shape {show(given.shape)}: expected (*batch, time).")
+    changed = given[..., 1:] != given[..., :-1]
+    return torch.nn.functional.pad(changed, (1, 0))[..., : given.shape[-1]]

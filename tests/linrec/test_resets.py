@@ -3,6 +3,7 @@
 # Wrong arguments are passed on purpose.
 # pyright: reportArgumentType=false
 
+import itertools
 from typing import Any
 
 import pytest
@@ -137,6 +138,8 @@ def test_resets_of_each_sequence_and_what_stays_known_of_a() -> None:
     ("resets", "message"),
     [
         (torch.rand(STEPS), "expected True and False.*Pass `resets.bool\\(\\)`"),
+        (torch.arange(STEPS) // 5, "between 0 and .*resets_between"),
+        (torch.zeros(STEPS).long() - 1, "between -1 and -1.*expected True and False"),
         (torch.tensor(True), "expected \\(\\*batch, time\\)"),
         (torch.zeros(3, STEPS + 1, dtype=torch.bool), f"has {STEPS + 1} steps"),
         (torch.zeros(3, STEPS, dtype=torch.bool), "do not broadcast"),
@@ -147,6 +150,18 @@ def test_what_does_not_fit_is_refused(resets: Any, message: str) -> None:
     gates = linrec.Diagonal(torch.rand(2, STEPS, 4))
     with pytest.raises((ValueError, TypeError), match=message):
         linrec.with_resets(linrec.LinearRecurrence(gates, time_varying=True), resets)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (7,), (2, 0), (2, 3, 9)])
+def test_numbers_of_segments_are_resets_where_they_change(shape: tuple[int, ...]) -> None:
+    numbers = torch.randint(3, shape, generator=torch.Generator().manual_seed(0))
+    found = linrec.resets_between(numbers)
+    assert found.shape == shape and found.dtype == torch.bool
+    for place in itertools.product(*map(range, shape)):
+        before = (*place[:-1], place[-1] - 1)
+        assert found[place] == (place[-1] > 0 and bool(numbers[place] != numbers[before]))
+    with pytest.raises(ValueError, match="expected \\(\\*batch, time\\)"):
+        linrec.resets_between(torch.tensor(3))
 
 
 def test_of_no_recurrence_there_are_no_resets() -> None:
