@@ -9,6 +9,7 @@ from linrec._checks import has_values
 from linrec.discretize import discretize
 from linrec.executors import Executor, Result
 from linrec.lengths import expand_lengths, last_step
+from linrec.nn.packed import TakesPacked
 from linrec.nn.plans import PlanCache
 from linrec.nn.pretrained import Pretrained
 from linrec.nn.segments import run_segments
@@ -18,7 +19,7 @@ from linrec.run import run, step
 from linrec.systems import LinearRecurrence, StateSpace
 
 
-class TimedRecurrence(Pretrained, nn.Module):
+class TimedRecurrence(Pretrained, TakesPacked):
     """A recurrence whose steps may have lengths of their own, run by a kept plan where they do not.
 
     A subclass makes the recurrence in `recurrence_of`, and the cache of plans.
@@ -41,7 +42,8 @@ class TimedRecurrence(Pretrained, nn.Module):
         """Run all steps.
 
         Args:
-            inputs (*batch, time, m): u, each held over its step.
+            inputs (*batch, time, m): u, each held over its step; or a `PackedSequence`, and then
+                outputs are one.
             initial_state (*batch, n): the state before the first step. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
             dt (*batch, time): the length of each step; NaN may stand past a sequence's end. None:

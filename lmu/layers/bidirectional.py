@@ -1,16 +1,17 @@
 """A layer that reads a sequence from both ends."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from linrec import Result
 from linrec.lengths import expand_lengths, length_mask, reverse_steps
 from linrec.nn import Layer, Pretrained
 from linrec.nn.checks import check_size
+from linrec.nn.packed import TakesPacked
 from linrec.nn.segments import check_resets, pass_resets
 
 
-class Bidirectional(Pretrained, nn.Module):
+class Bidirectional(Pretrained, TakesPacked):
     """One layer forwards and another backwards in time, their outputs side by side.
 
         y_t = [forward(x_0 … x_t), backward(x_{T-1} … x_t)]
@@ -65,7 +66,7 @@ class Bidirectional(Pretrained, nn.Module):
         """Run all steps, both ways.
 
         Args:
-            inputs (*batch, time, input_size): x.
+            inputs (*batch, time, input_size): x; or a `PackedSequence`, and then outputs are one.
             initial_state (*batch, state_size): forward, then backward. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
             resets (*batch, time): True where a sequence starts anew: neither layer reads on beyond

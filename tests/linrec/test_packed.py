@@ -14,7 +14,12 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "recurrence": lambda: linrec.nn.Recurrence(
         linrec.LinearRecurrence(torch.rand(4, 4) / 4, torch.rand(4, 3))
     ),
+    "sampled": lambda: linrec.nn.SampledSystem(
+        linrec.StateSpace(torch.rand(4, 4) - torch.eye(4), torch.rand(4, 3)), dt=0.1
+    ),
     "gates": lambda: linrec.nn.MinGRU(3, 4),
+    "delta rule": lambda: linrec.nn.GatedDeltaNet(3, 1),
+    "both ways": lambda: lmu.Bidirectional(linrec.nn.MinGRU(3, 4), linrec.nn.EMA(3)),
     "stack": lambda: linrec.nn.Stack([linrec.nn.MinLSTM(3, 4), linrec.nn.EMA(4)]),
     "memory": lambda: lmu.LegendreMemory(3, 4, 9.0),
     "memory and layer": lambda: lmu.ParallelLMU(3, 5, 2, 4, 9.0),

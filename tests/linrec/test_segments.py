@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import linrec
 import lmu
+from linrec.nn.packed import TakesPacked
 from linrec.testing import Disagreement, check_case, check_module
 from lmu.experiments.lost_samples import Timed
 from lmu.experiments.spoken_digits import MeanOfSteps
@@ -143,6 +144,7 @@ def test_every_layer_takes_resets() -> None:
         if kind.__module__.startswith(("linrec", "lmu")):
             assert "resets" in inspect.signature(kind.forward).parameters, kind
             assert "resets" in inspect.signature(kind.final).parameters, kind
+            assert issubclass(kind, TakesPacked), kind
     assert "resets" in inspect.signature(lmu.Bidirectional.forward).parameters
 
 
