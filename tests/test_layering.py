@@ -142,6 +142,7 @@ PUBLIC = (
     "linrec.nn.blocks",
     "linrec.nn.checks",
     "linrec.nn.sampled",
+    "linrec.nn.packed",
     "linrec.nn.segments",
     "linrec.reporting",
     "linrec.symbolic",
