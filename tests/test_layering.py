@@ -18,9 +18,9 @@ LAYERS = {
         0  _numpy _graphs _files _autocast < _exact_gradients reporting _checks _huge_pages _whole
            < _devices _autograd
            kernels.scan_kernels kernels.chunk_kernels kernels.tile_products
-           < kernels.gated_kernels < kernels.launch
-           < kernels.chunk_launch kernels.gated_launch
-           < kernels.elementwise < kernels.chunks < kernels.gated < kernels
+           < kernels.gated_kernels < kernels.delta_kernels < kernels.launch
+           < kernels.chunk_launch kernels.gated_launch < kernels.delta_launch
+           < kernels.elementwise < kernels.chunks < kernels.gated < kernels.delta < kernels
            < lengths scan contraction
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank

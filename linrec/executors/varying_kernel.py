@@ -8,6 +8,7 @@ from linrec._checks import records_gradient
 from linrec.executors.base import Result
 from linrec.executors.varying_chunks import Layout
 from linrec.kernels.chunks import matrix_scan, scans
+from linrec.kernels.delta import delta_chunks
 from linrec.kernels.gated import gated_chunks, runs_gated
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -39,7 +40,7 @@ def run_in_kernel(
     timed, layout = recurrence.over_time(), Layout.of(recurrence, inputs.shape[:-2])
     rank, shared = parts[1].shape[-1], parts[0].stride(-1) == 0  # one number, expanded
     if shared and runs_gated(inputs, n, rank) and (torch.compiler.is_compiling() or is_plain()):
-        outputs, last = run_gated(layout, parts[0], B, C, inputs, state)
+        outputs, last = run_gated(layout, parts, B, C, inputs, state)
     elif not scans(inputs, n, rank):
         return None
     elif records_gradient(inputs, state, *recurrence.leaves().values()):
@@ -52,14 +53,24 @@ def run_in_kernel(
 
 
 def run_gated(
-    layout: Layout, gates: Tensor, B: Tensor, C: Tensor, inputs: Tensor, state: Tensor | None
+    layout: Layout,
+    parts: tuple[Tensor, Tensor, Tensor],
+    B: Tensor,
+    C: Tensor,
+    inputs: Tensor,
+    state: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Run systems of one gate in chunks."""
-    steps = inputs.shape[-2]
-    given = [(gates[..., :1], 1), (B.squeeze(-1), 1), (C.squeeze(-2), 1)]
-    a, k, q = (layout.matrices_in_two(leaf, core, steps) for leaf, core in given)
+    gates, left, right = parts
+    given = [gates[..., :1], B.squeeze(-1), C.squeeze(-2)]
+    given += [left.squeeze(-1), right.squeeze(-1)] if left.shape[-1] else []
+    a, k, q, *low = (layout.matrices_in_two(leaf, 1, inputs.shape[-2]) for leaf in given)
     start = None if state is None else layout.together(state)
-    outputs, last, *_ = gated_chunks(a.squeeze(-1), k, q, layout.in_two(inputs), start)
+    v = layout.in_two(inputs)
+    if low:
+        outputs, last, *_ = delta_chunks(a.squeeze(-1), k, q, v, *low, start)
+    else:
+        outputs, last, *_ = gated_chunks(a.squeeze(-1), k, q, v, start)
     return layout.back(outputs.flatten(0, 1).unsqueeze(2)), layout.back(last)
 
 

@@ -17,7 +17,7 @@ SERVED = (torch.float32, torch.bfloat16, torch.float16)
 
 def runs_gated(values: Tensor, states: int, rank: int) -> bool:
     """Whether there are kernels for systems of this number of states and rank of feedback."""
-    return serves(values) and values.dtype in SERVED and states <= MOST_STATES and not rank
+    return serves(values) and values.dtype in SERVED and states <= MOST_STATES and rank <= 1
 
 
 @torch.library.custom_op("linrec::gated_chunks", mutates_args=())
@@ -81,7 +81,7 @@ def _(gates, keys, queries, values, start):  # type: ignore[no-untyped-def]  # a
 
         chunks = (T + STEPS - 1) // STEPS
         states = last.new_empty(outer * inner, chunks, N, V)
-        tables = last.new_empty(outer * inner, chunks, 2 * (levels() + 1), STEPS)
+        tables = last.new_empty(outer * inner, chunks, 2 * (levels(STEPS) + 1), STEPS)
     return values.new_empty(values.shape), last, states, tables
 
 

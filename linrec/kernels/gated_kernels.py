@@ -33,6 +33,7 @@ from linrec.kernels.tile_products import (
     dot_left,
     dot_right,
     dot_whole,
+    given_rows,
     product_of,
     rows_of,
 )
@@ -80,18 +81,25 @@ def running(gates, level: tl.constexpr, MANY: tl.constexpr, STEPS: tl.constexpr)
 
 
 @triton.jit
-def between(table, rows, columns, EARLIER: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr):
-    """Compute R[i - EARLIER, j] for steps i of `rows` and j of `columns`; 0 for i - EARLIER < j."""
+def between(
+    table, rows, columns, EARLIER: tl.constexpr, PAIR: tl.constexpr, STEPS: tl.constexpr,
+    LEVELS: tl.constexpr,
+):  # fmt: skip
+    """Compute R[i - EARLIER, j] for steps i of `rows` and j of `columns`; 0 for i - EARLIER < j.
+
+    With a `PAIR` of 1, rows 2i and 2i + 1 are those of one step: each sees the other.
+    """
     rows -= EARLIER
     here = rows >= 0
     later, apart = rows[:, None] > columns[None, :], rows[:, None] ^ columns[None, :]
-    left = tl.where(rows[:, None] == columns[None, :], 1.0, 0.0)
+    left = tl.where(rows[:, None] >> PAIR == columns[None, :] >> PAIR, 1.0, 0.0)
     for level in tl.static_range(LEVELS):
         upto = tl.load(table + level * STEPS + rows, mask=here, other=0.0)
         each = tl.broadcast_to(upto[:, None], left.shape)
         if level > 0:
             each *= tl.load(table + (LEVELS + 1 + level) * STEPS + columns)[None, :]
-        left = tl.where(later & ((apart >> level) == 1), each, left)
+        if level >= PAIR:
+            left = tl.where(later & ((apart >> level) == 1), each, left)
     return left
 
 
@@ -174,14 +182,17 @@ def carry(
 
 @triton.jit
 def read(
-    keys, queries, values, tables, states, outputs, T, H, N, V, chunks,
+    keys, queries, values, lefts, fed, tables, states, outputs, T, H, N, V, chunks,
     keys_outer, keys_head, keys_time, keys_state,
     queries_outer, queries_head, queries_time, queries_state,
     values_outer, values_head, values_time, values_value,
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
-    PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, FED: tl.constexpr,
 ):  # fmt: skip
-    """Compute the outputs of a chunk, for some of the columns of its matrix."""
+    """Compute the outputs of a chunk, for some of the columns of its matrix.
+
+    With `FED` there are rows l_t and w_t as well, of `lefts` and `fed`, as there are k_t and v_t.
+    """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
     place, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)
     system, chunk = place // chunks, place % chunks
@@ -205,9 +216,15 @@ def read(
     y = dot_right(q, state, tl.zeros((STEPS, VALUES), tl.float32), PARTS, PRECISION)
     y *= since[:, None]
     scores = dot_whole(q, tl.trans(k), tl.zeros((STEPS, STEPS), tl.float32), PARTS, PRECISION)
-    left = between(table, lane, lane, 0, STEPS, LEVELS)
+    left = between(table, lane, lane, 0, 0, STEPS, LEVELS)
     scores = tl.where(lane[:, None] >= lane[None, :], scores * left, 0.0)
     y = dot_left(scores, u, y, PARTS, PRECISION)
+    if FED:
+        k = given_rows(lefts, system, t, n, T, N, PARTS)
+        scores = dot_whole(q, tl.trans(k), tl.zeros((STEPS, STEPS), tl.float32), PARTS, PRECISION)
+        scores = tl.where(lane[:, None] >= lane[None, :], scores * left, 0.0)
+        w = given_rows(fed, system, t, v, T, V, 0)
+        y = tl.dot(scores, w, y, input_precision=PRECISION)
     at = outputs + (system * T + t[:, None]) * V + v[None, :]
     tl.store(at, y, mask=(t < T)[:, None] & own_v[None, :])
 
@@ -219,7 +236,7 @@ def pull_values(
     queries_outer, queries_head, queries_time, queries_state,
     gradient_outer, gradient_head, gradient_time, gradient_value,
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
-    PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, PAIR: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients in the values of a chunk, for some of the columns of its matrix."""
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
@@ -247,8 +264,8 @@ def pull_values(
     to_u *= to_end[:, None]
     # (Transposed, as it is needed: rows are the steps that are seen.)
     scores = dot_whole(k, tl.trans(q), tl.zeros((STEPS, STEPS), tl.float32), PARTS, PRECISION)
-    left = between(table, lane, lane, 0, STEPS, LEVELS)
-    scores = tl.where(lane[None, :] >= lane[:, None], scores * tl.trans(left), 0.0)
+    left = between(table, lane, lane, 0, PAIR, STEPS, LEVELS)
+    scores = tl.where((lane | PAIR)[None, :] >= lane[:, None], scores * tl.trans(left), 0.0)
     to_u = dot_left(scores, g, to_u, PARTS, PRECISION)
     at = to_values + (system * T + t[:, None]) * V + v[None, :]
     tl.store(at, to_u, mask=(t < T)[:, None] & own_v[None, :])
@@ -263,7 +280,7 @@ def pull_rows(
     values_outer, values_head, values_time, values_value,
     gradient_outer, gradient_head, gradient_time, gradient_value,
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
-    PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, PAIR: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients in the keys and queries of a chunk, and what the gates need of it.
 
@@ -300,8 +317,8 @@ def pull_rows(
         to_k = dot_right(u, tl.trans(to_state), to_k, PARTS, PRECISION)
     since = tl.load(table + LEVELS * STEPS + lane)
     to_end = tl.load(table + (2 * LEVELS + 1) * STEPS + lane)
-    left = between(table, lane, lane, 0, STEPS, LEVELS)
-    weighed = tl.where(lane[:, None] >= lane[None, :], back * left, 0.0)
+    left = between(table, lane, lane, 0, PAIR, STEPS, LEVELS)
+    weighed = tl.where((lane | PAIR)[:, None] >= lane[None, :], back * left, 0.0)
     at = (system * T + t[:, None]) * N + n[None, :]
     own = here[:, None] & own_n[None, :]
     k = rows_of(
@@ -361,7 +378,7 @@ def pull_gates(
     scores = dot_whole(q, tl.trans(k), tl.zeros((STEPS, STEPS), tl.float32), PARTS, PRECISION)
     edges = to_edges + place * 2 * STEPS + lane
     by_start, to_last = tl.load(edges), tl.load(edges + STEPS)
-    left = between(table, lane, lane, 0, STEPS, LEVELS)
+    left = between(table, lane, lane, 0, 0, STEPS, LEVELS)
     same = lane[:, None] >= lane[None, :]
     # R̄; what goes to the state after the chunk goes through its last step.
     bars = tl.where(same, scores * back, 0.0)
@@ -370,6 +387,6 @@ def pull_gates(
     to_a = tl.sum(tl.where(same, left * by_start[:, None], 0.0), 0) * before
     none = tl.zeros((STEPS, STEPS), tl.float32)
     inner = tl.dot(tl.trans(left), bars, none, input_precision=PRECISION)
-    until = between(table, lane, lane, 1, STEPS, LEVELS)
+    until = between(table, lane, lane, 1, 0, STEPS, LEVELS)
     to_a += tl.sum(tl.where(lane[:, None] > lane[None, :], inner * until, 0.0), 1)
     tl.store(to_gates + system * T + t, to_a, mask=t < T)

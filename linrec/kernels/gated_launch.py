@@ -58,15 +58,16 @@ class Sizes:
     constants: dict[str, Any]
 
     @staticmethod
-    def of(keys: Tensor, values: Tensor) -> "Sizes":
-        """Look at k and v."""
+    def of(keys: Tensor, values: Tensor, steps: int | None = None) -> "Sizes":
+        """Look at k and v, for chunks of so many steps."""
+        steps = STEPS if steps is None else steps
         (outer, H, T, N), V = keys.shape, values.shape[-1]
         states = max(triton.next_power_of_2(N), LEAST)
         given = {
             "STATES": states,
             "VALUES": min(VALUES, max(triton.next_power_of_2(V), LEAST)),
-            "STEPS": STEPS,
-            "LEVELS": levels(),
+            "STEPS": steps,
+            "LEVELS": levels(steps),
             "PARTS": PARTS if keys.dtype == torch.bfloat16 else 0,
             "PRECISION": PRECISION,
         }
@@ -75,7 +76,7 @@ class Sizes:
     @property
     def chunks(self) -> int:
         """The chunks of a system."""
-        return triton.cdiv(self.T, STEPS)
+        return triton.cdiv(self.T, self.constants["STEPS"])
 
     @property
     def across(self) -> int:
@@ -88,19 +89,20 @@ class Sizes:
         return {**self.constants, "num_warps": warps, "num_stages": 1}
 
 
-def levels() -> int:
+def levels(steps: int) -> int:
     """The doublings that make a chunk of one step."""
-    return STEPS.bit_length() - 1
+    return steps.bit_length() - 1
 
 
-def launch_tables(gates: Tensor) -> Tensor:
-    """Write products of gates `(outer, H, T)` of each chunk, `(G, chunks, rows, STEPS)`."""
+def launch_tables(gates: Tensor, steps: int | None = None) -> Tensor:
+    """Write products of gates `(outer, H, T)` of each chunk, `(G, chunks, rows, steps)`."""
+    steps = STEPS if steps is None else steps
     outer, H, T = gates.shape
-    chunks, rows = triton.cdiv(T, STEPS), 2 * (levels() + 1)
-    tables = gates.new_empty(outer * H, chunks, rows, STEPS, dtype=torch.float32)
+    chunks, rows = triton.cdiv(T, steps), 2 * (levels(steps) + 1)
+    tables = gates.new_empty(outer * H, chunks, rows, steps, dtype=torch.float32)
     call(
         decays, outer * H * triton.cdiv(chunks, MANY), gates, tables, T, H, chunks,
-        *gates.stride(), STEPS=STEPS, LEVELS=levels(), MANY=MANY, num_warps=4,
+        *gates.stride(), STEPS=steps, LEVELS=levels(steps), MANY=MANY, num_warps=4,
     )  # fmt: skip
     return tables
 
@@ -119,38 +121,61 @@ def launch_states(
     Returns:
         `(G, chunks, n, V)` and `(G, n, V)`.
     """
-    sizes = Sizes.of(keys, values)
-    G, N, V, chunks = sizes.G, sizes.N, sizes.V, sizes.chunks
-    states, last = tables.new_empty(G, chunks, N, V), tables.new_empty(G, N, V)
-    call(
-        contribute, G * chunks * sizes.across, keys, values, tables, states, sizes.T, sizes.H, N,
-        V, chunks, *keys.stride(), *values.stride(),
-        ROW=levels() if reverse else 2 * levels() + 1, **sizes.options("contribute"),
-    )  # fmt: skip
+    added = launch_added(keys, values, tables, reverse)
+    G, chunks, N, V = added.shape
+    last, steps = tables.new_empty(G, N, V), tables.shape[-1]
     begin = last if start is None else start
     call(
-        carry, G * triton.cdiv(N * V, WIDTH), states, tables, begin, last, chunks, N * V,
-        STEPS=STEPS, LEVELS=levels(), WIDTH=WIDTH, STARTED=start is not None, REVERSE=reverse,
+        carry, G * triton.cdiv(N * V, WIDTH), added, tables, begin, last, chunks, N * V,
+        STEPS=steps, LEVELS=levels(steps), WIDTH=WIDTH, STARTED=start is not None, REVERSE=reverse,
         num_warps=WIDTH // 64,
     )  # fmt: skip
-    return states, last
+    return added, last
+
+
+def launch_added(keys: Tensor, values: Tensor, tables: Tensor, reverse: bool) -> Tensor:
+    """Compute what each chunk adds to the state after it; arguments as of `launch_states`."""
+    sizes = Sizes.of(keys, values, tables.shape[-1])
+    G, N, V, chunks = sizes.G, sizes.N, sizes.V, sizes.chunks
+    added, last = tables.new_empty(G, chunks, N, V), sizes.constants["LEVELS"]
+    call(
+        contribute, G * chunks * sizes.across, keys, values, tables, added, sizes.T, sizes.H, N,
+        V, chunks, *keys.stride(), *values.stride(), ROW=last if reverse else 2 * last + 1,
+        **sizes.options("contribute"),
+    )  # fmt: skip
+    return added
 
 
 def launch_gated(
     gates: Tensor, keys: Tensor, queries: Tensor, values: Tensor, start: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run all steps; as `gated_chunks`."""
-    sizes = Sizes.of(keys, values)
     start = None if start is None else start.contiguous()
     tables = launch_tables(gates)
     states, last = launch_states(keys, values, tables, start, False)
-    outputs = torch.empty(values.shape, dtype=values.dtype, device=values.device)
-    call(
-        read, sizes.G * sizes.chunks * sizes.across, keys, queries, values, tables, states,
-        outputs, sizes.T, sizes.H, sizes.N, sizes.V, sizes.chunks, *keys.stride(),
-        *queries.stride(), *values.stride(), **sizes.options("read"),
-    )  # fmt: skip
+    outputs = launch_read(keys, queries, values, states, tables)
     return outputs, last, states, tables
+
+
+def launch_read(
+    keys: Tensor,
+    queries: Tensor,
+    values: Tensor,
+    states: Tensor,
+    tables: Tensor,
+    lefts: Tensor | None = None,
+    fed: Tensor | None = None,
+) -> Tensor:
+    """Compute the outputs of all chunks; `lefts (G, T, n)` and `fed (G, T, V)` are more k and v."""
+    sizes = Sizes.of(keys, values, tables.shape[-1])
+    outputs = torch.empty(values.shape, dtype=values.dtype, device=values.device)
+    more = (keys, values) if lefts is None or fed is None else (lefts, fed)
+    call(
+        read, sizes.G * sizes.chunks * sizes.across, keys, queries, values, *more, tables, states,
+        outputs, sizes.T, sizes.H, sizes.N, sizes.V, sizes.chunks, *keys.stride(),
+        *queries.stride(), *values.stride(), FED=fed is not None, **sizes.options("read"),
+    )  # fmt: skip
+    return outputs
 
 
 def launch_pull(
@@ -161,8 +186,12 @@ def launch_pull(
     tables: Tensor,
     to_outputs: Tensor,
     to_last: Tensor | None,
+    pairs: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Compute the gradients in gates, keys, queries, values and start; as `gated_gradients`."""
+    """Compute the gradients in gates, keys, queries, values and start; as `gated_gradients`.
+
+    With `pairs`, steps 2t and 2t + 1 are one of two keys and two queries, whose second gate is 1.
+    """
     sizes = Sizes.of(keys, values)
     begin = None if to_last is None else to_last.contiguous()
     to_states, to_start = launch_states(queries, to_outputs, tables, begin, True)
@@ -174,13 +203,15 @@ def launch_pull(
     shape, strides = (sizes.T, sizes.H, N, V, chunks), (*keys.stride(), *queries.stride())
     call(
         pull_values, G * chunks * sizes.across, keys, queries, to_outputs, tables, to_states,
-        to_values, *shape, *strides, *to_outputs.stride(), **sizes.options("pull_values"),
+        to_values, *shape, *strides, *to_outputs.stride(), PAIR=int(pairs),
+        **sizes.options("pull_values"),
     )  # fmt: skip
     strides = (*strides, *values.stride(), *to_outputs.stride())
-    to_edges = tables.new_empty(G, chunks, 2, STEPS)
+    to_edges = tables.new_empty(G, chunks, 2, tables.shape[-1])
     call(
         pull_rows, G * chunks, keys, queries, values, to_outputs, tables, states, to_states,
-        to_keys, to_queries, to_edges, *shape, *strides, **sizes.options("pull_rows"),
+        to_keys, to_queries, to_edges, *shape, *strides, PAIR=int(pairs),
+        **sizes.options("pull_rows"),
     )  # fmt: skip
     to_gates = tables.new_empty(keys.shape[:-1])
     call(

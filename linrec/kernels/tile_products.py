@@ -37,6 +37,16 @@ def rows_of(
 
 
 @triton.jit
+def given_rows(base, system, t, columns, T, C, PARTS: tl.constexpr):
+    """Load rows of steps t of `(G, T, C)`, contiguous; those past the end as zeros."""
+    at = base + (system * T + t[:, None]) * C + columns[None, :]
+    found = tl.load(at, mask=(t < T)[:, None] & (columns < C)[None, :], other=0.0)
+    if PARTS == 0:
+        found = found.to(tl.float32)
+    return found
+
+
+@triton.jit
 def dot_halves(left, right, sums, PRECISION: tl.constexpr):
     """Add a product of numbers in bfloat16; "ieee" is for the interpreter, which has no other."""
     if PRECISION == "ieee":

@@ -260,9 +260,10 @@ def varying_cost(work: Workload, size: int) -> Cost:
     if has_matrix_kernel(work, rank):
         moved = work.itemsize * (2 * work.numbers + work.systems * steps * (3 + 2 * rank) * n)
         operations = (6.0 + 4 * rank) * work.numbers * n
-        if work.one_gate and not rank:  # in chunks, which are all computed at once
-            moved += 4.0 * work.itemsize * work.numbers * n / GATED
-            return Cost(operations, moved, 6, memory=work.itemsize * work.numbers * (1 + n / GATED))
+        if work.one_gate and work.itemsize == 4:  # in chunks; with feedback they are walked through
+            kept = work.itemsize * work.numbers * (1 + rank) * (1 + n / GATED)
+            rounds = 6 + rank * (3 + steps / GATED)
+            return Cost(operations, moved + 4 * kept, rounds, memory=kept)
         return Cost(operations, moved, 2 + steps / WALKED, memory=work.itemsize * work.numbers)
     if not work.read:
         elementwise = Cost(0, 8.0 * states, steps, memory=3.0 * states)
@@ -315,8 +316,8 @@ def has_matrix_kernel(work: Workload, rank: int) -> bool:
     """Whether a kernel walks through a varying system of one input and one output."""
     single = work.inputs == work.outputs == 1 and work.driven and work.read
     fits = rank <= 1 and work.states <= MOST_STATES
-    if work.gradient or work.trained or (work.one_gate and not rank):
-        fits = fits and work.one_gate and not rank and work.itemsize == 4
+    if work.gradient or work.trained:  # in chunks of one gate alone
+        fits = fits and work.one_gate and work.itemsize == 4
     return single and fits and work.time_varying and work.device == "cuda" and HAS_TRITON
 
 

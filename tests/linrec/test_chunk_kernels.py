@@ -196,7 +196,7 @@ def test_kernels_for_matrices_are_counted_with(monkeypatch) -> None:
         assert not costs.has_matrix_kernel(changed, 0)
     assert costs.has_matrix_kernel(work._replace(gradient=True), 0)
     assert not costs.has_matrix_kernel(work._replace(gradient=True, one_gate=False), 0)
-    assert not costs.has_matrix_kernel(work._replace(gradient=True), 1)
+    assert costs.has_matrix_kernel(work._replace(gradient=True), 1)
     assert not costs.has_matrix_kernel(work, 2)
     chunked = costs.estimates_of(linrec.Chunked())
     assert chunked.cost(work).rounds < 10 < chunked.cost(work._replace(device="cpu")).rounds
