@@ -80,7 +80,8 @@ def precision(**given: object) -> torch.dtype | None:
 
     None where there are no lists, which modules find out each time.
     """
-    if not any(isinstance(each, list | tuple) for each in given.values()):
+    # (Before torch 2.12 Dynamo traces no union of types in `isinstance`.)
+    if not any(isinstance(each, (list, tuple)) for each in given.values()):
         return None
     dtype = torch.get_default_dtype()
     for name, each in given.items():
