@@ -48,7 +48,7 @@ CHUNK = 64
 
 
 class Given(NamedTuple):
-    """What a model makes of its inputs, for sequences that are heads too.
+    """Queries, keys, values and gates of a model; heads are sequences.
 
     Attributes:
         q, k (batch, time, keys), v (batch, time, values), beta (batch, time, 1).
@@ -72,7 +72,7 @@ DELTA_RULES = ("DeltaNet", "Gated DeltaNet")
 
 
 def draw(model: str, size: Size) -> Given:
-    """Draw what a model of a size is given, as its initial values would have it."""
+    """Draw queries, keys, values and gates of a size, gates as a model's initial values give them."""
     batch, steps, keys, values = size
     generator = torch.Generator().manual_seed(0)
     q, k, v, low = (
@@ -264,7 +264,7 @@ def quickest(
 
 
 def memory(system: LinearRecurrence, inputs: Tensor) -> Iterator[tuple[str, float | None]]:
-    """Measure what a run adds to the process, over what it is given and gives; gradients too."""
+    """Measure the memory of a run, also with gradients, over that of its arguments and results."""
     leaves = {name: leaf.detach() for name, leaf in system.leaves().items()}
     own = {leaf.data_ptr(): leaf.untyped_storage().nbytes() for leaf in leaves.values()}
     moved = sum(own.values()) + 2 * inputs.nbytes

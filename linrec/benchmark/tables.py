@@ -88,7 +88,7 @@ def of_models(rows: Rows) -> list[Table]:
 
 
 def of_recurrences(rows: Rows) -> list[Table]:
-    """Times of recurrences over those of loops and chunk forms, and how they grow with steps."""
+    """Times of loops and chunk forms over ours, and of ours over the steps."""
     cells = []
     for row in rows:
         if "size" not in row:

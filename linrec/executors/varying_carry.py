@@ -1,4 +1,4 @@
-"""States that are carried from chunk to chunk, in the memory of what the chunks add to them.
+"""Carry states from chunk to chunk in place: the additions of a chunk become the state after it.
 
 That memory has one place more than there are chunks. What chunk i adds stands one place on, and
 becomes the state after it there; so the states before the chunks are all places but the last, and

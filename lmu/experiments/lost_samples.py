@@ -70,7 +70,7 @@ class Timed(Layer):
         return self.layer.step(input[..., :-1], state, self.dt(input))
 
     def dt(self, inputs: Tensor) -> Tensor | None:
-        """Return the lengths of the steps, of which the last input tells."""
+        """Return the last input, the lengths of the steps."""
         return None if self.ignored else inputs[..., -1]
 
 

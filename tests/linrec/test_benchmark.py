@@ -365,7 +365,7 @@ def test_times_are_written_with_their_unit(seconds: float, written: str) -> None
     [
         ("performance.md", "performance", {"cases", "crossover", "regret", "peers"}),
         ("numerics.md", "accuracy", {"accuracy"}),
-        ("models.md", "models", {"models"}),
+        ("models.md", "models", {"models", "recurrences"}),
         ("streaming.md", "latency", {"latency"}),
         ("verifying.md", "certificates", {"certificates"}),
     ],
