@@ -72,7 +72,7 @@ DELTA_RULES = ("DeltaNet", "Gated DeltaNet")
 
 
 def draw(model: str, size: Size) -> Given:
-    """Draw queries, keys, values and gates of a size, gates as a model's initial values give them."""
+    """Draw queries, keys, values and gates, those as initial values of the model give them."""
     batch, steps, keys, values = size
     generator = torch.Generator().manual_seed(0)
     q, k, v, low = (
