@@ -167,8 +167,15 @@ def fill_up(size: int, gates: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     missing = -gates.shape[1] % size
     if not missing:
         return gates, *others
-    longer = (pad(each, (0, 0, 0, 0, 0, missing)) for each in others)
+    longer = (add_steps(each, missing) for each in others)
     return pad(gates, (0, 0, 0, missing), value=1.0), *longer
+
+
+def add_steps(tensor: Tensor, count: int) -> Tensor:
+    """Add steps of zeros to `(G, steps, rows, columns)`."""
+    if 0 in tensor.shape:  # (before torch 2.12 `pad` refuses what has no numbers)
+        return tensor.new_zeros(tensor.shape[0], tensor.shape[1] + count, *tensor.shape[2:])
+    return pad(tensor, (0, 0, 0, 0, 0, count))
 
 
 def carry_tile(total: Tensor, to_state: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
