@@ -30,8 +30,17 @@ TORCHS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.LSTMCell: ("input_size", "hidden_size", "bias"),
     nn.Linear: ("in_features", "out_features", "bias"),
     nn.Dropout: ("p",),
+    nn.LayerNorm: ("normalized_shape", "eps", "elementwise_affine", "bias"),
     nn.GELU: ("approximate",),
-    **dict.fromkeys((nn.Identity, nn.ReLU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Tanh), ()),
+    nn.Hardtanh: ("min_val", "max_val"),
+    nn.LeakyReLU: ("negative_slope",),
+    nn.Softplus: ("beta", "threshold"),
+    **dict.fromkeys((nn.CELU, nn.ELU), ("alpha",)),
+    **dict.fromkeys((nn.GLU, nn.LogSoftmax, nn.Softmax), ("dim",)),
+    **dict.fromkeys((nn.Hardshrink, nn.Softshrink), ("lambd",)),
+    **dict.fromkeys((nn.Hardsigmoid, nn.Hardswish, nn.Identity, nn.LogSigmoid, nn.Mish), ()),
+    **dict.fromkeys((nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softsign), ()),
+    **dict.fromkeys((nn.Tanh, nn.Tanhshrink), ()),
 }
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)

@@ -48,6 +48,7 @@ class Folder(PyTorchModelHubMixin):
         metadata = {
             "format": "pt",
             "complex": json.dumps(complexes),
+            "frozen": json.dumps([n for n, p in self.module.named_parameters() if frozen(p)]),
             "config": digest_of_config(self.config),
         }
         write(save_directory / WEIGHTS, seal_tensors(state, metadata))
@@ -151,10 +152,11 @@ def load_weights(module: nn.Module, path: Path, config: Mapping[str, Any]) -> No
         check_sums(metadata, config, state)
         complexes = json.loads(metadata["complex"])
         state = {n: torch.view_as_complex(t) if n in complexes else t for n, t in state.items()}
-        trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        still = [name for name, parameter in module.named_parameters() if frozen(parameter)]
+        still = json.loads(metadata["frozen"]) if "frozen" in metadata else still
         module.load_state_dict(state, assign=True)
         for name, parameter in module.named_parameters():
-            parameter.requires_grad_(name in trained)
+            parameter.requires_grad_(name not in still)
     except OSError:
         raise
     except Exception as error:  # what is damaged makes its reader fail in any way
@@ -162,6 +164,11 @@ def load_weights(module: nn.Module, path: Path, config: Mapping[str, Any]) -> No
             f"`{path}` cannot be read ({error}): expected the weights that `save_pretrained` "
             "wrote. Take another copy of the folder."
         ) from None
+
+
+def frozen(parameter: Tensor) -> bool:
+    """Whether a parameter is not trained."""
+    return not parameter.requires_grad
 
 
 def copy_tensor(tensor: Tensor) -> Tensor:

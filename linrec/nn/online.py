@@ -9,6 +9,7 @@ from torch.func import functional_call, grad, vmap
 
 from linrec.executors import Result
 from linrec.nn.checks import check_step
+from linrec.nn.pretrained import Pretrained
 from linrec.nn.recurrent import RecurrentLayer, real
 from linrec.systems import LinearRecurrence
 
@@ -26,7 +27,7 @@ class OnlineState(NamedTuple):
     traces: dict[str, Tensor]
 
 
-class OnlineLayer(nn.Module):
+class OnlineLayer(Pretrained, nn.Module):
     """A layer that learns at every step, without going back in time.
 
         x_t = a_t ∘ x_{t-1} + b_t        e_t = a_t ∘ e_{t-1} + ∂a_t/∂θ ∘ x_{t-1} + ∂b_t/∂θ

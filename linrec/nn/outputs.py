@@ -5,11 +5,12 @@ from typing import final
 from torch import Tensor, nn
 
 from linrec.nn.packed import TakesPacked
+from linrec.nn.pretrained import Pretrained
 from linrec.nn.segments import pass_resets
 
 
 @final
-class Outputs(TakesPacked):
+class Outputs(Pretrained, TakesPacked):
     """A module's outputs without its final state, for `torch.nn.Sequential` and the like.
 
         Sequential(Outputs(layer), …)(x) = …(layer(x).outputs)

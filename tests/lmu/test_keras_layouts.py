@@ -19,6 +19,7 @@ import lmu
 h5py = pytest.importorskip("h5py")
 
 from keras_files import INPUTS, Case, outputs, write  # noqa: E402
+from test_from_keras import CELLS  # noqa: E402
 
 from lmu.keras.cells import ACTIVATIONS, activation  # noqa: E402
 
@@ -276,3 +277,20 @@ def test_checksums_that_were_added_are_compared(tmp_path: Path) -> None:
         )
         with pytest.raises((ValueError, OSError), match=r"with sums\.weights\.h5"):
             lmu.from_keras(path, **given)
+
+
+@pytest.mark.parametrize("cell", [name for name in CELLS if name != "none"])
+def test_what_came_in_goes_into_a_folder_and_back(cell: str, tmp_path: Path) -> None:
+    """With whatever hidden cell; and what is not trained stays so."""
+    pytest.importorskip("huggingface_hub")
+    pytest.importorskip("safetensors")
+    hidden, settings = CELLS[cell]
+    options = {"kernel_initializer": None, "memory_d": INPUTS, "use_bias": True}
+    layer = lmu.from_keras(
+        write(tmp_path / "model.keras", {"it": Case("LMU", hidden, settings, options)})
+    )
+    layer.save_pretrained(tmp_path / "folder")
+    again = lmu.LMU.from_pretrained(tmp_path / "folder")
+    assert torch.equal(again(torch.from_numpy(X)).outputs, layer(torch.from_numpy(X)).outputs)
+    trained = [{n: p.requires_grad for n, p in m.named_parameters()} for m in (layer, again)]
+    assert trained[0] == trained[1] and not all(trained[0].values())

@@ -23,6 +23,7 @@ pytest.importorskip("huggingface_hub")
 pytest.importorskip("safetensors")
 
 from linrec.nn import hub
+from linrec.nn.arguments import decode, encode
 
 UNIT = {"order": 4, "theta": 9.0}
 swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0, 1.0]])
@@ -84,6 +85,25 @@ def test_what_is_read_is_what_was_written(name: str, tmp_path: Path) -> None:
     assert ours.read_text() == theirs.read_text()
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.CELU(0.5), nn.ELU(0.5), nn.GELU("tanh"), nn.GLU(-2), nn.Hardshrink(0.3),
+        nn.Hardsigmoid(), nn.Hardswish(), nn.Hardtanh(-2.0, 3.0), nn.LayerNorm(7, eps=1e-3),
+        nn.LeakyReLU(0.3), nn.LayerNorm([2, 3], bias=False), nn.LogSigmoid(), nn.LogSoftmax(-1),
+        nn.Mish(), nn.ReLU6(), nn.RNNCell(2, 3, nonlinearity="relu"), nn.SELU(), nn.Softmax(0),
+        nn.Softplus(2.0, 10.0), nn.Softshrink(0.1), nn.Softsign(), nn.Tanhshrink(),
+        nn.Linear(2, 3, bias=False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_modules_of_torch_keep_what_they_were_made_with(module: nn.Module) -> None:
+    again = decode(json.loads(json.dumps(encode(module))))
+    assert str(again) == str(module) and type(again) is type(module)
+    shapes = [{n: p.shape for n, p in each.named_parameters()} for each in (again, module)]
+    assert shapes[0] == shapes[1]
+
+
 def test_the_dtype_is_kept_and_a_base_class_can_be_asked_for(tmp_path: Path) -> None:
     module = lmu.ParallelLMU(2, 5, 3, **UNIT).double()
     module.save_pretrained(tmp_path)
@@ -98,6 +118,18 @@ def test_copies_know_their_arguments(tmp_path: Path) -> None:
         assert each.arguments()["hidden"] is each.hidden
         each.save_pretrained(tmp_path)
         assert torch.equal(outputs(lmu.LMU.from_pretrained(tmp_path)), outputs(module))
+
+
+def test_wrappers_are_written_with_what_they_wrap(tmp_path: Path) -> None:
+    for name, module in (
+        ("outputs", linrec.nn.Outputs(lmu.ParallelLMU(2, 5, 3, **UNIT))),
+        ("online", linrec.nn.OnlineLayer(linrec.nn.LRU(2, 3))),
+    ):
+        module.save_pretrained(tmp_path / name)
+        again = type(module).from_pretrained(tmp_path / name)
+        assert str(again) == str(module.eval())
+        both = zip(again.state_dict().values(), module.state_dict().values(), strict=True)
+        assert all(torch.equal(mine, theirs) for mine, theirs in both)
 
 
 class Mine(linrec.nn.Layer):
