@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from linrec.nn.arguments import Remembered
+from linrec.nn import Pretrained
 
 
-class Exponential(Remembered, nn.Module):
+class Exponential(Pretrained, nn.Module):
     """The exponential function, elementwise."""
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ class Exponential(Remembered, nn.Module):
         return inputs.exp()
 
 
-class HardSigmoidOfKeras2(Remembered, nn.Module):
+class HardSigmoidOfKeras2(Pretrained, nn.Module):
     """x / 5 + 1/2 between 0 and 1; Keras 3 and torch have x / 6 + 1/2."""
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class Activated(Remembered, nn.RNNCellBase):
+class Activated(Pretrained, nn.RNNCellBase):
     """The base of torch's cells with other activations.
 
     Args:
