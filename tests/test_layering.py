@@ -65,7 +65,7 @@ LAYERS = {
            < testing.case < testing.large testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.module_derivatives testing.module_values
-           < testing.modules testing.device_checks < testing
+           < testing.modules testing.device_kernels < testing.device_checks < testing
            export.kernels export.wrappers export.c_source export.rounded
            < export.quantize export.quantize_weights export.layers
            < export.c_integers < export.c_halves

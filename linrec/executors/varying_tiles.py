@@ -10,6 +10,7 @@ from torch import Tensor
 from linrec._autograd import with_signature
 from linrec._checks import has_values
 from linrec._huge_pages import empty
+from linrec.executors.carry import is_launched
 from linrec.executors.varying_gates import pull_gated
 from linrec.executors.varying_shared import pull_shared
 from linrec.executors.varying_tile import Tile
@@ -22,6 +23,9 @@ WIDE = 1 << 14
 
 # What is small is cut into so many tiles all the same, so that less is held at once.
 FEWEST = 4
+
+# On devices, where each operation waits to be launched, a tile is as large as memory easily holds.
+LARGE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Tiles:
             wanted: whether the feedback is.
         """
         G, steps, m, V = u.shape
-        systems, stride = tile_size(size, G, steps, m, V, rows, n)
+        systems, stride = tile_size(size, G, steps, m, V, rows, n, u.device.type)
         whole = steps - steps % size
         lengths = [min(stride, whole - start) for start in range(0, whole, stride)]
         lengths += [steps - whole] * (whole < steps)
@@ -87,10 +91,15 @@ class Tiles:
         return torch.cat(outputs, 1), torch.cat(fed, 1), x
 
 
-def tile_size(size: int, G: int, steps: int, m: int, V: int, rows: int, n: int) -> tuple[int, int]:
+def tile_size(
+    size: int, G: int, steps: int, m: int, V: int, rows: int, n: int, device: str
+) -> tuple[int, int]:
     """Find the systems and steps of a tile; sizes as of `Tiles.of`."""
     per_step = max(n * rows, n * m, rows * m * size, m * V, rows * V, 1)
-    room = max(min(CACHE, G * steps * per_step // FEWEST), 1)
+    if is_launched(device):
+        room = LARGE
+    else:
+        room = max(min(CACHE, G * steps * per_step // FEWEST), 1)
     systems = max(room // (steps * per_step), WIDE // max(n * V, 1), 1)
     systems = min(systems, max(G, 1))
     return systems, size * max(room // (systems * size * per_step), 1)

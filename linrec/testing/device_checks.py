@@ -34,6 +34,7 @@ from linrec.stream import Stream
 from linrec.structures import Diagonal, DiagonalPlusLowRank
 from linrec.systems import LinearRecurrence
 from linrec.testing.check import check_case, check_executor
+from linrec.testing.device_kernels import runs_chunks
 from linrec.testing.on_device import OnDevice, no_waiting
 
 EXECUTORS = (Recurrent(), Toeplitz(), FFTConvolution(), AssociativeScan(), Chunked())
@@ -102,6 +103,8 @@ def checks() -> Iterator[Check]:
         yield Check(name, partial(scans, dtype))
     yield Check(f"elementwise scan, {MANY:,} numbers", scans_many)
     yield Check("kernels of chunks", multiplies_chunks)
+    for dtype in (*HALVES, torch.float32):
+        yield Check(f"kernels of gates and delta rules, {dtype}", partial(chunks_agree, dtype))
     for name, options in LAYERS:
         if find_spec(name.partition(":")[0]) is not None:
             yield Check(name.replace(":", "."), partial(layer_agrees, name, options))
@@ -220,6 +223,11 @@ def multiplies_chunks(device: str, effort: Effort) -> None:
                 matrix_scan(*there), plain_scan(*exact), plain_scan(*sizes), strict=True
             ):  # type: ignore[arg-type]  # seven of them
                 close("scan of matrices", got, truth, allowed * size)
+
+
+def chunks_agree(dtype: torch.dtype, device: str, effort: Effort) -> None:
+    """Chunks of gates and delta rules are right, and their gradients."""
+    runs_chunks(device, dtype)
 
 
 def scans_many(device: str, effort: Effort) -> None:
