@@ -64,3 +64,8 @@ def may_look(*tensors: Tensor) -> bool:
     if not has_values(*tensors):
         return False
     return not records_gradient(*tensors) or all(tensor.device.type == "cpu" for tensor in tensors)
+
+
+def is_launched(device: str) -> bool:
+    """Whether products on a type of device wait to be launched, as long as small ones take."""
+    return device not in ("cpu", "meta")

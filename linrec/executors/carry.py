@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from linrec._checks import records_gradient
+from linrec._devices import is_launched
 from linrec._graphs import closed, is_open, loop
 from linrec.executors.base import Plan
 from linrec.executors.toeplitz import toeplitz_columns
@@ -45,11 +46,6 @@ def prepare_carry(powers: Powers, chunk: int, length: int) -> dict[str, Tensor]:
         return {"groups": groups(powers, chunk, chunks, size)}
     few = 1 if is_launched(device) else FEW_CHUNKS
     return {"powers": doublings(long, pairings(chunks, few))}
-
-
-def is_launched(device: str) -> bool:
-    """Whether products on a type of device wait to be launched, as long as small ones take."""
-    return device not in ("cpu", "meta")
 
 
 def group_size(states: int) -> int:

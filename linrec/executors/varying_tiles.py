@@ -9,8 +9,8 @@ from torch import Tensor
 
 from linrec._autograd import with_signature
 from linrec._checks import has_values
+from linrec._devices import is_launched
 from linrec._huge_pages import empty
-from linrec.executors.carry import is_launched
 from linrec.executors.varying_gates import pull_gated
 from linrec.executors.varying_shared import pull_shared
 from linrec.executors.varying_tile import Tile

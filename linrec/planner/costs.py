@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+from linrec._devices import is_launched
 from linrec.executors import (
     AssociativeScan,
     Chunked,
@@ -19,7 +20,7 @@ from linrec.executors import (
     Toeplitz,
     Workload,
 )
-from linrec.executors.carry import WIDE_CARRY, count_levels, group_size, is_launched, pairings
+from linrec.executors.carry import WIDE_CARRY, count_levels, group_size, pairings
 from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import CACHE as TRANSFORM_CACHE
