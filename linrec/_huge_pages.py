@@ -1,9 +1,5 @@
 """Allocate results in huge pages: first touching memory can cost more than the computation."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,4 +34,4 @@ def empty(like: Tensor, *shape: int) -> Tensor:
         return like.new_empty(shape)
     if like.dtype not in NUMPY or torch.compiler.is_compiling():
         return like.new_empty(shape)
-    return torch.from_numpy(np.empty(shape, NUMPY[like.dtype]))
+    return torch.as_tensor(np.empty(shape, NUMPY[like.dtype]), device="cpu")

@@ -1,8 +1,5 @@
 """A, B, C and D: what both kinds of system have of them, and how they are checked."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 
@@ -99,7 +96,7 @@ def as_structure(A: Structure | Tensor | object, least: torch.dtype | None = Non
 
 def batch_axes(A: Structure, B: Tensor | None, C: Tensor | None, D: Tensor | None) -> Size:
     """Broadcast the batch axes of A, B, C and D (time included, where they vary)."""
-    shapes = {}
+    shapes: dict[str, Size] = {}
     if B is not None and B.ndim > 2:
         shapes["B"] = B.shape[:-2]
     if C is not None and C.ndim > 2:
