@@ -124,7 +124,7 @@ def check_tensor(name: str, value: object) -> Tensor:
     return check_kind(name, value)
 
 
-def unchecked(kind: type[Value], **fields: object) -> Value:
+def make_unchecked(kind: type[Value], **fields: object) -> Value:
     """Make a frozen dataclass of fields that are known to be right, without its checks."""
     made = object.__new__(kind)
     for name, value in fields.items():  # (torch 2.9 traces this, and no `__dict__.update`)

@@ -31,7 +31,7 @@ def is_open(*sizes: int) -> bool:
     return False
 
 
-def closed(size: int, nominal: int) -> int:
+def nominal_size(size: int, nominal: int) -> int:
     """Return a size, or what stands for it in choices where it is left open."""
     return nominal if is_open(size) else size
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec._checks import unchecked
+from linrec._checks import make_unchecked
 from linrec.matrices import FourMatrices, as_structure, batch_axes, check_matrices, precision
 from linrec.structures import Structure, matvec
 from linrec.varying import Varying
@@ -196,7 +196,7 @@ class LinearRecurrence(FourMatrices):
         copies: int | None = None,
     ) -> "LinearRecurrence":
         """Make a recurrence of matrices that fit as this one's do; nothing is checked again."""
-        return unchecked(
+        return make_unchecked(
             LinearRecurrence,
             A=A,
             B=B,

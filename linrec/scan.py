@@ -24,7 +24,7 @@ from linrec._checks import (
     records_gradient,
 )
 from linrec._devices import at_hand
-from linrec._graphs import NOMINAL_STEPS, closed, is_open, loop
+from linrec._graphs import NOMINAL_STEPS, is_open, loop, nominal_size
 from linrec._huge_pages import empty
 from linrec.kernels import elementwise_gradients, elementwise_scan, serves
 from linrec.kernels.elementwise import differentiate_now, scan_now
@@ -297,7 +297,7 @@ def states_one_by_one(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool
 def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, reverse: bool) -> None:
     """Write the states: as many steps as equal blocks can hold, then those left over."""
     steps, width = drive.shape[-2], math.prod(drive[..., 0, :].shape)
-    blocks = blocks_of(steps, closed(width, NOMINAL_STEPS), drive.device.type)
+    blocks = blocks_of(steps, nominal_size(width, NOMINAL_STEPS), drive.device.type)
     rest = steps % blocks
     main = slice(rest, None) if reverse else slice(0, steps - rest)
     left = slice(0, rest) if reverse else slice(steps - rest, None)

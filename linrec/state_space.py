@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec._checks import unchecked
+from linrec._checks import make_unchecked
 from linrec.matrices import FourMatrices, as_structure, batch_axes, check_matrices, precision
 from linrec.structures import Structure
 from linrec.varying import Varying
@@ -68,4 +68,4 @@ class StateSpace(FourMatrices):
     def to(self, target: torch.dtype | torch.device | str) -> "StateSpace":
         """Cast or move every tensor."""
         B, C, D = (None if matrix is None else matrix.to(target) for matrix in self.matrices())
-        return unchecked(StateSpace, A=self.A.to(target), B=B, C=C, D=D)
+        return make_unchecked(StateSpace, A=self.A.to(target), B=B, C=C, D=D)

@@ -66,6 +66,27 @@ def test_pages_use_plain_words(page: Path) -> None:
     assert not found, f"{page.name}: {found}"
 
 
+# Names of functions that end like participles: adjectives, nouns and properties of the kit.
+NO_PARTICIPLES = {"badly_scaled", "between", "gated", "named", "untouched", "vectorized", "written"}
+PARTICIPLE = re.compile(r"[a-z]+[^e]ed|known|made|taken|chosen|written|given|found|shown|held|kept")
+# Of these, named in docs/api.md.
+PUBLISHED = {"exported"}
+
+
+def test_functions_are_verbs() -> None:
+    """`combine`, not `combined`: of functions of one word that a module has at its top."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+        for package in ("linrec", "lmu")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+        and PARTICIPLE.fullmatch(node.name)
+        and node.name not in NO_PARTICIPLES | PUBLISHED
+    ]
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize(
     "riddle",
     [

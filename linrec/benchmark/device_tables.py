@@ -23,7 +23,9 @@ def of_checks(found: Found) -> Table:
 
 def of_floors(found: Found) -> Table:
     """Rates that others are shares of."""
-    cells = [[row["what"], f"{scaled(row['rate'])}{row['unit']}/s"] for row in found["floors"]]
+    cells = [
+        [row["what"], f"{format_scaled(row['rate'])}{row['unit']}/s"] for row in found["floors"]
+    ]
     return Table("What the device does", ["what", "rate"], cells)
 
 
@@ -68,7 +70,9 @@ def of_steps(found: Found) -> Table:
 def of_rates(found: Found) -> Table:
     """The rates that choices are made by."""
     cells = [
-        [name, f"{scaled(rate)}/s"] for row in found["rates"] for name, rate in row["rates"].items()
+        [name, f"{format_scaled(rate)}/s"]
+        for row in found["rates"]
+        for name, rate in row["rates"].items()
     ]
     return Table("Rates of the planner", ["what", "rate"], cells)
 
@@ -150,7 +154,7 @@ def place(found: Found) -> str:
     return f"Measured on {card}, torch {named['torch']}{told}, Python {named['python']}."
 
 
-def scaled(rate: float) -> str:
+def format_scaled(rate: float) -> str:
     """Write a number with three digits and a prefix."""
     for scale, prefix in UNITS:
         if rate >= scale:

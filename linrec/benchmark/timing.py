@@ -69,11 +69,11 @@ def turn_on(device: str, fresh: bool) -> Callable[[Callable[[], object]], list[f
     if kind == "cpu":
         return alone if fresh else in_a_row
     if kind == "cuda" and fresh:
-        return partial(queued, torch.empty(OVERWRITTEN, dtype=torch.uint8, device=device))
-    return partial(launched, device)
+        return partial(time_queued, torch.empty(OVERWRITTEN, dtype=torch.uint8, device=device))
+    return partial(time_launched, device)
 
 
-def queued(caches: Tensor, way: Callable[[], object]) -> list[float]:
+def time_queued(caches: Tensor, way: Callable[[], object]) -> list[float]:
     """Time calls by the clock of a GPU, each behind an overwriting of its caches.
 
     (That takes longer than a launch, so that what is launched behind it waits for nothing.)
@@ -91,7 +91,7 @@ def queued(caches: Tensor, way: Callable[[], object]) -> list[float]:
     return [start.elapsed_time(stop) / 1e3 for start, stop in marks]
 
 
-def launched(device: str, way: Callable[[], object]) -> list[float]:
+def time_launched(device: str, way: Callable[[], object]) -> list[float]:
     """Time calls in a row on a device, until they fill a turn; the last is waited for."""
     synchronize(device)
     start, count, taken = time.perf_counter(), 0, 0.0

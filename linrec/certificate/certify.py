@@ -142,7 +142,7 @@ def certify(
                 kept = system if chunked is None else chunked.states
                 before, way = products.of_matrices, way_of(kept, call.inputs.is_complex())
             found = enclose(call, system, chunked, way, products)
-            certificate, tight = certified(call, *found, result)
+            certificate, tight = compare(call, *found, result)
             if tight:
                 break
     if isinstance(result, Tensor):
@@ -179,7 +179,7 @@ def enclose(
     return outputs, end_of_chunks(chunked, system.inputs, states, ends, products.of_states)
 
 
-def certified(
+def compare(
     call: PreparedCall, outputs: Enclosure, end: Enclosure, result: Result | Tensor
 ) -> tuple[Certificate, bool]:
     """Compare results with enclosures of outputs and final state.
@@ -187,14 +187,14 @@ def certified(
     Returns:
         The certificate, and whether most bounds are errors, and little else.
     """
-    enclosed = [finished(call, without_padding(call, outputs)), finished(call, end)]
+    enclosed = [restore_form(call, without_padding(call, outputs)), restore_form(call, end)]
     enclosed[1] = enclosed[1].map(lambda each: each.squeeze(-2))
     centre = Result(*(each.high + each.low for each in enclosed))
     radius = (each.radius + 2 * UNIT * (each.high + each.low).abs() for each in enclosed)
     if isinstance(result, Tensor):
         result = Result(result, centre.final_state)
     given = map(check_result, result, enclosed, ("outputs", "final_state"))
-    bound = Result(*map(compared, given, enclosed))
+    bound = Result(*map(bound_difference, given, enclosed))
     close = 4 * enclosed[0].radius <= bound.outputs
     tight = 2 * int(close.sum()) >= close.numel()
     return Certificate(result, bound, centre, Result(*map(certain, radius))), tight
@@ -232,7 +232,7 @@ def end_of_chunks(
     return enclose_outputs(replace(chunked.end, inputs=own), state, product)
 
 
-def finished(call: PreparedCall, found: Enclosure) -> Enclosure:
+def restore_form(call: PreparedCall, found: Enclosure) -> Enclosure:
     """Return an enclosure to the caller's form: complex, copies side by side."""
     if call.inputs.is_complex():
         radius = found.radius.unflatten(-1, (-1, 2)).sum(-1)
@@ -258,7 +258,7 @@ def check_result(given: Tensor, enclosed: Enclosure, name: str) -> Tensor:
     return given.to(enclosed.high.device, double_dtype(given.dtype))
 
 
-def compared(given: Tensor, enclosed: Enclosure) -> Tensor:
+def bound_difference(given: Tensor, enclosed: Enclosure) -> Tensor:
     """Bound |given - exact|; two differences round, of complex parts each by itself."""
     off = given - enclosed.high
     rounding = 4 * UNIT * (off.abs() + enclosed.low.abs())

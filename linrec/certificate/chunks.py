@@ -82,15 +82,17 @@ def in_chunks(
     doubt = system.doubt("A")
     norm = fitting_norm(A.high, None if doubt is None else doubt.squeeze(-3), steps)
     back, forward = exactly(norm.backward), inverse(norm.backward, norm.forward, multiplied)
-    A = transposed(product(forward, product(A, transposed(back))))
-    squares = squared(A, norm.growth, size.bit_length(), multiplied)
+    A = transpose(product(forward, product(A, transpose(back))))
+    squares = enclose_powers(A, norm.growth, size.bit_length(), multiplied)
     one = torch.eye(n, dtype=inputs.dtype, device=inputs.device)
     columns = product(forward, exactly(one if system.B is None else system.B.mT))
-    moved = doubled(squares, columns, size, multiplied)  # (*batch, L·m, n): the columns of A^k B
-    rows = back if system.C is None else product(transposed(back), exactly(system.C))
-    turned = [square._replace(matrix=transposed(square.matrix)) for square in squares]
+    moved = stack_products(
+        squares, columns, size, multiplied
+    )  # (*batch, L·m, n): the columns of A^k B
+    rows = back if system.C is None else product(transpose(back), exactly(system.C))
+    turned = [square._replace(matrix=transpose(square.matrix)) for square in squares]
     first = product(turned[0].matrix, rows)
-    reach = doubled(turned, first, size, multiplied)  # (*batch, L·p, n): C A^1 … C A^L
+    reach = stack_products(turned, first, size, multiplied)  # (*batch, L·p, n): C A^1 … C A^L
     kernel = product(rows, moved).map(lambda each: each.unflatten(-2, (size, m)))
     if system.D is not None:
         kernel = with_first(kernel, system.D.mT)
@@ -102,15 +104,15 @@ def in_chunks(
     by_chunk = filled.unflatten(-2, (-1, size)).flatten(-2)
     start = product(forward, exactly(system.start.unsqueeze(-2)))
     system = replace(system, start=start.high.squeeze(-2))
-    states = assembled(
-        system, by_chunk[..., :whole, :], start, A=squares[-1].matrix, B=transposed(last)
+    states = assemble(
+        system, by_chunk[..., :whole, :], start, A=squares[-1].matrix, B=transpose(last)
     )
-    outputs = assembled(system, by_chunk, start, A=A, C=reach, D=block)
+    outputs = assemble(system, by_chunk, start, A=A, C=reach, D=block)
     idle = inputs[..., :1, :0]
-    skips = [assembled(system, idle, start, A=A, C=square.matrix) for square in squares[:-1]]
+    skips = [assemble(system, idle, start, A=A, C=square.matrix) for square in squares[:-1]]
     cut = steps % size > 0 or padded
-    added = {"D": transposed(product(back, last))} if cut else {}
-    end = assembled(system, by_chunk[..., :1, :], start, A=A, C=back, **added)
+    added = {"D": transpose(product(back, last))} if cut else {}
+    end = assemble(system, by_chunk[..., :1, :], start, A=A, C=back, **added)
     return ChunkedSystem(states, outputs, skips, end, size, steps)
 
 
@@ -139,7 +141,7 @@ def left_over(near: Enclosure, matrix: Tensor, multiplied: Product) -> tuple[Ten
     return high - low, INFLATED * (high.abs() + low.abs() + found.radius.mT + UNIT * high.abs())
 
 
-def assembled(
+def assemble(
     system: RealSystem, inputs: Tensor, start: Enclosure, **matrices: Enclosure
 ) -> RealSystem:
     """Make a system of enclosed matrices; A alone is in doubt entry by entry."""
@@ -161,7 +163,7 @@ def exactly(matrix: Tensor) -> Enclosure:
     return Enclosure(matrix, zeros, zeros, is_exact=True)
 
 
-def transposed(matrix: Enclosure) -> Enclosure:
+def transpose(matrix: Enclosure) -> Enclosure:
     """Transpose."""
     return matrix.map(lambda each: each.mT)
 
@@ -171,7 +173,7 @@ def enclose_product(multiplied: Product, left: Enclosure, rows: Enclosure) -> En
 
     The radius of each side is multiplied by the size of the other.
     """
-    high, low, error = computed(left, rows, multiplied)
+    high, low, error = multiply_parts(left, rows, multiplied)
     size, other = (each.high.abs() + each.low.abs() for each in (left, rows))
     if not left.is_exact:
         error += multiply(left.radius, other + rows.radius, False)
@@ -180,7 +182,7 @@ def enclose_product(multiplied: Product, left: Enclosure, rows: Enclosure) -> En
     return Enclosure(high, low, INFLATED * error)
 
 
-def computed(
+def multiply_parts(
     left: Enclosure, rows: Enclosure, multiplied: Product
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Multiply high and low parts, and bound the loss, as `product` does.
@@ -213,7 +215,7 @@ class Power(NamedTuple):
     off: Tensor
 
 
-def squared(A: Enclosure, growth: Tensor, count: int, multiplied: Product) -> list[Power]:
+def enclose_powers(A: Enclosure, growth: Tensor, count: int, multiplied: Product) -> list[Power]:
     """Enclose A, A², A⁴, …, of a matrix whose norm is at most `growth (*batch)`.
 
     Bounds of entries would grow by a factor of n with each square, norms do by 2.
@@ -221,7 +223,7 @@ def squared(A: Enclosure, growth: Tensor, count: int, multiplied: Product) -> li
     squares = [Power(A, growth[..., None, None], matrix_norm(A.radius))]
     while len(squares) < count:
         matrix, size, off = squares[-1]
-        high, low, lost = computed(matrix, transposed(matrix), multiplied)
+        high, low, lost = multiply_parts(matrix, transpose(matrix), multiplied)
         off = INFLATED * (2 * size * off + off * off + matrix_norm(lost))
         made = Enclosure(high.mT, low.mT, off.expand_as(high))
         squares.append(Power(made, INFLATED * size * size, off))
@@ -233,11 +235,13 @@ def matrix_norm(matrix: Tensor) -> Tensor:
     return INFLATED * torch.linalg.matrix_norm(matrix, keepdim=True)
 
 
-def doubled(squares: list[Power], rows: Enclosure, count: int, multiplied: Product) -> Enclosure:
+def stack_products(
+    squares: list[Power], rows: Enclosure, count: int, multiplied: Product
+) -> Enclosure:
     """Enclose V, M V, M² V, …, each transposed, one below the other."""
     off = INFLATED * torch.linalg.vector_norm(rows.radius, dim=-1, keepdim=True)  # of each row
     for power in squares[: count.bit_length() - 1]:
-        high, low, lost = computed(power.matrix, rows, multiplied)
+        high, low, lost = multiply_parts(power.matrix, rows, multiplied)
         length = INFLATED * torch.linalg.vector_norm(rows.high, dim=-1, keepdim=True)
         moved = power.size * off + power.off * (1.01 * length + off)
         moved = moved + torch.linalg.vector_norm(lost, dim=-1, keepdim=True)

@@ -76,11 +76,11 @@ def residuals(
     inputs = system.inputs[..., steps, :]
     last = states[..., :-1, :][..., steps, :]
     numbers = [-states[..., 1:, :][..., steps, :]]
-    products, blur = multiplied(system, "A", steps, last, product)
+    products, blur = multiply_enclosure(system, "A", steps, last, product)
     if system.B is None:
         numbers.append(system.grouped(inputs))
     else:
-        of_inputs, blurred = multiplied(system, "B", steps, inputs, product)
+        of_inputs, blurred = multiply_enclosure(system, "B", steps, inputs, product)
         products += [each.map(system.grouped) for each in of_inputs]
         blur = blur + (system.grouped(blurred) if isinstance(blurred, Tensor) else blurred)
     high, low, error = add_up(products, numbers)
@@ -88,7 +88,7 @@ def residuals(
     return total, error + blur + 2 * UNIT * total.abs()
 
 
-def multiplied(
+def multiply_enclosure(
     system: RealSystem, name: str, steps: slice, vectors: Tensor, product: Product
 ) -> tuple[list[ExactProduct], Tensor | float]:
     """Multiply by one of the matrices, and by its tail where that matters; bound the rest.
@@ -135,14 +135,16 @@ def read(system: RealSystem, states: Enclosure, steps: slice, product: Product) 
         numbers.append(high)
     else:
         by_step, doubt = system.by_step["C"], system.doubt("C")
-        products, blur = multiplied(system, "C", steps, high, product)
+        products, blur = multiply_enclosure(system, "C", steps, high, product)
         radius = radius + gamma(C.shape[-1]) * low.abs()
         sizes = C.abs() if doubt is None else C.abs() + doubt
         if doubt is not None:
             blur = blur + doubtful(doubt, low, by_step)
         low, radius = multiply(C, low, by_step), INFLATED * multiply(sizes, radius, by_step)
     if D is not None:
-        of_inputs, blurred = multiplied(system, "D", steps, system.inputs[..., steps, :], product)
+        of_inputs, blurred = multiply_enclosure(
+            system, "D", steps, system.inputs[..., steps, :], product
+        )
         products, blur = products + of_inputs, blur + blurred
     if not products:
         return Enclosure(high, low, radius)

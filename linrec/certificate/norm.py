@@ -53,7 +53,7 @@ def fitting_norm(A: Tensor, uncertainty: Tensor | None, steps: int) -> Norm:
     """
     n = A.shape[-1]
     one = torch.eye(n, dtype=A.dtype, device=A.device).expand_as(A)
-    best = verified(A, uncertainty, one, one, one)
+    best = bound_growth(A, uncertainty, one, one, one)
     best_cost = cost(best, steps)
     if bool((best_cost > GOOD).any()):
         P = gramian(A, steps)
@@ -62,8 +62,8 @@ def fitting_norm(A: Tensor, uncertainty: Tensor | None, steps: int) -> Norm:
         usable = finite & (failed == 0)[..., None, None]
         forward = torch.where(usable, lower.mH, one)
         backward = torch.linalg.solve_triangular(forward, one, upper=True)
-        found = verified(A, uncertainty, forward, backward)
-        best = chosen(cost(found, steps) < best_cost, found, best)
+        found = bound_growth(A, uncertainty, forward, backward)
+        best = select_norm(cost(found, steps) < best_cost, found, best)
     return best
 
 
@@ -81,15 +81,15 @@ def growth_rate(A: Tensor, steps: int) -> Tensor:
 
 def gramian(A: Tensor, steps: int) -> Tensor:
     """Compute Σ_k (A^k/ρ^k)* A^k/ρ^k for k < N, N ≥ steps, doubling their number; ρ ≥ 1."""
-    total, power = doubled(A, steps)
+    total, power = sum_squares(A, steps)
     size = torch.linalg.matrix_norm(power)
     if not bool((size <= 1).all()):  # it grows, or overflows
         rate = growth_rate(A, steps).clamp(min=1)
-        total, _ = doubled(A / rate[..., None, None], steps)
+        total, _ = sum_squares(A / rate[..., None, None], steps)
     return (total + total.mH) / 2
 
 
-def doubled(A: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def sum_squares(A: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Compute Σ_k (A^k)* A^k for k < N, N ≥ steps, and A^N; less far where A has decayed."""
     total = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device).expand_as(A)
     for _ in range(max(steps - 1, 0).bit_length()):
@@ -101,7 +101,7 @@ def doubled(A: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     return total, A
 
 
-def verified(
+def bound_growth(
     A: Tensor, uncertainty: Tensor | None, S: Tensor, R: Tensor, V: Tensor | None = None
 ) -> Norm:
     """Bound the growth of A in the norm of S, with R about the inverse of S, V as `spectral_norm`.
@@ -156,7 +156,7 @@ def cost(norm: Norm, steps: int) -> Tensor:
     return torch.nan_to_num(norm.condition.log() + growth, nan=torch.inf)
 
 
-def chosen(first: Tensor, yes: Norm, no: Norm) -> Norm:
+def select_norm(first: Tensor, yes: Norm, no: Norm) -> Norm:
     """Take one norm or the other for each system, `first (*batch)`."""
     return Norm(
         torch.where(first[..., None, None], yes.forward, no.forward),

@@ -84,7 +84,7 @@ class Elementwise:
     def carry(self, s: Tensor, error: Tensor) -> Tensor:
         """|f_t| ≤ |a_t| |f_{t-1}| + |s_t|."""
         sizes = INFLATED * (s.abs() + error).sum(-1)
-        return accumulated(INFLATED * self.factors.abs(), sizes).unsqueeze(-1).expand_as(s)
+        return accumulate(INFLATED * self.factors.abs(), sizes).unsqueeze(-1).expand_as(s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ class Contracting:
         """‖S f_t‖ ≤ growth ‖S f_{t-1}‖ + Σ_i |s_i| ‖column i of S‖."""
         columns = torch.linalg.vector_norm(self.norm.forward, dim=-2).unsqueeze(-1)
         sizes = INFLATED * ((s.abs() + error) @ columns).squeeze(-1)
-        radius = accumulated(self.norm.growth.unsqueeze(-1), sizes)
+        radius = accumulate(self.norm.growth.unsqueeze(-1), sizes)
         return INFLATED * self.norm.rows.unsqueeze(-2) * radius.unsqueeze(-1)
 
 
@@ -195,7 +195,7 @@ class Rotating:
         return INFLATED * (Q.abs() @ torch.stack(bounds, -3)).squeeze(-1)
 
 
-def accumulated(growth: Tensor, sizes: Tensor) -> Tensor:
+def accumulate(growth: Tensor, sizes: Tensor) -> Tensor:
     """Bound f_t = growth_t f_{t-1} + sizes_t, f_{-1} = 0, from above.
 
     Args:
@@ -214,13 +214,13 @@ def accumulated(growth: Tensor, sizes: Tensor) -> Tensor:
     # A scan multiplies factors with each other. Of factors of 1 or more no product underflows; of
     # factors below 1 every partial product is below 1, and so what underflows is nothing beside
     # LEAST times the largest f.
-    small = scanned(growth.clamp(max=1), sizes)
+    small = scan_last_axis(growth.clamp(max=1), sizes)
     small = small + LEAST * torch.nan_to_num(small, 0.0).amax(-1, keepdim=True)
     if not bool((growth > 1).any()):
         return INFLATED * small
-    return INFLATED * torch.where(growth > 1, scanned(growth.clamp(min=1), sizes), small)
+    return INFLATED * torch.where(growth > 1, scan_last_axis(growth.clamp(min=1), sizes), small)
 
 
-def scanned(growth: Tensor, sizes: Tensor) -> Tensor:
+def scan_last_axis(growth: Tensor, sizes: Tensor) -> Tensor:
     """Scan along the last axis."""
     return linear_scan(growth.mT, sizes.mT).mT

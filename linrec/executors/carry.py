@@ -11,7 +11,7 @@ from torch import Tensor
 
 from linrec._checks import records_gradient
 from linrec._devices import is_launched
-from linrec._graphs import closed, is_open, loop
+from linrec._graphs import is_open, loop, nominal_size
 from linrec.executors.base import Plan
 from linrec.executors.toeplitz import toeplitz_columns
 from linrec.loops import take_apart
@@ -154,7 +154,7 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
     chunks, power = drive.shape[-2], powers[0]
     wide = (
         not is_launched(drive.device.type)
-        and closed(math.prod(drive[..., 0, :].shape), 0) >= WIDE_CARRY
+        and nominal_size(math.prod(drive[..., 0, :].shape), 0) >= WIDE_CARRY
     )
     if len(powers) == 1 or wide:
         states = [start]

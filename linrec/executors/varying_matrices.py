@@ -57,7 +57,7 @@ def single(gates: Tensor, reads: Tensor, feeds: Tensor, columns: Tensor) -> Bloc
     return Block(shown, rows, columns, gates)
 
 
-def doubled(block: Block) -> Block:
+def double_blocks(block: Block) -> Block:
     """Make blocks of twice the steps out of neighbours."""
     (own, below), (first, second), (early, late), (before, after) = (
         each.unflatten(0, (-1, 2)).unbind(1) for each in block
@@ -75,7 +75,7 @@ def doubled(block: Block) -> Block:
 def blocks(steps: Block, size: int) -> Block:
     """Make blocks of `size` steps, a power of two, in differentiable operations."""
     for _ in range(size.bit_length() - 1):
-        steps = doubled(steps)
+        steps = double_blocks(steps)
     return steps
 
 

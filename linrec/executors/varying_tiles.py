@@ -147,7 +147,7 @@ class RunTiles(torch.autograd.Function):
             state = x[some]
             for place, span in enumerate(spans):
                 starts[place, some] = state
-                leaves = expanded(u, system, some, span)
+                leaves = cut_matrices(u, system, some, span)
                 w = fed[some, span] if tiles.wanted else None
                 state = tiles.tile.write(outputs[some, span], w, u[some, span], state, *leaves)
             end[some] = state
@@ -207,7 +207,7 @@ class RunTiles(torch.autograd.Function):
         return *moved, None
 
 
-def expanded(u: Tensor, system: Sequence[Tensor], some: slice, span: slice) -> list[Tensor]:
+def cut_matrices(u: Tensor, system: Sequence[Tensor], some: slice, span: slice) -> list[Tensor]:
     """Cut a tile out of the matrices, one for each system and step."""
     shape = u[some, span].shape[:2]
     return [part(leaf, some, span).expand(*shape, *leaf.shape[2:]) for leaf in system]
@@ -242,7 +242,7 @@ def pull_tiles(
     for some in tiles.rows(len(u)):
         gradient = gradients[2][some]
         for place, span in reversed(list(enumerate(tiles.spans()))):
-            leaves = (u[some, span], starts[place, some], *expanded(u, system, some, span))
+            leaves = (u[some, span], starts[place, some], *cut_matrices(u, system, some, span))
             to_outputs, to_fed = (each[some, span] for each in gradients[:2])
             if not tiles.wanted:
                 to_fed = to_fed.new_zeros(()).expand(

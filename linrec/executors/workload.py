@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
-from linrec._graphs import NOMINAL_BATCH, NOMINAL_STEPS, closed
+from linrec._graphs import NOMINAL_BATCH, NOMINAL_STEPS, nominal_size
 from linrec.systems import LinearRecurrence
 
 DOUBLE = (torch.float64, torch.complex128)
@@ -124,14 +124,14 @@ class Workload(NamedTuple):
             itemsize = max(itemsize, leaf.element_size())
         systems = 1
         if apart or not alone:
-            systems = max(closed(math.prod(recurrence.batch_shape), NOMINAL_BATCH), 1)
+            systems = max(nominal_size(math.prod(recurrence.batch_shape), NOMINAL_BATCH), 1)
         parts = A.as_diagonal_plus_low_rank() if varies else None
         return Workload(
             states=n,
             inputs=n if B is None else B.shape[-1],
             outputs=n if C is None else C.shape[-2],
-            steps=closed(length, NOMINAL_STEPS),
-            batch=closed(batch, NOMINAL_BATCH),
+            steps=nominal_size(length, NOMINAL_STEPS),
+            batch=nominal_size(batch, NOMINAL_BATCH),
             systems=systems,
             multiplications=A.multiplications,
             itemsize=itemsize,

@@ -45,18 +45,18 @@ def trace_form(
     module.eval()
     try:
         try:
-            program, made = traced(module, form, example, length)
+            program, made = trace_module(module, form, example, length)
         except ValueError:
             if form is not Form.SCAN or not takes_steps(module):
                 raise
-            program, made = traced(module, form, example, length, by_steps=True)
+            program, made = trace_module(module, form, example, length, by_steps=True)
     finally:
         module.train(training)
     drop_unused(program)
     return program, made
 
 
-def traced(
+def trace_module(
     module: nn.Module,
     form: Form,
     example: Tensor | None,

@@ -11,7 +11,7 @@ from linrec.export.rounded import (
     ScaledSystem,
     check,
     check_range,
-    fitted,
+    fit_readout,
 )
 from linrec.systems import LinearRecurrence
 
@@ -148,7 +148,7 @@ def quantize(
     A_step, B_step, multipliers, shift = steps_of(A - identity, B, levels)
     drive = (B / B_step).round()
     B_found = drive * B_step
-    readout, perturbation = fitted(A, B, C, A_found, B_found, steps, LARGEST)
+    readout, perturbation = fit_readout(A, B, C, A_found, B_found, steps, LARGEST)
     seen = Reached.of(A_found, B_found, readout, steps)
     rounding = ROUNDS * (seen.states + seen.inputs)
     if given.D is not None:

@@ -12,7 +12,7 @@ from linrec.export.rounded import (
     ScaledSystem,
     check,
     check_range,
-    fitted,
+    fit_readout,
 )
 from linrec.systems import LinearRecurrence
 
@@ -146,10 +146,10 @@ def quantize_weights(
     levels = check(recurrence, steps, largest_input, weights)
     given = ScaledSystem.of(recurrence, steps, largest_input, LARGEST)
     A, B, kept = given.A, given.B, given.kept
-    a, rest = rounded(A - given.identity, levels)
+    a, rest = round_rows(A - given.identity, levels)
     A_found = rest * a + given.identity
     # Inputs fill the range; where rounding errors come on top, units are made larger.
-    b, drive = rounded(B, levels)
+    b, drive = round_rows(B, levels)
     additions = rounding_errors(kept, rest * a, drive * b, largest_input, stochastic)
     eye = torch.eye(len(A), dtype=torch.float64)
     count = steps * recurrence.copies * (len(A) + len(given.C))
@@ -167,9 +167,9 @@ def quantize_weights(
     inputs = largest_input * reached.inputs
     larger = float((inputs / (LARGEST - noise)).max().clamp(min=1.0))
     B, C = B / larger, given.C * larger
-    b, drive = rounded(B, levels)
+    b, drive = round_rows(B, levels)
     driven = B * largest_input / LARGEST, drive * b * largest_input / LARGEST
-    readout, perturbation = fitted(A, driven[0], C, A_found, driven[1], steps, LARGEST)
+    readout, perturbation = fit_readout(A, driven[0], C, A_found, driven[1], steps, LARGEST)
     seen = Reached.of(A_found, drive * b, readout, steps, additions)
     return HalfRecurrence(
         A=rest.to(weights),
@@ -187,7 +187,7 @@ def quantize_weights(
     )
 
 
-def rounded(matrix: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+def round_rows(matrix: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """Write the rows of a matrix as numbers of float32 `(n, 1)` times whole ones `(n, m)`."""
     wanted = (matrix.abs().amax(-1, keepdim=True) / levels).clamp(min=2.0**-100)
     unit = wanted.float().double()

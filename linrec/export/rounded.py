@@ -200,7 +200,7 @@ class Reached:
         return cls(inputs, states, squares)
 
 
-def fitted(
+def fit_readout(
     A: Tensor,
     B: Tensor,
     C: Tensor,

@@ -184,7 +184,7 @@ def pull_delta(
 
 
 def keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
-    """Save what was given, the states, what is fed back and the inverses."""
+    """Save the arguments, the states, the fed-back values and the inverses."""
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs, *output[2:])
 

@@ -120,7 +120,7 @@ def advance(
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
     PRECISION: tl.constexpr, STARTED: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
-    """Take some columns of the state from chunk to chunk, X' = a X + (E ∘ l)ᵀ W + what is added.
+    """Take some columns of the state from chunk to chunk, X' = a X + (E ∘ l)ᵀ W + additions.
 
     The state before a chunk takes the place of what the chunk adds, and W = W₀ + M X that of W₀.
     With `REVERSE` it is Λ from the last chunk to the first, with P⁻ ∘ r in place of E ∘ l.

@@ -98,7 +98,7 @@ def differentiate_now(
         )
         assert to_decay is not None
     else:
-        found = loop(shifted(decay, reverse), gradient, torch.zeros_like(state), not reverse)
+        found = loop(shift_decays(decay, reverse), gradient, torch.zeros_like(state), not reverse)
         to_drive, to_decay = (room(decay, gradient, states) for _ in range(2))
         to_drive.copy_(found)
         torch.mul(to_drive, previous(states, state, reverse).conj_physical(), out=to_decay)
@@ -144,7 +144,7 @@ def loop(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     return torch.stack(states[::-1] if reverse else states, 1).to(drive.dtype)
 
 
-def shifted(decay: Tensor, reverse: bool) -> Tensor:
+def shift_decays(decay: Tensor, reverse: bool) -> Tensor:
     """Return the decays of the scan back, conjugated: a*_{t+1}, and 0 where there is none."""
     nothing = torch.zeros_like(decay[:, :1])
     # (Inside of an operation of one's own, marks of conjugation may not be looked at.)
@@ -193,7 +193,7 @@ def backward(
         found = elementwise_gradients(decay, state, states, gradient, reverse)
     else:
         nothing = torch.zeros_like(state)
-        to_drive = elementwise_scan(shifted(decay, reverse), gradient, nothing, not reverse)
+        to_drive = elementwise_scan(shift_decays(decay, reverse), gradient, nothing, not reverse)
         first = decay.shape[1] - 1 if reverse else 0
         to_decay = to_drive * previous(states, state, reverse).conj()
         found = to_decay, to_drive, decay[:, first].conj() * to_drive[:, first]
@@ -204,7 +204,7 @@ def backward(
 elementwise_scan.register_autograd(backward, setup_context=setup_context)
 
 
-def batched(tensor: Tensor, axis: int | None, size: int) -> Tensor:
+def merge_mapped(tensor: Tensor, axis: int | None, size: int) -> Tensor:
     """Count a mapped axis among the sequences."""
     moved = tensor.expand(size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
     return moved.flatten(0, 1)
@@ -213,13 +213,13 @@ def batched(tensor: Tensor, axis: int | None, size: int) -> Tensor:
 @elementwise_scan.register_vmap
 def _(info, in_dims, decay, drive, state, reverse):  # type: ignore[no-untyped-def]  # as torch calls it
     size = info.batch_size
-    given = (batched(t, a, size) for t, a in zip((decay, drive, state), in_dims, strict=False))
+    given = (merge_mapped(t, a, size) for t, a in zip((decay, drive, state), in_dims, strict=False))
     return elementwise_scan(*given, reverse).unflatten(0, (size, -1)), 0
 
 
 @elementwise_gradients.register_vmap
 def _(info, in_dims, decay, state, states, gradient, reverse):  # type: ignore[no-untyped-def]
     size, tensors = info.batch_size, (decay, state, states, gradient)
-    given = (batched(t, a, size) for t, a in zip(tensors, in_dims, strict=False))
+    given = (merge_mapped(t, a, size) for t, a in zip(tensors, in_dims, strict=False))
     found = elementwise_gradients(*given, reverse)
     return tuple(each.unflatten(0, (size, -1)) for each in found), (0, 0, 0)

@@ -171,7 +171,7 @@ def pull_loop(
 
 
 def keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
-    """Save what was given, the states and the products of gates."""
+    """Save the arguments, the states and the products of gates."""
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs, *output[2:])
 

@@ -138,7 +138,7 @@ def carry(
     STEPS: tl.constexpr, LEVELS: tl.constexpr, WIDTH: tl.constexpr, STARTED: tl.constexpr,
     REVERSE: tl.constexpr,
 ):  # fmt: skip
-    """Write the state before each chunk in the place of what the chunk adds, for some numbers.
+    """Write the state before each chunk over the chunk's contribution, for some numbers.
 
     With `REVERSE` it is the gradient in the state after each, from the last chunk to the first.
     """
@@ -282,7 +282,7 @@ def pull_rows(
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
     PARTS: tl.constexpr, PRECISION: tl.constexpr, PAIR: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradients in the keys and queries of a chunk, and what the gates need of it.
+    """Compute the gradients in the keys and queries of a chunk, and sums for those in the gates.
 
     These are R̄ where j is the state before the chunk, and where i is that after it.
     """

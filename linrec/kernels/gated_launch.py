@@ -59,7 +59,7 @@ class Sizes:
 
     @staticmethod
     def of(keys: Tensor, values: Tensor, steps: int | None = None) -> "Sizes":
-        """Look at k and v, for chunks of so many steps."""
+        """Describe k and v to the kernels, for chunks of `steps` steps."""
         steps = STEPS if steps is None else steps
         (outer, H, T, N), V = keys.shape, values.shape[-1]
         states = max(triton.next_power_of_2(N), LEAST)
@@ -134,7 +134,7 @@ def launch_states(
 
 
 def launch_added(keys: Tensor, values: Tensor, tables: Tensor, reverse: bool) -> Tensor:
-    """Compute what each chunk adds to the state after it; arguments as of `launch_states`."""
+    """Compute the contribution of each chunk to its last state; arguments as of `launch_states`."""
     sizes = Sizes.of(keys, values, tables.shape[-1])
     G, N, V, chunks = sizes.G, sizes.N, sizes.V, sizes.chunks
     added, last = tables.new_empty(G, chunks, N, V), sizes.constants["LEVELS"]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from linrec._checks import SCALAR, broadcast, common_dtype, unchecked
+from linrec._checks import SCALAR, broadcast, common_dtype, make_unchecked
 
 
 def same_dtype(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,4 +206,4 @@ class OwnStructure(Structure):
 
     def rebuilt(self, **tensors: Tensor) -> Self:
         """Make the same of other tensors, unchecked."""
-        return unchecked(type(self), **tensors)
+        return make_unchecked(type(self), **tensors)

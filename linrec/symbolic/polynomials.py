@@ -228,7 +228,9 @@ def add_multiple(total: Rows, rows: Rows, factor: Any, counter: Counter) -> Rows
     ]
 
 
-def powered(A: sympy.MatrixBase, B: sympy.MatrixBase, exponent: int) -> sympy.ImmutableDenseMatrix:
+def apply_power(
+    A: sympy.MatrixBase, B: sympy.MatrixBase, exponent: int
+) -> sympy.ImmutableDenseMatrix:
     """Compute A^k B for a number k.
 
     Raises:

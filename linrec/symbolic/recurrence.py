@@ -21,7 +21,7 @@ from linrec.symbolic.matrices import (
     to_float,
 )
 from linrec.symbolic.parameters import parameters_of, refuse_namesakes
-from linrec.symbolic.polynomials import powered
+from linrec.symbolic.polynomials import apply_power
 from linrec.symbolic.stability import Conditions, schur
 from linrec.symbolic.systems import System
 from linrec.symbolic.typeset import Labels
@@ -136,7 +136,7 @@ class LinearRecurrence(System, Bindable):
         if k.is_negative:  # an impulse is not felt before it comes
             return scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
         if k.is_Integer:
-            power = powered(exact(self.A), exact(self.B), int(k))
+            power = apply_power(exact(self.A), exact(self.B), int(k))
             response = tidy_matrix(self.C * power + (self.D if k == 0 else 0 * self.D))
             kept = (self.A, self.B) == (exact(self.A), exact(self.B))
             return scalar_or_matrix(response if kept else Matrix(response.applyfunc(to_float)))

@@ -122,14 +122,14 @@ def tensors_of(state: State) -> list[Tensor]:
     return []
 
 
-def mapped(change: Callable[[Tensor], Tensor], state: State) -> State:
+def map_state(change: Callable[[Tensor], Tensor], state: State) -> State:
     """Make a state of the same form with every tensor changed."""
     if isinstance(state, Tensor):
         return change(state)
     if isinstance(state, dict):  # in the order of `tensors_of`
-        return {name: mapped(change, state[name]) for name in sorted(state)}
+        return {name: map_state(change, state[name]) for name in sorted(state)}
     if isinstance(state, list | tuple):
-        parts = [mapped(change, part) for part in state]
+        parts = [map_state(change, part) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
     return state
 
@@ -137,7 +137,7 @@ def mapped(change: Callable[[Tensor], Tensor], state: State) -> State:
 def with_tensors(state: State, tensors: list[Tensor]) -> State:
     """Make a state of the same form of other tensors, as `tensors_of` lists them."""
     remaining = iter(tensors)
-    return mapped(lambda _: next(remaining), state)
+    return map_state(lambda _: next(remaining), state)
 
 
 def is_number(tensor: Tensor) -> bool:

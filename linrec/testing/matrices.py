@@ -8,7 +8,7 @@ from torch import Tensor
 from linrec import memories
 
 
-def scaled(matrices: Tensor, size: float) -> Tensor:
+def shrink(matrices: Tensor, size: float) -> Tensor:
     """Shrink matrices whose largest absolute row sum is beyond `size` to it."""
     norm = matrices.abs().sum(-1).amax(-1)
     return matrices * (size / norm.clamp(min=size))[..., None, None]
@@ -16,12 +16,12 @@ def scaled(matrices: Tensor, size: float) -> Tensor:
 
 def stable(matrices: Tensor) -> Tensor:
     """Contractions."""
-    return scaled(matrices, 0.9)
+    return shrink(matrices, 0.9)
 
 
 def unstable(matrices: Tensor) -> Tensor:
     """Powers grow, by at most a quarter a step."""
-    return scaled(matrices, 1.25)
+    return shrink(matrices, 1.25)
 
 
 def identity(matrices: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def jordan(matrices: Tensor) -> Tensor:
 
 def singular(matrices: Tensor) -> Tensor:
     """Of rank one at most."""
-    return scaled(matrices[..., :, :1] * matrices[..., :1, :], 0.9)
+    return shrink(matrices[..., :, :1] * matrices[..., :1, :], 0.9)
 
 
 def badly_scaled(matrices: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def gradients(trial: Trial) -> Comparisons:
     """Both forms have the same gradient in inputs, initial state and every parameter."""
     if not is_differentiable(trial):
         return
-    module, start = trial.module, started(trial.module, trial.inputs)
+    module, start = trial.module, start_later(trial.module, trial.inputs)
     results = [drawn_sum(form, module, start) for _, form in FORMS]
     mine, theirs = (gradient(each, start.leaves) for each in results)
     if any((left is None) != (right is None) for left, right in zip(mine, theirs, strict=True)):
@@ -62,11 +62,13 @@ def gradients(trial: Trial) -> Comparisons:
     def moving(own: Mapping[str, Tensor], inputs: Tensor) -> list[Tensor]:
         named, moved = moved_leaves(own, names, inputs, start.state)
         total = drawn_sum(lambda m, u, x: call(m, named, u, x), module, moved)
-        return filled(gradient(total, moved.leaves), moved.leaves)
+        return fill_zeros(gradient(total, moved.leaves), moved.leaves)
 
     limits = movement(moving, module, trial.inputs)
     eps = torch.finfo(trial.inputs.dtype).eps * operations(module, trial.inputs)
-    pairs = zip(filled(mine, start.leaves), filled(theirs, start.leaves), limits, strict=True)
+    pairs = zip(
+        fill_zeros(mine, start.leaves), fill_zeros(theirs, start.leaves), limits, strict=True
+    )
     for left, right, limit in pairs:
         yield Comparison("gradient", left, right, limit + eps * (size_of(left) + size_of(right)))
 
@@ -81,13 +83,13 @@ def differences(trial: Trial) -> Comparisons:
         return
     try:
         module = in_double(trial.module)
-        starts = [started(module, like_double(trial.inputs, seed)) for seed in range(2)]
+        starts = [start_later(module, like_double(trial.inputs, seed)) for seed in range(2)]
         sums = [[drawn_sum(form, module, start) for _, form in FORMS] for start in starts]
     except (RuntimeError, TypeError, ValueError):
         return  # it cannot be run in double precision
     # Numbers are moved in place below: all gradients are taken before.
     found = [
-        [filled(gradient(each, start.leaves), start.leaves) for each in both]
+        [fill_zeros(gradient(each, start.leaves), start.leaves) for each in both]
         for start, both in zip(starts, sums, strict=True)
     ]
     for number, (name, form) in enumerate(FORMS):
@@ -160,7 +162,7 @@ def second_derivatives(trial: Trial) -> Comparisons:
     """Both forms have the same second derivatives, where there are any."""
     if not is_differentiable(trial):
         return
-    module, given = trial.module, started(trial.module, trial.inputs)
+    module, given = trial.module, start_later(trial.module, trial.inputs)
     try:
         outputs = whole(module, given.inputs)[0]
         expected = second(outputs, given.leaves)
@@ -198,7 +200,7 @@ def batched_gradients(trial: Trial) -> Comparisons:
     """Several gradients at once, of a graph used before, are those one by one, where torch can."""
     if not is_differentiable(trial):
         return
-    start = started(trial.module, trial.inputs)
+    start = start_later(trial.module, trial.inputs)
     outputs, fresh = (whole(trial.module, start.inputs, start.state)[0] for _ in range(2))
     if not outputs.requires_grad:
         return
@@ -233,7 +235,7 @@ def is_differentiable(trial: Trial) -> bool:
     )
 
 
-def started(module: nn.Module, inputs: Tensor) -> Start:
+def start_later(module: nn.Module, inputs: Tensor) -> Start:
     """Prepare to differentiate a call that goes on from the state after other inputs."""
     with torch.no_grad():
         _, state = whole(module, like(inputs))
@@ -287,7 +289,7 @@ def gradient(total: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
     return list(torch.autograd.grad(total, leaves, allow_unused=True))
 
 
-def filled(found: list[Tensor | None], leaves: list[Tensor]) -> list[Tensor]:
+def fill_zeros(found: list[Tensor | None], leaves: list[Tensor]) -> list[Tensor]:
     """Write zeros where there is no gradient."""
     pairs = zip(found, leaves, strict=True)
     return [torch.zeros_like(leaf) if each is None else each for each, leaf in pairs]
@@ -304,7 +306,7 @@ def second(outputs: Tensor, given: list[Tensor]) -> Tensor | None:
         return None
     towards = torch.stack([(each.conj() * like(each.detach())).real.sum() for each in moving]).sum()
     found = torch.autograd.grad(towards, given, allow_unused=True)
-    return torch.cat([each.flatten() for each in filled(list(found), given)])
+    return torch.cat([each.flatten() for each in fill_zeros(list(found), given)])
 
 
 def unlike(left: Tensor | None, right: Tensor | None) -> Tensor:

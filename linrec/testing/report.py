@@ -138,10 +138,10 @@ class Report:
         rows = [["", *(str(executor).partition("(")[0] for executor in self.executors)]]
         for name in self.properties:
             rows.append([name, *(self.cell(name, each) for each in self.executors)])
-        return f"{aligned(rows)}\n{self.limits}"
+        return f"{align(rows)}\n{self.limits}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
+def align(rows: Sequence[Sequence[str]]) -> str:
     """Lay a table out in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)

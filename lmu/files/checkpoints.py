@@ -76,7 +76,7 @@ def read_checkpoint(path: Path) -> Any:
         raise ValueError("it holds no checkpoint")
     if int(metadata["version"]) > VERSION:
         raise ValueError(f"a newer lmu wrote it, version {metadata['version']}: install that one")
-    return filled(json.loads(metadata["content"]), load(content))
+    return fill_in(json.loads(metadata["content"]), load(content))
 
 
 def place_of_seal(content: bytes) -> int:
@@ -115,15 +115,15 @@ def outline(value: object, path: tuple[str, ...], tensors: dict[str, Tensor]) ->
     )
 
 
-def filled(value: Any, tensors: dict[str, Tensor]) -> Any:
+def fill_in(value: Any, tensors: dict[str, Tensor]) -> Any:
     """Make a value of its outline and its tensors."""
     if isinstance(value, list):
-        return [filled(each, tensors) for each in value]
+        return [fill_in(each, tensors) for each in value]
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()
     if kind == "dict":
-        return {key: filled(each, tensors) for key, each in inner}
+        return {key: fill_in(each, tensors) for key, each in inner}
     if kind == "tuple":
-        return tuple(filled(each, tensors) for each in inner)
+        return tuple(fill_in(each, tensors) for each in inner)
     return torch.view_as_complex(tensors[inner]) if kind == "complex" else tensors[inner]

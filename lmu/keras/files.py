@@ -88,7 +88,7 @@ def read_archive(path: Path, layer: str | None) -> KerasFile:
 
 
 def is_keras_2(described: Mapping[str, Any]) -> bool:
-    """Whether Keras 2 wrote a file, by what it says of itself."""
+    """Whether Keras 2 wrote a file, by its own version number."""
     return text(described.get("keras_version", "3")).startswith("2")
 
 
@@ -139,7 +139,7 @@ def model_layers(config: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]
 
 @dataclass
 class Reader:
-    """A reader of the variables of one layer, or of those of keras-lmu.
+    """A reader of the variables of one layer, or of all layers of keras-lmu.
 
     Args:
         room: of the file.
@@ -206,7 +206,7 @@ def positional_layers(
 
 
 def input_shape(record: Mapping[str, Any]) -> Sequence[int | None] | None:
-    """Say what a layer was built for, if its record does."""
+    """Return the input shape that a layer was built for, if its record has one."""
     return (record.get("build_config") or {}).get("input_shape")
 
 
@@ -265,13 +265,13 @@ def legacy_layers(
     records = model_layers(config)
     if records is None:
         for name in (text(each) for each in weights.attrs["layer_names"]):
-            paths = listed(held.get(name))
+            paths = list_paths(held.get(name))
             if any("lmu" in path for path in paths):
                 yield named_layer(held[name], paths, {"config": {"name": name}}, reader.room)
         return
     for record in records:
         group = held.get(name_of(record))
-        paths = listed(group)
+        paths = list_paths(group)
         # A model within the model lists the variables of all its layers.
         leaves = list(leaves_of(record))
         inner = {name_of(leaf) for leaf in leaves} if leaves != [record] else None
@@ -289,7 +289,7 @@ def name_of(record: Mapping[str, Any]) -> str:
     return text(record.get("config", {}).get("name", record.get("name", "")))
 
 
-def listed(group: Group | None) -> list[str]:
+def list_paths(group: Group | None) -> list[str]:
     """List the paths of the variables of a layer of an older file."""
     return [] if group is None else [text(path) for path in group.attrs["weight_names"]]
 

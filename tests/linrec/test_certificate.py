@@ -195,7 +195,7 @@ BREAKS = {
     "half the radius": (CERTIFY, "certain", lambda old: lambda bound: old(bound) / 2),
     "rests dropped": (CERTIFY, "exact_product", lambda old: lambda *a: no_rest(old(*a))),
     "losses of sums dropped": (enclosure, "add_up", lambda old: lambda *a: no_low(*old(*a))),
-    "nothing carried along": (ways, "accumulated", lambda _: lambda _, sizes: 1e-9 * sizes),
+    "nothing carried along": (ways, "accumulate", lambda _: lambda _, sizes: 1e-9 * sizes),
 }
 
 

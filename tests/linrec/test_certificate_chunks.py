@@ -26,12 +26,12 @@ from tests.linrec.test_certificate import (
 CHUNK_BREAKS = {
     "tails dropped": (
         chunks,
-        "assembled",
+        "assemble",
         lambda old: lambda system, *a, **k: with_tails(old(system, *a, **k), 0),
     ),
     "tails doubled": (
         chunks,
-        "assembled",
+        "assemble",
         lambda old: lambda system, *a, **k: with_tails(old(system, *a, **k), 2),
     ),
     "an inverse that is none": (

@@ -9,7 +9,7 @@ from torch import Tensor
 import linrec
 from linrec.executors import Workload
 from linrec.kernels import elementwise, elementwise_gradients, elementwise_scan
-from linrec.kernels.elementwise import loop, previous, shifted
+from linrec.kernels.elementwise import loop, previous, shift_decays
 from linrec.planner.costs import has_kernel
 from tests.cases import generator
 
@@ -79,8 +79,8 @@ def test_states_and_gradients_are_the_loops(dtype: torch.dtype, way: str) -> Non
             decay, gradient, None, reverse=not reverse, shift=True, before=own, first=state, way=way
         )
         a, g, x, first = exact(decay, gradient, own, state)
-        right = loop(shifted(a, reverse), g, torch.zeros_like(first), not reverse)
-        most = bound(shifted(decay, reverse), gradient, torch.zeros_like(state), not reverse)
+        right = loop(shift_decays(a, reverse), g, torch.zeros_like(first), not reverse)
+        most = bound(shift_decays(decay, reverse), gradient, torch.zeros_like(state), not reverse)
         assert ((to_drive - right).abs() <= most).all()
         before = previous(x, first, reverse)
         room = 2 * torch.finfo(dtype).eps * (right * before).abs()

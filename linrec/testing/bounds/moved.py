@@ -81,7 +81,7 @@ class MovedBounds:
         local = A @ inner.states[..., :-1, :, :] + drive + self.unit * inner.drive
         start = self.conversion(self.W, own.start) + self.off @ own.start
         start = (start + self.unit * inner.start).expand_as(inner.start)
-        return carried(inner, torch.cat([start, local.expand_as(inner.drive)], -3))
+        return carry_states(inner, torch.cat([start, local.expand_as(inner.drive)], -3))
 
     def conversion(self, matrix: Tensor, vectors: Tensor) -> Tensor:
         """Bound the rounding of a matrix-vector product in double precision, cast afterwards."""
@@ -128,7 +128,7 @@ class MovedBounds:
         return total
 
 
-def carried(bounds: ErrorBounds, sources: Tensor) -> Tensor:
+def carry_states(bounds: ErrorBounds, sources: Tensor) -> Tensor:
     """Carry sources of errors on by the exact system, step by step."""
     states = [sources[..., 0, :, :]]
     for t in range(1, sources.shape[-3]):

@@ -26,11 +26,11 @@ def lose_samples(data: Dataset, lost: int, seed: int = 0) -> Dataset:
     if not 0 <= lost < steps:
         raise ValueError(f"`lost` is {lost}: expected from 0 to {steps - 1} of {steps} samples.")
     generator = torch.Generator().manual_seed(seed)
-    splits = [thinned(split, lost, generator) for split in data.splits]
+    splits = [thin(split, lost, generator) for split in data.splits]
     return data._replace(train=splits[0], validation=splits[1], test=splits[2])
 
 
-def thinned(split: Split, lost: int, generator: torch.Generator) -> Split:
+def thin(split: Split, lost: int, generator: torch.Generator) -> Split:
     """Lose samples of one split."""
     inputs, targets = split
     count, steps, _ = inputs.shape
@@ -39,10 +39,10 @@ def thinned(split: Split, lost: int, generator: torch.Generator) -> Split:
     kept = torch.cat([order[:, lost:], last], -1).sort(-1).values
     since = torch.diff(kept, prepend=torch.full((count, 1), -1)).unsqueeze(-1)
     if targets.ndim > 1:
-        targets = taken(targets, kept)
-    return Split(torch.cat([taken(inputs, kept), since.to(inputs.dtype)], -1), targets)
+        targets = take_samples(targets, kept)
+    return Split(torch.cat([take_samples(inputs, kept), since.to(inputs.dtype)], -1), targets)
 
 
-def taken(series: Tensor, kept: Tensor) -> Tensor:
+def take_samples(series: Tensor, kept: Tensor) -> Tensor:
     """Take some samples of each of `(series, time, features)`."""
     return series.gather(1, kept.unsqueeze(-1).expand(-1, -1, series.shape[-1]))

@@ -132,7 +132,7 @@ class Recipe:
     adversarial_distance: float = 0.0
 
     def describe(self) -> dict[str, float | str | None]:
-        """Return what is not the optimiser's own, in values that JSON knows, for a record."""
+        """Return all settings but the optimiser's own, as values of JSON, for a record."""
         return {
             "loss": name_of(self.loss),
             "schedule": name_of(self.schedule),
