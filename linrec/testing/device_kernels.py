@@ -14,7 +14,7 @@ NAMES = ("outputs", "last state", *(f"gradient in {name}" for name in "akqvlrx")
 
 
 def runs_chunks(device: str, dtype: torch.dtype) -> None:
-    """Values and gradients are those of the loop in double precision, within its roundings.
+    """Compare values and gradients with the loop in double precision, within its roundings.
 
     A term is rounded once for each gate, and once for each sum at each step that feeds it back;
     factors have 22 bits. Numbers in half precision are rounded once more where they are stored.
@@ -30,13 +30,19 @@ def runs_chunks(device: str, dtype: torch.dtype) -> None:
         tangents = [to_outputs, torch.randn(start.shape, generator=drawn)]
         leaves = [*(each.to(dtype) for each in given), start]
         act, loop = (delta_chunks, plain_delta) if low else (gated_chunks, plain_gated)
-        got = pulled(act, [each.to(device) for each in leaves], [t.to(device) for t in tangents])
-        truth = pulled(loop, [each.double() for each in leaves], [t.double() for t in tangents])
+        got = run_and_pull(
+            act, [each.to(device) for each in leaves], [t.to(device) for t in tangents]
+        )
+        truth = run_and_pull(
+            loop, [each.double() for each in leaves], [t.double() for t in tangents]
+        )
         sizes = [each.double().abs() for each in leaves], [t.double().abs() for t in tangents]
         roundings = (4 + low * N) * T + 2 * (N + V) + 32
         stored = torch.finfo(dtype).eps if dtype != torch.float32 else 0.0
         names = [name for name in NAMES if low or name[-2:] not in (" l", " r")]
-        for name, mine, right, most in zip(names, got, truth, pulled(loop, *sizes), strict=True):
+        for name, mine, right, most in zip(
+            names, got, truth, run_and_pull(loop, *sizes), strict=True
+        ):
             allowed = roundings * torch.finfo(torch.float32).eps * most + stored * right.abs()
             error = (mine.cpu().double() - right).abs()
             if not bool((error <= allowed).all()):
@@ -46,7 +52,7 @@ def runs_chunks(device: str, dtype: torch.dtype) -> None:
                 )
 
 
-def pulled(act: Any, given: list[Tensor], tangents: list[Tensor]) -> list[Tensor]:
+def run_and_pull(act: Any, given: list[Tensor], tangents: list[Tensor]) -> list[Tensor]:
     """Return y and the last x, and pull tangents of them back."""
     leaves = [each.detach().requires_grad_() for each in given]
     found = act(*leaves)[:2]
