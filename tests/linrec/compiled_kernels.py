@@ -7,13 +7,15 @@ the interpreter, in which they run in tests, knows no registers, shared memory o
 import sys
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
+import torch
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from linrec.kernels import chunk_kernels, scan_kernels
+from linrec.kernels import chunk_kernels, delta_launch, gated_launch, scan_kernels
 from linrec.kernels.chunk_launch import HIGH, PRECISION, STEPS, TILED, WALKED, WIDE
 from linrec.kernels.launch import ROWS, STAGES, TILE, TILE_WARPS
 from linrec.kernels.launch import WARPS as WALK_WARPS
@@ -51,6 +53,37 @@ def kernels() -> Iterator[tuple[Any, dict[str, Any], int]]:
         yield scan_kernels.tile, flags | whole | {"STEPS": TILE}, TILE_WARPS
 
 
+def launched() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], int]]:
+    """List the kernels of gates and of delta rules, with constants, kinds and warps."""
+    found: dict[tuple[str, ...], tuple[Any, dict[str, Any], dict[str, str], int]] = {}
+    pointers = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+
+    def record(kernel: Any, _: int, *given: Any, **options: Any) -> None:
+        warps = options.pop("num_warps")
+        options.pop("num_stages", None)
+        kinds = {
+            name: pointers[each.dtype] if isinstance(each, torch.Tensor) else "i32"
+            for name, each in zip(kernel.arg_names, given, strict=False)
+        }
+        kinds |= dict.fromkeys(options, "constexpr")
+        key = (kernel.__name__, *map(str, options.items()), *kinds.values())
+        found.setdefault(key, (kernel, options, kinds, warps))
+
+    with (
+        mock.patch.object(gated_launch, "call", record),
+        mock.patch.object(delta_launch, "call", record),
+    ):
+        for size, dtype in ((64, torch.bfloat16), (128, torch.bfloat16), (64, torch.float16)):
+            a, start = torch.ones(1, 1, 70, dtype=dtype), torch.ones(1, size, size)
+            k, q, v, left, right = torch.ones(5, 1, 1, 70, size, dtype=dtype)
+            _, last, states, tables = gated_launch.launch_gated(a, k, q, v, start)
+            gated_launch.launch_pull(k, q, v, states, tables, v, last)
+            given = a, k, q, v, left, right
+            _, last, states, fed, inverses = delta_launch.launch_delta(*given, start)
+            delta_launch.launch_delta_pull(*given, states, fed, inverses, v, last)
+    yield from found.values()
+
+
 def exchanges(made: Any) -> int:
     """Count how often threads exchange what they hold."""
     return made.asm["ttgir"].count("convert_layout")
@@ -78,6 +111,13 @@ def main() -> int:
         fits = made.metadata.shared <= SHARED and "cubin" in made.asm
         # Threads that exchange what they have in every step take five times as long.
         fits &= not (walks and not constants["COMPLEX"] and exchanges(made) >= ROWS)
+        wrong += not fits
+        print(kernel.__name__, constants, f"{made.metadata.shared} bytes", "" if fits else "WRONG")
+    for kernel, constants, kinds, warps in launched():
+        source = ASTSource(fn=kernel, signature=kinds, constexprs=constants, attrs={})
+        options = {"num_warps": warps, "num_stages": 1}
+        made = triton.compile(source, target=TARGET, options=options)
+        fits = made.metadata.shared <= SHARED and "cubin" in made.asm
         wrong += not fits
         print(kernel.__name__, constants, f"{made.metadata.shared} bytes", "" if fits else "WRONG")
     return 1 if wrong else 0
