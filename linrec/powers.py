@@ -154,9 +154,10 @@ class Powers:
             for (size, square), (doubled, _) in itertools.pairwise(powers.measure()):
                 largest = np.maximum(largest, np.maximum(size, doubled))
                 finite = np.isfinite(largest) & np.isfinite(square)
-                shares = np.where(finite, square, 0) / np.where(finite, largest, 1) / root
+                square = np.where(finite, square, 0)
+                shares = square / np.where(finite, largest, 1) / root
                 worst = shares.argmax()
-                found.append((float(shares[worst]), float(square[worst] * finite[worst])))
+                found.append((float(shares[worst]), float(square[worst])))
         return found
 
     def measure(self) -> list[np.ndarray]:

@@ -322,7 +322,8 @@ def search(
 ) -> Report:
     """Try cases on every executor and property; shrink a failure, and go on without it.
 
-    After them one case of each large extent is tried, on the properties that show there.
+    One case of each large extent is tried too, on the properties that show there: after the first
+    cases, so that what goes wrong there alone is met soon.
     """
     listed = executors if isinstance(executors, Iterable) else [executors]
     executors = [an_executor(each) for each in listed]
@@ -343,10 +344,13 @@ def search(
     def wide(number: int) -> Pairs:
         return [pair for pair in pairs if pair[0] in LARGE_TOO]
 
-    rounds = [(cases, small, examples), *((large_cases(extent), wide, 1) for extent in large)]
-    for drawn, tried, count in rounds:
+    large = [(large_cases(extent), wide, 1, random_seed) for extent in large]
+    first = math.ceil(examples / 5) if large else examples
+    rounds = [(cases, small, first, random_seed), *large]
+    rounds += [(cases, small, examples - first, random_seed + 1)] if first < examples else []
+    for drawn, tried, count, start in rounds:
         while pairs and len(report.failures) < most_failures:
-            failed = smallest_failure(drawn, tried, attempt, count, random_seed, progress)
+            failed = smallest_failure(drawn, tried, attempt, count, start, progress)
             if failed is None:
                 break
             report.fail(*failed)

@@ -196,6 +196,15 @@ def test_a_case_can_be_written_down_and_read_back(case: Case) -> None:
             assert tensor.dtype == theirs[name].dtype and torch.equal(tensor, theirs[name])
 
 
+def test_executors_can_be_written_down_and_read_back() -> None:
+    names: dict[str, object] = {}
+    exec(IMPORTS, names)
+    several = linrec.Auto(tolerance=1e-3, candidates=(linrec.Chunked(size=4),))
+    for executor in (*EXECUTORS, several):
+        assert eval(written(executor), names) == executor
+    assert eval(written([torch.ones(1), (), ("a",)]), names) == [torch.ones(1), (), ("a",)]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_matrices_of_many_states_are_finite_in_single_precision(kind: str) -> None:
     made = KINDS[kind](torch.randn(40, 40, generator=torch.Generator().manual_seed(0)))
