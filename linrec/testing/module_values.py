@@ -42,8 +42,9 @@ def continuation(trial: Trial) -> Comparisons:
 
 
 def no_steps(trial: Trial) -> Comparisons:
-    """A call on no steps changes nothing, where a module takes such."""
+    """A call on no steps changes nothing, and on no sequences gives none, where a module can."""
     outputs, state = whole(trial.module, trial.inputs)
+    yield from no_sequences(trial, outputs)
     nothing = trial.inputs[:, :0]
     for before in (None, state):
         try:
@@ -56,6 +57,16 @@ def no_steps(trial: Trial) -> Comparisons:
         expected, end = whole(trial.module, trial.inputs, before)
         yield Comparison("outputs after no steps", got, expected, 2 * trial.allowed)
         yield from same_states("state after no steps", later, end, 2 * trial.allowed)
+
+
+def no_sequences(trial: Trial, outputs: Tensor) -> Comparisons:
+    """Outputs of no sequences have the shape that those of some have, in both forms."""
+    for form, name in ((whole, "forward"), (steps, "step")):
+        try:
+            none, _ = form(trial.module, trial.inputs[:0])
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            continue  # refused
+        yield Comparison(f"outputs of no sequences, `{name}`", none, outputs[:0], 0.0)
 
 
 def untouched(trial: Trial) -> Comparisons:
@@ -148,9 +159,19 @@ def padding(trial: Trial) -> Comparisons:
 
 
 def resets(trial: Trial) -> Comparisons:
-    """The last step before a reset, and the initial state, move not a bit of the steps after it."""
+    """A reset is that of its sequence; what is before it moves not a bit of the steps after it."""
     takes = "resets" in inspect.signature(trial.module.forward).parameters
-    if not takes or trial.steps < 2:
+    if not takes or not trial.steps:
+        return
+    fresh, state = whole(trial.module, trial.inputs)
+    carried, _ = whole(trial.module, trial.inputs, state)
+    some = torch.arange(len(fresh)) % 2 == 0  # every other sequence forgets the state at once
+    marks = some.unsqueeze(-1) & (torch.arange(trial.steps) == 0)
+    outputs, _ = trial.module(trial.inputs, state, resets=marks)
+    expected = torch.where(some.view(-1, *[1] * (fresh.ndim - 1)), fresh, carried)
+    what = "outputs where every other sequence is reset at the first step"
+    yield Comparison(what, outputs, expected, 2 * trial.allowed)
+    if trial.steps < 2:
         return
     cut = trial.steps // 2
     marks = (torch.arange(trial.steps) == cut).expand(trial.inputs.shape[:2])

@@ -157,9 +157,12 @@ def independence(case: Case, executor: Executor) -> Comparisons:
 
 def resets(case: Case, executor: Executor) -> Comparisons:
     """The last step before a reset, and the initial state, move not a bit of the steps after it."""
-    if case.steps < 2:
-        return
-    cut = case.steps // 2
+    for cut in sorted({0, case.steps // 2}) if case.steps else ():
+        yield from reset_at(cut, case, executor)
+
+
+def reset_at(cut: int, case: Case, executor: Executor) -> Comparisons:
+    """The last step before the reset at step `cut`, and the initial state, are forgotten."""
     marks = torch.arange(case.steps) == cut
     if executor.why_not(with_resets(case.recurrence, marks), case.steps) is not None:
         return

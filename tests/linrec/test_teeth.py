@@ -18,7 +18,7 @@ from linrec.testing.operations import PROPERTIES as OPERATIONS
 from tests.linrec.corpus import CORPUS
 from tests.linrec.deliberate_bugs import BUGS, Bug, patched
 from tests.linrec.wrong_executors import WRONG as WRONG_EXECUTORS
-from tests.linrec.wrong_modules import WRONG, Leaky
+from tests.linrec.wrong_modules import WRONG, Leaky, Reset
 
 # That nothing fails before the bug is planted; test_properties.py looks at that at length. The
 # search for the bug ends with the first failure.
@@ -228,7 +228,7 @@ MODULES: dict[str, tuple[type[Wrapped], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("right", [Wrapped, Leaky])
+@pytest.mark.parametrize("right", [Wrapped, Leaky, Reset])
 def test_a_right_module_is_not_found_wrong(right: type[torch.nn.Module]) -> None:
     report = check_module(right(), examples=12)
     assert report.extents["steps"][1] >= 1000 and report.extents["sequences"][1] > 64

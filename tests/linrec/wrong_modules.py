@@ -131,6 +131,11 @@ class ForgetsWithoutSteps(Leaky):
         return self.run(inputs, state if inputs.shape[1] else None)
 
 
+class OneForNoSequences(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return self.run(inputs if len(inputs) else inputs.new_zeros(1, *inputs.shape[1:]), state)
+
+
 class DropsTheCarry(Leaky):
     def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         outputs = []
@@ -228,6 +233,47 @@ class KeepsTheState(Leaky):
         return outputs, after
 
 
+class Reset(Leaky):
+    """Forgets before every step that `resets` marks; `kept` are marks that are overlooked."""
+
+    def kept(self, resets: Tensor) -> Tensor:
+        return torch.zeros_like(resets)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Outcome:
+        if resets is None:
+            return super().forward(inputs, state, lengths)
+        h = inputs.new_zeros(len(inputs), 3) if state is None else state
+        rows, forgets = [], resets & ~self.kept(resets)
+        for t in range(inputs.shape[1]):
+            h = torch.where(forgets[:, t : t + 1], 0, h)
+            output, h = self.run(inputs[:, t : t + 1], h)
+            rows.append(output)
+        return torch.cat(rows, 1), h
+
+
+class ResetOfTheFirstStepIgnored(Reset):
+    def kept(self, resets: Tensor) -> Tensor:
+        return torch.arange(resets.shape[1]) == 0
+
+
+class ResetsLikeTheFirstSequence(Reset):
+    def forward(
+        self,
+        inputs: Tensor,
+        state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Outcome:
+        same = None if resets is None else resets[:1].expand_as(resets)
+        return super().forward(inputs, state, lengths, same)
+
+
 WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     "the backward pass flips time": (BackwardFlipsTime, {"gradients", "differences"}),
     "both backward passes flip features": (BackwardFlipsFeatures, {"differences"}),
@@ -238,6 +284,7 @@ WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     "the caller's state is overwritten": (OverwritesTheState, {"untouched"}),
     "it is another in training": (OtherwiseInTraining, {"training mode"}),
     "without steps it forgets": (ForgetsWithoutSteps, {"no steps"}),
+    "of no sequences it makes one": (OneForNoSequences, {"no steps"}),
     "the carry is dropped between pieces of 16": (DropsTheCarry, {"streaming"}),
     "several steps after a state run without it": (WithoutHistory, {"continuation"}),
     "of several steps after a state the first is kept": (
@@ -253,4 +300,6 @@ WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     "a second gradient is the first once more": (SecondGradientStale, {"batched gradients"}),
     "the step is one late": (StepIsLate, {"streaming"}),
     "it keeps the state between calls": (KeepsTheState, {"untouched"}),
+    "a reset at the first step is ignored": (ResetOfTheFirstStepIgnored, {"resets"}),
+    "sequences are reset like the first": (ResetsLikeTheFirstSequence, {"resets"}),
 }
