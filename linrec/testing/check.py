@@ -344,9 +344,9 @@ def search(
     def wide(number: int) -> Pairs:
         return [pair for pair in pairs if pair[0] in LARGE_TOO]
 
-    large = [(large_cases(extent), wide, 1, random_seed) for extent in large]
-    first = math.ceil(examples / 5) if large else examples
-    rounds = [(cases, small, first, random_seed), *large]
+    tail = [(large_cases(extent), wide, 1, random_seed) for extent in large]
+    first = math.ceil(examples / 5) if tail else examples
+    rounds = [(cases, small, first, random_seed), *tail]
     rounds += [(cases, small, examples - first, random_seed + 1)] if first < examples else []
     for drawn, tried, count, start in rounds:
         while pairs and len(report.failures) < most_failures:

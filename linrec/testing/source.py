@@ -37,10 +37,10 @@ def written(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
         return f"{named(value)}({', '.join(f'{name}={written(part)}' for name, part in fields)})"
-    if type(value) in (tuple, list):
-        inner = ", ".join(map(written, value))
-        left, right = "()" if type(value) is tuple else "[]"
-        return f"{left}{inner}{',' if type(value) is tuple and len(value) == 1 else ''}{right}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, tuple):
+        return f"({''.join(f'{written(each)}, ' for each in value).removesuffix(' ')})"
     return repr(value)
 
 
