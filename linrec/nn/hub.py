@@ -6,9 +6,11 @@ the weights. Nothing in it is unpickled or evaluated.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import torch
@@ -29,6 +31,7 @@ Module = TypeVar("Module", bound=Remembered)
 
 VERSION = 1  # of the form of a folder
 WEIGHTS = "model.safetensors"
+CARD = "README.md"  # which is its reader's once it is there
 
 
 class Folder(PyTorchModelHubMixin):
@@ -75,9 +78,26 @@ class Folder(PyTorchModelHubMixin):
 
 def save(module: Remembered, folder: str | PathLike[str], options: Mapping[str, Any]) -> None:
     """Write a module into a folder."""
-    config = config_of(module)
+    config, folder, given = config_of(module), Path(folder), dict(options)
     own = Folder(cast(nn.Module, module), config)
-    own.save_pretrained(Path(folder), config=config, **options)
+    pushed, repo_id = given.pop("push_to_hub", False), given.pop("repo_id", None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The mixin deletes a configuration before it writes one: on a full disk both would be lost.
+        with TemporaryDirectory(prefix=".", dir=folder) as made:
+            card = given.get("model_card_kwargs")
+            own.save_pretrained(made, config=config, model_card_kwargs=card)
+            for path in Path(made).iterdir():
+                if path.name != CARD or not (folder / CARD).exists():
+                    path.replace(folder / path.name)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        said = f"`{folder}` cannot be written ({reason}): expected a folder with room, which may be"
+        told = type(error)(f"{said} written. Free some space there, or name another folder.")
+        told.errno = error.errno
+        raise told from None
+    if pushed:
+        own.push_to_hub(repo_id or folder.name, config=config, **given)
 
 
 def push(module: Remembered, repo_id: str, options: Mapping[str, Any]) -> object:

@@ -1,14 +1,17 @@
 """Modules into folders and back: the same function, and a sentence for what is something else."""
 
 import copy
+import errno
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -252,6 +255,38 @@ def test_weights_with_the_checksum_of_before_are_read(tmp_path: Path) -> None:
     save_file({n: leaf + 1 for n, leaf in state.items()}, tmp_path / "model.safetensors", metadata)
     with pytest.raises(ValueError, match="checksum of its weights is wrong"):
         type(module).from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["config.json", "model.safetensors"])
+def test_a_full_disk_takes_nothing_away(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever file finds no room: what was there before is there, and can be read."""
+    before, after = (lmu.LegendreMemory(1, order, 9.0) for order in (4, 5))
+    before.save_pretrained(tmp_path)
+    held = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    original = Path.open
+
+    def full(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        part = place == "model.safetensors" and path.name.endswith(".part")
+        if mode[0] in "wx" and (part or path.name == place):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return original(path, mode, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    said = re.escape(f"`{tmp_path}` cannot be written (No space left on device)")
+    with pytest.raises(OSError, match=said):
+        after.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == held
+    monkeypatch.undo()
+    after.save_pretrained(tmp_path)
+    assert lmu.LegendreMemory.from_pretrained(tmp_path).order == 5
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/folder` cannot be written \(Not a directory\)"):
+        lmu.LegendreMemory(1, **UNIT).save_pretrained(tmp_path / "file" / "folder")
 
 
 def test_configurations_that_are_no_object_and_pipes_are_refused(tmp_path: Path) -> None:
