@@ -90,8 +90,10 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
             )
     result_dtype = common_dtype(decay, drive)
     dtype = accumulation_dtype(common_dtype(decay, drive, state))
+    # (Dynamo takes no tensor twice: in a graph each is a view of its own.)
+    graph = torch.compiler.is_compiling()
     decay, drive, state = (
-        each.to(dtype) if each.shape == full else each.to(dtype).expand(full)
+        each.to(dtype).expand(full) if graph or each.shape != full else each.to(dtype)
         for each, full in ((decay, shape), (drive, shape), (state, state_shape))
     )
     if 0 in drive.shape:
