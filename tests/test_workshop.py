@@ -54,7 +54,12 @@ layer(torch.randn(2, 9, 2)).outputs.sum().backward()
 
 @pytest.mark.parametrize(
     ("what", "program", "needed"),
-    [("import", "", set()), ("run", RUN, set()), ("discretize", DISCRETIZED, {"scipy"})],
+    [
+        ("import", "", set()),
+        ("run", RUN, set()),
+        ("discretize", DISCRETIZED, {"scipy"}),
+        ("commands", "import linrec.commands", {"hypothesis", "rich", "typer"}),
+    ],
 )
 def test_what_a_program_does_loads_torch_alone(what: str, program: str, needed: set[str]) -> None:
     """(sympy and the compiler are a second each, before the first number is there.)"""

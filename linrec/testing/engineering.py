@@ -26,9 +26,10 @@ def around(A: np.ndarray, random: Random) -> Matrices:
 
 def filtering(kind: str, *between: float) -> Callable[[int, float, Random], Matrices]:
     """Design one of scipy's filters, as a companion matrix."""
-    from scipy import signal  # (it takes a second to load, which other checks have no use for)
 
     def design(order: int, cutoff: float, random: Random) -> Matrices:
+        from scipy import signal  # (it takes a second to load)
+
         b, a = getattr(signal, kind)(order, *between, cutoff)
         return signal.tf2ss(b, a)
 
