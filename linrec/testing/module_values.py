@@ -60,7 +60,7 @@ def no_steps(trial: Trial) -> Comparisons:
 
 
 def no_sequences(trial: Trial, outputs: Tensor) -> Comparisons:
-    """Outputs of no sequences have the shape that those of some have, in both forms."""
+    """Outputs of no sequences have the shape of outputs of some, in both forms."""
     for form, name in ((whole, "forward"), (steps, "step")):
         try:
             none, _ = form(trial.module, trial.inputs[:0])
@@ -159,7 +159,7 @@ def padding(trial: Trial) -> Comparisons:
 
 
 def resets(trial: Trial) -> Comparisons:
-    """A reset is that of its sequence; what is before it moves not a bit of the steps after it."""
+    """A reset belongs to its sequence: earlier inputs move not a bit of the steps after it."""
     takes = "resets" in inspect.signature(trial.module.forward).parameters
     if not takes or not trial.steps:
         return
