@@ -143,6 +143,11 @@ class LMUCell(Pretrained, nn.Module):
         ):
             if not 0 <= share < 1:
                 raise ValueError(f"`{name}` is {share}: expected a share from 0 to below 1.")
+        if hidden is not None and not isinstance(hidden, nn.Module):
+            raise TypeError(
+                f"`hidden` is of type {type(hidden).__name__}: expected an `nn.Module`, or None. "
+                "Pass `hidden=torch.nn.RNNCell(…)`, say."
+            )
         if hidden_to_memory and hidden is None:
             raise ValueError(
                 "`hidden_to_memory` is True, but `hidden` is None: expected a module to connect. "

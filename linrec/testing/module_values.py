@@ -39,6 +39,21 @@ def continuation(trial: Trial) -> Comparisons:
         joined = torch.cat([first, second], 1)
         yield Comparison("joined outputs", joined, outputs, trial.allowed)
         yield from same_states("state after the second call", after, state, trial.allowed)
+        apart, _ = whole(trial.module, trial.inputs[:, cut:], strided(between))
+        what = "outputs after a state whose numbers lie apart in memory"
+        yield Comparison(what, apart, outputs[:, cut:], trial.allowed)
+
+
+def strided(state: State) -> State:
+    """Copy a state into memory in which another number follows each of its own."""
+    if isinstance(state, Tensor):
+        return torch.stack([state, torch.ones_like(state)], -1)[..., 0]
+    if isinstance(state, dict):
+        return {name: strided(part) for name, part in state.items()}
+    if isinstance(state, tuple | list):
+        parts = [strided(part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    return state
 
 
 def no_steps(trial: Trial) -> Comparisons:
@@ -74,11 +89,17 @@ def untouched(trial: Trial) -> Comparisons:
     module, inputs = trial.module, trial.inputs.clone()
     outputs, state = whole(module, inputs)
     kept = [each.clone() for each in tensors_of(state)]
+    own = dict(module.named_parameters()) | dict(module.named_buffers())
+    before_calls = {name: tensor.detach().clone() for name, tensor in own.items()}
     for form, name in ((whole, "forward"), (steps, "step")):
         form(module, inputs, state)
         yield Comparison(f"inputs after `{name}`", inputs, trial.inputs, 0.0)
         for mine, before in zip(tensors_of(state), kept, strict=True):
             yield Comparison(f"state given to `{name}`, afterwards", mine, before, 0.0)
+    for name, tensor in before_calls.items():
+        now = own[name].detach()
+        if not torch.equal(now, tensor):
+            yield Comparison(f"`{name}` of the module", now.double(), tensor.double(), 0.0)
     again, _ = whole(module, inputs)
     # (What a module keeps between calls would move it under rounding errors, too.)
     eps = torch.finfo(inputs.dtype).eps * operations(module, inputs)
@@ -98,6 +119,19 @@ def training_mode(trial: Trial) -> Comparisons:
     yield from same_states("state in training mode", state, end, trial.allowed)
     single, _ = steps(training, trial.inputs)
     yield Comparison("outputs of single steps in training mode", single, expected, trial.allowed)
+
+
+def recording(trial: Trial) -> Comparisons:
+    """The function is the same, in both forms, whether gradients are recorded or not."""
+    with torch.no_grad():
+        expected, end = whole(trial.module, trial.inputs)
+    for form, name in ((whole, "forward"), (steps, "step")):
+        leaf = trial.inputs.clone().requires_grad_()
+        with torch.enable_grad():
+            outputs, state = form(trial.module, leaf)
+        what = f"while `{name}` records gradients"
+        yield Comparison(f"outputs {what}", outputs.detach(), expected, trial.allowed)
+        yield from same_states(f"state {what}", state, end, trial.allowed)
 
 
 def without_dropout(module: nn.Module) -> nn.Module:

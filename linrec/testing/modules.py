@@ -225,6 +225,7 @@ PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
         module_values.no_steps,
         module_values.untouched,
         module_values.training_mode,
+        module_values.recording,
         module_derivatives.gradients,
         module_derivatives.differences,
         module_derivatives.second_derivatives,

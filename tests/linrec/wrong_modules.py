@@ -233,6 +233,29 @@ class KeepsTheState(Leaky):
         return outputs, after
 
 
+class ReadsTheStateAsIfContiguous(Leaky):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        if state is not None and not state.is_contiguous():
+            state = state.as_strided(state.shape, (state.shape[1], 1))
+        return super().run(inputs, state)
+
+
+class OtherwiseWhileRecording(Leaky):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        recorded = torch.is_grad_enabled() and inputs.requires_grad
+        return super().run(1.01 * inputs if recorded else inputs, state)
+
+
+class CountsItsCalls(Leaky):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        self.calls += 1
+        return super().run(inputs, state)
+
+
 class Reset(Leaky):
     """Forgets before every step that `resets` marks; `kept` are marks that are overlooked."""
 
@@ -300,6 +323,9 @@ WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     "a second gradient is the first once more": (SecondGradientStale, {"batched gradients"}),
     "the step is one late": (StepIsLate, {"streaming"}),
     "it keeps the state between calls": (KeepsTheState, {"untouched"}),
+    "it reads a state as if it were contiguous": (ReadsTheStateAsIfContiguous, {"continuation"}),
+    "it is another while gradients are recorded": (OtherwiseWhileRecording, {"recording"}),
+    "it counts its calls": (CountsItsCalls, {"untouched"}),
     "a reset at the first step is ignored": (ResetOfTheFirstStepIgnored, {"resets"}),
     "sequences are reset like the first": (ResetsLikeTheFirstSequence, {"resets"}),
 }

@@ -142,3 +142,10 @@ def test_a_hidden_module_that_is_not_of_steps_is_refused(name: str) -> None:
     for kind in (lmu.LMU, lmu.LMUCell):
         with pytest.raises(TypeError, match=message):
             kind(INPUTS, CHANNELS, ORDER, THETA, hidden())
+
+
+@pytest.mark.parametrize("hidden", [8, "gru", nn.GRUCell])
+def test_what_is_no_module_is_refused(hidden: object) -> None:
+    for make in (lmu.LMU, lmu.LMUCell):
+        with pytest.raises(TypeError, match=r"`hidden` is of type .*: expected an `nn\.Module`"):
+            make(3, 2, 4, 8.0, hidden)
