@@ -39,19 +39,19 @@ def continuation(trial: Trial) -> Comparisons:
         joined = torch.cat([first, second], 1)
         yield Comparison("joined outputs", joined, outputs, trial.allowed)
         yield from same_states("state after the second call", after, state, trial.allowed)
-        apart, _ = whole(trial.module, trial.inputs[:, cut:], strided(between))
+        apart, _ = whole(trial.module, trial.inputs[:, cut:], spread_out(between))
         what = "outputs after a state whose numbers lie apart in memory"
         yield Comparison(what, apart, outputs[:, cut:], trial.allowed)
 
 
-def strided(state: State) -> State:
+def spread_out(state: State) -> State:
     """Copy a state into memory in which another number follows each of its own."""
     if isinstance(state, Tensor):
         return torch.stack([state, torch.ones_like(state)], -1)[..., 0]
     if isinstance(state, dict):
-        return {name: strided(part) for name, part in state.items()}
+        return {name: spread_out(part) for name, part in state.items()}
     if isinstance(state, tuple | list):
-        parts = [strided(part) for part in state]
+        parts = [spread_out(part) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
     return state
 
