@@ -298,7 +298,9 @@ def prepare_call(
         )
     tensors = recurrence.tensors()
     inputs = check_inputs(recurrence, inputs, core)
-    batch, batches = inputs.shape[:-core], {"recurrence": recurrence.batch_shape}
+    batch, batches = inputs.shape[:-core], {}
+    if own := recurrence.batch_shape:
+        batches["recurrence"] = own
     if state is not None:
         state = check_state(recurrence, state)
         if state.shape[:-1] != batch:
@@ -306,17 +308,17 @@ def prepare_call(
     if lengths is not None:
         lengths = check_lengths(lengths, inputs)
         batches["lengths"] = lengths.shape
-    if len(batches) > 1 or batches["recurrence"]:
+    if batches:
         batch = broadcast(inputs=batch, **batches)
 
-    common = common_dtype(inputs, *tensors)
+    dtypes = {tensor.dtype for tensor in tensors}
+    common = inputs.dtype if dtypes == {inputs.dtype} else common_dtype(inputs, *tensors)
     narrow = dtype = accumulation_dtype(common)
     if state is not None and state.dtype != dtype:
         dtype = torch.promote_types(dtype, state.dtype)
     result = common if narrow == dtype else dtype
     given = common if halves else dtype
-    same = common == given and all(tensor.dtype == given for tensor in tensors)
-    cast = recurrence if same else recurrence.to(given)
+    cast = recurrence if dtypes == {given} else recurrence.to(given)
     inputs = fit(inputs, given, batch, core)
     state = None if state is None else fit(state, dtype, batch, 1)
     system = cast if core == 2 else cast.at(0)

@@ -112,16 +112,15 @@ def holds_tensor(value: object) -> bool:
 
 def check_tensor(name: str, value: object) -> Tensor:
     """Take a floating-point or complex tensor and nothing else (data, as opposed to a system)."""
-    if not isinstance(value, Tensor):
-        # (torch itself takes neither reversed arrays nor those of another byte order.)
-        instead = f"torch.tensor(numpy.array({name}, dtype=float))"
-        if not is_like_numpy(value) or torch_takes(value):
-            instead = f"torch.as_tensor({name})"
-        raise TypeError(
-            f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor. "
-            f"Pass `{instead}`."
-        )
-    return check_kind(name, value)
+    if isinstance(value, Tensor):
+        return value if is_computed(value) else check_kind(name, value)
+    # (torch itself takes neither reversed arrays nor those of another byte order.)
+    instead = f"torch.tensor(numpy.array({name}, dtype=float))"
+    if not is_like_numpy(value) or torch_takes(value):
+        instead = f"torch.as_tensor({name})"
+    raise TypeError(
+        f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor. Pass `{instead}`."
+    )
 
 
 def make_unchecked(kind: type[Value], **fields: object) -> Value:

@@ -37,10 +37,11 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
     Returns:
         The products, `(*batch, p)`.
     """
-    matrix, vectors = same_dtype(matrix, vectors)
+    if matrix.dtype != vectors.dtype:
+        matrix, vectors = same_dtype(matrix, vectors)
     if matrix.ndim == 2:
         # (One vector alone, of a stream, needs no transposing.)
-        return matrix @ vectors if vectors.ndim == 1 else vectors @ matrix.mT
+        return torch.mv(matrix, vectors) if vectors.ndim == 1 else vectors @ matrix.mT
     if matrix.shape[-3] == 1 and vectors.ndim > 1:
         return vectors @ matrix.squeeze(-3).mT
     if matrix.shape[-1] == 1:
