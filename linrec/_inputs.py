@@ -1,9 +1,11 @@
 """Inputs, initial states and lengths checked against a recurrence."""
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
-from linrec._checks import check_axes, check_tensor
+from linrec._checks import check_tensor, show
 from linrec.systems import LinearRecurrence
 
 
@@ -11,27 +13,14 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) ->
     """Check that inputs fit the recurrence."""
     name = "inputs" if core == 2 else "input"
     inputs = check_tensor(name, inputs)
-    size = recurrence.input_size
-    if inputs.ndim < 1:
-        check_axes(name, inputs, 1, "(*batch, m), one step without an axis of time")
-    if inputs.ndim < core or inputs.shape[-1] != size:
-        hint = ""
-        if core == 2 and inputs.ndim >= 2 and inputs.shape[-2] == size:
-            hint = " If time is the last axis then pass `inputs.mT`."
-        elif core == 2 and size == 1:
-            hint = " If time is the last axis then pass `inputs.unsqueeze(-1)`."
-        expected = f"(*batch, time, {size})" if core == 2 else f"(*batch, {size})"
-        raise ValueError(
-            f"`{name}` has shape {tuple(inputs.shape)}, but the recurrence has {size} inputs: "
-            f"expected {expected}.{hint}"
-        )
-    given = inputs.shape[-2] if core == 2 else 1
-    steps = recurrence.steps if recurrence.time_varying else given
-    if given != steps:
+    size, shape = recurrence.input_size, inputs.shape
+    if len(shape) < core or shape[-1] != size:
+        refuse_shape(name, shape, size, core)
+    if recurrence.time_varying and recurrence.steps != (shape[-2] if core == 2 else 1):
         instead = "expected as many" if core == 2 else "pass `recurrence.at(t)`, that of the step"
         raise ValueError(
-            f"`{name}` has {given} steps, but the recurrence is time-varying and has "
-            f"matrices for {steps}: {instead}."
+            f"`{name}` has {shape[-2] if core == 2 else 1} steps, but the recurrence is "
+            f"time-varying and has matrices for {recurrence.steps}: {instead}."
         )
     if inputs.device != recurrence.device:
         raise ValueError(
@@ -39,6 +28,24 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) ->
             f"one device. Pass `recurrence.to({name}.device)`."
         )
     return inputs
+
+
+def refuse_shape(name: str, shape: torch.Size, size: int, core: int) -> NoReturn:
+    """Say which shape was expected of inputs."""
+    if not shape:
+        raise ValueError(
+            f"`{name}` has shape (): expected (*batch, m), one step without an axis of time."
+        )
+    hint = ""
+    if core == 2 and len(shape) >= 2 and shape[-2] == size:
+        hint = " If time is the last axis then pass `inputs.mT`."
+    elif core == 2 and size == 1:
+        hint = " If time is the last axis then pass `inputs.unsqueeze(-1)`."
+    expected = f"(*batch, time, {size})" if core == 2 else f"(*batch, {size})"
+    raise ValueError(
+        f"`{name}` has shape {show(shape)}, but the recurrence has {size} inputs: expected "
+        f"{expected}.{hint}"
+    )
 
 
 def check_state(recurrence: LinearRecurrence, state: Tensor) -> Tensor:

@@ -65,8 +65,16 @@ def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> o
     return torch.autograd.grad(outputs, inputs, gradient)
 
 
-def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: float) -> Trial:
-    """All states of a frozen memory, the gradient in its inputs, and that in the memory itself."""
+def all_states(
+    batch: int, steps: int, order: int, copies: int = 1, *, most: float, fft: bool = False
+) -> Trial:
+    """All states of a frozen memory, the gradient in its inputs, and that in the memory itself.
+
+    Args:
+        batch, steps, order, copies: the sizes.
+        most: how many times the floor the forward pass may take.
+        fft: whether that is meant with `Auto(per_step=False)`, which is then timed as well.
+    """
 
     def make(device: str = "cpu") -> Ways:
         memory = Recurrence(legendre(order, steps / 2, copies, device=device))
@@ -75,26 +83,41 @@ def all_states(batch: int, steps: int, order: int, copies: int = 1, *, most: flo
         gradient = torch.full((batch, steps, order * copies), 0.1, device=device)
         learning = Recurrence(memory.recurrence, trainable=["A", "B"])
         matrices = tuple(learning.parameters())
-        return {
+        ways: Ways = {
             "floor": lambda: torch.full((batch, steps, order * copies), 1.0, device=device),
             "forward": lambda: memory(inputs).outputs,
             "with gradient": lambda: backward(memory(trained).outputs, (trained,), gradient),
             "trained": lambda: backward(learning(inputs).outputs, matrices, gradient),
         }
+        if not fft:
+            return ways
+        auto = Auto(per_step=False)
+        free = Recurrence(memory.recurrence, executor=auto)
+        taught = Recurrence(memory.recurrence, trainable=["A", "B"], executor=auto)
+        numbers = tuple(taught.parameters())
+        return ways | {
+            "FFT forward": lambda: free(inputs).outputs,
+            "FFT with gradient": lambda: backward(free(trained).outputs, (trained,), gradient),
+            "FFT trained": lambda: backward(taught(inputs).outputs, numbers, gradient),
+        }
 
     channels = f", {copies} channels" if copies > 1 else ""
+    before = "FFT " if fft else ""
+    targets: dict[str, tuple[str, float | None]] = {
+        f"{before}forward": ("floor", most),
+        f"{before}with gradient": (f"{before}forward", 2.5),
+        f"{before}trained": (f"{before}forward", None),
+    }
+    if fft:
+        targets |= {way: (f"FFT {way}", None) for way in ("forward", "with gradient", "trained")}
     return Trial(
         f"all states: {batch} × {steps:,}, order {order}{channels}",
         "filling the outputs",
         make,
-        {
-            "forward": ("floor", most),
-            "with gradient": ("forward", 2.5),
-            "trained": ("forward", None),
-        },
+        targets,
         batch * steps * order * copies,
         2.0 * batch * steps * copies * order * (order + 1),
-        leanest={"forward": 1.3, "trained": 2.0},
+        leanest={f"{before}forward": 1.3, f"{before}trained": 2.0},
     )
 
 
@@ -205,9 +228,9 @@ LENGTHS = (1 << 10, 1 << 14, 1 << 17, 1 << 20)
 
 CASES = (
     all_states(2048, 1024, 32, most=1.5),
-    all_states(100, 784, 468, most=3.0),
+    all_states(100, 784, 468, most=3.0, fft=True),
     all_states(4, 65536, 64, most=1.8),
-    all_states(16, 512, 256, 32, most=3.0),
+    all_states(16, 512, 256, 32, most=3.0, fft=True),
     elementwise(16, 1024, 512),
     elementwise(64, 512, 256),
     elementwise(1, 65536, 64),

@@ -171,9 +171,9 @@ class Structure(ABC):
         """The axes before the matrix's own."""
         shapes: dict[str, torch.Size] = {}
         for name, axes in self.core_axes.items():
-            shape = getattr(self, name).shape
-            if len(shape) > axes:
-                shapes[name] = shape[: len(shape) - axes]
+            leaf: Tensor = getattr(self, name)
+            if leaf.ndim > axes:
+                shapes[name] = leaf.shape[: leaf.ndim - axes]
         return broadcast(**shapes) if shapes else SCALAR
 
     @property

@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -266,15 +267,16 @@ def test_peers_that_are_not_installed_are_named_with_how_to_get_them(monkeypatch
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_targets_are_of_ways_that_there_are(case: cases.Trial) -> None:
-    source = case.make.__code__.co_consts
+    names = set(nested(case.make.__code__.co_consts))
     for way, (base, most) in case.targets.items():
         assert most is None or most > 0
-        assert any(way in names and base in names for names in nested(source))
+        assert {way, base} <= names
 
 
-def nested(constants: tuple) -> list[tuple]:
-    """Constants, and tuples of names among them: those of a dictionary that a function makes."""
-    return [constants, *(names for names in constants if isinstance(names, tuple))]
+def nested(constants: tuple) -> Iterator[object]:
+    """Constants, and those of tuples among them: the names of a dictionary that a function makes."""
+    for each in constants:
+        yield from nested(each) if isinstance(each, tuple) else (each,)
 
 
 def test_calls_are_timed_in_turns() -> None:
