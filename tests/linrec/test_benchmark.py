@@ -274,7 +274,7 @@ def test_targets_are_of_ways_that_there_are(case: cases.Trial) -> None:
 
 
 def nested(constants: tuple) -> Iterator[object]:
-    """Constants, and those of tuples among them: the names of a dictionary that a function makes."""
+    """Go through constants, and those of tuples among them: the names of a dictionary."""
     for each in constants:
         yield from nested(each) if isinstance(each, tuple) else (each,)
 
