@@ -120,7 +120,8 @@ def test_a_system_that_grows_hides_no_other() -> None:
     powers.square(8)
     alone = Powers(linrec.Dense(recurrence.A.to_dense()[0, 0]))
     alone.square(8)
-    assert powers.cancellation(STEPS) == alone.cancellation(STEPS)
+    # (Squares that cancel 4e4 times have 11 digits; a stack of matrices may round otherwise.)
+    assert powers.cancellation(STEPS) == pytest.approx(alone.cancellation(STEPS), rel=1e-6)
 
 
 def test_what_does_not_cancel_is_scanned() -> None:
