@@ -244,9 +244,14 @@ def written_into(page: str, found: dict[str, Any]) -> str:
     return page
 
 
+def machine_of(found: dict[str, Any], section: str) -> dict[str, Any]:
+    """Return the machine that a section was measured on."""
+    return found.get("other machines", {}).get(section, found["machine"])
+
+
 def machine(found: dict[str, Any], section: str) -> str:
     """Name the machine and the precision of a measurement."""
-    named = found["machine"]
+    named = machine_of(found, section)
     precision = "" if section in ("accuracy", "certificates") else ", float32"
     return (
         f"Measured on {named['processor']} ({named['vector instructions']}), {named['threads']} of "

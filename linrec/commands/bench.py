@@ -24,7 +24,7 @@ from linrec.benchmark.recurrences import measure_recurrences
 from linrec.benchmark.regret import measure
 from linrec.benchmark.session import RESULTS as DEVICE_RESULTS
 from linrec.benchmark.session import Session, complaints, read_results
-from linrec.benchmark.tables import SECTIONS, written_into
+from linrec.benchmark.tables import SECTIONS, machine_of, written_into
 from linrec.benchmark.timing import machine
 from linrec.planner.rates import rates_file
 from linrec.reporting import check_writable, write
@@ -210,8 +210,16 @@ def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
 
 
 def save(found: dict[str, Any], folder: Path) -> None:
-    """Merge the measurements into the JSON file, and draw the new charts."""
-    text = json.dumps(read_measurements(folder) | found, indent=1, ensure_ascii=False) + "\n"
+    """Merge the measurements into the JSON file, and draw the new charts.
+
+    Sections that were measured on another machine are kept, with its name beside them.
+    """
+    merged, here = read_file(folder), found["machine"]
+    machines = {name: machine_of(merged, name) for name in merged.keys() & SECTIONS.keys()}
+    machines |= {name: here for name in found.keys() & SECTIONS.keys()}
+    others = {name: machines[name] for name in sorted(machines) if machines[name] != here}
+    merged = merged | found | {"other machines": others}
+    text = json.dumps(merged, indent=1, ensure_ascii=False) + "\n"
     write(folder / RESULTS, text.encode())
     if not found.keys() & {"cases", "crossover", "models"}:
         return
@@ -223,12 +231,6 @@ def save(found: dict[str, Any], folder: Path) -> None:
         write(folder / "crossover.png", draw_crossover(found["crossover"]))
     if "models" in found:
         write(folder / "models.png", draw_models(found["models"]))
-
-
-def read_measurements(folder: Path) -> dict[str, Any]:
-    """Read earlier measurements of this machine."""
-    kept = read_file(folder)
-    return kept if kept.get("machine") == machine() else {}
 
 
 def read_file(folder: Path) -> dict[str, Any]:

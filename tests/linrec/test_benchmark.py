@@ -85,7 +85,8 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     printed = run("--latency", "--output", out)
     assert "product A x" in printed and "p99" in printed
     kept = json.loads((out / "bench.json").read_text())
-    assert kept.keys() == {"machine", "rates", *tables.SECTIONS}
+    assert kept.keys() == {"machine", "other machines", "rates", *tables.SECTIONS}
+    assert not kept["other machines"]
     pictures = {"roofline.png", "crossover.png", "models.png"}
     assert {path.name for path in out.iterdir()} == {"bench.json", *pictures}
     assert all(row["seconds"] > 0 for row in [*kept["cases"], *kept["crossover"]])
@@ -106,10 +107,18 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     assert page.read_text() == once
 
 
-def test_what_another_machine_measured_is_not_kept(tmp_path: Path) -> None:
-    (tmp_path / "bench.json").write_text(json.dumps({"machine": {"cores": 0}, "peers": []}))
+def test_what_another_machine_measured_is_kept_under_its_name(tmp_path: Path) -> None:
+    first, second = ({**timing.machine(), "processor": name} for name in ("First", "Second"))
+    kept = {"machine": second, "other machines": {"peers": first}, "peers": [], "accuracy": []}
+    (tmp_path / "bench.json").write_text(json.dumps(kept))
     run("--quick", "--output", tmp_path)
-    assert "peers" not in json.loads((tmp_path / "bench.json").read_text())
+    merged = json.loads((tmp_path / "bench.json").read_text())
+    assert merged["other machines"] == {"accuracy": second, "peers": first}
+    assert "First" in tables.machine(merged, "peers") and "Second" in tables.machine(
+        merged, "accuracy"
+    )
+    here = timing.machine()
+    assert tables.machine_of(merged, "cases") == merged["machine"] == here
 
 
 def test_rates_are_measured_kept_and_ignored(tmp_path, monkeypatch) -> None:
