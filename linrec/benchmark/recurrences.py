@@ -98,7 +98,7 @@ def recurrence(model: str, given: Given) -> LinearRecurrence:
         B = k.unsqueeze(-1)
         return LinearRecurrence(Diagonal(diagonal), B, C, time_varying=True, copies=columns)
     B = (beta * k).unsqueeze(-1)
-    A = DiagonalPlusLowRank(diagonal, -gates.unsqueeze(-1) * B, k.unsqueeze(-1))
+    A = DiagonalPlusLowRank(diagonal, B, (-gates * k).unsqueeze(-1))
     return LinearRecurrence(A, B, C, time_varying=True, copies=columns)
 
 

@@ -37,15 +37,17 @@ class Tiles:
         systems: so many of them are run at a time.
         lengths: the steps that are run at a time.
         wanted: whether the feedback is.
+        tied: whether U is B, and not given again.
     """
 
     size: int
     systems: int
     lengths: tuple[int, ...]
     wanted: bool
+    tied: bool = False
 
     @staticmethod
-    def of(size: int, u: Tensor, rows: int, n: int, wanted: bool) -> "Tiles":
+    def of(size: int, u: Tensor, rows: int, n: int, wanted: bool, tied: bool = False) -> "Tiles":
         """Cut as the caches are large: whole systems, as long as their states are many.
 
         Args:
@@ -54,18 +56,19 @@ class Tiles:
             rows: p + r.
             n: the states of a system.
             wanted: whether the feedback is.
+            tied: whether U is B, and not given again.
         """
         G, steps, m, V = u.shape
         systems, stride = tile_size(size, G, steps, m, V, rows, n, u.device.type)
         whole = steps - steps % size
         lengths = [min(stride, whole - start) for start in range(0, whole, stride)]
         lengths += [steps - whole] * (whole < steps)
-        return Tiles(size, systems, tuple(lengths), wanted)
+        return Tiles(size, systems, tuple(lengths), wanted, tied)
 
     @property
     def tile(self) -> Tile:
         """What runs one."""
-        return Tile(self.size)
+        return Tile(self.size, self.tied)
 
     def rows(self, count: int) -> list[slice]:
         """Cut `count` systems."""
@@ -138,7 +141,7 @@ class RunTiles(torch.autograd.Function):
     def forward(tiles: Tiles, *given: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run all steps."""
         u, x, *system = given
-        (G, steps, _, V), p, r = u.shape, system[2].shape[2], system[3].shape[3]
+        (G, steps, _, V), p, r = u.shape, system[2].shape[2], system[4].shape[3]
         outputs, end = empty(u, G, steps, p, V), torch.empty_like(x)
         fed = empty(u, G, steps, r if tiles.wanted else 0, V)
         spans = tiles.spans()
@@ -246,11 +249,11 @@ def pull_tiles(
             to_outputs, to_fed = (each[some, span] for each in gradients[:2])
             if not tiles.wanted:
                 to_fed = to_fed.new_zeros(()).expand(
-                    *to_fed.shape[:2], leaves[5].shape[3], u.shape[3]
+                    *to_fed.shape[:2], leaves[6].shape[3], u.shape[3]
                 )
             tangents = to_outputs, to_fed, gradient
             pull = pull_shared if leaves[2].shape[-1] == 1 else pull_gated
-            pulled = pull(tiles.size, leaves, tangents)
+            pulled = pull(tiles.size, tiles.tied, leaves, tangents)
             gradient = pulled[1]
             for index, (whole, own) in enumerate(zip(found, pulled, strict=True)):
                 if whole is not None and index != 1:

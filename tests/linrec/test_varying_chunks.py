@@ -54,6 +54,7 @@ def system(
     copies: int = 1,
     constant: tuple[str, ...] = (),
     absent: tuple[str, ...] = (),
+    tied: bool = False,
 ) -> linrec.LinearRecurrence:
     diagonal = gates(kind, *batch, steps, n)
     dtype = diagonal.dtype
@@ -67,6 +68,9 @@ def system(
         for name, shape in shapes.items()
         if name not in absent
     }
+    if tied:
+        feeds = normalize(normal(*batch, steps, n, m, seed=3, dtype=dtype), dim=-2)
+        A = linrec.DiagonalPlusLowRank(diagonal, given["B"], -0.5 * feeds)
     return linrec.LinearRecurrence(A, **given, time_varying=True, copies=copies)
 
 
@@ -82,6 +86,10 @@ TABLE = {
     "no B": {"absent": ("B", "D"), "rank": 1},
     "no C": {"absent": ("C", "D"), "rank": 1, "copies": 2},
     "states": {"absent": ("B", "C", "D")},
+    "U is B": {"tied": True},
+    "U is B, copies": {"tied": True, "copies": 3, "batch": (2,)},
+    "U is B of rank 2": {"tied": True, "m": 2, "p": 3},
+    "U is B, no C": {"tied": True, "absent": ("C", "D"), "copies": 2},
 }
 
 
