@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._checks import records_gradient
 from linrec.executors.varying_tiles import Tiles, run_tiles
 from linrec.scan import scan_states
 from linrec.structures import matvec
@@ -139,7 +140,8 @@ def run_chunks(
     u = layout.together(inputs)
     x = u.new_zeros(len(u), n, u.shape[-1]) if state is None else layout.together(state)
     wanted = bool(rank) and not read and not last_only
-    tiles = Tiles.of(size, u, C.shape[-2] + rank, n, wanted, tied)
+    recorded = records_gradient(inputs, state, *recurrence.tensors())
+    tiles = Tiles.of(size, u, C.shape[-2] + rank, n, wanted=wanted, tied=tied, recorded=recorded)
     outputs, fed, x = run_tiles(tiles, u, x, *system)
     if last_only:
         return None, layout.back(x)

@@ -21,7 +21,8 @@ CACHE = 1 << 17
 # ... and of the states that are worth an operation.
 WIDE = 1 << 14
 
-# What is small is cut into so many tiles all the same, so that less is held at once.
+# What is small is cut into so many tiles all the same where a gradient is recorded, which holds
+# some twenty such tensors at once. A forward pass alone holds half of them, of twice the size.
 FEWEST = 4
 
 # On devices, where each operation waits to be launched, a tile is as large as memory easily holds.
@@ -47,7 +48,16 @@ class Tiles:
     tied: bool = False
 
     @staticmethod
-    def of(size: int, u: Tensor, rows: int, n: int, wanted: bool, tied: bool = False) -> "Tiles":
+    def of(
+        size: int,
+        u: Tensor,
+        rows: int,
+        n: int,
+        *,
+        wanted: bool = False,
+        tied: bool = False,
+        recorded: bool = True,
+    ) -> "Tiles":
         """Cut as the caches are large: whole systems, as long as their states are many.
 
         Args:
@@ -57,9 +67,10 @@ class Tiles:
             n: the states of a system.
             wanted: whether the feedback is.
             tied: whether U is B, and not given again.
+            recorded: whether a gradient is recorded.
         """
         G, steps, m, V = u.shape
-        systems, stride = tile_size(size, G, steps, m, V, rows, n, u.device.type)
+        systems, stride = tile_size(size, G, steps, m, V, rows, n, u.device.type, recorded)
         whole = steps - steps % size
         lengths = [min(stride, whole - start) for start in range(0, whole, stride)]
         lengths += [steps - whole] * (whole < steps)
@@ -95,14 +106,16 @@ class Tiles:
 
 
 def tile_size(
-    size: int, G: int, steps: int, m: int, V: int, rows: int, n: int, device: str
+    size: int, G: int, steps: int, m: int, V: int, rows: int, n: int, device: str, recorded: bool
 ) -> tuple[int, int]:
     """Find the systems and steps of a tile; sizes as of `Tiles.of`."""
     per_step = max(n * rows, n * m, rows * m * size, m * V, rows * V, 1)
     if is_launched(device):
         room = LARGE
-    else:
+    elif recorded:
         room = max(min(CACHE, G * steps * per_step // FEWEST), 1)
+    else:
+        room = 2 * CACHE
     systems = max(room // (steps * per_step), WIDE // max(n * V, 1), 1)
     systems = min(systems, max(G, 1))
     return systems, size * max(room // (systems * size * per_step), 1)

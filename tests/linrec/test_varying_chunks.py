@@ -200,12 +200,15 @@ def test_tiles_are_whole_systems_where_these_fit() -> None:
         (0, 5, 1, 1, 1, 1): (1, 32),
     }
     for (G, steps, m, V, rows, n), expected in sizes.items():
-        assert varying_tiles.tile_size(32, G, steps, m, V, rows, n, "cpu") == expected, (G, steps)
+        given = (32, G, steps, m, V, rows, n)
+        assert varying_tiles.tile_size(*given, "cpu", True) == expected, (G, steps)
+        systems, stride = varying_tiles.tile_size(*given, "cpu", False)
+        assert systems * stride >= expected[0] * expected[1]  # without a gradient larger
     # On a device one tile has all that memory easily holds.
-    systems, stride = varying_tiles.tile_size(32, 32, 4096, 1, 64, 1, 64, "cuda")
+    systems, stride = varying_tiles.tile_size(32, 32, 4096, 1, 64, 1, 64, "cuda", True)
     assert systems == 32 and stride >= 4096
     # Whole chunks, and what is left over by itself.
-    tiles = varying_tiles.Tiles.of(8, torch.zeros(1, 1067, 1, 50), 1, 60, False)
+    tiles = varying_tiles.Tiles.of(8, torch.zeros(1, 1067, 1, 50), 1, 60)
     assert tiles.lengths == (264, 264, 264, 264, 8, 3) and tiles.systems == 1
 
 
