@@ -21,8 +21,8 @@ CACHE = 1 << 17
 # ... and of the states that are worth an operation.
 WIDE = 1 << 14
 
-# What is small is cut into so many tiles all the same where a gradient is recorded, which holds
-# some twenty such tensors at once. A forward pass alone holds half of them, of twice the size.
+# What is small is cut into so many tiles all the same, so that less is held at once. A forward pass
+# alone holds half as many such tensors: they are four times as large, and as few as can be.
 FEWEST = 4
 
 # On devices, where each operation waits to be launched, a tile is as large as memory easily holds.
@@ -112,10 +112,9 @@ def tile_size(
     per_step = max(n * rows, n * m, rows * m * size, m * V, rows * V, 1)
     if is_launched(device):
         room = LARGE
-    elif recorded:
-        room = max(min(CACHE, G * steps * per_step // FEWEST), 1)
     else:
-        room = 2 * CACHE
+        least = G * steps * per_step // FEWEST
+        room = max(min(CACHE, least), 1) if recorded else 4 * CACHE
     systems = max(room // (steps * per_step), WIDE // max(n * V, 1), 1)
     systems = min(systems, max(G, 1))
     return systems, size * max(room // (systems * size * per_step), 1)
