@@ -161,7 +161,7 @@ class LinearRecurrence(FourMatrices):
         return self.map_batched(lambda leaf, core: leaf.unsqueeze(-core - 1), time_varying=True)
 
     def at(self, step: int) -> "LinearRecurrence":
-        """The time-invariant system that this one is at one step."""
+        """Return the time-invariant system with the matrices of one step."""
         if not self.time_varying:
             return self
         return self.map_batched(

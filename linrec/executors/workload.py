@@ -51,7 +51,7 @@ class Cost:
 
 
 class Workload(NamedTuple):
-    """The sizes of a run, all that a cost may depend on.
+    """The sizes of a run; estimates of its cost depend on nothing else.
 
     Attributes:
         states: n, of one copy.
