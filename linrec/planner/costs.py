@@ -25,7 +25,7 @@ from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import CACHE as TRANSFORM_CACHE
 from linrec.executors.toeplitz import PIECE
-from linrec.executors.varying_tiles import tile_size
+from linrec.executors.varying.tiles import tile_size
 from linrec.kernels import HAS_TRITON
 from linrec.kernels.chunks import MOST_STATES
 from linrec.scan import blocks_of

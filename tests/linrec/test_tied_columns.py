@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import linrec
-from linrec.executors import varying_chunks, varying_tiles
+from linrec.executors.varying import chunks as varying_chunks
+from linrec.executors.varying import tiles as varying_tiles
 from tests.cases import normal
 
 STEPS, STATES = 13, 4

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linrec.executors.varying_carry import (
+from linrec.executors.varying.carry import (
     carry_held,
     held_after,
     held_before,
@@ -28,7 +28,7 @@ from linrec.executors.varying_carry import (
     pull_held,
     solve_held,
 )
-from linrec.executors.varying_matrices import (
+from linrec.executors.varying.matrices import (
     Split,
     by_chunk,
     gate_products,
@@ -37,7 +37,7 @@ from linrec.executors.varying_matrices import (
     split_shared,
     weigh,
 )
-from linrec.executors.varying_tile import fill_up
+from linrec.executors.varying.tile import fill_up
 
 
 class Rows(NamedTuple):

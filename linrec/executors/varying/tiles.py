@@ -11,9 +11,9 @@ from linrec._autograd import with_signature
 from linrec._checks import has_values
 from linrec._devices import is_launched
 from linrec._huge_pages import empty
-from linrec.executors.varying_gates import pull_gated
-from linrec.executors.varying_shared import pull_shared
-from linrec.executors.varying_tile import Tile
+from linrec.executors.varying.gates import pull_gated
+from linrec.executors.varying.shared import pull_shared
+from linrec.executors.varying.tile import Tile
 
 # The numbers of a tensor that many of which fit into the caches, ...
 CACHE = 1 << 17

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec.executors.varying_carry import carry_held, held_after, solve_held
-from linrec.executors.varying_matrices import (
+from linrec.executors.varying.carry import carry_held, held_after, solve_held
+from linrec.executors.varying.matrices import (
     Split,
     blocks,
     blocks_in_place,

@@ -1,6 +1,6 @@
 """The gradient of chunks whose states have gates of their own, through the doubling of blocks.
 
-Of two neighbouring blocks of steps, `varying_matrices` makes one:
+Of two neighbouring blocks of steps, `matrices` makes one:
 
     across = second earlyᵀ    rows = [first; second ∘ before]    columns = [early ∘ after; late]
 
@@ -10,9 +10,9 @@ The gradient takes them apart again, from the chunk to its single steps. Nothing
 import torch
 from torch import Tensor
 
-from linrec.executors.varying_matrices import Joined, Split, blocks_in_place, single
-from linrec.executors.varying_shared import pull_states
-from linrec.executors.varying_tile import fill_up
+from linrec.executors.varying.matrices import Joined, Split, blocks_in_place, single
+from linrec.executors.varying.shared import pull_states
+from linrec.executors.varying.tile import fill_up
 
 
 def pull_gated(
