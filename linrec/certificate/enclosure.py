@@ -80,7 +80,7 @@ def find_residuals(
         found = [residuals_of(matrices, system, states, steps) for steps in pieces(system)]
     else:
         found = [residuals(system, states, steps, product) for steps in pieces(system)]
-    return joined([each[0] for each in found]), joined([each[1] for each in found])
+    return join([each[0] for each in found]), join([each[1] for each in found])
 
 
 def is_constant(system: RealSystem) -> bool:
@@ -90,13 +90,15 @@ def is_constant(system: RealSystem) -> bool:
 
 def term(system: RealSystem, name: str) -> Term:
     """Take a matrix of a constant system with what belongs to it."""
-    matrix, tail, doubt = getattr(system, name), system.tails.get(name), system.doubts.get(name)
+    matrix: Tensor = getattr(system, name)
+    tail, doubt = system.tails.get(name), system.doubts.get(name)
     if name == "A":
-        return Term(*(each if each is None else each.squeeze(-3) for each in (matrix, tail, doubt)))
+        tail, doubt = (each if each is None else each.squeeze(-3) for each in (tail, doubt))
+        return Term(matrix.squeeze(-3), tail, doubt)
     return Term(matrix, tail, doubt)
 
 
-def joined(pieces: list[Tensor]) -> Tensor:
+def join(pieces: list[Tensor]) -> Tensor:
     """Put pieces of time together."""
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, -2)
 
@@ -180,12 +182,10 @@ def enclose_outputs(system: RealSystem, states: Enclosure, cuts: int) -> Enclosu
         product = product_in(cuts)
         found = [read(system, states, steps, product) for steps in pieces(system)]
     each = zip(*((one.high, one.low, one.radius) for one in found), strict=True)
-    return Enclosure(*(joined(list(pieces)) for pieces in each))
+    return Enclosure(*(join(list(pieces)) for pieces in each))
 
 
-def read_by(
-    matrices: Matrices, system: RealSystem, states: Enclosure, steps: slice
-) -> Enclosure:
+def read_by(matrices: Matrices, system: RealSystem, states: Enclosure, steps: slice) -> Enclosure:
     """As `read`, of a constant system with its matrices side by side."""
     high, low, radius = (each[..., steps, :] for each in (states.high, states.low, states.radius))
     vectors = [high] if system.D is None else [high, system.inputs[..., steps, :]]

@@ -22,12 +22,12 @@ LEAST = 2.0**-1000
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A matrix to multiply by: what is known of it is matrix + tail, up to doubt.
+    """A matrix to multiply by, known as matrix + tail, up to doubt.
 
     Attributes:
         matrix (*batch, r, q): M.
         tail (*batch, r, q): what was rounded off, or None.
-        doubt (*batch, r, q or 1): how far the sum may be off, in one column for whole rows; or None.
+        doubt (*batch, r, q or 1): how far the sum may be off, by entries or by rows; or None.
     """
 
     matrix: Tensor
@@ -52,14 +52,14 @@ class Sum:
 
 @dataclass(frozen=True, eq=False)
 class Matrices:
-    """Matrices [M N …] side by side, cut for products that are exact, with scaled columns.
+    """Matrices [M N …] side by side, cut for products that are exact, each scaled.
 
     With w the largest number of a row and s = Σ|v|, every part of M and v is a whole multiple of a
     unit: of two cuts M₀ + M₁ and v₀ + v₁ the units are 2^(1-α) w and 2^(1-β) s at least, so that
-    no number of M₀ is above 2^(α-1) and those of v₀ add up to 2^(β-1), up to q halves; a sum of
-    products is below 2^53, with α + β = 54. (More cuts take fewer bits, as in `exact_product`,
-    whose largest |v| is less than s.) Columns are scaled by powers of two, so that the largest number of each is
-    about 1 and that a column which meets small v alone does not spoil the others.
+    no number of M₀ is above 2^(α-1) units and those of v₀ add up to 2^(β-1) of them and q halves; a
+    sum of products is below 2^53, with α + β = 54. (More cuts take fewer bits, as in
+    `exact_product`, whose largest |v| is less than s.) Each matrix is scaled by a power of two, so
+    that its largest number is about 1, and its vectors the other way.
 
     Attributes:
         pieces: the parts, `(*batch, r, q)`; the tail is in the last.
@@ -84,7 +84,7 @@ class Matrices:
         """Put matrices side by side, in some number of cuts; of one cut, products are rounded."""
         first, n = terms[0], terms[0].matrix.shape[-1]
         whole = beside([term.matrix for term in terms])
-        scale = powers_of_two(whole.abs().amax(-2, keepdim=True))
+        scale = beside([scale_of(term.matrix) for term in terms])
         whole, q = whole / scale, whole.shape[-1]
         doubt = whole.new_zeros((1, 1))
         if any(term.doubt is not None for term in terms):
@@ -109,9 +109,7 @@ class Matrices:
         sizes = first.matrix.abs()
         for other in (first.tail, first.doubt):
             sizes = sizes if other is None else sizes + other.abs()
-        return cls(
-            pieces, scale, whole[..., :n], bits, coefficient, of_small, INFLATED * sizes
-        )
+        return cls(pieces, scale, whole[..., :n], bits, coefficient, of_small, INFLATED * sizes)
 
     def add_up(
         self, vectors: list[Tensor], small: Tensor | None = None, radius: Tensor | None = None
@@ -160,7 +158,7 @@ def bits_of_both(q: int, cuts: int) -> tuple[int, int]:
 
 
 def cut_by(v: Tensor, size: Tensor, bits: int, cuts: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Cut vectors as `slices` does, by sizes that are given; what each cut leaves, too."""
+    """Cut vectors as `slices` does, by sizes that are given; return parts and remainders."""
     anchor, parts, remains = size * 2.0 ** (54 - bits), [], []
     for _ in range(cuts - 1):
         parts.append((v + anchor).sub_(anchor))
@@ -171,7 +169,7 @@ def cut_by(v: Tensor, size: Tensor, bits: int, cuts: int) -> tuple[list[Tensor],
 
 
 def add_product(total: Tensor, matrix: Tensor, vectors: Tensor) -> None:
-    """Add M v to what is there, in place."""
+    """Add M v to a total, in place."""
     if matrix.shape[:-2].numel() == 1 and total.is_contiguous() and vectors.ndim == total.ndim:
         matrix = matrix.reshape(matrix.shape[-2:])
         if vectors.shape[:-1] == total.shape[:-1]:
@@ -181,13 +179,15 @@ def add_product(total: Tensor, matrix: Tensor, vectors: Tensor) -> None:
     total.add_(multiply(matrix, vectors, False))
 
 
-def powers_of_two(sizes: Tensor) -> Tensor:
-    """Give powers of two that are at most twice as large, between 2^-1000 and 2^1000.
+def scale_of(matrix: Tensor) -> Tensor:
+    """Give a power of two, twice the largest number at most, for each column, `(*batch, 1, q)`.
 
     (`ldexp` rounds through single precision, and `exp2` need not be exact.)
     """
-    exponents = torch.frexp(sizes).exponent.clamp(-1000, 1000).to(torch.int64)
-    return ((exponents + 1023) << 52).view(torch.float64)
+    exponents = torch.frexp(matrix.abs().amax((-2, -1), keepdim=True)).exponent
+    exponents = exponents.clamp(-1000, 1000).to(torch.int64)
+    scale = ((exponents + 1023) << 52).view(torch.float64)
+    return scale.expand(*scale.shape[:-1], matrix.shape[-1])
 
 
 def beside(tensors: list[Tensor]) -> Tensor:

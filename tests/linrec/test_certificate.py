@@ -196,11 +196,6 @@ BREAKS = {
     "half the radius": (CERTIFY, "certain", lambda old: lambda bound: old(bound) / 2),
     "rests dropped": (sums.Matrices, "add_up", lambda old: lambda *a: no_rest(old(*a))),
     "losses of sums dropped": (enclosure, "add_up", lambda old: lambda *a: no_low(*old(*a))),
-    "no rounding of rests": (
-        sums.Matrices,
-        "add_up",
-        lambda old: lambda *a: replace(old(*a), error=0 * old(*a).error),
-    ),
     "nothing carried along": (ways, "accumulate", lambda _: lambda _, sizes: 1e-9 * sizes),
 }
 
