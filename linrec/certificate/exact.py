@@ -136,7 +136,7 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
 
 
 def bits_of(q: int, cuts: int) -> int:
-    """Give the bits β with which sums of `cuts - 1` times q products of parts are exact."""
+    """Give the bits β of parts so that sums of `cuts - 1` times q products are exact."""
     return (54 - math.ceil(math.log2(max((cuts - 1) * q, 1)))) // 2
 
 
