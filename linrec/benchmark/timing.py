@@ -30,7 +30,7 @@ def medians(
     *,
     fresh: bool = True,
     device: str = "cpu",
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, float]:
     """Time several functions in turns, so that what disturbs one disturbs all.
 
@@ -46,7 +46,8 @@ def medians(
             are overwritten before each call, which its own clock then times; else calls are timed
             in a row, their launches with them.
         device: where the functions compute.
-        clock: what calls on a CPU are timed by; `time.process_time` leaves out what others take.
+        clock: times calls on a CPU, in seconds; `time.process_time` leaves out other programs. None:
+            `time.perf_counter`.
 
     Returns:
         The median time of each, in seconds.
@@ -66,7 +67,7 @@ def medians(
 
 
 def turn_on(
-    device: str, fresh: bool, clock: Callable[[], float] = time.perf_counter
+    device: str, fresh: bool, clock: Callable[[], float] | None = None
 ) -> Callable[[Callable[[], object]], list[float]]:
     """Return how one turn of a function is timed on a device."""
     kind = torch.device(device).type
@@ -115,15 +116,13 @@ def synchronize(device: str) -> None:
         module.synchronize()
 
 
-def alone(way: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> list[float]:
+def alone(way: Callable[[], object], clock: Callable[[], float] | None = None) -> list[float]:
     """Time one call, whose memory is new to the process."""
     give_back()
     return [once(way, clock=clock)]
 
 
-def in_a_row(
-    way: Callable[[], object], clock: Callable[[], float] = time.perf_counter
-) -> list[float]:
+def in_a_row(way: Callable[[], object], clock: Callable[[], float] | None = None) -> list[float]:
     """Time calls for one turn, but at least one.
 
     Before short ones one is made that is not counted: it finds caches and memory as another way has
@@ -149,9 +148,10 @@ def give_back() -> None:
 def once(
     way: Callable[[], object],
     device: str = "cpu",
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> float:
     """Time one call, in seconds; its result is dropped afterwards."""
+    clock = clock or time.perf_counter
     start = clock()
     result = way()
     synchronize(device)
