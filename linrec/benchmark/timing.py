@@ -46,8 +46,8 @@ def medians(
             are overwritten before each call, which its own clock then times; else calls are timed
             in a row, their launches with them.
         device: where the functions compute.
-        clock: times calls on a CPU, in seconds; `time.process_time` leaves out other programs. None:
-            `time.perf_counter`.
+        clock: times calls on a CPU; `time.process_time` leaves out other programs. None: the time
+            that passes.
 
     Returns:
         The median time of each, in seconds.
