@@ -107,9 +107,8 @@ def test_chunked_runs_delta_rules_in_kernels_with_gradients(
     leaves = [each.requires_grad_() for each in (alpha, beta, keys, queries, values, state)]
 
     def run(executor: linrec.Executor) -> list[Tensor]:
-        left = (-alpha * beta * keys).unsqueeze(-1)
-        A = linrec.DiagonalPlusLowRank(alpha.expand_as(keys), left, keys.unsqueeze(-1))
-        memory, inputs = linrec.nn.heads.attention(A, beta * keys, queries, values)
+        given = (alpha, beta * keys, queries, values, -alpha * keys)
+        memory, inputs = linrec.nn.heads.attention(*given)
         found = linrec.run(memory, inputs, state, executor=executor)
         loss = found.outputs.float().sum() + found.final_state.sin().sum()
         return [*found, *torch.autograd.grad(loss, leaves)]
