@@ -25,12 +25,17 @@ def written(value: Any) -> str:
         return written_tensor(value)
     if isinstance(value, LinearRecurrence):
         given = {name: getattr(value, name) for name in "BCD"}
+        low_rank = value.A.as_diagonal_plus_low_rank()
+        tied = value.B is not None and low_rank is not None and low_rank[1] is value.B
         parts = [
-            f"{name}={written(matrix)}" for name, matrix in given.items() if matrix is not None
+            f"{name}={'low_rank.left' if tied and name == 'B' else written(matrix)}"
+            for name, matrix in given.items()
+            if matrix is not None
         ]
         parts += ["time_varying=True"] if value.time_varying else []
         parts += [f"copies={value.copies}"] if value.copies > 1 else []
-        return f"linrec.LinearRecurrence({', '.join([written(value.A), *parts])})"
+        A = f"low_rank := {written(value.A)}" if tied else written(value.A)
+        return f"linrec.LinearRecurrence({', '.join([f'({A})' if tied else A, *parts])})"
     if isinstance(value, Structure) and dataclasses.is_dataclass(value):
         fields = (written(getattr(value, each.name)) for each in dataclasses.fields(value))
         return f"{named(value)}({', '.join(fields)})"

@@ -212,6 +212,10 @@ def recurrences(
     n = A.state_size
     few = st.integers(1, 3)
     m, p = (draw(few) if draw(st.booleans()) else None for _ in range(2))
+    low_rank = A.as_diagonal_plus_low_rank() if time_varying else None
+    rank = 0 if low_rank is None else low_rank[1].shape[-1]
+    tied = rank > 0 and draw(st.booleans())  # U is B, as of a delta rule
+    m = rank if tied else m
     shapes = {
         "B": None if m is None else (n, m),
         "C": None if p is None else (p, n),
@@ -228,6 +232,9 @@ def recurrences(
         if shape is not None:
             own = batch if batch and draw(st.booleans()) else ()
             given[name] = draw(tensors((*own, *shape), A.dtype))
+    low_rank = A.as_diagonal_plus_low_rank() if tied else None
+    if low_rank is not None:
+        given["B"] = low_rank[1]
     time_varying = time_varying and any((A.batch_shape, *(m.ndim > 2 for m in given.values())))
     copies = draw(st.sampled_from((1, 1, 2, 3)))
     return LinearRecurrence(A, **given, time_varying=time_varying, copies=copies)
