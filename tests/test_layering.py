@@ -53,6 +53,7 @@ LAYERS = {
            nn.online nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.ways
+           certificate.sums
            < certificate.chunks certificate.enclosure < certificate.certify < certificate
            stream.prepared stream.numbering < stream.held < stream.captured stream.saved
            < stream.stream < stream

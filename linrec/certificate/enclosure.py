@@ -14,16 +14,18 @@ from linrec.certificate.exact import (
     add_up,
     gamma,
     multiply,
+    product_in,
     rounded_product,
 )
 from linrec.certificate.real import RealSystem
+from linrec.certificate.sums import Matrices, Term
 from linrec.certificate.ways import Way
 
 # So many numbers are worked on at a time: what is computed of them stays in the cache.
 CACHED = 1 << 16
 
 
-def enclose_states(system: RealSystem, way: Way, product: Product) -> Enclosure:
+def enclose_states(system: RealSystem, way: Way, cuts: int) -> Enclosure:
     """Enclose the initial state and the states of all steps, `(*batch, time + 1, n)`.
 
     Of any sequence x̂ that begins at the initial state, the residuals r say how far it is off:
@@ -44,8 +46,8 @@ def enclose_states(system: RealSystem, way: Way, product: Product) -> Enclosure:
     if system.B is not None:
         drive = multiply(system.B, system.inputs, system.by_step["B"])
     states = torch.cat([start, way.solve(system.grouped(drive), start.squeeze(-2))], -2)
-    found = [residuals(system, states, steps, product) for steps in pieces(system)]
-    s, error = (torch.cat(each, -2) for each in zip(*found, strict=True))
+    product = product_in(cuts)
+    s, error = find_residuals(system, states, product, cuts)
     correction = zero.expand_as(states)
     off = (system.tails["start"], system.doubts["start"]) if "start" in system.tails else None
     if product is not rounded_product:
@@ -67,6 +69,53 @@ def enclose_states(system: RealSystem, way: Way, product: Product) -> Enclosure:
         doubt = doubt + (low.abs() if product is rounded_product else 0.0)
         radius = way.carry(torch.cat([zero, s], -2), torch.cat([doubt, error], -2))
     return Enclosure(states, correction, radius).map(system.together)
+
+
+def find_residuals(
+    system: RealSystem, states: Tensor, product: Product, cuts: int
+) -> tuple[Tensor, Tensor]:
+    """Compute r over all steps, `(*batch, k, time, b)`, and bound its rounding errors."""
+    if is_constant(system) and system.B is not None:
+        matrices = Matrices.of([term(system, "A"), term(system, "B")], cuts)
+        found = [residuals_of(matrices, system, states, steps) for steps in pieces(system)]
+    else:
+        found = [residuals(system, states, steps, product) for steps in pieces(system)]
+    return joined([each[0] for each in found]), joined([each[1] for each in found])
+
+
+def is_constant(system: RealSystem) -> bool:
+    """Say whether all matrices are the same at every step, and states are one group."""
+    return system.groups[0] == 1 and not any(system.by_step.values())
+
+
+def term(system: RealSystem, name: str) -> Term:
+    """Take a matrix of a constant system with what belongs to it."""
+    matrix, tail, doubt = getattr(system, name), system.tails.get(name), system.doubts.get(name)
+    if name == "A":
+        return Term(*(each if each is None else each.squeeze(-3) for each in (matrix, tail, doubt)))
+    return Term(matrix, tail, doubt)
+
+
+def joined(pieces: list[Tensor]) -> Tensor:
+    """Put pieces of time together."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, -2)
+
+
+def residuals_of(
+    matrices: Matrices, system: RealSystem, states: Tensor, steps: slice
+) -> tuple[Tensor, Tensor]:
+    """As `residuals`, of a constant system with its matrices side by side."""
+    states = states.squeeze(-3)
+    before, after = (part[..., steps, :] for part in (states[..., :-1, :], states[..., 1:, :]))
+    found = matrices.add_up([before, system.inputs[..., steps, :]])
+    if len(found.parts) == 1:  # a difference of numbers of which little is left rounds little
+        off = found.parts[0] - after
+        total, error = off + found.rest, found.error + 2 * UNIT * off.abs()
+    else:
+        high, low, error = add_up([], [-after, *found.parts])
+        low = low + found.rest
+        total, error = high + low, error + found.error + 2 * UNIT * low.abs()
+    return total.unsqueeze(-3), (error + 2 * UNIT * total.abs()).unsqueeze(-3)
 
 
 def residuals(
@@ -118,11 +167,36 @@ def doubtful(doubt: Tensor, vectors: Tensor, by_step: bool) -> Tensor:
     return INFLATED * multiply(doubt, sizes, by_step)
 
 
-def enclose_outputs(system: RealSystem, states: Enclosure, product: Product) -> Enclosure:
-    """Enclose y = C x + D u, `(*batch, time, p)`, for the states `(*batch, time, n)`."""
-    found = [read(system, states, steps, product) for steps in pieces(system)]
+def enclose_outputs(system: RealSystem, states: Enclosure, cuts: int) -> Enclosure:
+    """Enclose y = C x + D u, `(*batch, time, p)`, for the states `(*batch, time, n)`.
+
+    One cut takes rounded products, and is for states without a correction.
+    """
+    if is_constant(system) and system.C is not None:
+        names = ["C"] if system.D is None else ["C", "D"]
+        matrices = Matrices.of([term(system, name) for name in names], cuts)
+        found = [read_by(matrices, system, states, steps) for steps in pieces(system)]
+    else:
+        product = product_in(cuts)
+        found = [read(system, states, steps, product) for steps in pieces(system)]
     each = zip(*((one.high, one.low, one.radius) for one in found), strict=True)
-    return Enclosure(*(torch.cat(pieces, -2) for pieces in each))
+    return Enclosure(*(joined(list(pieces)) for pieces in each))
+
+
+def read_by(
+    matrices: Matrices, system: RealSystem, states: Enclosure, steps: slice
+) -> Enclosure:
+    """As `read`, of a constant system with its matrices side by side."""
+    high, low, radius = (each[..., steps, :] for each in (states.high, states.low, states.radius))
+    vectors = [high] if system.D is None else [high, system.inputs[..., steps, :]]
+    found = matrices.add_up(vectors, low if len(matrices.pieces) > 1 else None, radius)
+    if not found.parts:
+        return Enclosure(found.rest, found.rest.new_zeros(()).expand_as(found.rest), found.error)
+    if len(found.parts) == 1:
+        return Enclosure(found.parts[0], found.rest, found.error)
+    high, low, error = add_up([], found.parts)
+    low = low + found.rest
+    return Enclosure(high, low, error + found.error + 2 * UNIT * low.abs())
 
 
 def read(system: RealSystem, states: Enclosure, steps: slice, product: Product) -> Enclosure:

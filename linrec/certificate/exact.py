@@ -7,6 +7,7 @@ whatever order they add up (Ozaki, Ogita, Oishi and Rump 2012). All is in double
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
         cuts: into how many parts both sides are cut.
     """
     q = matrix.shape[-1]
-    bits = (54 - math.ceil(math.log2((cuts - 1) * q))) // 2
+    bits = bits_of(q, cuts)
     pieces, m_size = slices(matrix, bits, cuts)
     others, v_size = slices(vectors, bits, cuts)
     rest = multiply(pieces[-1], vectors, by_step)
@@ -134,6 +135,11 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
     return ExactProduct(parts, rest, size, gamma(q + cuts) * left)
 
 
+def bits_of(q: int, cuts: int) -> int:
+    """Give the bits β of a part, for which sums of `cuts - 1` times q products are exact."""
+    return (54 - math.ceil(math.log2(max((cuts - 1) * q, 1)))) // 2
+
+
 def rounded_product(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProduct:
     """Multiply in the ordinary way, as a rest alone; arguments as of `exact_product`."""
     q = matrix.shape[-1]
@@ -141,6 +147,11 @@ def rounded_product(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProd
     rows = rows if by_step else rows.unsqueeze(-2)
     size = 1.01 * rows * vectors.abs().amax(-1, keepdim=True)
     return ExactProduct([], multiply(matrix, vectors, by_step), size, gamma(q))
+
+
+def product_in(cuts: int) -> Product:
+    """Choose how to multiply: in so many cuts, or in one as usual, with rounding."""
+    return rounded_product if cuts == 1 else partial(exact_product, cuts=cuts)
 
 
 def slices(numbers: Tensor, bits: int, cuts: int) -> tuple[list[Tensor], Tensor]:

@@ -14,11 +14,8 @@ from torch import Tensor
 from linrec.certificate.exact import INFLATED, gamma, multiply
 from linrec.certificate.norm import Norm, fitting_norm
 from linrec.certificate.real import RealSystem, whole
-from linrec.executors import Chunked, Plan
-from linrec.run import run
+from linrec.executors.carry import carry, pairings
 from linrec.scan import linear_scan
-from linrec.structures import Dense
-from linrec.systems import LinearRecurrence
 
 # No bound that is carried along is less: what may underflow on the way is nothing beside it.
 LEAST = 2.0**-990
@@ -108,23 +105,23 @@ class Contracting:
         return cls(system.A, fitting_norm(system.A, system.doubt("A"), steps), steps)
 
     def solve(self, drive: Tensor, start: Tensor) -> Tensor:
-        """Run in chunks, in the coordinates S x, in which no power of A loses digits."""
+        """Run in pairs of steps, in the coordinates S x, in which no power of A loses digits."""
         S, R = (M.squeeze(-3) for M in (self.norm.forward, self.norm.backward))
         start = (S @ start.transpose(-1, -2)).squeeze(-1)
         drive = multiply(S, drive.squeeze(-3), False)
-        states = run(self.moved, drive, start, plan=self.plan)
-        return multiply(R, states.outputs, False).unsqueeze(-3)
+        start = start.expand(drive[..., 0, :].shape)
+        before, last = carry(self.powers, drive, start)
+        states = torch.cat([before[..., 1:, :], last.unsqueeze(-2)], -2)
+        return multiply(R, states, False).unsqueeze(-3)
 
     @cached_property
-    def moved(self) -> LinearRecurrence:
-        """The system in the coordinates S x."""
-        A = self.norm.forward @ self.A @ self.norm.backward
-        return LinearRecurrence(Dense(A.squeeze(-3)))
-
-    @cached_property
-    def plan(self) -> Plan:
-        """What `solve` prepares, once for the states and their correction."""
-        return Chunked().prepare(self.moved, self.steps)
+    def powers(self) -> Tensor:
+        """A, A², A⁴, … in the coordinates S x, once for the states and their correction."""
+        A = (self.norm.forward @ self.A @ self.norm.backward).squeeze(-3)
+        powers = [A]
+        for _ in range(pairings(self.steps)):
+            powers.append(powers[-1] @ powers[-1])
+        return torch.stack(powers)
 
     def carry(self, s: Tensor, error: Tensor) -> Tensor:
         """‖S f_t‖ ≤ growth ‖S f_{t-1}‖ + Σ_i |s_i| ‖column i of S‖."""
