@@ -82,17 +82,18 @@ def in_chunks(
     doubt = system.doubt("A")
     norm = fitting_norm(A.high, None if doubt is None else doubt.squeeze(-3), steps)
     back, forward = exactly(norm.backward), inverse(norm.backward, norm.forward, multiplied)
-    A = transpose(product(forward, product(A, transpose(back))))
-    squares = enclose_powers(A, norm.growth, size.bit_length(), multiplied)
     one = torch.eye(n, dtype=inputs.dtype, device=inputs.device)
-    columns = product(forward, exactly(one if system.B is None else system.B.mT))
-    moved = stack_products(
-        squares, columns, size, multiplied
-    )  # (*batch, L·m, n): the columns of A^k B
+    columns = product(A, transpose(back)), exactly(one if system.B is None else system.B.mT)
+    columns = product(forward, Enclosure(*map(below, *map(parts_of, columns))))
+    A, columns = (
+        transpose(columns.map(lambda each: each[..., :n, :])),
+        columns.map(lambda each: each[..., n:, :]),
+    )
+    squares, moved = stack_powers(A, norm.growth, columns, size, multiplied)
     rows = back if system.C is None else product(transpose(back), exactly(system.C))
     turned = [square._replace(matrix=transpose(square.matrix)) for square in squares]
     first = product(turned[0].matrix, rows)
-    reach = stack_products(turned, first, size, multiplied)  # (*batch, L·p, n): C A^1 … C A^L
+    reach = stack_products(turned, first, multiplied)  # (*batch, L·p, n): C A^1 … C A^L
     kernel = product(rows, moved).map(lambda each: each.unflatten(-2, (size, m)))
     if system.D is not None:
         kernel = with_first(kernel, system.D.mT)
@@ -102,7 +103,8 @@ def in_chunks(
     whole = steps // size
     filled = torch.nn.functional.pad(inputs, (0, 0, 0, -steps % size))
     by_chunk = filled.unflatten(-2, (-1, size)).flatten(-2)
-    start = product(forward, exactly(system.start.unsqueeze(-2)))
+    start = exactly(system.start.unsqueeze(-2))
+    start = product(forward, start) if bool(system.start.any()) else start
     system = replace(system, start=start.high.squeeze(-2))
     states = assemble(
         system, by_chunk[..., :whole, :], start, A=squares[-1].matrix, B=transpose(last)
@@ -215,19 +217,26 @@ class Power(NamedTuple):
     off: Tensor
 
 
-def enclose_powers(A: Enclosure, growth: Tensor, count: int, multiplied: Product) -> list[Power]:
-    """Enclose A, A², A⁴, …, of a matrix whose norm is at most `growth (*batch)`.
+def stack_powers(
+    A: Enclosure, growth: Tensor, rows: Enclosure, count: int, multiplied: Product
+) -> tuple[list[Power], Enclosure]:
+    """Enclose A, A², A⁴, … A^count and V, A V, … A^(count-1) V, each transposed, one below another.
 
-    Bounds of entries would grow by a factor of n with each square, norms do by 2.
+    The norm of A is at most `growth (*batch)`. Bounds of entries would grow by a factor of n with
+    each square, norms do by 2.
     """
+    n, off = A.high.shape[-1], norm_of_rows(rows.radius)
     squares = [Power(A, growth[..., None, None], matrix_norm(A.radius))]
-    while len(squares) < count:
-        matrix, size, off = squares[-1]
-        high, low, lost = multiply_parts(matrix, transpose(matrix), multiplied)
-        off = INFLATED * (2 * size * off + off * off + matrix_norm(lost))
-        made = Enclosure(high.mT, low.mT, off.expand_as(high))
-        squares.append(Power(made, INFLATED * size * size, off))
-    return squares
+    for _ in range(count.bit_length() - 1):
+        power = squares[-1]
+        both = Enclosure(*map(below, parts_of(transpose(power.matrix)), parts_of(rows)))
+        found = multiply_parts(power.matrix, both, multiplied)
+        high, low, lost = (each[..., :n, :].mT for each in found)
+        wrong = INFLATED * (2 * power.size * power.off + power.off**2 + matrix_norm(lost))
+        rows, off = put_below(rows, off, power, [each[..., n:, :] for each in found])
+        made = Enclosure(high, low, wrong.expand_as(high))
+        squares.append(Power(made, INFLATED * power.size * power.size, wrong))
+    return squares, rows
 
 
 def matrix_norm(matrix: Tensor) -> Tensor:
@@ -235,20 +244,36 @@ def matrix_norm(matrix: Tensor) -> Tensor:
     return INFLATED * torch.linalg.matrix_norm(matrix, keepdim=True)
 
 
-def stack_products(
-    squares: list[Power], rows: Enclosure, count: int, multiplied: Product
-) -> Enclosure:
-    """Enclose V, M V, M² V, …, each transposed, one below the other."""
-    off = INFLATED * torch.linalg.vector_norm(rows.radius, dim=-1, keepdim=True)  # of each row
-    for power in squares[: count.bit_length() - 1]:
-        high, low, lost = multiply_parts(power.matrix, rows, multiplied)
-        length = INFLATED * torch.linalg.vector_norm(rows.high, dim=-1, keepdim=True)
-        moved = power.size * off + power.off * (1.01 * length + off)
-        moved = moved + torch.linalg.vector_norm(lost, dim=-1, keepdim=True)
-        off = below(off, INFLATED * moved)
-        new = Enclosure(high, low, (INFLATED * moved).expand_as(high))
-        rows = Enclosure(*map(below, parts_of(rows), parts_of(new)))
+def norm_of_rows(rows: Tensor) -> Tensor:
+    """Bound the norm of each row, in one column."""
+    return INFLATED * torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+
+
+def stack_products(squares: list[Power], rows: Enclosure, multiplied: Product) -> Enclosure:
+    """Enclose V, M V, M² V, …, as many as the last of the powers of M, transposed alike."""
+    off = norm_of_rows(rows.radius)
+    for power in squares[:-1]:
+        found = multiply_parts(power.matrix, rows, multiplied)
+        rows, off = put_below(rows, off, power, list(found))
     return rows
+
+
+def put_below(
+    rows: Enclosure, off: Tensor, power: Power, found: list[Tensor]
+) -> tuple[Enclosure, Tensor]:
+    """Put rows M V below the rows of V, with bounds on their norms.
+
+    Args:
+        rows (*batch, k, n): V, transposed.
+        off (*batch, k, 1): how far each row may be off, as a norm.
+        power: M.
+        found: M V as `multiply_parts` gives it.
+    """
+    high, low, lost = found
+    moved = power.size * off + power.off * (1.01 * norm_of_rows(rows.high) + off)
+    moved = INFLATED * (moved + norm_of_rows(lost))
+    new = high, low, moved.expand_as(high)
+    return Enclosure(*map(below, parts_of(rows), new)), below(off, moved)
 
 
 def parts_of(enclosure: Enclosure) -> tuple[Tensor, Tensor, Tensor]:

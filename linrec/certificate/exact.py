@@ -136,7 +136,7 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
 
 
 def bits_of(q: int, cuts: int) -> int:
-    """Give the bits β of a part, for which sums of `cuts - 1` times q products are exact."""
+    """Give the bits β with which sums of `cuts - 1` times q products of parts are exact."""
     return (54 - math.ceil(math.log2(max((cuts - 1) * q, 1)))) // 2
 
 
@@ -150,7 +150,7 @@ def rounded_product(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProd
 
 
 def product_in(cuts: int) -> Product:
-    """Choose how to multiply: in so many cuts, or in one as usual, with rounding."""
+    """Choose how to multiply: in some number of cuts, or in one as usual, with rounding."""
     return rounded_product if cuts == 1 else partial(exact_product, cuts=cuts)
 
 

@@ -1,0 +1,101 @@
+"""Sums of products with constant matrices are within their bounds, in as many cuts as there are."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import Tensor
+
+from linrec.certificate import sums
+from linrec.certificate.sums import Matrices, Sum, Term
+from tests.cases import normal
+
+CUTS = (1, 2)
+
+
+def wide(*shape: int, seed: int) -> Tensor:
+    """Draw numbers of all sizes, some of them so that their sums cancel."""
+    return normal(*shape, seed=seed) * 2.0 ** (20 * normal(*shape, seed=seed + 1)).round()
+
+
+def exactly(tensor: Tensor) -> list[list[Fraction]]:
+    return [[Fraction(value) for value in row] for row in tensor.tolist()]
+
+
+def dot(row: list[Fraction], vector: list[Fraction]) -> Fraction:
+    return sum((one * other for one, other in zip(row, vector, strict=True)), Fraction(0))
+
+
+def shares(
+    seed: int, cuts: int, changed: Callable[[Matrices], Matrices] = lambda made: made
+) -> list[float]:
+    """Add up (M + m)(v + e) + N u, and give the share of each bound that the error uses.
+
+    Of e a half is the correction and the other within the radius.
+    """
+    M, N, m = wide(3, 4, seed=seed), wide(3, 9, seed=seed + 1), 2.0**-60 * normal(3, 4)
+    v, u, e = wide(8, 4, seed=seed + 2), wide(8, 9, seed=seed + 3), 2.0**-55 * normal(8, 4)
+    if cuts == 1:  # corrections are for parts that are exact
+        e = 0 * e
+    N = N - N.mean(-1, keepdim=True)
+    u[4:] = u[4:].mean(-1, keepdim=True)  # sums that cancel
+    matrices = changed(Matrices.of([Term(M, m), Term(N)], cuts))
+    found = matrices.add_up([v, u], e / 2, e.abs() / 2)
+    return used(found, [M, m, N], [v, u, e])
+
+
+def used(found: Sum, matrices: list[Tensor], vectors: list[Tensor]) -> list[float]:
+    (M, m, N), (v, u, e) = map(exactly, matrices), map(exactly, vectors)
+    terms = [exactly(each) for each in (found.part, found.rest) if each is not None]
+    bounds = exactly(found.error)
+    result = []
+    for t, i in ((t, i) for t in range(len(v)) for i in range(len(M))):
+        state = [one + other for one, other in zip(v[t], e[t], strict=True)]
+        matrix = [one + other for one, other in zip(M[i], m[i], strict=True)]
+        off = (
+            sum((term[t][i] for term in terms), Fraction(0)) - dot(matrix, state) - dot(N[i], u[t])
+        )
+        result.append(float(abs(off) / bounds[t][i]))
+    return result
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+def test_sums_are_within_their_bounds(cuts: int) -> None:
+    found = [share for seed in range(0, 120, 4) for share in shares(seed, cuts)]
+    assert 0 < max(found) <= 1
+
+
+def without(name: str) -> Callable[[Matrices], Matrices]:
+    return lambda made: replace(made, **{name: 0 * getattr(made, name)})
+
+
+BREAKS = {
+    "no rounding of rests": without("coefficient"),
+    "corrections by nothing": without("first"),
+    "radii by nothing": without("sizes"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_bound_of_sums_is_seen(name: str) -> None:
+    found = [max(shares(seed, 2, BREAKS[name])) for seed in range(0, 20, 4)]
+    assert max(found) > 1
+
+
+def test_parts_of_too_many_bits_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of parts are not exact then."""
+    original = sums.slices
+    monkeypatch.setattr(sums, "slices", lambda of, bits, cuts: original(of, bits + 6, cuts))
+    assert max(share for seed in range(0, 120, 4) for share in shares(seed, 2)) > 1
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+def test_a_matrix_in_doubt_blurs_its_own_vectors_alone(cuts: int) -> None:
+    """Of M there is nothing but a doubt: what N meets rounds as it would by itself."""
+    M, N, doubt = 1e-80 * normal(3, 4), normal(3, 9), torch.full((3, 1), 1e-30).double()
+    v, u = 1e-6 * normal(8, 4), normal(8, 9)
+    both = Matrices.of([Term(M, doubt=doubt), Term(N)], cuts).add_up([v, u]).error
+    alone = Matrices.of([Term(N)], cuts).add_up([u]).error
+    assert (both <= 2 * alone + 1.01e-30 * v.abs().sum(-1, keepdim=True)).all()
