@@ -21,7 +21,7 @@ LEAST = 2.0**-1000
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A matrix to multiply by: what is known of it is matrix + tail, up to doubt.
+    """A matrix to multiply by, known as matrix + tail, up to doubt.
 
     Attributes:
         matrix (*batch, r, q): M.
@@ -156,7 +156,7 @@ def bits_of_vectors(q: int) -> int:
 
 
 def add_product(total: Tensor, matrix: Tensor, vectors: Tensor) -> None:
-    """Add M v to what is there, in place."""
+    """Add M v to a total, in place."""
     if matrix.shape[:-2].numel() == 1 and total.is_contiguous() and vectors.ndim == total.ndim:
         matrix = matrix.reshape(matrix.shape[-2:])
         if vectors.shape[:-1] == total.shape[:-1]:
