@@ -84,7 +84,7 @@ def find_residuals(
 
 
 def side_by_side(system: RealSystem, cuts: int) -> bool:
-    """Say whether products are those of `Matrices`, for one group of states and constant matrices.
+    """Say whether `Matrices` multiply: one group of states, matrices that are always the same.
 
     (Of more than two cuts the digits are wanted that numbers of different sizes would take there.)
     """

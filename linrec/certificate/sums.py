@@ -36,10 +36,10 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Sums M v + …, found for many v: what is exact, a rest, and a bound on its error.
+    """Sums M v + … of many v: an exact part, a rest, and a bound on its error.
 
     Attributes:
-        part (*batch, time, r): what is exact; None, if all is rounded.
+        part (*batch, time, r): it has no error; None, if all is rounded.
         rest (*batch, time, r): what is left.
         error (*batch, time, r): how far both together are off, at most.
     """
