@@ -1,4 +1,4 @@
-"""The one door to executors: arguments checked once, cast, copies as a batch axis."""
+"""Prepare the call of an executor: check and cast the arguments, make copies a batch axis."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false

@@ -23,6 +23,12 @@ def exponential_integrals(system: StateSpace, count: int) -> tuple[Structure, li
     return Dense(turned), held
 
 
+def zero_order_hold(system: StateSpace) -> tuple[Structure, Tensor, Tensor | None, Tensor | None]:
+    """Hold the inputs: x[k+1] = exp(A) x[k] + φ₁(A) B u[k] (Franklin et al. 1998, section 4.3)."""
+    A, (gamma,) = exponential_integrals(system, count=1)
+    return A, gamma, system.C, system.D
+
+
 def first_order_hold(
     system: StateSpace,
 ) -> tuple[Structure, Tensor, Tensor | None, Tensor]:

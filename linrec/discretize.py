@@ -18,10 +18,10 @@ from linrec._checks import as_tensor, broadcast_shapes, double_dtype, is_seen, s
 from linrec._devices import at_hand, has_double
 from linrec.discretization_methods import (
     check_no_pole,
-    exponential_integrals,
     first_order_hold,
     generalized_bilinear,
     impulse_invariant,
+    zero_order_hold,
 )
 from linrec.exponential import balance
 from linrec.structures import Dense, Diagonal, Structure
@@ -138,8 +138,7 @@ def discretize(
     elif method == "impulse":
         A, B, C, D = impulse_invariant(inner)
     else:
-        A, (B,) = exponential_integrals(inner, count=1)
-        C, D = inner.C, inner.D
+        A, B, C, D = zero_order_hold(inner)
     if units is not None:
         A, B = Dense(A.to_dense() / ratio(units)), B * units.unsqueeze(-1)
         # Implicit methods read the states in another way; the others as it was, None included.

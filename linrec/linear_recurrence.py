@@ -132,7 +132,8 @@ class LinearRecurrence(FourMatrices):
 
     def to(self, target: torch.dtype | torch.device | str) -> "LinearRecurrence":
         """Cast or move every tensor."""
-        return self.with_leaves({name: leaf.to(target) for name, leaf in self.leaves().items()})
+        move = once(lambda leaf, _: leaf.to(target))
+        return self.with_leaves({name: move(leaf, 0) for name, leaf in self.leaves().items()})
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Compute B u of one copy for `inputs (*batch, m)`."""
@@ -160,7 +161,7 @@ class LinearRecurrence(FourMatrices):
         return self.map_batched(lambda leaf, core: leaf.unsqueeze(-core - 1), time_varying=True)
 
     def at(self, step: int) -> "LinearRecurrence":
-        """The time-invariant system that this one is at one step."""
+        """Return the time-invariant system with the matrices of one step."""
         if not self.time_varying:
             return self
         return self.map_batched(
@@ -176,6 +177,7 @@ class LinearRecurrence(FourMatrices):
         copies: int | None = None,
     ) -> "LinearRecurrence":
         """Change every tensor that has batch axes, `function(tensor, core_axes)`."""
+        function = once(function)
         structure = self.A.map(
             lambda leaf, core: function(leaf, core) if leaf.ndim > core else leaf
         )
@@ -205,3 +207,18 @@ class LinearRecurrence(FourMatrices):
             time_varying=self.time_varying if time_varying is None else time_varying,
             copies=self.copies if copies is None else copies,
         )
+
+
+def once(function: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
+    """Change a tensor that stands in two places once: U of a delta rule stays its B."""
+    changed: list[tuple[Tensor, Tensor]] = []
+
+    def apply(leaf: Tensor, core: int) -> Tensor:
+        for given, made in changed:
+            if given is leaf:
+                return made
+        made = function(leaf, core)
+        changed.append((leaf, made))
+        return made
+
+    return apply

@@ -1,4 +1,4 @@
-"""Sequences one after the other in one row, run as the sequences that they are."""
+"""Packed sequences, one after the other in one row, run as separate sequences."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
@@ -22,7 +22,7 @@ def run_packed(
     *,
     executor: Executor = Auto(),
 ) -> Result:
-    """Run sequences that are packed one after the other, as kernels of attention take them.
+    """Run sequences that are packed one after the other in time, as attention kernels take them.
 
         sequence i is inputs[offsets[i] : offsets[i + 1]]
 

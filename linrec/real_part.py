@@ -12,7 +12,7 @@ System = TypeVar("System", LinearRecurrence, StateSpace)
 
 
 def real_part(system: System) -> System:
-    """Write a complex system whose outputs are read as real parts in real numbers.
+    """Rewrite a complex system in real numbers, for use where outputs are read as real parts.
 
         x_t = A x_{t-1} + B u_t        y_t = Re(C x_t + D u_t)        (u real)
 

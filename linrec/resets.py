@@ -65,7 +65,8 @@ def zero_where(A: Structure, resets: Tensor) -> Structure:
         kept = kept.expand(*kept.shape[:-1], diagonal.shape[-1])
         if not left.shape[-1]:
             return Diagonal(kept)
-        return DiagonalPlusLowRank(kept, torch.where(resets[..., None, None], 0, left), right)
+        # (V, since U may be the recurrence's B.)
+        return DiagonalPlusLowRank(kept, left, torch.where(resets[..., None, None], 0, right))
     blocks = A.as_block_diagonal()
     if blocks is not None:
         return BlockDiagonal(torch.where(resets[..., None, None, None], 0, blocks))

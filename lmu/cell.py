@@ -236,9 +236,9 @@ class LMUCell(Pretrained, nn.Module):
 
     @property
     def hidden_states(self) -> int:
-        """How many tensors the next step is told of the hidden module.
+        """The number of tensors of the hidden module that the state keeps.
 
-        Of an LSTM h and c, of another cell h, of other modules h if the memory is told of it.
+        An LSTM keeps h and c, another cell h, other modules h if it feeds back into the memory.
         """
         if is_cell(self.hidden):
             return 1 + is_lstm(self.hidden)
@@ -246,7 +246,7 @@ class LMUCell(Pretrained, nn.Module):
 
     @property
     def state_size(self) -> int:
-        """How many numbers are kept from step to step."""
+        """The number of entries of the state: the memory, then the hidden states."""
         return self.memory_size + self.hidden_states * self.output_size
 
     def forward(self, input: Tensor, state: Tensor | None = None) -> Result:

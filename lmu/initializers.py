@@ -1,4 +1,4 @@
-"""How the weights of a unit begin: the recipes of both papers and of keras-lmu."""
+"""Initial weights of a unit: the recipes of both papers and of keras-lmu."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -102,7 +102,7 @@ class LegendreMemory(TimedRecurrence, Layer):
         return memory.to(self.log_theta.dtype)
 
     def as_recurrence(self) -> LinearRecurrence:
-        """Return the recurrence that the memory is, and nothing else: `linrec.Stream` asks."""
+        """Return the recurrence that is the whole memory, for `linrec.Stream`."""
         return self.recurrence
 
     def recurrence_of(self, dt: Tensor | None) -> LinearRecurrence:

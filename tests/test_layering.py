@@ -30,10 +30,10 @@ LAYERS = {
         3  loops < powers < coordinates < balancing response constraints memories
         4  executors.record executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear
-           executors.varying_matrices < executors.varying_carry < executors.varying_tile
-           < executors.varying_shared < executors.varying_gates
-           < executors.varying_tiles < executors.varying_chunks
-           < executors.varying_kernel
+           executors.varying.matrices < executors.varying.carry < executors.varying.tile
+           < executors.varying.shared < executors.varying.gates
+           < executors.varying.tiles < executors.varying.chunks
+           < executors.varying.kernel < executors.varying
            < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.carry < executors.chunked < executors
         5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto
@@ -60,9 +60,9 @@ LAYERS = {
         8  testing.products testing.matrices testing.reference testing.source testing.paths
            testing.plain_loops testing.on_device
            < testing.run_sizes testing.strategies testing.engineering
-           < testing.bounds.loop < testing.bounds.own
+           < testing.bounds.loop < testing.bounds.own_coordinates
            < testing.bounds.long testing.bounds.steady
-           < testing.bounds.moved < testing.bounds.executors < testing.bounds
+           < testing.bounds.other_coordinates < testing.bounds.error_bound < testing.bounds
            < testing.case < testing.large testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink
            < testing.check testing.module_derivatives testing.module_values
@@ -329,7 +329,7 @@ CONCRETE = {
     *("Recurrent", "Toeplitz", "FFTConvolution", "AssociativeScan", "Chunked", "Auto"),
 }
 # The kit bounds the errors of each kind of executor by what that kind does.
-ASKS_FOR_KINDS = {"linrec/testing/bounds/executors.py", "linrec/testing/paths.py"}
+ASKS_FOR_KINDS = {"linrec/testing/bounds/error_bound.py", "linrec/testing/paths.py"}
 
 
 def test_nobody_asks_for_a_structure_or_an_executor_by_its_class() -> None:

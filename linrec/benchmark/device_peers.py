@@ -8,7 +8,6 @@ from linrec.benchmark.cases import Ways, backward
 from linrec.benchmark.peers import OURS, PEERS, SCAN, SHAPES, TORCH, Field, Peer
 from linrec.nn.heads import attention
 from linrec.run import run
-from linrec.structures import DiagonalPlusLowRank
 
 # Sequences, steps, heads, and numbers of a key and of a value.
 HEADS = ((2, 4096, 16, 64), (8, 1024, 16, 64))
@@ -24,9 +23,7 @@ def gated_delta(batch: int, steps: int, heads: int, size: int, *, device: str) -
 
     def forward() -> torch.Tensor:
         q, k, v, beta, alpha = given
-        corrected = (-alpha * beta * k).unsqueeze(-1)
-        A = DiagonalPlusLowRank(alpha.expand_as(k), corrected, k.unsqueeze(-1))
-        return run(*attention(A, beta * k, q, v)).outputs
+        return run(*attention(alpha, beta * k, q, v, -alpha * k)).outputs
 
     return both(forward, given)
 

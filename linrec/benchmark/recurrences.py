@@ -98,7 +98,7 @@ def recurrence(model: str, given: Given) -> LinearRecurrence:
         B = k.unsqueeze(-1)
         return LinearRecurrence(Diagonal(diagonal), B, C, time_varying=True, copies=columns)
     B = (beta * k).unsqueeze(-1)
-    A = DiagonalPlusLowRank(diagonal, -gates.unsqueeze(-1) * B, k.unsqueeze(-1))
+    A = DiagonalPlusLowRank(diagonal, B, (-gates * k).unsqueeze(-1))
     return LinearRecurrence(A, B, C, time_varying=True, copies=columns)
 
 
@@ -265,15 +265,17 @@ def quickest(
 
 def memory(system: LinearRecurrence, inputs: Tensor) -> Iterator[tuple[str, float | None]]:
     """Measure the memory of a run, also with gradients, over that of its arguments and results."""
-    leaves = {name: leaf.detach() for name, leaf in system.leaves().items()}
-    own = {leaf.data_ptr(): leaf.untyped_storage().nbytes() for leaf in leaves.values()}
+    own = {leaf.data_ptr(): leaf.untyped_storage().nbytes() for leaf in system.leaves().values()}
     moved = sum(own.values()) + 2 * inputs.nbytes
-    trained = {name: leaf.clone() for name, leaf in leaves.items()}
-    for name, leaf in leaves.items():
+
+    def copy(leaf: Tensor) -> Tensor:
         if leaf.stride(-1) == 0:  # one gate for all states
-            trained[name] = leaf[..., :1].clone().requires_grad_().expand(leaf.shape)
-        else:
-            trained[name].requires_grad_()
+            return leaf[..., :1].detach().clone().requires_grad_().expand(leaf.shape)
+        return leaf.detach().clone().requires_grad_()
+
+    # (One tensor may be both U and B.)
+    copies = {id(leaf): copy(leaf) for leaf in system.leaves().values()}
+    trained = {name: copies[id(leaf)] for name, leaf in system.leaves().items()}
     driven = inputs.clone().requires_grad_()
 
     def forward() -> Result:
@@ -281,7 +283,7 @@ def memory(system: LinearRecurrence, inputs: Tensor) -> Iterator[tuple[str, floa
 
     def with_gradient() -> object:
         outputs = run(system.with_leaves(trained), driven).outputs
-        return torch.autograd.grad(outputs, [driven, *trained.values()], inputs)
+        return torch.autograd.grad(outputs, [driven, *copies.values()], inputs)
 
     for name, way in (("forward", torch.no_grad()(forward)), ("with gradient", with_gradient)):
         way()

@@ -149,7 +149,7 @@ def of_certificates(rows: Rows) -> Table:
         for row in rows
     ]
     columns = ["order", "steps", "precision", "run", "certify", "ratio", "bound over error, median"]
-    return Table("Time of a certificate, its run included", columns, cells)
+    return Table("Processor time of a certificate, its run included", columns, cells)
 
 
 def of_regret(kept: dict[str, Any]) -> Table:

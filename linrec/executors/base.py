@@ -92,7 +92,7 @@ class Plan:
         return state if self.coordinates is None else self.coordinates.leave(state)
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Say why the plan does not stand for this recurrence and length; None if it does."""
+        """Say why the plan does not fit this recurrence and length; None if it does."""
         if length != self.length:
             return f"it was prepared for {self.length} steps and the inputs have {length}"
         given = mine = recurrence.leaves()

@@ -22,8 +22,8 @@ from linrec.executors.carry import carry_states, prepare_carry
 from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.tiled_bilinear import BilinearOp, multiply
 from linrec.executors.toeplitz import toeplitz_columns
-from linrec.executors.varying_chunks import run_chunks
-from linrec.executors.varying_kernel import run_in_kernel
+from linrec.executors.varying.chunks import run_chunks
+from linrec.executors.varying.kernel import run_in_kernel
 from linrec.executors.workload import Workload
 from linrec.kernels.chunks import chunk_product, multiplies, multiply_now
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
@@ -71,7 +71,7 @@ class Chunked(Executor):
             raise ValueError(f"`size` is {self.size!r}: expected a whole number of 1 or more.")
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Refuse varying systems, unless A is diagonal plus low rank: other blocks are dear."""
+        """Refuse varying systems, unless A is diagonal plus low rank: other blocks cost more."""
         if not recurrence.time_varying:
             return None
         if is_open(length):
@@ -87,7 +87,7 @@ class Chunked(Executor):
         )
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
-        """Compute the block of a chunk, the way to its last state, and A^L."""
+        """Compute the block of a chunk, the map to its last state, and A^L."""
         if recurrence.time_varying:
             return Plan(self, recurrence, length)
         chunk = self.chunk(recurrence, length)
@@ -126,7 +126,7 @@ class Chunked(Executor):
     def run_in_halves(
         self, recurrence: LinearRecurrence, inputs: Tensor, state: Tensor | None
     ) -> Result | None:
-        """Run in kernels, if there are any for halves."""
+        """Run half-precision numbers in kernels; None where no kernel takes them."""
         if recurrence.D is not None or self.why_not(recurrence, inputs.shape[-2]) is not None:
             return None  # (y would be rounded before D u is added)
         return run_in_kernel(recurrence, inputs, state)

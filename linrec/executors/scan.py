@@ -72,7 +72,7 @@ class AssociativeScan(Executor):
         return prepare(self, recurrence, length, compute)
 
     def loses_digits(self, recurrence: LinearRecurrence) -> bool:
-        """Judge by the powers of some of the matrices, as filters that change slowly have them."""
+        """Judge by powers of some of the matrices whether products cancel, as in swept filters."""
         A = recurrence.per_copy().A
         steps = recurrence.steps or 1
         if not recurrence.time_varying or A.as_diagonal() is not None or is_open(steps):

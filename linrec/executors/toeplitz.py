@@ -58,7 +58,7 @@ class Toeplitz(KernelExecutor):
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
-        """Write the matrix out a few columns of time at a time, above the diagonal nothing."""
+        """Multiply by a few columns of the matrix at a time, without its upper triangle."""
         kernel = output_kernel_of(plan.tensors, plan.length)
         steps, (m, p) = inputs.shape[-2], kernel.shape[-2:]
         if is_open(steps):  # then pieces cannot be counted

@@ -51,7 +51,7 @@ class Cost:
 
 
 class Workload(NamedTuple):
-    """The sizes of a run, all that a cost may depend on.
+    """The sizes of a run; estimates of its cost depend on nothing else.
 
     Attributes:
         states: n, of one copy.
@@ -70,6 +70,7 @@ class Workload(NamedTuple):
         device: the type of the device, as "cpu".
         roundoff: the unit roundoff of the dtype that sums are kept in.
         one_gate: whether A varies and has one number as the diagonal of each step.
+        tied: whether A varies, and its U is B.
         gradient: whether a gradient in the inputs is asked for afterwards.
         trained: whether one in the system is, and so through what is prepared of it.
     """
@@ -90,6 +91,7 @@ class Workload(NamedTuple):
     device: str
     roundoff: float
     one_gate: bool = False
+    tied: bool = False
     gradient: bool = False
     trained: bool = False
 
@@ -143,6 +145,7 @@ class Workload(NamedTuple):
             device=tensors[0].device.type,
             roundoff=2.0**-53 if double else 2.0**-24,
             one_gate=parts is not None and parts[0].stride(-1) == 0,
+            tied=parts is not None and parts[1] is B,
             gradient=gradient,
             trained=trained and torch.is_grad_enabled(),
         )

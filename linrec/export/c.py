@@ -1,4 +1,4 @@
-"""One function for all that is written in C99."""
+"""`to_c`, the one function that writes C99 for every kind of target."""
 
 import torch
 from torch import Tensor, nn

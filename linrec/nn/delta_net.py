@@ -9,7 +9,6 @@ from linrec.nn.heads import AttentionLayer, HeadReadOut, attention
 from linrec.nn.initial_steps import inverse_softplus, log_uniform
 from linrec.nn.recurrent import split_heads, widen
 from linrec.planner import Auto
-from linrec.structures import DiagonalPlusLowRank
 from linrec.systems import LinearRecurrence
 
 
@@ -67,10 +66,7 @@ class DeltaNet(AttentionLayer):
         q, k = normalise(q), normalise(k)
         beta = split_heads(torch.sigmoid(widen(self.beta(inputs))), self.heads)
         alpha = torch.ones_like(beta) if alpha is None else alpha
-        A = DiagonalPlusLowRank(
-            alpha.expand_as(k), (-alpha * beta * k).unsqueeze(-1), k.unsqueeze(-1)
-        )
-        return attention(A, beta * k, q / q.shape[-1] ** 0.5, v)
+        return attention(alpha, beta * k, q / q.shape[-1] ** 0.5, v, -alpha * k)
 
 
 class GatedDeltaNet(DeltaNet):

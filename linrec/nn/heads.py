@@ -5,7 +5,7 @@ from torch.nn.functional import silu
 
 from linrec.executors import Executor
 from linrec.nn.recurrent import RecurrentLayer, split_heads, whole
-from linrec.structures import Diagonal, Structure
+from linrec.structures import Diagonal, DiagonalPlusLowRank
 from linrec.systems import LinearRecurrence
 
 
@@ -71,28 +71,29 @@ class AttentionLayer(RecurrentLayer):
 
 
 def attention(
-    gates: Tensor | Structure, keys: Tensor, queries: Tensor, values: Tensor
+    gates: Tensor, keys: Tensor, queries: Tensor, values: Tensor, corrected: Tensor | None = None
 ) -> tuple[LinearRecurrence, Tensor]:
     """Make the recurrence of a matrix, whose columns are copies of one system.
 
-        S_t = A_t S_{t-1} + k_t v_tᵀ        o_t = S_tᵀ q_t
+        S_t = (diag(a_t) + k_t c_tᵀ) S_{t-1} + k_t v_tᵀ        o_t = S_tᵀ q_t
 
     Args:
-        gates (*batch, heads, time, keys): the diagonal of A, one number for all keys if there is
-            but one; or A.
+        gates (*batch, heads, time, keys): a, one number for all keys if there is but one.
         keys (*batch, heads, time, keys): k.
         queries (*batch, heads, time, keys): q.
         values (*batch, heads, time, values): v.
+        corrected (*batch, heads, time, keys): c, of a delta rule. None: zeros.
 
     Returns:
         The recurrence, and v.
     """
-    if isinstance(gates, Tensor):
-        # (Expanded, it is known to be one number by its stride.)
-        gates = Diagonal(gates.expand(*gates.shape[:-1], keys.shape[-1]))
+    # (Expanded, it is known to be one number by its stride.)
+    gates, columns = gates.expand(*gates.shape[:-1], keys.shape[-1]), keys.unsqueeze(-1)
+    # (One tensor for U and B: what is fed back takes the way of the inputs.)
+    low_rank = None if corrected is None else corrected.unsqueeze(-1)
     memory = LinearRecurrence(
-        gates,
-        keys.unsqueeze(-1),
+        Diagonal(gates) if low_rank is None else DiagonalPlusLowRank(gates, columns, low_rank),
+        columns,
         queries.unsqueeze(-2),
         time_varying=True,
         copies=values.shape[-1],

@@ -12,7 +12,7 @@ from linrec.nn.segments import pass_resets as pass_resets
 
 
 class Layer(Pretrained, TakesPacked, ABC):
-    """A map of sequences to sequences that looks at no later step.
+    """A causal map of sequences to sequences.
 
     Whatever a layer has to keep from step to step is one tensor of real numbers, its state: it can
     be sliced, reordered and carried like any other, whichever layer it is of.

@@ -119,7 +119,7 @@ class Recurrence(Pretrained, TakesPacked):
         return {"recurrence": self.shape, "trainable": trainable, "executor": executor}
 
     def as_recurrence(self) -> LinearRecurrence:
-        """Return the recurrence that the module is, and nothing else: `linrec.Stream` asks."""
+        """Return the recurrence that is the whole module, for `linrec.Stream`."""
         return self.recurrence
 
     def forward(

@@ -20,7 +20,7 @@ from linrec.systems import LinearRecurrence
 
 @dataclass(frozen=True)
 class Auto(Executor):
-    """Choose the executor with the least estimated time among candidates that err like the loop.
+    """Choose the executor with the least estimated time, among those accurate at every step.
 
     The estimate is the sum of operations, traffic and rounds, each divided by its rate, from
     shapes alone; it never looks at the values of tensors. `explain` shows it. Roughly: the last

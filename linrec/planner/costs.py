@@ -25,7 +25,7 @@ from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import CACHE as TRANSFORM_CACHE
 from linrec.executors.toeplitz import PIECE
-from linrec.executors.varying_tiles import tile_size
+from linrec.executors.varying.tiles import tile_size
 from linrec.kernels import HAS_TRITON
 from linrec.kernels.chunks import MOST_STATES
 from linrec.scan import blocks_of
@@ -271,7 +271,8 @@ def varying_cost(work: Workload, size: int) -> Cost:
         if not rank:
             return elementwise
         return elementwise + varying_cost(work._replace(outputs=0, read=True), size)
-    chunks, rows, columns = max(math.ceil(steps / size), 1), p + rank, m + rank
+    chunks, rows = max(math.ceil(steps / size), 1), p + rank
+    columns = m if work.tied else m + rank
     made = work.systems * steps * columns * (rows or 1) * size * n
     used = work.numbers * (size * columns * rows + n * (columns + rows))
     copied = 3 if work.one_gate else 6
@@ -279,14 +280,15 @@ def varying_cost(work: Workload, size: int) -> Cost:
     sequences = work.numbers * (2 * (m + p + rank) + 3 * n / size)
     together = max(work.batch // max(work.systems, 1), 1)
     sizes = (work.systems, max(steps, 1), m, together, rows, n)
-    systems, stride = tile_size(size, *sizes, work.device)
+    recorded = work.gradient or work.trained
+    systems, stride = tile_size(size, *sizes, work.device, recorded)
     apart = math.ceil(work.systems / systems)
     own = 45 + 35 * (rank > 0) if work.one_gate else 40 + 12 * size.bit_length()
     rounds = apart * (math.ceil(steps / stride) * own + (6 if rank else 3) * chunks)
     per_step = n * (rows + columns) + together * (m + p + 2 * n / size)
     held = work.itemsize * (work.numbers * p + 2 * systems * stride * per_step)
     cost = Cost(2.0 * (made + used), work.itemsize * (matrices + sequences), rounds, memory=held)
-    if work.one_gate or not (work.gradient or work.trained):
+    if work.one_gate or not recorded:
         return cost
     return cost * Cost(1.3, 1.3, 1.3, memory=1)  # the gradient takes every doubling apart
 

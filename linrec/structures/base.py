@@ -144,7 +144,7 @@ class Structure(ABC):
         return torch.diag_embed(diagonal) + left @ right.mT
 
     def form(self) -> tuple[object, ...]:
-        """Return what tells it from structures of the same tensors: its class and other fields."""
+        """Return its class and its fields other than tensors, which identify its form."""
         own = (value for name, value in vars(self).items() if name not in self.core_axes)
         return type(self), *(value for value in own if not isinstance(value, Tensor))
 

@@ -59,8 +59,10 @@ class DiagonalPlusLowRank(OwnStructure):
             diagonal=diagonal.shape[:-1], left=left.shape[:-2], right=right.shape[:-2]
         )
         object.__setattr__(self, "diagonal", diagonal.expand(*batch, -1))
-        object.__setattr__(self, "left", left.expand(*batch, -1, -1))
-        object.__setattr__(self, "right", right.expand(*batch, -1, -1))
+        # (What needs no more axes stays the same tensor: it may be a recurrence's B as well.)
+        for name, factor in (("left", left), ("right", right)):
+            same = factor.shape[:-2] == batch
+            object.__setattr__(self, name, factor if same else factor.expand(*batch, -1, -1))
 
     @property
     def state_size(self) -> int:

@@ -30,7 +30,7 @@ class NeedsData(ValueError):
 
 
 class Run:
-    """A run of an experiment, ready to train: what could refuse it has had its chance.
+    """A run of an experiment, checked and ready to train.
 
     Args:
         experiment: which.
@@ -282,7 +282,7 @@ def evaluate(
 def restore(
     experiment: Experiment, checkpoint: AnyPath, *, data_folder: AnyPath | None = None
 ) -> tuple[Network, dict[str, Any], Dataset]:
-    """Build the network that was trained, with its weights, and its data.
+    """Rebuild a trained network with its weights, and load its data.
 
     Args:
         experiment: what it was trained for.
@@ -308,7 +308,7 @@ def restore(
 
 
 def restore_alone(experiment: Experiment, checkpoint: AnyPath) -> Network:
-    """Build the network that was trained, with its weights, where its data are not needed.
+    """Rebuild a trained network with its weights, where its data are not needed.
 
     Args:
         experiment: what it was trained for.

@@ -107,9 +107,8 @@ def test_chunked_runs_delta_rules_in_kernels_with_gradients(
     leaves = [each.requires_grad_() for each in (alpha, beta, keys, queries, values, state)]
 
     def run(executor: linrec.Executor) -> list[Tensor]:
-        left = (-alpha * beta * keys).unsqueeze(-1)
-        A = linrec.DiagonalPlusLowRank(alpha.expand_as(keys), left, keys.unsqueeze(-1))
-        memory, inputs = linrec.nn.heads.attention(A, beta * keys, queries, values)
+        given = (alpha, beta * keys, queries, values, -alpha * keys)
+        memory, inputs = linrec.nn.heads.attention(*given)
         found = linrec.run(memory, inputs, state, executor=executor)
         loss = found.outputs.float().sum() + found.final_state.sin().sum()
         return [*found, *torch.autograd.grad(loss, leaves)]
@@ -122,7 +121,7 @@ def test_chunked_runs_delta_rules_in_kernels_with_gradients(
 
     for asked in ("_halves.serves", "kernels.gated.serves", "kernels.delta.launches"):
         monkeypatch.setattr(f"linrec.{asked}", lambda tensor: True)
-    monkeypatch.setattr("linrec.executors.varying_kernel.delta_chunks", watched)
+    monkeypatch.setattr("linrec.executors.varying.kernel.delta_chunks", watched)
     mine = run(linrec.Chunked())
     assert seen == [dtype]
     # What is stored in the dtype is rounded once on each side (the interpreter cuts it off), and

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import linrec
-from linrec.executors import varying_tiles
+from linrec.executors.varying import tiles as varying_tiles
 from linrec.planner import CPU
 from linrec.testing import error_bound, exact_reference
 from tests.cases import generator, normal
@@ -54,6 +54,7 @@ def system(
     copies: int = 1,
     constant: tuple[str, ...] = (),
     absent: tuple[str, ...] = (),
+    tied: bool = False,
 ) -> linrec.LinearRecurrence:
     diagonal = gates(kind, *batch, steps, n)
     dtype = diagonal.dtype
@@ -67,6 +68,9 @@ def system(
         for name, shape in shapes.items()
         if name not in absent
     }
+    if tied:
+        feeds = normalize(normal(*batch, steps, n, m, seed=3, dtype=dtype), dim=-2)
+        A = linrec.DiagonalPlusLowRank(diagonal, given["B"], -0.5 * feeds)
     return linrec.LinearRecurrence(A, **given, time_varying=True, copies=copies)
 
 
@@ -82,6 +86,10 @@ TABLE = {
     "no B": {"absent": ("B", "D"), "rank": 1},
     "no C": {"absent": ("C", "D"), "rank": 1, "copies": 2},
     "states": {"absent": ("B", "C", "D")},
+    "U is B": {"tied": True},
+    "U is B, copies": {"tied": True, "copies": 3, "batch": (2,)},
+    "U is B of rank 2": {"tied": True, "m": 2, "p": 3},
+    "U is B, no C": {"tied": True, "absent": ("C", "D"), "copies": 2},
 }
 
 
@@ -192,12 +200,15 @@ def test_tiles_are_whole_systems_where_these_fit() -> None:
         (0, 5, 1, 1, 1, 1): (1, 32),
     }
     for (G, steps, m, V, rows, n), expected in sizes.items():
-        assert varying_tiles.tile_size(32, G, steps, m, V, rows, n, "cpu") == expected, (G, steps)
+        given = (32, G, steps, m, V, rows, n)
+        assert varying_tiles.tile_size(*given, "cpu", True) == expected, (G, steps)
+        systems, stride = varying_tiles.tile_size(*given, "cpu", False)
+        assert systems * stride >= expected[0] * expected[1]  # without a gradient larger
     # On a device one tile has all that memory easily holds.
-    systems, stride = varying_tiles.tile_size(32, 32, 4096, 1, 64, 1, 64, "cuda")
+    systems, stride = varying_tiles.tile_size(32, 32, 4096, 1, 64, 1, 64, "cuda", True)
     assert systems == 32 and stride >= 4096
     # Whole chunks, and what is left over by itself.
-    tiles = varying_tiles.Tiles.of(8, torch.zeros(1, 1067, 1, 50), 1, 60, False)
+    tiles = varying_tiles.Tiles.of(8, torch.zeros(1, 1067, 1, 50), 1, 60)
     assert tiles.lengths == (264, 264, 264, 264, 8, 3) and tiles.systems == 1
 
 

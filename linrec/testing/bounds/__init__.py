@@ -1,5 +1,5 @@
-"""Bounds on the errors of executors, a file for each way to run."""
+"""Bounds on the errors of executors: of the loop, of the others, and of long and steady runs."""
 
-from linrec.testing.bounds.executors import Bounds as Bounds
-from linrec.testing.bounds.executors import an_executor as an_executor
-from linrec.testing.bounds.executors import error_bound as error_bound
+from linrec.testing.bounds.error_bound import Bounds as Bounds
+from linrec.testing.bounds.error_bound import an_executor as an_executor
+from linrec.testing.bounds.error_bound import error_bound as error_bound

@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from linrec.testing.bounds.own import ErrorBounds
+from linrec.testing.bounds.own_coordinates import ErrorBounds
 from linrec.testing.paths import Path
 from linrec.testing.products import Magnitudes, magnitudes
 

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from linrec.testing.bounds.own import ErrorBounds
+from linrec.testing.bounds.own_coordinates import ErrorBounds
 from linrec.testing.products import Magnitudes, magnitudes
 
 # Products of four powers are bounded for ranges of k at once, each of which ends so much later.

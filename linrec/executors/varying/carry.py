@@ -11,7 +11,7 @@ All of this is outside of autograd.
 import torch
 from torch import Tensor
 
-from linrec.executors.varying_matrices import Split
+from linrec.executors.varying.matrices import Split
 
 
 def held_after(split: Split, driven: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from linrec._autograd import is_plain
 from linrec._checks import records_gradient
 from linrec.executors.base import Result
-from linrec.executors.varying_chunks import Layout
+from linrec.executors.varying.chunks import Layout
 from linrec.kernels.chunks import matrix_scan, scans
 from linrec.kernels.delta import delta_chunks
 from linrec.kernels.gated import gated_chunks, runs_gated

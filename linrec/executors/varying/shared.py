@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linrec.executors.varying_carry import (
+from linrec.executors.varying.carry import (
     carry_held,
     held_after,
     held_before,
@@ -28,7 +28,7 @@ from linrec.executors.varying_carry import (
     pull_held,
     solve_held,
 )
-from linrec.executors.varying_matrices import (
+from linrec.executors.varying.matrices import (
     Split,
     by_chunk,
     gate_products,
@@ -37,7 +37,7 @@ from linrec.executors.varying_matrices import (
     split_shared,
     weigh,
 )
-from linrec.executors.varying_tile import fill_up
+from linrec.executors.varying.tile import fill_up
 
 
 class Rows(NamedTuple):
@@ -118,12 +118,12 @@ class SharedGradient:
 
 
 def pull_shared(
-    size: int, given: tuple[Tensor, ...], gradients: tuple[Tensor, Tensor, Tensor]
+    size: int, tied: bool, given: tuple[Tensor, ...], gradients: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, ...]:
     """Compute the gradients of `Tile.run` where the gates are shared, outside of autograd.
 
     Args:
-        size: L.
+        size, tied: as of the tile.
         given: inputs, state, gates, B, C, left and right, as `Tile.run` takes them.
         gradients: those in its three results.
 
@@ -134,14 +134,15 @@ def pull_shared(
     steps, G = inputs.shape[1], len(inputs)
     gates, *matrices = fill_up(size, gates, inputs, B, C, left, right, *gradients[:2])
     inputs, B, C, left, right, *tangents = matrices
-    (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], left.shape[2:]
+    (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], right.shape[2:]
+    own_columns = left.shape[3]
     chunks = inputs.shape[1] // size
     N = G * chunks
     driven, to_outputs, to_fed = (
         each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
     )
     ratios = gate_products(by_chunk(gates, size))
-    split = split_shared(ratios, B, C, left, right, True)
+    split = split_shared(ratios, B, C, None if tied else left, right, True)
     states = pull_states(split, driven, state, to_outputs, to_fed, gradients[2])
     del split  # the largest of all
     to_first, shared = states.to_first, SharedGradient(ratios, *states[:2])
@@ -151,11 +152,13 @@ def pull_shared(
         Rows(right.mH.reshape(N, size * r, n), earlier, -1, states.to_fed),
     ]
     columns = [
-        Columns(B.mT.reshape(N, size * m, n), driven),
-        Columns(left.mT.reshape(N, size * r, n), states.fed),
+        Columns(B.mT.reshape(N, size * m, n), driven + states.fed if tied else driven),
+        Columns(left.mT.reshape(N, size * own_columns, n), states.fed),
     ]
     to_rows = [shared.of_rows(each) for each in rows]
-    to_columns = [shared.of_columns(each) for each in columns]
+    to_columns = [
+        shared.of_columns(each) if each.of_steps.shape[1] else each.of_steps for each in columns
+    ]
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             if row.of_steps.shape[1] and column.of_steps.shape[1]:
@@ -163,7 +166,7 @@ def pull_shared(
                 to_rows[i] += one
                 to_columns[j] += other
     found = (states.to_driven, shared.of_gates(), *to_columns, *to_rows)
-    widths = ((m, V), (1, 1), (m, n), (r, n), (p, n), (r, n))
+    widths = ((m, V), (1, 1), (m, n), (own_columns, n), (p, n), (r, n))
     u, d, b, left, c, right = (
         each.reshape(G, chunks * size, *own)[:, :steps]
         for each, own in zip(found, widths, strict=True)
@@ -208,7 +211,11 @@ def pull_states(
     if split.reach.shape[1]:
         solve = inverse(split.feed_fed)
         fed, before, _ = solve_held(on, split, solve, driven, total, state)
-        to_fed = solve.mH @ torch.baddbmm(to_fed, split.show_fed.mH, to_outputs)
+        if split.show_fed is split.show:
+            to_fed = to_fed + to_driven
+        else:
+            to_fed = torch.baddbmm(to_fed, split.show_fed.mH, to_outputs)
+        to_fed = solve.mH @ to_fed
         to_fed, to_after, to_first = pull_feedback(back, split, solve, to_fed, total, to_end)
         to_driven.baddbmm_(split.feed.mH, to_fed)
     else:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec.executors.varying_tiles import Tiles, run_tiles
+from linrec._checks import records_gradient
+from linrec.executors.varying.tiles import Tiles, run_tiles
 from linrec.scan import scan_states
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
@@ -131,14 +132,16 @@ def run_chunks(
     B = torch.eye(n, dtype=inputs.dtype, device=inputs.device)
     B = B if recurrence.B is None else recurrence.B
     C = recurrence.C if read and recurrence.C is not None else inputs.new_zeros(0, n)
-    left, right = (left, right) if rank else (inputs.new_zeros(n, 0),) * 2
+    tied = bool(rank) and left is recurrence.B
+    right = right if rank else inputs.new_zeros(n, 0)
+    left = left if rank and not tied else inputs.new_zeros(n, 0)
     cores = ((gates, 1), (B, 2), (C, 2), (left, 2), (right, 2))
     system = [layout.matrices(leaf, core) for leaf, core in cores]
     u = layout.together(inputs)
     x = u.new_zeros(len(u), n, u.shape[-1]) if state is None else layout.together(state)
-    tiles = Tiles.of(
-        size, u, C.shape[-2] + rank, n, wanted=bool(rank) and not read and not last_only
-    )
+    wanted = bool(rank) and not read and not last_only
+    recorded = records_gradient(inputs, state, *recurrence.tensors())
+    tiles = Tiles.of(size, u, C.shape[-2] + rank, n, wanted=wanted, tied=tied, recorded=recorded)
     outputs, fed, x = run_tiles(tiles, u, x, *system)
     if last_only:
         return None, layout.back(x)

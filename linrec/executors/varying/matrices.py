@@ -159,6 +159,10 @@ class Split(NamedTuple):
             block.total,
         )
 
+    def tie(self) -> "Split":
+        """Let the feedback take the same way as the inputs, where U is B."""
+        return self._replace(show_fed=self.show, feed_fed=self.feed, from_fed=self.from_inputs)
+
 
 def by_chunk(gates: Tensor, size: int) -> Tensor:
     """Write gates of all states, `(G, steps, 1)`, chunk by chunk, `(N, L)`.
@@ -171,7 +175,12 @@ def by_chunk(gates: Tensor, size: int) -> Tensor:
 
 
 def split_shared(
-    ratios: Tensor, B: Tensor, C: Tensor, left: Tensor, right: Tensor, in_place: bool = False
+    ratios: Tensor,
+    B: Tensor,
+    C: Tensor,
+    left: Tensor | None,
+    right: Tensor,
+    in_place: bool = False,
 ) -> Split:
     """Make the matrices of chunks whose states all have one gate.
 
@@ -180,13 +189,14 @@ def split_shared(
     Args:
         ratios (N or 1, L + 1, L + 1): R, as of `gate_products`.
         B (G, steps, n, m), C (G, steps, p, n), left, right (G, steps, n, r): as of `Tile.run`, of
-            whole chunks.
+            whole chunks. left None: it is B.
         in_place: whether matrices are written in place, outside of autograd.
     """
     size = ratios.shape[1] - 1
     N = B.shape[0] * B.shape[1] // size
     before, after = ratios[:, :-1], ratios[:, 1:]
     reads, feeds = (rows.reshape(N, size, *rows.shape[2:]) for rows in (C, right.mH))
+    tied, left = left is None, B[..., :0] if left is None else left
     inputs, backs = (columns.mT.reshape(N, size, *columns.mT.shape[2:]) for columns in (B, left))
     to_end = after[:, -1, 1:, None, None]
     steps = [each.flatten(1, 2) for each in (reads, feeds, inputs, backs)]
@@ -195,7 +205,7 @@ def split_shared(
         products = hide_later(steps[row] @ steps[column].mT, size, last, in_place)
         return weigh(products, ratios[..., 1:], in_place)
 
-    return Split(
+    split = Split(
         show=between(0, 2, after, 0),
         show_fed=between(0, 3, after, 0),
         feed=between(1, 2, before, -1),
@@ -206,6 +216,7 @@ def split_shared(
         from_fed=(backs * to_end).flatten(1, 2),
         total=after[:, -1:, :1].expand(N, 1, 1),
     )
+    return split.tie() if tied else split
 
 
 def gate_products(gates: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from linrec._autograd import with_signature
 from linrec._checks import has_values
 from linrec._devices import is_launched
 from linrec._huge_pages import empty
-from linrec.executors.varying_gates import pull_gated
-from linrec.executors.varying_shared import pull_shared
-from linrec.executors.varying_tile import Tile
+from linrec.executors.varying.gates import pull_gated
+from linrec.executors.varying.shared import pull_shared
+from linrec.executors.varying.tile import Tile
 
 # The numbers of a tensor that many of which fit into the caches, ...
 CACHE = 1 << 17
@@ -21,7 +21,8 @@ CACHE = 1 << 17
 # ... and of the states that are worth an operation.
 WIDE = 1 << 14
 
-# What is small is cut into so many tiles all the same, so that less is held at once.
+# What is small is cut into so many tiles all the same, so that less is held at once. A forward pass
+# alone holds half as many such tensors: they are four times as large, and as few as can be.
 FEWEST = 4
 
 # On devices, where each operation waits to be launched, a tile is as large as memory easily holds.
@@ -37,15 +38,26 @@ class Tiles:
         systems: so many of them are run at a time.
         lengths: the steps that are run at a time.
         wanted: whether the feedback is.
+        tied: whether U is B, and not given again.
     """
 
     size: int
     systems: int
     lengths: tuple[int, ...]
     wanted: bool
+    tied: bool = False
 
     @staticmethod
-    def of(size: int, u: Tensor, rows: int, n: int, wanted: bool) -> "Tiles":
+    def of(
+        size: int,
+        u: Tensor,
+        rows: int,
+        n: int,
+        *,
+        wanted: bool = False,
+        tied: bool = False,
+        recorded: bool = True,
+    ) -> "Tiles":
         """Cut as the caches are large: whole systems, as long as their states are many.
 
         Args:
@@ -54,18 +66,20 @@ class Tiles:
             rows: p + r.
             n: the states of a system.
             wanted: whether the feedback is.
+            tied: whether U is B, and not given again.
+            recorded: whether a gradient is recorded.
         """
         G, steps, m, V = u.shape
-        systems, stride = tile_size(size, G, steps, m, V, rows, n, u.device.type)
+        systems, stride = tile_size(size, G, steps, m, V, rows, n, u.device.type, recorded)
         whole = steps - steps % size
         lengths = [min(stride, whole - start) for start in range(0, whole, stride)]
         lengths += [steps - whole] * (whole < steps)
-        return Tiles(size, systems, tuple(lengths), wanted)
+        return Tiles(size, systems, tuple(lengths), wanted, tied)
 
     @property
     def tile(self) -> Tile:
         """What runs one."""
-        return Tile(self.size)
+        return Tile(self.size, self.tied)
 
     def rows(self, count: int) -> list[slice]:
         """Cut `count` systems."""
@@ -92,14 +106,15 @@ class Tiles:
 
 
 def tile_size(
-    size: int, G: int, steps: int, m: int, V: int, rows: int, n: int, device: str
+    size: int, G: int, steps: int, m: int, V: int, rows: int, n: int, device: str, recorded: bool
 ) -> tuple[int, int]:
     """Find the systems and steps of a tile; sizes as of `Tiles.of`."""
     per_step = max(n * rows, n * m, rows * m * size, m * V, rows * V, 1)
     if is_launched(device):
         room = LARGE
     else:
-        room = max(min(CACHE, G * steps * per_step // FEWEST), 1)
+        least = G * steps * per_step // FEWEST
+        room = max(min(CACHE, least), 1) if recorded else 4 * CACHE
     systems = max(room // (steps * per_step), WIDE // max(n * V, 1), 1)
     systems = min(systems, max(G, 1))
     return systems, size * max(room // (systems * size * per_step), 1)
@@ -138,7 +153,7 @@ class RunTiles(torch.autograd.Function):
     def forward(tiles: Tiles, *given: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run all steps."""
         u, x, *system = given
-        (G, steps, _, V), p, r = u.shape, system[2].shape[2], system[3].shape[3]
+        (G, steps, _, V), p, r = u.shape, system[2].shape[2], system[4].shape[3]
         outputs, end = empty(u, G, steps, p, V), torch.empty_like(x)
         fed = empty(u, G, steps, r if tiles.wanted else 0, V)
         spans = tiles.spans()
@@ -246,11 +261,11 @@ def pull_tiles(
             to_outputs, to_fed = (each[some, span] for each in gradients[:2])
             if not tiles.wanted:
                 to_fed = to_fed.new_zeros(()).expand(
-                    *to_fed.shape[:2], leaves[5].shape[3], u.shape[3]
+                    *to_fed.shape[:2], leaves[6].shape[3], u.shape[3]
                 )
             tangents = to_outputs, to_fed, gradient
             pull = pull_shared if leaves[2].shape[-1] == 1 else pull_gated
-            pulled = pull(tiles.size, leaves, tangents)
+            pulled = pull(tiles.size, tiles.tied, leaves, tangents)
             gradient = pulled[1]
             for index, (whole, own) in enumerate(zip(found, pulled, strict=True)):
                 if whole is not None and index != 1:

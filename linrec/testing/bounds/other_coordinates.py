@@ -8,7 +8,7 @@ from linrec import _whole
 from linrec.contraction import EXACT_PRODUCTS, in_complex_numbers, in_real_numbers
 from linrec.coordinates import Coordinates
 from linrec.executors import Executor
-from linrec.testing.bounds.own import ErrorBounds
+from linrec.testing.bounds.own_coordinates import ErrorBounds
 from linrec.testing.paths import Path
 
 # The first steps of an impulse response, which executors compute in the system's own coordinates.

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec.executors.varying_carry import carry_held, held_after, solve_held
-from linrec.executors.varying_matrices import (
+from linrec.executors.varying.carry import carry_held, held_after, solve_held
+from linrec.executors.varying.matrices import (
     Split,
     blocks,
     blocks_in_place,
@@ -43,9 +43,12 @@ class Tile:
 
     Args:
         size: L, the steps of a chunk, a power of two.
+        tied: whether U is B, as of a delta rule that is written so: two of the four matrices are
+            the other two then, and y = Y (u + w) + P x.
     """
 
     size: int
+    tied: bool = False
 
     def run(
         self,
@@ -64,14 +67,15 @@ class Tile:
             state (G, n, V): the state before the first step.
             gates (G, steps, n): d; or (G, steps, 1).
             B (G, steps, n, m), C (G, steps, p, n): as of the recurrence; p may be 0.
-            left, right (G, steps, n, r): U and V; r may be 0.
+            left, right (G, steps, n, r): U and V; r may be 0. Where they are tied, left has no
+                columns.
 
         Returns:
             Outputs `(G, steps, p, V)`, w `(G, steps, r, V)` and the last state `(G, n, V)`.
         """
         steps = inputs.shape[1]
         gates, inputs, B, C, left, right = fill_up(self.size, gates, inputs, B, C, left, right)
-        V, p, r = inputs.shape[3], C.shape[2], left.shape[3]
+        V, p, r = inputs.shape[3], C.shape[2], right.shape[3]
         G, chunks = len(inputs), inputs.shape[1] // self.size
         split = self.split(gates, B, C, left, right)
         driven = inputs.reshape(G * chunks, -1, V)
@@ -84,8 +88,9 @@ class Tile:
             # (Not a view of the inputs: torch 2 would drop tangents of the other results.)
             fed = driven.new_zeros(len(driven), 0, V)
             before, end = carry_tile(total, to_state, state)
-        outputs = torch.baddbmm(split.show @ driven, split.read, before)
-        if r:
+        drives = driven + fed if self.tied else driven
+        outputs = torch.baddbmm(split.show @ drives, split.read, before)
+        if r and not self.tied:
             outputs = torch.baddbmm(outputs, split.show_fed, fed)
         outputs, fed = (
             each.reshape(G, chunks * self.size, width, V)[:, :steps]
@@ -108,7 +113,7 @@ class Tile:
         """
         steps = inputs.shape[1]
         gates, inputs, B, C, left, right = fill_up(self.size, system[0], inputs, *system[1:])
-        V, p, r = inputs.shape[3], C.shape[2], left.shape[3]
+        V, p, r = inputs.shape[3], C.shape[2], right.shape[3]
         G, chunks = len(inputs), inputs.shape[1] // self.size
         split = self.split(gates, B, C, left, right, in_place=True)
         driven = inputs.reshape(G * chunks, -1, V)
@@ -130,9 +135,9 @@ class Tile:
             if direct
             else driven.new_empty(*split.show.shape[:2], V)
         )
-        torch.bmm(split.show, driven, out=y)
+        torch.bmm(split.show, w.add_(driven) if self.tied else driven, out=y)
         y.baddbmm_(split.read, before)
-        if r:
+        if r and not self.tied:
             y.baddbmm_(split.show_fed, w)
         if not direct:
             outputs.copy_(y.view(G, chunks * self.size, p, V)[:, :steps])
@@ -154,12 +159,13 @@ class Tile:
         """
         if gates.shape[-1] == 1:
             ratios = gate_products(by_chunk(gates, self.size))
-            return split_shared(ratios, B, C, left, right, in_place)
+            return split_shared(ratios, B, C, None if self.tied else left, right, in_place)
         # (New memory, that may be written over.)
         columns = torch.cat([B.mT, left.mT], 2) if left.shape[3] else B.mT.clone()
         of_steps = single(*(each.flatten(0, 1) for each in (gates, C, right.mH, columns)))
         make = blocks_in_place if in_place else blocks
-        return Split.of(make(of_steps, self.size), self.size, C.shape[2], B.shape[3])
+        split = Split.of(make(of_steps, self.size), self.size, C.shape[2], B.shape[3])
+        return split.tie() if self.tied else split
 
 
 def fill_up(size: int, gates: Tensor, *others: Tensor) -> tuple[Tensor, ...]:

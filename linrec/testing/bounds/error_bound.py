@@ -11,8 +11,8 @@ from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toepli
 from linrec.planner import Auto
 from linrec.systems import LinearRecurrence
 from linrec.testing.bounds.long import LongBounds
-from linrec.testing.bounds.moved import MovedBounds, dual
-from linrec.testing.bounds.own import ErrorBounds
+from linrec.testing.bounds.other_coordinates import MovedBounds, dual
+from linrec.testing.bounds.own_coordinates import ErrorBounds
 from linrec.testing.bounds.steady import SteadyBounds
 from linrec.testing.on_device import inner_of
 from linrec.testing.paths import Path, path_of

@@ -1,6 +1,6 @@
 """The gradient of chunks whose states have gates of their own, through the doubling of blocks.
 
-Of two neighbouring blocks of steps, `varying_matrices` makes one:
+Of two neighbouring blocks of steps, `matrices` makes one:
 
     across = second earlyᵀ    rows = [first; second ∘ before]    columns = [early ∘ after; late]
 
@@ -10,38 +10,39 @@ The gradient takes them apart again, from the chunk to its single steps. Nothing
 import torch
 from torch import Tensor
 
-from linrec.executors.varying_matrices import Joined, Split, blocks_in_place, single
-from linrec.executors.varying_shared import pull_states
-from linrec.executors.varying_tile import fill_up
+from linrec.executors.varying.matrices import Joined, Split, blocks_in_place, single
+from linrec.executors.varying.shared import pull_states
+from linrec.executors.varying.tile import fill_up
 
 
 def pull_gated(
-    size: int, given: tuple[Tensor, ...], gradients: tuple[Tensor, Tensor, Tensor]
+    size: int, tied: bool, given: tuple[Tensor, ...], gradients: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, ...]:
     """Compute the gradients of `Tile.run` for gates of each state; as `pull_shared`."""
     inputs, state, gates, B, C, left, right = given
     steps, G = inputs.shape[1], len(inputs)
     gates, *matrices = fill_up(size, gates, inputs, B, C, left, right, *gradients[:2])
     inputs, B, C, left, right, *tangents = matrices
-    (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], left.shape[2:]
+    (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], right.shape[2:]
+    own_columns = left.shape[3]
     chunks = inputs.shape[1] // size
-    N, rho, kappa = G * chunks, p + r, m + r
+    N, rho, kappa = G * chunks, p + r, m + own_columns
     driven, to_outputs, to_fed = (
         each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
     )
     # (Columns are new memory, that may be written over.)
-    columns = torch.cat([B.mT, left.mT], 2) if r else B.mT.clone()
+    columns = torch.cat([B.mT, left.mT], 2) if own_columns else B.mT.clone()
     gates, reads, feeds, columns = (
         each.reshape(N * size, *each.shape[2:]) for each in (gates, C, right.mH, columns)
     )
     kept: list[Joined] = []
     block = blocks_in_place(single(gates, reads, feeds, columns.clone()), size, kept)
-    states = pull_states(
-        Split.of(block, size, p, m), driven, state, to_outputs, to_fed, gradients[2]
-    )
-    del block
+    split = Split.of(block, size, p, m)
+    split = split.tie() if tied else split
+    states = pull_states(split, driven, state, to_outputs, to_fed, gradients[2])
+    del block, split
     rows = side_by_side(size, to_outputs, states.to_fed)
-    drives = side_by_side(size, driven, states.fed)
+    drives = driven + states.fed if tied else side_by_side(size, driven, states.fed)
     to_matrix = rows @ drives.mH
     to_rows = rows @ states.before.mH
     to_columns = drives.conj() @ states.to_after.mT
@@ -58,7 +59,7 @@ def pull_gated(
     to_gates = to_total + (to_reads * reads.conj()).sum(1, keepdim=True)
     to_reads = to_reads * gates.unsqueeze(1).conj() + to_shown @ columns.conj()
     found = (states.to_driven, to_gates, to_columns[:, :m], to_columns[:, m:], to_reads, to_feeds)
-    widths = ((m, V), (1, n), (m, n), (r, n), (p, n), (r, n))
+    widths = ((m, V), (1, n), (m, n), (own_columns, n), (p, n), (r, n))
     u, d, b, left, c, right = (
         each.reshape(G, chunks * size, *own)[:, :steps]
         for each, own in zip(found, widths, strict=True)

@@ -1,0 +1,1 @@
+"""Varying systems, diagonal or diagonal plus low rank, in chunks of steps."""
