@@ -78,7 +78,7 @@ def certify(
     its `to_dense` gives in double precision). Every rounding on the way to the bound is counted.
     States are computed in double precision and corrected by the recurrence of their residuals; a
     norm in which A hardly grows bounds what is then still wrong (docs/numerics.md has the
-    derivation). Most bounds are close to the error itself, and few above four times the error.
+    derivation). Most bounds are close to the error itself.
 
     Args:
         recurrence: the system.

@@ -75,7 +75,7 @@ def find_residuals(
     system: RealSystem, states: Tensor, product: Product, cuts: int
 ) -> tuple[Tensor, Tensor]:
     """Compute r over all steps, `(*batch, k, time, b)`, and bound its rounding errors."""
-    if is_constant(system) and system.B is not None:
+    if side_by_side(system, cuts) and system.B is not None:
         matrices = Matrices.of([term(system, "A"), term(system, "B")], cuts)
         found = [residuals_of(matrices, system, states, steps) for steps in pieces(system)]
     else:
@@ -83,9 +83,12 @@ def find_residuals(
     return join([each[0] for each in found]), join([each[1] for each in found])
 
 
-def is_constant(system: RealSystem) -> bool:
-    """Say whether all matrices are the same at every step, and states are one group."""
-    return system.groups[0] == 1 and not any(system.by_step.values())
+def side_by_side(system: RealSystem, cuts: int) -> bool:
+    """Say whether `Matrices` multiply: one group of states, matrices that are always the same.
+
+    (Of more than two cuts the digits are wanted that numbers of different sizes would take there.)
+    """
+    return cuts < 3 and system.groups[0] == 1 and not any(system.by_step.values())
 
 
 def term(system: RealSystem, name: str) -> Term:
@@ -110,13 +113,10 @@ def residuals_of(
     states = states.squeeze(-3)
     before, after = (part[..., steps, :] for part in (states[..., :-1, :], states[..., 1:, :]))
     found = matrices.add_up([before, system.inputs[..., steps, :]])
-    if len(found.parts) == 1:  # a difference of numbers of which little is left rounds little
-        off = found.parts[0] - after
-        total, error = off + found.rest, found.error + 2 * UNIT * off.abs()
-    else:
-        high, low, error = add_up([], [-after, *found.parts])
-        low = low + found.rest
-        total, error = high + low, error + found.error + 2 * UNIT * low.abs()
+    # A difference of numbers of which little is left rounds little.
+    off = found.rest if found.part is None else found.part - after
+    total = off - after if found.part is None else off + found.rest
+    error = found.error + 2 * UNIT * off.abs()
     return total.unsqueeze(-3), (error + 2 * UNIT * total.abs()).unsqueeze(-3)
 
 
@@ -174,7 +174,7 @@ def enclose_outputs(system: RealSystem, states: Enclosure, cuts: int) -> Enclosu
 
     One cut takes rounded products, and is for states without a correction.
     """
-    if is_constant(system) and system.C is not None:
+    if side_by_side(system, cuts) and system.C is not None:
         names = ["C"] if system.D is None else ["C", "D"]
         matrices = Matrices.of([term(system, name) for name in names], cuts)
         found = [read_by(matrices, system, states, steps) for steps in pieces(system)]
@@ -190,13 +190,9 @@ def read_by(matrices: Matrices, system: RealSystem, states: Enclosure, steps: sl
     high, low, radius = (each[..., steps, :] for each in (states.high, states.low, states.radius))
     vectors = [high] if system.D is None else [high, system.inputs[..., steps, :]]
     found = matrices.add_up(vectors, low if len(matrices.pieces) > 1 else None, radius)
-    if not found.parts:
+    if found.part is None:
         return Enclosure(found.rest, found.rest.new_zeros(()).expand_as(found.rest), found.error)
-    if len(found.parts) == 1:
-        return Enclosure(found.parts[0], found.rest, found.error)
-    high, low, error = add_up([], found.parts)
-    low = low + found.rest
-    return Enclosure(high, low, error + found.error + 2 * UNIT * low.abs())
+    return Enclosure(found.part, found.rest, found.error)
 
 
 def read(system: RealSystem, states: Enclosure, steps: slice, product: Product) -> Enclosure:

@@ -113,7 +113,7 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
         cuts: into how many parts both sides are cut.
     """
     q = matrix.shape[-1]
-    bits = bits_of(q, cuts)
+    bits = (54 - math.ceil(math.log2((cuts - 1) * q))) // 2
     pieces, m_size = slices(matrix, bits, cuts)
     others, v_size = slices(vectors, bits, cuts)
     rest = multiply(pieces[-1], vectors, by_step)
@@ -133,11 +133,6 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
     # of q products rounds q times, and a rounding for each puts them together.
     left = 1.1 * cuts * 2.0 ** ((2 - bits) * (cuts - 1))
     return ExactProduct(parts, rest, size, gamma(q + cuts) * left)
-
-
-def bits_of(q: int, cuts: int) -> int:
-    """Give the bits β of parts so that sums of `cuts - 1` times q products are exact."""
-    return (54 - math.ceil(math.log2(max((cuts - 1) * q, 1)))) // 2
 
 
 def rounded_product(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProduct:

@@ -10,7 +10,6 @@ from linrec.certificate.exact import (
     INFLATED,
     UNDERFLOW,
     UNIT,
-    bits_of,
     gamma,
     multiply,
     slices,
@@ -37,36 +36,39 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Sums M v + …, found for many v: exact parts, a rest that is small, and a bound on its error.
+    """Sums M v + … of many v: an exact part, a rest, and a bound on its error.
 
     Attributes:
-        parts: tensors `(*batch, time, r)`, exact.
+        part (*batch, time, r): it has no error; None, if all is rounded.
         rest (*batch, time, r): what is left.
-        error (*batch, time, r): how far parts and rest together are off, at most.
+        error (*batch, time, r): how far both together are off, at most.
     """
 
-    parts: list[Tensor]
+    part: Tensor | None
     rest: Tensor
     error: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Matrices:
-    """Matrices [M N …] side by side, cut for products that are exact, each scaled.
+    """Matrices [M N …] side by side, in one cut or two, each scaled.
 
-    With w the largest number of a row and s = Σ|v|, every part of M and v is a whole multiple of a
-    unit: of two cuts M₀ + M₁ and v₀ + v₁ the units are 2^(1-α) w and 2^(1-β) s at least, so that
-    no number of M₀ is above 2^(α-1) units and those of v₀ add up to 2^(β-1) of them and q halves; a
-    sum of products is below 2^53, with α + β = 54. (More cuts take fewer bits, as in
-    `exact_product`, whose largest |v| is less than s.) Each matrix is scaled by a power of two, so
-    that its largest number is about 1, and its vectors the other way.
+    With w the largest number of a row and s = Σ|v|, every part of M₀ + M₁ and v₀ + v₁ is a whole
+    multiple of a unit: 2^(1-α) w and 2^(1-β) s at least, so that no number of M₀ is above 2^(α-1)
+    units and those of v₀ add up to 2^(β-1) of them and q halves; M₀ v₀ is below 2^53, with
+    α + β = 54, and exact. What rounds is in M₁ v + M₀ v₁. Each matrix is scaled by a power of two,
+    so that its largest number is about 1, and its vectors the other way.
+
+    Of a row whose small numbers meet large v, and its large ones small v, w s is much too large:
+    where that matters, matrices have to be multiplied one by one (`exact_product`).
 
     Attributes:
         pieces: the parts, `(*batch, r, q)`; the tail is in the last.
         scale (*batch, 1, q): what columns were divided by.
         first: the columns of the first matrix, for corrections of its vectors.
         bits: β, of vectors.
-        coefficient (*batch, r, 1): the error for each s.
+        terms (q, k): which columns belong to which matrix.
+        coefficient (*batch, r, k): the error for each s, by matrices.
         of_small (*batch, r, 1): the same for corrections.
         sizes (*batch, r, n): the size of the first matrix, for radii of its vectors.
     """
@@ -75,13 +77,14 @@ class Matrices:
     scale: Tensor
     first: Tensor
     bits: int
+    terms: Tensor
     coefficient: Tensor
     of_small: Tensor
     sizes: Tensor
 
     @classmethod
     def of(cls, terms: list[Term], cuts: int) -> "Matrices":
-        """Put matrices side by side, in some number of cuts; of one cut, products are rounded."""
+        """Put matrices side by side, in two cuts; of one cut, products are rounded."""
         first, n = terms[0], terms[0].matrix.shape[-1]
         whole = beside([term.matrix for term in terms])
         scale = beside([scale_of(term.matrix) for term in terms])
@@ -89,27 +92,29 @@ class Matrices:
         doubt = whole.new_zeros((1, 1))
         if any(term.doubt is not None for term in terms):
             doubt = beside([or_zeros(term.doubt, term.matrix) for term in terms]) / scale
-        bits, of_matrix = bits_of_both(q, cuts)
-        pieces, largest = slices(whole, of_matrix, cuts)
+        bits = bits_of_vectors(q)
+        pieces, largest = slices(whole, 54 - bits, cuts)
         tails = torch.zeros_like(largest)
         if any(term.tail is not None for term in terms):
             tail = beside([or_zeros(term.tail, term.matrix) for term in terms]) / scale
             pieces[-1] = pieces[-1] + tail
             doubt = doubt + UNIT * pieces[-1].abs()
             tails = tail.abs().amax(-1, keepdim=True)
-        # The rest is M_last v, and each other piece with what the parts so far have left of v.
         rest = pieces[-1].abs().amax(-1, keepdim=True)
-        for left in range(1, cuts):
-            sums = pieces[cuts - 1 - left].abs().sum(-1, keepdim=True)
-            rest = rest + 1.01 * 2.0 ** (2 * left - 1 - left * bits) * sums
-        doubt = doubt.amax(-1, keepdim=True)
+        if cuts > 1:  # M₀ v₁, with |v₁| at most half a unit
+            rest = rest + 1.01 * 2.0 ** (1 - bits) * pieces[0].abs().sum(-1, keepdim=True)
+        columns = [term.matrix.shape[-1] for term in terms]
+        by_term = doubt.expand(*doubt.shape[:-1], q).split(columns, -1)
+        doubts = torch.cat([each.amax(-1, keepdim=True) for each in by_term], -1)
         rounding = gamma(cuts * q + n + cuts + 2)
-        coefficient = INFLATED * (rounding * rest + doubt) + LEAST
-        of_small = INFLATED * (rounding * largest + doubt + tails) + LEAST
+        coefficient = INFLATED * (rounding * rest + doubts) + LEAST
+        of_small = INFLATED * (rounding * largest + doubts[..., :1] + tails) + LEAST
         sizes = first.matrix.abs()
         for other in (first.tail, first.doubt):
             sizes = sizes if other is None else sizes + other.abs()
-        return cls(pieces, scale, whole[..., :n], bits, coefficient, of_small, INFLATED * sizes)
+        split = torch.block_diag(*(whole.new_ones(count, 1) for count in columns))
+        found = split, coefficient, of_small, INFLATED * sizes
+        return cls(pieces, scale, whole[..., :n], bits, *found)
 
     def add_up(
         self, vectors: list[Tensor], small: Tensor | None = None, radius: Tensor | None = None
@@ -121,19 +126,15 @@ class Matrices:
             small (*batch, time, n): to be added to v.
             radius (*batch, time, n): how far off v may be.
         """
-        cuts, scale = len(self.pieces), self.scale
+        scale = self.scale
         v = beside(vectors) * scale
-        size = sizes = v.abs() @ v.new_ones(v.shape[-1], 1)
-        coefficient = self.coefficient
-        parts, rest = [], multiply(self.pieces[-1], v, False)
-        if cuts > 1:
-            others, remains = cut_by(v, size, self.bits, cuts)
-            for left in range(1, cuts):
-                add_product(rest, self.pieces[cuts - 1 - left], remains[left - 1])
-            parts.append(multiply(self.pieces[0], others[0], False))
-            for last in range(1, cuts - 1):
-                side = torch.cat(self.pieces[: last + 1], -1)
-                parts.append(multiply(side, torch.cat(others[last::-1], -1), False))
+        sizes, coefficient = v.abs() @ self.terms, self.coefficient
+        part, rest = None, multiply(self.pieces[-1], v, False)
+        if len(self.pieces) > 1:
+            anchor = sizes.sum(-1, keepdim=True) * 2.0 ** (54 - self.bits)
+            first = (v + anchor).sub_(anchor)
+            part = multiply(self.pieces[0], first, False)
+            add_product(rest, self.pieces[0], v - first)
         if small is not None:
             small = small * scale[..., : small.shape[-1]]
             add_product(rest, self.first, small)
@@ -142,30 +143,16 @@ class Matrices:
         error = multiply(INFLATED * coefficient, sizes, False)
         if radius is not None:
             add_product(error, self.sizes, radius)
-        return Sum(parts, rest, error.mul_(INFLATED).add_(UNDERFLOW))
+        return Sum(part, rest, error.mul_(INFLATED).add_(UNDERFLOW))
 
 
-def bits_of_both(q: int, cuts: int) -> tuple[int, int]:
-    """Give the bits of the parts of vectors and of matrices.
+def bits_of_vectors(q: int) -> int:
+    """Give β, for q columns.
 
-    The rest of two cuts is M₁ v and M₀ v₁, of which the second is larger, as all columns leave
-    something of v: bits go from M to v, until both are about alike where M has few zeros.
+    Of the rest, M₁ v and M₀ v₁, the second is larger, as all columns leave something of v: bits go
+    from M to v, until both are about alike where M has few zeros.
     """
-    if cuts != 2 or q > 1 << 20:
-        return bits_of(q, cuts), bits_of(q, cuts)
-    moved = max(q.bit_length() - 2, 0) // 2
-    return 27 + moved, 27 - moved
-
-
-def cut_by(v: Tensor, size: Tensor, bits: int, cuts: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Cut vectors as `slices` does, by sizes that are given; return parts and remainders."""
-    anchor, parts, remains = size * 2.0 ** (54 - bits), [], []
-    for _ in range(cuts - 1):
-        parts.append((v + anchor).sub_(anchor))
-        v = v - parts[-1]
-        remains.append(v)
-        anchor = anchor * 2.0 ** (2 - bits)
-    return parts, remains
+    return 27 + min(max(q.bit_length() - 2, 0) // 2, 9)
 
 
 def add_product(total: Tensor, matrix: Tensor, vectors: Tensor) -> None:

@@ -51,6 +51,7 @@ def gates(*shape: int) -> Tensor:
 ROTATION = torch.linalg.qr(normal(6, 6)).Q
 JORDAN = torch.eye(4, dtype=torch.float64) + torch.diag(torch.ones(3, dtype=torch.float64), 1)
 POLES = torch.polar(gates(5), normal(5))
+UNITS = torch.tensor([1e-4, 1.0, 1e4], dtype=torch.float64)
 
 CERTIFIED = {
     "butter(6, .05)": of_scipy(signal.butter(6, 0.05)),
@@ -68,6 +69,10 @@ CERTIFIED = {
         @ turned(torch.tensor([0.9, 0.8, 0.5]).double(), 3)
         @ torch.diag(torch.tensor([1e6, 1, 1e-6])).double()
     ),
+    "units apart": dense(
+        turned(torch.tensor([0.9, 0.8, 0.5]).double(), 3) * torch.outer(UNITS, 1 / UNITS)
+    ),
+    "nilpotent, mixed": dense(normal(5, 5).tril(-1)),
     "random": dense(0.4 * normal(6, 6, seed=4)),
     "unstable": dense(normal(5, 5, seed=5)),
     "diagonal": linrec.LinearRecurrence(linrec.Diagonal(1.1 * gates(6)), normal(6, 1)),
