@@ -31,19 +31,23 @@ class Extent(NamedTuple):
     scale: float = 1.0
 
 
-# The most telling first: of a short search only those are tried. Powers of two each by itself.
+# The most telling first: of a short search only those are tried. Powers of two each by itself, of
+# steps and of states; what comes before and after one of steps is met where runs are joined.
 EXTENTS: tuple[Extent, ...] = (
     Extent(st.integers(1100, 2500)),
     Extent(st.integers(5, 40), sizes=st.integers(17, 64)),
     Extent(st.integers(2, 12), batch=st.integers(70, 300)),
     Extent(st.just(256)),
     Extent(st.integers(5, 40), scale=2.0**20),
+    Extent(st.integers(2, 12), batch=st.integers(9, 63)),
     Extent(st.just(1024)),
     Extent(st.just(64)),
     Extent(st.integers(5, 20), sizes=st.integers(65, 140)),
-    *(Extent(st.just(2**power)) for power in (7, 9, 5, 11, 4, 12, 3)),
-    Extent(st.integers(300, 1100)),
+    *(Extent(st.just(2**power)) for power in (7, 9)),
+    *(Extent(st.just(1024 >> power), sizes=st.just(2**power)) for power in (5, 6, 7)),
+    *(Extent(st.just(2**power)) for power in (11, 12)),
     Extent(st.integers(40, 300), sizes=st.sampled_from((8, 16, 32)), batch=st.integers(2, 8)),
+    Extent(st.integers(300, 1100)),
     Extent(st.integers(2, 12), batch=st.sampled_from((64, 128, 256))),
 )
 

@@ -1,6 +1,5 @@
 """Check that a module's parallel form and its streaming form are one function."""
 
-import math
 from collections.abc import Callable, Collection, Iterator
 from typing import cast
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from linrec.executors import Executor
 from linrec.nn.checks import declared_input_size
-from linrec.testing import module_derivatives, module_values
+from linrec.testing import module_derivatives, module_memory, module_values
 from linrec.testing.case import Comparison
 from linrec.testing.forms import Trial, dtype_of, in_double, whole
 from linrec.testing.report import Disagreement, Report, reason, share
@@ -21,6 +20,7 @@ Comparisons = Iterator[Comparison]
 Strategy = st.SearchStrategy
 
 FEW_STEPS, FEW_SEQUENCES = st.integers(1, 12), st.integers(1, 3)
+SOME_SEQUENCES = st.one_of(FEW_SEQUENCES, FEW_SEQUENCES, FEW_SEQUENCES, st.integers(4, 63))
 
 # How many steps and sequences, and how large the numbers, where modules go wrong that are right on
 # short sequences: those that cut time in pieces, count in powers of two, or clamp what is large.
@@ -30,6 +30,7 @@ LARGE: tuple[tuple[Strategy[int], Strategy[int], float], ...] = (
     (st.integers(2, 4), st.integers(70, 200), 1.0),
     (st.just(256), st.just(1), 1.0),
     (st.integers(1200, 2200), st.just(1), 1.0),
+    (st.integers(2, 4), st.integers(17, 63), 1.0),
     (FEW_STEPS, FEW_SEQUENCES, 2.0**17),
     *((st.just(2**power), st.just(1), 1.0) for power in (6, 4, 5, 7, 10, 9)),
     (st.just(3), st.just(256), 1.0),
@@ -72,7 +73,7 @@ def check_module(
         steps: draws how many steps, of those that are searched for. None: mostly 1 to 12; one
             example in three is longer, up to 2,200 steps, has up to 256 sequences, or numbers of
             10⁵. A module that cuts time in longer pieces should be given lengths of several.
-        batch: draws how many sequences. None: mostly 1 to 3, as above.
+        batch: draws how many sequences. None: mostly 1 to 3, some up to 63, and as above.
         without: properties that are not asked of it, such as "differences" where a gradient is
             not meant to be the function's own (straight-through, truncated).
         examples: how many inputs are tried.
@@ -136,7 +137,8 @@ def search_module(
             return
         if not latest or latest[0].inputs is not inputs:
             report.see(steps=inputs.shape[1], sequences=len(inputs))
-            latest[:] = [Trial(module if inputs.dtype == dtype else wide, inputs)]
+            widened = inputs.dtype != dtype
+            latest[:] = [Trial(wide if widened else module, inputs, is_widened=widened)]
         report.note(name, column, worst_share(name, latest[0]))
 
     def tried_on(drawn: st.SearchStrategy[Tensor], examples: int, among: Collection[str]) -> None:
@@ -160,11 +162,11 @@ def search_module(
             tried_on(drawn, examples, PROPERTIES)
         else:
             free = steps is None and batch is None
-            large = LARGE[: math.ceil(examples / 3)] if free else ()
+            large = LARGE[: 1 + examples // 3] if free else ()
             shapes = st.tuples(
-                FEW_SEQUENCES if batch is None else batch, FEW_STEPS if steps is None else steps
+                SOME_SEQUENCES if batch is None else batch, FEW_STEPS if steps is None else steps
             )
-            few = shapes.flatmap(lambda shape: tensors((*shape, size), dtype))
+            few = shapes.flatmap(lambda shape: maybe_silent(tensors((*shape, size), dtype)))
             tried_on(few, max(examples - len(large), 1), PROPERTIES)
             for row in large:
                 tried_on(large_inputs(*row, size, dtype_of(wide)), 1, WIDE_TOO)
@@ -182,6 +184,17 @@ def wider(module: nn.Module, features: int) -> nn.Module:
     except (RuntimeError, TypeError, ValueError):
         return module
     return wide
+
+
+def maybe_silent(drawn: st.SearchStrategy[Tensor]) -> st.SearchStrategy[Tensor]:
+    """Draw inputs, of which one in four is zero from the middle on."""
+
+    def cut(inputs: Tensor, silent: bool) -> Tensor:
+        early = torch.arange(inputs.shape[1]).unsqueeze(-1) < inputs.shape[1] // 2
+        return torch.where(early, inputs, 0) if silent else inputs
+
+    silent = st.sampled_from((False, False, False, True))
+    return st.tuples(drawn, silent).map(lambda each: cut(*each))
 
 
 def large_inputs(
@@ -224,8 +237,10 @@ PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
         module_values.resets,
         module_values.no_steps,
         module_values.untouched,
+        module_memory.own_memory,
         module_values.training_mode,
         module_values.recording,
+        module_values.precision,
         module_derivatives.gradients,
         module_derivatives.differences,
         module_derivatives.second_derivatives,

@@ -56,8 +56,10 @@ def test_a_sign_is_kept_whatever_the_type(symbol: sympy.Symbol, value: Any) -> N
 
 @pytest.mark.parametrize(
     "value",
-    [np.inf, -np.inf, np.nan, sympy.oo, np.float32("inf"), Decimal("inf")]
-    + [[1.0, np.inf], torch.tensor([1.0, np.inf]), torch.tensor([1.0 + 0j, np.nan])],
+    [
+        *(np.inf, -np.inf, np.nan, sympy.oo, np.float32("inf"), Decimal("inf")),
+        *([1.0, np.inf], torch.tensor([1.0, np.inf]), torch.tensor([1.0 + 0j, np.nan])),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("symbol", [p, q, a, g, Bounded("p", 0, 2)], ids=str)
