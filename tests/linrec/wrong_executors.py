@@ -168,6 +168,17 @@ WRONG: dict[str, tuple[linrec.Executor, str]] = {
         )
         for d, what in ((1, "and one more"), (-1, "less one"))
     },
+    "wrong for more than 4 inputs": (
+        Distorted(
+            lambda y: 1.001 * y,
+            when=lambda r, u: r.B is not None and r.B.shape[-1] > 4,
+        ),
+        "agreement",
+    ),
+    "wrong for more than 32 steps that vary": (
+        Distorted(lambda y: 1.001 * y, when=lambda r, u: r.time_varying and u.shape[-2] > 32),
+        "agreement",
+    ),
     "outputs written into the same memory": (SharingMemory(), "untouched"),
     "wrong at 256 steps": (
         Distorted(lambda y: y.roll(1, -2), when=lambda r, u: u.shape[-2] == 256),
