@@ -73,13 +73,16 @@ def gradients(trial: Trial) -> Comparisons:
     eps = torch.finfo(trial.inputs.dtype).eps * operations(module, trial.inputs)
     expected = fill_zeros(mine, start.leaves)
     others = [("gradient", fill_zeros(theirs, start.leaves))]
-    others += [(f"gradient of `{name}` in training mode", each) for name, each in trained(trial)]
+    others += [
+        (f"gradient of `{name}` in training mode", each)
+        for name, each in differentiate_training(trial)
+    ]
     for what, found in others:
         for left, right, limit in zip(found, expected, limits, strict=True):
             yield Comparison(what, left, right, limit + eps * (size_of(left) + size_of(right)))
 
 
-def trained(trial: Trial) -> Iterator[tuple[str, list[Tensor]]]:
+def differentiate_training(trial: Trial) -> Iterator[tuple[str, list[Tensor]]]:
     """Differentiate the forms as they are in training mode; of many inputs `forward` alone."""
     if trial.training is None:
         return

@@ -194,7 +194,7 @@ def wider(module: nn.Module, features: int) -> nn.Module:
 
 
 def maybe_silent(drawn: st.SearchStrategy[Tensor]) -> st.SearchStrategy[Tensor]:
-    """Draw inputs, of which one in four is zero from the middle on."""
+    """Draw inputs and put zeros into the second half of one in four."""
 
     def cut(inputs: Tensor, silent: bool) -> Tensor:
         early = torch.arange(inputs.shape[1]).unsqueeze(-1) < inputs.shape[1] // 2

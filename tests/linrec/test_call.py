@@ -23,7 +23,7 @@ SYSTEMS: dict[str, linrec.LinearRecurrence] = {
     "A": linrec.LinearRecurrence(A),
     "AB": linrec.LinearRecurrence(A, B),
     "ABC": linrec.LinearRecurrence(A, B, C),
-    "ABD": linrec.LinearRecurrence(A, B, D=D[:2]),
+    "AB, D": linrec.LinearRecurrence(A, B, D=D[:2]),
     "ABCD": linrec.LinearRecurrence(A, B, C, D),
     "copies": linrec.LinearRecurrence(A, B, C, D, copies=2),
     "copies of states": linrec.LinearRecurrence(A, copies=3),
