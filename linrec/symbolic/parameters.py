@@ -3,6 +3,7 @@
 # sympy's annotations are narrower, or wider, than what it does.
 # pyright: reportAttributeAccessIssue=false
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from numbers import Number
@@ -233,20 +234,25 @@ def check_value(symbol: sympy.Symbol, value: object) -> Any:
     first = tuple(wrong.nonzero()[0].tolist())
     entry = tensor[first].item()
     place = f" at {first}" if first else ""
-    raise ValueError(f"`{symbol.name}` is {entry}{place}: expected it to be {describe(symbol)}.")
+    kind = describe(symbol) if math.isfinite(abs(entry)) else f"{describe(symbol)}, and finite"
+    raise ValueError(f"`{symbol.name}` is {entry}{place}: expected it to be {kind}.")
 
 
 def contradictions(symbol: sympy.Symbol, values: Tensor) -> Tensor:
-    """Find the entries that a symbol cannot stand for."""
-    wrong = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    """Find the entries that a symbol cannot stand for.
+
+    Only a symbol that was made `extended_real` stands for an infinite number.
+    """
+    extended = symbol.is_extended_real and symbol.is_finite is None
+    wrong = torch.zeros_like(values, dtype=torch.bool) if extended else ~values.isfinite()
     if values.is_complex():
         if symbol.is_imaginary:
-            return (values.real != 0) | (values.imag == 0)
+            return wrong | (values.real != 0) | (values.imag == 0)
         if symbol.is_extended_real is None:
-            return wrong if not symbol.is_nonzero else values == 0
-        wrong, values = values.imag != 0, values.real
+            return wrong if not symbol.is_nonzero else wrong | (values == 0)
+        wrong, values = wrong | (values.imag != 0), values.real
     elif symbol.is_imaginary:
-        return ~wrong
+        return torch.ones_like(values, dtype=torch.bool)
     if isinstance(symbol, Bounded):
         wrong = wrong | ~((values > symbol.lower) & (values < symbol.upper))
     checks: dict[str, Callable[[Tensor], Tensor]] = {

@@ -342,9 +342,10 @@ def search(
         return [pair for pair in pairs if number % SELDOM == 1 or pair[0] not in DEAR]
 
     def wide(number: int) -> Pairs:
-        return [pair for pair in pairs if pair[0] in LARGE_TOO]
+        # (Hypothesis begins with the simplest, which is the same for all: the second is drawn.)
+        return [pair for pair in pairs if number and pair[0] in LARGE_TOO]
 
-    tail = [(large_cases(extent), wide, 1, random_seed) for extent in large]
+    tail = [(large_cases(extent), wide, 2, random_seed + k) for k, extent in enumerate(large)]
     first = math.ceil(examples / 5) if tail else examples
     rounds = [(cases, small, first, random_seed), *tail]
     rounds += [(cases, small, examples - first, random_seed + 1)] if first < examples else []

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from linrec._checks import double_dtype
 
+MANY = 1000  # of so many numbers and more, fewer ways are tried
+
 State = Any  # a tensor, or tuples, lists and dicts of such; None before the first step
 
 
@@ -21,10 +23,12 @@ class Trial:
     Attributes:
         module: the module, in evaluation mode.
         inputs (batch, time, features): what it is fed.
+        is_widened: whether the module is a copy in double precision, which it need not support.
     """
 
     module: nn.Module
     inputs: Tensor
+    is_widened: bool = False
 
     @property
     def steps(self) -> int:
@@ -35,6 +39,17 @@ class Trial:
     def allowed(self) -> float:
         """How far two ways to compute the same outputs may lie apart."""
         return sensitivity(self.module, self.inputs)
+
+    @cached_property
+    def training(self) -> nn.Module | None:
+        """A copy of the module in training mode, or None if it is random in a way of its own."""
+        training = without_dropout(self.module)
+        with torch.no_grad():
+            torch.manual_seed(0)
+            outputs, _ = whole(training, self.inputs)
+            torch.manual_seed(1)
+            again, _ = whole(training, self.inputs)
+        return None if size_of(again - outputs) > self.allowed else training
 
 
 def whole(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
@@ -51,6 +66,19 @@ def steps(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tenso
         output, state = step(now) if state is None else step(now, state)
         outputs.append(output)
     return (torch.stack(outputs, 1), state) if outputs else whole(module, inputs, state)
+
+
+def without_dropout(module: nn.Module) -> nn.Module:
+    """Copy a module into training mode, without dropout, and batch statistics as they stand."""
+    training = copy.deepcopy(module).train()
+    for part in training.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+        if isinstance(part, nn.RNNBase):
+            part.dropout = 0.0
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            part.eval()
+    return training
 
 
 def sensitivity(module: nn.Module, inputs: Tensor) -> float:
@@ -82,11 +110,10 @@ def movement(
         noise = torch.randint(-1, 2, tensor.shape, generator=generator).to(kind)
         return tensor * (1 + eps * noise)
 
-    own = dict(module.named_parameters()) | dict(module.named_buffers())
-    own = {name: tensor.detach() for name, tensor in own.items()}
+    own = {name: tensor.detach() for name, tensor in own_tensors(module).items()}
     base = function(own, inputs)
     furthest = [eps * size_of(each) for each in base]
-    for _ in range(8 if inputs.numel() < 1000 else 3):
+    for _ in range(8 if inputs.numel() < MANY else 3):
         outcome = function({name: moved(tensor) for name, tensor in own.items()}, moved(inputs))
         pairs = zip(furthest, outcome, base, strict=True)
         furthest = [max(far, size_of(now - before)) for far, now, before in pairs]
@@ -160,3 +187,15 @@ def dtype_of(module: nn.Module) -> torch.dtype:
         if tensor.is_floating_point() or tensor.is_complex():
             return tensor.dtype
     return torch.get_default_dtype()
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """List a module's parameters and buffers by name."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def like_double(tensor: Tensor, seed: int) -> Tensor:
+    """Draw normal numbers in double precision, in the shape of a tensor."""
+    generator = torch.Generator().manual_seed(seed)
+    kind = torch.complex128 if tensor.is_complex() else torch.float64
+    return torch.randn(tensor.shape, generator=generator, dtype=kind)

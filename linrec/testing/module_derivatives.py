@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from linrec.testing.case import Comparison, like
 from linrec.testing.forms import (
+    MANY,
     State,
     Trial,
     everything,
     in_double,
     is_number,
+    like_double,
     movement,
     operations,
     sensitivity,
@@ -48,7 +50,10 @@ class Start(NamedTuple):
 
 
 def gradients(trial: Trial) -> Comparisons:
-    """Both forms have the same gradient in inputs, initial state and every parameter."""
+    """Both forms have the same gradient in inputs, initial state and every parameter.
+
+    They have it in training mode too, where gradients are used.
+    """
     if not is_differentiable(trial):
         return
     module, start = trial.module, start_later(trial.module, trial.inputs)
@@ -66,11 +71,25 @@ def gradients(trial: Trial) -> Comparisons:
 
     limits = movement(moving, module, trial.inputs)
     eps = torch.finfo(trial.inputs.dtype).eps * operations(module, trial.inputs)
-    pairs = zip(
-        fill_zeros(mine, start.leaves), fill_zeros(theirs, start.leaves), limits, strict=True
-    )
-    for left, right, limit in pairs:
-        yield Comparison("gradient", left, right, limit + eps * (size_of(left) + size_of(right)))
+    expected = fill_zeros(mine, start.leaves)
+    others = [("gradient", fill_zeros(theirs, start.leaves))]
+    others += [
+        (f"gradient of `{name}` in training mode", each)
+        for name, each in differentiate_training(trial)
+    ]
+    for what, found in others:
+        for left, right, limit in zip(found, expected, limits, strict=True):
+            yield Comparison(what, left, right, limit + eps * (size_of(left) + size_of(right)))
+
+
+def differentiate_training(trial: Trial) -> Iterator[tuple[str, list[Tensor]]]:
+    """Differentiate the forms as they are in training mode; of many inputs `forward` alone."""
+    if trial.training is None:
+        return
+    start = start_later(trial.training, trial.inputs)
+    for name, form in FORMS if trial.inputs.numel() < MANY else FORMS[:1]:
+        total = drawn_sum(form, trial.training, start)
+        yield name, fill_zeros(gradient(total, start.leaves), start.leaves)
 
 
 def differences(trial: Trial) -> Comparisons:
@@ -273,13 +292,6 @@ def drawn_sum(form: Caller, module: nn.Module, start: Start) -> Tensor:
     """Sum all numbers of outputs and final state, each weighted by a number of its own."""
     outcome = everything(form(module, start.inputs, start.state))
     return (outcome * like(outcome.detach()).conj()).real.sum()
-
-
-def like_double(tensor: Tensor, seed: int) -> Tensor:
-    """Draw normal numbers in double precision, in the shape of a tensor."""
-    generator = torch.Generator().manual_seed(seed)
-    kind = torch.complex128 if tensor.is_complex() else torch.float64
-    return torch.randn(tensor.shape, generator=generator, dtype=kind)
 
 
 def gradient(total: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:

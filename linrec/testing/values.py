@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from linrec._checks import accumulation_dtype, common_dtype
-from linrec.executors import Executor, Recurrent
+from linrec.executors import Executor, Recurrent, Result
 from linrec.resets import with_resets
 from linrec.run import final, run
 from linrec.testing.case import Case, Comparison
@@ -57,8 +58,12 @@ def streaming(case: Case, executor: Executor) -> Comparisons:
 
 
 def continuation(case: Case, executor: Executor) -> Comparisons:
-    """Two runs joined by the state are one run."""
-    cut = case.steps // 3
+    """Two runs joined by the state are one run.
+
+    A power of two steps is cut into one less and one more than half of it.
+    """
+    half = case.steps // 2
+    cut = half - 1 if half > 1 and case.steps.bit_count() == 1 else case.steps // 3
     first = case.variant("first part", lambda: case.part(slice(0, cut)))
     before = first.run(executor)
     rest = replace(case.part(slice(cut, case.steps)), initial_state=before.final_state)
@@ -235,15 +240,35 @@ def plans(case: Case, executor: Executor) -> Comparisons:
 
 
 def untouched(case: Case, executor: Executor) -> Comparisons:
-    """A run leaves its inputs, the caller's state and the system as they were."""
+    """A run leaves its inputs, the caller's state and the system as they were.
+
+    So does who writes into its results, and they stay as they are when another run follows.
+    """
     given = {"the inputs": case.inputs, "the initial state": case.initial_state}
     given |= {f"leaf {name}": leaf for name, leaf in case.recurrence.leaves().items()}
     kept = {name: each.clone() for name, each in given.items() if each is not None}
-    run(case.recurrence, case.inputs, case.initial_state, lengths=case.lengths, executor=executor)
-    for name, before in kept.items():
-        after = given[name]
-        assert after is not None
-        yield Comparison(f"{name} after a run", after, before, 0.0)
+
+    def again(inputs: Tensor) -> Result:
+        call = case.recurrence, inputs, case.initial_state
+        return run(*call, lengths=case.lengths, executor=executor)
+
+    def unlike_before(what: str) -> Comparisons:
+        for name, before in kept.items():
+            after = given[name]
+            assert after is not None
+            yield Comparison(f"{name} after {what}", after, before, 0.0)
+
+    results = again(case.inputs)
+    yield from unlike_before("a run")
+    copies = [each.clone() for each in results]
+    again(1 - case.inputs)
+    for mine, copy in zip(results, copies, strict=True):
+        unchanged = torch.where(copy.isfinite(), copy, mine)
+        yield Comparison("results after another run", mine, unchanged, 0.0)
+    for each, copy in zip(results, copies, strict=True):
+        each.add_(1)
+        yield from unlike_before("its results were overwritten")
+        each.copy_(copy)
 
 
 def same(what: str, got: object, expected: object) -> Comparison:

@@ -55,6 +55,29 @@ def test_a_sign_is_kept_whatever_the_type(symbol: sympy.Symbol, value: Any) -> N
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        *(np.inf, -np.inf, np.nan, sympy.oo, np.float32("inf"), Decimal("inf")),
+        *([1.0, np.inf], torch.tensor([1.0, np.inf]), torch.tensor([1.0 + 0j, np.nan])),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("symbol", [p, q, a, g, Bounded("p", 0, 2)], ids=str)
+def test_only_finite_numbers_are_taken(symbol: sympy.Symbol, value: Any) -> None:
+    words = rf"`{symbol}` is .*(inf|nan).*: expected it to be .*, and finite"
+    for made in (LinearRecurrence, StateSpace):
+        with pytest.raises(ValueError, match=words):
+            made([[symbol / 2]]).bind({symbol: value})
+
+
+def test_a_symbol_of_extended_numbers_may_be_infinite() -> None:
+    decay = sympy.exp(-sympy.Symbol("x", extended_positive=True))
+    assert not LinearRecurrence([[decay]]).bind(x=np.inf).A.to_dense().any()
+    with pytest.raises(ValueError, match="`x` is nan"):
+        LinearRecurrence([[decay]]).bind(x=np.nan)
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (sympy.Rational(1, 2), 0.25),

@@ -10,14 +10,16 @@ from torch import Tensor
 
 import linrec
 import lmu
-from linrec.testing import Disagreement, check_module, recurrences, shrink
+from linrec.testing import Disagreement, check_case, check_module, recurrences, shrink
 from linrec.testing.check import PROPERTIES, cases, drawn_for, search
 from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.modules import search_module
 from linrec.testing.operations import PROPERTIES as OPERATIONS
+from tests.linrec import shared_memory
 from tests.linrec.corpus import CORPUS
 from tests.linrec.deliberate_bugs import BUGS, Bug, patched
 from tests.linrec.wrong_executors import WRONG as WRONG_EXECUTORS
+from tests.linrec.wrong_executors import PassingInputsOn
 from tests.linrec.wrong_modules import WRONG, Leaky, Reset
 
 # That nothing fails before the bug is planted; test_properties.py looks at that at length. The
@@ -235,11 +237,14 @@ def test_a_right_module_is_not_found_wrong(right: type[torch.nn.Module]) -> None
     assert "Beyond that nothing was tried." in str(report)
 
 
-@pytest.mark.parametrize("name", MODULES | WRONG)
+WRONG_MODULES = MODULES | WRONG | shared_memory.WRONG
+
+
+@pytest.mark.parametrize("name", WRONG_MODULES)
 @pytest.mark.sampled(2)
 def test_a_wrong_module_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)
-    wrong, properties = (MODULES | WRONG)[name]
+    wrong, properties = WRONG_MODULES[name]
     for property in properties:  # each finds it by itself
         others = set(MODULE_PROPERTIES) - {property}
         found = search_module(wrong(), None, 15, 0, without=others).failures
@@ -261,6 +266,14 @@ def test_an_executor_right_on_small_cases_is_found(
 ) -> None:
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)
     executor, property = WRONG_EXECUTORS[name]
-    drawn, large = drawn_for(None, None, None, 60)
+    drawn, large = drawn_for(None, None, None, 120)
     found = search(drawn, [executor], 15, 0, {property: PROPERTIES[property]}, large=large)
     assert found.failures and found.failures[0].property == property
+
+
+def test_outputs_that_are_the_inputs_themselves_are_found() -> None:
+    nothing = linrec.LinearRecurrence(linrec.Diagonal(torch.zeros(2)))
+    options = {"executor": PassingInputsOn(), "property": "untouched"}
+    with pytest.raises(Disagreement, match="the inputs after its results were overwritten"):
+        check_case(nothing, torch.ones(3, 2), **options)
+    assert check_case(nothing, torch.ones(3, 2), **options | {"executor": linrec.Recurrent()}) == 0

@@ -1,6 +1,6 @@
 """Executors that are right on small cases, or in their outputs alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -58,6 +58,39 @@ class Packed(Distorted):
 
 
 @dataclass(frozen=True)
+class SharingMemory(Distorted):
+    """Outputs of one shape are all written into the same memory."""
+
+    kept: dict[tuple[torch.Size, torch.dtype], Tensor] = field(default_factory=dict, compare=False)
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        outputs, state = Recurrent().execute(recurrence, plan, inputs, state)
+        key = outputs.shape, outputs.dtype
+        return Result(self.kept.setdefault(key, outputs.contiguous()).copy_(outputs), state)
+
+
+@dataclass(frozen=True)
+class PassingInputsOn(Distorted):
+    """Where a state is its input, it is the input's own memory."""
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        outputs, after = Recurrent().execute(recurrence, plan, inputs, state)
+        return Result(inputs if torch.equal(outputs, inputs) else outputs, after)
+
+
+@dataclass(frozen=True)
 class CutKernel(Distorted):
     """Forgets what is longer ago than so many steps."""
 
@@ -111,6 +144,42 @@ WRONG: dict[str, tuple[linrec.Executor, str]] = {
         ),
         "agreement",
     ),
+    "wrong for 9 to 63 sequences": (
+        Distorted(
+            lambda y: y.flip(0),
+            when=lambda r, u: u.ndim > 2 and 9 <= u.shape[0] <= 63,
+        ),
+        "agreement",
+    ),
+    **{
+        f"wrong for {states} states": (
+            Distorted(lambda y: 1.001 * y, when=lambda r, u, n=states: r.A.state_size == n),
+            "agreement",
+        )
+        for states in (32, 64, 128)
+    },
+    **{
+        f"wrong at a power of two {what}": (
+            Distorted(
+                lambda y: y.roll(1, -2),
+                when=lambda r, u, d=d: u.shape[-2] > 64 and (u.shape[-2] - d).bit_count() == 1,
+            ),
+            "continuation",
+        )
+        for d, what in ((1, "and one more"), (-1, "less one"))
+    },
+    "wrong for more than 4 inputs": (
+        Distorted(
+            lambda y: 1.001 * y,
+            when=lambda r, u: r.B is not None and r.B.shape[-1] > 4,
+        ),
+        "agreement",
+    ),
+    "wrong for more than 32 steps that vary": (
+        Distorted(lambda y: 1.001 * y, when=lambda r, u: r.time_varying and u.shape[-2] > 32),
+        "agreement",
+    ),
+    "outputs written into the same memory": (SharingMemory(), "untouched"),
     "wrong at 256 steps": (
         Distorted(lambda y: y.roll(1, -2), when=lambda r, u: u.shape[-2] == 256),
         "agreement",

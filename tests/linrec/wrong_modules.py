@@ -169,6 +169,18 @@ class WrongWhenLong(Leaky):
         return torch.cat([outputs[:, :1000], 1.01 * outputs[:, 1000:]], 1), after
 
 
+class LastOfAPieceLeftOut(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        alone = inputs.shape[1] > 32 and inputs.shape[1] % 32 == 1
+        return (torch.cat([outputs[:, :-1], 0 * outputs[:, -1:]], 1) if alone else outputs), after
+
+
+class ForgetsInSilence(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return self.run(inputs, state if inputs.any() else None)
+
+
 class WrongGradientWhenLong(Leaky):
     def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         first, rest = inputs[:, :1000], inputs[:, 1000:]
@@ -181,6 +193,12 @@ class WrongWhenWide(Leaky):
         return torch.cat([outputs[:64], outputs[64:].flip(0)]), after
 
 
+class WrongForSomeBatches(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return (outputs.flip(0) if 17 <= len(inputs) <= 63 else outputs), after
+
+
 class Clamped(Leaky):
     def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         outputs, after = self.run(inputs, state)
@@ -191,6 +209,37 @@ class HalfTheGradient(Leaky):
     def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         outputs, after = super().run(inputs, state)
         return InBackward.apply(outputs, lambda g: g / 2), InBackward.apply(after, lambda g: g / 2)
+
+
+class OtherGradientInTraining(Leaky):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = super().run(inputs, state)
+        return InBackward.apply(outputs, lambda g: g / 2 if self.training else g), after
+
+
+class NoGradientInTraining(Leaky):
+    def step(self, input: Tensor, state: Tensor | None = None) -> Outcome:
+        outputs, after = super().step(input, state)
+        return (outputs.detach() if self.training else outputs), after
+
+
+class RoundsItsInputs(Leaky):
+    def __init__(self) -> None:
+        super().__init__()
+        self.double()
+
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return super().run(inputs.float().to(inputs.dtype), state)
+
+
+class SumsInSinglePrecision(RoundsItsInputs):
+    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        h = inputs.new_zeros(len(inputs), 3) if state is None else state
+        rows = []
+        for drive in (inputs @ self.weight.mT).unbind(1):
+            h = (self.decay.float() * h.float() + drive.float()).double()
+            rows.append(h)
+        return torch.stack(rows, 1) if rows else inputs.new_zeros(len(inputs), 0, 3), h
 
 
 class StaleBackward(torch.autograd.Function):
@@ -316,8 +365,15 @@ WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     ),
     "it is wrong at 256 steps": (WrongAt256, {"streaming"}),
     "it is wrong beyond 1,000 steps": (WrongWhenLong, {"streaming"}),
+    "the one step of a last piece is left out": (LastOfAPieceLeftOut, {"continuation"}),
+    "where all inputs are zero it forgets": (ForgetsInSilence, {"continuation"}),
     "its gradient is wrong beyond 1,000 steps": (WrongGradientWhenLong, {"gradients"}),
     "it is wrong beyond 64 sequences": (WrongWhenWide, {"streaming"}),
+    "it is wrong for 17 to 63 sequences": (WrongForSomeBatches, {"streaming"}),
+    "its gradient is another in training": (OtherGradientInTraining, {"gradients"}),
+    "its step has no gradient in training": (NoGradientInTraining, {"gradients"}),
+    "in double precision it rounds its inputs to single": (RoundsItsInputs, {"precision"}),
+    "in double precision it sums in single": (SumsInSinglePrecision, {"precision"}),
     "its outputs are clamped at 10,000": (Clamped, {"streaming"}),
     "half the gradient, in both forms": (HalfTheGradient, {"differences"}),
     "a second gradient is the first once more": (SecondGradientStale, {"batched gradients"}),

@@ -1,0 +1,123 @@
+"""The door of all calls: each combination of arguments on a small system, within its bound."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+import linrec
+from linrec.testing import error_bound, exact_reference
+from tests.linrec.test_agreement import assert_within
+
+STEPS, LENGTHS = 5, torch.tensor([5, 0, 3])
+
+
+def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) / 2
+
+
+A, B, C, D = (numbers(*shape, seed=9) for shape in ((2, 2), (2, 1), (3, 2), (3, 1)))
+VARYING = linrec.Varying(linrec.Diagonal(numbers(STEPS, 2)))
+SYSTEMS: dict[str, linrec.LinearRecurrence] = {
+    "A": linrec.LinearRecurrence(A),
+    "AB": linrec.LinearRecurrence(A, B),
+    "ABC": linrec.LinearRecurrence(A, B, C),
+    "AB, D": linrec.LinearRecurrence(A, B, D=D[:2]),
+    "ABCD": linrec.LinearRecurrence(A, B, C, D),
+    "copies": linrec.LinearRecurrence(A, B, C, D, copies=2),
+    "copies of states": linrec.LinearRecurrence(A, copies=3),
+    "a system each": linrec.LinearRecurrence(numbers(3, 2, 2), B, C),
+    "varying": linrec.LinearRecurrence(VARYING, B, C),
+    "varying read": linrec.LinearRecurrence(VARYING, B, numbers(STEPS, 3, 2), D),
+    "varying copies": linrec.LinearRecurrence(VARYING, B, C, copies=2),
+}
+WAYS: tuple[linrec.Executor, ...] = (
+    linrec.Recurrent(),
+    linrec.Toeplitz(),
+    linrec.AssociativeScan(),
+)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_arguments_of_run_and_final(name: str) -> None:
+    system = SYSTEMS[name]
+    size = system.state_size
+    starts = None, numbers(3, size, seed=2), numbers(size, seed=2), numbers(3, size).double()
+    inputs = numbers(3, STEPS, system.input_size, seed=1)
+    for start, lengths, batched in itertools.product(starts, (None, LENGTHS), (True, False)):
+        if not batched and (lengths is not None or start is starts[1]):
+            continue
+        fed = inputs if batched else inputs[0]
+        expected = exact_reference(system, fed, start, lengths)
+        for way in WAYS:
+            if way.why_not(system, STEPS) is not None:
+                continue
+            bound = error_bound(system, fed, way, start, lengths)
+            spoiled = fed
+            if lengths is not None:
+                past = torch.arange(STEPS) >= lengths.unsqueeze(-1)
+                spoiled = torch.where(past.unsqueeze(-1), torch.nan, fed)
+            got = linrec.run(system, spoiled, start, lengths=lengths, executor=way)
+            assert_within(got.outputs, expected.outputs, bound.outputs)
+            assert_within(got.final_state, expected.final_state, bound.final_state)
+            dtype = torch.float32 if start is None else start.dtype
+            assert got.outputs.dtype == got.final_state.dtype == dtype
+            last = linrec.final(system, spoiled, start, lengths=lengths, executor=way)
+            ends = torch.full((3,), STEPS) if lengths is None else lengths
+            at = (ends if expected.outputs.ndim == 3 else ends[0]).clamp(min=1) - 1
+            for mine, theirs, allowed in (
+                (last.outputs, expected.outputs, bound.outputs),
+                (last.outputs, got.outputs, 2 * bound.outputs),
+            ):
+                assert_within(mine, at_step(theirs, at), at_step(allowed, at))
+            assert_within(last.final_state, expected.final_state, bound.final_state)
+
+
+def at_step(sequences: Tensor, steps: Tensor) -> Tensor:
+    """Take a step of each sequence."""
+    index = steps[..., None, None].expand(*sequences.shape[:-2], 1, sequences.shape[-1])
+    return sequences.gather(-2, index).squeeze(-2)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_one_step_and_none(name: str) -> None:
+    """A step is a run of one; no steps leave the state, and no sequences have the shape of some."""
+    system = SYSTEMS[name]
+    one = system.at(0) if system.time_varying else system
+    batch = 3 if name == "a system each" else 2
+    for start in (None, numbers(batch, system.state_size, seed=2)):
+        inputs = numbers(batch, 1, system.input_size, seed=1)
+        expected = exact_reference(one, inputs, start)
+        bound = error_bound(one, inputs, linrec.Recurrent(), start)
+        got = linrec.step(one, inputs[:, 0], start)
+        assert_within(got.outputs, expected.outputs[:, 0], bound.outputs[:, 0])
+        assert_within(got.state, expected.final_state, bound.final_state)
+        for verb, shape in ((linrec.run, (batch, 0)), (linrec.final, (batch,))):
+            none = verb(one, inputs[:, :0], start)
+            assert none.outputs.shape == (*shape, system.output_size)
+            held = torch.zeros(batch, system.state_size) if start is None else start
+            assert torch.equal(none.final_state, held)
+    if not one.batch_shape:
+        for verb, shape in ((linrec.run, (0, 4)), (linrec.final, (0,))):
+            none = verb(one, torch.zeros(0, 4, system.input_size))
+            assert none.outputs.shape == (*shape, system.output_size)
+            assert none.final_state.shape == (0, system.state_size)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_single(half: torch.dtype) -> None:
+    system = linrec.LinearRecurrence(A.to(half), B.to(half), C.to(half), D.to(half))
+    inputs, start = numbers(STEPS, 1, dtype=half), numbers(2, seed=2)
+    exact = exact_reference(system, inputs, start)
+    for way in WAYS:
+        bound = error_bound(system, inputs, way, start)
+        got = linrec.run(system, inputs, start, executor=way)
+        assert got.outputs.dtype == half and got.final_state.dtype == torch.float32
+        assert_within(got.final_state, exact.final_state, bound.final_state)
+        assert_within(got.outputs, exact.outputs, bound.outputs)
+    alone = linrec.step(system, inputs[0], start)
+    assert alone.outputs.dtype == half and alone.state.dtype == torch.float32
+    for state in (start.double(), start.to(half)):
+        wide = linrec.run(system, inputs, state).final_state.dtype
+        assert wide == torch.promote_types(state.dtype, torch.float32)
