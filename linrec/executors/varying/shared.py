@@ -91,7 +91,6 @@ class SharedGradient:
         own = (gradient * between.conj()).view(-1, size, widths[0], size, widths[1]).sum((2, 4))
         start = 1 + rows.last
         self.to_ratios[:, start : start + size, 1:] += own
-        del between, own
         gradient = weigh(gradient, rows.ratios[:, :, 1:].conj(), True)
         to_rows.baddbmm_(gradient, columns.of_steps.conj())
         to_columns.baddbmm_(gradient.mT, rows.of_steps.conj())
