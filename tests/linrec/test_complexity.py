@@ -1,6 +1,7 @@
 """How work grows with the shape: operations, rounds and memory are counted, nothing is timed."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import linrec
+from linrec.benchmark import recurrences
 from linrec.benchmark.cases import legendre
 from linrec.executors import Executor, Workload
 from linrec.planner import estimates_of
@@ -158,3 +160,16 @@ def test_with_one_output_no_states_are_held(name: str) -> None:
     tiles = 4 * (1 << 22)  # what is held of a cacheful of numbers, before and behind transforms
     assert peak <= 1.5 * (2 * one + kernel) + chunks + tiles
     assert peak < 4 * batch * steps * ORDER / 4
+
+
+# Of a training step in chunks: what is given, its gradients, outputs and one tile, over the first.
+TRAINED = {"GLA": 4.0, "Mamba-2": 4.05, "DeltaNet": 5.35}
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_a_gradient_in_chunks_holds_one_tile(model: str) -> None:
+    given = recurrences.draw(model, (16, 512, 32, 32))
+    way = recurrences.call(partial(recurrences.ours, model), given, True)
+    way()
+    own = sum(each.nbytes for each in given)
+    assert 3 * own <= peak_of(way) <= TRAINED[model] * own

@@ -10,7 +10,13 @@ The gradient takes them apart again, from the chunk to its single steps. Nothing
 import torch
 from torch import Tensor
 
-from linrec.executors.varying.matrices import Joined, Split, blocks_in_place, single
+from linrec.executors.varying.matrices import (
+    Joined,
+    Split,
+    add_products,
+    blocks_in_place,
+    single,
+)
 from linrec.executors.varying.shared import pull_states
 from linrec.executors.varying.tile import fill_up
 
@@ -54,10 +60,10 @@ def pull_gated(
     to_rows, to_columns = (
         each.view(N * size, width, n) for each, width in ((to_rows, rho), (to_columns, kappa))
     )
-    to_columns += to_shown.mT @ reads.conj()
+    add_products(to_columns, to_shown.mT, reads.conj())
     to_reads, to_feeds = to_rows[:, :p], to_rows[:, p:]
     to_gates = to_total + (to_reads * reads.conj()).sum(1, keepdim=True)
-    to_reads = to_reads * gates.unsqueeze(1).conj() + to_shown @ columns.conj()
+    add_products(to_reads.mul_(gates.unsqueeze(1).conj()), to_shown, columns.conj())
     found = (states.to_driven, to_gates, to_columns[:, :m], to_columns[:, m:], to_reads, to_feeds)
     widths = ((m, V), (1, n), (m, n), (own_columns, n), (p, n), (r, n))
     u, d, b, left, c, right = (
@@ -110,7 +116,7 @@ def take_apart(
         to_after = (to_early * early.conj()).sum(1, keepdim=True)
         to_before.addcmul_(to_total, after.conj())
         to_after.addcmul_(to_total, before.conj())
-        to_second.mul_(before.conj()).add_(corner @ early.conj())
-        to_early.mul_(after.conj()).add_(corner.mT @ second.conj())
+        add_products(to_second.mul_(before.conj()), corner, early.conj())
+        add_products(to_early.mul_(after.conj()), corner.mT, second.conj())
         to_total = torch.stack([to_before, to_after], 1).flatten(0, 1)
     return to_total

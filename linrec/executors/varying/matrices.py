@@ -285,6 +285,23 @@ def by_step(tensor: Tensor, size: int, axis: int, first: int) -> tuple[Tensor, T
     return left, right
 
 
+def add_products(sums: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Add products of small matrices in place, outside of autograd.
+
+    (Torch multiplies batches of tiny matrices number by number: sums of one or two terms take it
+    five to fifteen times as long as elementwise operations take.)
+
+    Args:
+        sums (N, a, n): written over.
+        left (N, a, c), right (N, c, n): the factors.
+    """
+    if left.shape[2] > 2:
+        return sums.add_(left @ right)
+    for term in range(left.shape[2]):
+        sums.addcmul_(left[:, :, term : term + 1], right[:, term : term + 1])
+    return sums
+
+
 def inverse(lower: Tensor) -> Tensor:
     """Invert I - G, for G strictly lower triangular, by substitution.
 

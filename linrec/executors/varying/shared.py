@@ -78,13 +78,12 @@ class SharedGradient:
     """
 
     def __init__(self, ratios: Tensor, before: Tensor, to_after: Tensor) -> None:
-        self.size = ratios.shape[1] - 1
-        self.before, self.to_after, self.ratios = before, to_after, ratios
+        self.size, self.ratios = ratios.shape[1] - 1, ratios
         self.to_ratios = ratios.new_zeros(len(before), *ratios.shape[1:])
         self.to_ratios[:, -1, 0] = (to_after * before.conj()).flatten(1).sum(1)
 
-    def of_pair(self, rows: Rows, columns: Columns) -> tuple[Tensor, Tensor]:
-        """Return the gradients in rows and columns through the gates between the steps."""
+    def of_pair(self, rows: Rows, columns: Columns, to_rows: Tensor, to_columns: Tensor) -> None:
+        """Add the gradients in rows and columns through the gates between the steps."""
         size = self.size
         widths = rows.of_steps.shape[1] // size, columns.of_steps.shape[1] // size
         between = hide_later(rows.of_steps @ columns.of_steps.mT, size, rows.last, True)
@@ -93,20 +92,21 @@ class SharedGradient:
         start = 1 + rows.last
         self.to_ratios[:, start : start + size, 1:] += own
         gradient = weigh(gradient, rows.ratios[:, :, 1:].conj(), True)
-        return gradient @ columns.of_steps.conj(), gradient.mT @ rows.of_steps.conj()
+        to_rows.baddbmm_(gradient, columns.of_steps.conj())
+        to_columns.baddbmm_(gradient.mT, rows.of_steps.conj())
 
-    def of_rows(self, rows: Rows) -> Tensor:
+    def of_rows(self, rows: Rows, before: Tensor) -> Tensor:
         """Return what goes to rows through the states before the chunks."""
         size, start = self.size, 1 + rows.last
-        read = (rows.gradient @ self.before.mH).unflatten(1, (size, -1))
+        read = (rows.gradient @ before.mH).unflatten(1, (size, -1))
         own = (read * rows.of_steps.conj().unflatten(1, (size, -1))).sum((2, 3))
         self.to_ratios[:, start : start + size, 0] += own
         return (read * rows.ratios[:, :, :1, None].conj()).flatten(1, 2)
 
-    def of_columns(self, columns: Columns) -> Tensor:
+    def of_columns(self, columns: Columns, to_after: Tensor) -> Tensor:
         """Return what goes to columns through the states after the chunks."""
         size, to_end = self.size, self.ratios[:, -1, 1:, None, None]
-        left = (columns.driven.conj() @ self.to_after.mT).unflatten(1, (size, -1))
+        left = (columns.driven.conj() @ to_after.mT).unflatten(1, (size, -1))
         own = (left * columns.of_steps.conj().unflatten(1, (size, -1))).sum((2, 3))
         self.to_ratios[:, -1, 1:] += own
         return (left * to_end.conj()).flatten(1, 2)
@@ -145,27 +145,28 @@ def pull_shared(
     split = split_shared(ratios, B, C, None if tied else left, right, True)
     states = pull_states(split, driven, state, to_outputs, to_fed, gradients[2])
     del split  # the largest of all
-    to_first, shared = states.to_first, SharedGradient(ratios, *states[:2])
+    before, to_after, fed, to_fed, to_driven, to_first = states
+    shared = SharedGradient(ratios, before, to_after)
     after, earlier = shared.ratios[:, 1:], shared.ratios[:, :-1]
     rows = [
         Rows(C.reshape(N, size * p, n), after, 0, to_outputs),
-        Rows(right.mH.reshape(N, size * r, n), earlier, -1, states.to_fed),
+        Rows(right.mH.reshape(N, size * r, n), earlier, -1, to_fed),
     ]
     columns = [
-        Columns(B.mT.reshape(N, size * m, n), driven + states.fed if tied else driven),
-        Columns(left.mT.reshape(N, size * own_columns, n), states.fed),
+        Columns(B.mT.reshape(N, size * m, n), driven + fed if tied else driven),
+        Columns(left.mT.reshape(N, size * own_columns, n), driven[:, :0] if tied else fed),
     ]
-    to_rows = [shared.of_rows(each) for each in rows]
+    to_rows = [shared.of_rows(each, before) for each in rows]
     to_columns = [
-        shared.of_columns(each) if each.of_steps.shape[1] else each.of_steps for each in columns
+        shared.of_columns(each, to_after) if each.of_steps.shape[1] else each.of_steps
+        for each in columns
     ]
+    del states, before, to_after, fed  # before the largest products
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             if row.of_steps.shape[1] and column.of_steps.shape[1]:
-                one, other = shared.of_pair(row, column)
-                to_rows[i] += one
-                to_columns[j] += other
-    found = (states.to_driven, shared.of_gates(), *to_columns, *to_rows)
+                shared.of_pair(row, column, to_rows[i], to_columns[j])
+    found = (to_driven, shared.of_gates(), *to_columns, *to_rows)
     widths = ((m, V), (1, 1), (m, n), (own_columns, n), (p, n), (r, n))
     u, d, b, left, c, right = (
         each.reshape(G, chunks * size, *own)[:, :steps]

@@ -274,6 +274,7 @@ def pull_tiles(
                         here += own.sum_to_size(here.shape)
                     else:
                         here.copy_(own)
+            del pulled, own  # before the next tile is taken up
         if found[1] is not None:
             found[1][some] = gradient
     return iter(found)
