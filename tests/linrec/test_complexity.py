@@ -163,7 +163,7 @@ def test_with_one_output_no_states_are_held(name: str) -> None:
 
 
 # Of a training step in chunks: what is given, its gradients, outputs and one tile, over the first.
-TRAINED = {"GLA": 4.0, "Mamba-2": 4.05, "DeltaNet": 5.35}
+TRAINED = {"GLA": 4.0, "Mamba-2": 4.05, "DeltaNet": 5.25}
 
 
 @pytest.mark.parametrize("model", TRAINED)
