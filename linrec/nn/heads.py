@@ -5,7 +5,7 @@ from torch.nn.functional import silu
 
 from linrec.executors import Executor
 from linrec.nn.recurrent import RecurrentLayer, split_heads, whole
-from linrec.structures import Diagonal, DiagonalPlusLowRank
+from linrec.structures import Diagonal, DiagonalPlusLowRank, Structure
 from linrec.systems import LinearRecurrence
 
 
@@ -71,14 +71,18 @@ class AttentionLayer(RecurrentLayer):
 
 
 def attention(
-    gates: Tensor, keys: Tensor, queries: Tensor, values: Tensor, corrected: Tensor | None = None
+    gates: Tensor | Structure,
+    keys: Tensor,
+    queries: Tensor,
+    values: Tensor,
+    corrected: Tensor | None = None,
 ) -> tuple[LinearRecurrence, Tensor]:
     """Make the recurrence of a matrix, whose columns are copies of one system.
 
         S_t = (diag(a_t) + k_t c_tᵀ) S_{t-1} + k_t v_tᵀ        o_t = S_tᵀ q_t
 
     Args:
-        gates (*batch, heads, time, keys): a, one number for all keys if there is but one.
+        gates (*batch, heads, time, keys): a, one number for all keys if there is but one; or A.
         keys (*batch, heads, time, keys): k.
         queries (*batch, heads, time, keys): q.
         values (*batch, heads, time, values): v.
@@ -87,12 +91,18 @@ def attention(
     Returns:
         The recurrence, and v.
     """
-    # (Expanded, it is known to be one number by its stride.)
-    gates, columns = gates.expand(*gates.shape[:-1], keys.shape[-1]), keys.unsqueeze(-1)
-    # (One tensor for U and B: what is fed back takes the way of the inputs.)
-    low_rank = None if corrected is None else corrected.unsqueeze(-1)
+    columns = keys.unsqueeze(-1)
+    if isinstance(gates, Tensor):
+        # (Expanded, it is known to be one number by its stride.)
+        gates = gates.expand(*gates.shape[:-1], keys.shape[-1])
+        # (One tensor for U and B: what is fed back takes the way of the inputs.)
+        gates = (
+            Diagonal(gates)
+            if corrected is None
+            else DiagonalPlusLowRank(gates, columns, corrected.unsqueeze(-1))
+        )
     memory = LinearRecurrence(
-        Diagonal(gates) if low_rank is None else DiagonalPlusLowRank(gates, columns, low_rank),
+        gates,
         columns,
         queries.unsqueeze(-2),
         time_varying=True,

@@ -263,8 +263,9 @@ def untouched(case: Case, executor: Executor) -> Comparisons:
     copies = [each.clone() for each in results]
     again(1 - case.inputs)
     for mine, copy in zip(results, copies, strict=True):
-        unchanged = torch.where(copy.isfinite(), copy, mine)
-        yield Comparison("results after another run", mine, unchanged, 0.0)
+        finite = copy.isfinite()  # (two infinities have no difference)
+        now, before = torch.where(finite, mine, 0), torch.where(finite, copy, 0)
+        yield Comparison("results after another run", now, before, 0.0)
     for each, copy in zip(results, copies, strict=True):
         each.add_(1)
         yield from unlike_before("its results were overwritten")

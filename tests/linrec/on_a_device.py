@@ -30,7 +30,7 @@ from tests.linrec.layers import LAYERS
 
 STEPS = 21
 # One of so many cases is run, if not all of them.
-EVERY = {"fake": 23, "pretend": 4, "without-double": 9}
+EVERY = {"fake": 47, "pretend": 7, "without-double": 17}
 if os.environ.get("LINREC_FULL"):
     EVERY = {"fake": 5}
 Found = dict[str, Tensor]

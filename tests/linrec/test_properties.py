@@ -14,7 +14,7 @@ from linrec.testing.check import cases, search
 from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.operations import PROPERTIES
 
-EXAMPLES = 1000 if os.environ.get("LINREC_FULL") else 12
+EXAMPLES = 1000 if os.environ.get("LINREC_FULL") else 9
 
 swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0, 1.0]])
 
