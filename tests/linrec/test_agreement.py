@@ -45,7 +45,7 @@ def check(
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("transition", TRANSITIONS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_invariant(transition: str, system: str) -> None:
     recurrence = SYSTEMS[system](TRANSITIONS[transition]())
     for steps, starts in ((1, (True, False)), (2, (True,)), (13, (True,)), (16, (True, False))):

@@ -66,6 +66,7 @@ def exact(*tensors: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("way", ["walk", "tile", "split"])
 @pytest.mark.parametrize("dtype", [*DTYPES, *HALVES], ids=str)
+@pytest.mark.sampled(2)
 def test_states_and_gradients_are_the_loops(dtype: torch.dtype, way: str) -> None:
     for reverse in (False, True) if way == "walk" else (dtype.is_complex,):
         decay, drive, state, gradient = given(dtype, 2 if dtype == torch.float32 else 1)

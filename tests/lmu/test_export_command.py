@@ -88,6 +88,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.sampled(2)
 def test_scans_of_networks_go_on_from_a_state(name: str) -> None:
     """Whatever a network is, its `scan` has a state, and blocks join to the whole."""
     torch.manual_seed(0)
