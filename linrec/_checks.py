@@ -113,7 +113,7 @@ def holds_tensor(value: object) -> bool:
 def check_tensor(name: str, value: object) -> Tensor:
     """Take a floating-point or complex tensor and nothing else (data, as opposed to a system)."""
     if isinstance(value, Tensor):
-        return value if is_computed(value) else check_kind(name, value)
+        return check_kind(name, value)
     # (torch itself takes neither reversed arrays nor those of another byte order.)
     instead = f"torch.tensor(numpy.array({name}, dtype=float))"
     if not is_like_numpy(value) or torch_takes(value):

@@ -5,7 +5,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from linrec._checks import check_tensor, show
+from linrec._checks import check_axes, check_tensor, show
 from linrec.systems import LinearRecurrence
 
 
@@ -15,7 +15,7 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) ->
     inputs = check_tensor(name, inputs)
     size, shape = recurrence.input_size, inputs.shape
     if len(shape) < core or shape[-1] != size:
-        refuse_shape(name, shape, size, core)
+        refuse_shape(name, inputs, size, core)
     if recurrence.time_varying and recurrence.steps != (shape[-2] if core == 2 else 1):
         instead = "expected as many" if core == 2 else "pass `recurrence.at(t)`, that of the step"
         raise ValueError(
@@ -30,13 +30,10 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) ->
     return inputs
 
 
-def refuse_shape(name: str, shape: torch.Size, size: int, core: int) -> NoReturn:
+def refuse_shape(name: str, inputs: Tensor, size: int, core: int) -> NoReturn:
     """Say which shape was expected of inputs."""
-    if not shape:
-        raise ValueError(
-            f"`{name}` has shape (): expected (*batch, m), one step without an axis of time."
-        )
-    hint = ""
+    check_axes(name, inputs, 1, "(*batch, m), one step without an axis of time")
+    shape, hint = inputs.shape, ""
     if core == 2 and len(shape) >= 2 and shape[-2] == size:
         hint = " If time is the last axis then pass `inputs.mT`."
     elif core == 2 and size == 1:

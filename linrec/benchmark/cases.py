@@ -73,7 +73,8 @@ def all_states(
     Args:
         batch, steps, order, copies: the sizes.
         most: how many times the floor the forward pass may take.
-        fft: whether that is meant with `Auto(per_step=False)`, which is then timed as well.
+        fft: whether `Auto(per_step=False)`, which may take the FFT, is timed too; the targets are
+            for it then.
     """
 
     def make(device: str = "cpu") -> Ways:
@@ -92,21 +93,21 @@ def all_states(
         if not fft:
             return ways
         auto = Auto(per_step=False)
-        free = Recurrence(memory.recurrence, executor=auto)
-        taught = Recurrence(memory.recurrence, trainable=["A", "B"], executor=auto)
-        numbers = tuple(taught.parameters())
+        by_fft = Recurrence(memory.recurrence, executor=auto)
+        trained_by_fft = Recurrence(memory.recurrence, trainable=["A", "B"], executor=auto)
+        weights = tuple(trained_by_fft.parameters())
         return ways | {
-            "FFT forward": lambda: free(inputs).outputs,
-            "FFT with gradient": lambda: backward(free(trained).outputs, (trained,), gradient),
-            "FFT trained": lambda: backward(taught(inputs).outputs, numbers, gradient),
+            "FFT forward": lambda: by_fft(inputs).outputs,
+            "FFT with gradient": lambda: backward(by_fft(trained).outputs, (trained,), gradient),
+            "FFT trained": lambda: backward(trained_by_fft(inputs).outputs, weights, gradient),
         }
 
     channels = f", {copies} channels" if copies > 1 else ""
-    before = "FFT " if fft else ""
+    aimed = "FFT " if fft else ""
     targets: dict[str, tuple[str, float | None]] = {
-        f"{before}forward": ("floor", most),
-        f"{before}with gradient": (f"{before}forward", 2.5),
-        f"{before}trained": (f"{before}forward", None),
+        f"{aimed}forward": ("floor", most),
+        f"{aimed}with gradient": (f"{aimed}forward", 2.5),
+        f"{aimed}trained": (f"{aimed}forward", None),
     }
     if fft:
         targets |= {way: (f"FFT {way}", None) for way in ("forward", "with gradient", "trained")}
@@ -117,7 +118,7 @@ def all_states(
         targets,
         batch * steps * order * copies,
         2.0 * batch * steps * copies * order * (order + 1),
-        leanest={f"{before}forward": 1.3, f"{before}trained": 2.0},
+        leanest={f"{aimed}forward": 1.3, f"{aimed}trained": 2.0},
     )
 
 

@@ -14,15 +14,15 @@ from linrec.benchmark.timing import medians
 Shape = tuple[int, ...]
 
 
-def all_states_by_any(*shape: int, device: str) -> Ways:
-    """All states, the FFT allowed: peers take it, and err beside the largest step as it does."""
+def all_states_with_fft(*shape: int, device: str) -> Ways:
+    """All states with the FFT allowed: peers use it too, and have its errors."""
     ways = all_states(*shape, most=1.0, fft=True).make(device)
     return {name.removeprefix("FFT "): way for name, way in ways.items() if "FFT" in name}
 
 
 # The work that is compared, ours; batch, steps and order or features make a shape.
 OURS: dict[str, Callable[..., Ways]] = {
-    "states": all_states_by_any,
+    "states": all_states_with_fft,
     "elementwise": lambda *shape, device: elementwise(*shape).make(device),
     "training step": lambda *shape, device: training_step(device),
 }

@@ -245,8 +245,10 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 
 
 def machine_of(found: dict[str, Any], section: str) -> dict[str, Any]:
-    """Return the machine that a section was measured on."""
-    return found.get("other machines", {}).get(section, found["machine"])
+    """Return the machine that a section was measured on; nothing, if the file does not say."""
+    others = found.get("other machines")
+    named = others.get(section) if isinstance(others, dict) else None
+    return named or found.get("machine") or {}
 
 
 def machine(found: dict[str, Any], section: str) -> str:

@@ -147,7 +147,7 @@ class Matrices:
 
 
 def bits_of_vectors(q: int) -> int:
-    """Give β, for q columns.
+    """Choose β, the bits of vectors, for q columns.
 
     Of the rest, M₁ v and M₀ v₁, the second is larger, as all columns leave something of v: bits go
     from M to v, until both are about alike where M has few zeros.

@@ -37,8 +37,7 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
     Returns:
         The products, `(*batch, p)`.
     """
-    if matrix.dtype != vectors.dtype:
-        matrix, vectors = same_dtype(matrix, vectors)
+    matrix, vectors = same_dtype(matrix, vectors)
     if matrix.ndim == 2:
         # (One vector alone, of a stream, needs no transposing.)
         return torch.mv(matrix, vectors) if vectors.ndim == 1 else vectors @ matrix.mT

@@ -151,15 +151,18 @@ def align(rows: Sequence[Sequence[str]]) -> str:
 def share(comparison: Comparison) -> float:
     """Return the worst difference as a share of its bound; infinite for NaN.
 
-    Where the bound itself is not finite, intermediate results overflow and nothing is promised.
+    Two infinities of one sign do not differ, nor do two NaN. Where the bound itself is not finite,
+    intermediate results overflow and nothing is promised.
     """
     _, got, expected, allowed = comparison
     if got.shape != broadcast_shapes(got.shape, expected.shape):
         return math.inf
     wide = torch.promote_types(got.dtype, torch.promote_types(expected.dtype, torch.float64))
-    difference = (got.detach().to(wide) - expected.detach().to(wide)).abs()
+    got, expected = got.detach().to(wide), expected.detach().to(wide)
+    difference = (got - expected).abs()
     limit = torch.as_tensor(allowed).expand_as(difference)
-    shares = torch.where(difference == 0, 0, difference / limit)
+    same = (got == expected) | (got.isnan() & expected.isnan())
+    shares = torch.where(same, 0, difference / limit)
     shares = torch.where(limit.isfinite(), shares.nan_to_num(nan=math.inf, posinf=math.inf), 0)
     return float(shares.max()) if shares.numel() else 0.0
 

@@ -34,8 +34,8 @@ def written(value: Any) -> str:
         ]
         parts += ["time_varying=True"] if value.time_varying else []
         parts += [f"copies={value.copies}"] if value.copies > 1 else []
-        A = f"low_rank := {written(value.A)}" if tied else written(value.A)
-        return f"linrec.LinearRecurrence({', '.join([f'({A})' if tied else A, *parts])})"
+        A = f"(low_rank := {written(value.A)})" if tied else written(value.A)
+        return f"linrec.LinearRecurrence({', '.join([A, *parts])})"
     if isinstance(value, Structure) and dataclasses.is_dataclass(value):
         fields = (written(getattr(value, each.name)) for each in dataclasses.fields(value))
         return f"{named(value)}({', '.join(fields)})"

@@ -114,11 +114,17 @@ def test_what_another_machine_measured_is_kept_under_its_name(tmp_path: Path) ->
     run("--quick", "--output", tmp_path)
     merged = json.loads((tmp_path / "bench.json").read_text())
     assert merged["other machines"] == {"accuracy": second, "peers": first}
-    assert "First" in tables.machine(merged, "peers") and "Second" in tables.machine(
-        merged, "accuracy"
-    )
-    here = timing.machine()
-    assert tables.machine_of(merged, "cases") == merged["machine"] == here
+    for section, name in (("peers", "First"), ("accuracy", "Second")):
+        assert name in tables.machine(merged, section)
+    assert tables.machine_of(merged, "cases") == merged["machine"] == timing.machine()
+
+
+@pytest.mark.parametrize("others", [{}, {"other machines": 3}])
+def test_sections_of_no_machine_lose_nothing(tmp_path: Path, others: dict) -> None:
+    (tmp_path / "bench.json").write_text(json.dumps({"peers": [], **others}))
+    run("--quick", "--output", tmp_path)
+    merged = json.loads((tmp_path / "bench.json").read_text())
+    assert merged["peers"] == [] and merged["other machines"] == {"peers": {}} and merged["cases"]
 
 
 def test_rates_are_measured_kept_and_ignored(tmp_path, monkeypatch) -> None:

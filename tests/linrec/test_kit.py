@@ -32,7 +32,7 @@ from linrec.testing import (
     structures,
     transitions,
 )
-from linrec.testing.case import Case
+from linrec.testing.case import Case, Comparison
 from linrec.testing.check import PROPERTIES, cases
 from linrec.testing.matrices import KINDS
 from linrec.testing.report import share
@@ -312,3 +312,20 @@ def test_differences_that_do_not_match_are_told_as_numbers() -> None:
     executor = BUGS["gradient of the gradient off"].executor
     with pytest.raises(Disagreement, match=r"Jacobian mismatch .* numerical:.* analytical:"):
         check_case(curved, inputs, executor=executor, property="second derivatives")
+
+
+@pytest.mark.parametrize(
+    "got, expected, used",
+    [
+        (torch.inf, torch.inf, 0.0),
+        (torch.nan, torch.nan, 0.0),
+        (torch.inf, -torch.inf, torch.inf),
+        (torch.nan, 1.0, torch.inf),
+        (torch.nan, torch.inf, torch.inf),
+        (1.0, torch.nan, torch.inf),
+        (1.5, 1.0, 0.25),
+    ],
+)
+def test_what_is_not_finite_differs_from_all_but_its_like(got, expected, used) -> None:
+    comparison = Comparison("a number", torch.tensor([got]), torch.tensor([expected]), 2.0)
+    assert share(comparison) == used
