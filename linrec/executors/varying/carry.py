@@ -58,8 +58,8 @@ def solve_held(
         *(part.view(*places.shape[:2], *part.shape[-2:]).unbind(1) for part in parts),
         strict=True,
     ):
-        found.baddbmm_(by_state, now)
-        now = own.addcmul_(gate, now).baddbmm_(back, found)
+        found += by_state @ now  # (`baddbmm_` takes matrices that lie apart one by one)
+        now = own.addcmul_(gate, now).add_(back @ found)
     return fed, *states_before(held, places, state)
 
 
@@ -118,8 +118,8 @@ def pull_feedback(
     for gate, own, start, back, reach in zip(
         reversed(total.conj().unbind(1)), *turned, strict=True
     ):
-        start.baddbmm_(back, now)
-        now = own.addcmul_(gate, now).baddbmm_(reach, start)
+        start += back @ now
+        now = own.addcmul_(gate, now).add_(reach @ start)
     return to_fed, *gradients_after(held, places, gradient)
 
 
