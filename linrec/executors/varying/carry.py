@@ -5,11 +5,11 @@ becomes the state after it there; so the states before the chunks are all places
 nothing is copied. Only where one system follows on another, the place between them is filled anew.
 Gradients are carried the other way through memory whose additional place is the last.
 
-All of this is outside of autograd.
+All of this is outside of autograd. Products are `bmm`: `@` takes a few views more to come to it,
+which cost as much as a small product.
 """
 
-import torch
-from torch import Tensor
+from torch import Tensor, bmm
 
 from linrec.executors.varying.matrices import Split
 
@@ -18,7 +18,7 @@ def held_after(split: Split, driven: Tensor) -> Tensor:
     """Compute what inputs `(N, L·m, V)` leave in the states, `(N + 1, n, V)`, the first unset."""
     N, _, n = split.from_inputs.shape
     held = driven.new_empty(N + 1, n, driven.shape[2])
-    torch.bmm(split.from_inputs.mT, driven, out=held[1:])
+    bmm(split.from_inputs.mT, driven, out=held[1:])
     return held
 
 
@@ -50,7 +50,7 @@ def solve_held(
     Returns:
         w `(G·chunks, L·r, V)`, the states before each chunk, and the state after the last.
     """
-    fed, through = solve @ (split.feed @ driven), solve @ split.reach
+    fed, through = bmm(solve, bmm(split.feed, driven)), bmm(solve, split.reach)
     places, now = held[1:].unflatten(0, total.shape[:2]), state
     parts = (places, fed, through, split.from_fed.mT)
     for gate, own, found, by_state, back in zip(
@@ -58,8 +58,8 @@ def solve_held(
         *(part.view(*places.shape[:2], *part.shape[-2:]).unbind(1) for part in parts),
         strict=True,
     ):
-        found += by_state @ now  # (`baddbmm_` takes matrices that lie apart one by one)
-        now = own.addcmul_(gate, now).add_(back @ found)
+        found += bmm(by_state, now)  # (`baddbmm_` takes matrices that lie apart one by one)
+        now = own.addcmul_(gate, now).add_(bmm(back, found))
     return fed, *states_before(held, places, state)
 
 
@@ -74,7 +74,7 @@ def held_before(split: Split, to_outputs: Tensor) -> Tensor:
     """Compute what `to_outputs (N, L·p, V)` gives to states, `(N + 1, n, V)`, the last unset."""
     N, _, n = split.read.shape
     held = to_outputs.new_empty(N + 1, n, to_outputs.shape[2])
-    torch.bmm(split.read.mH, to_outputs, out=held[:-1])
+    bmm(split.read.mH, to_outputs, out=held[:-1])
     return held
 
 
@@ -111,15 +111,15 @@ def pull_feedback(
     Returns:
         The gradients in what feeds w, `(G·chunks, L·r, V)`, and as of `pull_held`.
     """
-    through = solve.mH @ split.from_fed.conj()
+    through = bmm(solve.mH, split.from_fed.conj())
     places, now = held[:-1].unflatten(0, total.shape[:2]), gradient
     parts = (places, to_fed, through, split.reach.mH)
     turned = (reversed(part.view(*places.shape[:2], *part.shape[-2:]).unbind(1)) for part in parts)
     for gate, own, start, back, reach in zip(
         reversed(total.conj().unbind(1)), *turned, strict=True
     ):
-        start += back @ now
-        now = own.addcmul_(gate, now).add_(reach @ start)
+        start += bmm(back, now)
+        now = own.addcmul_(gate, now).add_(bmm(reach, start))
     return to_fed, *gradients_after(held, places, gradient)
 
 

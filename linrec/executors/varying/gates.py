@@ -8,7 +8,7 @@ The gradient takes them apart again, from the chunk to its single steps. Nothing
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, bmm
 
 from linrec.executors.varying.matrices import (
     Joined,
@@ -16,6 +16,8 @@ from linrec.executors.varying.matrices import (
     add_products,
     blocks_in_place,
     single,
+    view_blocks,
+    view_corners,
 )
 from linrec.executors.varying.shared import pull_states
 from linrec.executors.varying.tile import fill_up
@@ -36,8 +38,7 @@ def pull_gated(
     driven, to_outputs, to_fed = (
         each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
     )
-    # (Columns are new memory, that may be written over.)
-    columns = torch.cat([B.mT, left.mT], 2) if own_columns else B.mT.clone()
+    columns = torch.cat([B.mT, left.mT], 2) if own_columns else B.mT
     gates, reads, feeds, columns = (
         each.reshape(N * size, *each.shape[2:]) for each in (gates, C, right.mH, columns)
     )
@@ -49,9 +50,9 @@ def pull_gated(
     del block, split
     rows = side_by_side(size, to_outputs, states.to_fed)
     drives = driven + states.fed if tied else side_by_side(size, driven, states.fed)
-    to_matrix = rows @ drives.mH
-    to_rows = rows @ states.before.mH
-    to_columns = drives.conj() @ states.to_after.mT
+    to_matrix = bmm(rows, drives.mH)
+    to_rows = bmm(rows, states.before.mH)
+    to_columns = bmm(drives.conj(), states.to_after.mT)
     to_total = (states.to_after * states.before.conj()).sum(2).unsqueeze(1)
     to_total = take_apart(size, kept, to_matrix, to_rows, to_columns, to_total)
 
@@ -62,7 +63,7 @@ def pull_gated(
     )
     add_products(to_columns, to_shown.mT, reads.conj())
     to_reads, to_feeds = to_rows[:, :p], to_rows[:, p:]
-    to_gates = to_total + (to_reads * reads.conj()).sum(1, keepdim=True)
+    to_gates = add_up(to_reads * reads.conj()).add_(to_total)
     add_products(to_reads.mul_(gates.unsqueeze(1).conj()), to_shown, columns.conj())
     found = (states.to_driven, to_gates, to_columns[:, :m], to_columns[:, m:], to_reads, to_feeds)
     widths = ((m, V), (1, n), (m, n), (own_columns, n), (p, n), (r, n))
@@ -102,21 +103,23 @@ def take_apart(
     Returns:
         The gradient in the gates of single steps, `(N·L, 1, n)`.
     """
-    N, n = len(to_rows), to_rows.shape[2]
     rho, kappa = to_rows.shape[1] // size, to_columns.shape[1] // size
     b = size
     for second, early, before, after in reversed(kept):
-        pairs, b = size // b, b // 2
-        corner = to_matrix.view(N, pairs, 2, b * rho, pairs, 2, b * kappa)[:, :, 1, :, :, 0]
-        corner = corner.diagonal(0, 1, 3).permute(0, 3, 1, 2)
-        corner = corner.reshape(N * pairs, b * rho, b * kappa)
-        to_second = to_rows.view(N * pairs, 2, b * rho, n)[:, 1]
-        to_early = to_columns.view(N * pairs, 2, b * kappa, n)[:, 0]
-        to_before = (to_second * second.conj()).sum(1, keepdim=True)
-        to_after = (to_early * early.conj()).sum(1, keepdim=True)
+        b //= 2
+        corners = view_corners(to_matrix, size, b).flatten(0, 1)
+        to_second = view_blocks(to_rows, len(before), b * rho, 1)
+        to_early = view_blocks(to_columns, len(before), b * kappa, 0)
+        to_before = add_up(to_second * second.conj())
+        to_after = add_up(to_early * early.conj())
         to_before.addcmul_(to_total, after.conj())
         to_after.addcmul_(to_total, before.conj())
-        add_products(to_second.mul_(before.conj()), corner, early.conj())
-        add_products(to_early.mul_(after.conj()), corner.mT, second.conj())
+        add_products(to_second.mul_(before.conj()), corners, early.conj())
+        add_products(to_early.mul_(after.conj()), corners.mT, second.conj())
         to_total = torch.stack([to_before, to_after], 1).flatten(0, 1)
     return to_total
+
+
+def add_up(rows: Tensor) -> Tensor:
+    """Sum `(N, rows, n)` over rows, outside of autograd; one row is its own sum."""
+    return rows if rows.shape[1] == 1 else rows.sum(1, keepdim=True)

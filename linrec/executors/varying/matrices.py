@@ -17,7 +17,7 @@ References:
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, bmm
 from torch.nn.functional import pad
 
 from linrec._checks import records_gradient
@@ -50,7 +50,7 @@ def single(gates: Tensor, reads: Tensor, feeds: Tensor, columns: Tensor) -> Bloc
         columns (N, m + r, n): B and U, transposed.
     """
     gates = gates.unsqueeze(1)
-    shown, rows = reads @ columns.mT, reads * gates
+    shown, rows = bmm(reads, columns.mT), reads * gates
     if feeds.shape[1]:
         shown = torch.cat([shown, shown.new_zeros(len(shown), feeds.shape[1], shown.shape[2])], 1)
         rows = torch.cat([rows, feeds], 1)
@@ -105,13 +105,11 @@ def blocks_in_place(steps: Block, size: int, kept: list[Joined] | None = None) -
     rows, columns = (each.contiguous() for each in (steps.rows, steps.columns))
     n, b = rows.shape[-1], 1
     while b < size:
-        pairs = size // (2 * b)
-        second = rows.view(chunks * pairs, 2, b * rho, n)[:, 1]
-        early = columns.view(chunks * pairs, 2, b * kappa, n)[:, 0]
-        before, after = total.unflatten(0, (-1, 2)).unbind(1)
-        corner = matrix.view(chunks, pairs, 2, b * rho, pairs, 2, b * kappa)[:, :, 1, :, :, 0]
-        across = (second @ early.mT).unflatten(0, (chunks, pairs))
-        corner.diagonal(0, 1, 3).copy_(across.permute(0, 2, 3, 1))
+        before, after = total[::2], total[1::2]
+        second = view_blocks(rows, len(before), b * rho, 1)
+        early = view_blocks(columns, len(before), b * kappa, 0)
+        corners = view_corners(matrix, size, b)
+        corners.copy_(bmm(second, early.mT).view(corners.shape))
         if kept is not None:
             kept.append(Joined(second.clone(), early.clone(), before, after))
         second *= before
@@ -120,6 +118,41 @@ def blocks_in_place(steps: Block, size: int, kept: list[Joined] | None = None) -
     return Block(
         matrix, rows.view(chunks, size * rho, n), columns.view(chunks, size * kappa, n), total
     )
+
+
+def view_blocks(steps: Tensor, pairs: int, height: int, which: int) -> Tensor:
+    """View the first or the second of each two neighbouring blocks.
+
+    (What this and `view_corners` see could be had by a few of torch's slices, each of which costs
+    as much as a small product.)
+
+    Args:
+        steps (N, …, n): rows or columns of all steps, contiguous.
+        pairs: how many there are.
+        height: the rows of a block.
+        which: 0 for the first, 1 for the second.
+
+    Returns:
+        `(pairs, height, n)`.
+    """
+    n = steps.shape[-1]
+    start = steps.storage_offset() + which * height * n
+    return steps.as_strided((pairs, height, n), (2 * height * n, n, 1), start)
+
+
+def view_corners(matrix: Tensor, size: int, b: int) -> Tensor:
+    """View what first blocks show in second ones, `(N, pairs, b·ρ, b·κ)`.
+
+    Args:
+        matrix (N, L·ρ, L·κ): of chunks, contiguous.
+        size: L.
+        b: the steps of a block. Pair i has its corner in row (2 i + 1) b ρ, column 2 i b κ.
+    """
+    N, height, width = matrix.shape
+    down, across = b * (height // size), b * (width // size)
+    steps = (height * width, 2 * (down * width + across), width, 1)
+    start = matrix.storage_offset() + down * width
+    return matrix.as_strided((N, size // (2 * b), down, across), steps, start)
 
 
 class Split(NamedTuple):
@@ -202,7 +235,7 @@ def split_shared(
     steps = [each.flatten(1, 2) for each in (reads, feeds, inputs, backs)]
 
     def between(row: int, column: int, ratios: Tensor, last: int) -> Tensor:
-        products = hide_later(steps[row] @ steps[column].mT, size, last, in_place)
+        products = hide_later(bmm(steps[row], steps[column].mT), size, last, in_place)
         return weigh(products, ratios[..., 1:], in_place)
 
     split = Split(
@@ -296,7 +329,7 @@ def add_products(sums: Tensor, left: Tensor, right: Tensor) -> Tensor:
         left (N, a, c), right (N, c, n): the factors.
     """
     if left.shape[2] > 2:
-        return sums.add_(left @ right)
+        return sums.add_(bmm(left, right))
     for term in range(left.shape[2]):
         sums.addcmul_(left[:, :, term : term + 1], right[:, term : term + 1])
     return sums

@@ -18,7 +18,7 @@ References:
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, bmm
 
 from linrec.executors.varying.carry import (
     carry_held,
@@ -86,8 +86,8 @@ class SharedGradient:
         """Add the gradients in rows and columns through the gates between the steps."""
         size = self.size
         widths = rows.of_steps.shape[1] // size, columns.of_steps.shape[1] // size
-        between = hide_later(rows.of_steps @ columns.of_steps.mT, size, rows.last, True)
-        gradient = hide_later(rows.gradient @ columns.driven.mH, size, rows.last, True)
+        between = hide_later(bmm(rows.of_steps, columns.of_steps.mT), size, rows.last, True)
+        gradient = hide_later(bmm(rows.gradient, columns.driven.mH), size, rows.last, True)
         own = (gradient * between.conj()).view(-1, size, widths[0], size, widths[1]).sum((2, 4))
         start = 1 + rows.last
         self.to_ratios[:, start : start + size, 1:] += own
@@ -98,7 +98,7 @@ class SharedGradient:
     def of_rows(self, rows: Rows, before: Tensor) -> Tensor:
         """Return what goes to rows through the states before the chunks."""
         size, start = self.size, 1 + rows.last
-        read = (rows.gradient @ before.mH).unflatten(1, (size, -1))
+        read = bmm(rows.gradient, before.mH).unflatten(1, (size, -1))
         own = (read * rows.of_steps.conj().unflatten(1, (size, -1))).sum((2, 3))
         self.to_ratios[:, start : start + size, 0] += own
         return (read * rows.ratios[:, :, :1, None].conj()).flatten(1, 2)
@@ -106,7 +106,7 @@ class SharedGradient:
     def of_columns(self, columns: Columns, to_after: Tensor) -> Tensor:
         """Return what goes to columns through the states after the chunks."""
         size, to_end = self.size, self.ratios[:, -1, 1:, None, None]
-        left = (columns.driven.conj() @ to_after.mT).unflatten(1, (size, -1))
+        left = bmm(columns.driven.conj(), to_after.mT).unflatten(1, (size, -1))
         own = (left * columns.of_steps.conj().unflatten(1, (size, -1))).sum((2, 3))
         self.to_ratios[:, -1, 1:] += own
         return (left * to_end.conj()).flatten(1, 2)
@@ -208,7 +208,7 @@ def pull_states(
     """
     total = split.total.mT.unflatten(0, (len(state), -1))
     on, back = held_after(split, driven), held_before(split, to_outputs)
-    to_driven = split.show.mH @ to_outputs
+    to_driven = bmm(split.show.mH, to_outputs)
     if split.reach.shape[1]:
         solve = inverse(split.feed_fed)
         fed, before, _ = solve_held(on, split, solve, driven, total, state)
@@ -216,7 +216,7 @@ def pull_states(
             to_fed = to_fed + to_driven
         else:
             to_fed = torch.baddbmm(to_fed, split.show_fed.mH, to_outputs)
-        to_fed = solve.mH @ to_fed
+        to_fed = bmm(solve.mH, to_fed)
         to_fed, to_after, to_first = pull_feedback(back, split, solve, to_fed, total, to_end)
         to_driven.baddbmm_(split.feed.mH, to_fed)
     else:

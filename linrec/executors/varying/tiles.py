@@ -130,8 +130,9 @@ def cut(leaf: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
 
 def part(leaf: Tensor, some: slice, span: slice) -> Tensor:
     """Take some systems and steps; what there is one of stands for all."""
-    leaf = leaf if leaf.shape[0] == 1 else leaf[some]
-    return leaf if leaf.shape[1] == 1 else leaf[:, span]
+    count, steps = leaf.shape[:2]
+    leaf = leaf if count == 1 or count <= some.stop - some.start else leaf[some]
+    return leaf if steps == 1 or steps <= span.stop - span.start else leaf[:, span]
 
 
 def run_tiles(tiles: Tiles, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,9 +163,9 @@ class RunTiles(torch.autograd.Function):
             state = x[some]
             for place, span in enumerate(spans):
                 starts[place, some] = state
-                leaves = cut_matrices(u, system, some, span)
+                now, *leaves = cut_matrices(u, system, some, span)
                 w = fed[some, span] if tiles.wanted else None
-                state = tiles.tile.write(outputs[some, span], w, u[some, span], state, *leaves)
+                state = tiles.tile.write(outputs[some, span], w, now, state, *leaves)
             end[some] = state
         return outputs, fed, end, starts
 
@@ -223,9 +224,10 @@ class RunTiles(torch.autograd.Function):
 
 
 def cut_matrices(u: Tensor, system: Sequence[Tensor], some: slice, span: slice) -> list[Tensor]:
-    """Cut a tile out of the matrices, one for each system and step."""
-    shape = u[some, span].shape[:2]
-    return [part(leaf, some, span).expand(*shape, *leaf.shape[2:]) for leaf in system]
+    """Cut a tile out of the inputs and the matrices, one for each system and step."""
+    now = part(u, some, span)
+    cuts = (part(leaf, some, span) for leaf in system)
+    return [now, *(cut.expand(*now.shape[:2], *cut.shape[2:]) for cut in cuts)]
 
 
 def pull_tiles(
@@ -257,7 +259,8 @@ def pull_tiles(
     for some in tiles.rows(len(u)):
         gradient = gradients[2][some]
         for place, span in reversed(list(enumerate(tiles.spans()))):
-            leaves = (u[some, span], starts[place, some], *cut_matrices(u, system, some, span))
+            now, *matrices = cut_matrices(u, system, some, span)
+            leaves = (now, starts[place, some], *matrices)
             to_outputs, to_fed = (each[some, span] for each in gradients[:2])
             if not tiles.wanted:
                 to_fed = to_fed.new_zeros(()).expand(
