@@ -3,10 +3,12 @@
 The task that time-invariant recurrences fail and gated ones learn. The paper of minGRU stacks three
 layers; what stands around them was not found: here each is a residual block, followed by a
 feed-forward block, and the width is 64. The paper draws new sequences for each of 400,000 steps;
-here an epoch is all of a fixed number. `quick` scatters the tokens over 512 steps.
+here an epoch is all of a fixed number. `quick` scatters the tokens over 512 steps. `places` is
+what the place of each token alone says of its number in order.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from linrec.nn import GatedDeltaNet, Layer, MinGRU, MinLSTM, SelectiveSSM, residual_blocks
 from lmu.experiments.data import Dataset, selective_copying
-from lmu.experiments.data.copying import TOKENS
+from lmu.experiments.data.copying import BLANK, SIGN, TOKENS
 from lmu.experiments.experiment import (
     Budget,
     Experiment,
@@ -24,7 +26,7 @@ from lmu.experiments.experiment import (
     TrainingSetup,
     most_likely,
 )
-from lmu.experiments.models import LanguageModel, Words
+from lmu.experiments.models import BagOfPlaces, LanguageModel, Words
 from lmu.experiments.texts import warmup_then_cosine
 from lmu.experiments.training import Metric, Recipe
 from lmu.experiments.training.recipe import count_correct, percentage
@@ -83,6 +85,16 @@ def recipe(budget: Budget) -> Recipe:
     )
 
 
+def places(data: Dataset) -> BagOfPlaces:
+    """Build the guess of each token from its place."""
+    return BagOfPlaces(TOKENS, data.train.targets.shape[-1], others=max(BLANK, SIGN) + 1)
+
+
+def without_training(budget: Budget) -> Recipe:
+    """Score it as it is."""
+    return replace(recipe(budget), epochs=0)
+
+
 MODELS: dict[str, Callable[[], Layer]] = {
     "min-gru": lambda: MinGRU(WIDTH, WIDTH),
     "min-lstm": lambda: MinLSTM(WIDTH, WIDTH),
@@ -103,6 +115,7 @@ SELECTIVE_COPY = Experiment(
     models={
         name: {budget: TrainingSetup(partial(network, make), recipe(budget)) for budget in Budget}
         for name, make in MODELS.items()
-    },
+    }
+    | {"places": {each: TrainingSetup(places, without_training(each)) for each in Budget}},
     decide=most_likely,
 )

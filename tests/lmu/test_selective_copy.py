@@ -1,5 +1,7 @@
 """Selective copying: what is asked, what is scored, and that its networks are made as they are."""
 
+import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import torch
 
 from lmu.experiments import EXPERIMENTS, Budget, Run, TrainingSetup
 from lmu.experiments.data import selective_copying
+from lmu.experiments.models import BagOfPlaces
 from lmu.experiments.selective_copy import ACCURACY, loss
 
 EXPERIMENT = EXPERIMENTS["selective-copy"]
@@ -41,6 +44,20 @@ def test_streaming_gives_what_the_parallel_form_gives(model: str) -> None:
     logits = network(data.train.inputs)
     assert logits.shape == (2, 24, 16)
     torch.testing.assert_close(network.stream(data.train.inputs), logits, atol=1e-4, rtol=1e-4)
+
+
+def test_chances_of_places_are_those_of_all_ways_to_scatter() -> None:
+    """Three tokens over six steps, counted: of ten ways with one at step t, how many make it i."""
+    counts = torch.zeros(3, 6)
+    for ways in itertools.combinations(range(6), 3):
+        counts[range(3), ways] += 1
+    found = BagOfPlaces(4, 3, others=2).chances(6)
+    torch.testing.assert_close(found, counts / math.comb(5, 2))
+
+
+def test_places_alone_say_two_fifths_of_it(tmp_path: Path) -> None:
+    record, _ = Run(EXPERIMENT, tmp_path, budget=Budget.QUICK, model="places").train()
+    assert 35.0 < record.score < 47.0 and record.epochs == 0
 
 
 def test_a_short_one_is_learned(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from lmu.experiments.models.attention import AttentionMemory as AttentionMemory
 from lmu.experiments.models.attention import DotProductAttention as DotProductAttention
+from lmu.experiments.models.baselines import BagOfPlaces as BagOfPlaces
 from lmu.experiments.models.baselines import BagOfWords as BagOfWords
 from lmu.experiments.models.baselines import DelayPolynomial as DelayPolynomial
 from lmu.experiments.models.baselines import Pixels as Pixels

@@ -1,4 +1,4 @@
-"""Plain methods that a network has to beat: bags of words, polynomials of delays, pixels."""
+"""Plain methods that a network has to beat: bags of words, polynomials of delays, pixels, places."""
 
 import itertools
 from collections.abc import Sequence
@@ -221,3 +221,65 @@ class Pixels(Network):
     def stream(self, inputs: Tensor) -> Tensor:
         """Compute the scores when the last sample is there: all of them are needed at once."""
         return self(inputs)
+
+
+class BagOfPlaces(Network):
+    """Guess the order of scattered tokens from the place of each alone.
+
+        score_{i,c} = log Σ_{t: token c} P(i | t)
+        P(i | t) = C(t, i) C(T - 1 - t, k - 1 - i) / C(T - 1, k - 1)
+
+    P(i | t) is the chance that of k tokens, scattered evenly over T steps, the one at step t is the
+    i-th: the best that can be said of a token without the others. The one number that could be
+    trained is what the scores are multiplied by, 1.
+
+    Args:
+        tokens: how many there are, with those that are not copied.
+        copied: k.
+        others: the first so many tokens are not copied.
+
+    Inputs are tokens `(sequences, T + k)`, outputs scores `(sequences, T + k, tokens)`, those after
+    the last k steps for the copies.
+
+    Example:
+        >>> import torch
+        >>> model = BagOfPlaces(4, 2, others=2)
+        >>> model(torch.tensor([[2, 0, 0, 0, 0, 3, 1, 1]]))[0, -2:].argmax(-1)
+        tensor([2, 3])
+    """
+
+    def __init__(self, tokens: int, copied: int, others: int) -> None:
+        super().__init__()
+        self.tokens, self.copied, self.others = tokens, copied, others
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def chances(self, length: int) -> Tensor:
+        """Compute P(i | t) `(k, T)`."""
+        t, i = torch.arange(length), torch.arange(self.copied).unsqueeze(-1)
+        all_of_them = log_choose(length - 1, torch.tensor(self.copied - 1))
+        logs = log_choose(t, i) + log_choose(length - 1 - t, self.copied - 1 - i)
+        return (logs - all_of_them).exp().float()
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the tokens."""
+        return inputs
+
+    def head(self, features: Tensor) -> Tensor:
+        """Compute the scores of `features (sequences, T + k)`."""
+        length = features.shape[-1] - self.copied
+        seen = nn.functional.one_hot(features[..., :length].long(), self.tokens).float()
+        seen[..., : self.others] = 0.0
+        scores = (self.chances(length).to(seen.device) @ seen).clamp(min=1e-30).log() * self.scale
+        before = scores.new_zeros(*scores.shape[:-2], length, self.tokens)
+        return torch.cat([before, scores], -2)
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Compute the scores when all tokens are there: their places count from the first."""
+        return self(inputs)
+
+
+def log_choose(total: Tensor | int, chosen: Tensor) -> Tensor:
+    """Compute log C(total, chosen), -∞ where more are chosen than there are."""
+    total = torch.as_tensor(total)
+    logs = [torch.lgamma(count.double() + 1) for count in (total, chosen, total - chosen)]
+    return torch.where((chosen >= 0) & (chosen <= total), logs[0] - logs[1] - logs[2], -torch.inf)
