@@ -1,4 +1,4 @@
-"""Plain methods that a network has to beat: bags of words, polynomials of delays, pixels, places."""
+"""Plain methods that a network has to beat: bags of words and of places, polynomials, pixels."""
 
 import itertools
 from collections.abc import Sequence
