@@ -1,1 +1,1 @@
-"""Tensors of arguments, their dtypes, shapes and devices, and what torch leaves to be done."""
+"""Arguments as tensors, dtypes, shapes and devices, and what torch itself leaves undone."""
