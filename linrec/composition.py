@@ -13,17 +13,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from linrec._checks import (
-    accumulation_dtype,
-    broadcast,
-    check_kind,
-    double_dtype,
-    holds_tensor,
-    is_computed,
-    is_seen,
-    show,
-    to_tensor,
-)
+from linrec._tensors.arguments import check_kind, holds_tensor, is_computed, to_tensor
+from linrec._tensors.dtypes import accumulation_dtype, double_dtype
+from linrec._tensors.known_values import is_seen
+from linrec._tensors.shapes import broadcast, show
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 

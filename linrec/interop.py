@@ -32,7 +32,8 @@ import numpy as np
 import torch
 from scipy import linalg, signal
 
-from linrec._checks import double_dtype, show
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.shapes import show
 from linrec.pre_update import from_pre_update as from_pre_update
 from linrec.pre_update import run_pre_update as run_pre_update
 from linrec.pre_update import to_pre_update as to_pre_update

@@ -10,7 +10,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from linrec._checks import is_seen, to_tensor
+from linrec._tensors.arguments import to_tensor
+from linrec._tensors.known_values import is_seen
 
 __all__ = [
     "align_ends",

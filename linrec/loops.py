@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from linrec._graphs import loop
+from linrec._tensors.open_sizes import loop
 from linrec.structures import Structure
 
 

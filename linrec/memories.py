@@ -13,7 +13,9 @@ gradients. Of numbers alone the systems are in torch's default dtype.
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, common_dtype
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.dtypes import common_dtype
+from linrec._tensors.shapes import broadcast
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence, StateSpace
 

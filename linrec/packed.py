@@ -7,7 +7,9 @@
 import torch
 from torch import Tensor
 
-from linrec._checks import check_axes, check_tensor, has_values, show, to_tensor
+from linrec._tensors.arguments import check_tensor, to_tensor
+from linrec._tensors.known_values import has_values
+from linrec._tensors.shapes import check_axes, show
 from linrec.executors import Executor, Result
 from linrec.planner import Auto
 from linrec.run import run

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes, double_dtype
-from linrec._devices import in_double, may_look
-from linrec._graphs import add_to_first, is_open, loop
+from linrec._tensors.devices import in_double
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.known_values import may_look
+from linrec._tensors.open_sizes import add_to_first, is_open, loop
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.loops import take_apart
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence

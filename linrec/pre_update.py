@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec._checks import accumulation_dtype, broadcast_shapes, common_dtype
-from linrec._inputs import check_inputs, zero_padded_matrices
+from linrec._call.arguments import check_inputs, zero_padded_matrices
+from linrec._tensors.dtypes import accumulation_dtype, common_dtype
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.composition import matrices
 from linrec.executors import Executor, Result
 from linrec.lengths import check_lengths, length_mask

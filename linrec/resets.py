@@ -6,7 +6,9 @@
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast, is_seen, show, to_tensor
+from linrec._tensors.arguments import to_tensor
+from linrec._tensors.known_values import is_seen
+from linrec._tensors.shapes import broadcast, show
 from linrec.structures import BlockDiagonal, Dense, Diagonal, DiagonalPlusLowRank, Structure
 from linrec.systems import LinearRecurrence
 

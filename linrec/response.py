@@ -9,10 +9,11 @@ import math
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype
-from linrec._devices import has_double
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.devices import has_double
+from linrec._tensors.dtypes import double_dtype
 from linrec.coordinates import take_powers
-from linrec.discretization_methods import divide
+from linrec.discretization.methods import divide
 from linrec.powers import Powers, impulse_kernel, state_kernel
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence, StateSpace, check_invariant

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from linrec._call import prepare_call
-from linrec._halves import run_in_halves
+from linrec._call.half_precision import run_in_halves
 from linrec.executors import Executor, Plan, Result
 from linrec.planner import Auto
 from linrec.resets import check_resets, with_resets

@@ -13,19 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linrec._autograd import is_unwatched, with_signature
-from linrec._checks import (
-    accumulation_dtype,
-    broadcast,
-    check_axes,
-    check_tensor,
-    common_dtype,
-    has_values,
-    records_gradient,
-)
-from linrec._devices import at_hand
-from linrec._graphs import NOMINAL_STEPS, is_open, loop, nominal_size
-from linrec._huge_pages import empty
+from linrec._tensors.arguments import check_tensor
+from linrec._tensors.autograd import is_unwatched, records_gradient, with_signature
+from linrec._tensors.dtypes import accumulation_dtype, common_dtype
+from linrec._tensors.huge_pages import empty
+from linrec._tensors.known_values import at_hand, has_values
+from linrec._tensors.open_sizes import NOMINAL_STEPS, is_open, loop, nominal_size
+from linrec._tensors.shapes import broadcast, check_axes
 from linrec.kernels import elementwise_gradients, elementwise_scan, serves
 from linrec.kernels.elementwise import differentiate_now, scan_now
 

@@ -15,19 +15,26 @@ ROOT = Path(__file__).resolve().parent.parent
 # would otherwise be free. A package stands for its `__init__`. A new file has to be given a place.
 LAYERS = {
     "linrec": """
-        0  _numpy _graphs _files _autocast < _exact_gradients reporting _checks _huge_pages _whole
-           < _devices _autograd
+        0  _files < reporting
+           _tensors < _tensors.dtypes _tensors.shapes _tensors.numpy_arrays _tensors.open_sizes
+           _tensors.full_precision _tensors.huge_pages
+           < _tensors.arguments _tensors.autograd _tensors.devices _tensors.exact_gradients
+           < _tensors.known_values
            kernels.scan_kernels kernels.chunk_kernels kernels.tile_products
            < kernels.gated_kernels < kernels.delta_kernels < kernels.launch
            < kernels.chunk_launch kernels.gated_launch < kernels.delta_launch
            < kernels.elementwise < kernels.chunks < kernels.gated < kernels.delta < kernels
-           < lengths scan contraction
+           < lengths scan
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
-        2  matrices < varying < linear_recurrence state_space < systems exponential
-           < discretization_methods < discretize composition real_part rescaling resets
-        3  loops < powers < coordinates < balancing response constraints memories
+        2  systems.four_matrices < systems.varying < systems.linear_recurrence systems.state_space
+           < systems.time_invariant < systems
+           < discretization.exponential < discretization.methods < discretization.discretize
+           < discretization composition real_part log_weights resets
+        3  loops coordinates.whole_numbers < powers coordinates.contraction
+           < coordinates.similarity < coordinates.balancing < coordinates
+           < response constraints memories
         4  executors.record executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear
            executors.varying.matrices < executors.varying.carry < executors.varying.tile
@@ -38,7 +45,7 @@ LAYERS = {
            < executors.carry < executors.chunked < executors
         5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto
            < planner
-        6  _inputs < _call < _halves < run < packed
+        6  _call.arguments < _call.prepared_call < _call < _call.half_precision < run < packed
         7  symbolic.matrices symbolic.polynomials symbolic.torch_lowering pre_update
            < symbolic.functions symbolic.parameters symbolic.signals symbolic.stability
            symbolic.typeset < symbolic.realization
@@ -302,7 +309,7 @@ def test_the_top_level_holds_what_it_should_and_nothing_else() -> None:
         ("linrec.run", "from linrec.nowhere import x"),
         ("lmu.experiments.training.loop", "from lmu.experiments import Experiment"),
         ("lmu.experiments.training.loop", "from lmu.experiments.data import Split"),
-        ("lmu.layers", "from linrec._checks import as_tensor"),
+        ("lmu.layers", "from linrec._tensors.arguments import as_tensor"),
         ("lmu.cell", "from lmu.layers import Layer"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec import memories
-from linrec.discretize import discretize
+from linrec.discretization import discretize
 from linrec.executors import Toeplitz
 from linrec.nn import Recurrence
 from linrec.planner import Auto

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linrec._autocast import full_precision
 from linrec._call import PreparedCall, prepare_call
-from linrec._checks import check_tensor, double_dtype, show
+from linrec._tensors.arguments import check_tensor
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.full_precision import full_precision
+from linrec._tensors.shapes import show
 from linrec.certificate.chunks import ChunkedSystem, in_chunks
 from linrec.certificate.enclosure import enclose_outputs, enclose_states
 from linrec.certificate.exact import (

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.certificate.exact import (
     INFLATED,
     UNIT,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linrec._call import PreparedCall
-from linrec._checks import double_dtype
+from linrec._tensors.dtypes import double_dtype
 from linrec.certificate.exact import INFLATED, UNIT, add_up, exact_product
 from linrec.structures import Structure
 

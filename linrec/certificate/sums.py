@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.certificate.exact import (
     INFLATED,
     UNDERFLOW,

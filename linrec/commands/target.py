@@ -12,7 +12,7 @@ from typing import cast
 import typer
 from torch import nn
 
-from linrec.discretize import discretize
+from linrec.discretization import discretize
 from linrec.executors import Executor
 from linrec.systems import LinearRecurrence, StateSpace
 

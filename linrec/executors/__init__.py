@@ -1,6 +1,6 @@
 """The ways to run a recurrence."""
 
-from linrec._checks import accumulation_dtype as accumulation_dtype
+from linrec._tensors.dtypes import accumulation_dtype as accumulation_dtype
 from linrec.executors.base import Executor as Executor
 from linrec.executors.base import Plan as Plan
 from linrec.executors.base import Result as Result

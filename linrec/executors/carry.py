@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-from linrec._checks import records_gradient
-from linrec._devices import is_launched
-from linrec._graphs import is_open, loop, nominal_size
+from linrec._tensors.autograd import records_gradient
+from linrec._tensors.devices import is_launched
+from linrec._tensors.open_sizes import is_open, loop, nominal_size
 from linrec.executors.base import Plan
 from linrec.executors.toeplitz import toeplitz_columns
 from linrec.loops import take_apart

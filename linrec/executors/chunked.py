@@ -13,9 +13,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes, has_values
-from linrec._devices import in_double
-from linrec._graphs import in_groups, is_open, out_of_groups
+from linrec._tensors.devices import in_double
+from linrec._tensors.known_values import has_values
+from linrec._tensors.open_sizes import in_groups, is_open, out_of_groups
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.coordinates import apply_to_columns
 from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.carry import carry_states, prepare_carry

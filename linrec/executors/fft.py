@@ -10,8 +10,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, has_values
-from linrec._graphs import is_open
+from linrec._tensors.dtypes import accumulation_dtype
+from linrec._tensors.known_values import has_values
+from linrec._tensors.open_sizes import is_open
 from linrec.executors.base import Plan, Result
 from linrec.executors.kernel import (
     KernelExecutor,

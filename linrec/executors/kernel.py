@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from linrec._devices import in_double
-from linrec._graphs import is_open
+from linrec._tensors.devices import in_double
+from linrec._tensors.open_sizes import is_open
 from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.prepare import Prepared
 from linrec.powers import Powers, free_response, impulse_kernel, matrix_power, state_kernel

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype
-from linrec._devices import in_double, may_look
+from linrec._tensors.devices import in_double
+from linrec._tensors.dtypes import accumulation_dtype
+from linrec._tensors.known_values import may_look
 from linrec.coordinates import take_powers
 from linrec.executors.base import Executor, Plan
 from linrec.powers import Powers

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from linrec._checks import has_values
+from linrec._tensors.known_values import has_values
 
 # Tensors of fewer numbers are compared as they are.
 MANY = 1 << 12

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from linrec._graphs import is_open
+from linrec._tensors.open_sizes import is_open
 from linrec.executors.base import Executor, Plan, Result
 from linrec.loops import loop_over_matrices
 from linrec.systems import LinearRecurrence

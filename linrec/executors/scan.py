@@ -10,9 +10,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype
-from linrec._devices import in_double, may_look
-from linrec._graphs import group_index, in_groups, is_open, out_of_groups
+from linrec._tensors.devices import in_double
+from linrec._tensors.dtypes import accumulation_dtype
+from linrec._tensors.known_values import may_look
+from linrec._tensors.open_sizes import group_index, in_groups, is_open, out_of_groups
 from linrec.coordinates import HARMLESS
 from linrec.executors.base import Executor, Plan, Result
 from linrec.executors.prepare import Prepared, prepare

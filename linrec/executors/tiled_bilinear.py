@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linrec._autocast import full_precision
-from linrec._autograd import is_unwatched, with_signature
-from linrec._checks import has_values
-from linrec._huge_pages import empty
+from linrec._tensors.autograd import is_unwatched, with_signature
+from linrec._tensors.full_precision import full_precision
+from linrec._tensors.huge_pages import empty
+from linrec._tensors.known_values import has_values
 
 Tile = tuple[slice, slice]
 

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from linrec._graphs import is_open
+from linrec._tensors.open_sizes import is_open
 from linrec.executors.base import Plan, Result, join
 from linrec.executors.kernel import (
     KernelExecutor,

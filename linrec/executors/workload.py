@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
-from linrec._graphs import NOMINAL_BATCH, NOMINAL_STEPS, nominal_size
+from linrec._tensors.open_sizes import NOMINAL_BATCH, NOMINAL_STEPS, nominal_size
 from linrec.systems import LinearRecurrence
 
 DOUBLE = (torch.float64, torch.complex128)

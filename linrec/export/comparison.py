@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from linrec._checks import double_dtype
+from linrec._tensors.dtypes import double_dtype
 from linrec.executors import Executor, FFTConvolution, Recurrent, Toeplitz
 from linrec.export.c_source import real_dtype
 from linrec.export.forms import Form, as_module, dtype_of, example_of, input_size_of

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from linrec._autocast import under_autocast
+from linrec._tensors.full_precision import under_autocast
 from linrec.nn.layer import Layer
 from linrec.systems import LinearRecurrence
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from linrec._call import PreparedCall, prepare_call
-from linrec._checks import accumulation_dtype, records_gradient
+from linrec._tensors.autograd import records_gradient
+from linrec._tensors.dtypes import accumulation_dtype
 from linrec.constraints import BoundParameters
 from linrec.executors import Executor, Plan, Result
 from linrec.systems import LinearRecurrence

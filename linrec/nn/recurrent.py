@@ -5,7 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from linrec._checks import accumulation_dtype
+from linrec._tensors.dtypes import accumulation_dtype
 from linrec.executors import Executor, Result
 from linrec.lengths import expand_lengths, last_step, zero_padding
 from linrec.nn.checks import check_size, check_step, check_steps

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from linrec.discretize import discretize
+from linrec.discretization import discretize
 from linrec.executors import Executor
 from linrec.nn.initial_steps import log_uniform
 from linrec.nn.recurrent import SkipLayer, complex_of, whole, widen

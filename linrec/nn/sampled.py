@@ -5,8 +5,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from linrec._checks import has_values
-from linrec.discretize import discretize
+from linrec._tensors.known_values import has_values
+from linrec.discretization import discretize
 from linrec.executors import Executor, Result
 from linrec.lengths import expand_lengths, last_step
 from linrec.nn.packed import TakesPacked

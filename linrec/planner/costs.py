@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from linrec._devices import is_launched
+from linrec._tensors.devices import is_launched
 from linrec.executors import (
     AssociativeScan,
     Chunked,

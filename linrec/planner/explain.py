@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from linrec._checks import has_values
-from linrec._devices import in_double
+from linrec._tensors.devices import in_double
+from linrec._tensors.known_values import has_values
 from linrec.coordinates import better_coordinates
 from linrec.executors import Cost, Executor
 from linrec.planner.costs import has_kernel

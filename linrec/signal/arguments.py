@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec._checks import as_tensor, common_dtype, holds_tensor, is_seen, show
+from linrec._tensors.arguments import as_tensor, holds_tensor
+from linrec._tensors.dtypes import common_dtype
+from linrec._tensors.known_values import is_seen
+from linrec._tensors.shapes import show
 
 # Tensors, arrays, and plain numbers in lists or alone.
 Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any] | complex

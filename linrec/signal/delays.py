@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec._checks import is_seen, show
+from linrec._tensors.known_values import is_seen
+from linrec._tensors.shapes import show
 from linrec.signal.arguments import (
     Numbers,
     check_sections,

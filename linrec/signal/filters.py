@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
-from linrec._checks import accumulation_dtype, broadcast
+from linrec._tensors.dtypes import accumulation_dtype
+from linrec._tensors.shapes import broadcast
 from linrec.executors import Executor
 from linrec.planner import Auto
 from linrec.pre_update import run_pre_update

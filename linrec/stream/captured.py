@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from linrec._autocast import full_precision
+from linrec._tensors.full_precision import full_precision
 from linrec.stream.held import Held
 
 # A graph is recorded after so many runs, in which libraries make what they make once.

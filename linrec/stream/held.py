@@ -11,8 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from linrec._autocast import full_precision, under_autocast
-from linrec._checks import accumulation_dtype, check_tensor, show
+from linrec._tensors.arguments import check_tensor
+from linrec._tensors.dtypes import accumulation_dtype
+from linrec._tensors.full_precision import full_precision, under_autocast
+from linrec._tensors.shapes import show
 from linrec.executors import Executor, Result
 from linrec.nn import PlanCache
 from linrec.planner import Auto

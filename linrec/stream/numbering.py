@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes, show
+from linrec._tensors.shapes import broadcast_shapes, show
 
 Indices = int | slice | Sequence[int] | Tensor
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype
 from linrec._files import SEAL, bytes_of, read, safetensors, seal_tensors, unseal_tensors, write
+from linrec._tensors.dtypes import double_dtype
 from linrec.stream.held import Held
 
 VERSION = 1  # of the file's form

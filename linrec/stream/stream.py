@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from linrec._checks import broadcast, broadcast_shapes, check_tensor, show
+from linrec._tensors.arguments import check_tensor
+from linrec._tensors.shapes import broadcast, broadcast_shapes, show
 from linrec.executors import Executor
 from linrec.stream import saved
 from linrec.stream.captured import CapturedStep, why_not

@@ -7,12 +7,23 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from linrec._checks import SCALAR, broadcast, common_dtype, make_unchecked
+from linrec._tensors.dtypes import common_dtype
+from linrec._tensors.shapes import SCALAR, broadcast
+
+Value = TypeVar("Value")
+
+
+def make_unchecked(kind: type[Value], **fields: object) -> Value:
+    """Make a frozen dataclass of fields that are known to be right, without its checks."""
+    made = object.__new__(kind)
+    for name, value in fields.items():  # (torch 2.9 traces this, and no `__dict__.update`)
+        object.__setattr__(made, name, value)
+    return made
 
 
 def same_dtype(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

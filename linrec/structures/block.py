@@ -11,8 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes, show
-from linrec._graphs import is_open
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.open_sizes import is_open
+from linrec._tensors.shapes import check_axes, show
 from linrec.structures.base import OwnStructure, Structure, same_dtype
 from linrec.structures.dense import Dense
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linrec._checks import as_tensor, check_axes
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.shapes import check_axes
 from linrec.structures.base import Structure, matvec, same_dtype
 from linrec.structures.dense import Dense
 

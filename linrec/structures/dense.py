@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes, show
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.shapes import check_axes, show
 from linrec.structures.base import OwnStructure, Structure, matvec, same_dtype
 
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, check_axes
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.shapes import check_axes
 from linrec.structures.base import OwnStructure, Structure
 from linrec.structures.dense import Dense
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, broadcast_shapes, check_axes, show
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.shapes import broadcast, broadcast_shapes, check_axes, show
 from linrec.structures.base import OwnStructure, Structure, matvec, same_dtype
 from linrec.structures.dense import Dense
 

@@ -13,7 +13,9 @@ import sympy
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast, common_dtype
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.dtypes import common_dtype
+from linrec._tensors.shapes import broadcast
 from linrec.constraints import BoundParameters
 from linrec.structures import BlockDiagonal, Dense, Diagonal, Structure
 from linrec.symbolic.matrices import Matrix, block_size

@@ -14,7 +14,9 @@ import sympy
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype, holds_tensor, is_seen
+from linrec._tensors.arguments import as_tensor, holds_tensor
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.known_values import is_seen
 from linrec.constraints import FixedSign, Interval
 from linrec.symbolic.matrices import as_expression
 from linrec.symbolic.torch_lowering import number

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from linrec.discretize import implicitness
+from linrec.discretization import implicitness
 from linrec.symbolic.functions import Exponential, function_of_matrix
 from linrec.symbolic.matrices import Matrix, tidy_matrix
 from linrec.symbolic.polynomials import inverse
@@ -66,7 +66,7 @@ class Step:
 def closed_form(
     A: Matrix, B: Matrix, C: Matrix, D: Matrix, step: Step
 ) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-    """Compute the discrete A, B, C, D (derived in linrec/discretization_methods.py).
+    """Compute the discrete A, B, C, D (derived in linrec/discretization/methods.py).
 
     Raises:
         NoClosedForm: the exponential has none.

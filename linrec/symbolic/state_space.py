@@ -13,8 +13,8 @@ import sympy
 from torch import Tensor
 
 from linrec import systems
-from linrec._checks import is_seen
-from linrec.discretize import discretize, implicitness
+from linrec._tensors.known_values import is_seen
+from linrec.discretization import discretize, implicitness
 from linrec.symbolic import realization as forms
 from linrec.symbolic.binding import (
     Bindable,

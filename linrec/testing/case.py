@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import common_dtype, double_dtype
+from linrec._tensors.dtypes import common_dtype, double_dtype
 from linrec.executors import Executor, Recurrent, Result
 from linrec.response import adjoint
 from linrec.run import run, step

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from linrec import memories
-from linrec.discretize import discretize
+from linrec.discretization import discretize
 from linrec.executors import (
     AssociativeScan,
     Chunked,

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from linrec._checks import double_dtype
+from linrec._tensors.dtypes import double_dtype
 
 MANY = 1000  # of so many numbers and more, fewer ways are tried
 

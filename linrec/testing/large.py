@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from hypothesis import strategies as st
 
-from linrec._checks import double_dtype
+from linrec._tensors.dtypes import double_dtype
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence
 from linrec.testing.case import Case

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype
+from linrec._tensors.dtypes import double_dtype
 from linrec.executors import Executor
 from linrec.structures import Dense, Structure
 from linrec.testing.case import Case, Comparison, like

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, common_dtype
+from linrec._tensors.dtypes import accumulation_dtype, common_dtype
 from linrec.systems import LinearRecurrence
 
 # Sums products along the last axis.

@@ -7,7 +7,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes, double_dtype
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 

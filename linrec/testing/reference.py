@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import double_dtype
+from linrec._tensors.dtypes import double_dtype
 from linrec.executors import Result
 from linrec.systems import LinearRecurrence
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.executors import Executor
 from linrec.testing.case import Case, Comparison
 from linrec.testing.source import IMPORTS, imports_of, written

@@ -5,7 +5,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes, double_dtype
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.executors import Result
 from linrec.structures import BlockDiagonal, Companion, Dense, Diagonal
 from linrec.systems import LinearRecurrence

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype
+from linrec._tensors.dtypes import accumulation_dtype
 from linrec.structures import (
     BlockDiagonal,
     Companion,

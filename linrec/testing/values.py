@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, common_dtype
+from linrec._tensors.dtypes import accumulation_dtype, common_dtype
 from linrec.executors import Executor, Recurrent, Result
 from linrec.resets import with_resets
 from linrec.run import final, run

@@ -308,7 +308,7 @@ BUGS: dict[str, Bug] = {
         Toeplitz(),
         "agreement",
         patched(
-            "linrec.coordinates.double_dtype",
+            "linrec.coordinates.similarity.double_dtype",
             lambda wide: lambda dtype: torch.complex64 if dtype.is_complex else torch.float32,
         ),
     ),
@@ -353,12 +353,17 @@ BUGS: dict[str, Bug] = {
     "padding is taken for data": Bug(
         Recurrent(),
         "padding",
-        patched("linrec._call.zero_padding", lambda zero_padding: lambda outputs, _: outputs),
+        patched(
+            "linrec._call.prepared_call.zero_padding",
+            lambda zero_padding: lambda outputs, _: outputs,
+        ),
     ),
     "the state at the padded end": Bug(
         Recurrent(),
         "padding",
-        patched("linrec._call.last_step", lambda last_step: lambda y, *_: y[..., -1, :]),
+        patched(
+            "linrec._call.prepared_call.last_step", lambda last_step: lambda y, *_: y[..., -1, :]
+        ),
     ),
     "a stale plan is followed": Bug(
         Toeplitz(),

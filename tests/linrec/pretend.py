@@ -159,18 +159,18 @@ def register() -> None:
 @contextmanager
 def device(*, has_double: bool = True) -> Iterator[str]:
     """Have the device, with or without double precision."""
-    from linrec import _devices
+    from linrec._tensors import devices
 
     register()
     DEVICE.has_double = has_double
     if not has_double:
-        _devices.WITHOUT_DOUBLE.add(NAME)
+        devices.WITHOUT_DOUBLE.add(NAME)
     try:
         with DEVICE:
             yield NAME
     finally:
         DEVICE.has_double = True
-        _devices.WITHOUT_DOUBLE.discard(NAME)
+        devices.WITHOUT_DOUBLE.discard(NAME)
 
 
 @contextmanager

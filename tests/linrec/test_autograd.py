@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import linrec
-from linrec import _autograd, scan
-from linrec._autograd import is_unwatched, with_signature
+from linrec import scan
+from linrec._tensors import autograd
+from linrec._tensors.autograd import is_unwatched, with_signature
 from linrec.executors import tiled_bilinear
 from tests.cases import normal
 
@@ -56,4 +57,4 @@ def test_runs_are_the_same_with_and_without_autograd(executor, monkeypatch) -> N
         monkeypatch.setattr(module, "is_unwatched", lambda *tensors: False)
     for mine, right in zip(called, results(), strict=True):
         assert torch.equal(mine, right) and mine.stride() == right.stride()
-    assert _autograd.is_unwatched is is_unwatched
+    assert autograd.is_unwatched is is_unwatched

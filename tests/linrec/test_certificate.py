@@ -17,7 +17,7 @@ from torch import Tensor
 import linrec
 import lmu
 from linrec._call import prepare_call
-from linrec._checks import double_dtype
+from linrec._tensors.dtypes import double_dtype
 from linrec.certificate import enclosure, sums, ways
 from linrec.certificate.real import real_system
 from linrec.testing import inputs_for, recurrences, structures

@@ -12,8 +12,8 @@ from scipy import signal
 
 import linrec
 import linrec.testing
-from linrec import _whole
-from linrec.contraction import contract
+from linrec.coordinates import whole_numbers
+from linrec.coordinates.contraction import contract
 
 FILTERS = {
     "butter(6, .05)": signal.butter(6, 0.05),
@@ -90,11 +90,11 @@ def test_a_large_matrix_is_transformed_in_doubles():
 
 def test_fixed_point_numbers_are_exact():
     numbers = np.array([[1.5, -(2.0**-200)], [3e20, 0.0]])
-    assert (_whole.to_float(_whole.to_fixed(numbers)) == numbers).all()
+    assert (whole_numbers.to_float(whole_numbers.to_fixed(numbers)) == numbers).all()
 
 
 def test_an_inverse_that_is_too_far_off_is_refused():
-    assert _whole.similar(np.eye(2), np.eye(2), -np.eye(2)) is None
+    assert whole_numbers.similar(np.eye(2), np.eye(2), -np.eye(2)) is None
 
 
 @pytest.mark.parametrize("order, cutoff", [(4, 0.005), (4, 0.02), (5, 0.02), (7, 0.01)])

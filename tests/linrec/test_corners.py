@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import linrec
-from linrec._checks import broadcast_shapes
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.testing import error_bound, exact_reference
 from tests.cases import EXECUTORS, VARYING, contraction, data, legendre, normal
 from tests.linrec.test_agreement import assert_within, check

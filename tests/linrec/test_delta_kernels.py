@@ -119,7 +119,7 @@ def test_chunked_runs_delta_rules_in_kernels_with_gradients(
         seen.append(given[3].dtype)
         return delta_chunks(*given)
 
-    for asked in ("_halves.serves", "kernels.gated.serves", "kernels.delta.launches"):
+    for asked in ("_call.half_precision.serves", "kernels.gated.serves", "kernels.delta.launches"):
         monkeypatch.setattr(f"linrec.{asked}", lambda tensor: True)
     monkeypatch.setattr("linrec.executors.varying.kernel.delta_chunks", watched)
     mine = run(linrec.Chunked())

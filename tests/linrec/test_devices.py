@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import linrec
-from linrec import _autocast
+from linrec._tensors import full_precision
 from linrec.executors.record import Record
 from linrec.planner.costs import rounds_of_blocks
 
@@ -37,7 +37,7 @@ def test_products_have_all_their_digits_whatever_the_program_lets_others_have() 
         def execute(
             self, recurrence: object, plan: object, inputs: Tensor, state: object
         ) -> object:
-            seen.append((MATMUL.fp32_precision, _autocast.MKLDNN.fp32_precision))
+            seen.append((MATMUL.fp32_precision, full_precision.MKLDNN.fp32_precision))
             return linrec.Result(inputs, inputs[..., -1, :])
 
     recurrence = linrec.LinearRecurrence(torch.eye(2))
@@ -47,9 +47,9 @@ def test_products_have_all_their_digits_whatever_the_program_lets_others_have() 
             torch.set_float32_matmul_precision(setting)
             linrec.run(recurrence, torch.ones(3, 2), executor=Watched())
             assert seen[-1][1] == "ieee"
-            with _autocast.exact_products("cuda", False):
+            with full_precision.exact_products("cuda", False):
                 assert MATMUL.fp32_precision == "ieee"
-            assert _autocast.are_coarse("cuda") and not _autocast.are_coarse("meta")
+            assert full_precision.are_coarse("cuda") and not full_precision.are_coarse("meta")
             assert MATMUL.fp32_precision == "tf32"  # as it was
             assert torch.get_float32_matmul_precision() == setting
     finally:
@@ -60,7 +60,7 @@ def test_the_setting_is_given_back_after_an_error() -> None:
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("high")
-        with pytest.raises(KeyError), _autocast.exact_products("cuda", False):
+        with pytest.raises(KeyError), full_precision.exact_products("cuda", False):
             raise KeyError
         assert MATMUL.fp32_precision == "tf32"
     finally:

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import linrec
-from linrec._autocast import MKLDNN
+from linrec._tensors.full_precision import MKLDNN
 from tests.cases import normal
 
 PRODUCTS = {"mm", "bmm", "mv", "addmm", "baddbmm", "dot", "matmul"}

@@ -16,7 +16,7 @@ import torch
 import linrec
 import lmu
 from linrec import StateSpace, discretize, interop
-from linrec.exponential import phi
+from linrec.discretization.exponential import phi
 from tests.cases import normal
 from tests.linrec import certified
 

@@ -188,7 +188,7 @@ def test_halves_reach_the_kernels_as_they_are(dtype: torch.dtype, monkeypatch) -
         seen.extend(None if each is None else each.dtype for each in given)
         return own(*given)
 
-    for asked in ("_halves.serves", "kernels.gated.serves", "kernels.gated.launches"):
+    for asked in ("_call.half_precision.serves", "kernels.gated.serves", "kernels.gated.launches"):
         monkeypatch.setattr(f"linrec.{asked}", lambda tensor: True)
     monkeypatch.setattr("linrec.executors.varying.kernel.gated_chunks", watched)
     mine = run(linrec.Chunked())

@@ -11,11 +11,11 @@ from torch import Tensor
 
 import linrec
 import lmu
-from linrec import discretization_methods
+from linrec.discretization import methods
 from linrec.nn import SampledSystem
 from linrec.testing import check_module
 
-module_of_discretize = importlib.import_module("linrec.discretize")
+module_of_discretize = importlib.import_module("linrec.discretization.discretize")
 METHODS = ("zoh", "foh", "bilinear", "euler", "backward_diff", "impulse")
 OSCILLATOR = linrec.StateSpace(
     A=torch.tensor([[-0.3, 2.0], [-2.0, -0.3]], dtype=torch.float64),
@@ -53,13 +53,13 @@ def test_repeated_steps_are_those_steps(method, shape, different, diagonal, monk
 def test_each_different_step_costs_one_exponential(monkeypatch) -> None:
     """Counted, and the gradient of the system is that of all steps."""
     taken = []
-    plain = discretization_methods.exponential
+    plain = methods.exponential
 
     def counted(matrix: Tensor, *rest):
         taken.append(matrix.shape[:-2].numel())
         return plain(matrix, *rest)
 
-    monkeypatch.setattr(discretization_methods, "exponential", counted)
+    monkeypatch.setattr(methods, "exponential", counted)
     dt = drawn_steps(200, different=4)
     A = OSCILLATOR.A.to_dense().clone().requires_grad_()
     system = linrec.StateSpace(A, OSCILLATOR.B, OSCILLATOR.C)

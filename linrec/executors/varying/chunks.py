@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec._checks import records_gradient
+from linrec._tensors.autograd import records_gradient
 from linrec.executors.varying.tiles import Tiles, run_tiles
 from linrec.scan import scan_states
 from linrec.structures import matvec

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from linrec._autograd import is_plain
-from linrec._checks import records_gradient
+from linrec._tensors.autograd import is_plain, records_gradient
 from linrec.executors.base import Result
 from linrec.executors.varying.chunks import Layout
 from linrec.kernels.chunks import matrix_scan, scans

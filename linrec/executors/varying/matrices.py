@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, bmm
 from torch.nn.functional import pad
 
-from linrec._checks import records_gradient
+from linrec._tensors.autograd import records_gradient
 from linrec.scan import linear_scan
 
 

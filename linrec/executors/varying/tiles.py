@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linrec._autograd import with_signature
-from linrec._checks import has_values
-from linrec._devices import is_launched
-from linrec._huge_pages import empty
+from linrec._tensors.autograd import with_signature
+from linrec._tensors.devices import is_launched
+from linrec._tensors.huge_pages import empty
+from linrec._tensors.known_values import has_values
 from linrec.executors.varying.gates import pull_gated
 from linrec.executors.varying.shared import pull_shared
 from linrec.executors.varying.tile import Tile

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes
+from linrec._tensors.shapes import broadcast_shapes
 from linrec.structures import BlockDiagonal, Companion, Dense, Diagonal
 from linrec.testing.plain_loops import goes_astray
 from linrec.testing.run_sizes import RunSizes

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec import _whole
-from linrec.contraction import EXACT_PRODUCTS, in_complex_numbers, in_real_numbers
-from linrec.coordinates import Coordinates
+from linrec.coordinates import Coordinates, whole_numbers
+from linrec.coordinates.contraction import EXACT_PRODUCTS, in_complex_numbers, in_real_numbers
 from linrec.executors import Executor
 from linrec.testing.bounds.own_coordinates import ErrorBounds
 from linrec.testing.paths import Path
@@ -176,8 +175,8 @@ def inverse_error(coordinates: Coordinates, unit: float) -> tuple[Tensor, bool]:
 
 def off_by(basis: np.ndarray, inverse: np.ndarray) -> np.ndarray | None:
     """Compute W - T⁻¹ in whole numbers; None where W is too far off to be refined."""
-    near = _whole.to_fixed(in_real_numbers(inverse))
-    exact = _whole.refine_inverse(_whole.to_fixed(in_real_numbers(basis)), near)
+    near = whole_numbers.to_fixed(in_real_numbers(inverse))
+    exact = whole_numbers.refine_inverse(whole_numbers.to_fixed(in_real_numbers(basis)), near)
     if exact is None:
         return None
-    return in_complex_numbers(_whole.to_float(near - exact), like=basis)
+    return in_complex_numbers(whole_numbers.to_float(near - exact), like=basis)

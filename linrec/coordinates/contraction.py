@@ -9,7 +9,7 @@ P = L L*, the matrix L⁻¹ A L has norm r·sqrt(1 - 1/‖P‖) or less.
 For r close to the radius P is too ill-conditioned to be factored. The search therefore lowers r in
 stages, each in the coordinates of the one before, where the matrix is smaller already and the next
 P is harmless. Only the product of all stages, T, is kept; T⁻¹ A T is then computed anew with enough
-digits (`linrec._whole`), so that the stages' own rounding errors do not matter.
+digits (`linrec.coordinates.whole_numbers`), so that the stages' own rounding errors do not matter.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from linrec import _whole
+from linrec.coordinates import whole_numbers
 
 # Stages end when the norm is this close to the target, or when there have been too many. Rounding
 # errors of very ill-conditioned stages add up; another round then starts from the exact matrix.
@@ -157,7 +157,7 @@ def exactly(A: np.ndarray, found: Contraction) -> Contraction:
     matrix = found.matrix.copy()
     for system in range(systems):
         real = (in_real_numbers(each[system]) for each in (A, found.basis, found.inverse))
-        turned = _whole.similar(*real)
+        turned = whole_numbers.similar(*real)
         if turned is not None:
             matrix[system] = in_complex_numbers(turned, like=A)
     return found._replace(matrix=matrix)

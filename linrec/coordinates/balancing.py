@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes, double_dtype, has_values
-from linrec.contraction import contract
-from linrec.coordinates import Coordinates, System, check_finite, from_arrays
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.known_values import has_values
+from linrec._tensors.shapes import broadcast_shapes
+from linrec.coordinates.contraction import contract
+from linrec.coordinates.similarity import Coordinates, System, check_finite, from_arrays
 from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 
 # Doublings within which the sum of a Gramian has converged, and steps that a contraction is for.

@@ -59,7 +59,7 @@ def bilinear_error() -> float:
 
 def test_a_wrong_sign_in_the_bilinear_transform_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bilinear_error() < 1e-15
-    transform = "linrec.discretize.generalized_bilinear"
+    transform = "linrec.discretization.discretize.generalized_bilinear"
 
     def backwards(right):
         def wrong(system, alpha):

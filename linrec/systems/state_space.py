@@ -8,10 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec._checks import make_unchecked
-from linrec.matrices import FourMatrices, as_structure, batch_axes, check_matrices, precision
 from linrec.structures import Structure
-from linrec.varying import Varying
+from linrec.structures.base import make_unchecked
+from linrec.systems.four_matrices import (
+    FourMatrices,
+    as_structure,
+    batch_axes,
+    check_matrices,
+    precision,
+)
+from linrec.systems.varying import Varying
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,15 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
-from linrec._checks import (
-    COMPUTED,
-    as_tensor,
-    broadcast,
-    common_dtype,
-    holds_tensor,
-    show,
-    to_tensor,
-)
+from linrec._tensors.arguments import as_tensor, holds_tensor, to_tensor
+from linrec._tensors.dtypes import COMPUTED, common_dtype
+from linrec._tensors.shapes import broadcast, show
 from linrec.structures import Dense, Structure
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from linrec._checks import show
-from linrec.matrices import as_structure
+from linrec._tensors.shapes import show
 from linrec.structures import Structure
+from linrec.systems.four_matrices import as_structure
 
 
 @dataclass(frozen=True, eq=False)

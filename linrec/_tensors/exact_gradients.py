@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from linrec._autocast import are_coarse, exact_products
+from linrec._tensors.full_precision import are_coarse, exact_products
 
 
 def keep_digits(results: Iterable[Tensor], given: Callable[[], Iterable[Tensor | None]]) -> None:

@@ -11,17 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from linrec._autocast import full_precision
-from linrec._checks import (
-    accumulation_dtype,
-    broadcast,
-    common_dtype,
-    has_values,
-    records_gradient,
-)
-from linrec._exact_gradients import keep_digits
-from linrec._graphs import is_open
-from linrec._inputs import check_inputs, check_state, zero_padded_matrices
+from linrec._call.arguments import check_inputs, check_state, zero_padded_matrices
+from linrec._tensors.autograd import records_gradient
+from linrec._tensors.dtypes import accumulation_dtype, common_dtype
+from linrec._tensors.exact_gradients import keep_digits
+from linrec._tensors.full_precision import full_precision
+from linrec._tensors.known_values import has_values
+from linrec._tensors.open_sizes import is_open
+from linrec._tensors.shapes import broadcast
 from linrec.executors import Executor, Plan, Recurrent, Result
 from linrec.lengths import (
     align_ends,

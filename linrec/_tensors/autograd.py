@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from linrec._checks import records_gradient
-
 Function = TypeVar("Function", bound=type[torch.autograd.Function])
 
 
@@ -21,6 +19,12 @@ def with_signature(function: Function) -> Function:
     forward: Any = function.forward
     forward.__signature__ = inspect.signature(forward)
     return function
+
+
+def records_gradient(*tensors: Tensor | None) -> bool:
+    """Whether torch records a gradient in one of these."""
+    given = any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    return given and torch.is_grad_enabled()
 
 
 def is_unwatched(*tensors: Tensor) -> bool:

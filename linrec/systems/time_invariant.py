@@ -1,8 +1,7 @@
-"""The two values that a user writes down: a linear recurrence, and a continuous-time system."""
+"""What takes time-invariant systems only refuses others."""
 
-from linrec.linear_recurrence import LinearRecurrence as LinearRecurrence
-from linrec.state_space import StateSpace as StateSpace
-from linrec.varying import Varying as Varying
+from linrec.systems.linear_recurrence import LinearRecurrence
+from linrec.systems.state_space import StateSpace
 
 
 def check_invariant(system: LinearRecurrence | StateSpace, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Capabilities of devices, and when their numbers may be looked at."""
+"""What types of device can do."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
@@ -7,9 +7,8 @@
 from typing import Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor
 
-from linrec._checks import double_dtype, has_values, records_gradient
+from linrec._tensors.dtypes import double_dtype
 
 # Types of device without double precision. (Tests add one that they pretend to have.)
 WITHOUT_DOUBLE = {"mps"}
@@ -48,22 +47,6 @@ def in_double(value: Value) -> Value:
     if not has_double(value.device):
         value = value.to("cpu")
     return value.to(double_dtype(value.dtype))
-
-
-def at_hand(*tensors: Tensor) -> bool:
-    """Whether numbers can be looked at without waiting for a device."""
-    return all(tensor.device.type == "cpu" for tensor in tensors) and has_values(*tensors)
-
-
-def may_look(*tensors: Tensor) -> bool:
-    """Whether the numbers of a system that is prepared are looked at.
-
-    To look at what is on a device is to wait for all that it was given to do. What is prepared
-    once is worth that; what is trained is prepared in every step.
-    """
-    if not has_values(*tensors):
-        return False
-    return not records_gradient(*tensors) or all(tensor.device.type == "cpu" for tensor in tensors)
 
 
 def is_launched(device: str) -> bool:

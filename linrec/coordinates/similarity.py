@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, double_dtype, has_values, is_seen, show
-from linrec._devices import in_double
-from linrec.contraction import Contraction, contract, exactly
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.devices import in_double
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.known_values import has_values, is_seen
+from linrec._tensors.shapes import show
+from linrec.coordinates.contraction import Contraction, contract, exactly
 from linrec.powers import Powers, blocks_of
 from linrec.structures import BlockDiagonal, Dense, Structure
 from linrec.systems import LinearRecurrence, StateSpace, check_invariant

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linrec._checks import broadcast_shapes, has_values
+from linrec._tensors.known_values import has_values
+from linrec._tensors.shapes import broadcast_shapes
 
 # Taylor polynomials of this degree serve matrices of at most this norm: what they leave out is
 # less than 0.6^17 / 17! = 5e-19, beside a first term of 0.6.

@@ -7,8 +7,8 @@
 import torch
 from torch import Tensor
 
-from linrec._checks import is_seen
-from linrec.exponential import exponential, phi
+from linrec._tensors.known_values import is_seen
+from linrec.discretization.exponential import exponential, phi
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import StateSpace
 

@@ -5,7 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linrec._checks import accumulation_dtype, broadcast, check_axes, check_tensor, common_dtype
+from linrec._tensors.arguments import check_tensor
+from linrec._tensors.dtypes import accumulation_dtype, common_dtype
+from linrec._tensors.shapes import broadcast, check_axes
 
 
 class Rescaled(NamedTuple):

@@ -14,16 +14,19 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from linrec._checks import as_tensor, broadcast_shapes, double_dtype, is_seen, show
-from linrec._devices import at_hand, has_double
-from linrec.discretization_methods import (
+from linrec._tensors.arguments import as_tensor
+from linrec._tensors.devices import has_double
+from linrec._tensors.dtypes import double_dtype
+from linrec._tensors.known_values import at_hand, is_seen
+from linrec._tensors.shapes import broadcast_shapes, show
+from linrec.discretization.exponential import balance
+from linrec.discretization.methods import (
     check_no_pole,
     first_order_hold,
     generalized_bilinear,
     impulse_invariant,
     zero_order_hold,
 )
-from linrec.exponential import balance
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 

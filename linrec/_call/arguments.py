@@ -5,7 +5,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from linrec._checks import check_axes, check_tensor, show
+from linrec._tensors.arguments import check_tensor
+from linrec._tensors.shapes import check_axes, show
 from linrec.systems import LinearRecurrence
 
 

@@ -6,8 +6,8 @@
 import torch
 from torch import Tensor
 
-from linrec._autocast import full_precision
-from linrec._call import prepare_call
+from linrec._call.prepared_call import prepare_call
+from linrec._tensors.full_precision import full_precision
 from linrec.executors import Executor, Result
 from linrec.kernels.elementwise import serves
 from linrec.systems import LinearRecurrence

@@ -1,0 +1,108 @@
+"""Arguments as tensors: what holds numbers is converted, and all else refused in words."""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+# (The annotations of torch and numpy are partial.)
+
+import torch
+from torch import Tensor
+
+from linrec._tensors.dtypes import COMPUTED, common_dtype
+from linrec._tensors.numpy_arrays import from_numpy, is_like_numpy, torch_takes
+from linrec._tensors.shapes import show
+
+
+def as_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
+    """Convert a tensor, a numpy array, a number or nested lists to a tensor of numbers.
+
+    Plain and whole numbers are read in the default dtype, or in a wider one if `least` is.
+    """
+    if isinstance(value, Tensor):
+        return check_kind(name, value)
+    tensor = to_tensor(name, value, least)
+    if tensor.dtype in COMPUTED:
+        return check_kind(name, tensor)
+    return tensor.to(least or torch.get_default_dtype())
+
+
+def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
+    """Convert anything that holds numbers, whole numbers included.
+
+    Plain numbers are read in the default dtype, or in a wider one if `least` is.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, list | tuple) and holds_tensor(value):
+        # torch.as_tensor would cut the gradients of tensors inside lists, and does not take every
+        # numpy array. Plain numbers beside them keep as many digits as they have.
+        held = [to_tensor(name, part) for part in value if holds_tensor(part)]
+        parts = [to_tensor(name, part, common_dtype(*held)) for part in value]
+        dtype, shapes = common_dtype(*parts), [show(part.shape) for part in parts]
+        if len(set(shapes)) > 1:
+            raise TypeError(
+                f"`{name}` is a list of parts of shapes {', '.join(shapes)}: expected one shape."
+            )
+        return torch.stack([part.to(dtype) for part in parts])
+    try:
+        if is_like_numpy(value):
+            return from_numpy(value)
+        tensor = torch.as_tensor(value)
+        wider = tensor.dtype if least is None else torch.promote_types(tensor.dtype, least)
+        return tensor if wider == tensor.dtype else torch.as_tensor(value, dtype=wider)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(
+            f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor, a numpy "
+            f"array or nested lists of numbers ({error})."
+        ) from None
+
+
+def is_computed(tensor: Tensor) -> bool:
+    """Whether a tensor is dense and of a dtype that is computed in."""
+    return tensor.dtype in COMPUTED and tensor.layout is torch.strided and not tensor.is_nested
+
+
+def check_kind(name: str, tensor: Tensor) -> Tensor:
+    """Refuse tensors that are not dense, and dtypes that nothing is computed in."""
+    if is_computed(tensor):
+        return tensor
+    if tensor.is_nested:
+        raise TypeError(
+            f"`{name}` is a nested tensor: expected a dense one. Pass "
+            f"`torch.nested.to_padded_tensor({name}, 0.0)`, and the lengths of its sequences as "
+            "`lengths`."
+        )
+    if tensor.layout is not torch.strided:
+        raise TypeError(
+            f"`{name}` has the layout {tensor.layout}: expected a dense tensor. Pass "
+            f"`{name}.to_dense()`."
+        )
+    if tensor.is_quantized:
+        raise TypeError(
+            f"`{name}` is quantized ({tensor.dtype}): expected a floating-point or complex dtype. "
+            f"Pass `{name}.dequantize()`."
+        )
+    instead = ".to(torch.complex64)" if tensor.is_complex() else ".float()"
+    raise TypeError(
+        f"`{name}` has dtype {tensor.dtype}: expected a floating-point or complex dtype of 16 bits "
+        f"(a part, if complex: 32) or more. Pass `{name}{instead}`."
+    )
+
+
+def holds_tensor(value: object) -> bool:
+    """Whether there is a tensor or an array somewhere in nested lists."""
+    if isinstance(value, list | tuple):
+        return any(holds_tensor(part) for part in value)
+    return isinstance(value, Tensor) or is_like_numpy(value)
+
+
+def check_tensor(name: str, value: object) -> Tensor:
+    """Take a floating-point or complex tensor and nothing else (data, as opposed to a system)."""
+    if isinstance(value, Tensor):
+        return check_kind(name, value)
+    # (torch itself takes neither reversed arrays nor those of another byte order.)
+    instead = f"torch.tensor(numpy.array({name}, dtype=float))"
+    if not is_like_numpy(value) or torch_takes(value):
+        instead = f"torch.as_tensor({name})"
+    raise TypeError(
+        f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor. Pass `{instead}`."
+    )

@@ -1,0 +1,6 @@
+"""The two values that a user writes down: a linear recurrence, and a continuous-time system."""
+
+from linrec.systems.linear_recurrence import LinearRecurrence as LinearRecurrence
+from linrec.systems.state_space import StateSpace as StateSpace
+from linrec.systems.time_invariant import check_invariant as check_invariant
+from linrec.systems.varying import Varying as Varying
