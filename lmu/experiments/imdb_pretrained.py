@@ -11,9 +11,11 @@ rates and epochs here are our choice. What decides is how much of a review is re
 say more than the first, and all of them more than either. So a long review keeps its beginning and
 its end. The unlabelled reviews stand one after the other and are cut into pieces of 120 words,
 without padding between them. Scores are only computed of the most frequent words; the others are
-one word, unknown, where they are to be said, and words of their own where they are read.
+one word, unknown, where they are to be said, and words of their own where they are read. `ngrams`
+counts which word follows which.
 """
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -38,6 +40,7 @@ from lmu.experiments.models import (
     BagOfWords,
     LanguageModel,
     Network,
+    NGrams,
     TextClassifier,
     TextReader,
     Words,
@@ -140,6 +143,11 @@ def language_model(budget: Budget, data: Dataset) -> LanguageModel:
     return LanguageModel(Words(len(data.vocabulary), width), blocks, dropout=0.1, said=SAID[budget])
 
 
+def count_pairs(budget: Budget, data: Dataset) -> NGrams:
+    """Count how often each word that is said follows each that is read."""
+    return NGrams(len(data.vocabulary), 2, *data.train, said=SAID[budget])
+
+
 def classifier(budget: Budget, data: Dataset) -> TextClassifier:
     """Build the network that reads all layers of such a model, by learned shares."""
     return read_all_layers(language_model(budget, data), float(LONGEST[budget]))
@@ -190,6 +198,11 @@ def language_recipe(budget: Budget) -> Recipe:
     )
 
 
+def without_training(budget: Budget) -> Recipe:
+    """Score the counts as they are, without training."""
+    return replace(language_recipe(budget), epochs=0)
+
+
 def classifier_recipe(budget: Budget) -> Recipe:
     """Train the classifier."""
     quick = budget is Budget.QUICK
@@ -215,6 +228,7 @@ IMDB_LANGUAGE = Experiment(
     data=load_unlabelled,
     models={
         "lmu": {b: TrainingSetup(partial(language_model, b), language_recipe(b)) for b in Budget},
+        "ngrams": {b: TrainingSetup(partial(count_pairs, b), without_training(b)) for b in Budget},
     },
 )
 

@@ -24,8 +24,9 @@ class NGrams(StreamingNetwork):
         order: n: h has n - 1 letters at most.
         windows (windows, time): letters to count.
         following (windows, time): the letter after each.
+        said: how many letters may follow, those of the lowest numbers. None: all.
 
-    Inputs are letters `(windows, time)`, outputs the logarithms of P, `(windows, time, letters)`.
+    Inputs are letters `(windows, time)`, outputs log P `(windows, time, said)`.
 
     Raises:
         ValueError: n below 1, or contexts that are too many to be numbered.
@@ -44,7 +45,14 @@ class NGrams(StreamingNetwork):
 
     time_axis = -1
 
-    def __init__(self, letters: int, order: int, windows: Tensor, following: Tensor) -> None:
+    def __init__(
+        self,
+        letters: int,
+        order: int,
+        windows: Tensor,
+        following: Tensor,
+        said: int | None = None,
+    ) -> None:
         super().__init__()
         if order < 1:
             raise ValueError(f"`order` is {order}: expected 1 or more.")
@@ -54,9 +62,10 @@ class NGrams(StreamingNetwork):
                 "whole number of 62 bits can tell apart. Lower `order`."
             )
         self.letters, self.order = letters, order
+        self.said = letters if said is None else said
         contexts, following = self.contexts(windows), following.reshape(-1).long()
         for length in range(order):
-            codes = self.encode(contexts, length).reshape(-1) * letters + following
+            codes = self.encode(contexts, length).reshape(-1) * self.said + following
             seen, counts = codes.unique(return_counts=True)
             self.register_buffer(f"seen{length}", seen)
             self.register_buffer(f"counts{length}", counts.int())
@@ -78,27 +87,36 @@ class NGrams(StreamingNetwork):
         return code
 
     def predict(self, contexts: Tensor) -> Tensor:
-        """Compute log P `(…, letters)` after `contexts (…, n - 1)`."""
-        each = torch.arange(self.letters, device=contexts.device)
-        chances = torch.full((self.letters,), 1 / self.letters, device=contexts.device)
+        """Compute log P `(…, said)` after `contexts (…, n - 1)`."""
+        chances = torch.full((self.said,), 1 / self.said, device=contexts.device)
         for length in range(self.order):
-            seen = self.get_buffer(f"seen{length}")
-            counts = self.get_buffer(f"counts{length}")
-            codes = self.encode(contexts, length).unsqueeze(-1) * self.letters + each
-            places = torch.searchsorted(seen, codes).clamp(max=len(seen) - 1)
-            found = torch.where(seen[places] == codes, counts[places], 0).float()
+            found = self.look_up(self.encode(contexts, length), length)
             different = (found > 0).sum(-1, keepdim=True) * self.scale
             total = found.sum(-1, keepdim=True) + different
             mixed = (found + different * chances) / total.clamp(min=1.0)
             chances = torch.where(total > 0, mixed, chances)
         return chances.log()
 
+    def look_up(self, codes: Tensor, length: int) -> Tensor:
+        """Find N(h c) of each letter that may follow, `(…, said)`, after contexts `codes (…)`."""
+        seen, counts = self.get_buffer(f"seen{length}"), self.get_buffer(f"counts{length}")
+        flat = codes.flatten() * self.said
+        # What followed one context stands in one piece, from `first` on.
+        first, end = (torch.searchsorted(seen, edge) for edge in (flat, flat + self.said))
+        followers = end - first
+        rows = torch.arange(len(flat), device=codes.device).repeat_interleave(followers)
+        shift = first - (followers.cumsum(0) - followers)
+        places = torch.arange(len(rows), device=codes.device) + shift[rows]
+        found = torch.zeros(len(flat), self.said, device=codes.device)
+        found[rows, seen[places] % self.said] = counts[places].float()
+        return found.unflatten(0, codes.shape)
+
     def features(self, inputs: Tensor) -> Tensor:
         """Return the letters."""
         return inputs
 
     def head(self, features: Tensor) -> Tensor:
-        """Compute log P `(*batch, time, letters)` after each of `features (*batch, time)`."""
+        """Compute log P `(*batch, time, said)` after each of `features (*batch, time)`."""
         return self.predict(self.contexts(features))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
