@@ -22,7 +22,7 @@ PART = ".part"  # of a file that is being written, or was when the process was k
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file beside its place, and move it there."""
+    """Write a file next to its place, and move it there."""
     part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{PART}")
     with explain_os_errors(path, "written", "in a folder with room, which may be written"):
         try:

@@ -1,8 +1,5 @@
 """Two systems made into one: behind each other, side by side, or in a loop."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 
@@ -13,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import matrix_rank, solve, split
 from linrec._tensors.arguments import check_kind, holds_tensor, is_computed, to_tensor
 from linrec._tensors.dtypes import accumulation_dtype, double_dtype
 from linrec._tensors.known_values import is_seen
@@ -230,14 +228,14 @@ def solve_loop(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
     whole = blocks([parts])
     narrow, dtype = whole.dtype, accumulation_dtype(whole.dtype)
     loop, whole = loop.to(dtype), whole.to(dtype)
-    if is_seen(torch.linalg.matrix_rank(loop.detach()) < loop.shape[-1]):
+    if is_seen(matrix_rank(loop.detach()) < loop.shape[-1]):
         raise ValueError(
             "The loop is algebraic and has no solution: each step's input depends on itself, and "
             "I - sign·D₂D₁ (of recurrences: with C B added to D) is singular to working precision. "
             "Expected a delay or another gain in the loop."
         )
     widths = [part.shape[-1] for part in parts]
-    return list(torch.linalg.solve(loop, whole).to(narrow).split(widths, -1))
+    return list(split(solve(loop, whole).to(narrow), widths, -1))
 
 
 def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,12 +13,10 @@ Continuous systems mean the same on both sides, and their matrices are copied. (
 sampled here, `discretize(from_scipy(system), dt)`, with that at its end; see `discretize`.)
 """
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
-# pyright: reportMissingTypeStubs=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
 # (Scipy has no annotations.)
 # pyright: reportUnnecessaryIsInstance=false
 # (Callers without types are checked too.)
@@ -32,6 +30,7 @@ import numpy as np
 import torch
 from scipy import linalg, signal
 
+from linrec._tensors.annotated import tensor_of
 from linrec._tensors.dtypes import double_dtype
 from linrec._tensors.shapes import show
 from linrec.pre_update import from_pre_update as from_pre_update
@@ -260,7 +259,7 @@ def read(system: Any, *, discrete: bool) -> LinearRecurrence | StateSpace:
     """Copy the matrices of a foreign system, and make of them one of ours."""
     arrays = [np.asarray(matrix) for matrix in (system.A, system.B, system.C, system.D)]
     kind = np.complex128 if any(map(np.iscomplexobj, arrays)) else np.float64
-    A, B, C, D = (torch.from_numpy(np.array(array, kind, order="C")) for array in arrays)
+    A, B, C, D = (tensor_of(np.array(array, kind, order="C")) for array in arrays)
     if not len(A):  # a gain has no states there, and one at least here
         A, B, C = A.new_zeros(1, 1), B.new_zeros(1, D.shape[1]), C.new_zeros(D.shape[0], 1)
     through = D if bool((D != 0).any()) else None

@@ -4,15 +4,13 @@ Parameters may be tensors: of shape `(*batch)`, they make a batch of systems, an
 gradients. Of numbers alone the systems are in torch's default dtype.
 """
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportUnnecessaryIsInstance=false
 # (Callers without types are checked too.)
 
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import matrix_exp
 from linrec._tensors.arguments import as_tensor
 from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.shapes import broadcast
@@ -158,7 +156,7 @@ def fourier(harmonics: int, theta: Number) -> StateSpace:
         v = 2 (u - a₀ - √2 Σ_k a_k)
 
     Args:
-        harmonics: K, how many frequencies beside the constant.
+        harmonics: K, how many frequencies besides the constant.
         theta (*batch): θ, the length of the window, in the unit of `dt`.
 
     Returns:
@@ -254,7 +252,7 @@ def hippo_legs(order: int, steps: int) -> LinearRecurrence:
     root = (2 * n + 1).sqrt()
     A = torch.tril(root[:, None] * root, -1) + torch.diag(n + 1)
     t = torch.arange(1, length, dtype=torch.float64)
-    moved = torch.linalg.matrix_exp(-A * torch.log1p(1 / t)[:, None, None])
+    moved = matrix_exp(-A * torch.log1p(1 / t)[:, None, None])
     turned = torch.cat([torch.zeros_like(A)[None], moved])
     # A x = B has the solution x = (1, 0, 0, …): a constant input is remembered as a constant.
     held = torch.eye(len(n), dtype=n.dtype)[:, :1] - turned[:, :, :1]

@@ -1,12 +1,9 @@
 """Packed sequences, one after the other in one row, run as separate sequences."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import to_list, unique
 from linrec._tensors.arguments import check_tensor, to_tensor
 from linrec._tensors.known_values import has_values
 from linrec._tensors.shapes import check_axes, show
@@ -79,9 +76,12 @@ def run_packed(
             f"`initial_states` has shape {show(initial_states.shape)}: expected "
             f"{(count, states)}, a state for each sequence."
         )
-    places, outputs, rows, finals = [], [], [], []
+    places: list[Tensor] = []
+    outputs: list[Tensor] = []
+    rows: list[Tensor] = []
+    finals: list[Tensor] = []
     sizes = torch.where(lengths > 0, (lengths - 1).clamp(min=1).log2().long() + 1, 0)
-    for size in sizes.unique().tolist():
+    for size in unique(sizes):
         of_size = (sizes == size).nonzero().squeeze(-1)
         longest = int(lengths[of_size].max())
         steps = torch.arange(longest)
@@ -134,7 +134,7 @@ def check_offsets(offsets: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
     given = given.detach().cpu().long()
     falling = given.ndim == 1 and len(given) and bool((given.diff() < 0).any())
     if given.ndim != 1 or not len(given) or given[0] != 0 or given[-1] != len(inputs) or falling:
-        shown = given.tolist() if given.numel() <= 8 else f"of shape {show(given.shape)}"
+        shown = to_list(given) if given.numel() <= 8 else f"of shape {show(given.shape)}"
         raise ValueError(
             f"`offsets` is {shown}: expected one row of numbers from 0 to {len(inputs)}, the "
             "number of steps of `inputs`, none less than the one before."

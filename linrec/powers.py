@@ -5,9 +5,6 @@ Where the powers grow before they decay the first is far larger than the second,
 lost; `Powers` keeps count of that.
 """
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 
@@ -17,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.devices import in_double
 from linrec._tensors.dtypes import double_dtype
 from linrec._tensors.known_values import may_look
@@ -104,7 +102,7 @@ class Powers:
             power = power.to(rows.dtype).to(rows.device)
             rows = torch.cat([rows, power.apply(rows[..., : more * m, :])], -2)
             level += 1
-        return rows[..., : length * m, :].unflatten(-2, (length, m))
+        return unflatten(rows[..., : length * m, :], -2, (length, m))
 
     def open_krylov(self, columns: Tensor, length: int) -> Tensor:
         """As `krylov`, one block after the other: a graph leaves open how many there are."""

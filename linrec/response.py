@@ -1,14 +1,11 @@
 """The responses of a system in closed form, its poles and its adjoint."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import math
 
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import eigvals, lu_factor_ex
 from linrec._tensors.arguments import as_tensor
 from linrec._tensors.devices import has_double
 from linrec._tensors.dtypes import double_dtype
@@ -125,7 +122,7 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
         matrices = identity - A * torch.exp(-1j * omega)
     # Singular matrices are replaced before they are divided by: behind a `torch.where` alone,
     # what comes of them would still spoil the gradients of the other samples.
-    at_pole = (torch.linalg.lu_factor_ex(matrices.detach()).info != 0)[..., None, None]
+    at_pole = (lu_factor_ex(matrices.detach())[2] != 0)[..., None, None]
     states = divide(torch.where(at_pole, identity, matrices), B)
     response = states if system.C is None else system.C.to(A.dtype).unsqueeze(-3) @ states
     if system.D is not None:
@@ -163,9 +160,9 @@ def poles(system: LinearRecurrence | StateSpace) -> Tensor:
     if diagonal is not None:
         values = diagonal.to(torch.complex128)
     else:
-        values = torch.linalg.eigvals(system.A.to_dense().to(double_dtype(system.dtype)))
+        values = eigvals(system.A.to_dense().to(double_dtype(system.dtype)))
     order = values.abs().argsort(dim=-1, descending=True)
-    values = values.take_along_dim(order, -1)
+    values = values.gather(-1, order)
     double = system.dtype in (torch.float64, torch.complex128)
     return values if double else values.to(torch.complex64)
 

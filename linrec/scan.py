@@ -1,8 +1,5 @@
 """The elementwise scan x_t = a_t x_{t-1} + b_t, at the speed of memory."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportIncompatibleMethodOverride=false
 # (`vmap` has our arguments in place of torch's `*args`.)
 
@@ -13,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.arguments import check_tensor
 from linrec._tensors.autograd import is_unwatched, records_gradient, with_signature
 from linrec._tensors.dtypes import accumulation_dtype, common_dtype
@@ -93,14 +91,16 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
     if 0 in drive.shape:
         return (decay + drive).to(result_dtype)
     if is_open(drive.shape[-2]):  # blocks are counted, and their steps unrolled
-        states = loop(
-            lambda before, a, b: torch.addcmul(b, a, before),
-            state,
-            [decay.movedim(-2, 0), drive.movedim(-2, 0)],
-        )[0].movedim(0, -2)
+        sequences = [decay.movedim(-2, 0), drive.movedim(-2, 0)]
+        states = loop(one_step, state, sequences)[0].movedim(0, -2)
     else:
         states = scan(decay, drive, state, False)
     return states.to(result_dtype) if result_dtype != dtype and not dtype.is_complex else states
+
+
+def one_step(before: Tensor, decay: Tensor, drive: Tensor) -> Tensor:
+    """Take one step of the scan."""
+    return torch.addcmul(drive, decay, before)
 
 
 def scan_states(
@@ -297,7 +297,7 @@ def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, rev
     rest = steps % blocks
     main = slice(rest, None) if reverse else slice(0, steps - rest)
     left = slice(0, rest) if reverse else slice(steps - rest, None)
-    a, b, x = (t[..., main, :].unflatten(-2, (blocks, -1)) for t in (decay, drive, states))
+    a, b, x = (unflatten(t[..., main, :], -2, (blocks, -1)) for t in (decay, drive, states))
     state = fill_blocks(a, b, x, state, reverse)
     if rest:
         fill_states(decay[..., left, :], drive[..., left, :], states[..., left, :], state, reverse)

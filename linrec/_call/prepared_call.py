@@ -1,8 +1,5 @@
 """Prepare the call of an executor: check and cast the arguments, make copies a batch axis."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportUnnecessaryIsInstance=false
 # (Callers without types are checked too.)
 
@@ -12,6 +9,7 @@ import torch
 from torch import Tensor
 
 from linrec._call.arguments import check_inputs, check_state, zero_padded_matrices
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.autograd import records_gradient
 from linrec._tensors.dtypes import accumulation_dtype, common_dtype
 from linrec._tensors.exact_gradients import keep_digits
@@ -295,7 +293,8 @@ def prepare_call(
         )
     tensors = recurrence.tensors()
     inputs = check_inputs(recurrence, inputs, core)
-    batch, batches = inputs.shape[:-core], {}
+    batch = inputs.shape[:-core]
+    batches: dict[str, torch.Size] = {}
     if own := recurrence.batch_shape:
         batches["recurrence"] = own
     if state is not None:
@@ -322,9 +321,9 @@ def prepare_call(
     if recurrence.copies > 1:
         system = system.per_copy()
         groups = (recurrence.copies, -1)
-        inputs = inputs.unflatten(-1, groups)
+        inputs = unflatten(inputs, -1, groups)
         inputs = inputs.movedim(-2, -3) if core == 2 else inputs
-        state = None if state is None else state.unflatten(-1, groups)
+        state = None if state is None else unflatten(state, -1, groups)
     if lengths is not None:
         lengths = lengths.expand(batch)
         lengths = lengths.unsqueeze(-1) if recurrence.copies > 1 else lengths

@@ -1,12 +1,9 @@
 """Arguments as tensors: what holds numbers is converted, and all else refused in words."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import is_sequence
 from linrec._tensors.dtypes import COMPUTED, common_dtype
 from linrec._tensors.numpy_arrays import from_numpy, is_like_numpy, torch_takes
 from linrec._tensors.shapes import show
@@ -32,9 +29,9 @@ def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Ten
     """
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, list | tuple) and holds_tensor(value):
+    if is_sequence(value) and holds_tensor(value):
         # torch.as_tensor would cut the gradients of tensors inside lists, and does not take every
-        # numpy array. Plain numbers beside them keep as many digits as they have.
+        # numpy array. Plain numbers among them keep as many digits as they have.
         held = [to_tensor(name, part) for part in value if holds_tensor(part)]
         parts = [to_tensor(name, part, common_dtype(*held)) for part in value]
         dtype, shapes = common_dtype(*parts), [show(part.shape) for part in parts]
@@ -90,7 +87,7 @@ def check_kind(name: str, tensor: Tensor) -> Tensor:
 
 def holds_tensor(value: object) -> bool:
     """Whether there is a tensor or an array somewhere in nested lists."""
-    if isinstance(value, list | tuple):
+    if is_sequence(value):
         return any(holds_tensor(part) for part in value)
     return isinstance(value, Tensor) or is_like_numpy(value)
 

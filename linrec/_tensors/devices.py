@@ -1,13 +1,10 @@
 """What types of device can do."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from typing import Protocol, Self, TypeVar
 
 import torch
 
+from linrec._tensors.annotated import xpu_properties
 from linrec._tensors.dtypes import double_dtype
 
 # Types of device without double precision. (Tests add one that they pretend to have.)
@@ -38,7 +35,7 @@ Value = TypeVar("Value", bound=Movable)
 def has_double(device: torch.device) -> bool:
     """Whether a device computes in double precision."""
     if device.type == "xpu":  # some do, some do not
-        return bool(getattr(torch.xpu.get_device_properties(device), "has_fp64", True))
+        return bool(getattr(xpu_properties(device), "has_fp64", True))
     return device.type not in WITHOUT_DOUBLE
 
 

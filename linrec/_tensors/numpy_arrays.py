@@ -1,12 +1,9 @@
 """Numpy arrays of every kind as tensors: reversed, of another byte order, read-only, of objects."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import numpy as np
-import torch
 from torch import Tensor
+
+from linrec._tensors.annotated import is_array, is_masked_array, tensor_of
 
 
 def is_like_numpy(value: object) -> bool:
@@ -19,7 +16,7 @@ def is_like_numpy(value: object) -> bool:
 
 def torch_takes(value: object) -> bool:
     """Whether `torch.as_tensor` takes an array in silence, sharing its memory."""
-    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+    if not is_array(value) or is_masked_array(value):
         return False
     flags, kind = value.flags, value.dtype
     if kind.kind not in "biufc" or kind.itemsize > (16 if kind.kind == "c" else 8):
@@ -40,7 +37,7 @@ def from_numpy(value: object) -> Tensor:
         TypeError: the array does not hold numbers.
         ValueError: some of its entries are masked.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked_array(value):
         if np.ma.is_masked(value):
             raise ValueError("some of its entries are masked: pass `.filled(0.0)`")
         value = value.data
@@ -50,9 +47,9 @@ def from_numpy(value: object) -> Tensor:
     if array.dtype.kind not in "biufc":
         raise TypeError(f"an array of dtype {array.dtype}")
     if torch_takes(array):
-        return torch.from_numpy(array)
+        return tensor_of(array)
     size = min(array.dtype.itemsize, 16 if array.dtype.kind == "c" else 8)
-    return torch.from_numpy(np.array(array, dtype=f"={array.dtype.kind}{size}", order="C"))
+    return tensor_of(np.array(array, dtype=f"={array.dtype.kind}{size}", order="C"))
 
 
 def numbers(array: np.ndarray) -> np.ndarray:

@@ -5,15 +5,13 @@ symbol has no value to branch on, to count to or to hash: whatever depends on it
 graph to the sizes it was traced with. Here is how to ask, and the loop that is one node of a graph.
 """
 
-# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch._higher_order_ops import scan
+
+from linrec._tensors.annotated import scan_of_graph
 
 # What a size that is left open counts for where something has to be chosen by sizes.
 NOMINAL_STEPS, NOMINAL_BATCH = 1024, 32
@@ -68,14 +66,18 @@ def loop(
     if torch.compiler.is_dynamo_compiling():
         last, states = scan(lambda state, now: body(state, *now, *constants), start, (*sequences,))
         return states, last
+
     # `scan` would compile its function by Dynamo, and so ask of the sizes that are open whether
     # they are those of the functions that it has compiled before: the second export of a program
     # would fail.
     # Inductor makes room for the states by the sizes that it is handed, and Dynamo, which would
     # hand it those that are open, has not seen this graph.
+    def step_of_graph(state: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        return body(state, *rest[: len(rest) - len(sizes)])
+
     sizes = [size for size in start.shape if is_open(size)]
-    last, states = torch.ops.higher_order.scan(
-        lambda state, *rest: body(state, *rest[: len(rest) - len(sizes)]),
+    last, states = scan_of_graph(
+        step_of_graph,
         [start],
         [*sequences],
         (*constants, *sizes),

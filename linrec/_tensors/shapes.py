@@ -1,12 +1,11 @@
 """Shapes: how messages show them, and which shapes broadcast."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# (The annotations of torch are partial.)
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from linrec._tensors.annotated import broadcast_sizes
 
 SCALAR = torch.Size(())
 
@@ -32,7 +31,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
         RuntimeError: they do not fit together.
     """
     if torch.compiler.is_compiling() or any(type(k) is not int for each in shapes for k in each):
-        return torch.broadcast_shapes(*shapes)
+        return broadcast_sizes(*shapes)
     axes = max(map(len, shapes), default=0)
     sizes = [1] * axes
     for shape in shapes:

@@ -1,4 +1,4 @@
-"""Benchmarks: executors beside the machine's limits and beside other libraries."""
+"""Benchmarks: executors compared with the machine's limits and with other libraries."""
 
 from linrec.benchmark.calibration import measure_rates as measure_rates
 from linrec.benchmark.calibration import store_rates as store_rates

@@ -1,4 +1,4 @@
-"""How accurate the executors are beside the plain loop, on the systems that people have."""
+"""How accurate the executors are compared with the plain loop, on the systems that people have."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -119,7 +119,7 @@ def to_fixed_point(array: np.ndarray) -> np.ndarray:
 def measure_accuracy(
     orders: tuple[int, ...] = ORDERS, cutoffs: tuple[float, ...] = CUTOFFS, largest: int = 256
 ) -> Iterator[dict[str, Any]]:
-    """Run every system by every executor, in both precisions, beside the loop.
+    """Run every system by every executor, in both precisions, and by the loop.
 
     Args:
         orders: those of scipy's filters.
@@ -128,7 +128,7 @@ def measure_accuracy(
 
     Yields:
         The family, the dtype, the executor, the loop's error and the executor's, both the largest
-        of a sequence beside its largest output.
+        of a sequence relative to its largest output.
     """
     inputs = np.random.default_rng(1).standard_normal((STEPS, 1))
     for family, matrices in systems(orders, cutoffs, largest):
@@ -151,6 +151,6 @@ def measure_accuracy(
 
 
 def error(outputs: Tensor, exact: np.ndarray) -> float:
-    """Return the largest error of a sequence beside its largest output."""
+    """Return the largest error of a sequence relative to its largest output."""
     difference = np.abs(outputs.detach().double().numpy() - exact).max()
     return float(difference / np.abs(exact).max())

@@ -1,4 +1,4 @@
-"""The cases that are timed, each beside its floor: the least work any method must do."""
+"""The cases that are timed, each with its floor: the least work any method must do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Measure certificates: their cost beside the run, and the closeness of their bounds."""
+"""Measure certificates: their cost compared with the run, and the closeness of their bounds."""
 
 import time
 from collections.abc import Iterator

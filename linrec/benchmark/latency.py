@@ -1,4 +1,4 @@
-"""The latency of one sample: a stream, beside the product that a step cannot do without."""
+"""The latency of one sample: a stream, compared with the product that a step cannot do without."""
 
 import gc
 import time

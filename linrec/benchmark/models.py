@@ -1,4 +1,4 @@
-"""How long layers take to train, beside torch's recurrent ones, over the number of steps."""
+"""How long layers take to train, compared with torch's recurrent ones, over the number of steps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

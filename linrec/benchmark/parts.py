@@ -86,7 +86,7 @@ def rates(given: Settings) -> Iterator[Row]:
 
 
 def regret(given: Settings) -> Iterator[Row]:
-    """Time all executors over shapes, beside the one that is chosen."""
+    """Time all executors over shapes, and the one that is chosen."""
     return measure(2 if given.quick else given.shapes, device=given.device)
 
 

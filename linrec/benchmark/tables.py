@@ -12,7 +12,7 @@ Rows = list[dict[str, Any]]
 
 
 def of_cases(rows: Rows) -> Table:
-    """Times of the cases beside their floors."""
+    """Times of the cases and their floors."""
     cells, missed = [], set()
     for index, row in enumerate(rows):
         target = "" if row["target"] is None else f"≤ {row['target']:g}"
@@ -23,12 +23,12 @@ def of_cases(rows: Rows) -> Table:
         heavy = row["leanest"] is not None and (row["memory"] or 0.0) > row["leanest"]
         if late or heavy:
             missed.add(index)
-    columns = ["case", "what", "time", "beside", "aim", "memory, of the outputs"]
+    columns = ["case", "what", "time", "ratio", "aim", "memory, of the outputs"]
     return Table("Times, and ratios to a floor", columns, cells, frozenset(missed))
 
 
 def of_peers(rows: Rows) -> Table:
-    """Times of other libraries beside ours."""
+    """Times of other libraries and ours."""
     cells = []
     for row in rows:
         shape = " × ".join(f"{size:,}" for size in row.get("shape", ()))
@@ -65,7 +65,7 @@ def of_accuracy(rows: Rows) -> Table:
 
 
 def of_models(rows: Rows) -> list[Table]:
-    """Times of a training step over the number of steps, and beside torch's layers."""
+    """Times of a training step over the number of steps, and of torch's layers."""
     steps = list(dict.fromkeys(row["steps"] for row in rows))
     names = dict.fromkeys((row["model"], row["parameters"]) for row in rows)
     taken = {(row["model"], row["steps"]): row["seconds"] for row in rows}

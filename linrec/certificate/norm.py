@@ -10,7 +10,7 @@ from linrec.certificate.exact import INFLATED, UNDERFLOW, gamma
 # The logarithm of a growth that costs nothing which matters, beside 2^-53 twice.
 GOOD = 10.0
 
-# A Gramian to which the latest powers add no more than this, beside its largest entry, is complete.
+# A Gramian is complete when the latest powers add no more than this, relative to its largest entry.
 DECAYED = 1e-20
 
 

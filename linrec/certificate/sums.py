@@ -15,7 +15,7 @@ from linrec.certificate.exact import (
     slices,
 )
 
-# No coefficient of a bound is less: what underflows where columns are scaled is nothing beside it.
+# No coefficient of a bound is less: what underflows where columns are scaled is nothing next to it.
 LEAST = 2.0**-1000
 
 

@@ -17,7 +17,7 @@ from linrec.certificate.real import RealSystem, whole
 from linrec.executors.carry import carry, pairings
 from linrec.scan import linear_scan
 
-# No bound that is carried along is less: what may underflow on the way is nothing beside it.
+# No bound that is carried along is less: what may underflow on the way is nothing compared with it.
 LEAST = 2.0**-990
 
 

@@ -40,13 +40,15 @@ def bench(
     regret: Annotated[bool, typer.Option(help="What Auto loses by estimating.")] = False,
     shapes: Annotated[int, typer.Option(min=1, help="Over how many shapes.")] = 200,
     accuracy: Annotated[
-        bool, typer.Option(help="How accurate, beside the plain loop, on filters and the like.")
+        bool,
+        typer.Option(help="How accurate, next to the plain loop, on filters and the like."),
     ] = False,
     latency: Annotated[
-        bool, typer.Option(help="How long one sample takes, beside the bare product.")
+        bool, typer.Option(help="How long one sample takes, and the bare product.")
     ] = False,
     certify: Annotated[
-        bool, typer.Option(help="What a certificate costs beside its run, and how close it is.")
+        bool,
+        typer.Option(help="What a certificate costs next to its run, and how close it is."),
     ] = False,
     charts: Annotated[bool, typer.Option(help="Which executor is fastest where.")] = False,
     models: Annotated[
@@ -212,7 +214,7 @@ def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
 def save(found: dict[str, Any], folder: Path) -> None:
     """Merge the measurements into the JSON file, and draw the new charts.
 
-    Sections that were measured on another machine are kept, with its name beside them.
+    Sections that were measured on another machine are kept, with its name.
     """
     merged, here = read_file(folder), found["machine"]
     machines = {name: machine_of(merged, name) for name in merged.keys() & SECTIONS.keys()}

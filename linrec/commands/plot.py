@@ -133,7 +133,7 @@ def draw_lines(
 
 
 def draw_poles(axes: Any, values: Tensor) -> None:
-    """Draw the poles `(*batch, n)` of each system, beside the unit circle."""
+    """Draw the poles `(*batch, n)` of each system, with the unit circle."""
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 200))
     axes.plot(np.real(circle), np.imag(circle), color="0.7", label="unit circle")
     systems = [*product(*(range(size) for size in values.shape[:-1]))]

@@ -1,8 +1,5 @@
 """Balanced realisations: coordinates in which every state is driven as much as it is read."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 
@@ -13,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import tensor_of
 from linrec._tensors.dtypes import double_dtype
 from linrec._tensors.known_values import has_values
 from linrec._tensors.shapes import broadcast_shapes
@@ -91,7 +89,7 @@ def balanced_realization(system: System) -> BalancedRealization[System]:
     parts = [balance(*each, continuous=continuous) for each in zip(*flat, strict=True)]
     basis, inverse, values = (np.stack(each) for each in zip(*parts, strict=True))
     coordinates = from_arrays(A, basis, inverse)
-    singular = torch.from_numpy(values).to(A.device).reshape(*A.shape[:-2], -1)
+    singular = tensor_of(values).to(A.device).reshape(*A.shape[:-2], -1)
     balanced = coordinates.transform(system).to(system.dtype)
     return BalancedRealization(balanced, coordinates, singular)
 
@@ -111,8 +109,9 @@ def balance(
     """Find T, T⁻¹ and the Hankel singular values of one system, by the square-root method."""
     if continuous:
         A, B, C = to_discrete(A, B, C)
-    T, X, moved = (each[0] for each in contract(A[None], LENGTH))
-    radius = np.abs(np.linalg.eigvals(moved)).max()
+    found = contract(A[None], LENGTH)
+    T, X, moved = (each[0] for each in found)
+    radius = float(np.abs(np.linalg.eigvals(found.matrix)).max())
     if not radius < 1 - 1e-12:
         where = "a pole on or right of the imaginary axis" if continuous else f"radius {radius:.6g}"
         raise ValueError(

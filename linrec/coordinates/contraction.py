@@ -12,10 +12,6 @@ P is harmless. Only the product of all stages, T, is kept; T⁻¹ A T is then co
 digits (`linrec.coordinates.whole_numbers`), so that the stages' own rounding errors do not matter.
 """
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +66,7 @@ def contract(A: np.ndarray, length: int) -> Contraction:
     found = Contraction(identity.copy(), identity.copy(), A.copy())
     for _ in range(ROUNDS):
         # In better coordinates eigenvalues are more accurate, and so is the target.
-        radius = np.abs(np.linalg.eigvals(found.matrix)).max(-1)
+        radius: np.ndarray = np.abs(np.linalg.eigvals(found.matrix)).max(-1)
         target = np.where(radius < 1, (1 + radius) / 2, radius * (1 + 1 / max(length, 1)))
         if is_close(found.matrix, target).all():
             break

@@ -1,8 +1,5 @@
 """Similarity transforms: the same system in other coordinates of its states."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 
@@ -14,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import inv_ex, spectral_norm, unflatten
 from linrec._tensors.arguments import as_tensor
 from linrec._tensors.devices import in_double
 from linrec._tensors.dtypes import double_dtype
@@ -133,7 +131,7 @@ def convert(matrix: Structure, states: Tensor) -> Tensor:
         converted = matrix.apply(states)
     else:
         each = matrix[..., None] if matrix.batch_shape else matrix
-        converted = each.apply(states.unflatten(-1, (-1, n))).flatten(-2)
+        converted = each.apply(unflatten(states, -1, (-1, n))).flatten(-2)
     # (Of promote_types, complex64 makes a real dtype complex and keeps its precision.)
     least = torch.complex64 if converted.is_complex() else states.dtype
     return converted.to(torch.promote_types(states.dtype, least)).to(device)
@@ -176,7 +174,7 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
         raise ValueError(
             f"`basis` has shape {show(T.shape)}: expected ({n}, {n}), a column a state."
         )
-    inverse, failed = torch.linalg.inv_ex(T)
+    inverse, failed = inv_ex(T)
     if failed or not inverse.isfinite().all():
         raise ValueError("`basis` is singular: expected linearly independent columns.")
     dense = system.A.to_dense().detach().to(T.dtype)
@@ -267,7 +265,7 @@ def better_coordinates(powers: Powers, length: int) -> Coordinates | None:
         return None
     found = contracting(powers.squares[0], length)
     basis, inverse = blocks_of(found.basis), blocks_of(found.inverse)
-    condition = torch.linalg.matrix_norm(basis, 2) * torch.linalg.matrix_norm(inverse, 2)
+    condition = spectral_norm(basis, 2) * spectral_norm(inverse, 2)
     return found if float(condition.amax()) < WORTH * cancelled * level else None
 
 

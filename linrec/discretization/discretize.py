@@ -1,8 +1,5 @@
 """From continuous to discrete time, by the methods and names of `scipy.signal.cont2discrete`."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 # pyright: reportUnnecessaryIsInstance=false
@@ -14,6 +11,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import unique_places
 from linrec._tensors.arguments import as_tensor
 from linrec._tensors.devices import has_double
 from linrec._tensors.dtypes import double_dtype
@@ -214,7 +212,7 @@ def repeated_steps(system: StateSpace, steps: Tensor) -> tuple[Tensor, Tensor] |
     if system.batch_shape or steps.requires_grad or not at_hand(steps):
         return None
     # (NaN, where a sequence has ended, is not equal to itself; no step is negative.)
-    few, places = steps.nan_to_num(nan=-1.0).unique(return_inverse=True)
+    few, places = unique_places(steps.nan_to_num(nan=-1.0))
     if 2 * few.numel() > steps.numel():
         return None
     return torch.where(few < 0, torch.nan, few), places

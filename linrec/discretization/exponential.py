@@ -1,8 +1,7 @@
 """Exponentials of matrices in any unit of time, and their integrals."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# (Operations of `torch.library` and the functions of LAPACK that scipy looks up have no types.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 # pyright: reportMissingTypeStubs=false
@@ -14,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import matrix_exp, split, tensor_of
 from linrec._tensors.known_values import has_values
 from linrec._tensors.shapes import broadcast_shapes
 
 # Taylor polynomials of this degree serve matrices of at most this norm: what they leave out is
-# less than 0.6^17 / 17! = 5e-19, beside a first term of 0.6.
+# less than 0.6^17 / 17! = 5e-19, after a first term of 0.6.
 DEGREE, LARGEST = 16, 0.6
 
 
@@ -123,7 +123,7 @@ def augmented_exponential(A: Tensor, B: Tensor, count: int) -> tuple[Tensor, lis
     The columns of B are measured by their own size: torch scales by the largest of all columns.
     """
     if count == 0:
-        return torch.linalg.matrix_exp(A), []
+        return matrix_exp(A), []
     n, m = B.shape[-2:]
     size = B.detach().abs().amax(-2, keepdim=True)
     size = torch.where(size > 0, size, torch.ones_like(size))
@@ -134,8 +134,8 @@ def augmented_exponential(A: Tensor, B: Tensor, count: int) -> tuple[Tensor, lis
     if count > 1:
         shift = torch.diag_embed(B.new_ones((count - 1) * m))
         augmented = augmented + torch.nn.functional.pad(shift, (n + m, 0, n, m))
-    first_row = torch.linalg.matrix_exp(augmented)[..., :n, :]
-    return first_row[..., :n], [held * size for held in first_row[..., n:].split(m, dim=-1)]
+    first_row = matrix_exp(augmented)[..., :n, :]
+    return first_row[..., :n], [held * size for held in split(first_row[..., n:], m, -1)]
 
 
 def phi(z: Tensor, order: int) -> Tensor:
@@ -185,7 +185,7 @@ def call_gebal(size: Tensor) -> Tensor:
     for matrix, unit in zip(matrices.reshape(-1, n, n), units, strict=True):
         if np.isfinite(matrix).all():
             unit[:] = gebal(matrix, scale=1, permute=0)[3]
-    return torch.from_numpy(units.reshape(matrices.shape[:-1])).to(size.device)
+    return tensor_of(units.reshape(matrices.shape[:-1])).to(size.device)
 
 
 @torch.library.custom_op("linrec::balancing_units", mutates_args=())

@@ -1,12 +1,9 @@
 """The methods of discretisation, each for a step of length 1."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import eigvals, inv_ex, solve
 from linrec._tensors.known_values import is_seen
 from linrec.discretization.exponential import exponential, phi
 from linrec.structures import Dense, Diagonal, Structure
@@ -77,7 +74,7 @@ def generalized_bilinear(
         z = A.to_dense()
         identity = torch.eye(A.state_size, dtype=z.dtype, device=z.device)
         implicit = identity - alpha * z
-        structure = Dense(torch.linalg.solve(implicit, identity + (1 - alpha) * z))
+        structure = Dense(solve(implicit, identity + (1 - alpha) * z))
         solved = divide(implicit, B)
         read = divide(implicit, identity if C is None else C, left=False)
     if alpha == 0:
@@ -96,17 +93,15 @@ def check_no_pole(A: Structure, steps: Tensor | None, alpha: float, method: str)
     else:
         z = A.to_dense().detach().nan_to_num()
         n = A.state_size
-        inverse, info = torch.linalg.inv_ex(
-            torch.eye(n, dtype=z.dtype, device=z.device) - alpha * z
-        )
+        inverse, info = inv_ex(torch.eye(n, dtype=z.dtype, device=z.device) - alpha * z)
         # Rounding hides most zeros; what is left of them is large, but so may be what is right.
         if not is_seen((info != 0) | ~(inverse.abs().amax((-2, -1)) < 1e12), wait=False):
             return
-        distance = (1 - alpha * torch.linalg.eigvals(z)).abs().amin(-1)
+        distance = (1 - alpha * eigvals(z)).abs().amin(-1)
         wrong = (info != 0) | (distance <= 64 * n * eps)
     if not is_seen(wrong, wait=False):
         return
-    place = tuple(wrong.nonzero()[0].tolist())
+    place = tuple(int(axis) for axis in wrong.nonzero()[0])
     step = None if steps is None else float(steps.expand(wrong.shape)[place])
     raise ValueError(
         f"The system has a pole at {'1/(α dt)' if step is None else f'{1 / (alpha * step):.6g}'}"
@@ -119,6 +114,6 @@ def check_no_pole(A: Structure, steps: Tensor | None, alpha: float, method: str)
 def divide(by: Tensor, matrices: Tensor, *, left: bool = True) -> Tensor:
     """Multiply matrices by an inverse from the left or the right, batch axes broadcasting.
 
-    torch takes `(k, n)` beside `(k, n, n)` for k vectors. With as many axes it cannot.
+    torch takes `(k, n)` with `(k, n, n)` for k vectors. With as many axes it cannot.
     """
-    return torch.linalg.solve(by, matrices[(None,) * (by.ndim - matrices.ndim)], left=left)
+    return solve(by, matrices[(None,) * (by.ndim - matrices.ndim)], left=left)

@@ -1,14 +1,11 @@
 """Carry the state from chunk to chunk: in pairs or groups of chunks, or in a loop over them."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import math
 
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.autograd import records_gradient
 from linrec._tensors.devices import is_launched
 from linrec._tensors.open_sizes import is_open, loop, nominal_size
@@ -121,14 +118,14 @@ def carry_open(
     drive = matvec(plan["last"].unsqueeze(-3).mT, rows).movedim(-2, 0)
     start = drive.new_zeros(drive.shape[1:]) if state is None else state
     before, _ = loop(
-        lambda state, added, power: matvec(power, state) + added,
+        reach_next,
         start,
         [drive],
         [plan["powers"][0]],
         before=True,
     )
     ends = torch.full((1,), steps // chunk, device=rows.device)  # none of it, if it is whole
-    last = rows.index_select(-2, ends).unflatten(-1, (chunk, m)).squeeze(-3)
+    last = unflatten(rows.index_select(-2, ends), -1, (chunk, m)).squeeze(-3)
     driven = recurrence.over_time().drive(last).movedim(-2, 0)
     own = torch.arange(chunk, device=rows.device) < steps % chunk
     leaves, rebuilt = take_apart(recurrence.A)
@@ -138,6 +135,11 @@ def carry_open(
 
     _, end = loop(step, before.index_select(0, ends).squeeze(0), [driven, own], leaves)
     return before.movedim(0, -2), end
+
+
+def reach_next(state: Tensor, added: Tensor, power: Tensor) -> Tensor:
+    """Move the state before a chunk to the one before the next."""
+    return matvec(power, state) + added
 
 
 def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +165,7 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
         return torch.stack(states[:-1], -2), states[-1]
     if chunks % 2:
         drive = torch.nn.functional.pad(drive, (0, 0, 0, 1))
-    power, (first, second) = power.unsqueeze(-3), drive.unflatten(-2, (-1, 2)).unbind(-2)
+    power, (first, second) = power.unsqueeze(-3), unflatten(drive, -2, (-1, 2)).unbind(-2)
     # (Products are new memory, that sums may be written into.)
     before, after = carry(powers[1:], matvec(power, first).add_(second), start)
     between = matvec(power, before).add_(first)
@@ -187,11 +189,11 @@ def carry_groups(levels: Tensor, drive: Tensor, start: Tensor) -> Tensor:
     size = within.shape[-1] // n
     missing = -chunks % size
     padded = torch.nn.functional.pad(drive, (0, 0, 0, missing)) if missing else drive
-    added = padded.unflatten(-2, (-1, size)).flatten(-2)
+    added = unflatten(padded, -2, (-1, size)).flatten(-2)
     before = start.unsqueeze(-2)
     if chunks > size:
         ends = matvec(within[..., -n:].mT.unsqueeze(-3), added)
         after = carry_groups(levels[1:], ends, start)
         before = torch.cat([before, after[..., :-1, :]], -2)
     states = matvec(within.mT.unsqueeze(-3), added) + matvec(into.mT.unsqueeze(-3), before)
-    return states.unflatten(-1, (size, n)).flatten(-3, -2)[..., :chunks, :]
+    return unflatten(states, -1, (size, n)).flatten(-3, -2)[..., :chunks, :]

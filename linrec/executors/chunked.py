@@ -1,8 +1,5 @@
 """The recurrence in chunks: a convolution within each, a recurrence from one to the next."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportUnnecessaryIsInstance=false
 # (Callers without types are checked too.)
 
@@ -13,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.devices import in_double
 from linrec._tensors.known_values import has_values
 from linrec._tensors.open_sizes import in_groups, is_open, out_of_groups
@@ -208,7 +206,7 @@ def chunk_rows(plan: Plan, inputs: Tensor) -> Tensor:
     missing = -inputs.shape[-2] % chunk
     if missing:
         inputs = torch.nn.functional.pad(inputs, (0, 0, 0, missing))
-    return inputs.unflatten(-2, (-1, chunk)).flatten(-2)
+    return unflatten(inputs, -2, (-1, chunk)).flatten(-2)
 
 
 @final
@@ -290,7 +288,8 @@ def multiply_rows(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     """Multiply `[inputs (…, K), before (…, n)]` with `block (K + n, N)` in a kernel."""
     first, second = inputs.flatten(0, -2), before.flatten(0, -2)
     operation = multiply_now if has_values(inputs) else chunk_product
-    return operation(first, second, block).unflatten(0, inputs.shape[:-1])
+    product: Tensor = operation(first, second, block)
+    return unflatten(product, 0, inputs.shape[:-1])
 
 
 def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tensor:
@@ -302,7 +301,7 @@ def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tens
         outputs = matvec(
             block.unsqueeze(-3).mT if block.ndim > 2 else block.mT, torch.cat([rows, before], -1)
         )
-        outputs = outputs.unflatten(-1, (chunk, p))
+        outputs = unflatten(outputs, -1, (chunk, p))
         if is_open(steps):
             return out_of_groups(outputs, steps)
         return outputs.flatten(-3, -2)[..., :steps, :]
@@ -313,5 +312,5 @@ def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tens
         return multiply(product, block, *factors).reshape(*inputs.shape[:-2], steps, p)
     product = ChunkProduct(chunk, chunk, rows.shape[-1], p)
     units = [factor.transpose(1, 2).flatten(0, 1) for factor in factors]
-    outputs = multiply(product, block, *units).unflatten(0, (-1, chunks)).transpose(1, 2)
+    outputs = unflatten(multiply(product, block, *units), 0, (-1, chunks)).transpose(1, 2)
     return outputs.reshape(*inputs.shape[:-2], steps, p)

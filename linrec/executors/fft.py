@@ -1,15 +1,12 @@
 """The recurrence as a convolution, by the fast Fourier transform."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import fft, ifft, irfft, rfft
 from linrec._tensors.dtypes import accumulation_dtype
 from linrec._tensors.known_values import has_values
 from linrec._tensors.open_sizes import is_open
@@ -43,7 +40,7 @@ class FFTConvolution(KernelExecutor):
     sequences and few outputs. Time-invariant systems.
 
     Numerical error: at every step about 4 log2(2T)·eps·‖h‖₂‖u‖₂, which does not shrink where the
-    outputs do: small outputs before or beside large ones keep fewer correct digits, and a kernel
+    outputs do: small outputs before or among large ones keep fewer correct digits, and a kernel
     that overflows spoils every step.
 
     Example:
@@ -111,13 +108,13 @@ def is_aliased(size: int) -> bool:
 def transform(signals: Tensor, size: int) -> Tensor:
     """Transform the last axis, padded with zeros; real signals have half a spectrum."""
     if signals.is_complex():
-        return torch.fft.fft(signals, size)
-    return torch.fft.rfft(signals, size)
+        return fft(signals, size)
+    return rfft(signals, size)
 
 
 def invert(spectra: Tensor, size: int, complex_: bool) -> Tensor:
     """Transform the last axis back."""
-    return (torch.fft.ifft if complex_ else torch.fft.irfft)(spectra, size)
+    return (ifft if complex_ else irfft)(spectra, size)
 
 
 def convolve(inputs: Tensor, spectrum: Tensor) -> Tensor:

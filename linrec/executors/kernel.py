@@ -1,13 +1,10 @@
 """Executors that convolve with the impulse response, and the kernels that they share."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.devices import in_double
 from linrec._tensors.open_sizes import is_open
 from linrec.executors.base import Executor, Plan, Result
@@ -42,7 +39,7 @@ def output_kernel_of(tensors: Mapping[str, Tensor], length: int) -> Tensor:
     """Return the outputs' kernel `(*batch, length, m, p)`: the states', if they are the outputs."""
     if "outputs" in tensors:
         return tensors["outputs"]
-    return tensors["last"].unflatten(-2, (length, -1)).flip(-3)
+    return unflatten(tensors["last"], -2, (length, -1)).flip(-3)
 
 
 def driven_state(plan: Plan, inputs: Tensor) -> Tensor:

@@ -1,8 +1,5 @@
 """Bilinear products with a plan's tensors, tiled to fit the caches, with one gradient for all."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
 # pyright: reportIncompatibleMethodOverride=false
 # (`vmap` has our arguments in place of torch's `*args`.)
 
@@ -14,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import apply
 from linrec._tensors.autograd import is_unwatched, with_signature
 from linrec._tensors.full_precision import full_precision
 from linrec._tensors.huge_pages import empty
@@ -81,7 +79,7 @@ def compute(product: BilinearOp, way: Direction, *sides: Tensor) -> Any:
     """Compute one of the three products, differentiable any number of times."""
     if is_unwatched(*sides):
         return Multiply.forward(product, way, *sides)
-    return Multiply.apply(product, way, *sides)
+    return apply(Multiply, product, way, *sides)
 
 
 @with_signature

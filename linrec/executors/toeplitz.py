@@ -1,15 +1,13 @@
 """The recurrence as one matrix: outputs are a Toeplitz matrix times inputs."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.open_sizes import is_open
 from linrec.executors.base import Plan, Result, join
 from linrec.executors.kernel import (
@@ -51,9 +49,7 @@ class Toeplitz(KernelExecutor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the impulse response, and the last row of the matrix for the states."""
-        return prepare(
-            self, recurrence, length, lambda *of_system: kernels(*of_system, length=length)
-        )
+        return prepare(self, recurrence, length, partial(kernels, length=length))
 
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
@@ -63,15 +59,15 @@ class Toeplitz(KernelExecutor):
         steps, (m, p) = inputs.shape[-2], kernel.shape[-2:]
         if is_open(steps):  # then pieces cannot be counted
             matrix = toeplitz_matrix(kernel).flatten(-4, -3).flatten(-2)
-            outputs = matvec(matrix.mT, inputs.flatten(-2)).unflatten(-1, (steps, p))
+            outputs = unflatten(matvec(matrix.mT, inputs.flatten(-2)), -1, (steps, p))
             return add_free_motion(recurrence, plan, outputs, inputs, state)
-        parts = []
+        parts: list[Tensor] = []
         width = min(max(PIECE // (steps * m * p), 1), steps)
         for start in range(0, steps, width):
             stop = min(start + width, steps)
             matrix = toeplitz_columns(kernel, start, stop).flatten(-4, -3).flatten(-2)
             piece = matvec(matrix.mT, inputs[..., :stop, :].flatten(-2))
-            parts.append(piece.unflatten(-1, (stop - start, p)))
+            parts.append(unflatten(piece, -1, (stop - start, p)))
         outputs = join(parts, plan.copies > 1)
         return add_free_motion(recurrence, plan, outputs, inputs, state)
 
@@ -81,7 +77,7 @@ def toeplitz_matrix(kernel: Tensor) -> Tensor:
     steps = torch.arange(kernel.shape[-3], device=kernel.device)
     apart = steps - steps.unsqueeze(-1)
     entries = kernel.index_select(-3, apart.clamp(min=0).flatten())
-    entries = entries.unflatten(-3, apart.shape)
+    entries = unflatten(entries, -3, apart.shape)
     return torch.where((apart >= 0)[..., None, None], entries, 0).movedim(-2, -3)
 
 

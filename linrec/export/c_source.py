@@ -167,7 +167,7 @@ def recurrence_to_c(
 def write_header(comment: str, step: str, name: str, *, includes: str, **values: object) -> str:
     """Put a header together: a comment, sizes and state, and the functions of a step.
 
-    What the struct has beside the state are `fields`, and `start` is what they begin as.
+    What the struct has besides the state are `fields`, and `start` is what they begin as.
     """
     page = comment + BEGINNING + step + "\n#endif\n"
     includes = f"\n{includes}" if includes else ""

@@ -105,7 +105,7 @@ def compare(
         length: of `conv` and `fft` the longest sequence.
 
     Returns:
-        Differences from the target, and of a recurrence errors beside the one in double precision.
+        Differences from the target; of a recurrence, errors measured against double precision.
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.

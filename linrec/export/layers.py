@@ -25,7 +25,7 @@ def recurrent_layers(module: nn.Module) -> list[RecurrentLayer]:
 def constant_recurrence(layer: RecurrentLayer) -> tuple[LinearRecurrence, torch.Size] | None:
     """Make the recurrence of a layer, in real numbers, if it is the same for all inputs.
 
-    Its state is the layer's: real and imaginary parts, one beside the other.
+    Its state is the layer's: real and imaginary parts, side by side.
 
     Returns:
         The recurrence, and its axes of heads.

@@ -33,7 +33,7 @@ class Weights(StrEnum):
 
 
 class States(StrEnum):
-    """The numbers of a state beside whole weights."""
+    """The numbers of a state with whole weights."""
 
     INT16 = "int16"  # for processors without floats
     FLOAT16 = "float16"
@@ -62,7 +62,7 @@ def exported(
         example: inputs to trace a module with that does not say how many features it takes.
         length: of `conv`, `fft` and whole numbers the longest sequence.
         weights: of C: `float`, `int8` or `int16`; see `quantize`.
-        states: beside whole weights: `int16`, or `float16`; see `quantize_weights`.
+        states: with whole weights: `int16`, or `float16`; see `quantize_weights`.
         stochastic: of states in float16, whether they are rounded by chance.
         largest_input: of C in whole numbers.
 

@@ -22,7 +22,7 @@ class TakesPacked(nn.Module):
         packed, *rest = given
         if "lengths" in named or len(rest) > 1:
             raise ValueError(
-                "`lengths` are given beside a PackedSequence, which has its own: expected one of "
+                "`lengths` are given with a PackedSequence, which has its own: expected one of "
                 "them. Leave out `lengths`."
             )
         padded, lengths = pad_packed_sequence(packed, batch_first=True)

@@ -1,9 +1,5 @@
 """Convert the arguments of filters: to tensors of one dtype, coefficients divided by a₀."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -12,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from linrec._tensors.annotated import tensor_of
 from linrec._tensors.arguments import as_tensor, holds_tensor
 from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.known_values import is_seen
@@ -22,9 +19,9 @@ Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any] | complex
 
 
 def convert_arguments(optional: str = "", /, **given: object) -> list[Any]:
-    """Take tensors and arrays, and numbers beside them, in the dtype that holds them all.
+    """Take tensors and arrays, and numbers among them, in the dtype that holds them all.
 
-    Plain numbers and whole ones have no precision of their own: 0.1 is 0.1 in float64 beside a
+    Plain numbers and whole ones have no precision of their own: 0.1 is 0.1 in float64 next to a
     sequence in float64, and does not widen one in float32.
 
     Args:
@@ -57,9 +54,14 @@ def is_plain(value: object) -> bool:
     """Whether these are numbers without a floating-point dtype of their own."""
     if isinstance(value, Tensor):  # (one that is quantized has no numbers to be read as they are)
         return not (value.is_floating_point() or value.is_complex() or value.is_quantized)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.dtype.kind in "iub"
+    if is_of_numpy(value):
+        return np.asarray(value).dtype.kind in "iub"
     return not holds_tensor(value)
+
+
+def is_of_numpy(value: object) -> bool:
+    """Whether a value is an array or a number of numpy."""
+    return isinstance(value, np.ndarray | np.generic)
 
 
 def as_numbers(name: str, value: object, plain: bool) -> Tensor:
@@ -70,7 +72,7 @@ def as_numbers(name: str, value: object, plain: bool) -> Tensor:
         return value.to(torch.float64)
     try:
         array = np.asarray(value)
-        return torch.from_numpy(array.astype(complex if array.dtype.kind == "c" else float))
+        return tensor_of(array.astype(complex if array.dtype.kind == "c" else float))
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor, a numpy array "

@@ -1,9 +1,5 @@
 """The copy that a stream runs: a recurrence or module as it was when the stream began."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import copy
 from collections.abc import Callable
 from typing import Any, cast
@@ -11,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from linrec._tensors.annotated import is_tuple, named_modules
 from linrec._tensors.arguments import check_tensor
 from linrec._tensors.dtypes import accumulation_dtype
 from linrec._tensors.full_precision import full_precision, under_autocast
@@ -165,7 +162,7 @@ class HeldModule:
 
     def kinds(self) -> list[str]:
         """List the classes that say which module it is."""
-        named = ((name, type(each)) for name, each in self.module.named_modules())
+        named = ((name, type(each)) for name, each in named_modules(self.module))
         return [f"{name}: {kind.__module__}.{kind.__qualname__}" for name, kind in named]
 
     def fast_step(self) -> None:
@@ -188,7 +185,7 @@ class HeldModule:
 
     def pair(self, found: object) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Take outputs and state apart, if they are that."""
-        if isinstance(found, tuple) and len(found) == 2:
+        if is_tuple(found) and len(found) == 2:
             outputs, state = found
             if isinstance(outputs, Tensor) and isinstance(state, Tensor):
                 return outputs, state

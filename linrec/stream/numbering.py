@@ -1,15 +1,12 @@
 """Numbers and indices of streams, checked."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import is_sequence, to_list
 from linrec._tensors.shapes import broadcast_shapes, show
 
 Indices = int | slice | Sequence[int] | Tensor
@@ -18,17 +15,17 @@ Indices = int | slice | Sequence[int] | Tensor
 def check_rows(indices: Indices, count: int) -> list[int]:
     """Turn names of streams into indices, each once."""
     if isinstance(indices, slice):
-        rows = list(range(count)[indices])
+        rows: list[int] = list(range(count)[indices])
     elif isinstance(indices, Tensor) and indices.dtype == torch.bool:
         if indices.shape != (count,):
             raise ValueError(
                 f"`indices` is a mask of shape {show(indices.shape)}: expected ({count},), one "
                 "entry a stream."
             )
-        rows = indices.nonzero().squeeze(-1).tolist()
+        rows = to_list(indices.nonzero().squeeze(-1))
     else:
-        listed = indices.tolist() if isinstance(indices, Tensor) else indices
-        listed = listed if isinstance(listed, list | tuple | range) else [listed]
+        given = to_list(indices) if isinstance(indices, Tensor) else indices
+        listed = given if is_sequence(given) or isinstance(given, range) else [given]
         rows = [as_index(each) for each in listed]
     wrong = [row for row in rows if not -count <= row < count]
     if wrong:

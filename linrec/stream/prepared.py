@@ -1,9 +1,5 @@
 """One step of a recurrence with everything looked up beforehand, and plans for blocks."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +7,7 @@ import torch
 from torch import Tensor
 
 from linrec._call import prepare_call
+from linrec._tensors.annotated import unflatten
 from linrec.executors import Executor, Plan, Result
 from linrec.systems import LinearRecurrence
 
@@ -68,8 +65,8 @@ class PreparedStep:
         """
         copies = self.copies
         if copies > 1:
-            sample = sample.unflatten(-1, (copies, -1))
-            state = state.unflatten(-1, (copies, -1))
+            sample = unflatten(sample, -1, (copies, -1))
+            state = unflatten(state, -1, (copies, -1))
         after = self.advance(state, sample)
         outputs = self.system.read(after, sample) if self.reads else after.clone()
         if copies > 1:

@@ -98,7 +98,7 @@ class Stream:
             The outputs, `(*streams, p)` or `(*streams, time, p)`, zero past the lengths.
 
         Raises:
-            ValueError: samples of another shape or device, or lengths beside a single sample.
+            ValueError: samples of another shape or device, or lengths with a single sample.
             TypeError: samples of a dtype that the system is not run in, or missing matrices.
 
         Example:
@@ -131,7 +131,7 @@ class Stream:
             single = samples.ndim == len(self._streams) + 1
             if single and lengths is not None:
                 raise ValueError(
-                    "`lengths` are given beside one sample of each stream: expected a block. Pass "
+                    "`lengths` are given with one sample of each stream: expected a block. Pass "
                     "`samples.unsqueeze(-2)` to feed some of the streams."
                 )
             with torch.no_grad():
@@ -269,7 +269,7 @@ class Stream:
         """Write the states into a file, with a fingerprint of the system.
 
         The file is one of safetensors: the states, and a fingerprint of the system (classes, shapes
-        and dtypes, a digest of its numbers). It is written beside its place and then moved there,
+        and dtypes, a digest of its numbers). It is written next to its place and then moved there,
         so that it is whole or not there at all. The system itself is not in it.
 
         Args:

@@ -1,9 +1,5 @@
 """The interface of all structures of A: five operations, on stacks of matrices too."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -12,6 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import is_tuple
 from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.shapes import SCALAR, broadcast
 
@@ -202,7 +199,7 @@ class Structure(ABC):
 
     def __getitem__(self, index: Any) -> Self:
         """Index the batch axes, as a tensor's: `A[..., None]`, `A[..., 3]`."""
-        axes = index if isinstance(index, tuple) else (index,)
+        axes = index if is_tuple(index) else (index,)
         batch = self.batch_shape
 
         def take(tensor: Tensor, core: int) -> Tensor:

@@ -1,9 +1,5 @@
 """A block-diagonal transition matrix: groups of states that do not touch each other."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-# (The annotations of torch and numpy are partial.)
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.arguments import as_tensor
 from linrec._tensors.open_sizes import is_open
 from linrec._tensors.shapes import check_axes, show
@@ -57,7 +54,8 @@ class BlockDiagonal(OwnStructure):
 
     def apply(self, states: Tensor) -> Tensor:
         """Multiply each block by its own states, `states (*batch, n)`."""
-        blocks, grouped = same_dtype(self.blocks, states.unflatten(-1, self.blocks.shape[-3:-1]))
+        apart = unflatten(states, -1, self.blocks.shape[-3:-1])
+        blocks, grouped = same_dtype(self.blocks, apart)
         if is_open(*states.shape[:-1]):  # of which a product of matrices would make one axis
             return (blocks * grouped.unsqueeze(-2)).sum(-1).flatten(-2)
         return torch.einsum("...kij,...kj->...ki", blocks, grouped).flatten(-2)

@@ -190,7 +190,7 @@ class Bindable(ABC):
         identity or a zero matrix is left out. Computed in double precision and cast last.
 
         Args:
-            values: values by name or by symbol, beside or instead of `parameters`.
+            values: values by name or by symbol, as well as or instead of `parameters`.
             steps: how many steps a system whose matrices depend on time is wanted for.
             parameters (*batch): a value for each parameter, by name. Batch axes broadcast, and
                 bind a batch of systems.

@@ -220,7 +220,7 @@ class StateSpace(System):
         """Give the parameters values: numbers, or tensors, which keep their gradients.
 
         Args:
-            values: values by name or by symbol, beside or instead of `parameters`.
+            values: values by name or by symbol, as well as or instead of `parameters`.
             parameters (*batch): a value for each parameter, by name. Batch axes broadcast, and
                 bind a batch of systems.
 

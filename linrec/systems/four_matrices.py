@@ -67,7 +67,7 @@ class FourMatrices:
 
 
 def precision(**given: object) -> torch.dtype | None:
-    """Find the real dtype in which nested lists are read that stand beside tensors and arrays.
+    """Find the real dtype of nested lists that stand among tensors and arrays.
 
     None where there are no lists, which modules find out each time.
     """

@@ -1,4 +1,4 @@
-"""A score beside the published ones."""
+"""A score with the published ones."""
 
 from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`lmu table`: the papers' tables with ours beside them."""
+"""`lmu table`: the papers' tables with ours."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +32,7 @@ def table(
         ),
     ] = None,
 ) -> None:
-    """Show the papers' tables with recorded results beside them.
+    """Show the papers' tables with recorded results in them.
 
     A result of yours that cannot be read is named, and left out; the exit status is 1 then.
     """

@@ -58,7 +58,7 @@ def train(
     ] = False,
     threads: Threads = None,
 ) -> None:
-    """Train one of an experiment's models and print its score beside the published ones."""
+    """Train one of an experiment's models and print its score with the published ones."""
     if record is not None:
         make_folder(record / experiment.name, "--record")
     keep_memory()

@@ -3,7 +3,7 @@
 `mackey-glass-lost` predicts 15 steps ahead at each of the samples that are left, of windows of 500
 steps; `spoken-digits-lost` tells the digit from 49 of 98 windows of a spectrogram. Other samples
 are lost in each series, in training and in the test. `lmu` is given the time since the sample
-before as the length of its step, the LSTM has it as a number beside the sample, and `lmu-even`
+before as the length of its step, the LSTM has it as a number next to the sample, and `lmu-even`
 takes samples to be evenly apart, at their mean distance. `polynomial` is the plain baseline of
 Mackey-Glass: least squares on products of up to three of the last eight samples and the times
 between them, of those tried (8 or 16, products of up to three) the best on the validation series.

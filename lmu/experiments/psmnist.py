@@ -13,7 +13,7 @@ them the memory's last state is the same in each epoch and is computed once.
 after it, trained against an adversary (see `Recipe.adversarial_distance`) with a learning rate
 that falls to zero. It was chosen on the validation images of seed 0.
 
-The unit of 2019 and the LSTM beside it, of about its size, have to be stepped: an epoch takes eight
+The unit of 2019 and an LSTM of about its size have to be stepped: an epoch takes eight
 and eleven minutes on two cores. On the quick budget they see 5,000 images an epoch.
 
 A memory that keeps the whole sequence is an invertible map of the 784 pixels, and so whatever

@@ -19,7 +19,7 @@ from lmu.experiments.training import train as train_network
 from lmu.files import read_checkpoint
 from lmu.files.entries import SEED, is_text
 
-# What a record tells of the configuration, beside its own entries.
+# What a record tells of the configuration, besides its own entries.
 RECIPE = ("examples", "batch_size", "optimizer", "learning_rate")
 
 AnyPath = str | os.PathLike[str]
@@ -206,7 +206,7 @@ class Evaluation:
         differing: how many decisions of the two differ; None where there are none to compare.
         decisions: of how many.
         largest_difference: of the two forms' outputs; None if not asked for.
-        figures: what the experiment says beside the score, by name; empty if not asked for.
+        figures: what the experiment says besides the score, by name; empty if not asked for.
     """
 
     model: str

@@ -1,6 +1,6 @@
 """Checkpoints: files of safetensors that are sealed, so that one flipped bit anywhere is found.
 
-Tensors are stored under the paths that lead to them, and all else as JSON beside them. Nothing is
+Tensors are stored under the paths that lead to them, and all else as JSON next to them. Nothing is
 pickled, and any reader of safetensors reads the tensors. Files of `torch.save` are read as well.
 """
 

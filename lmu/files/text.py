@@ -105,7 +105,7 @@ def read_text(path: AnyPath, largest: int = MEBIBYTE) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Read JSON as RFC 8259 has it, without what Python allows beside.
+    """Read JSON as RFC 8259 has it, without what Python allows in addition.
 
     Raises:
         ValueError: it is no JSON, has NaN or an infinite number, a name twice in an object, or is

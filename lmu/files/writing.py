@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, also beside other writers."""
+"""Write a file whole or not at all, also while others write it."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lmu.files.refusals import explain_os_errors
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, even if the process is killed meanwhile.
 
-    What is written lies beside its place first, under a name of its own, and is then moved there.
+    What is written lies next to its place first, under a name of its own, and is then moved there.
     Of two processes that write one file the last wins, and whoever reads it sees one whole content.
 
     Args:

@@ -40,7 +40,7 @@ class Encoder(Pointwise):
 
 
 class MemoryFeedForward(Layer):
-    """A feed-forward layer that reads a memory beside its input: two layers in one.
+    """A feed-forward layer that reads a memory as well as its input: two layers in one.
 
         u_t = U x_t + b_u      m_t = Ā m_{t-1} + B̄ u_t
         y_t = W₂ f(W_m m_t + W_x x_t + b₁) + b₂

@@ -111,5 +111,5 @@ def test_lengths_feed_some_streams_and_leave_others() -> None:
         torch.testing.assert_close(outputs[row, :length], alone.push(block[row, :length]))
         torch.testing.assert_close(stream.state[row], alone.state)
         assert not outputs[row, length:].any()
-    with pytest.raises(ValueError, match="beside one sample"):
+    with pytest.raises(ValueError, match="with one sample"):
         stream.push(block[:, 0], torch.tensor([1, 1, 1]))

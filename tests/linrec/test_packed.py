@@ -56,7 +56,7 @@ def test_outputs_alone_are_packed_too_and_gradients_flow() -> None:
     assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in inputs)
 
 
-def test_lengths_beside_a_packed_sequence_are_refused() -> None:
+def test_lengths_with_a_packed_sequence_are_refused() -> None:
     packed = pack_sequence([torch.randn(3, 3)])
     with pytest.raises(ValueError, match="Leave out `lengths`"):
         linrec.nn.MinGRU(3, 4)(packed, lengths=torch.tensor([3]))

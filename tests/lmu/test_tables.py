@@ -1,4 +1,4 @@
-"""Tables: recorded results beside the published ones, in the terminal and in the page."""
+"""Tables: recorded results with the published ones, in the terminal and in the page."""
 
 import json
 import math

@@ -63,7 +63,7 @@ class DeepClassifier(SampleNetwork):
         return self.memory
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Compute the memory's last state beside the last input: `(*batch, order + 1)`."""
+        """Compute the memory's last state next to the last input: `(*batch, order + 1)`."""
         return self.memory.final(inputs).outputs
 
     def head(self, features: Tensor) -> Tensor:

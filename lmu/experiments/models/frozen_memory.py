@@ -10,7 +10,7 @@ from lmu.layers import ParallelLMU
 class FrozenMemoryNetwork(SampleNetwork):
     """One LMU without an input encoder, and a readout: the base of the two below.
 
-    The features are the memory's states m beside the inputs x, and what is trained begins with
+    The features are the memory's states m next to the inputs x, and what is trained begins with
     o = relu(W_m m + W_x x + b_o).
 
     Args:

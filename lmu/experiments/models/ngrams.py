@@ -10,7 +10,7 @@ MOST = 2**62  # of the numbers that contexts are written as
 
 
 class NGrams(StreamingNetwork):
-    """Interpolated n-grams: how often a letter followed the last ones, beside how many did.
+    """Interpolated n-grams: how often a letter followed the last ones, out of how many did.
 
         P(c | h) = (N(h c) + s D(h) P(c | h')) / (N(h) + s D(h))        P = 1 / letters beneath all
 

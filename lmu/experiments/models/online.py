@@ -127,7 +127,7 @@ class RecursiveLeastSquares(OnlineNetwork):
         k = P z / (λ + zᵀ P z)      w ← w + k (y - wᵀ z)      P ← (P - k zᵀ P) / λ
 
     Args:
-        delays: how many of the last samples are in z, beside a constant.
+        delays: how many of the last samples are in z, besides a constant.
         forgetting: λ, by which what is older counts less; 1: all count alike.
 
     Example:

@@ -1,4 +1,4 @@
-"""A predicted series beside the true one."""
+"""A predicted series and the true one."""
 
 import torch
 

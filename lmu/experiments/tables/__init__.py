@@ -1,4 +1,4 @@
-"""The papers' tables with our recorded results beside them."""
+"""The papers' tables with our recorded results in them."""
 
 from lmu.experiments.tables.page import fill_page_tables as fill_page_tables
 from lmu.experiments.tables.results import Results as Results

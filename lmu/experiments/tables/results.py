@@ -1,4 +1,4 @@
-"""The results of the experiments, beside the published ones."""
+"""The results of the experiments, with the published ones."""
 
 import math
 import statistics

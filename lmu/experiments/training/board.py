@@ -1,4 +1,4 @@
-"""Metrics for TensorBoard, beside the run folder's own."""
+"""Metrics for TensorBoard, in addition to the run folder's own."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +13,7 @@ def event_writer(folder: Path, finished: int) -> AbstractContextManager[Any]:
     What was written of epochs that were lost when a run was killed is taken back.
 
     Args:
-        folder: the run folder; `tensorboard --logdir` finds it, or all beside it.
+        folder: the run folder; `tensorboard --logdir` finds it, or all next to it.
         finished: epochs that a run which goes on has behind it.
 
     Returns:

@@ -35,7 +35,7 @@ class RunFolder:
     `config.json` says what was run, `metrics.jsonl` has a line an epoch, `best.safetensors` the
     weights of the best validation epoch, `last.safetensors` all that is needed to go on,
     `curve.png` the learning curve, `result.json` the score on the test examples. Every file but
-    `metrics.jsonl` is written beside its place and then moved to it, so that a run killed at any
+    `metrics.jsonl` is written next to its place and then moved to it, so that a run killed at any
     moment leaves whole files; `metrics.jsonl` is written anew from the last state when a run goes
     on.
 
