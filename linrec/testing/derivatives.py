@@ -36,6 +36,7 @@ def gradient_of_inputs(case: Case, executor: Executor) -> Comparisons:
     limits = back.allowed(executor, gradient_of=case.at_rest)
     truth, allowed = (each.outputs.flip(-2) for each in (back.truth, limits))
     yield Comparison("gradient in the inputs", gradient(outputs, v, inputs), truth, allowed)
+    yield Comparison("what a gradient was taken of, afterwards", v, back.inputs.flip(-2), 0.0)
 
 
 def gradient_of_state(case: Case, executor: Executor) -> Comparisons:
@@ -91,6 +92,41 @@ def first_differences(case: Case, executor: Executor) -> Comparisons:
     rounding = largest(small.allowed(executor))
     check = partial(gradcheck, everything(small, executor), leaves_of(small))
     yield by_differences("first derivatives", check, small, rounding, size(small))
+    yield from one_at_a_time(small, executor)
+
+
+def one_at_a_time(case: Case, executor: Executor) -> Comparisons:
+    """The gradient in one tensor is the same whether the others need one or not."""
+    function, leaves = everything(case, executor), leaves_of(case)
+    outcome = function(*leaves)
+    towards = [like(each.detach()) for each in outcome]
+    together = torch.autograd.grad(outcome, leaves, towards, allow_unused=True)
+    allowed = 2 * rounding_of_gradients(case, executor)
+    for place, (leaf, expected) in enumerate(zip(leaves, together, strict=True)):
+        given = [each.detach().requires_grad_(at == place) for at, each in enumerate(leaves)]
+        pairs = zip(function(*given), towards, strict=True)
+        moved = [(result, v) for result, v in pairs if result.requires_grad]
+        found = None
+        if moved:
+            results, own = zip(*moved, strict=True)
+            (found,) = torch.autograd.grad(results, given[place], own, allow_unused=True)
+        mine, theirs = (torch.zeros_like(leaf) if g is None else g for g in (found, expected))
+        yield Comparison(f"gradient in tensor {place} alone", mine, theirs, allowed)
+
+
+def rounding_of_gradients(case: Case, executor: Executor) -> float:
+    """How far a gradient may be off.
+
+    It is a sum over steps of adjoint states times states (of the gradient in A): it errs by the
+    error of one times the size of the other, and by a rounding for each product.
+    """
+    back = case.variant("adjoint", lambda: adjoint_of(case))
+    terms = case.steps + 1
+    return terms * (
+        largest(case.allowed(executor)) * size(back)
+        + largest(back.allowed(executor)) * size(case)
+        + terms * eps(case.inputs) * size(case) * size(back)
+    )
 
 
 def second_differences(case: Case, executor: Executor) -> Comparisons:
@@ -98,15 +134,8 @@ def second_differences(case: Case, executor: Executor) -> Comparisons:
     small = case.small
     if not is_tame(small):
         return
-    # A gradient is a sum over steps of adjoint states times states (of the gradient in A): it
-    # errs by the error of one times the size of the other, and by a rounding for each product.
-    back = small.variant("adjoint", lambda: adjoint_of(small))
-    sizes, terms = size(small) * size(back), small.steps + 1
-    rounding = terms * (
-        largest(small.allowed(executor)) * size(back)
-        + largest(back.allowed(executor)) * size(small)
-        + terms * eps(small.inputs) * sizes
-    )
+    rounding = rounding_of_gradients(small, executor)
+    sizes = size(small) * size(small.variant("adjoint", lambda: adjoint_of(small)))
     # The gradients differentiated are those of fixed outputs, so that a case is always the same.
     towards = [like(each).requires_grad_() for each in small.run(executor)]
     check = partial(gradgradcheck, everything(small, executor), leaves_of(small), towards)

@@ -12,7 +12,8 @@ from linrec.testing.case import Case
 from linrec.testing.matrices import KINDS
 from linrec.testing.strategies import DTYPES, normal
 
-FEW, ONE = st.integers(2, 4), st.just(1)
+between = st.integers
+FEW, ONE = between(2, 4), st.just(1)
 WIDTHS = st.sampled_from((2, 2, 9))  # of inputs and of outputs
 
 
@@ -34,26 +35,38 @@ class Extent(NamedTuple):
     is_varying: bool = False
 
 
-# The most telling first: of a short search only those are tried. Powers of two each by itself, of
-# steps and of states; what comes before and after one of steps is met where runs are joined.
+# The most telling first: of a short search only those are tried. Sizes are taken in turn, so that
+# each kind is met once before any is met again: few, some and many, powers of two of steps and of
+# states, and one step more. (One less, and most powers again, are met where runs are joined.)
 EXTENTS: tuple[Extent, ...] = (
-    Extent(st.integers(1100, 2500)),
-    Extent(st.integers(5, 40), sizes=st.integers(17, 64)),
-    Extent(st.integers(2, 12), batch=st.integers(70, 300)),
+    Extent(between(1100, 2500)),
+    Extent(between(5, 40), sizes=between(17, 31), batch=between(4, 8)),
+    Extent(between(2, 12), batch=between(70, 300)),
     Extent(st.just(256)),
-    Extent(st.integers(5, 40), scale=2.0**20),
-    Extent(st.integers(33, 300), is_varying=True),
-    Extent(st.integers(2, 12), batch=st.integers(9, 63)),
+    Extent(st.just(65), sizes=between(5, 7), batch=between(9, 16)),
+    Extent(between(5, 40), scale=2.0**20),
+    Extent(between(33, 300), is_varying=True),
+    Extent(between(2, 12), sizes=between(9, 15), batch=between(17, 63)),
+    Extent(st.just(1025)),
+    Extent(between(5, 20), sizes=between(65, 127)),
+    Extent(st.just(129), batch=between(4, 8)),
+    Extent(st.just(64), sizes=between(33, 63)),
+    Extent(st.just(257)),
+    Extent(st.just(32), sizes=st.just(32), batch=between(9, 16)),
+    Extent(st.just(513)),
+    Extent(st.just(16), sizes=st.just(64)),
+    Extent(st.just(65), batch=between(4, 16), is_varying=True),
     Extent(st.just(1024)),
-    Extent(st.just(64)),
-    Extent(st.integers(5, 20), sizes=st.integers(65, 140)),
-    *(Extent(st.just(2**power)) for power in (7, 9)),
-    *(Extent(st.just(1024 >> power), sizes=st.just(2**power)) for power in (5, 6, 7)),
+    Extent(st.just(8), sizes=st.just(128)),
+    Extent(st.just(128), sizes=st.just(16), batch=between(17, 63)),
+    Extent(st.just(512)),
     Extent(st.just(256), is_varying=True),
+    Extent(st.just(33), sizes=st.just(8)),
+    Extent(between(2, 12), batch=st.sampled_from((64, 128, 256))),
+    Extent(between(300, 1100)),
+    Extent(between(5, 20), sizes=between(129, 140)),
     *(Extent(st.just(2**power)) for power in (11, 12)),
-    Extent(st.integers(40, 300), sizes=st.sampled_from((8, 16, 32)), batch=st.integers(2, 8)),
-    Extent(st.integers(300, 1100)),
-    Extent(st.integers(2, 12), batch=st.sampled_from((64, 128, 256))),
+    Extent(between(40, 300), sizes=st.sampled_from((8, 16, 32)), batch=between(2, 8)),
 )
 
 
@@ -61,8 +74,8 @@ EXTENTS: tuple[Extent, ...] = (
 def large_cases(draw: st.DrawFn, extent: Extent) -> Case:
     """Draw a large case: normal numbers, and matrices whose powers stay small.
 
-    Row sums of |A| are one at most, so that a bound is found in one pass: permutations, diagonals
-    that forget slowly, contractions.
+    Sums of rows and of columns of |A| are one at most, so that a bound is found in one pass, of the
+    adjoint too: permutations, diagonals that forget slowly, contractions.
     """
     steps, n, batch = draw(extent.steps), draw(extent.sizes), draw(extent.batch)
     dtype, seed = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 2**31 - 1))
@@ -91,4 +104,5 @@ def transition(kind: str, n: int, dtype: torch.dtype, seed: int) -> Structure:
     if kind == "diagonal":
         sizes = 1 - torch.logspace(-5, 0, n + 1, dtype=torch.float64)[:n]
         return Diagonal((numbers[0].sgn() * sizes).to(dtype))
-    return Dense(KINDS[kind](numbers).to(dtype))
+    A = KINDS[kind](numbers)
+    return Dense((A / A.abs().sum(-2).max().clamp(min=1.0)).to(dtype))

@@ -1,5 +1,6 @@
 """Properties of a module's derivatives: from form to form, and against differences."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
@@ -33,6 +34,7 @@ FORMS: tuple[tuple[str, Caller], ...] = (("forward", whole), ("step", steps))
 
 GROUPS = "inputs", "initial state", "parameters"
 STEP = 1e-6  # of differences in double precision
+FEW = 16  # of so many sequences at most, each is differentiated alone
 
 
 class Start(NamedTuple):
@@ -77,9 +79,57 @@ def gradients(trial: Trial) -> Comparisons:
         (f"gradient of `{name}` in training mode", each)
         for name, each in differentiate_training(trial)
     ]
+    others.append(("gradient of one group of tensors", differentiate_groups(module, start)))
     for what, found in others:
         for left, right, limit in zip(found, expected, limits, strict=True):
             yield Comparison(what, left, right, limit + eps * (size_of(left) + size_of(right)))
+    yield from gradients_of_padded(trial, limits[0] + 2 * eps * size_of(expected[0]))
+
+
+def differentiate_groups(module: nn.Module, start: Start) -> list[Tensor]:
+    """Differentiate `forward` in one group of leaves at a time, where no other needs a gradient."""
+    found: list[Tensor] = []
+    for first, last in groups_of(start).values():
+        wanted = start.leaves[first:last]
+        others = [each for each in start.leaves if not any(each is one for one in wanted)]
+        try:
+            for each in others:
+                each.requires_grad_(False)
+            total = drawn_sum(whole, module, start)
+            found += fill_zeros(gradient(total, wanted), wanted) if wanted else []
+        finally:
+            for each in others:
+                each.requires_grad_()
+    return found
+
+
+def gradients_of_padded(trial: Trial, limit: float) -> Comparisons:
+    """The gradient in padded inputs is that of each sequence alone, and zero past its end."""
+    takes = "lengths" in inspect.signature(trial.module.forward).parameters
+    if not takes or len(trial.inputs) > FEW:
+        return
+    ends = [(trial.steps, max(trial.steps // 2, 1))[row % 2] for row in range(len(trial.inputs))]
+    inputs = trial.inputs.detach().clone().requires_grad_()
+    padded, _ = trial.module(inputs, lengths=torch.tensor(ends))
+    v = like(padded.detach())
+
+    def own(row: int, outputs: Tensor) -> Tensor:
+        return (outputs * v[row, : ends[row]].conj()).real.sum()
+
+    rows = range(len(ends))
+    alone = [whole(trial.module, inputs[row : row + 1, : ends[row]])[0][0] for row in rows]
+    totals = [
+        torch.stack([own(row, each) for row, each in enumerate(every)]).sum()
+        for every in ([padded[row, : ends[row]] for row in rows], alone)
+    ]
+    got, expected = (fill_zeros(gradient(each, [inputs]), [inputs])[0] for each in totals)
+    yield Comparison("gradient in padded inputs", got, expected, limit)
+
+
+def groups_of(start: Start) -> dict[str, tuple[int, int]]:
+    """Say where among the leaves each group begins and ends."""
+    own = sum(each.requires_grad for each in tensors_of(start.state))
+    return dict(zip(GROUPS, pairwise((0, 1, 1 + own, len(start.leaves))), strict=True))
 
 
 def differentiate_training(trial: Trial) -> Iterator[tuple[str, list[Tensor]]]:
@@ -151,10 +201,8 @@ def slopes(form: Caller, module: nn.Module, start: Start, found: list[Tensor]) -
     # The rounding of the values, over the step.
     values = float((outcome.abs() * like(outcome).abs()).sum()) + size_of(outcome)
     rounding = operations(module, start.inputs) * torch.finfo(torch.float64).eps * values / STEP
-    own = sum(each.requires_grad for each in tensors_of(start.state))
-    groups = zip(GROUPS, pairwise((0, 1, 1 + own, len(start.leaves))), strict=True)
     slopes = {}
-    for group, (first, last) in groups:
+    for group, (first, last) in groups_of(start).items():
         if first == last:
             continue
         leaves, lines = start.leaves[first:last], [like(g.detach()) for g in found[first:last]]
@@ -224,11 +272,14 @@ def batched_gradients(trial: Trial) -> Comparisons:
     if not outputs.requires_grad:
         return
     towards = like(outputs.detach()), torch.ones_like(outputs)
+    kept = [each.clone() for each in towards]
     options = {"retain_graph": True, "allow_unused": True}
     one_by_one = [
         torch.autograd.grad(each, start.leaves, v, **options)
         for each, v in zip((outputs, fresh), towards, strict=True)
     ]
+    for v, before in zip(towards, kept, strict=True):
+        yield Comparison("what a gradient was taken of, afterwards", v, before, 0.0)
     options["is_grads_batched"] = True
     try:
         together = torch.autograd.grad(outputs, start.leaves, torch.stack(towards), **options)

@@ -24,6 +24,8 @@ from linrec.testing.forms import (
 
 Comparisons = Iterator[Comparison]
 
+FEW = 16  # of so many sequences at most, each is tried alone from a state of its own
+
 
 def streaming(trial: Trial) -> Comparisons:
     """Step by step gives what all steps at once give."""
@@ -31,17 +33,38 @@ def streaming(trial: Trial) -> Comparisons:
     single, after = steps(trial.module, trial.inputs)
     yield Comparison("outputs of single steps", single, outputs, trial.allowed)
     yield from same_states("state after single steps", after, state, trial.allowed)
+    pairs = zip((single, *tensors_of(after)), (outputs, *tensors_of(state)), strict=True)
+    for mine, theirs in pairs:
+        text = f"{mine.dtype} of single steps, {theirs.dtype} of all at once"
+        yield Comparison(text, torch.tensor(mine.dtype != theirs.dtype), torch.tensor(False), 0.0)
+
+
+def not_a_number(trial: Trial) -> Comparisons:
+    """What is not a number step by step, from an input that is none, is none all at once."""
+    at = torch.arange(trial.steps).unsqueeze(-1) == trial.steps // 2
+    spoiled = torch.where(at, torch.nan, trial.inputs)
+    try:
+        (single, after), (outputs, state) = (form(trial.module, spoiled) for form in (steps, whole))
+    except (RuntimeError, ValueError):
+        return  # refused
+    pairs = zip((single, *tensors_of(after)), (outputs, *tensors_of(state)), strict=True)
+    for mine, theirs in pairs:
+        text = "how many numbers are finite all at once, and not in single steps"
+        count = (theirs.isfinite() & ~mine.isfinite()).sum().double()
+        yield Comparison(text, count, torch.zeros(()), 0.0)
 
 
 def continuation(trial: Trial) -> Comparisons:
     """Two calls joined by the state are one call.
 
     Half of the steps are one of the cuts; of a power of two one less than half is another, so that
-    one part has one step less, and the other one step more, than a power of two.
+    one part has one step less, and the other one step more, than a power of two. One step more
+    than a power of two is cut into that power and one.
     """
     outputs, state = whole(trial.module, trial.inputs)
     half = trial.steps // 2
     other = half - 1 if trial.steps.bit_count() == 1 else trial.steps // 3
+    other = trial.steps - 1 if (trial.steps - 1).bit_count() == 1 else other
     for cut in sorted({half, other} - {0, -1}):
         first, between = whole(trial.module, trial.inputs[:, :cut])
         second, after = whole(trial.module, trial.inputs[:, cut:], between)
@@ -211,6 +234,28 @@ def padding(trial: Trial) -> Comparisons:
     unmoved = trial.module(torch.full_like(trial.inputs, torch.nan), lengths=none)[1]
     later, expected = (whole(trial.module, trial.inputs, each)[0] for each in (unmoved, None))
     yield Comparison("outputs after a sequence of no steps", later, expected, trial.allowed)
+    yield from padding_after_a_state(trial)
+
+
+def padding_after_a_state(trial: Trial) -> Comparisons:
+    """As before, beside a sequence of no steps; each goes on from a state of its own."""
+    if len(trial.inputs) > FEW:
+        return
+    ends = [(0, trial.steps, trial.steps // 2)[row % 3] for row in range(len(trial.inputs))]
+    before = 1 - trial.inputs
+    starts = [whole(trial.module, before[row : row + 1])[1] for row in range(len(ends))]
+    _, start = whole(trial.module, before)
+    outputs, state = trial.module(trial.inputs, start, lengths=torch.tensor(ends))
+    after, allowed = [], 2 * trial.allowed + 2 * sensitivity(trial.module, before)
+    for row, (end, own) in enumerate(zip(ends, starts, strict=True)):
+        if end:
+            alone, own = whole(trial.module, trial.inputs[row : row + 1, :end], own)
+            padded = outputs[row : row + 1, :end]
+            yield Comparison("outputs of a padded sequence after a state", padded, alone, allowed)
+        after.append(tensors_of(own))
+    for mine, *theirs in zip(tensors_of(state), *after, strict=True):
+        what = "state of padded sequences after a state"
+        yield Comparison(what, mine, side_by_side(theirs, mine), allowed)
 
 
 def resets(trial: Trial) -> Comparisons:
@@ -224,8 +269,8 @@ def resets(trial: Trial) -> Comparisons:
     marks = some.unsqueeze(-1) & (torch.arange(trial.steps) == 0)
     outputs, _ = trial.module(trial.inputs, state, resets=marks)
     expected = torch.where(some.view(-1, *[1] * (fresh.ndim - 1)), fresh, carried)
-    what = "outputs where every other sequence is reset at the first step"
-    yield Comparison(what, outputs, expected, 2 * trial.allowed)
+    what, allowed = "outputs where every other sequence is reset at the first step", trial.allowed
+    yield Comparison(what, outputs, expected, 2 * allowed)
     if trial.steps < 2:
         return
     cut = trial.steps // 2
@@ -240,6 +285,12 @@ def resets(trial: Trial) -> Comparisons:
     alone, end = whole(trial.module, trial.inputs[:, cut:])
     yield Comparison("outputs of a segment", outputs[:, cut:], alone, trial.allowed)
     yield from same_states("state after a segment", state, end, trial.allowed)
+    last = trial.steps - 1
+    marks = marks | (torch.arange(trial.steps) == last)
+    outputs, state = trial.module(trial.inputs, resets=marks)
+    alone, end = whole(trial.module, trial.inputs[:, last:])
+    yield Comparison("outputs of the last of three segments", outputs[:, last:], alone, allowed)
+    yield from same_states("state after the last of three segments", state, end, allowed)
 
 
 def same_states(what: str, mine: State, theirs: State, allowed: float) -> Comparisons:

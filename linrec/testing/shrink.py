@@ -13,6 +13,10 @@ from linrec.testing.report import Disagreement
 # After so many attempts to make a failing example smaller, the smallest so far will do.
 ATTEMPTS = 300
 
+# So many are drawn at once: once hypothesis has drawn ten, it tries five variants of each, with
+# mostly the same sizes, before it draws another.
+AT_ONCE = 10
+
 QUIET = settings(
     database=None,
     deadline=None,
@@ -38,6 +42,8 @@ def smallest_failure(
     examples: int,
     random_seed: int,
     progress: Callable[[], object],
+    *,
+    simplest: bool = True,
 ) -> tuple[Key, Disagreement] | None:
     """Try examples on every key; after the first failure only its key, on ever smaller examples.
 
@@ -48,6 +54,7 @@ def smallest_failure(
         examples: how many are tried.
         random_seed: where the search begins.
         progress: called after each example that passed.
+        simplest: whether the first is the simplest there is, which is the same for all seeds.
 
     Returns:
         The key that failed and its smallest disagreement; None if nothing failed.
@@ -67,15 +74,36 @@ def smallest_failure(
                     raise Enough
         progress()
 
-    options = settings(QUIET, max_examples=examples)
-    try:
-        seed(random_seed)(options(given(drawn)(once)))()
-    except (Disagreement, Enough):
-        return found[-1]
-    except Flaky:
-        # What fails once and not again is a failure too, if it did fail: that of an executor that
-        # gives something else each time.
-        if not found:
-            raise
-        return found[-1]
+    for first in range(0, examples, AT_ONCE):
+        own = simplest and not first
+        count, start = min(AT_ONCE, examples - first), random_seed + (first << 20)
+        try:
+            draw(drawn, once, count, start, simplest=own)
+        except (Disagreement, Enough):
+            return found[-1]
+        except Flaky:
+            # What fails once and not again is a failure too, if it did fail: that of an executor
+            # that gives something else each time.
+            if not found:
+                raise
+            return found[-1]
     return None
+
+
+def draw(
+    drawn: st.SearchStrategy[Any],
+    once: Callable[[Any], None],
+    examples: int,
+    random_seed: int,
+    *,
+    simplest: bool,
+) -> None:
+    """Let hypothesis draw so many examples, and shrink what fails."""
+    passed_over = itertools.count(1 if simplest else 0)
+
+    def tried(example: Any) -> None:
+        if next(passed_over):  # (hypothesis begins with the simplest)
+            once(example)
+
+    options = settings(QUIET, max_examples=examples if simplest else examples + 1)
+    seed(random_seed)(options(given(drawn)(tried)))()

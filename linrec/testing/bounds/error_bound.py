@@ -169,10 +169,9 @@ def kind_of_bounds(recurrence: LinearRecurrence, steps: int) -> type[ErrorBounds
     systems, n = recurrence.batch_shape.numel(), recurrence.A.state_size
     if recurrence.time_varying or systems * steps * n**2 > MOST_NUMBERS:
         return LongBounds
-    if systems * steps**2 * n**2 <= FEW_NUMBERS:
-        return ErrorBounds
-    grows = bool((stored_magnitude(recurrence.A).sum(-1) > 1).any())
-    return SteadyBounds if grows else LongBounds
+    if not bool((stored_magnitude(recurrence.A).sum(-1) > 1).any()):
+        return LongBounds
+    return ErrorBounds if systems * steps**2 * n**2 <= FEW_NUMBERS else SteadyBounds
 
 
 class Way(NamedTuple):
