@@ -168,8 +168,8 @@ class Powers:
         return found
 
     def measure(self) -> np.ndarray:
-        """Return ‖|A^k|‖ and ‖|A^k|²‖ of judged squares, `(2, squares, matrices)`, computed once."""
-        known = self.norms.shape[1]
+        """Return ‖|A^k|‖ and ‖|A^k|²‖ of judged squares, `(2, squares, matrices)`."""
+        known = self.norms.shape[1]  # (each is computed once)
         new = self.squares[known:]
         if self.judged and new and len(self.squares) > 1:
             norms = infinity_norms([blocks_of(each).detach() for each in new])
