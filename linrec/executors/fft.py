@@ -26,9 +26,9 @@ from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.tiled_bilinear import BilinearOp, Tile, multiply, tiles
 from linrec.systems import LinearRecurrence
 
-# The transforms are limited by memory, not arithmetic. So many numbers of transformed inputs are
-# kept at a time, and products with the spectrum are made and transformed back as many numbers at a
-# time as stay, with their transforms, in the nearer of the large caches.
+# The transforms are limited by memory, not arithmetic. So many numbers of transformed inputs, and
+# four times as many outputs, are kept at a time; and products with the spectrum are transformed
+# back in blocks of so many, which stay in the nearer of the large caches.
 CACHE, BLOCK = 1 << 20, 1 << 17
 
 # Rows that are a multiple of so many numbers apart share a few places of the caches.
@@ -173,8 +173,9 @@ class Convolution(BilinearOp):
 
     @property
     def tile_size(self) -> int:
-        """As many sequences as the caches hold the numbers of."""
-        return max(CACHE // (max(self.inputs, self.outputs) * fast_length(2 * self.steps - 1)), 1)
+        """As many sequences as share parts of the spectrum while the caches hold their numbers."""
+        width = max(self.inputs, self.outputs / 4)
+        return max(int(CACHE / (width * fast_length(2 * self.steps - 1))), 1)
 
     def blocks(self, units: int, copies: int) -> Iterator[tuple[slice, Tile]]:
         """Cut the outputs of some sequences into blocks: some outputs each, of some sequences."""
