@@ -8,8 +8,6 @@ lost; `Powers` keeps count of that.
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 
-import itertools
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,7 +46,7 @@ class Powers:
         # device in every step of a training, nothing is judged; diagonal matrices cannot cancel.
         self.judged = A.as_diagonal() is None and may_look(*A.leaves().values())
         self.further: list[Powers] = []
-        self.norms: list[np.ndarray] = []
+        self.norms = np.empty((2, 0, 1))
         self.exponent, self.extended = exponent, False
 
     def square(self, level: int) -> Structure:
@@ -131,16 +129,20 @@ class Powers:
         """
         last = self.further[-1] if self.further else self
         size = blocks_of(self.squares[0]).shape[-1]
-        while True:
-            found = self.judgements()
-            worst = max(found, default=(0.0, 0.0))
-            longest = last.exponent << len(last.squares) - 1
-            if not last.judged or size > SMALL or longest >= length:
-                return worst
-            if last.extended and found[-1][0] <= RISING:
-                return worst
+        small = last.judged and size <= SMALL
+        if small and not last.extended and last.longest < length:
             last.square(len(last.squares))
             last.extended = True
+        while True:
+            found = self.judgements()
+            if not small or last.longest >= length or found[-1][0] <= RISING:
+                return max(found, default=(0.0, 0.0))
+            last.square(len(last.squares))
+
+    @property
+    def longest(self) -> int:
+        """Which power of the transition matrix the last square is."""
+        return self.exponent << len(self.squares) - 1
 
     def judgements(self) -> list[tuple[float, float]]:
         """List the two numbers of `cancellation` for each power that was squared.
@@ -148,28 +150,48 @@ class Powers:
         Of a stack of matrices, each is judged by itself: one that grows hides no other.
         """
         found: list[tuple[float, float]] = []
-        largest = np.float64(1.0)
+        before = np.float64(1.0)
         root = blocks_of(self.squares[0]).shape[-1] ** 0.5
         for powers in (self, *self.further):
-            for (size, square), (doubled, _) in itertools.pairwise(powers.measure()):
-                largest = np.maximum(largest, np.maximum(size, doubled))
-                finite = np.isfinite(largest) & np.isfinite(square)
-                square = np.where(finite, square, 0)
-                shares = square / np.where(finite, largest, 1) / root
-                worst = shares.argmax()
-                found.append((float(shares[worst]), float(square[worst])))
+            sizes, squares = powers.measure()
+            if len(sizes) < 2:
+                continue
+            largest = np.maximum(np.maximum.accumulate(sizes)[1:], before)
+            before, squares = largest[-1], squares[:-1]
+            finite = np.isfinite(largest) & np.isfinite(squares)
+            squares = np.where(finite, squares, 0)
+            shares = squares / np.where(finite, largest, 1) / root
+            each, worst = np.arange(len(shares)), shares.argmax(-1)
+            found += zip(shares[each, worst].tolist(), squares[each, worst].tolist(), strict=True)
         return found
 
-    def measure(self) -> list[np.ndarray]:
-        """Return ‖|A^k|‖ and ‖|A^k|²‖ of each judged square, `(2, matrices)`, computed once."""
-        new = self.squares[len(self.norms) :]
+    def measure(self) -> np.ndarray:
+        """Return ‖|A^k|‖ and ‖|A^k|²‖ of judged squares, `(2, squares, matrices)`."""
+        known = self.norms.shape[1]  # (each is computed once)
+        new = self.squares[known:]
         if self.judged and new and len(self.squares) > 1:
-            matrices = torch.stack([blocks_of(each).detach() for each in new]).abs()
-            matrices = matrices.flatten(1, -3) if matrices.ndim > 3 else matrices.unsqueeze(1)
-            rows = matrices.sum(-1, keepdim=True)
-            norms = torch.stack([rows.amax((-2, -1)), (matrices @ rows).amax((-2, -1))], 1)
-            self.norms += [*norms.numpy(force=True)]  # the one place that waits for a device
+            norms = infinity_norms([blocks_of(each).detach() for each in new])
+            found = norms.numpy(force=True)  # the one place that waits for a device
+            self.norms = np.concatenate([self.norms, found], 1) if known else found
         return self.norms
+
+
+def infinity_norms(matrices: list[Tensor]) -> Tensor:
+    """Compute ‖|A|‖ and ‖|A|²‖ of (stacks of) matrices by row sums, `(2, len(matrices), stacked)`.
+
+    Small ones are taken together, to save operations; large ones one after the other in the same
+    room, which the caches hold.
+    """
+    count = len(matrices)
+    if matrices[0].numel() <= SMALL * SMALL:
+        matrices = [torch.stack(matrices)]
+    room = torch.empty_like(matrices[0], dtype=matrices[0].dtype.to_real())
+    norms: list[Tensor] = []
+    for matrix in matrices:
+        torch.abs(matrix, out=room)
+        rows = room.sum(-1, keepdim=True)
+        norms.append(torch.stack([rows.amax((-2, -1)), (room @ rows).amax((-2, -1))]))
+    return torch.stack(norms, 1).reshape(2, count, -1)
 
 
 def sample(A: Structure, count: int) -> Structure:

@@ -9,6 +9,48 @@ from linrec._tensors.arguments import check_tensor
 from linrec._tensors.shapes import check_axes, show
 from linrec.systems import LinearRecurrence
 
+# Dtypes that are computed in as they are.
+EXACTLY = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def needs_no_change(recurrence: LinearRecurrence, inputs: object, state: object, core: int) -> bool:
+    """Whether arguments fit as they are: one system, one dtype and device, tensors of its sizes.
+
+    What does not is looked at again, one by one; to see that nothing has to be done takes a third
+    of that, and small calls are made of little else.
+
+    Args:
+        recurrence: the system.
+        inputs (*batch, time, m): u; of one step `(*batch, m)`.
+        state (*batch, n): the state before the first step, or None.
+        core: the axes of the inputs that are no batch axes: 2, or 1 of one step.
+    """
+    if type(inputs) is not Tensor or recurrence.time_varying or recurrence.copies > 1:
+        return False
+    dtype, A, B = inputs.dtype, recurrence.A, recurrence.B
+    if dtype not in EXACTLY or not is_dense(inputs) or inputs.device != A.device:
+        return False
+    for name, axes in A.core_axes.items():
+        leaf = getattr(A, name)
+        if leaf.ndim != axes or leaf.dtype != dtype:
+            return False
+    for matrix in (B, recurrence.C, recurrence.D):
+        if matrix is not None and (matrix.ndim != 2 or matrix.dtype != dtype):
+            return False
+    n, shape = A.state_size, inputs.shape
+    if len(shape) < core or shape[-1] != (n if B is None else B.shape[-1]):
+        return False
+    if state is None:
+        return True
+    if type(state) is not Tensor or state.dtype != dtype or not is_dense(state):
+        return False
+    return state.shape == (*shape[:-core], n)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor is strided, and not nested."""
+    return tensor.layout is torch.strided and not tensor.is_nested
+
 
 def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) -> Tensor:
     """Check that inputs fit the recurrence."""

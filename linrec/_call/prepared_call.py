@@ -8,7 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from linrec._call.arguments import check_inputs, check_state, zero_padded_matrices
+from linrec._call.arguments import (
+    check_inputs,
+    check_state,
+    needs_no_change,
+    zero_padded_matrices,
+)
 from linrec._tensors.annotated import unflatten
 from linrec._tensors.autograd import records_gradient
 from linrec._tensors.dtypes import accumulation_dtype, common_dtype
@@ -261,7 +266,8 @@ class PreparedCall:
             outputs = (outputs.movedim(-3, -2) if has_time else outputs).flatten(-2)
         if outputs.dtype != self.result_dtype:
             outputs = outputs.to(self.result_dtype)
-        state = state if fresh else state.clone(memory_format=torch.contiguous_format)
+        if not fresh:
+            state = state.clone()
         return Result(outputs.contiguous(), state.contiguous())
 
 
@@ -291,6 +297,11 @@ def prepare_call(
             f"`recurrence` is of type {type(recurrence).__name__}: expected a LinearRecurrence. "
             "Of a StateSpace, pass `discretize(system, dt)`; of a module, call the module."
         )
+    if lengths is None and not torch.compiler.is_compiling():
+        if needs_no_change(recurrence, inputs, state, core):
+            dtype = inputs.dtype
+            made = PreparedCall(recurrence, recurrence, recurrence, inputs, state, None, dtype)
+            return made if core == 1 else started(made)
     tensors = recurrence.tensors()
     inputs = check_inputs(recurrence, inputs, core)
     batch = inputs.shape[:-core]
@@ -332,15 +343,19 @@ def prepare_call(
         inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
         system = zero_padded_matrices(system, mask)
     call = PreparedCall(recurrence, cast, system, inputs, state, lengths, result)
-    if (
-        state is None
-        and core == 2
-        and inputs.shape[-2] == 1
-        and records_gradient(*cast.A.leaves().values())
-    ):
-        # In one step from no state A multiplies nothing, and its gradient would be None, not zeros.
-        return replace(call, state=call.zero_state())
-    return call
+    return call if core == 1 else started(call)
+
+
+def started(call: PreparedCall) -> PreparedCall:
+    """Begin one step from no state with zeros, where A is trained.
+
+    A multiplies nothing in it, and its gradient would be None, not zeros.
+    """
+    if call.state is not None or call.steps != 1:
+        return call
+    if not records_gradient(*call.cast.A.leaves().values()):
+        return call
+    return replace(call, state=call.zero_state())
 
 
 def fit(tensor: Tensor, dtype: torch.dtype, batch: torch.Size, core: int) -> Tensor:

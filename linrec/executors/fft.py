@@ -1,5 +1,7 @@
 """The recurrence as a convolution, by the fast Fourier transform."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,12 +20,13 @@ from linrec.executors.kernel import (
     output_kernel_of,
 )
 from linrec.executors.prepare import Prepared, prepare
-from linrec.executors.tiled_bilinear import BilinearOp, multiply
+from linrec.executors.tiled_bilinear import BilinearOp, Tile, multiply, tiles
 from linrec.systems import LinearRecurrence
 
-# The transforms are limited by memory, not arithmetic: as many sequences at a time as keep their
-# products and transforms, of about this many numbers, within the caches.
-CACHE = 1 << 20
+# The transforms are limited by memory, not arithmetic. So many numbers of transformed inputs, and
+# four times as many outputs, are kept at a time; and products with the spectrum are transformed
+# back in blocks of so many, which stay in the nearer of the large caches.
+CACHE, BLOCK = 1 << 20, 1 << 17
 
 # Rows that are a multiple of so many numbers apart share a few places of the caches.
 ALIASED = 256
@@ -121,12 +124,16 @@ def convolve(inputs: Tensor, spectrum: Tensor) -> Tensor:
     """Convolve `inputs (*batch, time, m)` with a kernel, to `(*batch, p, time)`."""
     steps = inputs.shape[-2]
     size = fast_length(2 * steps - 1)
-    transformed = transform(inputs.mT, size)
+    return respond(transform(inputs.mT, size), spectrum, steps, size, inputs.is_complex())
+
+
+def respond(inputs: Tensor, spectrum: Tensor, steps: int, size: int, complex_: bool) -> Tensor:
+    """Multiply transformed inputs `(*batch, m, frequency)` by a spectrum, and transform back."""
     if spectrum.shape[-3] == 1:
-        product = transformed * spectrum.squeeze(-3)
+        product = inputs * spectrum.squeeze(-3)
     else:
-        product = torch.einsum("...mf,...mpf->...pf", transformed, spectrum)
-    outputs = invert(product, size, inputs.is_complex()).narrow(-1, 0, steps)
+        product = torch.einsum("...mf,...mpf->...pf", inputs, spectrum)
+    outputs = invert(product, size, complex_).narrow(-1, 0, steps)
     return pad_rows(outputs, steps) if is_aliased(size) else outputs
 
 
@@ -163,12 +170,31 @@ class Convolution(BilinearOp):
 
     @property
     def tile_size(self) -> int:
-        """As many sequences as have their transforms in the caches."""
-        return max(CACHE // (max(self.inputs, self.outputs) * fast_length(2 * self.steps - 1)), 1)
+        """As many sequences as share parts of the spectrum while the caches hold their numbers."""
+        width = max(self.inputs, self.outputs / 4)
+        return max(int(CACHE / (width * fast_length(2 * self.steps - 1))), 1)
+
+    def blocks(self, units: int, copies: int) -> Iterator[tuple[slice, Tile]]:
+        """Cut the outputs of some sequences into blocks: some outputs each, of some sequences."""
+        size = fast_length(2 * self.steps - 1)
+        parts = math.ceil(self.outputs / max(BLOCK // size, 1))
+        width = math.ceil(self.outputs / parts)
+        for first in range(0, self.outputs, width):
+            for tile in tiles(units, copies, max(BLOCK // (width * size), 1)):
+                yield slice(first, first + width), tile
 
     def forward(self, constant: Tensor, *factors: Tensor) -> Tensor:
         """Convolve."""
         return convolve(factors[0], constant).mT
+
+    def forward_out(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
+        """Convolve block by block."""
+        steps, complex_ = self.steps, target.is_complex()
+        size = fast_length(2 * steps - 1)
+        inputs = transform(factors[0].mT, size)
+        for some, tile in self.blocks(*target.shape[:2]):
+            outputs = respond(inputs[tile], constant[:, some], steps, size, complex_)
+            target[tile][..., some].copy_(outputs.mT)
 
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         """Correlate: Σ_t h*_{t-s} g_t has the spectrum H* G."""
@@ -182,19 +208,63 @@ class Convolution(BilinearOp):
         signals = invert(product, size, gradient.is_complex())
         return (signals.narrow(-1, 0, self.steps).mT,)
 
+    def adjoint_now(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Correlate block by block."""
+        size, constant = fast_length(2 * self.steps - 1), constant.conj()
+        frequencies = constant.shape[-1]
+        sums = constant.new_zeros(*gradient.shape[:2], self.inputs, frequencies)
+        for some, tile, block in self.transformed_blocks(gradient):
+            if self.inputs == 1:
+                sums[tile] += block.mul_(constant[0, some]).sum(-2, keepdim=True)
+            else:
+                sums[tile] += torch.einsum("...pf,mpf->...mf", block, constant[:, some])
+        signals = invert(sums, size, gradient.is_complex())
+        return (signals.narrow(-1, 0, self.steps).mT,)
+
     def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the spectra, U* G / size: twice that where one stands for its mirror image."""
         size, transformed = self.transformed(gradient)
-        inputs = transform(factors[0].mT, size).conj() / size
-        if not gradient.is_complex():
-            mirrored = torch.arange(inputs.shape[-1], device=inputs.device)
-            mirrored = (mirrored > 0) & (mirrored < (size + 1) // 2)
-            inputs = torch.where(mirrored, 2 * inputs, inputs)
+        inputs = self.mirrored(factors[0], size)
         if not has_values(gradient, inputs):
             return (inputs.unsqueeze(-2) * transformed.unsqueeze(-3)).sum((0, 1))
         if self.inputs == 1:
             return (inputs * transformed).sum((0, 1)).unsqueeze(0)
         return torch.einsum("ucmf,ucpf->mpf", inputs, transformed)
+
+    def grad_constant_now(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+        """Multiply the spectra block by block."""
+        inputs = self.mirrored(factors[0], fast_length(2 * self.steps - 1))
+        sums = inputs.new_zeros(self.inputs, self.outputs, inputs.shape[-1])
+        for some, tile, block in self.transformed_blocks(gradient):
+            if self.inputs == 1:
+                sums[0, some] += block.mul_(inputs[tile]).sum((0, 1))
+            else:
+                sums[:, some] += torch.einsum("ucmf,ucpf->mpf", inputs[tile], block)
+        return sums
+
+    def mirrored(self, inputs: Tensor, size: int) -> Tensor:
+        """Transform inputs, U* / size, and twice that where one stands for its mirror image."""
+        transformed = transform(inputs.mT, size).conj() / size
+        if inputs.is_complex():
+            return transformed
+        places = torch.arange(transformed.shape[-1], device=inputs.device)
+        twice = (places > 0) & (places < (size + 1) // 2)
+        return torch.where(twice, 2 * transformed, transformed)
+
+    def transformed_blocks(self, gradient: Tensor) -> Iterator[tuple[slice, Tile, Tensor]]:
+        """Transform gradients block by block, in the same room; they may be written over."""
+        size = fast_length(2 * self.steps - 1)
+        apart = size + 8 if is_aliased(size) else size
+        room = gradient.new_zeros(0)
+        for some, tile in self.blocks(*gradient.shape[:2]):
+            block = gradient[tile][..., some]
+            if is_aliased(block.stride(-2)):
+                block = torch.nn.functional.pad(block, (0, 8)).narrow(-1, 0, block.shape[-1])
+            shape = *block.shape[:2], block.shape[-1], apart
+            if room.shape != shape:
+                room = gradient.new_zeros(shape)
+            room.narrow(-1, 0, self.steps).copy_(block.mT)
+            yield some, tile, transform(room.narrow(-1, 0, size), size)
 
     def transformed(self, gradient: Tensor) -> tuple[int, Tensor]:
         """Transform gradients, to `(units, copies, p, frequency)`; and say at which length."""

@@ -49,9 +49,17 @@ class BilinearOp(ABC):
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         """Multiply by the conjugate transpose, ⟨g, forward(x)⟩ = Σ ⟨adjoint(g), x⟩."""
 
+    def adjoint_now(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+        """As `adjoint`, outside of autograd."""
+        return self.adjoint(constant, gradient)
+
     @abstractmethod
     def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         """Compute the gradient in the constant, summed over units and copies."""
+
+    def grad_constant_now(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+        """As `grad_constant`, outside of autograd."""
+        return self.grad_constant(gradient, *factors)
 
 
 class Direction(Enum):
@@ -205,7 +213,7 @@ def run_adjoint(product: BilinearOp, constant: Tensor, gradient: Tensor) -> tupl
     constant = constant.conj().resolve_conj().conj()  # conjugated once instead of in every tile
     results = None
     for tile in tiles(units, copies, product.tile_size):
-        parts = product.adjoint(constant, gradient[tile])
+        parts = product.adjoint_now(constant, gradient[tile])
         if results is None:
             shapes = [(units, copies, *part.shape[2:]) for part in parts]
             results = tuple(gradient.new_empty(shape) for shape in shapes)
@@ -221,7 +229,7 @@ def run_constant(product: BilinearOp, gradient: Tensor, *factors: Tensor) -> Ten
     if gradient.device.type != "cpu" or not has_values(gradient, *factors):
         return product.grad_constant(gradient, *factors)
     parts = (
-        product.grad_constant(gradient[tile], *(factor[tile] for factor in factors))
+        product.grad_constant_now(gradient[tile], *(factor[tile] for factor in factors))
         for tile in tiles(units, copies, product.tile_size)
     )
     total = next(parts)

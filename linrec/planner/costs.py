@@ -23,7 +23,7 @@ from linrec.executors import (
 from linrec.executors.carry import WIDE_CARRY, count_levels, group_size, pairings
 from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
-from linrec.executors.fft import CACHE as TRANSFORM_CACHE
+from linrec.executors.fft import BLOCK as TRANSFORM_BLOCK
 from linrec.executors.toeplitz import PIECE
 from linrec.executors.varying.tiles import tile_size
 from linrec.kernels import HAS_TRITON
@@ -125,12 +125,12 @@ class FFTEstimates(OwnEstimates):
         """Transforms of m inputs and p outputs, their product, and each passing through memory."""
         m, p, size = work.inputs, work.outputs, 2 * work.steps
         transforms = transform_operations(size) * (m + p) + 4.0 * size * m * p
-        tiles = math.ceil(work.batch * max(m, p) * size / TRANSFORM_CACHE)
+        blocks = math.ceil(work.batch * p * size / TRANSFORM_BLOCK)
         outputs = work.itemsize * work.numbers * p
         # Where one sequence's transforms are larger than the caches, they pass through memory too.
         moved = outputs * (4 if max(m, p) * size <= 1 << 21 else 8)
         held = outputs + 3 * work.itemsize * max(m, p) * size
-        own = Cost(0, moved, 12 * tiles, transforms * work.batch, memory=held)
+        own = Cost(0, moved, 8 + 4 * blocks, transforms * work.batch, memory=held)
         return own + self.final_cost(work)
 
     def final_cost(self, work: Workload) -> Cost:

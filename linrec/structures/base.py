@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.annotated import is_tuple
-from linrec._tensors.dtypes import common_dtype
+from linrec._tensors.dtypes import common_dtype, is_already
 from linrec._tensors.shapes import SCALAR, broadcast
 
 Value = TypeVar("Value")
@@ -195,6 +195,8 @@ class Structure(ABC):
 
     def to(self, target: torch.dtype | torch.device | str) -> Self:
         """Cast or move every tensor."""
+        if is_already(target, self.leaves().values()):
+            return self
         return self.map(lambda tensor, _: tensor.to(target))
 
     def __getitem__(self, index: Any) -> Self:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._tensors.dtypes import is_already
 from linrec.structures import Structure, matvec
 from linrec.structures.base import make_unchecked
 from linrec.systems.four_matrices import (
@@ -138,6 +139,8 @@ class LinearRecurrence(FourMatrices):
 
     def to(self, target: torch.dtype | torch.device | str) -> "LinearRecurrence":
         """Cast or move every tensor."""
+        if is_already(target, self.tensors()):
+            return self
         move = once(lambda leaf, _: leaf.to(target))
         return self.with_leaves({name: move(leaf, 0) for name, leaf in self.leaves().items()})
 

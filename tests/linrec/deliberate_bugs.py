@@ -279,7 +279,7 @@ BUGS: dict[str, Bug] = {
         FFTConvolution(),
         "first derivatives",
         patched(
-            "linrec.executors.fft.Convolution.grad_constant",
+            "linrec.executors.fft.Convolution.grad_constant_now",
             lambda to_constant: lambda self, *given: to_constant(self, *given).conj(),
         ),
     ),

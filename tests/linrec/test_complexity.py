@@ -106,7 +106,7 @@ def test_operations_of_the_last_state_are_those_of_one_product_or_of_the_loop(na
 ROUNDS = {
     "recurrent": (5200, 5200),
     "toeplitz": (40, 80),
-    "fft": (60, 5),
+    "fft": (30, 8),  # three for each block of outputs, of which there are twice as many
     "scan": (220, 25),
     "chunked": (110, 15),
     "chunked-1": (160, 15),

@@ -44,6 +44,7 @@ def cache(request, monkeypatch) -> None:
     """Caches that hold one tile's numbers, a few, or all."""
     for module in (chunked, fft):
         monkeypatch.setattr(module, "CACHE", request.param * 12)
+    monkeypatch.setattr(fft, "BLOCK", request.param * 12)
     monkeypatch.setattr(chunked, "FEW_ROWS", request.param)
 
 
@@ -84,6 +85,7 @@ def with_rest(call, rest: tuple[Tensor, ...], constant: Tensor) -> Tensor:
 @pytest.mark.sampled(2)
 def test_derivatives(name: str, dtype: torch.dtype, monkeypatch) -> None:
     monkeypatch.setattr(fft, "CACHE", 60)
+    monkeypatch.setattr(fft, "BLOCK", 20)
     product, (constant, *factors) = PRODUCTS[name](dtype)
     factors = [factor[:2] for factor in factors]
     gradient = normal(*product.forward(constant, *factors).shape, seed=9, dtype=dtype)
@@ -221,13 +223,13 @@ class Noted(Convolution):  # type: ignore[misc]  # final, but not for this test
         self.tiles.append(factors[0].shape[:2])
         super().forward_out(target, constant, *factors)
 
-    def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+    def adjoint_now(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         self.tiles.append(gradient.shape[:2])
-        return super().adjoint(constant, gradient)
+        return super().adjoint_now(constant, gradient)
 
-    def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
+    def grad_constant_now(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         self.tiles.append(gradient.shape[:2])
-        return super().grad_constant(gradient, *factors)
+        return super().grad_constant_now(gradient, *factors)
 
 
 def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +244,17 @@ def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     assert product.tiles[6:] == [(1, 2)] * 3
     torch.vmap(lambda u: multiply(product, constant, u))(torch.stack([inputs, inputs]))
     assert product.tiles[9:] == [(1, 2)] * 6
+
+
+@pytest.mark.parametrize("p, most", [(3, 60), (3, 20), (7, 30), (4, 1), (1, 60), (468, 1 << 17)])
+def test_blocks_are_all_outputs_once(p: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fft, "BLOCK", most)
+    counted = torch.zeros(3, 2, p)
+    for some, tile in Convolution(STEPS, M, p).blocks(3, 2):
+        counted[tile][..., some] += 1
+        numbers = counted[tile][..., some].numel() * fft.fast_length(2 * STEPS - 1)
+        assert numbers <= most or counted[tile][..., some].numel() == 1
+    assert (counted == 1).all()
 
 
 def test_a_cacheful_of_chunks() -> None:
