@@ -301,7 +301,7 @@ def prepare_call(
         if needs_no_change(recurrence, inputs, state, core):
             dtype = inputs.dtype
             made = PreparedCall(recurrence, recurrence, recurrence, inputs, state, None, dtype)
-            return made if core == 1 else started(made)
+            return made if core == 1 else start_at_zero(made)
     tensors = recurrence.tensors()
     inputs = check_inputs(recurrence, inputs, core)
     batch = inputs.shape[:-core]
@@ -343,10 +343,10 @@ def prepare_call(
         inputs = torch.where(mask.unsqueeze(-1), inputs, 0)
         system = zero_padded_matrices(system, mask)
     call = PreparedCall(recurrence, cast, system, inputs, state, lengths, result)
-    return call if core == 1 else started(call)
+    return call if core == 1 else start_at_zero(call)
 
 
-def started(call: PreparedCall) -> PreparedCall:
+def start_at_zero(call: PreparedCall) -> PreparedCall:
     """Begin one step from no state with zeros, where A is trained.
 
     A multiplies nothing in it, and its gradient would be None, not zeros.
