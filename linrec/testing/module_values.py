@@ -40,7 +40,7 @@ def streaming(trial: Trial) -> Comparisons:
 
 
 def not_a_number(trial: Trial) -> Comparisons:
-    """What is not a number step by step, from an input that is none, is none all at once."""
+    """Where single steps give NaN, after an input of NaN, all steps at once give no number."""
     at = torch.arange(trial.steps).unsqueeze(-1) == trial.steps // 2
     spoiled = torch.where(at, torch.nan, trial.inputs)
     try:
@@ -238,7 +238,7 @@ def padding(trial: Trial) -> Comparisons:
 
 
 def padding_after_a_state(trial: Trial) -> Comparisons:
-    """As before, beside a sequence of no steps; each goes on from a state of its own."""
+    """Padded sequences go on from a state each, one of no steps among them: it keeps its own."""
     if len(trial.inputs) > FEW:
         return
     ends = [(0, trial.steps, trial.steps // 2)[row % 3] for row in range(len(trial.inputs))]

@@ -98,7 +98,7 @@ def draw(
     *,
     simplest: bool,
 ) -> None:
-    """Let hypothesis draw so many examples, and shrink what fails."""
+    """Let hypothesis draw a number of examples, and shrink the first that fails."""
     passed_over = itertools.count(1 if simplest else 0)
 
     def tried(example: Any) -> None:

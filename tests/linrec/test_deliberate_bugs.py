@@ -15,7 +15,7 @@ from linrec.testing.check import PROPERTIES, cases, drawn_for, search
 from linrec.testing.modules import PROPERTIES as MODULE_PROPERTIES
 from linrec.testing.modules import search_module
 from linrec.testing.operations import PROPERTIES as OPERATIONS
-from tests.linrec import shared_memory
+from tests.linrec import shared_memory, wrong_derivatives
 from tests.linrec.corpus import CORPUS
 from tests.linrec.deliberate_bugs import BUGS, Bug, patched
 from tests.linrec.wrong_executors import WRONG as WRONG_EXECUTORS
@@ -237,7 +237,7 @@ def test_a_right_module_is_not_found_wrong(right: type[torch.nn.Module]) -> None
     assert "Beyond that nothing was tried." in str(report)
 
 
-WRONG_MODULES = MODULES | WRONG | shared_memory.WRONG
+WRONG_MODULES = MODULES | WRONG | wrong_derivatives.WRONG | shared_memory.WRONG
 
 
 @pytest.mark.parametrize("name", WRONG_MODULES)
@@ -247,7 +247,7 @@ def test_a_wrong_module_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     wrong, properties = WRONG_MODULES[name]
     for property in properties:  # each finds it by itself
         others = set(MODULE_PROPERTIES) - {property}
-        found = search_module(wrong(), None, 15, 0, without=others).failures
+        found = search_module(wrong(), None, 30, 0, without=others).failures
         assert found and found[0].property == property
 
 
@@ -267,7 +267,8 @@ def test_an_executor_right_on_small_cases_is_found(
     monkeypatch.setattr(shrink, "ATTEMPTS", 5)
     executor, property = WRONG_EXECUTORS[name]
     drawn, large = drawn_for(None, None, None, 120)
-    found = search(drawn, [executor], 15, 0, {property: PROPERTIES[property]}, large=large)
+    count = 15 + len(large)
+    found = search(drawn, [executor], count, 0, {property: PROPERTIES[property]}, large=large)
     assert found.failures and found.failures[0].property == property
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 import linrec
 from linrec import LinearRecurrence, Recurrent, Result
 from tests.linrec.deliberate_bugs import Change, Distorted
-from tests.linrec.wrong_modules import InBackward
+from tests.linrec.wrong_derivatives import InBackward, OverwritesTheGradient
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,59 @@ class SharingMemory(Distorted):
         outputs, state = Recurrent().execute(recurrence, plan, inputs, state)
         key = outputs.shape, outputs.dtype
         return Result(self.kept.setdefault(key, outputs.contiguous()).copy_(outputs), state)
+
+
+@dataclass(frozen=True)
+class KnowingBySight(Distorted):
+    """Keeps what it computed from tensors of the same memory, whatever they hold now."""
+
+    kept: dict[tuple[int, torch.Size], Tensor] = field(default_factory=dict, compare=False)
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        seen = {
+            name: self.kept.setdefault((leaf.data_ptr(), leaf.shape), leaf.detach().clone())
+            for name, leaf in recurrence.leaves().items()
+        }
+        return Recurrent().execute(recurrence.with_leaves(seen), plan, inputs, state)
+
+
+@dataclass(frozen=True)
+class OnesOwnStates(Distorted):
+    """Loses a state that several sequences share."""
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        if state is not None and state.ndim > 1 and len(state) > 1 and not state.stride(0):
+            state = None
+        return Recurrent().execute(recurrence, plan, inputs, state)
+
+
+@dataclass(frozen=True)
+class RecordingForInputsAlone(Distorted):
+    """Its matrices have a gradient only where its inputs have one."""
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        if not inputs.requires_grad:
+            leaves = recurrence.leaves().items()
+            recurrence = recurrence.with_leaves({name: leaf.detach() for name, leaf in leaves})
+        return Recurrent().execute(recurrence, plan, inputs, state)
 
 
 @dataclass(frozen=True)
@@ -168,6 +221,45 @@ WRONG: dict[str, tuple[linrec.Executor, str]] = {
         )
         for d, what in ((1, "and one more"), (-1, "less one"))
     },
+    **{
+        f"wrong for {few} to {many} states": (
+            Distorted(
+                lambda y: 1.001 * y,
+                when=lambda r, u, few=few, many=many: few <= r.A.state_size <= many,
+            ),
+            "agreement",
+        )
+        for few, many in ((9, 15), (17, 31))
+    },
+    "gradient wrong for 4 to 16 sequences": (
+        Distorted(
+            inputs=backwards(lambda g: g / 2),
+            when=lambda r, u: u.ndim == 3 and 4 <= len(u) <= 16,
+        ),
+        "gradient in inputs",
+    ),
+    "gradient wrong one step after pieces of 64": (
+        Distorted(
+            inputs=backwards(lambda g: g / 2),
+            when=lambda r, u: u.shape[-2] > 1 and u.shape[-2] % 64 == 1,
+        ),
+        "gradient in inputs",
+    ),
+    "wrong at 513 steps": (
+        Distorted(lambda y: y.roll(1, -2), when=lambda r, u: u.shape[-2] == 513),
+        "agreement",
+    ),
+    "a state shared by several sequences is lost": (OnesOwnStates(), "independence"),
+    "NaN becomes a number": (
+        Distorted(inputs=lambda u: u.nan_to_num(0.0, torch.inf, -torch.inf)),
+        "independence",
+    ),
+    "matrices alone have no gradient": (RecordingForInputsAlone(), "first derivatives"),
+    "the gradient given to it is overwritten": (
+        Distorted(OverwritesTheGradient.apply),
+        "gradient in inputs",
+    ),
+    "numbers changed in place are not seen": (KnowingBySight(), "plans"),
     "wrong for more than 4 inputs": (
         Distorted(
             lambda y: 1.001 * y,

@@ -3,8 +3,6 @@
 # The state that a module keeps between calls is any attribute.
 # pyright: reportIncompatibleMethodOverride=false
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -51,53 +49,6 @@ class Leaky(nn.Module):
         """One step."""
         outputs, state = self.run(input.unsqueeze(1), state)
         return outputs.squeeze(1), state
-
-
-class InBackward(torch.autograd.Function):
-    """The same numbers; the gradient is changed."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, change: Any) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.change = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.change(gradient), None
-
-
-class BackwardFlipsTime(Leaky):
-    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        outputs, after = self.run(inputs, state)
-        return InBackward.apply(outputs, lambda g: g.flip(1)), after
-
-
-class BackwardFlipsFeatures(Leaky):
-    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        outputs, after = super().run(inputs, state)
-        return InBackward.apply(outputs, lambda g: g.flip(-1)), after
-
-
-class BackwardFlipsBatch(Leaky):
-    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        outputs, after = super().run(inputs, state)
-        return InBackward.apply(outputs, lambda g: g.flip(0)), after
-
-
-class InitialStateDetached(Leaky):
-    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        return super().run(inputs, None if state is None else state.detach())
-
-
-class FinalStateDetached(Leaky):
-    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        outputs, after = super().run(inputs, state)
-        return outputs, after.detach()
 
 
 class OverwritesItsInputs(Leaky):
@@ -181,12 +132,6 @@ class ForgetsInSilence(Leaky):
         return self.run(inputs, state if inputs.any() else None)
 
 
-class WrongGradientWhenLong(Leaky):
-    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        first, rest = inputs[:, :1000], inputs[:, 1000:]
-        return self.run(torch.cat([first, 0.5 * rest + 0.5 * rest.detach()], 1), state)
-
-
 class WrongWhenWide(Leaky):
     def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         outputs, after = self.run(inputs, state)
@@ -199,28 +144,46 @@ class WrongForSomeBatches(Leaky):
         return (outputs.flip(0) if 17 <= len(inputs) <= 63 else outputs), after
 
 
+class WrongAt513(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return (outputs.roll(1, 1) if inputs.shape[1] == 513 else outputs), after
+
+
+class LosesTheStateOfPadded(Leaky):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Outcome:
+        return super().forward(inputs, state if lengths is None else None, lengths)
+
+
+class LosesTheStateOfNoSteps(Leaky):
+    def forward(
+        self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Outcome:
+        outputs, after = super().forward(inputs, state, lengths)
+        none = torch.zeros(len(inputs)) if lengths is None else lengths == 0
+        return outputs, torch.where(none.bool().unsqueeze(-1), 0, after)
+
+
+class SwallowsNaN(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return self.run(inputs.nan_to_num(0.0, torch.inf, -torch.inf), state)
+
+
+class StateInDouble(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return outputs.to(inputs.dtype), after.double()
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Outcome:
+        return super().step(input, None if state is None else state.to(input.dtype))
+
+
 class Clamped(Leaky):
     def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         outputs, after = self.run(inputs, state)
         return outputs.clamp(-1e4, 1e4), after
-
-
-class HalfTheGradient(Leaky):
-    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        outputs, after = super().run(inputs, state)
-        return InBackward.apply(outputs, lambda g: g / 2), InBackward.apply(after, lambda g: g / 2)
-
-
-class OtherGradientInTraining(Leaky):
-    def run(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        outputs, after = super().run(inputs, state)
-        return InBackward.apply(outputs, lambda g: g / 2 if self.training else g), after
-
-
-class NoGradientInTraining(Leaky):
-    def step(self, input: Tensor, state: Tensor | None = None) -> Outcome:
-        outputs, after = super().step(input, state)
-        return (outputs.detach() if self.training else outputs), after
 
 
 class RoundsItsInputs(Leaky):
@@ -240,29 +203,6 @@ class SumsInSinglePrecision(RoundsItsInputs):
             h = (self.decay.float() * h.float() + drive.float()).double()
             rows.append(h)
         return torch.stack(rows, 1) if rows else inputs.new_zeros(len(inputs), 0, 3), h
-
-
-class StaleBackward(torch.autograd.Function):
-    """The same numbers; a second gradient of the same graph is the first once more."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.kept = None
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        ctx.kept = gradient.clone() if ctx.kept is None else ctx.kept
-        return ctx.kept
-
-
-class SecondGradientStale(Leaky):
-    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
-        outputs, after = self.run(inputs, state)
-        return StaleBackward.apply(outputs), after
 
 
 class StepIsLate(Leaky):
@@ -334,6 +274,16 @@ class ResetOfTheFirstStepIgnored(Reset):
         return torch.arange(resets.shape[1]) == 0
 
 
+class ResetOfTheLastStepIgnored(Reset):
+    def kept(self, resets: Tensor) -> Tensor:
+        return torch.arange(resets.shape[1]) == resets.shape[1] - 1
+
+
+class ResetsOnce(Reset):
+    def kept(self, resets: Tensor) -> Tensor:
+        return resets.cumsum(1) > 1
+
+
 class ResetsLikeTheFirstSequence(Reset):
     def forward(
         self,
@@ -347,11 +297,6 @@ class ResetsLikeTheFirstSequence(Reset):
 
 
 WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
-    "the backward pass flips time": (BackwardFlipsTime, {"gradients", "differences"}),
-    "both backward passes flip features": (BackwardFlipsFeatures, {"differences"}),
-    "both backward passes flip the batch": (BackwardFlipsBatch, {"differences"}),
-    "the initial state is detached": (InitialStateDetached, {"differences"}),
-    "the final state is detached": (FinalStateDetached, {"differences"}),
     "the inputs are overwritten": (OverwritesItsInputs, {"untouched"}),
     "the caller's state is overwritten": (OverwritesTheState, {"untouched"}),
     "it is another in training": (OtherwiseInTraining, {"training mode"}),
@@ -367,21 +312,23 @@ WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     "it is wrong beyond 1,000 steps": (WrongWhenLong, {"streaming"}),
     "the one step of a last piece is left out": (LastOfAPieceLeftOut, {"continuation"}),
     "where all inputs are zero it forgets": (ForgetsInSilence, {"continuation"}),
-    "its gradient is wrong beyond 1,000 steps": (WrongGradientWhenLong, {"gradients"}),
     "it is wrong beyond 64 sequences": (WrongWhenWide, {"streaming"}),
     "it is wrong for 17 to 63 sequences": (WrongForSomeBatches, {"streaming"}),
-    "its gradient is another in training": (OtherGradientInTraining, {"gradients"}),
-    "its step has no gradient in training": (NoGradientInTraining, {"gradients"}),
     "in double precision it rounds its inputs to single": (RoundsItsInputs, {"precision"}),
     "in double precision it sums in single": (SumsInSinglePrecision, {"precision"}),
     "its outputs are clamped at 10,000": (Clamped, {"streaming"}),
-    "half the gradient, in both forms": (HalfTheGradient, {"differences"}),
-    "a second gradient is the first once more": (SecondGradientStale, {"batched gradients"}),
     "the step is one late": (StepIsLate, {"streaming"}),
     "it keeps the state between calls": (KeepsTheState, {"untouched"}),
     "it reads a state as if it were contiguous": (ReadsTheStateAsIfContiguous, {"continuation"}),
     "it is another while gradients are recorded": (OtherwiseWhileRecording, {"recording"}),
     "it counts its calls": (CountsItsCalls, {"untouched"}),
     "a reset at the first step is ignored": (ResetOfTheFirstStepIgnored, {"resets"}),
+    "a reset at the last step is ignored": (ResetOfTheLastStepIgnored, {"resets"}),
+    "a second reset is ignored": (ResetsOnce, {"resets"}),
     "sequences are reset like the first": (ResetsLikeTheFirstSequence, {"resets"}),
+    "it is wrong at 513 steps": (WrongAt513, {"streaming"}),
+    "where there are lengths a state is lost": (LosesTheStateOfPadded, {"padding"}),
+    "of no steps beside others the state is lost": (LosesTheStateOfNoSteps, {"padding"}),
+    "all at once NaN becomes a number": (SwallowsNaN, {"not a number"}),
+    "all at once the state is in double precision": (StateInDouble, {"streaming"}),
 }
