@@ -50,7 +50,7 @@ class BilinearOp(ABC):
         """Multiply by the conjugate transpose, ⟨g, forward(x)⟩ = Σ ⟨adjoint(g), x⟩."""
 
     def adjoint_now(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
-        """As `adjoint`, outside of autograd."""
+        """Multiply as `adjoint` does, outside of autograd."""
         return self.adjoint(constant, gradient)
 
     @abstractmethod
@@ -58,7 +58,7 @@ class BilinearOp(ABC):
         """Compute the gradient in the constant, summed over units and copies."""
 
     def grad_constant_now(self, gradient: Tensor, *factors: Tensor) -> Tensor:
-        """As `grad_constant`, outside of autograd."""
+        """Compute what `grad_constant` does, outside of autograd."""
         return self.grad_constant(gradient, *factors)
 
 

@@ -73,7 +73,7 @@ ACCURACY = Metric("accuracy", count_right, percentage, higher_is_better=True, di
 
 
 def recipe(budget: Budget) -> Recipe:
-    """Train by Adam: small batches are many steps, which count more here than what is in each."""
+    """Train by Adam; `quick` takes small batches, since here many steps do more than large ones."""
     return Recipe(
         loss=loss,
         metric=ACCURACY,
