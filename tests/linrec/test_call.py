@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import linrec
+from linrec._call import prepared_call
 from linrec.testing import error_bound, exact_reference
 from tests.linrec.test_agreement import assert_within
 
@@ -121,3 +122,60 @@ def test_half_precision_is_summed_in_single(half: torch.dtype) -> None:
     for state in (start.double(), start.to(half)):
         wide = linrec.run(system, inputs, state).final_state.dtype
         assert wide == torch.promote_types(state.dtype, torch.float32)
+
+
+STARTS: tuple[Tensor | None, ...] = (
+    None,
+    numbers(3, 2, seed=2),
+    numbers(2, seed=2),  # one for all sequences
+    numbers(3, 2, seed=2).double(),
+    numbers(3, 2, seed=2).to(torch.complex64),
+)
+
+
+@pytest.mark.parametrize("core", [1, 2])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_needs_no_change_is_what_a_second_look_would_leave(
+    name: str, core: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arguments that are taken as they are, and the same ones looked at one by one."""
+    system = SYSTEMS[name]
+    fed = numbers(3, STEPS, system.input_size, seed=1)
+    fed = fed[:, 0] if core == 1 else fed
+    taken, short = 0, prepared_call.needs_no_change
+    for inputs, start in itertools.product((fed, fed.double(), fed.half(), fed[..., ::1]), STARTS):
+        start = start if start is None or system.copies == 1 else start.repeat_interleave(2, -1)
+        if start is not None and start.shape[-1] != system.state_size:
+            continue
+        monkeypatch.setattr(prepared_call, "needs_no_change", lambda *_: False)
+        slow = prepared_call.prepare_call(system, inputs, start, core=core)
+        monkeypatch.setattr(prepared_call, "needs_no_change", short)
+        taken += short(system, inputs, start, core)
+        quick = prepared_call.prepare_call(system, inputs, start, core=core)
+        assert quick.result_dtype == slow.result_dtype and quick.lengths is slow.lengths is None
+        for mine, theirs in ((quick.inputs, slow.inputs), (quick.state, slow.state)):
+            assert (mine is None) == (theirs is None)
+            if mine is not None and theirs is not None:
+                assert mine.dtype == theirs.dtype and torch.equal(mine, theirs)
+        pairs = zip(quick.system.tensors(), slow.system.tensors(), strict=True)
+        assert all(
+            mine.dtype == theirs.dtype and torch.equal(mine, theirs) for mine, theirs in pairs
+        )
+    plain = not system.time_varying and system.copies == 1 and not system.batch_shape
+    assert taken == (4 if plain else 0)  # of no state or one of each sequence, in single precision
+
+
+@pytest.mark.parametrize(
+    "wrong", [numbers(3, STEPS, 2), numbers(2), [[1.0]], numbers(3, 5, 1).int()]
+)
+@pytest.mark.parametrize("start", [None, numbers(3, 2)])
+def test_what_does_not_fit_is_never_taken_as_it_is(wrong: object, start: Tensor | None) -> None:
+    assert not prepared_call.needs_no_change(SYSTEMS["ABCD"], wrong, start, 2)
+
+
+@pytest.mark.parametrize("start", [numbers(3, 3), numbers(2, 2), numbers(3, 2).tolist()])
+def test_states_that_do_not_fit_are_looked_at(start: object) -> None:
+    fed = numbers(3, STEPS, 1)
+    assert not prepared_call.needs_no_change(SYSTEMS["ABCD"], fed, start, 2)
+    with pytest.raises((ValueError, TypeError), match="initial_state"):
+        linrec.run(SYSTEMS["ABCD"], fed, start)  # type: ignore[arg-type]  # on purpose
