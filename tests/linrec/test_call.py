@@ -139,7 +139,7 @@ def test_what_needs_no_change_is_what_a_second_look_would_leave(
     name: str, core: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Arguments that are taken as they are, and the same ones looked at one by one."""
-    system = SYSTEMS[name]
+    system = SYSTEMS[name] if core == 2 else SYSTEMS[name].at(0)
     fed = numbers(3, STEPS, system.input_size, seed=1)
     fed = fed[:, 0] if core == 1 else fed
     taken, short = 0, prepared_call.needs_no_change
@@ -157,10 +157,8 @@ def test_what_needs_no_change_is_what_a_second_look_would_leave(
             assert (mine is None) == (theirs is None)
             if mine is not None and theirs is not None:
                 assert mine.dtype == theirs.dtype and torch.equal(mine, theirs)
-        pairs = zip(quick.system.tensors(), slow.system.tensors(), strict=True)
-        assert all(
-            mine.dtype == theirs.dtype and torch.equal(mine, theirs) for mine, theirs in pairs
-        )
+        for mine, theirs in zip(quick.system.tensors(), slow.system.tensors(), strict=True):
+            assert mine.dtype == theirs.dtype and torch.equal(mine, theirs)
     plain = not system.time_varying and system.copies == 1 and not system.batch_shape
     assert taken == (4 if plain else 0)  # of no state or one of each sequence, in single precision
 
