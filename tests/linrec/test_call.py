@@ -164,11 +164,17 @@ def test_what_needs_no_change_is_what_a_second_look_would_leave(
 
 
 @pytest.mark.parametrize(
-    "wrong", [numbers(3, STEPS, 2), numbers(2), [[1.0]], numbers(3, 5, 1).int()]
+    "wrong", [numbers(3, STEPS, 2), numbers(1), [[1.0]], numbers(3, STEPS, 1).int()]
 )
 @pytest.mark.parametrize("start", [None, numbers(3, 2)])
 def test_what_does_not_fit_is_never_taken_as_it_is(wrong: object, start: Tensor | None) -> None:
     assert not prepared_call.needs_no_change(SYSTEMS["ABCD"], wrong, start, 2)
+
+
+def test_halves_are_looked_at() -> None:
+    """(Their sums are wider.)"""
+    system, fed = SYSTEMS["ABCD"].to(torch.float16), numbers(3, STEPS, 1).half()
+    assert not prepared_call.needs_no_change(system, fed, None, 2)
 
 
 @pytest.mark.parametrize("start", [numbers(3, 3), numbers(2, 2), numbers(3, 2).tolist()])
