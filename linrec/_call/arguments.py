@@ -25,7 +25,7 @@ def needs_no_change(recurrence: LinearRecurrence, inputs: object, state: object,
         state (*batch, n): the state before the first step, or None.
         core: the axes of the inputs that are no batch axes: 2, or 1 of one step.
     """
-    if type(inputs) is not Tensor or recurrence.time_varying or recurrence.copies > 1:
+    if type(inputs) is not Tensor or recurrence.time_varying:
         return False
     dtype, A, B = inputs.dtype, recurrence.A, recurrence.B
     if dtype not in EXACTLY or not is_dense(inputs) or inputs.device != A.device:
@@ -37,7 +37,7 @@ def needs_no_change(recurrence: LinearRecurrence, inputs: object, state: object,
     for matrix in (B, recurrence.C, recurrence.D):
         if matrix is not None and (matrix.ndim != 2 or matrix.dtype != dtype):
             return False
-    n, shape = A.state_size, inputs.shape
+    n, shape = A.state_size, inputs.shape  # (copies have more inputs together than one)
     if len(shape) < core or shape[-1] != (n if B is None else B.shape[-1]):
         return False
     if state is None:

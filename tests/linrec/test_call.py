@@ -171,14 +171,6 @@ def test_what_does_not_fit_is_never_taken_as_it_is(wrong: object, start: Tensor 
     assert not prepared_call.needs_no_change(SYSTEMS["ABCD"], wrong, start, 2)
 
 
-def test_copies_of_no_inputs_are_looked_at() -> None:
-    """(Two copies of no inputs are as many as one.)"""
-    system = linrec.LinearRecurrence(A, B[:, :0], C, copies=2)
-    assert not prepared_call.needs_no_change(system, numbers(3, STEPS, 0), None, 2)
-    result = linrec.run(system, numbers(3, STEPS, 0), numbers(3, 4))
-    assert result.outputs.shape == (3, STEPS, 6) and result.state.shape == (3, 4)
-
-
 def test_halves_are_looked_at() -> None:
     """(Their sums are wider.)"""
     system, fed = SYSTEMS["ABCD"].to(torch.float16), numbers(3, STEPS, 1).half()
