@@ -1,6 +1,7 @@
 """Functions of autograd without what torch does around each call of them."""
 
 import inspect
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -41,3 +42,16 @@ def is_plain() -> bool:
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]  # as said
         return False
     return getattr(forward_ad, "_current_level", 0) < 0
+
+
+def is_already(target: torch.dtype | torch.device | str, tensors: Iterable[Tensor]) -> bool:
+    """Whether `to` leaves these tensors as they are. (Of a device by name it is not asked.)
+
+    Under a transform of `torch.func` it does not: what it returns then has no numbers to look at.
+    """
+    if isinstance(target, str) or not (torch.compiler.is_compiling() or is_plain()):
+        return False
+    for tensor in tensors:  # a plain loop: Dynamo traces no generator into `all`
+        if (tensor.dtype if isinstance(target, torch.dtype) else tensor.device) != target:
+            return False
+    return True

@@ -1,7 +1,5 @@
 """Dtypes: which ones are computed in, and in which one several tensors meet."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -35,13 +33,3 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 def double_dtype(dtype: torch.dtype) -> torch.dtype:
     """Kernels and powers are computed in double precision and cast last."""
     return torch.complex128 if dtype.is_complex else torch.float64
-
-
-def is_already(target: torch.dtype | torch.device | str, tensors: Iterable[Tensor]) -> bool:
-    """Whether `to` leaves these tensors as they are. (Of a device by name it is not asked.)"""
-    if isinstance(target, str):
-        return False
-    for tensor in tensors:  # a plain loop: Dynamo traces no generator into `all`
-        if (tensor.dtype if isinstance(target, torch.dtype) else tensor.device) != target:
-            return False
-    return True

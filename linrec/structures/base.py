@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.annotated import is_tuple
-from linrec._tensors.dtypes import common_dtype, is_already
+from linrec._tensors.autograd import is_already
+from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.shapes import SCALAR, broadcast
 
 Value = TypeVar("Value")

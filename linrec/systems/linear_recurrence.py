@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec._tensors.dtypes import is_already
+from linrec._tensors.autograd import is_already
 from linrec.structures import Structure, matvec
 from linrec.structures.base import make_unchecked
 from linrec.systems.four_matrices import (

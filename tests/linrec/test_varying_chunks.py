@@ -382,3 +382,20 @@ def test_gated_linear_attention_agrees_with_its_loop() -> None:
     got = linrec.run(recurrence, v).outputs
     true = plain_attention(*(each.double() for each in (a, k, q, v)))
     torch.testing.assert_close(got.double(), true, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("lasting", [(3, 1, 1), (1, 1, 1)], ids=["one each", "one for all"])
+def test_a_gate_that_lasts_is_as_if_given_at_every_step(lasting: tuple[int, ...]) -> None:
+    """Retention: one number for each head. Values and gradients, to the last bit."""
+    rate = 1 - normal(*lasting).sigmoid() / 8
+    B, C = normal(3, 32, 2, 1, seed=1), normal(3, 32, 1, 2, seed=2)
+    inputs = normal(3, 32, 4, seed=3)
+    found = []
+    for steps in (1, 32):
+        given = rate.clone().requires_grad_()
+        gates = given.expand(3, steps, 1).clone().expand(3, steps, 2)
+        system = linrec.LinearRecurrence(linrec.Diagonal(gates), B, C, time_varying=True, copies=4)
+        outputs = linrec.run(system, inputs, executor=linrec.Chunked(8)).outputs
+        found.append((outputs, *torch.autograd.grad(outputs.square().sum(), given)))
+    for mine, theirs in zip(*found, strict=True):
+        assert torch.equal(mine, theirs)

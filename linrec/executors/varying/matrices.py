@@ -197,14 +197,17 @@ class Split(NamedTuple):
         return self._replace(show_fed=self.show, feed_fed=self.feed, from_fed=self.from_inputs)
 
 
-def by_chunk(gates: Tensor, size: int) -> Tensor:
-    """Write gates of all states, `(G, steps, 1)`, chunk by chunk, `(N, L)`.
+def products_by_chunk(gates: Tensor, size: int) -> Tensor:
+    """Multiply gates of all states, `(G, steps, 1)`, within each chunk, as `gate_products`.
 
-    One chunk, `(1, L)`, stands for all where one number does for all steps.
+    One chunk stands for all where one number does for all steps of all systems; where each system
+    has a number of its own, its chunks are one, repeated.
     """
     if gates.stride(0) == gates.stride(1) == 0:
-        return gates[:1, :size, 0]
-    return gates.reshape(-1, size)
+        return gate_products(gates[:1, :size, 0])
+    if gates.stride(1) == 0:
+        return gate_products(gates[:, :size, 0]).repeat_interleave(gates.shape[1] // size, 0)
+    return gate_products(gates.reshape(-1, size))
 
 
 def split_shared(
@@ -268,7 +271,7 @@ def gate_products(gates: Tensor) -> Tensor:
         return torch.cat([fed[:1].expand(len(gates), 1, size + 1), after], 1)
     steps = torch.arange(size + 1, device=gates.device)
     longer = pad(gates, (1, 0), value=1.0).unsqueeze(-1)
-    return torch.where(steps < steps.unsqueeze(-1), longer, 1).cumprod(1).tril()
+    return torch.where(steps < steps.unsqueeze(-1), longer, 1).cumprod_(1).tril_()
 
 
 def hide_later(products: Tensor, size: int, last: int, in_place: bool) -> Tensor:

@@ -30,10 +30,9 @@ from linrec.executors.varying.carry import (
 )
 from linrec.executors.varying.matrices import (
     Split,
-    by_chunk,
-    gate_products,
     hide_later,
     inverse,
+    products_by_chunk,
     split_shared,
     weigh,
 )
@@ -141,7 +140,7 @@ def pull_shared(
     driven, to_outputs, to_fed = (
         each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
     )
-    ratios = gate_products(by_chunk(gates, size))
+    ratios = products_by_chunk(gates, size)
     split = split_shared(ratios, B, C, None if tied else left, right, True)
     states = pull_states(split, driven, state, to_outputs, to_fed, gradients[2])
     del split  # the largest of all

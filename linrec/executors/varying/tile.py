@@ -29,9 +29,8 @@ from linrec.executors.varying.matrices import (
     Split,
     blocks,
     blocks_in_place,
-    by_chunk,
-    gate_products,
     inverse,
+    products_by_chunk,
     single,
     split_shared,
 )
@@ -158,7 +157,7 @@ class Tile:
         With `in_place` they are written in place, outside of autograd.
         """
         if gates.shape[-1] == 1:
-            ratios = gate_products(by_chunk(gates, self.size))
+            ratios = products_by_chunk(gates, self.size)
             return split_shared(ratios, B, C, None if self.tied else left, right, in_place)
         # (New memory, that may be written over.)
         columns = torch.cat([B.mT, left.mT], 2) if left.shape[3] else B.mT.clone()
