@@ -192,7 +192,7 @@ def test_tiles_are_whole_systems_where_these_fit() -> None:
     assert rooms == {"CACHE": 1 << 17, "WIDE": 1 << 14}
     sizes = {
         (8, 2048, 1, 64, 1, 64): (4, 512),  # a system has 2^17 numbers
-        (8, 512, 1, 64, 1, 64): (4, 256),  # not all that fit: a quarter of what there is
+        (8, 512, 1, 64, 1, 64): (2, 512),  # not all that fit: a quarter of what there is
         (1, 65536, 1, 64, 1, 64): (1, 2048),
         (64, 8192, 1, 16, 1, 16): (64, 64),  # so many that their states are worth an operation
         (64, 64, 1, 16, 1, 256): (8, 64),  # whole systems, whose states are many

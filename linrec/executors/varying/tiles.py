@@ -115,7 +115,9 @@ def tile_size(
     else:
         least = G * steps * per_step // FEWEST
         room = max(min(CACHE, least), 1) if recorded else 4 * CACHE
-    systems = max(room // (steps * per_step), WIDE // max(n * V, 1), 1)
+    # (Where little is held, few systems over much time: what is cut in time has to be copied.)
+    wide = WIDE // 4 if room < CACHE else WIDE
+    systems = max(room // (steps * per_step), wide // max(n * V, 1), 1)
     systems = min(systems, max(G, 1))
     return systems, size * max(room // (systems * size * per_step), 1)
 
