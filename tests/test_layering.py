@@ -35,13 +35,14 @@ LAYERS = {
         3  loops coordinates.whole_numbers < powers coordinates.contraction
            < coordinates.similarity < coordinates.balancing < coordinates
            < response constraints memories
-        4  executors.record executors.workload < executors.base
+        4  executors.changed_values executors.workload < executors.base
            < executors.prepare executors.tiled_bilinear
-           executors.varying.matrices < executors.varying.carry < executors.varying.tile
-           < executors.varying.shared < executors.varying.gates
-           < executors.varying.tiles < executors.varying.chunks
-           < executors.varying.kernel < executors.varying
-           < executors.kernel < executors.toeplitz executors.fft executors.recurrent executors.scan
+           executors.varying.matrices < executors.varying.carry < executors.varying.chunk_algebra
+           < executors.varying.shared_gate_gradient < executors.varying.own_gates_gradient
+           < executors.varying.tile_by_tile < executors.varying.chunks
+           < executors.varying.device_kernel < executors.varying
+           < executors.impulse_response
+           < executors.toeplitz executors.fft executors.recurrent executors.scan
            < executors.carry < executors.chunked < executors
         5  planner.rates planner.costs < planner.selection < planner.explain < planner.auto
            < planner
@@ -62,11 +63,11 @@ LAYERS = {
            certificate.exact < certificate.norm certificate.real < certificate.ways
            certificate.sums
            < certificate.chunks certificate.enclosure < certificate.certify < certificate
-           stream.prepared stream.numbering < stream.held < stream.captured stream.saved
+           stream.prepared stream.numbering < stream.frozen_copy < stream.cuda_graph stream.saved
            < stream.stream < stream
-        8  testing.products testing.matrices testing.reference testing.source testing.paths
+        8  testing.products testing.matrices testing.reference testing.as_code testing.paths
            testing.plain_loops testing.on_device
-           < testing.run_sizes testing.strategies testing.engineering
+           < testing.run_sizes testing.strategies testing.engineers_systems
            < testing.bounds.loop < testing.bounds.own_coordinates
            < testing.bounds.long testing.bounds.steady
            < testing.bounds.other_coordinates < testing.bounds.error_bound < testing.bounds

@@ -20,7 +20,7 @@ from linrec.structures import Structure
 from linrec.systems import LinearRecurrence, StateSpace, Varying
 from linrec.testing import operations
 from linrec.testing.check import EXECUTORS, cases, search
-from linrec.testing.engineering import everyday
+from linrec.testing.engineers_systems import everyday
 from linrec.testing.large import EXTENTS, Extent
 from linrec.testing.modules import features, search_module
 from linrec.testing.report import MODULE_TO_BE_MADE, Report

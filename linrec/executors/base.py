@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from linrec.coordinates import Coordinates
-from linrec.executors.record import Record
+from linrec.executors.changed_values import Record
 from linrec.executors.workload import Estimates
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence

@@ -22,7 +22,7 @@ from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.tiled_bilinear import BilinearOp, multiply
 from linrec.executors.toeplitz import toeplitz_columns
 from linrec.executors.varying.chunks import run_chunks
-from linrec.executors.varying.kernel import run_in_kernel
+from linrec.executors.varying.device_kernel import run_in_kernel
 from linrec.executors.workload import Workload
 from linrec.kernels.chunks import chunk_product, multiplies, multiply_now
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel

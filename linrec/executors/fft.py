@@ -13,7 +13,7 @@ from linrec._tensors.dtypes import accumulation_dtype
 from linrec._tensors.known_values import has_values
 from linrec._tensors.open_sizes import is_open
 from linrec.executors.base import Plan, Result
-from linrec.executors.kernel import (
+from linrec.executors.impulse_response import (
     KernelExecutor,
     add_free_motion,
     kernels,

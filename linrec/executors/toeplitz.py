@@ -10,7 +10,7 @@ from torch import Tensor
 from linrec._tensors.annotated import unflatten
 from linrec._tensors.open_sizes import is_open
 from linrec.executors.base import Plan, Result, join
-from linrec.executors.kernel import (
+from linrec.executors.impulse_response import (
     KernelExecutor,
     add_free_motion,
     kernels,

@@ -25,7 +25,7 @@ from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import BLOCK as TRANSFORM_BLOCK
 from linrec.executors.toeplitz import PIECE
-from linrec.executors.varying.tiles import tile_size
+from linrec.executors.varying.tile_by_tile import tile_size
 from linrec.kernels import HAS_TRITON
 from linrec.kernels.chunks import MOST_STATES
 from linrec.scan import blocks_of

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from linrec._files import SEAL, bytes_of, read, safetensors, seal_tensors, unseal_tensors, write
 from linrec._tensors.dtypes import double_dtype
-from linrec.stream.held import Held
+from linrec.stream.frozen_copy import Held
 
 VERSION = 1  # of the file's form
 FORM = "linrec.stream"

@@ -15,8 +15,8 @@ from linrec._tensors.arguments import check_tensor
 from linrec._tensors.shapes import broadcast, broadcast_shapes, show
 from linrec.executors import Executor
 from linrec.stream import saved
-from linrec.stream.captured import CapturedStep, why_not
-from linrec.stream.held import HeldModule, check_samples, hold
+from linrec.stream.cuda_graph import CapturedStep, why_not
+from linrec.stream.frozen_copy import HeldModule, check_samples, hold
 from linrec.stream.numbering import Indices, check_count, check_rows, check_streams
 from linrec.systems import LinearRecurrence
 

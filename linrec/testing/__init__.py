@@ -6,7 +6,7 @@ from linrec.testing.check import check_case as check_case
 from linrec.testing.check import check_executor as check_executor
 from linrec.testing.check import check_recurrence as check_recurrence
 from linrec.testing.check import check_structure as check_structure
-from linrec.testing.engineering import engineering_systems as engineering_systems
+from linrec.testing.engineers_systems import engineering_systems as engineering_systems
 from linrec.testing.modules import check_module as check_module
 from linrec.testing.reference import exact_reference as exact_reference
 from linrec.testing.report import Disagreement as Disagreement

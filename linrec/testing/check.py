@@ -21,7 +21,7 @@ from linrec.systems import LinearRecurrence, Varying
 from linrec.testing import derivatives, operations, values
 from linrec.testing.bounds import an_executor
 from linrec.testing.case import Case, Comparison
-from linrec.testing.engineering import everyday
+from linrec.testing.engineers_systems import everyday
 from linrec.testing.large import EXTENTS, Extent, large_cases
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from linrec._tensors.shapes import broadcast_shapes
 from linrec.executors import Executor
+from linrec.testing.as_code import IMPORTS, imports_of, written
 from linrec.testing.case import Case, Comparison
-from linrec.testing.source import IMPORTS, imports_of, written
 
 # Where a program is to make the module: only its user knows how.
 MODULE_TO_BE_MADE = "module = ...  # as it was checked\n"

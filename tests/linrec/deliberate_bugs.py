@@ -316,7 +316,7 @@ BUGS: dict[str, Bug] = {
         Toeplitz(),
         "agreement",
         patched(
-            "linrec.executors.kernel.free_response",
+            "linrec.executors.impulse_response.free_response",
             lambda free: lambda A, state, length: 2 * free(A, state, length),
         ),
     ),

@@ -15,7 +15,7 @@ from scipy import signal
 
 import linrec
 from linrec.benchmark.accuracy import exact_outputs, measure_accuracy
-from linrec.testing.engineering import FAMILIES
+from linrec.testing.engineers_systems import FAMILIES
 
 ORDERS, CUTOFFS = (3, 7), (0.013, 0.2)
 EXECUTORS = (

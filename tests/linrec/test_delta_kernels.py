@@ -121,7 +121,7 @@ def test_chunked_runs_delta_rules_in_kernels_with_gradients(
 
     for asked in ("_call.half_precision.serves", "kernels.gated.serves", "kernels.delta.launches"):
         monkeypatch.setattr(f"linrec.{asked}", lambda tensor: True)
-    monkeypatch.setattr("linrec.executors.varying.kernel.delta_chunks", watched)
+    monkeypatch.setattr("linrec.executors.varying.device_kernel.delta_chunks", watched)
     mine = run(linrec.Chunked())
     assert seen == [dtype]
     # What is stored in the dtype is rounded once on each side (the interpreter cuts it off), and

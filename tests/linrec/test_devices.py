@@ -9,7 +9,7 @@ from torch import Tensor
 
 import linrec
 from linrec._tensors import full_precision
-from linrec.executors.record import Record
+from linrec.executors.changed_values import Record
 from linrec.planner.costs import rounds_of_blocks
 
 MATMUL = torch.backends.cuda.matmul

@@ -12,7 +12,7 @@ import linrec
 from linrec.benchmark.accuracy import exact_outputs
 from linrec.testing import error_bound
 from linrec.testing.bounds import Bounds
-from linrec.testing.engineering import CUTOFFS, FAMILIES, ORDERS
+from linrec.testing.engineers_systems import CUTOFFS, FAMILIES, ORDERS
 
 FULL = bool(os.environ.get("LINREC_FULL"))
 STEPS = 200 if FULL else 60

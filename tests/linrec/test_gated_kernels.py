@@ -153,7 +153,7 @@ def test_chunked_runs_one_gate_in_kernels_with_gradients(interpreted: bool, monk
 
     monkeypatch.setattr(gated, "serves", lambda tensor: True)
     monkeypatch.setattr(gated, "launches", lambda tensor: interpreted)
-    monkeypatch.setattr("linrec.executors.varying.kernel.gated_chunks", counted)
+    monkeypatch.setattr("linrec.executors.varying.device_kernel.gated_chunks", counted)
     for mine, theirs in zip(run(linrec.Chunked()), plain, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
     assert called == [1]
@@ -190,7 +190,7 @@ def test_halves_reach_the_kernels_as_they_are(dtype: torch.dtype, monkeypatch) -
 
     for asked in ("_call.half_precision.serves", "kernels.gated.serves", "kernels.gated.launches"):
         monkeypatch.setattr(f"linrec.{asked}", lambda tensor: True)
-    monkeypatch.setattr("linrec.executors.varying.kernel.gated_chunks", watched)
+    monkeypatch.setattr("linrec.executors.varying.device_kernel.gated_chunks", watched)
     mine = run(linrec.Chunked())
     assert seen == [dtype] * 4 + [torch.float32]
     # What is stored in the dtype is rounded once (the interpreter cuts bfloat16 off) on each side.

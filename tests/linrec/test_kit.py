@@ -32,11 +32,11 @@ from linrec.testing import (
     structures,
     transitions,
 )
+from linrec.testing.as_code import IMPORTS, written
 from linrec.testing.case import Case, Comparison
 from linrec.testing.check import PROPERTIES, cases
 from linrec.testing.matrices import KINDS
 from linrec.testing.report import share
-from linrec.testing.source import IMPORTS, written
 from linrec.testing.values import agreement
 from tests.linrec.deliberate_bugs import BUGS, Distorted
 from tests.linrec.wrong_executors import Pieces

@@ -5,7 +5,7 @@ import torch
 
 import linrec
 from linrec._call import prepare_call
-from linrec.executors.record import MANY, same_values
+from linrec.executors.changed_values import MANY, same_values
 from linrec.nn import PlanCache
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, data
 

@@ -16,7 +16,7 @@ from linrec.executors import Executor
 from linrec.stream.prepared import BlockPlans
 from linrec.testing import EXECUTORS, error_bound, exact_reference
 from linrec.testing.case import Case, Comparison, of_steps
-from linrec.testing.engineering import everyday
+from linrec.testing.engineers_systems import everyday
 from linrec.testing.report import share
 from linrec.testing.strategies import inputs_for, recurrences
 from tests.cases import SYSTEMS, TRANSITIONS, normal

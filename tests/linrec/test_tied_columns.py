@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 import linrec
 from linrec.executors.varying import chunks as varying_chunks
-from linrec.executors.varying import tiles as varying_tiles
+from linrec.executors.varying import tile_by_tile as varying_tiles
 from tests.cases import normal
 
 STEPS, STATES = 13, 4

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import linrec
-from linrec.executors.varying import tiles as varying_tiles
+from linrec.executors.varying import tile_by_tile as varying_tiles
 from linrec.planner import CPU
 from linrec.testing import error_bound, exact_reference
 from tests.cases import generator, normal

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.autograd import records_gradient
-from linrec.executors.varying.tiles import Tiles, run_tiles
+from linrec.executors.varying.tile_by_tile import Tiles, run_tiles
 from linrec.scan import scan_states
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence

@@ -11,9 +11,9 @@ from linrec._tensors.autograd import with_signature
 from linrec._tensors.devices import is_launched
 from linrec._tensors.huge_pages import empty
 from linrec._tensors.known_values import has_values
-from linrec.executors.varying.gates import pull_gated
-from linrec.executors.varying.shared import pull_shared
-from linrec.executors.varying.tile import Tile
+from linrec.executors.varying.chunk_algebra import Tile
+from linrec.executors.varying.own_gates_gradient import pull_gated
+from linrec.executors.varying.shared_gate_gradient import pull_shared
 
 # The numbers of a tensor that many of which fit into the caches, ...
 CACHE = 1 << 17

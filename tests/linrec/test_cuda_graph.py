@@ -8,7 +8,7 @@ from torch import Tensor
 
 import linrec
 import lmu
-from linrec.stream import captured
+from linrec.stream import cuda_graph
 from tests.cases import normal
 
 DENSE = linrec.LinearRecurrence(
@@ -31,7 +31,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return found, replay
 
-    monkeypatch.setattr(captured, "record", record)
+    monkeypatch.setattr(cuda_graph, "record", record)
     monkeypatch.setattr("linrec.stream.stream.why_not", lambda held: None)
     return counts
 
@@ -101,8 +101,8 @@ def test_where_there_are_no_graphs_a_sentence_says_so_and_streams_run() -> None:
 def test_a_system_that_varies_is_not_captured() -> None:
     varying = linrec.LinearRecurrence(linrec.Diagonal(torch.rand(4, 3)), time_varying=True)
     stream = linrec.Stream(varying.to("meta"))
-    told = captured.why_not(stream._held)
+    told = cuda_graph.why_not(stream._held)
     assert told is not None and "on meta" in told
     stream._held.device = torch.device("cuda")
-    told = captured.why_not(stream._held)
+    told = cuda_graph.why_not(stream._held)
     assert told is not None and "varies in time" in told

@@ -107,7 +107,7 @@ def engineering_systems(
     precision and cast.
 
     Args:
-        families: draws names of `linrec.testing.engineering.FAMILIES`.
+        families: draws names of `linrec.testing.engineers_systems.FAMILIES`.
         dtypes: draws dtypes.
 
     Returns:

@@ -10,6 +10,7 @@ The gradient takes them apart again, from the chunk to its single steps. Nothing
 import torch
 from torch import Tensor, bmm
 
+from linrec.executors.varying.chunk_algebra import fill_up
 from linrec.executors.varying.matrices import (
     Joined,
     Split,
@@ -19,8 +20,7 @@ from linrec.executors.varying.matrices import (
     view_blocks,
     view_corners,
 )
-from linrec.executors.varying.shared import pull_states
-from linrec.executors.varying.tile import fill_up
+from linrec.executors.varying.shared_gate_gradient import pull_states
 
 
 def pull_gated(

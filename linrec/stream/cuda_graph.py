@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.full_precision import full_precision
-from linrec.stream.held import Held
+from linrec.stream.frozen_copy import Held
 
 # A graph is recorded after so many runs, in which libraries make what they make once.
 WARM_UP = 3

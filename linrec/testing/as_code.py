@@ -17,7 +17,7 @@ def written(value: Any) -> str:
 
     Example:
         >>> import linrec
-        >>> from linrec.testing.source import written
+        >>> from linrec.testing.as_code import written
         >>> print(written(linrec.LinearRecurrence(A=[[0.5]], copies=2)))
         linrec.LinearRecurrence(linrec.Dense(tensor([[0.5]], dtype=torch.float32)), copies=2)
     """

@@ -28,6 +28,7 @@ from linrec.executors.varying.carry import (
     pull_held,
     solve_held,
 )
+from linrec.executors.varying.chunk_algebra import fill_up
 from linrec.executors.varying.matrices import (
     Split,
     hide_later,
@@ -36,7 +37,6 @@ from linrec.executors.varying.matrices import (
     split_shared,
     weigh,
 )
-from linrec.executors.varying.tile import fill_up
 
 
 class Rows(NamedTuple):
