@@ -135,6 +135,7 @@ def view_blocks(steps: Tensor, pairs: int, height: int, which: int) -> Tensor:
     Returns:
         `(pairs, height, n)`.
     """
+    assert steps.is_contiguous(), "other strides would be other numbers"
     n = steps.shape[-1]
     start = steps.storage_offset() + which * height * n
     return steps.as_strided((pairs, height, n), (2 * height * n, n, 1), start)
@@ -148,6 +149,7 @@ def view_corners(matrix: Tensor, size: int, b: int) -> Tensor:
         size: L.
         b: the steps of a block. Pair i has its corner in row (2 i + 1) b ρ, column 2 i b κ.
     """
+    assert matrix.is_contiguous(), "other strides would be other numbers"
     N, height, width = matrix.shape
     down, across = b * (height // size), b * (width // size)
     steps = (height * width, 2 * (down * width + across), width, 1)
