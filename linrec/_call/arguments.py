@@ -25,31 +25,27 @@ def needs_no_change(recurrence: LinearRecurrence, inputs: object, state: object,
         state (*batch, n): the state before the first step, or None.
         core: the axes of the inputs that are no batch axes: 2, or 1 of one step.
     """
-    if type(inputs) is not Tensor or recurrence.time_varying:
+    if type(inputs) is not Tensor or inputs.layout is not torch.strided or inputs.is_nested:
         return False
-    dtype, A, B = inputs.dtype, recurrence.A, recurrence.B
-    if dtype not in EXACTLY or not is_dense(inputs) or inputs.device != A.device:
+    dtype, own = inputs.dtype, recurrence.own_axes
+    if dtype not in EXACTLY or inputs.device != own[0][0].device or recurrence.time_varying:
         return False
-    for name, axes in A.core_axes.items():
-        leaf = getattr(A, name)
-        if leaf.ndim != axes or leaf.dtype != dtype:
+    for tensor, axes in own:
+        if tensor.ndim != axes or tensor.dtype is not dtype:
             return False
-    for matrix in (B, recurrence.C, recurrence.D):
-        if matrix is not None and (matrix.ndim != 2 or matrix.dtype != dtype):
-            return False
-    n, shape = A.state_size, inputs.shape  # (copies have more inputs together than one)
+    B, n, shape = recurrence.B, recurrence.A.state_size, inputs.shape
     if len(shape) < core or shape[-1] != (n if B is None else B.shape[-1]):
-        return False
+        return False  # (copies have more inputs together than one)
     if state is None:
         return True
-    if type(state) is not Tensor or state.dtype != dtype or not is_dense(state):
+    if type(state) is not Tensor or state.dtype is not dtype:
         return False
-    return state.shape == (*shape[:-core], n)
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether a tensor is strided, and not nested."""
-    return tensor.layout is torch.strided and not tensor.is_nested
+    if state.layout is not torch.strided or state.is_nested:
+        return False
+    starts = state.shape
+    if len(shape) == core:
+        return len(starts) == 1 and starts[0] == n
+    return starts == (*shape[:-core], n)
 
 
 def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) -> Tensor:

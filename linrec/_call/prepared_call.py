@@ -18,7 +18,7 @@ from linrec._tensors.annotated import unflatten
 from linrec._tensors.autograd import records_gradient
 from linrec._tensors.dtypes import accumulation_dtype, common_dtype
 from linrec._tensors.exact_gradients import keep_digits
-from linrec._tensors.full_precision import full_precision
+from linrec._tensors.full_precision import full_precision, loses_digits
 from linrec._tensors.known_values import has_values
 from linrec._tensors.open_sizes import is_open
 from linrec._tensors.shapes import broadcast
@@ -150,14 +150,21 @@ class PreparedCall:
 
     def run_step(self) -> Result:
         """Run one step of inputs without an axis of time."""
-        with full_precision(self.inputs):
-            state = self.state
-            if state is None:
-                state = self.inputs.new_zeros(*self.inputs.shape[:-1], self.system.A.state_size)
-            after = self.system.A.apply(state) + self.system.drive(self.inputs)
-            outputs = self.system.read(after, self.inputs)
-            result = self.finish(outputs, after, fresh=outputs is not after)
+        if loses_digits(self.inputs):  # (asked here, since entering a context takes time as well)
+            with full_precision(self.inputs):
+                result = self.compute_step()
+        else:
+            result = self.compute_step()
         return self.with_exact_gradients(result)
+
+    def compute_step(self) -> Result:
+        """Compute one step of inputs without an axis of time."""
+        system, inputs, state = self.system, self.inputs, self.state
+        if state is None:
+            state = inputs.new_zeros(*inputs.shape[:-1], system.A.state_size)
+        after = system.A.apply(state) + system.drive(inputs)
+        outputs = system.read(after, inputs)
+        return self.finish(outputs, after, fresh=outputs is not after)
 
     def with_exact_gradients(self, result: Result) -> Result:
         """Have the gradients of a result computed with all digits of its dtype."""

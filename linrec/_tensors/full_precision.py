@@ -36,6 +36,12 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if casts else NOTHING
 
 
+def loses_digits(tensor: Tensor) -> bool:
+    """Whether products of a tensor have fewer digits than its dtype, by the program's settings."""
+    device = "cpu" if tensor.is_cpu else tensor.device.type
+    return under_autocast(device) or (not torch.compiler.is_compiling() and are_coarse(device))
+
+
 def under_autocast(device: str) -> bool:
     """Whether autocast is on for a type of device; there are some that have none, as "meta"."""
     return device in CASTING and torch.is_autocast_enabled(device)

@@ -28,6 +28,10 @@ from linrec.systems import LinearRecurrence
 # back in blocks of so many, which stay in the nearer of the large caches.
 CACHE, BLOCK = 1 << 20, 1 << 17
 
+# Each call of a transform first prepares its roots of unity, which takes as long as 15 to 45 rows
+# do. So a block has this many rows at least, unless they are too long for the caches anyway.
+ROWS = 64
+
 # Rows that are a multiple of so many numbers apart share a few places of the caches.
 ALIASED = 256
 
@@ -177,10 +181,11 @@ class Convolution(BilinearOp):
     def blocks(self, units: int, copies: int) -> Iterator[tuple[slice, Tile]]:
         """Cut the outputs of some sequences into blocks: some outputs each, of some sequences."""
         size = fast_length(2 * self.steps - 1)
-        parts = math.ceil(self.outputs / max(BLOCK // size, 1))
+        rows = max(BLOCK // size, min(ROWS, CACHE // size), 1)
+        parts = math.ceil(self.outputs / rows)
         width = math.ceil(self.outputs / parts)
         for first in range(0, self.outputs, width):
-            for tile in tiles(units, copies, max(BLOCK // (width * size), 1)):
+            for tile in tiles(units, copies, max(rows // width, 1)):
                 yield slice(first, first + width), tile
 
     def forward(self, constant: Tensor, *factors: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class PlanCache:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self.plans: dict[tuple[Any, ...], Plan] = {}
-        self.last: LinearRecurrence | None = None
+        self.last: tuple[LinearRecurrence, dict[str, Tensor]] | None = None  # with its leaves
 
     def recurrence(self, shape: Template, leaves: dict[str, Tensor]) -> LinearRecurrence:
         """Put tensors into a shape; the same tensors as last time give the same recurrence.
@@ -43,12 +43,15 @@ class PlanCache:
         """
         if torch.compiler.is_compiling():
             return shape.with_leaves(leaves)
-        if self.last is not None and are_same(self.last, leaves):
-            return self.last
+        if self.last is not None:
+            made, its_leaves = self.last
+            if all(leaves.get(name) is leaf for name, leaf in its_leaves.items()):
+                return made
         made, self.last = shape.with_leaves(leaves), None
         lasting = all(leaf.is_leaf and has_memory(leaf) for leaf in leaves.values())
-        if lasting and are_same(made, leaves):
-            self.last = made
+        its_leaves = made.leaves()
+        if lasting and all(leaves.get(name) is leaf for name, leaf in its_leaves.items()):
+            self.last = made, its_leaves
         return made
 
     def clear(self) -> None:
@@ -121,11 +124,6 @@ class PlanCache:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"executor": self.executor, "plans": {}, "last": None}
-
-
-def are_same(recurrence: LinearRecurrence, leaves: dict[str, Tensor]) -> bool:
-    """Whether a recurrence is made of these very tensors."""
-    return all(leaves.get(name) is leaf for name, leaf in recurrence.leaves().items())
 
 
 def has_memory(tensor: Tensor) -> bool:

@@ -99,12 +99,13 @@ class Recurrence(Pretrained, TakesPacked):
                 parametrize.register_parametrization(self, name, shape.constraints[name])
         # What the tensors are put into; of a recurrence it holds no numbers.
         self.shape = shape.to("meta") if isinstance(shape, LinearRecurrence) else shape
+        self.leaf_names = tuple(self.shape.leaves())
         self.plans = PlanCache(executor)
 
     @property
     def recurrence(self) -> LinearRecurrence:
         """The recurrence of the present tensors."""
-        leaves = {name: getattr(self, name) for name in self.shape.leaves()}
+        leaves = {name: getattr(self, name) for name in self.leaf_names}
         return self.plans.recurrence(self.shape, leaves)
 
     def arguments(self) -> dict[str, object]:
@@ -188,7 +189,7 @@ def check_names(shape: BoundParameters, trained: Collection[str]) -> None:
     `torch.nn.utils.parametrize` keeps constraints in a `ModuleDict`, which takes no name of one
     of its own attributes, as `update`.
     """
-    known = {"", "shape", "plans", "parametrizations", *vars(nn.Module()), *dir(Recurrence)}
+    known = {"", "shape", "leaf_names", "plans", "parametrizations", *vars(nn.Module()), *dir(Recurrence)}
     in_a_dict = {*vars(nn.ModuleDict()), *dir(nn.ModuleDict)}
     for name in shape.leaves():
         constrained = name in trained and name in shape.constraints

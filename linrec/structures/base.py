@@ -46,7 +46,8 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
     Returns:
         The products, `(*batch, p)`.
     """
-    matrix, vectors = same_dtype(matrix, vectors)
+    if matrix.dtype is not vectors.dtype:
+        matrix, vectors = same_dtype(matrix, vectors)
     if matrix.ndim == 2:
         # (One vector alone, of a stream, needs no transposing.)
         return torch.mv(matrix, vectors) if vectors.ndim == 1 else vectors @ matrix.mT

@@ -7,6 +7,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -96,6 +97,12 @@ class LinearRecurrence(FourMatrices):
                 "(*batch, time, n, n), (*batch, time, n, m), … of one at least. For a system that "
                 "is the same at every step leave `time_varying` out."
             )
+
+    @cached_property
+    def own_axes(self) -> tuple[tuple[Tensor, int], ...]:
+        """Each of its tensors, those of A first, with the number of axes that are no batch axes."""
+        of_a = ((getattr(self.A, name), axes) for name, axes in self.A.core_axes.items())
+        return (*of_a, *((matrix, 2) for matrix in self.matrices() if matrix is not None))
 
     @property
     def steps(self) -> int | None:

@@ -246,14 +246,20 @@ def test_a_cacheful_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     assert product.tiles[9:] == [(1, 2)] * 6
 
 
+@pytest.mark.parametrize("rows", [0, 2, 4, 1000])
 @pytest.mark.parametrize("p, most", [(3, 60), (3, 20), (7, 30), (4, 1), (1, 60), (468, 1 << 17)])
-def test_blocks_are_all_outputs_once(p: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_all_outputs_once(
+    p: int, most: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks have a number of rows that is worth a call, and fit a cache all the same."""
+    cache, size = 60, fft.fast_length(2 * STEPS - 1)
     monkeypatch.setattr(fft, "BLOCK", most)
-    counted = torch.zeros(3, 2, p)
+    monkeypatch.setattr(fft, "ROWS", rows)
+    monkeypatch.setattr(fft, "CACHE", cache)
+    counted, largest = torch.zeros(3, 2, p), max(most // size, min(rows, cache // size), 1)
     for some, tile in Convolution(STEPS, M, p).blocks(3, 2):
         counted[tile][..., some] += 1
-        numbers = counted[tile][..., some].numel() * fft.fast_length(2 * STEPS - 1)
-        assert numbers <= most or counted[tile][..., some].numel() == 1
+        assert counted[tile][..., some].numel() <= largest
     assert (counted == 1).all()
 
 
