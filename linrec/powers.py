@@ -92,12 +92,13 @@ class Powers:
             return self.open_krylov(columns, length)
         m = columns.shape[-1]
         rows = columns.mT  # (*batch, blocks·m, n): the blocks so far, each column a row
-        level = 0
+        A, level = self.squares[0], 0
+        fits = A.dtype == rows.dtype and A.device == rows.device
         while (blocks := 1 << level) < length:
             power = self.square(level)
             power = power[..., None] if power.batch_shape else power
             more = min(blocks, length - blocks)
-            power = power.to(rows.dtype).to(rows.device)
+            power = power if fits else power.to(rows.dtype).to(rows.device)
             rows = torch.cat([rows, power.apply(rows[..., : more * m, :])], -2)
             level += 1
         return unflatten(rows[..., : length * m, :], -2, (length, m))

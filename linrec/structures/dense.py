@@ -54,7 +54,7 @@ class Dense(OwnStructure):
     def compose(self, earlier: Structure) -> "Dense":
         """Multiply the matrices: this one after `earlier`."""
         later, earlier_matrix = same_dtype(self.matrix, earlier.to_dense())
-        return Dense(later @ earlier_matrix)
+        return self.rebuilt(matrix=later @ earlier_matrix)
 
     def adjoint(self) -> "Dense":
         """Transpose and conjugate."""
