@@ -11,7 +11,7 @@ from torch.nn.functional import dropout
 from linrec import Auto, Executor, Result
 from linrec.nn import Pretrained
 from linrec.nn.checks import check_input, check_size
-from lmu.hidden import (
+from lmu.hidden_module import (
     HiddenCall,
     States,
     infer_output_size,

@@ -97,7 +97,7 @@ LAYERS = {
         0  files.refusals files.entries < files.text files.archives files.writing files.locks
            < files.torch_checkpoints < files.checkpoints < files
            _clash _moved derive legendre
-        1  hidden initializers memory < cell
+        1  hidden_module initializers memory < cell
         2  layers.padding < layers.torch_recurrent < layers.gru layers.lstm
            layers.parallel_lmu layers.lmu layers.bidirectional
            layers.scalar_mix layers.convolution < layers.blocks layers.lmuformer

@@ -7,7 +7,7 @@ import torch
 from linrec._tensors.annotated import xpu_properties
 from linrec._tensors.dtypes import double_dtype
 
-# Types of device without double precision. (Tests add one that they pretend to have.)
+# Types of device without double precision. (Tests add one that they simulate.)
 WITHOUT_DOUBLE = {"mps"}
 
 

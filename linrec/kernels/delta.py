@@ -4,14 +4,12 @@
 `torch.ops.linrec.delta_gradients`, in kernels too; beyond, those of the loop over steps.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from linrec.kernels.chunks import plain_scan
 from linrec.kernels.elementwise import launches
-from linrec.kernels.gated import SERVED, shape_of_state
+from linrec.kernels.gated import SERVED, register_gradient, shape_of_state
 
 
 @torch.library.custom_op("linrec::delta_chunks", mutates_args=())
@@ -183,25 +181,4 @@ def pull_delta(
     return *(each.unflatten(0, gates.shape[:2]) for each in pulled), to_state
 
 
-def keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
-    """Save the arguments, the states, the fed-back values and the inverses."""
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs, *output[2:])
-
-
-def pull(ctx: Any, to_outputs: Tensor | None, to_last: Tensor | None, *_: None) -> Any:
-    """Differentiate in kernels; to be differentiated again, in the loop."""
-    *given, states, fed, inverses = ctx.saved_tensors
-    values = given[3]
-    if to_outputs is None and to_last is None:
-        return (None,) * 7
-    if to_outputs is None:
-        to_outputs = values.new_zeros(()).expand(values.shape)
-    if torch.is_grad_enabled():
-        *found, to_start = pull_delta(*given, to_outputs, to_last)  # type: ignore[arg-type]  # seven
-    else:
-        *found, to_start = delta_gradients(*given, states, fed, inverses, to_outputs, to_last)
-    return *found, None if given[6] is None else to_start
-
-
-delta_chunks.register_autograd(pull, setup_context=keep)
+register_gradient(delta_chunks, delta_gradients, pull_delta)

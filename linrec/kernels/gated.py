@@ -4,6 +4,7 @@
 `torch.ops.linrec.gated_gradients`, in kernels too; beyond, those of the loop over steps.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -170,25 +171,36 @@ def pull_loop(
     return *(each.unflatten(0, gates.shape[:2]) for each in pulled), to_state
 
 
-def keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
-    """Save the arguments, the states and the products of gates."""
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs, *output[2:])
+def register_gradient(
+    operation: Any, by_kernels: Callable[..., Any], by_loop: Callable[..., Any]
+) -> None:
+    """Register the gradient of an operation on chunks, whose last argument is the initial state.
+
+    Args:
+        operation: gives y, the last x, and what `by_kernels` needs beside the arguments.
+        by_kernels: takes the arguments, that, and the gradients in y and in the last x.
+        by_loop: takes the arguments and the two gradients, to be differentiated again.
+    """
+
+    def keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.arguments = len(inputs)
+        ctx.save_for_backward(*inputs, *output[2:])
+
+    def pull(ctx: Any, to_outputs: Tensor | None, to_last: Tensor | None, *_: None) -> Any:
+        count, saved = ctx.arguments, ctx.saved_tensors
+        if to_outputs is None and to_last is None:
+            return (None,) * count
+        values, start = saved[3], saved[count - 1]
+        if to_outputs is None:
+            to_outputs = values.new_zeros(()).expand(values.shape)
+        if torch.is_grad_enabled():
+            *found, to_start = by_loop(*saved[:count], to_outputs, to_last)
+        else:
+            *found, to_start = by_kernels(*saved, to_outputs, to_last)
+        return *found, None if start is None else to_start
+
+    operation.register_autograd(pull, setup_context=keep)
 
 
-def pull(ctx: Any, to_outputs: Tensor | None, to_last: Tensor | None, *_: None) -> Any:
-    """Differentiate in kernels; to be differentiated again, in the loop."""
-    *given, states, tables = ctx.saved_tensors
-    values = given[3]
-    if to_outputs is None and to_last is None:
-        return (None,) * 5
-    if to_outputs is None:
-        to_outputs = values.new_zeros(()).expand(values.shape)
-    if torch.is_grad_enabled():
-        *found, to_start = pull_loop(*given, to_outputs, to_last)  # type: ignore[arg-type]  # five
-    else:
-        *found, to_start = gated_gradients(*given, states, tables, to_outputs, to_last)
-    return *found, None if given[4] is None else to_start
-
-
-gated_chunks.register_autograd(pull, setup_context=keep)
+register_gradient(gated_chunks, gated_gradients, pull_loop)

@@ -189,7 +189,8 @@ def check_names(shape: BoundParameters, trained: Collection[str]) -> None:
     `torch.nn.utils.parametrize` keeps constraints in a `ModuleDict`, which takes no name of one
     of its own attributes, as `update`.
     """
-    known = {"", "shape", "leaf_names", "plans", "parametrizations", *vars(nn.Module()), *dir(Recurrence)}
+    own = {"", "shape", "leaf_names", "plans", "parametrizations"}
+    known = {*own, *vars(nn.Module()), *dir(Recurrence)}
     in_a_dict = {*vars(nn.ModuleDict()), *dir(nn.ModuleDict)}
     for name in shape.leaves():
         constrained = name in trained and name in shape.constraints

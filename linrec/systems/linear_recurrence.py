@@ -100,7 +100,7 @@ class LinearRecurrence(FourMatrices):
 
     @cached_property
     def own_axes(self) -> tuple[tuple[Tensor, int], ...]:
-        """Each of its tensors, those of A first, with the number of axes that are no batch axes."""
+        """Its tensors, first A's, each with the number of its axes that are no batch axes."""
         of_a = ((getattr(self.A, name), axes) for name, axes in self.A.core_axes.items())
         return (*of_a, *((matrix, 2) for matrix in self.matrices() if matrix is not None))
 

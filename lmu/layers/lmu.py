@@ -14,7 +14,7 @@ from linrec.nn import Layer
 from linrec.nn.checks import check_steps
 from linrec.nn.segments import run_segments
 from lmu.cell import LMUCell
-from lmu.hidden import HiddenCall, States, is_cell
+from lmu.hidden_module import HiddenCall, States, is_cell
 from lmu.layers.padding import last_own_step, own_steps, without_padding
 
 

@@ -1,6 +1,6 @@
 """What runs on a device has to do there: the CPU's numbers, and no waiting.
 
-`python -m tests.linrec.on_a_device pretend` pretends that there is a device (see `pretend.py`),
+`python -m tests.linrec.on_a_device simulated` simulates a device (see `simulated_device.py`),
 `... without-double` one that has no double precision, `... fake` takes fake tensors of it (they are
 slow), all three one after another, and `... cuda` a real device. Of the first three a part of the
 cases is run; with LINREC_FULL=1 all are, and a fifth of the fake ones. Each case is run on the CPU
@@ -25,12 +25,12 @@ import lmu
 from linrec.benchmark.device_cases import SMALL, measure_cases
 from linrec.benchmark.floors import measure_floors
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, VARYING, data, generator
-from tests.linrec import pretend
+from tests.linrec import simulated_device
 from tests.linrec.layers import LAYERS
 
 STEPS = 21
 # One of so many cases is run, if not all of them.
-EVERY = {"fake": 47, "pretend": 7, "without-double": 17}
+EVERY = {"fake": 47, "simulated": 7, "without-double": 17}
 if os.environ.get("LINREC_FULL"):
     EVERY = {"fake": 5}
 Found = dict[str, Tensor]
@@ -264,15 +264,15 @@ def quiet_cuda() -> Iterator[None]:
 @contextmanager
 def kind_of_place(kind: str) -> Iterator[Place]:
     """Have a place to run at, as long as the context lasts."""
-    if kind == "pretend":
-        with pretend.device():
-            yield Place(pretend.NAME, torch.float64, pretend.no_waiting)
+    if kind == "simulated":
+        with simulated_device.device():
+            yield Place(simulated_device.NAME, torch.float64, simulated_device.no_waiting)
     elif kind == "without-double":
-        with pretend.device(has_double=False):
-            yield Place(pretend.NAME, torch.float32, nullcontext)
+        with simulated_device.device(has_double=False):
+            yield Place(simulated_device.NAME, torch.float32, nullcontext)
     elif kind == "fake":
         with FakeTensorMode(allow_non_fake_inputs=True):
-            yield Place(pretend.NAME, torch.float64, nullcontext, fake=True)
+            yield Place(simulated_device.NAME, torch.float64, nullcontext, fake=True)
     else:
         yield Place(kind, torch.float64, quiet_cuda)
 
@@ -309,7 +309,7 @@ def check(kind: str) -> int:
 def main(*kinds: str) -> int:
     """Check each kind of device in turn; give the exit status."""
     if kinds != ("cuda",):
-        pretend.register()  # before autograd counts the devices
+        simulated_device.register()  # before autograd counts the devices
     return 1 if sum([check(kind) for kind in kinds]) else 0
 
 

@@ -17,7 +17,7 @@ MATMUL = torch.backends.cuda.matmul
 
 def test_every_case_on_devices_that_there_are_not() -> None:
     """(In a process of its own: torch does not forget a device that it was told of.)"""
-    kinds = ["pretend", "without-double", "fake"]
+    kinds = ["simulated", "without-double", "fake"]
     command = [sys.executable, "-m", "tests.linrec.on_a_device", *kinds]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]

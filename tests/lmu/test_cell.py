@@ -16,7 +16,7 @@ from scipy.linalg import expm
 from torch import Tensor, nn
 
 import lmu
-from lmu.hidden import ModuleCall, NoModule, PlainRNN
+from lmu.hidden_module import ModuleCall, NoModule, PlainRNN
 
 INPUTS, CHANNELS, ORDER, THETA, UNITS, STEPS = 3, 2, 4, 20.0, 5, 17
 MEMORY = CHANNELS * ORDER

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-NAME = "pretend"
+NAME = "simulated"
 
 # What hands numbers of a device to the program, which has to wait for them.
 WAITING = {
