@@ -108,7 +108,8 @@ LAYERS = {
            experiments.models.baselines experiments.models.online
            experiments.models.frozen_memory experiments.models.readout
            experiments.models.text experiments.models.language_model
-           experiments.models.beam_search < experiments.models.translator < experiments.models
+           experiments.models.beam_search < experiments.models.translator
+           < experiments.models.word_translation < experiments.models
         4  experiments.data.files experiments.data.splits experiments.data.vocabulary
            < experiments.data.copying experiments.data.delays experiments.data.glove
            experiments.data.mackey_glass experiments.data.mnist experiments.data.iwslt15

@@ -13,8 +13,7 @@ from lmu.experiments.data import Dataset
 from lmu.experiments.data.imdb import split_words
 from lmu.experiments.data.text8 import decode_letters, encode_letters
 from lmu.experiments.iwslt15 import translate_sentences
-from lmu.experiments.models import BeamSearch, LanguageModel
-from lmu.experiments.models.translator import Translator
+from lmu.experiments.models import BeamSearch, LanguageModel, SentenceTranslator
 
 Checkpoint = Annotated[Path, typer.Option(help="The best.safetensors of a run folder.")]
 
@@ -74,7 +73,7 @@ def translate(
     """Translate sentences by a trained translator (iwslt15)."""
     with report_errors():
         network, _, data = restore(experiment, checkpoint, data_folder=data_dir)
-        if not isinstance(network, Translator):
+        if not isinstance(network, SentenceTranslator):
             raise ValueError(
                 f"`{experiment.name}` trains a {type(network).__name__}: expected an experiment "
                 "with a translator. Type `iwslt15`."

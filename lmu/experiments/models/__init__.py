@@ -23,6 +23,8 @@ from lmu.experiments.models.readout import LayerPredictor as LayerPredictor
 from lmu.experiments.models.text import PairClassifier as PairClassifier
 from lmu.experiments.models.text import TextClassifier as TextClassifier
 from lmu.experiments.models.text import TextReader as TextReader
+from lmu.experiments.models.translator import SentenceTranslator as SentenceTranslator
 from lmu.experiments.models.translator import Translator as Translator
+from lmu.experiments.models.word_translation import WordTranslation as WordTranslation
 from lmu.experiments.models.words import EncodedWords as EncodedWords
 from lmu.experiments.models.words import Words as Words

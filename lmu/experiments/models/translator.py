@@ -1,5 +1,6 @@
 """An encoder that reads a sentence, and a decoder that looks at it while it writes another."""
 
+from abc import abstractmethod
 from functools import partial
 
 import torch
@@ -15,7 +16,23 @@ from lmu.layers import Bidirectional, Layer
 BEGIN, END = 2, 3  # of a sentence, in the words of both languages
 
 
-class Translator(Network):
+class SentenceTranslator(Network):
+    """A network that translates sentences, which are words `(pairs, 2, time)`."""
+
+    @abstractmethod
+    def translate(self, sentences: Tensor, search: BeamSearch | None = None) -> Tensor:
+        """Translate sentences.
+
+        Args:
+            sentences (batch, time): words, padded with 0 on the right.
+            search: how the best translation is looked for. None: greedily.
+
+        Returns:
+            The translations `(batch, longest)`, each with its end, and 0 after it.
+        """
+
+
+class Translator(SentenceTranslator):
     """Read a sentence, and write it in another language.
 
         v = encoder(source)                q_t = decoder(y_0 … y_{t-1})
@@ -138,15 +155,7 @@ class Translator(Network):
 
     @torch.no_grad()
     def translate(self, sentences: Tensor, search: BeamSearch | None = None) -> Tensor:
-        """Translate, word by word.
-
-        Args:
-            sentences (batch, time): words, padded with 0 on the right.
-            search: how the best translation is looked for. None: greedily.
-
-        Returns:
-            The translations `(batch, longest)`, each with its end, and 0 after it.
-        """
+        """Translate, one word of the translation after the other."""
         search = search or BeamSearch()
         training = self.training
         self.eval()
