@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = {
     "ruff": ["ruff", "check", "--no-cache", "."],
@@ -68,6 +70,6 @@ def test_what_a_program_does_loads_torch_alone(what: str, program: str, needed: 
         f"import sys, torch, linrec, lmu\n{program}\n"
         f"print(*sorted({heavy | {'torch._dynamo'}} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = forked.run(program)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) <= needed, f"{what} loads {done.stdout}"

@@ -30,6 +30,7 @@ from linrec.planner.rates import rates_file
 from linrec.reporting import check_writable, write
 
 RESULTS = "bench.json"
+QUICK, LONG = 0.3, 4.0  # seconds for all ways of a case
 
 
 def bench(
@@ -103,7 +104,7 @@ def bench(
         read_file(output)
     found: dict[str, Any] = {"machine": machine()}
     console.print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
-    seconds = 0.3 if quick else 4.0
+    seconds = QUICK if quick else LONG
     if calibrate:
         rates = measure_rates(seconds)
         show_rates(console, asdict(rates), store_rates(rates))
@@ -120,7 +121,7 @@ def bench(
     if latency:
         found["latency"] = list(measure_latency(2_000 if quick else CALLS))
     if charts:
-        found["crossover"] = list(crossover(0.05 if quick else 0.5))
+        found["crossover"] = list(crossover(seconds / 8))
     if models:
         found["models"] = list(measure_models(seconds, quick))
         found["recurrences"] = list(measure_recurrences(seconds, quick))

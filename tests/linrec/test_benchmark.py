@@ -63,6 +63,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(certificates, "measure_certificates", brief)
     monkeypatch.setattr(latency, "ORDERS", (4, 5))
     monkeypatch.setattr(bench, "CALLS", 10)
+    monkeypatch.setattr(bench, "QUICK", 0.01)
     monkeypatch.setattr(crossover, "STEPS", (16, 64))
     monkeypatch.setattr(crossover, "STATES", (4,))
     monkeypatch.setattr(peers, "SHAPES", {"states": ((1, 8, 2),), "elementwise": ((1, 8, 2),)})

@@ -6,7 +6,6 @@
 
 import copy
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -23,6 +22,7 @@ import linrec
 from linrec.commands import app
 from linrec.symbolic import Bounded, LinearRecurrence, StateSpace, from_equations
 from linrec.symbolic.torch_lowering import FUNCTIONS, lower
+from tests import forked
 
 a, b, c = sympy.symbols("a b c", real=True)
 tau, omega, dt = sympy.symbols("tau omega dt", positive=True)
@@ -313,7 +313,8 @@ linrec.memories.fourier(3, 10.0), linrec.memories.hippo_legs(4, 10), linrec.memo
 used = {name for name in sys.modules if name.partition(".")[0] in ("sympy", "mpmath")}
 assert before == after == used, (used - before)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = forked.run(code)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_commands_take_a_symbolic_system_bound_to_numbers(

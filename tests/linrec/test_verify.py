@@ -1,6 +1,5 @@
 """`linrec verify`, typed: tables, exit statuses, programs that show a failure again, refusals."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from linrec.commands import app
+from tests import forked
 
 MINE = """
 from dataclasses import dataclass
@@ -135,10 +135,7 @@ def test_what_is_wrong_fails_with_a_program_that_shows_it(folder: Path) -> None:
     assert result.exit_code == 1 and "fails" in result.output
     _, _, printed = result.output.partition("To see it again:\n\n")
     program = printed.partition("\n)\n")[0] + "\n)\n"
-    (folder / "again.py").write_text(program)
-    again = subprocess.run(
-        [sys.executable, "again.py"], capture_output=True, text=True, cwd=folder, timeout=120
-    )
+    again = forked.run(program)
     assert again.returncode == 1
     assert "Disagreement: agreement does not hold for Loop(factor=1.001)" in again.stderr
 
@@ -148,10 +145,7 @@ def test_a_wrong_module_fails_with_a_program_that_makes_it_again(folder: Path) -
     assert result.exit_code == 1
     _, _, printed = result.output.partition("To see it again:\n\n")
     before, call, after = printed.partition("linrec.testing.check_module(")
-    (folder / "again.py").write_text(before + call + after.partition("\n")[0] + "\n")
-    again = subprocess.run(
-        [sys.executable, "again.py"], capture_output=True, text=True, cwd=folder, timeout=120
-    )
+    again = forked.run(before + call + after.partition("\n")[0] + "\n")
     assert again.returncode == 1 and "does not hold for Forgetful" in again.stderr
 
 

@@ -1,20 +1,15 @@
 """Another distribution by the name of `lmu` is noticed."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+from tests import forked
 
 
 def imported(*paths: Path) -> str:
     """Import lmu in a process of its own, and return its warnings."""
-    code = f"import sys; sys.path[:0] = {list(map(str, paths))}; import lmu"
-    done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+    code = f"import sys, warnings; sys.path[:0] = {list(map(str, paths))}\n"
+    done = forked.run(code + "warnings.simplefilter('always'); import lmu")
+    assert done.returncode == 0, done.stderr
     return done.stderr
 
 

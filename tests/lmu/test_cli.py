@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from lmu import cli
 from lmu.commands import app
 from lmu.experiments import EXPERIMENTS, Budget, Experiment
 from lmu.experiments.data import Dataset
+from tests import forked
 
 
 @pytest.fixture(autouse=True)
@@ -251,21 +251,17 @@ def test_importing_lmu_imports_nothing_of_the_extra() -> None:
         "import sys, torch; before = set(sys.modules);"  # torch takes tqdm where there is one
         f"import lmu, lmu.cli; print(sorted(set({cli.NEEDED!r}) & (set(sys.modules) - before)))"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    output = forked.run(code)
     assert output.stdout.strip() == "[]"
 
 
 def run_module(*words: str, encoding: str) -> str:
     """Run the command in a process of its own, its output in a pipe."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lmu.cli", *words],
-        capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C", "COLUMNS": ""},
-        check=True,
-    )
-    return done.stdout.decode(encoding)
+    program = "from lmu.cli import main; main()"
+    environment = {**os.environ, "LC_ALL": "C", "COLUMNS": ""}
+    done = forked.run(program, *words, environment=environment, encoding=encoding)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_names_are_whole_in_a_pipe_and_letters_are_replaced_in_ascii() -> None:

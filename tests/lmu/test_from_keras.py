@@ -4,8 +4,6 @@
 # pyright: reportArgumentType=false
 
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import torch
 
 import lmu
+from tests import forked
 
 h5py = pytest.importorskip("h5py")
 
@@ -301,4 +300,5 @@ def test_calls_that_do_not_fit_a_file(tmp_path: Path) -> None:
 
 def test_what_is_imported_needs_no_h5py() -> None:
     code = "import sys; sys.modules['h5py'] = None; import lmu; lmu.LMU(1, 1, 4, 9.0)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    done = forked.run(code)
+    assert done.returncode == 0, done.stderr

@@ -5,8 +5,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 
 import lmu
+from tests import forked
 
 h5py = pytest.importorskip("h5py")
 
@@ -164,9 +163,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("cut *.h5")):
         assert str(path) in str(error), error
         print(path.name)
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300
-    )
+    ran = forked.run(code, tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.splitlines()) == 6
 

@@ -1,12 +1,12 @@
 """Names of before 0.1 are those of today, with a warning."""
 
-import subprocess
 import sys
 from importlib import import_module
 
 import pytest
 
 from lmu._moved import name_of_today
+from tests import forked
 
 OLD = {
     "lmu.data": ("text8", "Dataset"),
@@ -50,5 +50,5 @@ def test_a_fresh_process_imports_them() -> None:
         "assert DataFile is now.DataFile\n"
         "import lmu.nothing\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = forked.run(program)
     assert "No module named 'lmu.nothing'" in done.stderr and "AssertionError" not in done.stderr

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from torch import nn
 
 import linrec
 import lmu
+from tests import forked
 from tests.linrec.layers import LAYERS
 from tests.lmu.hub_server import COMMIT, Hub
 
@@ -337,12 +337,7 @@ def test_what_is_uploaded_is_what_is_downloaded(tmp_path: Path) -> None:
     threading.Thread(target=hub.serve_forever, daemon=True).start()
     settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", UPLOADED],
-            env=os.environ | settings,
-            capture_output=True,
-            text=True,
-        )
+        done = forked.run(UPLOADED, environment=os.environ | settings)
     finally:
         hub.shutdown()
         hub.server_close()

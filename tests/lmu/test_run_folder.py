@@ -3,8 +3,6 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from lmu.experiments.training import RunFolder, write
 from lmu.experiments.training.run_folder import LAST
+from tests import forked
 
 CONFIGURATION = {"seed": 3}
 HOLD = """
@@ -23,11 +22,10 @@ sys.stdin.read()  # until the test has ended, however
 """
 
 
-def holder(path: Path) -> "subprocess.Popen[str]":
+def holder(path: Path) -> forked.Forked:
     """Start a process that has the folder."""
-    words = [sys.executable, "-c", HOLD, str(path)]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    process = forked.Forked(HOLD, path)
+    assert process.stdout.readline() == b"held\n"
     return process
 
 
@@ -41,6 +39,7 @@ def test_one_process_at_a_time_and_none_that_is_dead(tmp_path: Path) -> None:
             RunFolder(path, CONFIGURATION)
         assert {file.name: file.read_bytes() for file in path.iterdir()} == before
         other.send_signal(signal.SIGKILL)
+        assert other.wait() == -signal.SIGKILL
     RunFolder(path, CONFIGURATION, resume=True)
 
 
@@ -49,12 +48,11 @@ def test_a_process_takes_over_what_it_has(tmp_path: Path) -> None:
     second = RunFolder(tmp_path, CONFIGURATION, resume=True)
     del first
     second.write(LAST, b"")
-    words = [sys.executable, "-c", HOLD, str(tmp_path)]
-    refused = subprocess.run(words, capture_output=True, text=True, input="", timeout=300)
+    refused = forked.run(HOLD, tmp_path)
     assert "BlockingIOError" in refused.stderr
     del second
-    with holder(tmp_path) as other:
-        other.kill()
+    with holder(tmp_path):
+        pass
 
 
 def test_parts_that_killed_processes_left_are_cleared(tmp_path: Path) -> None:
@@ -92,12 +90,11 @@ def test_two_processes_write_one_file_and_none_is_torn(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     code = "import sys, pathlib; from lmu.experiments.training import write\nfor _ in range(20):\n"
     code += "    write(pathlib.Path(sys.argv[1]), sys.argv[2].encode() * 2**20)"
-    words = [sys.executable, "-c", code, str(path)]
-    both = [subprocess.Popen([*words, letter]) for letter in "ab"]
     whole = {b"a" * 2**20, b"b" * 2**20}
-    while any(process.poll() is None for process in both):
-        if path.exists():
-            assert path.read_bytes() in whole
-        time.sleep(0.001)
-    assert [process.returncode for process in both] == [0, 0]
+    with forked.Forked(code, path, "a") as one, forked.Forked(code, path, "b") as other:
+        while one.process.is_alive() or other.process.is_alive():
+            if path.exists():
+                assert path.read_bytes() in whole
+            time.sleep(0.001)
+        assert one.wait() == other.wait() == 0
     assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]

@@ -3,11 +3,7 @@
 import re
 import select
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +18,10 @@ from lmu.experiments import EXPERIMENTS, restore_alone
 from lmu.experiments.data import Dataset, Split
 from lmu.experiments.models import SampleNetwork
 from lmu.files import written_checkpoint
+from tests import forked
 
 LIMIT = 120.0  # seconds of any wait: a process that starts on a busy machine needs some
+COMMAND = "from lmu.cli import main; main()"
 SAMPLES = [[0.1 * step] for step in range(12)]
 
 
@@ -56,60 +54,37 @@ def said(output: str) -> list[list[float]]:
     return [[float(field) for field in line.split(",")] for line in output.splitlines()]
 
 
-def words(checkpoint: Path, *more: str) -> list[str]:
-    program = "from lmu.cli import main; main()"
-    options = ["--checkpoint", str(checkpoint), "--threads", "1", *more]
-    return [sys.executable, "-c", program, "stream", "mackey-glass", *options]
+def words(checkpoint: Path, *more: object) -> list[object]:
+    return ["stream", "mackey-glass", "--checkpoint", checkpoint, "--threads", 1, *more]
 
 
-class Pipe:
+class Pipe(forked.Forked):
     """A running process, between a pipe in and a pipe out."""
 
-    def __init__(self, command: list[str]) -> None:
-        ends = subprocess.PIPE
-        self.process = subprocess.Popen(command, bufsize=0, stdin=ends, stdout=ends, stderr=ends)
-
-    def write(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
+    def __init__(self, checkpoint: Path, *more: object) -> None:
+        super().__init__(COMMAND, *words(checkpoint, *more))
 
     def line(self) -> str:
         """Read one line, which has to come without any other being written."""
-        assert self.process.stdout is not None
         found, end = b"", time.monotonic() + LIMIT
         while not found.endswith(b"\n"):
-            ready, _, _ = select.select([self.process.stdout], [], [], end - time.monotonic())
+            ready, _, _ = select.select([self.stdout], [], [], end - time.monotonic())
             assert ready, f"no line within {LIMIT} seconds, after {found!r}"
-            byte = self.process.stdout.read(1)
+            byte = self.stdout.read(1)
             assert byte, f"the output ended after {found!r}"
             found += byte
         return found.decode()
 
     def ended(self) -> tuple[int, str, str]:
         """Wait for the end; status, what else was written, and errors."""
-        output, errors = self.process.communicate(timeout=LIMIT)
-        return self.process.returncode, output.decode(), errors.decode()
-
-
-@contextmanager
-def piped(command: list[str]) -> Iterator[Pipe]:
-    """Start a process that is gone afterwards, whatever happens."""
-    pipe = Pipe(command)
-    try:
-        yield pipe
-    finally:
-        if pipe.process.poll() is None:
-            pipe.process.kill()
-        for end in (pipe.process.stdin, pipe.process.stdout, pipe.process.stderr):
-            if end is not None:
-                end.close()
-        pipe.process.wait(timeout=LIMIT)
+        output, errors = self.communicate(timeout=LIMIT)
+        return self.wait(), output, errors
 
 
 def test_each_line_is_answered_before_the_next_and_the_end_is_the_end(checkpoint: Path) -> None:
-    with piped(words(checkpoint)) as pipe:
+    with Pipe(checkpoint) as pipe:
         for sample, answer in zip(SAMPLES, expected(checkpoint), strict=True):
-            pipe.write(f"{sample[0]!r}\n".encode())
+            pipe.stdin.write(f"{sample[0]!r}\n".encode())
             assert said(pipe.line())[0] == pytest.approx(answer, rel=1e-6)
         status, rest, errors = pipe.ended()
     assert (status, rest, errors) == (0, "", "")
@@ -125,13 +100,13 @@ def test_signals_end_it_and_the_state_is_kept(
     pytest.importorskip("safetensors")
     state = tmp_path / "state.safetensors"
     answers = expected(checkpoint)
-    with piped(words(checkpoint, "--state", str(state))) as pipe:
+    with Pipe(checkpoint, "--state", state) as pipe:
         for sample, answer in zip(SAMPLES[:5], answers, strict=False):
-            pipe.write(f"{sample[0]!r}\n".encode())
+            pipe.stdin.write(f"{sample[0]!r}\n".encode())
             assert said(pipe.line())[0] == pytest.approx(answer)
-        pipe.write(b"0.")  # half a sample, which is not answered
+        pipe.stdin.write(b"0.")  # half a sample, which is not answered
         time.sleep(0.1)
-        pipe.process.send_signal(number)
+        pipe.send_signal(number)
         assert pipe.ended() == (status, "", "")
     rest = "".join(f"{sample[0]!r}\n" for sample in SAMPLES[5:])
     result = CliRunner().invoke(app, in_process(checkpoint, "--state", str(state)), input=rest)
@@ -140,14 +115,13 @@ def test_signals_end_it_and_the_state_is_kept(
 
 
 def test_a_reader_that_leaves_ends_it(checkpoint: Path) -> None:
-    with piped(words(checkpoint)) as pipe:
-        pipe.write(b"0.5\n")
+    with Pipe(checkpoint) as pipe:
+        pipe.stdin.write(b"0.5\n")
         pipe.line()
-        assert pipe.process.stdout is not None and pipe.process.stderr is not None
-        pipe.process.stdout.close()
-        pipe.write(b"0.5\n" * 3)
-        assert pipe.process.wait(timeout=LIMIT) == 0
-        assert pipe.process.stderr.read() == b""
+        pipe.stdout.close()
+        pipe.stdin.write(b"0.5\n" * 3)
+        assert pipe.wait(LIMIT) == 0
+        assert pipe.stderr.read() == b""
 
 
 def in_process(checkpoint: Path, *more: str, name: str = "mackey-glass") -> list[str]:
@@ -157,15 +131,8 @@ def in_process(checkpoint: Path, *more: str, name: str = "mackey-glass") -> list
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_named_and_the_state_is_kept(checkpoint: Path, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run(
-            words(checkpoint, "--state", str(state)),
-            input="0.1\n0.2\n",
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=LIMIT,
-        )
+    full = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); "
+    done = forked.run(full + COMMAND, *words(checkpoint, "--state", state), given="0.1\n0.2\n")
     assert done.returncode == 1 and state.exists()
     assert done.stderr.startswith("error: `standard output` cannot be written (No space left")
     assert "Free some space" in done.stderr and "Traceback" not in done.stderr

@@ -230,6 +230,7 @@ def recipe_of(way: str) -> Recipe:
 def kill_in_each_way(folder: Path) -> None:
     """Train in a process of its own for each way, until it is killed."""
     torch.set_num_threads(1)  # a process with worker threads cannot be forked
+    run(folder / "whole", recipe=replace(EVERYTHING, epochs=1))  # imports what each would import
     for way, (kind, count) in KILLS.items():
         child = os.fork()
         if child == 0:

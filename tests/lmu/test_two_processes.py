@@ -1,7 +1,6 @@
 """Training in two processes, and by Lightning: what the page of recipes says."""
 
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from torch import nn
 
 import linrec
 import lmu
+from tests import forked
 from tests.test_docs import ROOT, blocks
 
 WORKER = """
@@ -29,9 +29,11 @@ dist.destroy_process_group()
 
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", WORKER]
-    both = [subprocess.Popen([*words, str(rank), str(tmp_path / "store")]) for rank in (0, 1)]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    with ExitStack() as both:
+        workers = [
+            both.enter_context(forked.Forked(WORKER, rank, tmp_path / "store")) for rank in (0, 1)
+        ]
+        assert [worker.wait() for worker in workers] == [0, 0]
     torch.manual_seed(0)
     layer = lmu.ParallelLMU(3, 8, channels=2, order=6, theta=20)
     layer(torch.randn(8, 30, 3)).outputs.square().mean().backward()
