@@ -10,7 +10,6 @@ import torch
 
 import linrec
 from linrec.benchmark.accuracy import exact_outputs
-from linrec.testing import error_bound
 from linrec.testing.bounds import Bounds
 from linrec.testing.engineers_systems import CUTOFFS, FAMILIES, ORDERS
 
@@ -55,10 +54,11 @@ def test_bounds_hold_and_say_something(family: str) -> None:
         inputs = torch.as_tensor(given).to(recurrence.dtype)
         exact = torch.as_tensor(exact_outputs(matrices, inputs.double().numpy()))
         rounding = torch.finfo(torch.float64).eps * exact.abs()
-        loop = 2 * float(error_bound(recurrence, inputs, linrec.Recurrent()).outputs.max())
+        bounds = Bounds(recurrence, inputs)
+        loop = 2 * float(bounds.of(linrec.Recurrent()).outputs.max())
         for executor in EXECUTORS:
             outputs = linrec.run(recurrence, inputs, executor=executor).outputs
-            bound = error_bound(recurrence, inputs, executor).outputs + rounding
+            bound = bounds.of(executor).outputs + rounding
             error = (outputs.double() - exact).abs()
             assert bool((error <= bound).all()), (executor, recurrence, (error / bound).max())
             least = float(torch.finfo(recurrence.dtype).eps / 2 * exact.abs().max())
@@ -110,10 +110,10 @@ def test_where_rounding_moves_poles_over_the_circle_nothing_is_promised(steps: i
     """Of butter(8, .005) in single precision, a loop computes some other filter's states."""
     recurrence, matrices = next(systems("butter", (8,), (0.005,), (torch.float32,)))
     assert np.abs(np.linalg.eigvals(matrices[0])).max() > 1.1
-    given = torch.ones(steps, 1)
+    bounds = Bounds(recurrence, torch.ones(steps, 1))
     for executor in EXECUTORS:
-        bound = error_bound(recurrence, given, executor)
+        bound = bounds.of(executor)
         assert not any(bool(each.isnan().any()) for each in bound), executor
-    loop = error_bound(recurrence, given, linrec.Recurrent()).outputs
+    loop = bounds.of(linrec.Recurrent()).outputs
     assert bool(loop[:10].isfinite().all())
     assert steps == 60 or bool(loop[-1].isinf().all())

@@ -116,23 +116,24 @@ def test_functions_are_evaluated_as_sympy_evaluates_them(function: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("system", "kind"),
+    ("make", "kind"),
     [
-        (LinearRecurrence([[a]]), linrec.Diagonal),
-        (LinearRecurrence(sympy.diag(a, 0, b)), linrec.Diagonal),
-        (LinearRecurrence(sympy.zeros(2, 2)), linrec.Diagonal),
-        (made("blocks"), linrec.BlockDiagonal),
-        (RICH, linrec.Dense),
-        (LinearRecurrence(sympy.Matrix([[a, 1], [0, b]])), linrec.Dense),
-        (StateSpace(sympy.diag(a, b)).discretize(1), linrec.Diagonal),
+        (lambda: LinearRecurrence([[a]]), linrec.Diagonal),
+        (lambda: LinearRecurrence(sympy.diag(a, 0, b)), linrec.Diagonal),
+        (lambda: LinearRecurrence(sympy.zeros(2, 2)), linrec.Diagonal),
+        (lambda: made("blocks"), linrec.BlockDiagonal),
+        (lambda: RICH, linrec.Dense),
+        (lambda: LinearRecurrence(sympy.Matrix([[a, 1], [0, b]])), linrec.Dense),
+        (lambda: StateSpace(sympy.diag(a, b)).discretize(1), linrec.Diagonal),
         (
-            StateSpace(sympy.diag(*2 * [sympy.Matrix([[0, a], [-b, 0]])])).discretize(1),
+            lambda: StateSpace(sympy.diag(*2 * [sympy.Matrix([[0, a], [-b, 0]])])).discretize(1),
             linrec.BlockDiagonal,
         ),
-        (made("varying"), linrec.Diagonal),
+        (lambda: made("varying"), linrec.Diagonal),
     ],
 )
-def test_structure_is_recognised(system: Any, kind: type) -> None:
+def test_structure_is_recognised(make: Callable[[], Any], kind: type) -> None:
+    system = make()
     bound = system.bind(doubles(system), steps=steps_of(system))
     assert isinstance(bound.A, kind)
     if system.time_varying:

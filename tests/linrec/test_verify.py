@@ -109,7 +109,8 @@ def typed(*words: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_what_is_right_passes(name: str) -> None:
-    status, printed = typed(*GOOD[name], "--examples", "3")
+    examples = 3 if name == "a recurrence" else 2 if "precision" in name else 1
+    status, printed = typed(*GOOD[name], "--examples", str(examples))
     assert status == 0, printed
     assert "as a share of its bound" in printed and "fails" not in printed
 
@@ -121,7 +122,7 @@ def test_operations_of_a_structure_are_verified_too() -> None:
 
 def test_the_library_itself_passes_and_a_seed_repeats_its_table() -> None:
     first, second, other = (
-        typed("--examples", "4", "--dtype", "float64", "--seed", seed) for seed in "778"
+        typed("--examples", "2", "--dtype", "float64", "--seed", seed) for seed in "778"
     )
     assert first[0] == 0 and first == second
     assert other[0] == 0 and other[1] != first[1]
