@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import functional_call
 
@@ -79,6 +80,7 @@ def test_any_batch_axes_states_lengths_and_the_last_step(name: str, batch: tuple
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["MinGRU", "MinLSTM, no bias"])
+@pytest.mark.sampled(2)
 def test_long_sequences_are_single_steps(name: str, dtype: torch.dtype) -> None:
     """In 65,536 steps, each from where the one before it ended, errors stay within their bound.
 
@@ -173,8 +175,9 @@ def test_a_deep_stack_is_one_function() -> None:
     layers = [nn.MinGRU(4, 4), nn.LRU(4, 3), nn.SSD(4, 2, 3)]
     stack = nn.Stack([nn.MinLSTM(2, 4), *nn.residual_blocks(layers, expansion=2, dropout=0.5)])
     assert (len(list(stack)), stack.state_size) == (7, 4 + 4 + 6 + 12)
-    check_module(stack, examples=3)
-    check_module(nn.Stack([nn.Highway(nn.MinGRU(2, 2))]), examples=3)
+    # (Each layer by itself is tried on long sequences and on many above.)
+    for whole in (stack, nn.Stack([nn.Highway(nn.MinGRU(2, 2))])):
+        check_module(whole, steps=st.integers(1, 9), examples=2)
     with pytest.raises(ValueError, match="Layer 0 gives 4 numbers, and layer 1 takes 3"):
         nn.Stack([nn.MinGRU(2, 4), nn.LRU(3)])
     with pytest.raises(ValueError, match="takes 2 numbers and gives 3"):

@@ -28,6 +28,7 @@ pytest.importorskip("safetensors")
 from linrec.nn import hub
 from linrec.nn.arguments import decode, encode
 
+FULL = "LINREC_FULL" in os.environ
 UNIT = {"order": 4, "theta": 9.0}
 swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0, 1.0]])
 turning = linrec.LinearRecurrence(linrec.Diagonal(torch.tensor([0.5j, 0.9 + 0j])), copies=2)
@@ -227,13 +228,13 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
         lmu.ParallelLMU.from_pretrained(tmp_path)
 
 
-def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_flipped_bits_are_found(tmp_path: Path) -> None:
     module = linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[0.5]]))
     module.save_pretrained(tmp_path)
     for name in ("model.safetensors", "config.json"):
         path = tmp_path / name
         content = path.read_bytes()
-        for place in range(8 * len(content)):
+        for place in range(0, 8 * len(content), 1 if FULL else 5):
             flipped = bytearray(content)
             flipped[place // 8] ^= 1 << place % 8
             path.write_bytes(flipped)
