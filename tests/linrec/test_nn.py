@@ -183,7 +183,7 @@ def test_autocast_accumulates_in_float32(executor: str) -> None:
 
 
 @pytest.mark.parametrize("trainable", [[], ["A", "B"]])
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", [name for name in EXECUTORS if "chunked-" not in name])
 @pytest.mark.sampled(3)
 def test_compiles_in_one_graph(executor: str, trainable: list[str]) -> None:
     torch._dynamo.reset()
