@@ -60,9 +60,9 @@ def test_errors_are_within_the_bound_and_inputs_attain_it(name: str, weights: to
 
 def test_roundings_attain_their_part_of_the_bound() -> None:
     """A slow average does not come up to its input: it stops where a step is half a unit."""
-    average = linrec.LinearRecurrence([[0.998]], [[0.002]])
-    inputs = torch.ones(9000, 1)
-    small = quantize_weights(average, steps=9000, weights=torch.int16)
+    average = linrec.LinearRecurrence([[0.99]], [[0.01]])
+    inputs = torch.ones(1800, 1)
+    small = quantize_weights(average, steps=1800, weights=torch.int16)
     error = (small.run(inputs).outputs - exact(average, inputs))[-1].abs()
     assert 0.9 * small.bound <= error <= small.bound
 

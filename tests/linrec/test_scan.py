@@ -78,7 +78,7 @@ def test_derivatives(steps: int, dtype: torch.dtype) -> None:
         for s, shape in enumerate([(2, steps, 2), (2, steps, 2), (2, 2)])
     )
     assert torch.autograd.gradcheck(linear_scan, arguments, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(linear_scan, arguments)
+    assert torch.autograd.gradgradcheck(linear_scan, arguments, fast_mode=steps > 6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

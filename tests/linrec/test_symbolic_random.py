@@ -102,7 +102,7 @@ def check_composed(first: Any, second: Any) -> None:
 
 
 FEW = settings(
-    max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 MANY = settings(FEW, max_examples=60)
 
