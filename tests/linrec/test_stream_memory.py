@@ -3,6 +3,7 @@
 import gc
 import os
 import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,6 +16,15 @@ from tests.linrec.allocations import peak_of
 MANY = 10_000_000 if os.environ.get("LINREC_FULL") else 50_000
 SIZES = (*[1] * 50, 3, 1000, 4096)  # of the blocks of a round
 SLACK = 1 << 18  # bytes: what Python and torch keep of small objects levels off at some 60 kB
+
+
+@pytest.fixture(autouse=True)
+def what_was_there_is_left_out() -> Iterator[None]:
+    """Look at what a test makes alone: of all tests before it there are a million objects."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def feed(stream: linrec.Stream, samples: Tensor, rounds: int) -> None:
