@@ -63,6 +63,12 @@ TINY = Experiment(
 )
 
 
+@pytest.fixture(autouse=True)
+def draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no learning curves: that takes most of a second of training, and one test does it."""
+    monkeypatch.setattr("lmu.experiments.training.loop.learning_curve", lambda *_: b"")
+
+
 @pytest.fixture
 def tiny() -> Experiment:
     """An experiment of the size of a test."""
