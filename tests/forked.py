@@ -8,11 +8,11 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from subprocess import CompletedProcess, TimeoutExpired
 from threading import Thread
+from typing import Self
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(["torch"])
@@ -42,7 +42,7 @@ def _begin(
     exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})
 
 
-class Forked(AbstractContextManager["Forked"]):
+class Forked:
     """A running process, and the other ends of its pipes.
 
     Args:
@@ -105,6 +105,9 @@ class Forked(AbstractContextManager["Forked"]):
         for reader in readers:
             reader.join()
         return said[0].decode(), said[1].decode()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *error: object) -> None:
         if self.process.exitcode is None:
