@@ -19,7 +19,6 @@ from linrec.benchmark import (
     accuracy,
     cases,
     certificates,
-    charts,
     crossover,
     latency,
     models,
@@ -30,7 +29,6 @@ from linrec.benchmark import (
     tables,
     timing,
 )
-from linrec.benchmark.charts import draw_roofline
 from linrec.benchmark.peers import Peer
 from linrec.commands import app
 from linrec.planner import CPU, Rates, rates
@@ -66,7 +64,6 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(latency, "ORDERS", (4, 5))
     monkeypatch.setattr(bench, "CALLS", 10)
     monkeypatch.setattr(bench, "QUICK", 0.01)
-    monkeypatch.setattr(charts, "draw_roofline", lambda *_: b"")  # half a second; once is enough
     monkeypatch.setattr(crossover, "STEPS", (16, 64))
     monkeypatch.setattr(crossover, "STATES", (4,))
     monkeypatch.setattr(peers, "SHAPES", {"states": ((1, 8, 2),), "elementwise": ((1, 8, 2),)})
@@ -76,10 +73,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(recurrences, "SIZES", ((2, 128, 4, 3),))
 
 
-def test_everything_is_measured_kept_drawn_and_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(charts, "draw_roofline", draw_roofline)
+def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
     printed = run("--quick", "--output", out)
     assert "all states: 2 × 32, order 4" in printed and "µs" in printed
