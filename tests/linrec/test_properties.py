@@ -46,7 +46,7 @@ def test_structures_are_the_matrices_that_they_stand_for() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_one_function(name: str) -> None:
     torch.manual_seed(0)
-    report = check_module(MODULES[name](), examples=max(EXAMPLES // 10, 6))
+    report = check_module(MODULES[name](), examples=max(EXAMPLES // 10, 8))
     assert set(report.properties) == set(MODULE_PROPERTIES)
     if name not in ("recurrence", "copies"):  # those have no parameters, and are linear
         assert max(v for (name, _), v in report.shares.items() if name == "second derivatives") > 0
