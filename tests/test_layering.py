@@ -73,8 +73,8 @@ LAYERS = {
            < testing.bounds.other_coordinates < testing.bounds.error_bound < testing.bounds
            < testing.case < testing.large testing.report testing.values
            < testing.derivatives testing.forms testing.operations testing.shrink
-           < testing.check testing.module_derivatives testing.module_memory
-           testing.module_values
+           < testing.check testing.module_memory testing.module_values
+           < testing.module_segments < testing.module_derivatives
            < testing.modules testing.device_kernels < testing.device_checks < testing
            export.kernels export.wrappers export.c_source export.rounded
            < export.quantize export.quantize_weights export.layers

@@ -73,6 +73,7 @@ PROPERTIES: dict[str, Property] = {
     "adjoint": values.adjoint_identity,
     "plans": values.plans,
     "untouched": values.untouched,
+    "recording": values.recording,
     "gradient in inputs": derivatives.gradient_of_inputs,
     "gradient in state": derivatives.gradient_of_state,
     "gradient of the final state": derivatives.gradient_of_final_state,

@@ -199,3 +199,16 @@ def like_double(tensor: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     kind = torch.complex128 if tensor.is_complex() else torch.float64
     return torch.randn(tensor.shape, generator=generator, dtype=kind)
+
+
+def gradient(total: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
+    """The gradient of a sum; None where a leaf has no influence."""
+    if not total.requires_grad:
+        return [None] * len(leaves)
+    return list(torch.autograd.grad(total, leaves, allow_unused=True))
+
+
+def fill_zeros(found: list[Tensor | None], leaves: list[Tensor]) -> list[Tensor]:
+    """Write zeros where there is no gradient."""
+    pairs = zip(found, leaves, strict=True)
+    return [torch.zeros_like(leaf) if each is None else each for each, leaf in pairs]

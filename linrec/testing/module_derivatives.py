@@ -1,6 +1,5 @@
 """Properties of a module's derivatives: from form to form, and against differences."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,6 +13,8 @@ from linrec.testing.forms import (
     State,
     Trial,
     everything,
+    fill_zeros,
+    gradient,
     in_double,
     is_number,
     like_double,
@@ -26,6 +27,7 @@ from linrec.testing.forms import (
     whole,
     with_tensors,
 )
+from linrec.testing.module_segments import gradients_of_padded, gradients_of_segments
 
 Comparisons = Iterator[Comparison]
 Caller = Callable[[nn.Module, Tensor, State], tuple[Tensor, State]]
@@ -34,7 +36,6 @@ FORMS: tuple[tuple[str, Caller], ...] = (("forward", whole), ("step", steps))
 
 GROUPS = "inputs", "initial state", "parameters"
 STEP = 1e-6  # of differences in double precision
-FEW = 16  # of so many sequences at most, each is differentiated alone
 
 
 class Start(NamedTuple):
@@ -83,7 +84,9 @@ def gradients(trial: Trial) -> Comparisons:
     for what, found in others:
         for left, right, limit in zip(found, expected, limits, strict=True):
             yield Comparison(what, left, right, limit + eps * (size_of(left) + size_of(right)))
-    yield from gradients_of_padded(trial, limits[0] + 2 * eps * size_of(expected[0]))
+    limit = limits[0] + 2 * eps * size_of(expected[0])
+    yield from gradients_of_padded(trial, limit)
+    yield from gradients_of_segments(trial, limit)
 
 
 def differentiate_groups(module: nn.Module, start: Start) -> list[Tensor]:
@@ -101,29 +104,6 @@ def differentiate_groups(module: nn.Module, start: Start) -> list[Tensor]:
             for each in others:
                 each.requires_grad_()
     return found
-
-
-def gradients_of_padded(trial: Trial, limit: float) -> Comparisons:
-    """The gradient in padded inputs is that of each sequence alone, and zero past its end."""
-    takes = "lengths" in inspect.signature(trial.module.forward).parameters
-    if not takes or len(trial.inputs) > FEW:
-        return
-    ends = [(trial.steps, max(trial.steps // 2, 1))[row % 2] for row in range(len(trial.inputs))]
-    inputs = trial.inputs.detach().clone().requires_grad_()
-    padded, _ = trial.module(inputs, lengths=torch.tensor(ends))
-    v = like(padded.detach())
-
-    def own(row: int, outputs: Tensor) -> Tensor:
-        return (outputs * v[row, : ends[row]].conj()).real.sum()
-
-    rows = range(len(ends))
-    alone = [whole(trial.module, inputs[row : row + 1, : ends[row]])[0][0] for row in rows]
-    totals = [
-        torch.stack([own(row, each) for row, each in enumerate(every)]).sum()
-        for every in ([padded[row, : ends[row]] for row in rows], alone)
-    ]
-    got, expected = (fill_zeros(gradient(each, [inputs]), [inputs])[0] for each in totals)
-    yield Comparison("gradient in padded inputs", got, expected, limit)
 
 
 def groups_of(start: Start) -> dict[str, tuple[int, int]]:
@@ -343,19 +323,6 @@ def drawn_sum(form: Caller, module: nn.Module, start: Start) -> Tensor:
     """Sum all numbers of outputs and final state, each weighted by a number of its own."""
     outcome = everything(form(module, start.inputs, start.state))
     return (outcome * like(outcome.detach()).conj()).real.sum()
-
-
-def gradient(total: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
-    """The gradient of a sum; None where a leaf has no influence."""
-    if not total.requires_grad:
-        return [None] * len(leaves)
-    return list(torch.autograd.grad(total, leaves, allow_unused=True))
-
-
-def fill_zeros(found: list[Tensor | None], leaves: list[Tensor]) -> list[Tensor]:
-    """Write zeros where there is no gradient."""
-    pairs = zip(found, leaves, strict=True)
-    return [torch.zeros_like(leaf) if each is None else each for each, leaf in pairs]
 
 
 def second(outputs: Tensor, given: list[Tensor]) -> Tensor | None:

@@ -1,6 +1,5 @@
 """Properties of a module's outputs and states, in both of its forms."""
 
-import inspect
 from collections.abc import Iterator
 
 import torch
@@ -24,8 +23,6 @@ from linrec.testing.forms import (
 
 Comparisons = Iterator[Comparison]
 
-FEW = 16  # of so many sequences at most, each is tried alone from a state of its own
-
 
 def streaming(trial: Trial) -> Comparisons:
     """Step by step gives what all steps at once give."""
@@ -40,18 +37,21 @@ def streaming(trial: Trial) -> Comparisons:
 
 
 def not_a_number(trial: Trial) -> Comparisons:
-    """Where single steps give NaN, after an input of NaN, all steps at once give no number."""
+    """Where single steps give no number, after an input of NaN or infinity, one call gives none."""
     at = torch.arange(trial.steps).unsqueeze(-1) == trial.steps // 2
-    spoiled = torch.where(at, torch.nan, trial.inputs)
-    try:
-        (single, after), (outputs, state) = (form(trial.module, spoiled) for form in (steps, whole))
-    except (RuntimeError, ValueError):
-        return  # refused
-    pairs = zip((single, *tensors_of(after)), (outputs, *tensors_of(state)), strict=True)
-    for mine, theirs in pairs:
-        text = "how many numbers are finite all at once, and not in single steps"
-        count = (theirs.isfinite() & ~mine.isfinite()).sum().double()
-        yield Comparison(text, count, torch.zeros(()), 0.0)
+    for what in (torch.nan, torch.inf):
+        spoiled = torch.where(at, what, trial.inputs)
+        try:
+            (single, after), (outputs, state) = (
+                form(trial.module, spoiled) for form in (steps, whole)
+            )
+        except (RuntimeError, ValueError):
+            continue  # refused
+        pairs = zip((single, *tensors_of(after)), (outputs, *tensors_of(state)), strict=True)
+        for mine, theirs in pairs:
+            text = f"after {what}, how many numbers are finite all at once, and not in single steps"
+            count = (theirs.isfinite() & ~mine.isfinite()).sum().double()
+            yield Comparison(text, count, torch.zeros(()), 0.0)
 
 
 def continuation(trial: Trial) -> Comparisons:
@@ -152,9 +152,16 @@ def training_mode(trial: Trial) -> Comparisons:
 
 
 def recording(trial: Trial) -> Comparisons:
-    """The function is the same, in both forms, whether gradients are recorded or not."""
+    """The function is the same, in both forms, whether gradients are recorded or not.
+
+    It is where torch promises that none will be (`torch.inference_mode`), too.
+    """
     with torch.no_grad():
         expected, end = whole(trial.module, trial.inputs)
+    with torch.inference_mode():
+        outputs, state = whole(trial.module, trial.inputs)
+    yield Comparison("outputs in inference mode", outputs, expected, trial.allowed)
+    yield from same_states("state in inference mode", state, end, trial.allowed)
     for form, name in ((whole, "forward"), (steps, "step")):
         leaf = trial.inputs.clone().requires_grad_()
         with torch.enable_grad():
@@ -210,97 +217,7 @@ def independence(trial: Trial) -> Comparisons:
     )
 
 
-def padding(trial: Trial) -> Comparisons:
-    """Nothing past a sequence's length reaches its outputs or its state, and none leaves both."""
-    if "lengths" not in inspect.signature(trial.module.forward).parameters:
-        return
-    # The first sequence ends in the middle, the second goes on to the end, the third has one step.
-    ends = (max(trial.steps // 2, 1), trial.steps, 1)[: len(trial.inputs)]
-    lengths = torch.tensor([ends[row % len(ends)] for row in range(len(trial.inputs))])
-    past = (torch.arange(trial.steps) >= lengths.unsqueeze(-1)).unsqueeze(-1)
-    spoiled = torch.where(past, torch.nan, trial.inputs)
-    outputs, state = trial.module(spoiled, lengths=lengths)
-    rows = enumerate(lengths.tolist())
-    alone = [whole(trial.module, trial.inputs[row : row + 1, :end]) for row, end in rows]
-    for row, (own, _) in enumerate(alone):
-        padded = outputs[row : row + 1, : own.shape[1]]
-        yield Comparison("outputs of a padded sequence", padded, own, trial.allowed)
-    after = [tensors_of(own) for _, own in alone]
-    for mine, *theirs in zip(tensors_of(state), *after, strict=True):
-        yield Comparison(
-            "state of padded sequences", mine, side_by_side(theirs, mine), trial.allowed
-        )
-    none = torch.zeros_like(lengths)
-    unmoved = trial.module(torch.full_like(trial.inputs, torch.nan), lengths=none)[1]
-    later, expected = (whole(trial.module, trial.inputs, each)[0] for each in (unmoved, None))
-    yield Comparison("outputs after a sequence of no steps", later, expected, trial.allowed)
-    yield from padding_after_a_state(trial)
-
-
-def padding_after_a_state(trial: Trial) -> Comparisons:
-    """Padded sequences go on from a state each, one of no steps among them: it keeps its own."""
-    if len(trial.inputs) > FEW:
-        return
-    ends = [(0, trial.steps, trial.steps // 2)[row % 3] for row in range(len(trial.inputs))]
-    before = 1 - trial.inputs
-    starts = [whole(trial.module, before[row : row + 1])[1] for row in range(len(ends))]
-    _, start = whole(trial.module, before)
-    outputs, state = trial.module(trial.inputs, start, lengths=torch.tensor(ends))
-    after, allowed = [], 2 * trial.allowed + 2 * sensitivity(trial.module, before)
-    for row, (end, own) in enumerate(zip(ends, starts, strict=True)):
-        if end:
-            alone, own = whole(trial.module, trial.inputs[row : row + 1, :end], own)
-            padded = outputs[row : row + 1, :end]
-            yield Comparison("outputs of a padded sequence after a state", padded, alone, allowed)
-        after.append(tensors_of(own))
-    for mine, *theirs in zip(tensors_of(state), *after, strict=True):
-        what = "state of padded sequences after a state"
-        yield Comparison(what, mine, side_by_side(theirs, mine), allowed)
-
-
-def resets(trial: Trial) -> Comparisons:
-    """A reset belongs to its sequence: earlier inputs move not a bit of the steps after it."""
-    takes = "resets" in inspect.signature(trial.module.forward).parameters
-    if not takes or not trial.steps:
-        return
-    fresh, state = whole(trial.module, trial.inputs)
-    carried, _ = whole(trial.module, trial.inputs, state)
-    some = torch.arange(len(fresh)) % 2 == 0  # every other sequence forgets the state at once
-    marks = some.unsqueeze(-1) & (torch.arange(trial.steps) == 0)
-    outputs, _ = trial.module(trial.inputs, state, resets=marks)
-    expected = torch.where(some.view(-1, *[1] * (fresh.ndim - 1)), fresh, carried)
-    what, allowed = "outputs where every other sequence is reset at the first step", trial.allowed
-    yield Comparison(what, outputs, expected, 2 * allowed)
-    if trial.steps < 2:
-        return
-    cut = trial.steps // 2
-    marks = (torch.arange(trial.steps) == cut).expand(trial.inputs.shape[:2])
-    at = (torch.arange(trial.steps) == cut - 1).unsqueeze(-1)
-    outputs, state = trial.module(trial.inputs, resets=marks)
-    changed, after = trial.module(
-        torch.where(at, 1 - trial.inputs, trial.inputs), state, resets=marks
-    )
-    yield Comparison("outputs after a reset", changed[:, cut:], outputs[:, cut:], 0.0)
-    yield from same_states("state after a reset", after, state, 0.0)
-    alone, end = whole(trial.module, trial.inputs[:, cut:])
-    yield Comparison("outputs of a segment", outputs[:, cut:], alone, trial.allowed)
-    yield from same_states("state after a segment", state, end, trial.allowed)
-    last = trial.steps - 1
-    marks = marks | (torch.arange(trial.steps) == last)
-    outputs, state = trial.module(trial.inputs, resets=marks)
-    alone, end = whole(trial.module, trial.inputs[:, last:])
-    yield Comparison("outputs of the last of three segments", outputs[:, last:], alone, allowed)
-    yield from same_states("state after the last of three segments", state, end, allowed)
-
-
 def same_states(what: str, mine: State, theirs: State, allowed: float) -> Comparisons:
     """Compare two states, tensor by tensor."""
     for one, other in zip(tensors_of(mine), tensors_of(theirs), strict=True):
         yield Comparison(what, one, other, allowed)
-
-
-def side_by_side(alone: list[Tensor], together: Tensor) -> Tensor:
-    """Join the states of single sequences along the axis that is longer in that of all."""
-    shapes = zip(alone[0].shape, together.shape, strict=True)
-    longer = [axis for axis, (one, all_of_them) in enumerate(shapes) if one != all_of_them]
-    return torch.cat(alone, longer[0]) if longer else alone[0]

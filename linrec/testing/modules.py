@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from linrec.executors import Executor
 from linrec.nn.checks import declared_input_size
-from linrec.testing import module_derivatives, module_memory, module_values
+from linrec.testing import module_derivatives, module_memory, module_segments, module_values
 from linrec.testing.case import Comparison
 from linrec.testing.forms import Trial, dtype_of, in_double, whole
 from linrec.testing.report import Disagreement, Report, reason, share
@@ -250,8 +250,8 @@ PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
         module_values.continuation,
         module_values.causality,
         module_values.independence,
-        module_values.padding,
-        module_values.resets,
+        module_segments.padding,
+        module_segments.resets,
         module_values.no_steps,
         module_values.not_a_number,
         module_values.untouched,
@@ -268,7 +268,15 @@ PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
 }
 
 # What is tried on wide inputs too, and on very long ones; the rest shows on small ones.
-WIDE_TOO = ("streaming", "continuation", "causality", "independence", "padding", "gradients")
+WIDE_TOO = (
+    "streaming",
+    "continuation",
+    "causality",
+    "independence",
+    "padding",
+    "resets",
+    "gradients",
+)
 LONG_TOO = ("streaming", "gradients")
 LONG = 300
 

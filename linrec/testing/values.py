@@ -58,7 +58,7 @@ def streaming(case: Case, executor: Executor) -> Comparisons:
 
 
 def continuation(case: Case, executor: Executor) -> Comparisons:
-    """Two runs joined by the state are one run.
+    """Two runs joined by the state are one run, wherever its numbers lie in memory.
 
     A power of two steps is cut into one less and one more than half of it, and one step more than
     a power of two into that power and one.
@@ -68,7 +68,8 @@ def continuation(case: Case, executor: Executor) -> Comparisons:
     cut = steps - 1 if steps > 2 and (steps - 1).bit_count() == 1 else cut
     first = case.variant("first part", lambda: case.part(slice(0, cut)))
     before = first.run(executor)
-    rest = replace(case.part(slice(cut, case.steps)), initial_state=before.final_state)
+    apart = torch.stack([before.final_state, torch.ones_like(before.final_state)], -1)[..., 0]
+    rest = replace(case.part(slice(cut, case.steps)), initial_state=apart)
     after, error = rest.run(executor), first.allowed(executor)
     # Bounds are those from the exact state, once for all executors: to first order the same.
     exact = first.truth.final_state.to(before.final_state.dtype)
@@ -151,20 +152,38 @@ def causality(case: Case, executor: Executor) -> Comparisons:
 
 
 def independence(case: Case, executor: Executor) -> Comparisons:
-    """A sequence comes out the same beside one that is not finite."""
+    """A sequence comes out the same beside others that are not finite, and they stay so."""
     truth, allowed = case.whole.truth, case.whole.allowed(executor)
     inputs = case.inputs.expand(*truth.outputs.shape[:-1], -1)
-    beside = torch.stack([inputs, torch.full_like(inputs, torch.nan)])
-    got = case.whole.with_inputs(beside).run(executor)
+    spoiled = [torch.full_like(inputs, number) for number in (torch.nan, torch.inf)]
+    got = case.whole.with_inputs(torch.stack([inputs, *spoiled])).run(executor)
     yield Comparison("outputs beside NaN", got.outputs[0], truth.outputs, allowed.outputs)
     yield Comparison(
         "final state beside NaN", got.final_state[0], truth.final_state, allowed.final_state
     )
     # (Zeros of a matrix times NaN are 0 where they are not stored: the loop tells what is lost.)
-    lost = case.variant("not a number", lambda: case.whole.with_inputs(beside[1])).run(STEPS)
-    for mine, theirs in zip((each[1] for each in got), lost, strict=True):
+    made = case.whole.with_inputs(torch.stack(spoiled))
+    lost = case.variant("not a number", lambda: made).run(STEPS)
+    for mine, theirs in zip((each[1:] for each in got), lost, strict=True):
         swallowed = (mine.isfinite() & ~theirs.isfinite()).sum().double()
-        yield Comparison("how many NaN became numbers", swallowed, torch.zeros(()), 0.0)
+        yield Comparison("how many NaN or infinities are finite", swallowed, torch.zeros(()), 0.0)
+
+
+def recording(case: Case, executor: Executor) -> Comparisons:
+    """Results are the same while gradients are recorded, and where none can be."""
+    whole, allowed = case.whole, case.whole.allowed(executor)
+    modes = {
+        "while gradients are recorded": torch.enable_grad(),
+        "without gradients": torch.no_grad(),
+        "in inference mode": torch.inference_mode(),
+    }
+    for what, mode in modes.items():
+        inputs = case.inputs.detach().clone().requires_grad_("recorded" in what)
+        with mode:
+            call = case.recurrence, inputs, case.initial_state
+            outputs, state = (each.detach() for each in run(*call, executor=executor))
+        yield Comparison(f"outputs {what}", outputs, whole.truth.outputs, allowed.outputs)
+        yield Comparison(f"final state {what}", state, whole.truth.final_state, allowed.final_state)
 
 
 def resets(case: Case, executor: Executor) -> Comparisons:

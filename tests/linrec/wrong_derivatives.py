@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.linrec.wrong_modules import Leaky, Outcome
+from tests.linrec.wrong_modules import Leaky, Outcome, Reset
 
 
 class InBackward(torch.autograd.Function):
@@ -120,6 +120,18 @@ class OverwritesTheGradient(torch.autograd.Function):
         return found
 
 
+class DetachedWhereReset(Reset):
+    def forward(
+        self,
+        inputs: Tensor,
+        state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Outcome:
+        outputs, after = super().forward(inputs, state, lengths, resets)
+        return (outputs if resets is None else outputs.detach()), after
+
+
 class SpoilsTheGradientGiven(Leaky):
     def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         outputs, after = self.run(inputs, state)
@@ -181,6 +193,7 @@ WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     "its gradient is wrong one step after pieces of 64": (OtherGradientForSomeSizes, {"gradients"}),
     "its gradient is wrong for 4 to 16 sequences": (OtherGradientForSomeBatches, {"gradients"}),
     "where there are lengths there is no gradient": (DetachedWherePadded, {"gradients"}),
+    "where there are resets there is no gradient": (DetachedWhereReset, {"gradients"}),
     "parameters alone have no gradient": (RecordsForInputsAlone, {"gradients"}),
     "without trained parameters there is no gradient": (RecordsForParametersAlone, {"gradients"}),
     "the gradient given to it is overwritten": (SpoilsTheGradientGiven, {"batched gradients"}),

@@ -112,6 +112,22 @@ class OnesOwnStates(Distorted):
 
 
 @dataclass(frozen=True)
+class ReadingStatesAsIfContiguous(Distorted):
+    """Reads a state as if its numbers lay side by side."""
+
+    def execute(
+        self,
+        recurrence: LinearRecurrence,
+        plan: linrec.Plan,
+        inputs: Tensor,
+        state: Tensor | None,
+    ) -> Result:
+        if state is not None and 0 not in state.stride():
+            state = state.as_strided(state.shape, torch.empty(state.shape, device="meta").stride())
+        return Recurrent().execute(recurrence, plan, inputs, state)
+
+
+@dataclass(frozen=True)
 class RecordingForInputsAlone(Distorted):
     """Its matrices have a gradient only where its inputs have one."""
 
@@ -253,6 +269,23 @@ WRONG: dict[str, tuple[linrec.Executor, str]] = {
     "NaN becomes a number": (
         Distorted(inputs=lambda u: u.nan_to_num(0.0, torch.inf, -torch.inf)),
         "independence",
+    ),
+    "infinity becomes a number": (
+        Distorted(inputs=lambda u: u if u.is_complex() else u.clamp(-1e30, 1e30)),
+        "independence",
+    ),
+    "a state is read as if it were contiguous": (ReadingStatesAsIfContiguous(), "continuation"),
+    "another function without gradients": (
+        Distorted(lambda y: 1.001 * y, when=lambda r, u: not torch.is_grad_enabled()),
+        "recording",
+    ),
+    "another function in inference mode": (
+        Distorted(lambda y: 1.001 * y, when=lambda r, u: torch.is_inference_mode_enabled()),
+        "recording",
+    ),
+    "other numbers while gradients are recorded": (
+        Distorted(lambda y: y + 0.001, when=lambda r, u: u.requires_grad),
+        "recording",
     ),
     "matrices alone have no gradient": (RecordingForInputsAlone(), "first derivatives"),
     "the gradient given to it is overwritten": (

@@ -171,6 +171,17 @@ class SwallowsNaN(Leaky):
         return self.run(inputs.nan_to_num(0.0, torch.inf, -torch.inf), state)
 
 
+class ClampsInfinity(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        return self.run(inputs.clamp(-1e30, 1e30), state)
+
+
+class OtherwiseInInferenceMode(Leaky):
+    def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
+        outputs, after = self.run(inputs, state)
+        return (1.01 * outputs if torch.is_inference_mode_enabled() else outputs), after
+
+
 class StateInDouble(Leaky):
     def all_steps(self, inputs: Tensor, state: Tensor | None) -> Outcome:
         outputs, after = self.run(inputs, state)
@@ -262,10 +273,13 @@ class Reset(Leaky):
             return super().forward(inputs, state, lengths)
         h = inputs.new_zeros(len(inputs), 3) if state is None else state
         rows, forgets = [], resets & ~self.kept(resets)
+        ends = torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
         for t in range(inputs.shape[1]):
-            h = torch.where(forgets[:, t : t + 1], 0, h)
-            output, h = self.run(inputs[:, t : t + 1], h)
+            own = (t < ends).unsqueeze(-1)
+            start = torch.where(forgets[:, t : t + 1], 0, h)
+            output, after = self.run(torch.where(own, inputs[:, t], 0).unsqueeze(1), start)
             rows.append(output)
+            h = torch.where(own, after, h)
         return torch.cat(rows, 1), h
 
 
@@ -282,6 +296,24 @@ class ResetOfTheLastStepIgnored(Reset):
 class ResetsOnce(Reset):
     def kept(self, resets: Tensor) -> Tensor:
         return resets.cumsum(1) > 1
+
+
+class ResetOfEverySixteenthStepIgnored(Reset):
+    def kept(self, resets: Tensor) -> Tensor:
+        at = torch.arange(resets.shape[1])
+        return (at > 0) & (at % 16 == 0)
+
+
+class ResetsOrLengths(Reset):
+    def forward(
+        self,
+        inputs: Tensor,
+        state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Outcome:
+        own = lengths if resets is None else None
+        return super().forward(inputs, state, own, resets)
 
 
 class ResetsLikeTheFirstSequence(Reset):
@@ -325,10 +357,14 @@ WRONG: dict[str, tuple[type[Leaky], set[str]]] = {
     "a reset at the first step is ignored": (ResetOfTheFirstStepIgnored, {"resets"}),
     "a reset at the last step is ignored": (ResetOfTheLastStepIgnored, {"resets"}),
     "a second reset is ignored": (ResetsOnce, {"resets"}),
+    "a reset of every sixteenth step is ignored": (ResetOfEverySixteenthStepIgnored, {"resets"}),
+    "where there are resets lengths are ignored": (ResetsOrLengths, {"resets"}),
     "sequences are reset like the first": (ResetsLikeTheFirstSequence, {"resets"}),
     "it is wrong at 513 steps": (WrongAt513, {"streaming"}),
     "where there are lengths a state is lost": (LosesTheStateOfPadded, {"padding"}),
     "of no steps beside others the state is lost": (LosesTheStateOfNoSteps, {"padding"}),
     "all at once NaN becomes a number": (SwallowsNaN, {"not a number"}),
+    "all at once infinity becomes a number": (ClampsInfinity, {"not a number"}),
+    "it is another in inference mode": (OtherwiseInInferenceMode, {"recording"}),
     "all at once the state is in double precision": (StateInDouble, {"streaming"}),
 }
