@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.arguments import check_tensor
-from linrec._tensors.shapes import check_axes, show
+from linrec._tensors.shapes import show
 from linrec.systems import LinearRecurrence
 
 # Dtypes that are computed in as they are.
@@ -71,11 +71,10 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) ->
 
 def refuse_shape(name: str, inputs: Tensor, size: int, core: int) -> NoReturn:
     """Say which shape was expected of inputs."""
-    check_axes(name, inputs, 1, "(*batch, m), one step without an axis of time")
     shape, hint = inputs.shape, ""
     if core == 2 and len(shape) >= 2 and shape[-2] == size:
         hint = " If time is the last axis then pass `inputs.mT`."
-    elif core == 2 and size == 1:
+    elif core == 2 and shape and size == 1:
         hint = " If time is the last axis then pass `inputs.unsqueeze(-1)`."
     expected = f"(*batch, time, {size})" if core == 2 else f"(*batch, {size})"
     raise ValueError(

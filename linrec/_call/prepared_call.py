@@ -343,7 +343,6 @@ def prepare_call(
         inputs = inputs.movedim(-2, -3) if core == 2 else inputs
         state = None if state is None else unflatten(state, -1, groups)
     if lengths is not None:
-        lengths = lengths.expand(batch)
         lengths = lengths.unsqueeze(-1) if recurrence.copies > 1 else lengths
         lengths = lengths.expand(inputs.shape[:-2])
         mask = length_mask(lengths, inputs.shape[-2])

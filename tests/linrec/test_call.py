@@ -106,6 +106,13 @@ def test_one_step_and_none(name: str) -> None:
             assert none.final_state.shape == (0, system.state_size)
 
 
+def test_a_step_of_one_sequence_whose_matrix_is_trained() -> None:
+    system = linrec.LinearRecurrence(A.clone().requires_grad_(), B)
+    alone, run = linrec.step(system, numbers(1)), linrec.run(system, numbers(1, 1))
+    assert alone.outputs.shape == alone.state.shape == (2,)
+    assert torch.equal(alone.outputs, run.outputs[0])
+
+
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_half_precision_is_summed_in_single(half: torch.dtype) -> None:
     system = linrec.LinearRecurrence(A.to(half), B.to(half), C.to(half), D.to(half))
@@ -183,3 +190,48 @@ def test_states_that_do_not_fit_are_looked_at(start: object) -> None:
     assert not prepared_call.needs_no_change(SYSTEMS["ABCD"], fed, start, 2)
     with pytest.raises((ValueError, TypeError), match="initial_state"):
         linrec.run(SYSTEMS["ABCD"], fed, start)  # type: ignore[arg-type]  # on purpose
+
+
+@pytest.mark.parametrize("name", "BCD")
+def test_matrices_of_another_dtype_or_one_a_system_are_looked_at(name: str) -> None:
+    given, fed = {"B": B, "C": C, "D": D}, numbers(3, STEPS, 1, seed=1)
+    for other in (given[name].double(), given[name].expand(3, -1, -1)):
+        system = linrec.LinearRecurrence(A, **given | {name: other})
+        assert not prepared_call.needs_no_change(system, fed, None, 2)
+        got, expected = linrec.run(system, fed, executor=WAYS[0]), exact_reference(system, fed)
+        bound = error_bound(system, fed, linrec.Recurrent())
+        assert got.outputs.dtype == other.dtype
+        assert_within(got.outputs, expected.outputs, bound.outputs)
+
+
+def test_all_is_computed_in_the_widest_dtype() -> None:
+    half, single, double = torch.bfloat16, torch.float32, torch.float64
+    for given in itertools.product((half, single, double), repeat=3):
+        system, inputs, start = given
+        fed, before = numbers(3, STEPS, 1).to(inputs), numbers(3, 2).to(start)
+        call = prepared_call.prepare_call(SYSTEMS["ABCD"].to(system), fed, before)
+        widest = double if double in given else single
+        assert call.state is not None
+        assert {call.inputs.dtype, call.state.dtype, call.system.dtype} == {widest}
+        both = double if double in given[:2] else single if single in given[:2] else half
+        wide = start == double and both != double
+        assert call.result_dtype == (double if wide else both)
+
+
+@pytest.mark.parametrize("verb", [linrec.run, linrec.final])
+def test_the_loop_stands_in_where_products_of_matrices_overflow(verb) -> None:
+    sizes = torch.tensor([1e30] * 6 + [0.5] * 2)
+    system = linrec.LinearRecurrence(linrec.Varying(sizes[:, None, None] * torch.eye(2)))
+    inputs = torch.zeros(8, 2)
+    inputs[-1] = 1.0
+    scan = linrec.AssociativeScan()
+    assert not scan.execute(system, scan.prepare(system, 8), inputs, None).outputs.isfinite().all()
+    assert torch.equal(verb(system, inputs, executor=scan).final_state, torch.ones(2))
+
+
+def test_varying_systems_are_mapped_though_no_number_can_be_looked_at() -> None:
+    system, inputs = SYSTEMS["varying"], numbers(3, STEPS, 1)
+    scan = linrec.AssociativeScan()
+    mapped = torch.vmap(lambda u: linrec.run(system, u, executor=scan).outputs)(inputs)
+    expected, bound = exact_reference(system, inputs), error_bound(system, inputs, scan)
+    assert_within(mapped, expected.outputs, bound.outputs)

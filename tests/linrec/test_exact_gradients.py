@@ -84,3 +84,19 @@ def test_nothing_is_done_where_all_digits_count() -> None:
     with Precisions() as back:
         outputs.sum().backward()
     assert set(back.seen) <= {"none", "ieee"}
+
+
+@pytest.mark.parametrize("made", ["A", "inputs", "state"])
+def test_products_behind_what_was_given_are_the_programs(made: str, coarse: str) -> None:
+    shapes = {"A": (3, 3), "inputs": (20, 1), "state": (1, 3)}
+    given = {name: normal(*shape, seed=1).float() / 4 for name, shape in shapes.items()}
+    rows, columns = shapes[made]
+    left, right = (normal(*shape, seed=2).float() / 4 for shape in ((rows, 2), (2, columns)))
+    leaves = [left.requires_grad_(), right.requires_grad_()]
+    given[made] = left @ right
+    system = linrec.LinearRecurrence(given["A"], torch.ones(3, 1))
+    state = given["state"][0]
+    outputs = linrec.run(system, given["inputs"], state, executor=linrec.Recurrent()).outputs
+    with Precisions() as back:
+        torch.autograd.grad(outputs.sum(), leaves)
+    assert back.seen[-2:] == [coarse, coarse] and set(back.seen[:-2]) == {"ieee"}

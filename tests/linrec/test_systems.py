@@ -157,6 +157,7 @@ def test_types_that_do_not_fit(make, error: str) -> None:
         ((5,), r"\(5,\), but the recurrence has 2 inputs: expected \(\*batch, time, 2\)"),
         ((2, 5), "If time is the last axis then pass `inputs.mT`"),
         ((5, 3), r"expected \(\*batch, time, 2\)"),
+        ((), r"shape \(\), but the recurrence has 2 inputs: expected \(\*batch, time, 2\)\.$"),
     ],
 )
 def test_inputs_that_do_not_fit(shape: tuple[int, ...], error: str) -> None:
@@ -170,6 +171,20 @@ def test_a_single_input_without_its_axis() -> None:
         linrec.run(LinearRecurrence([[0.5]], [[1.0]]), torch.ones(10))
     with pytest.raises(ValueError, match=r"If time is the last axis then pass `inputs.mT`"):
         linrec.run(LinearRecurrence([[0.5]], [[1.0]]), torch.ones(3, 1, 10))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("m", [1, 2])
+def test_an_input_of_one_step_that_does_not_fit(shape: tuple[int, ...], m: int) -> None:
+    """(Time is not the last axis of a step.)"""
+    recurrence = LinearRecurrence(torch.eye(4), torch.ones(4, m))
+    with pytest.raises(ValueError, match=rf"`input` has shape .*: expected \(\*batch, {m}\)\.$"):
+        linrec.step(recurrence, torch.ones(shape))
+
+
+def test_inputs_on_another_device() -> None:
+    with pytest.raises(ValueError, match="`inputs` is on meta and the recurrence on cpu"):
+        linrec.run(LinearRecurrence([[0.5]]), torch.ones(5, 1, device="meta"))
 
 
 def test_states_and_batches_that_do_not_fit() -> None:
