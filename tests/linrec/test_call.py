@@ -196,7 +196,8 @@ def test_states_that_do_not_fit_are_looked_at(start: object) -> None:
 def test_matrices_of_another_dtype_or_one_a_system_are_looked_at(name: str) -> None:
     given, fed = {"B": B, "C": C, "D": D}, numbers(3, STEPS, 1, seed=1)
     for other in (given[name].double(), given[name].expand(3, -1, -1)):
-        system = linrec.LinearRecurrence(A, **given | {name: other})
+        own = given | {name: other}
+        system = linrec.LinearRecurrence(A, own["B"], own["C"], own["D"])
         assert not prepared_call.needs_no_change(system, fed, None, 2)
         got, expected = linrec.run(system, fed, executor=WAYS[0]), exact_reference(system, fed)
         bound = error_bound(system, fed, linrec.Recurrent())
@@ -235,3 +236,17 @@ def test_varying_systems_are_mapped_though_no_number_can_be_looked_at() -> None:
     mapped = torch.vmap(lambda u: linrec.run(system, u, executor=scan).outputs)(inputs)
     expected, bound = exact_reference(system, inputs), error_bound(system, inputs, scan)
     assert_within(mapped, expected.outputs, bound.outputs)
+
+
+def test_calls_say_whether_they_want_the_last_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, select = [], linrec.Auto.select
+
+    def noted(self, recurrence, length, batch_shape, *, last_only, gradient) -> linrec.Executor:
+        told.append((length, tuple(batch_shape), last_only))
+        return select(self, recurrence, length, batch_shape, last_only=last_only, gradient=gradient)
+
+    monkeypatch.setattr(linrec.Auto, "select", noted)
+    copies = linrec.LinearRecurrence([[0.5]], [[1.0]], copies=2)
+    for call in (linrec.run, linrec.final):
+        call(copies, torch.ones(3, 4, 2))
+    assert told == [(4, (3,), False), (4, (3,), True)]

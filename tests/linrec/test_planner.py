@@ -222,20 +222,6 @@ def test_calls_say_what_gradients_they_need(monkeypatch: pytest.MonkeyPatch) -> 
         told.clear()
 
 
-def test_calls_say_whether_they_want_the_last_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, select = [], linrec.Auto.select
-
-    def noted(self, recurrence, length, batch_shape, *, last_only, gradient) -> linrec.Executor:
-        told.append((length, tuple(batch_shape), last_only))
-        return select(self, recurrence, length, batch_shape, last_only=last_only, gradient=gradient)
-
-    monkeypatch.setattr(linrec.Auto, "select", noted)
-    copies = linrec.LinearRecurrence([[0.5]], [[1.0]], copies=2)
-    for call in (linrec.run, linrec.final):
-        call(copies, torch.ones(3, 4, 2))
-    assert told == [(4, (3,), False), (4, (3,), True)]
-
-
 def test_trained_systems_are_explained_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
     assert AUTO.explain(trained(memory(8)), 100).warning is None and not recwarn.list
     words = {
