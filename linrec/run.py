@@ -89,7 +89,8 @@ def final(
         inputs (*batch, time, m): u.
         initial_state (*batch, n): the state before the first step. None: zeros.
         lengths (*batch): how many steps of each right-padded sequence are its own; the last of
-            them is its last step.
+            them is its last step. (Of an unstable system whose A is trained, gradients may
+            overflow where the padding is long, in `Recurrent` too.)
         resets (*batch, time): True where the state is forgotten before a step. None: nowhere.
         executor: how it is run; `Auto` chooses by estimated time.
         plan: what `executor.prepare(recurrence, time)` made, to save making it again.
