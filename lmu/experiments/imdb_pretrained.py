@@ -191,8 +191,7 @@ def language_recipe(budget: Budget) -> Recipe:
         metric=NATS_PER_WORD,
         optimizer=partial(torch.optim.Adam, lr=4e-3 if quick else 2e-3, fused=True),
         batch_size=32 if quick else 64,
-        epochs=2 if quick else 3,
-        examples=25_000 if quick else None,
+        epochs=1 if quick else 3,
         schedule=warmup_then_cosine,
         max_gradient_norm=1.0,
     )
