@@ -202,13 +202,13 @@ def without_training(budget: Budget) -> Recipe:
     return replace(language_recipe(budget), epochs=0)
 
 
-def classifier_recipe(budget: Budget) -> Recipe:
+def classifier_recipe(budget: Budget, learning_rate: float = 1e-3) -> Recipe:
     """Train the classifier."""
     quick = budget is Budget.QUICK
     return Recipe(
         loss=binary_loss,
         metric=ACCURACY,
-        optimizer=partial(torch.optim.Adam, lr=2e-3 if quick else 1e-3, fused=True),
+        optimizer=partial(torch.optim.Adam, lr=learning_rate, fused=True),
         batch_size=32,
         bucket_by=count_words,
         epochs=3 if quick else 4,
