@@ -191,8 +191,7 @@ def language_recipe(budget: Budget) -> Recipe:
         metric=NATS_PER_WORD,
         optimizer=partial(torch.optim.Adam, lr=4e-3 if quick else 2e-3, fused=True),
         batch_size=32 if quick else 64,
-        epochs=2 if quick else 3,
-        examples=25_000 if quick else None,
+        epochs=1 if quick else 3,
         schedule=warmup_then_cosine,
         max_gradient_norm=1.0,
     )
@@ -203,13 +202,13 @@ def without_training(budget: Budget) -> Recipe:
     return replace(language_recipe(budget), epochs=0)
 
 
-def classifier_recipe(budget: Budget) -> Recipe:
+def classifier_recipe(budget: Budget, learning_rate: float = 1e-3) -> Recipe:
     """Train the classifier."""
     quick = budget is Budget.QUICK
     return Recipe(
         loss=binary_loss,
         metric=ACCURACY,
-        optimizer=partial(torch.optim.Adam, lr=2e-3 if quick else 1e-3, fused=True),
+        optimizer=partial(torch.optim.Adam, lr=learning_rate, fused=True),
         batch_size=32,
         bucket_by=count_words,
         epochs=3 if quick else 4,
