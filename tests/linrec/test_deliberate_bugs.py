@@ -274,7 +274,7 @@ def test_an_executor_right_on_small_cases_is_found(
 
 def test_outputs_that_are_the_inputs_themselves_are_found() -> None:
     nothing = linrec.LinearRecurrence(linrec.Diagonal(torch.zeros(2)))
-    options = {"executor": PassingInputsOn(), "property": "untouched"}
+    inputs, property = torch.ones(3, 2), "untouched"
     with pytest.raises(Disagreement, match="the inputs after its results were overwritten"):
-        check_case(nothing, torch.ones(3, 2), **options)
-    assert check_case(nothing, torch.ones(3, 2), **options | {"executor": linrec.Recurrent()}) == 0
+        check_case(nothing, inputs, executor=PassingInputsOn(), property=property)
+    assert check_case(nothing, inputs, executor=linrec.Recurrent(), property=property) == 0
