@@ -249,7 +249,14 @@ IMDB_PRETRAINED = Experiment(
             )
             for b in Budget
         },
-        "scratch": {b: TrainingSetup(partial(classifier, b), classifier_recipe(b)) for b in Budget},
+        "scratch": {
+            Budget.QUICK: TrainingSetup(
+                partial(classifier, Budget.QUICK), classifier_recipe(Budget.QUICK, 2e-3)
+            ),
+            Budget.FULL: TrainingSetup(
+                partial(classifier, Budget.FULL), classifier_recipe(Budget.FULL)
+            ),
+        },
         "bag-of-words": dict.fromkeys(Budget, TrainingSetup(bag, binary_recipe(0.003, 4))),
     },
     decide=for_or_against,

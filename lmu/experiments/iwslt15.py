@@ -11,8 +11,8 @@ Words and pieces of words are learned from the training sentences by byte-pair e
 sacrebleu's, of the words as the reference has them (`tokenize="none"`: they are taken apart
 already), with the greedy translation and with that of a beam of five.
 
-`word-by-word` is the plain baseline: it counts which piece stands for which, and translates each by
-itself, in the order of the source.
+`word-by-word` is the plain baseline: it counts the translations of each piece, and translates each
+by itself, in the order of the source.
 """
 
 from collections.abc import Callable, Mapping
@@ -155,7 +155,7 @@ def lstm(width: int, depth: int, data: Dataset) -> Translator:
 
 
 def word_by_word(data: Dataset) -> WordTranslation:
-    """Count which piece stands for which in the pairs to learn from."""
+    """Count the translations of each piece in the pairs to learn from."""
     return WordTranslation(len(data.vocabulary.read), len(data.vocabulary.written), *data.train)
 
 

@@ -1,4 +1,4 @@
-"""Translation word by word: which word stands for which, counted in pairs of sentences."""
+"""Translation word by word: translations of each word, counted in pairs of sentences."""
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ class WordTranslation(SentenceTranslator):
 
     @torch.no_grad()
     def translate(self, sentences: Tensor, search: BeamSearch | None = None) -> Tensor:
-        """Translate each word by itself; what search is asked for makes no difference.
+        """Translate each word by itself, whatever the search.
 
         Args:
             sentences (batch, time): words, padded with 0 on the right.
