@@ -69,10 +69,8 @@ def seen() -> Iterator[list[bool]]:
 
 def backwards(result: linrec.Result, given: Leaves) -> tuple[Tensor, ...]:
     """Compute the gradients of a drawn combination of all results."""
-    total = sum(
-        (each * normal(*each.shape, seed=9, dtype=each.dtype)).real.sum() for each in result
-    )
-    return torch.autograd.grad(total, given)
+    drawn = [each * normal(*each.shape, seed=9, dtype=each.dtype) for each in result]
+    return torch.autograd.grad(torch.stack([each.real.sum() for each in drawn]).sum(), given)
 
 
 # U of B: itself, cut off from gradients, with another gradient in the same memory, and a copy.
