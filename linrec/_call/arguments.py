@@ -83,12 +83,12 @@ def refuse_shape(name: str, inputs: Tensor, size: int, core: int) -> NoReturn:
     )
 
 
-def check_state(recurrence: LinearRecurrence, state: Tensor) -> Tensor:
-    """Check that an initial state fits the recurrence."""
-    state = check_tensor("initial_state", state)
+def check_state(recurrence: LinearRecurrence, name: str, state: Tensor) -> Tensor:
+    """Check that a state fits the recurrence; `name` is the argument's."""
+    state = check_tensor(name, state)
     if state.ndim < 1 or state.shape[-1] != recurrence.state_size:
         raise ValueError(
-            f"`initial_state` has shape {tuple(state.shape)}, but the recurrence has "
+            f"`{name}` has shape {tuple(state.shape)}, but the recurrence has "
             f"{recurrence.state_size} states: expected (*batch, {recurrence.state_size})."
         )
     return state

@@ -316,9 +316,10 @@ def prepare_call(
     if own := recurrence.batch_shape:
         batches["recurrence"] = own
     if state is not None:
-        state = check_state(recurrence, state)
+        name = "initial_state" if core == 2 else "state"
+        state = check_state(recurrence, name, state)
         if state.shape[:-1] != batch:
-            batches["initial_state"] = state.shape[:-1]
+            batches[name] = state.shape[:-1]
     if lengths is not None:
         lengths = check_lengths(lengths, inputs)
         batches["lengths"] = lengths.shape
