@@ -10,7 +10,6 @@ The gradient takes them apart again, from the chunk to its single steps. Nothing
 import torch
 from torch import Tensor, bmm
 
-from linrec.executors.varying.chunk_algebra import fill_up
 from linrec.executors.varying.matrices import (
     Joined,
     Split,
@@ -20,28 +19,22 @@ from linrec.executors.varying.matrices import (
     view_blocks,
     view_corners,
 )
-from linrec.executors.varying.shared_gate_gradient import pull_states
+from linrec.executors.varying.shared_gate_gradient import WholeChunks, pull_states
 
 
 def pull_gated(
     size: int, tied: bool, given: tuple[Tensor, ...], gradients: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, ...]:
     """Compute the gradients of `Tile.run` for gates of each state; as `pull_shared`."""
-    inputs, state, gates, B, C, left, right = given
-    steps, G = inputs.shape[1], len(inputs)
-    gates, *matrices = fill_up(size, gates, inputs, B, C, left, right, *gradients[:2])
-    inputs, B, C, left, right, *tangents = matrices
-    (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], right.shape[2:]
-    own_columns = left.shape[3]
-    chunks = inputs.shape[1] // size
-    N, rho, kappa = G * chunks, p + r, m + own_columns
-    driven, to_outputs, to_fed = (
-        each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
-    )
-    columns = torch.cat([B.mT, left.mT], 2) if own_columns else B.mT
+    chunks = WholeChunks(size, given, gradients[:2])
+    driven, to_outputs, to_fed = chunks.driven, chunks.to_outputs, chunks.to_fed
+    B, C, left, right, state = chunks.B, chunks.C, chunks.left, chunks.right, given[1]
+    m, p, N = B.shape[3], C.shape[2], chunks.count
+    columns = torch.cat([B.mT, left.mT], 2) if left.shape[3] else B.mT
     gates, reads, feeds, columns = (
-        each.reshape(N * size, *each.shape[2:]) for each in (gates, C, right.mH, columns)
+        each.flatten(0, 1) for each in (chunks.gates, C, right.mH, columns)
     )
+    (rho, n), kappa = (p + feeds.shape[1], reads.shape[2]), columns.shape[1]
     kept: list[Joined] = []
     block = blocks_in_place(single(gates, reads, feeds, columns.clone()), size, kept)
     split = Split.of(block, size, p, m)
@@ -65,13 +58,8 @@ def pull_gated(
     to_reads, to_feeds = to_rows[:, :p], to_rows[:, p:]
     to_gates = add_up(to_reads * reads.conj()).add_(to_total)
     add_products(to_reads.mul_(gates.unsqueeze(1).conj()), to_shown, columns.conj())
-    found = (states.to_driven, to_gates, to_columns[:, :m], to_columns[:, m:], to_reads, to_feeds)
-    widths = ((m, V), (1, n), (m, n), (own_columns, n), (p, n), (r, n))
-    u, d, b, left, c, right = (
-        each.reshape(G, chunks * size, *own)[:, :steps]
-        for each, own in zip(found, widths, strict=True)
-    )
-    return u, states.to_first, d.squeeze(2), b.mT, c, left.mT, right.mH
+    matrices = (to_columns[:, :m], to_columns[:, m:], to_reads, to_feeds)
+    return chunks.by_steps(states.to_driven, states.to_first, to_gates, *matrices)
 
 
 def side_by_side(size: int, first: Tensor, second: Tensor) -> Tensor:

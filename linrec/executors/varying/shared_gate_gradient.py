@@ -39,6 +39,64 @@ from linrec.executors.varying.matrices import (
 )
 
 
+class WholeChunks:
+    """What a tile was given and the gradients in its results, filled up to whole chunks.
+
+    Args:
+        size: L.
+        given: as of `pull_shared`.
+        tangents: the gradients in outputs and w.
+
+    Attributes:
+        gates, B, C, left, right: as given, of whole chunks.
+        driven (N, L·m, V): the inputs of each of the N chunks.
+        to_outputs (N, L·p, V), to_fed (N, L·r, V): the gradients.
+    """
+
+    def __init__(self, size: int, given: tuple[Tensor, ...], tangents: tuple[Tensor, ...]) -> None:
+        inputs, state, gates, B, C, left, right = given
+        self.systems, self.steps = inputs.shape[:2]
+        self.gates, self.B, self.C, self.left, self.right, *wide = fill_up(
+            size, gates, B, C, left, right, inputs, *tangents
+        )
+        self.size, self.padded = size, self.gates.shape[1]
+        self.count = self.systems * self.padded // size
+        self.driven, self.to_outputs, self.to_fed = (self.fold(each) for each in wide)
+        columns = (B.shape[3], left.shape[3], C.shape[2], right.shape[3])
+        matrices = ((each, state.shape[1]) for each in columns)
+        self.widths = (inputs.shape[2:], (gates.shape[2], 1), *matrices)
+
+    def fold(self, tensor: Tensor) -> Tensor:
+        """Put the steps of a chunk among its rows: `(G, steps, rows, V)` to `(N, L·rows, V)`."""
+        rows, columns = tensor.shape[2:]
+        return tensor.reshape(self.count, self.size * rows, columns)
+
+    def by_steps(
+        self,
+        to_driven: Tensor,
+        to_first: Tensor,
+        to_gates: Tensor,
+        to_B: Tensor,
+        to_left: Tensor,
+        to_C: Tensor,
+        to_right: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Return the gradients in what was given, in its order and of its steps.
+
+        Args:
+            to_driven (N, L·m, V), to_first (G, n, V), to_gates (N, L·…): those in inputs, state
+                and gates.
+            to_B, to_left, to_C, to_right (N, L·columns, n): those in the matrices, each column
+                or row a row.
+        """
+        found = (to_driven, to_gates, to_B, to_left, to_C, to_right)
+        u, gates, B, left, C, right = (
+            each.reshape(self.systems, self.padded, *width)[:, : self.steps]
+            for each, width in zip(found, self.widths, strict=True)
+        )
+        return u, to_first, gates.squeeze(3), B.mT, C, left.mT, right.mH
+
+
 class Rows(NamedTuple):
     """Rows that read the state: C after a step, or V* before it.
 
@@ -129,18 +187,10 @@ def pull_shared(
     Returns:
         The gradients in what was given.
     """
-    inputs, state, gates, B, C, left, right = given
-    steps, G = inputs.shape[1], len(inputs)
-    gates, *matrices = fill_up(size, gates, inputs, B, C, left, right, *gradients[:2])
-    inputs, B, C, left, right, *tangents = matrices
-    (m, V), p, (n, r) = inputs.shape[2:], C.shape[2], right.shape[2:]
-    own_columns = left.shape[3]
-    chunks = inputs.shape[1] // size
-    N = G * chunks
-    driven, to_outputs, to_fed = (
-        each.reshape(N, size * each.shape[2], V) for each in (inputs, *tangents)
-    )
-    ratios = products_by_chunk(gates, size)
+    chunks = WholeChunks(size, given, gradients[:2])
+    B, C, left, right = chunks.B, chunks.C, chunks.left, chunks.right
+    driven, to_outputs, to_fed, state = chunks.driven, chunks.to_outputs, chunks.to_fed, given[1]
+    ratios = products_by_chunk(chunks.gates, size)
     split = split_shared(ratios, B, C, None if tied else left, right, True)
     states = pull_states(split, driven, state, to_outputs, to_fed, gradients[2])
     del split  # the largest of all
@@ -148,12 +198,12 @@ def pull_shared(
     shared = SharedGradient(ratios, before, to_after)
     after, earlier = shared.ratios[:, 1:], shared.ratios[:, :-1]
     rows = [
-        Rows(C.reshape(N, size * p, n), after, 0, to_outputs),
-        Rows(right.mH.reshape(N, size * r, n), earlier, -1, to_fed),
+        Rows(chunks.fold(C), after, 0, to_outputs),
+        Rows(chunks.fold(right.mH), earlier, -1, to_fed),
     ]
     columns = [
-        Columns(B.mT.reshape(N, size * m, n), driven + fed if tied else driven),
-        Columns(left.mT.reshape(N, size * own_columns, n), driven[:, :0] if tied else fed),
+        Columns(chunks.fold(B.mT), driven + fed if tied else driven),
+        Columns(chunks.fold(left.mT), driven[:, :0] if tied else fed),
     ]
     to_rows = [shared.of_rows(each, before) for each in rows]
     to_columns = [
@@ -165,13 +215,7 @@ def pull_shared(
         for j, column in enumerate(columns):
             if row.of_steps.shape[1] and column.of_steps.shape[1]:
                 shared.of_pair(row, column, to_rows[i], to_columns[j])
-    found = (to_driven, shared.of_gates(), *to_columns, *to_rows)
-    widths = ((m, V), (1, 1), (m, n), (own_columns, n), (p, n), (r, n))
-    u, d, b, left, c, right = (
-        each.reshape(G, chunks * size, *own)[:, :steps]
-        for each, own in zip(found, widths, strict=True)
-    )
-    return u, to_first, d.squeeze(-1), b.mT, c, left.mT, right.mH
+    return chunks.by_steps(to_driven, to_first, shared.of_gates(), *to_columns, *to_rows)
 
 
 class States(NamedTuple):
