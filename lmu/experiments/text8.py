@@ -42,7 +42,7 @@ from lmu.experiments.experiment import (
     TrainingSetup,
     most_likely,
 )
-from lmu.experiments.models import LanguageModel, NGrams, Words
+from lmu.experiments.models import LanguageModel, NGrams, PairedWords, Words
 from lmu.experiments.texts import mean, warmup_then_cosine
 from lmu.experiments.training import Metric, Recipe
 from lmu.layers import LSTM, memory_blocks, window_blocks
@@ -113,15 +113,30 @@ def merged_blocks(
     return LanguageModel(Words(len(LETTERS), width, padded=False), blocks)
 
 
+def gated_blocks(
+    width: int, thetas: Sequence[float], channels: int, data: Dataset, paired: bool = False
+) -> LanguageModel:
+    """Build blocks with gates that read memories of these windows; with vectors of pairs or not."""
+    blocks = memory_blocks(width, thetas, order=5, channels=channels, expansion=1.25, gated=True)
+    return LanguageModel(letters(width, paired), blocks)
+
+
+def letters(width: int, paired: bool) -> Words:
+    """Build the vectors of letters, and of pairs of letters."""
+    if paired:
+        return PairedWords(len(LETTERS), width)
+    return Words(len(LETTERS), width, padded=False)
+
+
 def rectified_blocks(width: int, thetas: Sequence[float], data: Dataset) -> LanguageModel:
     """Build such blocks with rectifiers, which remember a tenth of their width."""
     return merged_blocks(width, thetas, width // 10, data, torch.nn.ReLU())
 
 
-def lstm(hidden_size: int, data: Dataset, depth: int = 1) -> LanguageModel:
+def lstm(hidden_size: int, data: Dataset, depth: int = 1, paired: bool = False) -> LanguageModel:
     """Build one LSTM, or several on top of each other."""
     layer = LSTM(hidden_size, hidden_size, depth=depth)
-    return LanguageModel(Words(len(LETTERS), hidden_size, padded=False), layer)
+    return LanguageModel(letters(hidden_size, paired), layer)
 
 
 def min_gru(width: int, depth: int, data: Dataset) -> LanguageModel:
@@ -178,6 +193,22 @@ TEXT8 = Experiment(
             ),
             Budget.QUICK: TrainingSetup(
                 partial(rectified_blocks, 144, (5.0, 10.0, 30.0)), recipe(4e-3, Budget.QUICK, 8)
+            ),
+        },
+        "gated-blocks": {
+            Budget.FULL: TrainingSetup(
+                partial(gated_blocks, 336, (5.0, 10.0, 20.0, 40.0), 32, paired=True),
+                recipe(2e-3, Budget.FULL),
+            ),
+            Budget.QUICK: TrainingSetup(
+                partial(gated_blocks, 128, (5.0, 10.0, 30.0), 12, paired=True),
+                recipe(4e-3, Budget.QUICK, 8),
+            ),
+        },
+        "lstm-pairs": {
+            Budget.FULL: TrainingSetup(partial(lstm, 500, paired=True), recipe(2e-3, Budget.FULL)),
+            Budget.QUICK: TrainingSetup(
+                partial(lstm, 192, paired=True), recipe(8e-3, Budget.QUICK, 8)
             ),
         },
         "lstm-two-layers": {

@@ -18,6 +18,7 @@ from lmu.experiments.models import (
     LayerPredictor,
     Network,
     PairClassifier,
+    PairedWords,
     SequenceClassifier,
     SeriesPredictor,
     TextClassifier,
@@ -135,6 +136,11 @@ NETWORKS: dict[str, tuple[Callable[[], Network], Callable[[], Tensor], tuple[int
     ),
     "lstm language model": (
         lambda: language_model(lstm()),
+        lambda: texts(4),
+        (4, TIME, COUNT),
+    ),
+    "language model of pairs": (
+        lambda: language_model(blocks(), paired=True),
         lambda: texts(4),
         (4, TIME, COUNT),
     ),
@@ -301,7 +307,7 @@ def test_vectors_can_be_given() -> None:
 
 
 def test_a_long_text_can_be_read_in_pieces() -> None:
-    for name in ("lmu language model", "lstm language model"):
+    for name in ("lmu language model", "lstm language model", "language model of pairs"):
         made = network(name)
         assert isinstance(made, LanguageModel)
         words = torch.randint(1, COUNT, (3, 20))
@@ -310,6 +316,16 @@ def test_a_long_text_can_be_read_in_pieces() -> None:
         second, last = made.run(words[:, 8:], middle)
         assert_close(torch.cat([first, second], 1), whole)
         assert_close(last, end)
+
+
+def test_a_vector_of_a_pair_is_that_of_the_word_and_the_word_before() -> None:
+    words, made = texts(5), PairedWords(COUNT, WIDTH)
+    found = made(words)
+    for t in range(TIME):
+        before = words[:, t - 1] if t else torch.zeros_like(words[:, 0])
+        pair = made.pairs.weight[COUNT * before + words[:, t]]
+        assert_close(found[:, t], made.embedding.weight[words[:, t]] + pair)
+    assert made(words[:, :0]).shape == (5, 0, WIDTH)
 
 
 def test_tied_words_are_one_matrix() -> None:
@@ -325,6 +341,10 @@ def test_tied_words_are_one_matrix() -> None:
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "vectors of a text": (lambda: TextReader(Words(9, 4), LSTM(3, 2)), "expected the same"),
     "vectors of a model": (lambda: LanguageModel(Words(9, 4), LSTM(3, 2)), "expected the same"),
+    "pairs of a text": (
+        lambda: TextReader(PairedWords(9, 4), LSTM(4, 2)),
+        "expected vectors of single words",
+    ),
     "shape of vectors": (lambda: Words(9, 4).set_vectors(torch.zeros(4, 9)), r"expected \(9, 4\)"),
     "no sizes": (lambda: EncodedWords(9, 4, []), "expected a size for each layer"),
     "no prompt": (

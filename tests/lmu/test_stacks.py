@@ -39,6 +39,7 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "stack": lambda: Stack([LSTM(WIDTH, 3), lmu.ParallelLMU(3, 4, 1, 4, 9.0), LSTM(4, 2)]),
     "blocks": lambda: window_blocks(WIDTH, 2),
     "memory blocks": lambda: memory_blocks(WIDTH, [5.0, 9.0], channels=2),
+    "gated blocks": lambda: memory_blocks(WIDTH, [5.0, 9.0], channels=2, gated=True),
     "residual blocks": lambda: window_blocks(WIDTH, 2, expansion=0, block=Residual),
     "deep": lambda: ScalarMix(window_blocks(WIDTH, 2)),
 }

@@ -24,6 +24,7 @@ TIME = 11
 MODELS: dict[str, Callable[[], LanguageModel]] = {
     "lmu": lambda: language_model(blocks()),
     "lstm": lambda: language_model(lstm()),
+    "pairs": lambda: language_model(blocks(), paired=True),
 }
 TRANSLATORS: dict[str, Callable[[], Translator]] = {
     "lmu": lambda: translator(lambda: blocks(1)),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from linrec.nn import FeedForward, Residual
 from lmu.experiments.imdb_pretrained import read_all_layers
-from lmu.experiments.models import LanguageModel, TextClassifier, Translator, Words
+from lmu.experiments.models import LanguageModel, PairedWords, TextClassifier, Translator, Words
 from lmu.layers import LSTM, Bidirectional, Layer, window_blocks
 
 COUNT, WIDTH = 13, 6  # words, and numbers in the vector of each
@@ -15,9 +15,15 @@ def blocks(depth: int = 2, width: int = WIDTH, dropout: float = 0.0) -> Layer:
 
 
 def language_model(
-    layer: Layer, *, padded: bool = False, tied: bool = True, dropout: float = 0.0
+    layer: Layer,
+    *,
+    padded: bool = False,
+    tied: bool = True,
+    dropout: float = 0.0,
+    paired: bool = False,
 ) -> LanguageModel:
-    words = Words(COUNT, layer.input_size, padded=padded)
+    size = layer.input_size
+    words = PairedWords(COUNT, size) if paired else Words(COUNT, size, padded=padded)
     return LanguageModel(words, layer, tied=tied, dropout=dropout)
 
 

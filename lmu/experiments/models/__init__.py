@@ -27,4 +27,5 @@ from lmu.experiments.models.translator import SentenceTranslator as SentenceTran
 from lmu.experiments.models.translator import Translator as Translator
 from lmu.experiments.models.word_translation import WordTranslation as WordTranslation
 from lmu.experiments.models.words import EncodedWords as EncodedWords
+from lmu.experiments.models.words import PairedWords as PairedWords
 from lmu.experiments.models.words import Words as Words

@@ -89,9 +89,24 @@ class LanguageModel(StreamingNetwork):
             The logits `(*batch, time, words)`, of no meaning past the end of a padded text, and
             the state at each text's own end.
         """
-        vectors = self.dropout(self.words(words))
-        outputs, state = self.layer(vectors, initial_state, self.words.lengths(words))
+        outputs, state = self.read(words, initial_state)
         return Result(self.logits(outputs), state)
+
+    def read(self, words: Tensor, initial_state: Tensor | None = None) -> Result:
+        """Compute the layer's outputs `(*batch, time, size)`, and the state as `run` does.
+
+        The state is the layer's, followed by the last words, as many as the vectors depend on.
+        """
+        state, before, kept = initial_state, None, self.words.remembered
+        if kept and initial_state is not None:
+            state, before = initial_state.split([self.layer.state_size, kept], -1)
+        vectors = self.dropout(self.words.in_context(words, before))
+        outputs, state = self.layer(vectors, state, self.words.lengths(words))
+        if kept:  # (of texts without padding)
+            start = state.new_zeros(*state.shape[:-1], kept) if before is None else before
+            last = torch.cat([start, words.to(state.dtype)], -1)[..., -kept:]
+            state = torch.cat([state, last], -1)
+        return Result(outputs, state)
 
     def resume(self, words: Tensor, initial_state: Tensor | None = None) -> Result:
         """Compute the logits of `words (*batch, time)` as `run` does."""
@@ -108,6 +123,9 @@ class LanguageModel(StreamingNetwork):
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Read one word of each text `(*batch)`; the outputs are the logits of the next."""
+        if self.words.remembered:
+            outputs, state = self.run(input.unsqueeze(-1), state)
+            return Result(outputs.squeeze(-2), state)
         outputs, state = self.layer.step(self.dropout(self.words(input)), state)
         return Result(self.logits(outputs), state)
 
@@ -145,7 +163,7 @@ class LanguageModel(StreamingNetwork):
             raise ValueError(f"`temperature` is {temperature}: expected 0 or more.")
         training = self.training
         self.eval()
-        outputs, state = self.layer(self.words(prompt))
+        outputs, state = self.read(prompt)
         logits = self.logits(outputs[..., -1, :])
         written = []
         for _ in range(steps):

@@ -42,6 +42,11 @@ class TextReader(Pretrained, nn.Module):
                 f"`words` have vectors of {words.width} numbers and `layer` reads "
                 f"{layer.input_size}: expected the same."
             )
+        if words.remembered:
+            raise ValueError(
+                f"`words` are {type(words).__name__}, whose vectors depend on the word before: "
+                "expected vectors of single words. Pass `Words`."
+            )
         self.words, self.layer, self.word_dropout = words, layer, nn.Dropout(word_dropout)
         self.output_size = layer.output_size
         self.state_size = layer.state_size + layer.output_size

@@ -34,6 +34,9 @@ class Words(Pretrained, nn.Module):
 
     Vectors begin normally distributed, of length 1 on average.
 
+    Attributes:
+        remembered: how many words before it the vector of a word depends on.
+
     Example:
         >>> import torch
         >>> words = Words(count=100, width=8)
@@ -41,6 +44,8 @@ class Words(Pretrained, nn.Module):
         >>> words(texts).shape, words.lengths(texts)
         (torch.Size([2, 3, 8]), tensor([3, 1]))
     """
+
+    remembered = 0
 
     def __init__(
         self, count: int, width: int, *, trained: bool = True, padded: bool = True
@@ -66,9 +71,58 @@ class Words(Pretrained, nn.Module):
         """Look up the vectors `(*batch, width)` of `words (*batch)`."""
         return self.embedding(words if words.dtype == torch.int32 else words.long())
 
+    def in_context(self, words: Tensor, before: Tensor | None) -> Tensor:
+        """Look up the vectors `(*batch, time, width)` of a piece of a text.
+
+        Args:
+            words (*batch, time): the piece.
+            before (*batch, remembered): the words before it. None: there are none.
+        """
+        return self(words)
+
     def lengths(self, words: Tensor) -> Tensor | None:
         """Count the words of each text of `(*batch, time)`; None if there is no padding."""
         return (words != PADDING).sum(-1) if self.padded else None
+
+
+class PairedWords(Words):
+    """Words whose vectors depend on the word before, too: a vector for each word and each pair.
+
+        e_t = v[w_t] + p[w_{t-1}, w_t]
+
+    A vector is looked up however many there are, so that pairs cost memory and no time. There are
+    count² of them: for letters, not for words of a language. Word 0 stands before the first.
+
+    Args:
+        count: how many words; they are whole numbers from 0.
+        width: numbers in a vector.
+
+    Example:
+        >>> import torch
+        >>> letters = PairedWords(count=27, width=8)
+        >>> letters(torch.tensor([[5, 17, 9]])).shape
+        torch.Size([1, 3, 8])
+    """
+
+    remembered = 1
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__(count, width, padded=False)
+        self.pairs = nn.Embedding(count**2, width)
+        with torch.no_grad():
+            self.pairs.weight.mul_(width**-0.5)
+
+    def in_context(self, words: Tensor, before: Tensor | None) -> Tensor:
+        """Look up the vectors of `words (*batch, time)` after `before (*batch, 1)`."""
+        words = words.long()
+        if before is None:
+            before = words.new_zeros(*words.shape[:-1], 1)
+        earlier = torch.cat([before.long(), words], -1)[..., :-1]
+        return self.embedding(words) + self.pairs(self.count * earlier + words)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Look up the vectors `(*batch, time, width)` of texts `(*batch, time)` from the start."""
+        return self.in_context(words, None)
 
 
 class EncodedWords(Words):
