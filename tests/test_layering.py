@@ -130,7 +130,8 @@ LAYERS = {
         8  experiments.tables.page experiments.tables.results
            experiments.tables.speedups < experiments.tables
         9  experiments.pictures.canvas < experiments.pictures.capacity
-           experiments.pictures.prediction experiments.pictures.sizes experiments.pictures.window
+           experiments.pictures.prediction experiments.pictures.scaling experiments.pictures.sizes
+           experiments.pictures.window
            < experiments.pictures
         10 commands.options commands.samples commands.scores
            < commands.evaluate commands.export commands.list commands.plot commands.speedup

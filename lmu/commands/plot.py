@@ -9,7 +9,13 @@ import typer
 
 from lmu.commands.options import DataDir, report_errors
 from lmu.experiments import EXPERIMENTS, restore
-from lmu.experiments.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
+from lmu.experiments.pictures import (
+    draw_capacity,
+    draw_prediction,
+    draw_scaling,
+    draw_sizes,
+    draw_window,
+)
 from lmu.experiments.speedup.chart import chart
 from lmu.experiments.tables import read_measured, read_records
 from lmu.experiments.training import write
@@ -22,6 +28,7 @@ class Picture(StrEnum):
     CAPACITY = "capacity"
     SPEEDUP = "speedup"
     PSMNIST = "psmnist"
+    SCALING = "scaling"
 
 
 def plot_prediction(checkpoint: Path, data_dir: Path | None) -> bytes:
@@ -35,6 +42,7 @@ DRAWINGS: dict[Picture, Callable[[], bytes]] = {
     Picture.CAPACITY: draw_capacity,
     Picture.SPEEDUP: lambda: chart(read_measured()),
     Picture.PSMNIST: lambda: draw_sizes(EXPERIMENTS["psmnist"], read_records()),
+    Picture.SCALING: lambda: draw_scaling(read_records()),
 }
 
 
@@ -52,7 +60,7 @@ def plot(
     output: Annotated[Path, typer.Option(help="The folder for the PNG files.")] = Path("."),
     data_dir: DataDir = None,
 ) -> None:
-    """Draw a memory's window, its capacity, the speed-up, and scores over sizes."""
+    """Draw a memory's window, its capacity, the speed-up, and scores over sizes and letters."""
     chosen = pictures if pictures or checkpoint else list(Picture)
     drawings = {picture.value: DRAWINGS[picture] for picture in chosen or ()}
     if checkpoint is not None:

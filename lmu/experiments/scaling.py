@@ -1,38 +1,59 @@
-"""text8 at four sizes: how the loss falls with the number of parameters.
+"""text8 at four sizes and three lengths: how the loss falls with parameters and with letters.
 
-The blocks with memories, LSTM and minGRU of `text8`, each at about 25, 100, 400 and 1,600 thousand
-parameters. All read the same 5.4 million letters in the same order, in batches of 8 windows, at one
-learning rate that was tuned for none. The largest would go on to learn from more letters.
+Blocks with gates and memories, LSTM and minGRU as of `text8`, without vectors of pairs, each at
+about 25, 100, 400 and 1,600 thousand parameters. All read the same 5.4 million letters in the same
+order, in batches of 8 windows. At 400 thousand parameters they are also trained on a half and on a
+sixth of these letters, with the learning rate falling to zero each time.
+
+Each network has one learning rate, chosen from three at 400 thousand parameters. The largest would
+go on to learn from more letters.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lmu.experiments.data import Dataset
 from lmu.experiments.experiment import PARALLELIZING, Budget, Experiment, TrainingSetup, most_likely
 from lmu.experiments.models import LanguageModel
-from lmu.experiments.text8 import load_windows, lstm, min_gru, recipe, rectified_blocks
+from lmu.experiments.text8 import gated_blocks, load_windows, lstm, min_gru, recipe
 
-RATE = 3e-3  # of learning
+SIZES = ("25k", "100k", "400k", "1600k")
+SHARES = {"": 6, "-half": 3, "-sixth": 1}  # of the letters, in epochs
 THETAS = (5.0, 10.0, 30.0)
 
-# The widths of each, from the smallest on.
-NETWORKS: dict[str, tuple[Callable[[int, Dataset], LanguageModel], tuple[int, ...]]] = {
-    "blocks": (lambda width, data: rectified_blocks(width, THETAS, data), (40, 80, 160, 320)),
-    "lstm": (lstm, (54, 110, 224, 444)),
-    "min-gru": (lambda width, data: min_gru(width, 3, data), (38, 76, 152, 306)),
+
+@dataclass(frozen=True)
+class Family:
+    """A network at all sizes.
+
+    Args:
+        build: from a width and the data to the network.
+        widths: from the smallest size on.
+        rate: of learning.
+    """
+
+    build: Callable[[int, Dataset], LanguageModel]
+    widths: tuple[int, ...]
+    rate: float
+
+    def setups(self, width: int, epochs: int) -> dict[Budget, TrainingSetup]:
+        """Train for as many epochs on either budget: `full` repeats six times as many."""
+        quick = recipe(self.rate, Budget.QUICK, 8)
+        network = partial(self.build, width)
+        return {
+            Budget.FULL: TrainingSetup(network, replace(quick, epochs=6 * epochs)),
+            Budget.QUICK: TrainingSetup(network, replace(quick, epochs=epochs)),
+        }
+
+
+FAMILIES = {
+    "blocks": Family(
+        lambda width, data: gated_blocks(width, THETAS, width // 10, data), (40, 80, 160, 320), 4e-3
+    ),
+    "lstm": Family(lstm, (54, 110, 224, 444), 8e-3),
+    "min-gru": Family(lambda width, data: min_gru(width, 3, data), (38, 76, 152, 306), 8e-3),
 }
-SIZES = ("25k", "100k", "400k", "1600k")
-
-
-def setups(network: Callable[[Dataset], LanguageModel]) -> dict[Budget, TrainingSetup]:
-    """Train on as many letters on either budget: `full` repeats six times as many."""
-    quick = recipe(RATE, Budget.QUICK, 8)
-    return {
-        Budget.FULL: TrainingSetup(network, replace(quick, epochs=36)),
-        Budget.QUICK: TrainingSetup(network, quick),
-    }
 
 
 SCALING = Experiment(
@@ -44,9 +65,11 @@ SCALING = Experiment(
     baselines=(),
     data=load_windows,
     models={
-        f"{name}-{size}": setups(partial(network, width))
-        for name, (network, widths) in NETWORKS.items()
-        for size, width in zip(SIZES, widths, strict=True)
+        f"{name}-{size}{share}": family.setups(width, epochs)
+        for name, family in FAMILIES.items()
+        for size, width in zip(SIZES, family.widths, strict=True)
+        for share, epochs in SHARES.items()
+        if size == "400k" or not share
     },
     decide=most_likely,
 )

@@ -1,5 +1,6 @@
 """Drawings: each is an image, and what it is made of is right."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,17 @@ from lmu.commands import app
 from lmu.experiments import EXPERIMENTS
 from lmu.experiments.data import mackey_glass
 from lmu.experiments.models import SeriesPredictor
-from lmu.experiments.pictures import draw_capacity, draw_prediction, draw_sizes, draw_window
+from lmu.experiments.pictures import (
+    draw_capacity,
+    draw_prediction,
+    draw_scaling,
+    draw_sizes,
+    draw_window,
+)
 from lmu.experiments.pictures.capacity import errors
-from lmu.experiments.tables import read_records
+from lmu.experiments.pictures.scaling import count_letters
+from lmu.experiments.tables import Results, read_records
+from tests.lmu.test_tables import RECORD
 
 PNG = b"\x89PNG"
 
@@ -39,6 +48,16 @@ def test_a_prediction_is_drawn_beside_the_truth() -> None:
 @pytest.mark.parametrize("name", ["psmnist", "mackey-glass"])
 def test_scores_are_drawn_over_sizes(name: str) -> None:
     assert draw_sizes(EXPERIMENTS[name], read_records()).startswith(PNG)
+
+
+def test_losses_are_drawn_over_parameters_and_letters() -> None:
+    """At one size, by hand: 5,000 windows of 180 letters an epoch, as far as there are runs."""
+    runs = [
+        Results((replace(RECORD, experiment="scaling", model=model, epochs=epochs),))
+        for model, epochs in (("blocks-400k", 6), ("blocks-400k-sixth", 1))
+    ]
+    assert draw_scaling(runs).startswith(PNG) and draw_scaling([]).startswith(PNG)
+    assert [count_letters(run) for run in runs] == [5_400_000, 900_000]
 
 
 def test_the_command_writes_what_is_asked_for(tmp_path: Path) -> None:
