@@ -20,7 +20,7 @@ from lmu.experiments.text8 import gated_blocks, load_windows, lstm, min_gru, rec
 
 SIZES = ("25k", "100k", "400k", "1600k")
 SHARES = {"": 6, "-half": 3, "-sixth": 1}  # of the letters, in epochs
-THETAS = (5.0, 10.0, 30.0)
+THETAS = (5.0, 25.0)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Family:
 
 FAMILIES = {
     "blocks": Family(
-        lambda width, data: gated_blocks(width, THETAS, width // 10, data), (40, 80, 160, 320), 4e-3
+        lambda width, data: gated_blocks(width, THETAS, width // 10, data), (40, 83, 166, 334), 4e-3
     ),
     "lstm": Family(lstm, (54, 110, 224, 444), 8e-3),
     "min-gru": Family(lambda width, data: min_gru(width, 3, data), (38, 76, 152, 306), 8e-3),

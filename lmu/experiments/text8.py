@@ -117,7 +117,7 @@ def gated_blocks(
     width: int, thetas: Sequence[float], channels: int, data: Dataset, paired: bool = False
 ) -> LanguageModel:
     """Build blocks with gates that read memories of these windows; with vectors of pairs or not."""
-    blocks = memory_blocks(width, thetas, order=5, channels=channels, expansion=1.25, gated=True)
+    blocks = memory_blocks(width, thetas, order=5, channels=channels, expansion=1.75, gated=True)
     return LanguageModel(letters(width, paired), blocks)
 
 
@@ -197,18 +197,18 @@ TEXT8 = Experiment(
         },
         "gated-blocks": {
             Budget.FULL: TrainingSetup(
-                partial(gated_blocks, 336, (5.0, 10.0, 20.0, 40.0), 32, paired=True),
+                partial(gated_blocks, 320, (5.0, 15.0, 45.0), 32, paired=True),
                 recipe(2e-3, Budget.FULL),
             ),
             Budget.QUICK: TrainingSetup(
-                partial(gated_blocks, 128, (5.0, 10.0, 30.0), 12, paired=True),
+                partial(gated_blocks, 144, (5.0, 25.0), 14, paired=True),
                 recipe(4e-3, Budget.QUICK, 8),
             ),
         },
         "lstm-pairs": {
             Budget.FULL: TrainingSetup(partial(lstm, 500, paired=True), recipe(2e-3, Budget.FULL)),
             Budget.QUICK: TrainingSetup(
-                partial(lstm, 192, paired=True), recipe(8e-3, Budget.QUICK, 8)
+                partial(lstm, 192, paired=True), recipe(16e-3, Budget.QUICK, 8)
             ),
         },
         "lstm-two-layers": {
