@@ -204,7 +204,7 @@ TEXT8 = Experiment(
                 recipe(2e-3, Budget.FULL),
             ),
             Budget.QUICK: TrainingSetup(
-                partial(gated_blocks, 144, (5.0, 25.0), 14, paired=True),
+                partial(gated_blocks, 128, (5.0, 25.0), 16, paired=True),
                 recipe(4e-3, Budget.QUICK, 8),
             ),
         },
