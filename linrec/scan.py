@@ -4,7 +4,7 @@
 # (`vmap` has our arguments in place of torch's `*args`.)
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,9 +26,6 @@ WIDE_STEP = 1 << 14
 
 # ... and one over the steps of blocks that hold so many together occupies all threads.
 WIDE_BLOCKS = 1 << 16
-
-# Views of so many steps are made at once: they take some hundred bytes each.
-VIEWS = 1 << 10
 
 # Blocks of fewer steps would be read once more for little.
 SHORT_BLOCK = 16
@@ -325,7 +322,8 @@ def fill_blocks(
 
     Returns the state after the last step.
     """
-    blocks = drive.shape[-3]
+    blocks, length = drive.shape[-3:-1]
+    order = range(length - 1, -1, -1) if reverse else range(length)
     before = state.unsqueeze(-2)
     if blocks > 1:
         whole = multiply_steps(decay)
@@ -333,20 +331,11 @@ def fill_blocks(
             a, b, x = (t.flatten(-3, -2).unsqueeze(-3) for t in (decay, drive, states))
             return fill_blocks(a, b, x, state, reverse)
         before = carry(whole, decay, drive, state, reverse)
-    for x, b, a in in_order(reverse, states, drive, decay):
-        before = write(x, b, a, before)
+    for step in order:
+        before = write(
+            states.select(-2, step), drive.select(-2, step), decay.select(-2, step), before
+        )
     return before.select(-2, 0 if reverse else blocks - 1)
-
-
-def in_order(reverse: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the steps of tensors `(*batch, time, features)`, in the direction of time or against.
-
-    The views of many steps are made at once, which takes a third of the time of `select`.
-    """
-    starts = range(0, tensors[0].shape[-2], VIEWS)
-    for start in reversed(starts) if reverse else starts:
-        piece = [each[..., start : start + VIEWS, :].unbind(-2) for each in tensors]
-        yield from zip(*map(reversed, piece) if reverse else piece, strict=True)
 
 
 def multiply_steps(decay: Tensor) -> Tensor:
@@ -376,10 +365,11 @@ def carry(whole: Tensor, decay: Tensor, drive: Tensor, state: Tensor, reverse: b
     What blocks do to the state before them is a recurrence from block to block, scanned likewise.
     Its decays are the products over each block, `whole (*batch, blocks, features)`.
     """
-    steps = in_order(reverse, drive, decay)
-    end = next(steps)[0]
-    for b, a in steps:
-        end = torch.addcmul(b, a, end)
+    length = drive.shape[-2]
+    order = range(length - 2, -1, -1) if reverse else range(1, length)
+    end = drive.select(-2, length - 1 if reverse else 0)
+    for step in order:
+        end = torch.addcmul(drive.select(-2, step), decay.select(-2, step), end)
     after = forward_states(whole, end, state, reverse)
     return previous_states(after, state, reverse)
 
