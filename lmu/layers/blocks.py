@@ -114,7 +114,7 @@ class MemoryFeedForward(Layer):
         return Result(self.read(hidden), state)
 
     def read(self, hidden: Tensor) -> Tensor:
-        """Compute y `(*batch, width)` from what the unit says."""
+        """Compute y `(*batch, width)` from the outputs of the unit."""
         if self.gate is not None:
             first, second = hidden.chunk(2, -1)
             hidden = self.gate(first) * second

@@ -40,7 +40,7 @@ from linrec.executors.varying.matrices import (
 
 
 class WholeChunks:
-    """What a tile was given and the gradients in its results, filled up to whole chunks.
+    """The arguments of a tile and the gradients in its results, filled up to whole chunks.
 
     Args:
         size: L.
@@ -81,7 +81,7 @@ class WholeChunks:
         to_C: Tensor,
         to_right: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Return the gradients in what was given, in its order and of its steps.
+        """Return the gradients in the arguments, in their order and of their steps.
 
         Args:
             to_driven (N, L·m, V), to_first (G, n, V), to_gates (N, L·…): those in inputs, state
