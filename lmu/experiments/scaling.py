@@ -5,8 +5,8 @@ about 25, 100, 400 and 1,600 thousand parameters. All read the same 5.4 million 
 order, in batches of 8 windows. At 400 thousand parameters they are also trained on a half and on a
 sixth of these letters, with the learning rate falling to zero each time.
 
-Each network has one learning rate, of those tried for `text8` the best or next to it. The largest would
-go on to learn from more letters.
+Each network has one learning rate, of those tried for `text8` the best or next to it. The largest
+would go on to learn from more letters.
 """
 
 from collections.abc import Callable
