@@ -116,7 +116,8 @@ class MemoryFeedForward(Layer):
     def read(self, hidden: Tensor) -> Tensor:
         """Compute y `(*batch, width)` from the outputs of the unit."""
         if self.gate is not None:
-            first, second = hidden.chunk(2, -1)
+            # (An activation may work in place: into a view that `chunk` made it could not write.)
+            first, second = hidden.unsafe_chunk(2, -1)
             hidden = self.gate(first) * second
         return self.outer(hidden)
 

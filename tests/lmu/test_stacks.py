@@ -40,6 +40,9 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "blocks": lambda: window_blocks(WIDTH, 2),
     "memory blocks": lambda: memory_blocks(WIDTH, [5.0, 9.0], channels=2),
     "gated blocks": lambda: memory_blocks(WIDTH, [5.0, 9.0], channels=2, gated=True),
+    "gated blocks, in place": lambda: memory_blocks(
+        WIDTH, [5.0], channels=2, activation=nn.ReLU(inplace=True), gated=True
+    ),
     "residual blocks": lambda: window_blocks(WIDTH, 2, expansion=0, block=Residual),
     "deep": lambda: ScalarMix(window_blocks(WIDTH, 2)),
 }
