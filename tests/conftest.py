@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from linrec.kernels import cpu_loops
+
 # Kernels run on the CPU where there is no GPU, in Triton's interpreter, which has to be asked for
 # before Triton is imported.
 if not torch.cuda.is_available():
@@ -27,6 +29,9 @@ settings.register_profile(
 )
 settings.load_profile("reproducible")
 
+
+# The tests run as where Numba is not installed, but for those that ask for its loops.
+cpu_loops.HAS_NUMBA = False
 
 LONGEST = {"test_devices.py", "test_docs.py"}
 

@@ -21,10 +21,11 @@ LAYERS = {
            < _tensors.arguments _tensors.autograd _tensors.devices _tensors.exact_gradients
            < _tensors.known_values
            kernels.scan_kernels kernels.chunk_kernels kernels.tile_products
+           kernels.cpu_scan < kernels.cpu_launch < kernels.cpu_loops
            < kernels.gated_kernels < kernels.delta_kernels < kernels.launch
            < kernels.chunk_launch kernels.gated_launch < kernels.delta_launch
            < kernels.elementwise < kernels.chunks < kernels.gated < kernels.delta < kernels
-           < lengths scan
+           < scan_forward < lengths scan
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures

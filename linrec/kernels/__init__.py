@@ -1,5 +1,7 @@
-"""Kernels for devices, with what stands for them elsewhere: they need nothing of linrec."""
+"""Kernels, with what stands for them where they cannot run: they need nothing of linrec."""
 
+from linrec.kernels.cpu_loops import has_loops as has_loops
+from linrec.kernels.cpu_loops import loops_for as loops_for
 from linrec.kernels.elementwise import HAS_TRITON as HAS_TRITON
 from linrec.kernels.elementwise import elementwise_gradients as elementwise_gradients
 from linrec.kernels.elementwise import elementwise_scan as elementwise_scan

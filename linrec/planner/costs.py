@@ -26,12 +26,16 @@ from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import BLOCK as TRANSFORM_BLOCK
 from linrec.executors.toeplitz import PIECE
 from linrec.executors.varying.tile_by_tile import tile_size
-from linrec.kernels import HAS_TRITON
+from linrec.kernels import HAS_TRITON, has_loops
 from linrec.kernels.chunks import MOST_STATES
-from linrec.scan import blocks_of
+from linrec.scan_forward import blocks_of
 
 # Steps of a kernel's walk that take as long as one operation of torch. (Not measured.)
 WALKED = 30
+
+# Steps of a compiled loop that take as long as one operation of torch where there are too few
+# numbers in a step to be busy while one waits for the step before. (Measured: 5 ns each.)
+ALONE, FEW = 1200, 4
 
 # Steps of a chunk of the kernels of one gate.
 GATED = 64
@@ -165,9 +169,9 @@ class ScanEstimates(OwnEstimates):
         if work.diagonal:
             rounds = rounds_of_blocks(work.steps, work.batch * n, work.device)
             if has_kernel(work):
-                return Cost(
-                    around, 1.5 * numbers * n * 2 + outputs, 3, memory=numbers * n + outputs
-                )
+                waits = work.steps / ALONE if work.batch * n < FEW else 0
+                moved = 1.5 * numbers * n * 2 + outputs
+                return Cost(around, moved, 3 + waits, memory=numbers * n + outputs)
             states = 2.0 * numbers * n
             varying = work.time_varying * (work.driven + work.read)  # matrices of each step
             return Cost(
@@ -312,8 +316,9 @@ def last_cost(work: Workload) -> Cost:
 
 
 def has_kernel(work: Workload) -> bool:
-    """Whether a kernel scans elementwise, in one launch or three."""
-    return work.diagonal and work.device == "cuda" and HAS_TRITON
+    """Whether a kernel scans elementwise: in one launch or three, or in one loop on a CPU."""
+    kernel = has_loops(work.device) or (work.device == "cuda" and HAS_TRITON)
+    return work.diagonal and kernel
 
 
 def has_matrix_kernel(work: Workload, rank: int) -> bool:

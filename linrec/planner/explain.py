@@ -102,7 +102,8 @@ def explain_selection(problem: Problem) -> Explanation:
     if chosen.loses_digits(problem.recurrence):
         notes.append(f"Products of its matrices cancel: Recurrent runs in place of {chosen}.")
     if has_kernel(criteria.work):
-        notes.append("AssociativeScan scans elementwise in Triton kernels (linrec.kernels).")
+        kernel = "loops that Numba compiles" if criteria.work.device == "cpu" else "Triton kernels"
+        notes.append(f"AssociativeScan scans elementwise in {kernel} (linrec.kernels).")
     note = " ".join(filter(None, notes)) or None
     return Explanation(chosen, tuple(rows), changes, warning, note)
 

@@ -6,7 +6,16 @@ from torch import Tensor
 
 import linrec
 from linrec import linear_scan
+from linrec.kernels import cpu_loops
 from tests.cases import normal
+
+
+@pytest.fixture(autouse=True, params=["blocks", "loops"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run each test in blocks of torch operations, and in the loops that Numba compiles."""
+    monkeypatch.setattr(cpu_loops, "HAS_NUMBA", request.param == "loops")
+    return request.param
+
 
 DTYPES = [torch.float64, torch.complex128, torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [(1, 1), (2, 3), (3, 1), (16, 4), (17, 4), (50, 2), (101, 1)]

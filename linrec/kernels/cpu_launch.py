@@ -1,0 +1,112 @@
+"""How the compiled loops of the elementwise scan are called: strides, layouts and threads."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linrec.kernels.cpu_scan import LANES, gradient_lanes, gradient_rows, scan_lanes, scan_rows
+
+# Numbers from which on it pays to wake other threads.
+MANY = 1 << 18
+
+# Features of a row below which lanes are faster than vectors.
+NARROW = 16
+
+# Threads beside the caller's, made when they are first needed.
+THREADS: list[ThreadPoolExecutor] = []
+
+# A process that is forked has the pool and not its threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=THREADS.clear)
+
+
+def fill_on_cpu(
+    decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, *, reverse: bool
+) -> None:
+    """Write the states of a scan of one dtype.
+
+    Args:
+        decay (*batch, time, features): a, of any strides; one of 0 is read again.
+        drive (*batch, time, features): b.
+        states (*batch, time, features): what to write into.
+        state (*batch, features): the state before the first step.
+        reverse: whether the last step is the first.
+    """
+    tensors = in_order(decay, drive, state.contiguous().unsqueeze(-2), states)
+    given = [each for tensor in tensors for each in place(tensor, reverse)]
+    run(scan_rows, scan_lanes, tensors, given)
+
+
+def differentiate_on_cpu(
+    decay: Tensor,
+    state: Tensor,
+    states: Tensor,
+    gradient: Tensor,
+    to_decay: Tensor,
+    to_drive: Tensor,
+    *,
+    reverse: bool,
+) -> None:
+    """Write the gradients of a scan of one dtype, in its decays and its drives.
+
+    Args:
+        decay, state, states, reverse: as of `fill_on_cpu`.
+        gradient (*batch, time, features): the gradient in the states.
+        to_decay, to_drive (*batch, time, features): what to write into, of the same strides.
+    """
+    first = state.contiguous().unsqueeze(-2)
+    tensors = in_order(decay, gradient, first, states, to_drive, to_decay)
+    given = [each for tensor in tensors[:-1] for each in place(tensor, reverse)]
+    given.insert(-1, place(tensors[-1], reverse)[0])
+    run(gradient_rows, gradient_lanes, tensors, given)
+
+
+def in_order(*tensors: Tensor) -> list[Tensor]:
+    """Give tensors one batch axis; many sequences of few features change places with them."""
+    found: list[Tensor] = []
+    for tensor in tensors:
+        plain = tensor.detach().resolve_conj().resolve_neg()
+        found.append(plain if plain.ndim == 3 else plain.reshape(-1, *plain.shape[-2:]))
+    batch, _, features = found[0].shape
+    if features < NARROW and features < batch:
+        return [tensor.transpose(0, 2) for tensor in found]
+    return found
+
+
+def place(tensor: Tensor, reverse: bool) -> tuple[Any, tuple[int, int, int, int]]:
+    """Give the memory of a tensor, and where in it things are: start and three strides."""
+    (batch, steps, features), (n, t, f) = tensor.shape, tensor.stride()
+    size = 1 + (batch - 1) * n + (steps - 1) * t + (features - 1) * f
+    memory = tensor.as_strided((size,), (1,)).numpy()
+    return memory, ((steps - 1) * t, n, -t, f) if reverse else (0, n, t, f)
+
+
+def run(
+    rows: Callable[..., None], lanes: Callable[..., None], tensors: list[Tensor], given: list[Any]
+) -> None:
+    """Call the loop that fits the strides, in as many threads as torch would take."""
+    batch, steps, features = tensors[0].shape
+    threads = torch.get_num_threads() if tensors[0].numel() >= MANY else 1
+    decay, *others = (tensor.stride(2) for tensor in tensors)
+    if features >= NARROW and decay in (0, 1) and set(others) == {1}:
+        loop, width = rows, features
+        if batch % threads and batch < 8 * threads:  # sequences alone would not occupy all
+            width = max(-(-features // threads), NARROW)
+    else:
+        loop, width = lanes, LANES
+    pieces = batch * -(-features // width)
+    sizes = (steps, features, width)
+    bounds = [pieces * thread // threads for thread in range(threads + 1)]
+    if threads > 1 and not THREADS:
+        THREADS.append(ThreadPoolExecutor(thread_name_prefix="linrec-scan"))
+    parts = [
+        THREADS[0].submit(loop, *given, *sizes, begin, end) for begin, end in pairwise(bounds[1:])
+    ]
+    loop(*given, *sizes, bounds[0], bounds[1])
+    for part in parts:
+        part.result()

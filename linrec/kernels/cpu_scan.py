@@ -1,0 +1,152 @@
+"""Loops of the elementwise scan x_t = a_t x_{t-1} + b_t, compiled for the processor by Numba.
+
+Imported only where Numba is there. Each loop reads decays and drives once and writes the states
+once, in the order of the scan. Products and sums are rounded one after the other, as Numba fuses
+them only where it is told to: the states are those of the plain loop, bit by bit.
+
+- A loop over rows has the features of a step side by side in memory and takes them as vectors; the
+  decays of a step may be one number.
+- A loop over lanes has any strides. A lane is one feature of one sequence; a few are walked
+  together, since each step waits for the one before it.
+
+Each tensor comes as its memory and its strides, `(start, sequence, step, feature)` in numbers;
+against the direction of time the stride of a step is negative. The features of a sequence are cut
+into pieces; a call scans the pieces from `begin` to `end` of all sequences.
+
+The gradient goes through the steps from the last one of the scan to the first:
+
+    λ_t = g_t + a*_{t+1} λ_{t+1}        ga_t = λ_t x*_{t-1}
+"""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
+# (Numba has no types, and the loops are its own language.)
+
+from typing import Any
+
+import numba
+import numpy as np
+
+# Lanes that are walked together. More would need more cache lines than have room where steps are
+# a power of two apart.
+LANES = 8
+
+
+def compile_loop(function: Any) -> Any:
+    """Compile at the first call of each dtype, and keep the code where there is a folder for it."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # there is none
+        return numba.njit(nogil=True)(function)
+
+
+@compile_loop
+def scan_rows(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):  # type: ignore[no-untyped-def]
+    """Write the states `x` by rows of at most `width` features, from decays, drives and state."""
+    pieces = (features + width - 1) // width
+    for piece in range(begin, end):
+        n, left = piece // pieces, piece % pieces * width
+        size = min(width, features - left)
+        i, j = a_at[0] + n * a_at[1] + left * a_at[3], b_at[0] + n * b_at[1] + left
+        k, first = x_at[0] + n * x_at[1] + left, s_at[0] + n * s_at[1] + left
+        before = s[first : first + size]
+        for _ in range(steps):
+            drive, now = b[j : j + size], x[k : k + size]
+            if a_at[3]:
+                decay = a[i : i + size]
+                for f in range(size):
+                    now[f] = decay[f] * before[f] + drive[f]
+            else:
+                one = a[i]
+                for f in range(size):
+                    now[f] = one * before[f] + drive[f]
+            before = now
+            i, j, k = i + a_at[2], j + b_at[2], k + x_at[2]
+
+
+@compile_loop
+def scan_lanes(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):  # type: ignore[no-untyped-def]
+    """Write the states as `scan_rows` does, of any strides."""
+    pieces = (features + width - 1) // width
+    now = np.empty(width, x.dtype)
+    for piece in range(begin, end):
+        n, left = piece // pieces, piece % pieces * width
+        size = min(width, features - left)
+        i, j = a_at[0] + n * a_at[1] + left * a_at[3], b_at[0] + n * b_at[1] + left * b_at[3]
+        k, first = x_at[0] + n * x_at[1] + left * x_at[3], s_at[0] + n * s_at[1] + left * s_at[3]
+        for lane in range(size):
+            now[lane] = s[first + lane * s_at[3]]
+        for _ in range(steps):
+            for lane in range(size):
+                value = a[i + lane * a_at[3]] * now[lane] + b[j + lane * b_at[3]]
+                now[lane] = value
+                x[k + lane * x_at[3]] = value
+            i, j, k = i + a_at[2], j + b_at[2], k + x_at[2]
+
+
+@compile_loop
+def gradient_rows(  # type: ignore[no-untyped-def]
+    a, a_at, g, g_at, s, s_at, x, x_at, to_b, to_a, to_at, steps, features, width, begin, end
+):
+    """Write the gradients in drives and decays by rows, from those in the states `x`."""
+    pieces = (features + width - 1) // width
+    for piece in range(begin, end):
+        n, left = piece // pieces, piece % pieces * width
+        size, last = min(width, features - left), steps - 1
+        i = a_at[0] + n * a_at[1] + last * a_at[2] + left * a_at[3]
+        j = g_at[0] + n * g_at[1] + last * g_at[2] + left
+        k = x_at[0] + n * x_at[1] + last * x_at[2] + left
+        m = to_at[0] + n * to_at[1] + last * to_at[2] + left
+        first = s_at[0] + n * s_at[1] + left
+        for step in range(last, -1, -1):
+            gradient, now, product = g[j : j + size], to_b[m : m + size], to_a[m : m + size]
+            if step == last:
+                now[:] = gradient
+            else:
+                later = to_b[m + to_at[2] : m + to_at[2] + size]
+                if a_at[3]:
+                    decay = a[i : i + size]
+                    for f in range(size):
+                        now[f] = gradient[f] + np.conj(decay[f]) * later[f]
+                else:
+                    one = np.conj(a[i])
+                    for f in range(size):
+                        now[f] = gradient[f] + one * later[f]
+                i -= a_at[2]
+            k -= x_at[2]
+            before = x[k : k + size] if step else s[first : first + size]
+            for f in range(size):
+                product[f] = now[f] * np.conj(before[f])
+            j, m = j - g_at[2], m - to_at[2]
+
+
+@compile_loop
+def gradient_lanes(  # type: ignore[no-untyped-def]
+    a, a_at, g, g_at, s, s_at, x, x_at, to_b, to_a, to_at, steps, features, width, begin, end
+):
+    """Write the gradients as `gradient_rows` does, of any strides."""
+    pieces = (features + width - 1) // width
+    now = np.empty(width, x.dtype)
+    for piece in range(begin, end):
+        n, left = piece // pieces, piece % pieces * width
+        size, last = min(width, features - left), steps - 1
+        i = a_at[0] + n * a_at[1] + last * a_at[2] + left * a_at[3]
+        j = g_at[0] + n * g_at[1] + last * g_at[2] + left * g_at[3]
+        k = x_at[0] + n * x_at[1] + last * x_at[2] + left * x_at[3]
+        m = to_at[0] + n * to_at[1] + last * to_at[2] + left * to_at[3]
+        first = s_at[0] + n * s_at[1] + left * s_at[3]
+        for step in range(last, -1, -1):
+            for lane in range(size):
+                value = g[j + lane * g_at[3]]
+                if step < last:
+                    value += np.conj(a[i + lane * a_at[3]]) * now[lane]
+                now[lane] = value
+                to_b[m + lane * to_at[3]] = value
+                if step:
+                    before = x[k - x_at[2] + lane * x_at[3]]
+                else:
+                    before = s[first + lane * s_at[3]]
+                to_a[m + lane * to_at[3]] = value * np.conj(before)
+            if step < last:
+                i -= a_at[2]
+            j, k, m = j - g_at[2], k - x_at[2], m - to_at[2]
