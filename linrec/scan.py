@@ -18,7 +18,7 @@ from linrec._tensors.open_sizes import is_open, loop
 from linrec._tensors.shapes import broadcast, check_axes
 from linrec.kernels import elementwise_gradients, loops_for, serves
 from linrec.kernels.elementwise import differentiate_now
-from linrec.scan_forward import fill_states, forward_states, previous_states
+from linrec.scan_forward import fill_states, forward_states, previous_states, room_like
 
 
 def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = None) -> Tensor:
@@ -196,7 +196,7 @@ def gradients_by_loop(
     reverse: bool,
 ) -> tuple[Tensor, ...]:
     """Compute the gradients in decays, drives and the state in one compiled loop."""
-    to_decay, to_drive = (empty(states, *states.shape) for _ in range(2))
+    to_decay, to_drive = (room_like(states) for _ in range(2))
     loops.differentiate_on_cpu(decay, state, states, gradient, to_decay, to_drive, reverse=reverse)
     first = decay.shape[-2] - 1 if reverse else 0
     return to_decay, to_drive, decay[..., first, :].conj() * to_drive[..., first, :]

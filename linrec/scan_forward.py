@@ -41,9 +41,16 @@ def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -
         return flat.reshape(drive.shape)
     if not (has_values(decay, drive, state) or torch.compiler.is_compiling()):
         return states_one_by_one(decay, drive, state, reverse)
-    states = empty(drive, *drive.shape)
+    states = room_like(drive) if loops_for(drive) else empty(drive, *drive.shape)
     fill_states(decay, drive, states, state, reverse)
     return states
+
+
+def room_like(drive: Tensor) -> Tensor:
+    """Make room for states, with time last in memory where the drives have it last."""
+    if drive.stride(-2) < drive.stride(-1):
+        return empty(drive, *drive.mT.shape).mT
+    return empty(drive, *drive.shape)
 
 
 def states_one_by_one(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:

@@ -255,7 +255,9 @@ def machine(found: dict[str, Any], section: str) -> str:
     """Name the machine and the precision of a measurement."""
     named = machine_of(found, section)
     precision = "" if section in ("accuracy", "certificates") else ", float32"
+    loops = f", Numba {named['numba']}" if "numba" in named else ""
     return (
         f"Measured on {named['processor']} ({named['vector instructions']}), {named['threads']} of "
-        f"{named['cores']} threads, torch {named['torch']}, Python {named['python']}{precision}."
+        f"{named['cores']} threads, torch {named['torch']}{loops}, Python {named['python']}"
+        f"{precision}."
     )

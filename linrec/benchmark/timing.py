@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linrec.kernels import has_loops
 from linrec.reporting import processor
 
 # Short calls are timed in a row, as a loop makes them, for so many seconds; long ones singly.
@@ -175,12 +176,16 @@ def machine(device: str = "cpu") -> dict[str, str | int]:
         }
     elif kind != "cpu":
         named = {"device": kind}
-    return named | {
-        "processor": processor(),
-        "vector instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    return (
+        named
+        | {
+            "processor": processor(),
+            "vector instructions": torch.backends.cpu.get_cpu_capability(),
+            "cores": os.cpu_count() or 1,
+            "threads": torch.get_num_threads(),
+            "system": f"{platform.system()} {platform.release()}",
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        }
+        | ({"numba": version("numba")} if has_loops("cpu") else {})
+    )
