@@ -48,7 +48,7 @@ def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -
 
 def room_like(drive: Tensor) -> Tensor:
     """Make room for states, with time last in memory where the drives have it last."""
-    if drive.stride(-2) < drive.stride(-1):
+    if 0 < drive.stride(-2) < drive.stride(-1):
         return empty(drive, *drive.mT.shape).mT
     return empty(drive, *drive.shape)
 

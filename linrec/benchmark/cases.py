@@ -48,7 +48,7 @@ class Trial:
 def legendre(
     order: int, theta: float, copies: int = 1, outputs: int = 0, *, device: str = "cpu"
 ) -> LinearRecurrence:
-    """Make a Legendre memory of a window of theta steps, in float32.
+    """Make a Legendre memory of a window of theta steps, in torch's default dtype.
 
     References:
         Chilkuri and Eliasmith 2021, eq. 3.
@@ -56,8 +56,9 @@ def legendre(
     C = torch.randn(outputs, order) if outputs else None
     discrete = discretize(memories.legendre(order, theta))
     assert discrete.B is not None
-    matrices = (discrete.A.to_dense().float(), discrete.B.float(), C)
-    return LinearRecurrence(*matrices, copies=copies).to(device)
+    matrices = (discrete.A.to_dense(), discrete.B, C)
+    kind = torch.get_default_dtype()
+    return LinearRecurrence(*matrices, copies=copies).to(kind).to(device)
 
 
 def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> object:

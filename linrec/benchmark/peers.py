@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from linrec.benchmark.cases import Ways, all_states, elementwise, training_step
 from linrec.benchmark.timing import medians
@@ -63,7 +66,8 @@ def legendre(n, theta):
     A = (2 * i + 1) * np.where(i < j, -1.0, (-1.0) ** np.abs(i - j + 1)) / theta
     B = (2 * i + 1) * (-1.0) ** i / theta
     A, B, *_ = cont2discrete((A, B, np.eye(n), np.zeros((n, 1))), 1.0)
-    return A.astype("float32"), B.astype("float32")
+    kind = "float64" if dtype == "float64" else "float32"  # numpy has no bfloat16
+    return A.astype(kind), B.astype(kind)
 
 shape = json.loads(SHAPE_TEXT)
 batch, steps, order = shape[:3]
@@ -90,6 +94,7 @@ print(json.dumps([found, ", ".join(versions)]))
 # For peers in torch: a function, run forward and with its gradients.
 TORCH = """
 import torch
+torch.set_default_dtype(getattr(torch, dtype))
 def ways_of(function, *given):
     trained = [each.clone().requires_grad_() for each in given]
     gradient = torch.randn_like(function(*given))
@@ -138,7 +143,7 @@ PEERS = (
         TORCH
         + """
 from philtorch.lti import state_space_recursion
-A, B = (torch.from_numpy(matrix) for matrix in legendre(order, steps / 2))
+A, B = (torch.from_numpy(matrix).to(getattr(torch, dtype)) for matrix in legendre(order, steps / 2))
 start = torch.zeros(batch, order)
 ways = ways_of(lambda u: state_space_recursion(A, start, u @ B.mT), torch.randn(batch, steps, 1))
 """,
@@ -150,8 +155,9 @@ ways = ways_of(lambda u: state_space_recursion(A, start, u @ B.mT), torch.randn(
         "states",
         """
 import tensorflow as tf, keras_lmu
+tf.keras.backend.set_floatx(dtype)
 layer = keras_lmu.LMUFeedforward(1, order, steps / 2, hidden_cell=None, return_sequences=True)
-u = tf.random.normal((batch, steps, 1))
+u = tf.cast(tf.random.normal((batch, steps, 1)), dtype)
 forward = tf.function(layer)
 @tf.function
 def differentiated(u):
@@ -260,6 +266,7 @@ def measure_peers(
     seconds: float = 2.0,
     device: str = "cpu",
     field: Field | None = None,
+    dtype: str = "float32",
 ) -> Iterator[dict[str, Any]]:
     """Time every peer that one of the interpreters has, and us at the same work right after it.
 
@@ -269,26 +276,42 @@ def measure_peers(
         seconds: for how long we are timed at each.
         device: where both compute.
         field: the peers. None: those on a CPU.
+        dtype: the name of the precision, as "bfloat16". A training step is timed in float32 alone.
 
     Yields:
-        Rows with the peer, the shape, what is done, and the seconds of both; or with the reason
-        why there are none.
+        Rows with the peer, the shape, the precision, what is done, and the seconds of both; or with
+        the reason why there are none.
     """
     field = field or Field(PEERS, SHAPES, OURS)
     for peer in field.peers:
+        if dtype != "float32" and peer.work == "training step":
+            continue
         python = next((each for each in [*pythons, sys.executable] if has(each, peer)), None)
         if python is None:
             reason = f"not installed: {peer.install}, and pass --python for its interpreter"
             yield {"peer": peer.name, "work": peer.work, "reason": reason}
             continue
         for shape in field.shapes[peer.work]:
-            theirs, versions = time_peer(python, peer, shape, limit, device)
-            made = field.ours[peer.work](*shape, device=device)
-            ours = medians(made, seconds, 3, fresh=False, device=device)
+            theirs, versions = time_peer(python, peer, shape, limit, device, dtype)
+            with default_dtype(getattr(torch, dtype)):
+                made = field.ours[peer.work](*shape, device=device)
+                ours = medians(made, seconds, 3, fresh=False, device=device)
             for way, taken in theirs.items():
                 row = {"peer": peer.name, "work": peer.work, "shape": shape, "way": way}
+                row["dtype"] = dtype
                 told = {"reason": taken} if isinstance(taken, str) else {"seconds": taken}
                 yield row | told | {"ours": ours.get(way), "versions": versions}
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make tensors of a dtype where none is named."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def has(python: str, peer: Peer) -> bool:
@@ -301,15 +324,20 @@ def has(python: str, peer: Peer) -> bool:
 
 
 def time_peer(
-    python: str, peer: Peer, shape: Shape, limit: float, device: str = "cpu"
+    python: str,
+    peer: Peer,
+    shape: Shape,
+    limit: float,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> tuple[dict[str, float | str], str]:
     """Time a peer on one shape, in a process of its own.
 
     Returns:
         By what is done, seconds or the reason why there are none; and the versions that ran.
     """
-    given = (json.dumps(list(shape)), peer.module, device)
-    setting = f"SHAPE_TEXT, MODULE, device = {given!r}\n"
+    given = (json.dumps(list(shape)), peer.module, device, dtype)
+    setting = f"SHAPE_TEXT, MODULE, device, dtype = {given!r}\n"
     code = setting + PRELUDE + peer.source + POSTLUDE
     try:
         done = subprocess.run(

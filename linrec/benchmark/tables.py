@@ -32,13 +32,13 @@ def of_peers(rows: Rows) -> Table:
     cells = []
     for row in rows:
         shape = " × ".join(f"{size:,}" for size in row.get("shape", ()))
-        told = [row["peer"], shape, row.get("way", "")]
+        told = [row["peer"], shape, row.get("dtype", "float32"), row.get("way", "")]
         if "seconds" not in row:
             cells.append([*told, row["reason"], "", ""])
             continue
         ours, ratio = row["ours"], row["seconds"] / row["ours"]
         cells.append([*told, duration(row["seconds"]), duration(ours), f"{ratio:.3g}×"])
-    columns = ["library", "shape", "what", "its time", "ours", "its time over ours"]
+    columns = ["library", "shape", "precision", "what", "its time", "ours", "its time over ours"]
     ran = "; ".join(dict.fromkeys(row["versions"] for row in rows if row.get("versions")))
     return Table(f"Other libraries ({ran})" if ran else "Other libraries", columns, cells)
 
@@ -254,7 +254,7 @@ def machine_of(found: dict[str, Any], section: str) -> dict[str, Any]:
 def machine(found: dict[str, Any], section: str) -> str:
     """Name the machine and the precision of a measurement."""
     named = machine_of(found, section)
-    precision = "" if section in ("accuracy", "certificates") else ", float32"
+    precision = "" if section in ("accuracy", "certificates", "peers") else ", float32"
     loops = f", Numba {named['numba']}" if "numba" in named else ""
     return (
         f"Measured on {named['processor']} ({named['vector instructions']}), {named['threads']} of "

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,10 +35,22 @@ RESULTS = "bench.json"
 QUICK, LONG = 0.3, 4.0  # seconds for all ways of a case
 
 
+class Dtype(StrEnum):
+    """The precisions that other libraries are compared in."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    BFLOAT16 = "bfloat16"
+
+
 def bench(
     peers: Annotated[bool, typer.Option(help="Other libraries, where installed.")] = False,
     python: Annotated[
         list[str] | None, typer.Option(help="An interpreter that has a peer; may be repeated.")
+    ] = None,
+    dtype: Annotated[
+        list[Dtype] | None,
+        typer.Option(help="A precision to compare peers in; may be repeated. Default: float32."),
     ] = None,
     regret: Annotated[bool, typer.Option(help="What Auto loses by estimating.")] = False,
     shapes: Annotated[int, typer.Option(min=1, help="Over how many shapes.")] = 200,
@@ -110,7 +124,9 @@ def bench(
         show_rates(console, asdict(rates), store_rates(rates))
         return
     if peers:
-        found["peers"] = list(measure_peers(python or [], seconds=seconds / 2))
+        named = [each.value for each in dtype or [Dtype.FLOAT32]]
+        rows = (measure_peers(python or [], seconds=seconds / 2, dtype=each) for each in named)
+        found["peers"] = list(chain.from_iterable(rows))
     if regret:
         kept = Regret(list(track(measure(shapes), "shapes", shapes, console=console)))
         found["regret"] = {"summary": kept.summary(), "rows": kept.rows}

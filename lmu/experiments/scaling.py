@@ -39,7 +39,7 @@ class Family:
 
     def setups(self, width: int, epochs: int) -> dict[Budget, TrainingSetup]:
         """Train for as many epochs on either budget: `full` repeats six times as many."""
-        quick = recipe(self.rate, Budget.QUICK, 8)
+        quick = recipe(self.rate, Budget.QUICK)
         network = partial(self.build, width)
         return {
             Budget.FULL: TrainingSetup(network, replace(quick, epochs=6 * epochs)),

@@ -79,7 +79,7 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     assert "all states: 2 × 32, order 4" in printed and "µs" in printed
     run("--quick", "--charts", "--output", out)
     run("--quick", "--regret", "--shapes", 2, "--output", out)
-    run("--quick", "--peers", "--output", out)
+    run("--quick", "--peers", "--dtype", "float32", "--dtype", "float64", "--output", out)
     assert "Error over the loop's error" in run("--accuracy", "--output", out)
     assert "GatedDeltaNet" in run("--quick", "--models", "--output", out)
     assert "bound over error" in run("--quick", "--certify", "--output", out)
@@ -93,6 +93,7 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     assert all(row["seconds"] > 0 for row in [*kept["cases"], *kept["crossover"]])
     assert len(kept["regret"]["rows"]) == kept["regret"]["summary"]["shapes"] == 2
     assert kept["peers"][0]["peer"] == "tiny" and kept["peers"][0]["ours"] > 0
+    assert [row["dtype"] for row in kept["peers"]] == ["float32", "float64"]
 
     page = tmp_path / "page.md"
     marks = [
@@ -251,34 +252,6 @@ def test_results_without_tables_are_not_written(found: dict, error: str, tmp_pat
     kept.write_text(json.dumps(found))
     told = refused("--page", page, "--output", tmp_path)
     assert error in told and str(kept) in told and page.read_text() == text
-
-
-@pytest.mark.parametrize(
-    "source, expected",
-    [
-        ("ways = {'forward': lambda: 1}", {"forward": float}),
-        ("ways = {'forward': lambda: 1 / 0}", {"forward": "ZeroDivisionError"}),
-        ("import no_such_module", {"all of it": "ModuleNotFoundError"}),
-        ("import time; time.sleep(60)", {"all of it": "took more than 1 seconds"}),
-    ],
-)
-def test_a_peer_is_timed_or_says_why_not(source: str, expected: dict) -> None:
-    peer = TINY.__class__("p", "json", "", "states", source)
-    limit = 1.0 if "sleep" in source else 300.0
-    found, versions = peers.time_peer(sys.executable, peer, (1, 8, 2), limit)
-    assert isinstance(versions, str)
-    assert found.keys() == expected.keys()
-    for name, told in expected.items():
-        value = found[name]
-        assert isinstance(value, float) if told is float else told in value
-
-
-def test_peers_that_are_not_installed_are_named_with_how_to_get_them(monkeypatch) -> None:
-    absent = Peer("absent", "no_such_module", "pip install absent", "states", "")
-    monkeypatch.setattr(peers, "PEERS", (absent,))
-    assert "not installed: pip install absent" in " ".join(run("--quick", "--peers").split())
-    rows = list(peers.measure_peers(["/no/such/python"]))
-    assert [row["peer"] for row in rows] == ["absent"] and "seconds" not in rows[0]
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
