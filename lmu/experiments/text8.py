@@ -151,7 +151,7 @@ TEXT8 = Experiment(
                 partial(parallel_lmu, 256, 4, 64), recipe(2e-3, Budget.FULL)
             ),
             Budget.QUICK: TrainingSetup(
-                partial(parallel_lmu, 128, 3, 32), recipe(4e-3, Budget.QUICK)
+                partial(parallel_lmu, 128, 3, 32), recipe(8e-3, Budget.QUICK)
             ),
         },
         "lstm": {
