@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import pytest
 import scipy.signal
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 import linrec
 from linrec import linear_scan
 from linrec.executors import Workload
-from linrec.kernels import cpu_launch, cpu_loops
+from linrec.kernels import cpu_launch, cpu_loops, cpu_scan
 from linrec.kernels.elementwise import loop, previous, shift_decays
 from linrec.planner.costs import has_kernel
 from linrec.testing import check_executor
@@ -185,6 +186,16 @@ def test_numba_that_cannot_be_imported_is_left_out(monkeypatch) -> None:
         assert linear_scan(torch.ones(3, 1), torch.ones(3, 1)).mT.tolist() == [[1, 2, 3]]
     finally:
         cpu_loops.import_loops.cache_clear()
+
+
+def test_loops_are_compiled_where_no_folder_can_keep_them(monkeypatch) -> None:
+    def refuse(*, nogil: bool, cache: bool = False):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: (function, nogil)
+
+    monkeypatch.setattr(numba, "njit", refuse)
+    assert cpu_scan.compile_loop(len) == (len, True)
 
 
 def test_what_loops_are_not_for(monkeypatch) -> None:
