@@ -16,7 +16,7 @@ in 6 epochs 0.008 is better than 0.016, which was ahead in 2.
 `gated-blocks` are two blocks whose feed-forward layer reads a memory beside its input and has a
 gate, and a vector for each pair of letters beside that of each letter: pairs are looked up, so that
 their parameters take no time. They were chosen from some fifteen shapes in 2 epochs of seed 0.
-`lstm-pairs` is an LSTM with the same vectors.
+`lmu-pairs` and `lstm-pairs` are `lmu` and an LSTM with the same vectors.
 """
 
 import math
@@ -93,10 +93,12 @@ def recipe(learning_rate: float, budget: Budget) -> Recipe:
     )
 
 
-def parallel_lmu(width: int, depth: int, channels: int, data: Dataset) -> LanguageModel:
-    """Build highway blocks of LMUs."""
+def parallel_lmu(
+    width: int, depth: int, channels: int, data: Dataset, paired: bool = False
+) -> LanguageModel:
+    """Build highway blocks of LMUs, with vectors of pairs or not."""
     blocks = window_blocks(width, depth, order=5, theta=10.0, channels=channels)
-    return LanguageModel(Words(len(LETTERS), width, padded=False), blocks)
+    return LanguageModel(letters(width, paired), blocks)
 
 
 def gated_blocks(
@@ -152,6 +154,14 @@ TEXT8 = Experiment(
             ),
             Budget.QUICK: TrainingSetup(
                 partial(parallel_lmu, 128, 3, 32), recipe(8e-3, Budget.QUICK)
+            ),
+        },
+        "lmu-pairs": {
+            Budget.FULL: TrainingSetup(
+                partial(parallel_lmu, 250, 4, 62, paired=True), recipe(2e-3, Budget.FULL)
+            ),
+            Budget.QUICK: TrainingSetup(
+                partial(parallel_lmu, 116, 3, 30, paired=True), recipe(8e-3, Budget.QUICK)
             ),
         },
         "lstm": {
