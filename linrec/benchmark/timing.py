@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linrec.kernels import has_loops
+from linrec.kernels import versions_of_loops
 from linrec.reporting import processor
 
 # Short calls are timed in a row, as a loop makes them, for so many seconds; long ones singly.
@@ -187,5 +187,5 @@ def machine(device: str = "cpu") -> dict[str, str | int]:
             "python": platform.python_version(),
             "torch": torch.__version__,
         }
-        | ({"numba": version("numba")} if has_loops("cpu") else {})
+        | versions_of_loops()
     )

@@ -2,6 +2,7 @@
 
 import importlib
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -26,6 +27,11 @@ def import_loops() -> ModuleType | None:
 def has_loops(device: str) -> bool:
     """Whether compiled loops run on a type of device: on CPUs, and not in a compiled graph."""
     return HAS_NUMBA and device == "cpu" and not torch.compiler.is_compiling()
+
+
+def versions_of_loops() -> dict[str, str]:
+    """Return the version of Numba by its name, where loops run; results differ by roundings."""
+    return {"numba": version("numba")} if has_loops("cpu") else {}
 
 
 def loops_for(tensor: Tensor) -> ModuleType | None:

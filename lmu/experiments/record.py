@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from linrec.kernels import versions_of_loops
 from linrec.reporting import processor
 from lmu.experiments.experiment import Budget
 from lmu.files import parse_json
@@ -50,7 +51,7 @@ class Record:
         examples: how many to train on, to choose by, and to report.
         data: checksum of the examples (`Dataset.digest`).
         reduced: what is missing of the published data; empty if they are whole.
-        versions: of Python, torch, numpy and linrec.
+        versions: of Python, torch, numpy and linrec, and of Numba where it runs loops.
         hardware: where it was run: a processor and how many threads, or an accelerator.
         validation: the score that chose the epoch; None: there was none, or it was not kept.
         cpu_seconds: the same by the processor's clock: what other programs did takes no part
@@ -170,7 +171,7 @@ LATER = {"validation": None, "cpu_seconds": None, "recipe": {}, "commit": ""}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, torch, numpy and linrec."""
+    """Return the versions of Python, torch, numpy, linrec, and of Numba where it runs loops."""
     try:
         own = version("linrec")
     except PackageNotFoundError:  # run from its sources
@@ -180,6 +181,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "linrec": own,
+        **versions_of_loops(),
     }
 
 

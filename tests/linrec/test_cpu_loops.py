@@ -13,11 +13,13 @@ from torch import Tensor
 
 import linrec
 from linrec import linear_scan
+from linrec.benchmark import timing
 from linrec.executors import Workload
 from linrec.kernels import cpu_launch, cpu_loops, cpu_scan
 from linrec.kernels.elementwise import loop, previous, shift_decays
 from linrec.planner.costs import has_kernel
 from linrec.testing import check_executor
+from lmu.experiments.record import versions
 from tests.cases import normal
 
 REAL = [torch.float32, torch.float64]
@@ -214,3 +216,11 @@ def test_auto_knows_of_them(monkeypatch) -> None:
     assert has_kernel(work) and not has_kernel(work._replace(diagonal=False))
     monkeypatch.setattr(cpu_loops, "HAS_NUMBA", False)
     assert not has_kernel(work) and linrec.explain(recurrence, 100).note is None
+
+
+def test_what_is_measured_or_trained_names_numba(monkeypatch) -> None:
+    """Its loops round as torch's do, and those of blocks differ: a record says which ran."""
+    expected = {"numba": numba.__version__}
+    assert expected.items() <= timing.machine().items() and expected.items() <= versions().items()
+    monkeypatch.setattr(cpu_loops, "HAS_NUMBA", False)
+    assert "numba" not in timing.machine() and "numba" not in versions()
