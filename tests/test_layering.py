@@ -149,6 +149,7 @@ ALLOWED = "lmu.files"  # but these they know: files know of nothing
 PUBLIC = (
     "linrec",
     "linrec.export",
+    "linrec.kernels",
     "linrec.lengths",
     "linrec.memories",
     "linrec.nn",
