@@ -154,6 +154,11 @@ NETWORKS: dict[str, tuple[Callable[[], Network], Callable[[], Tensor], tuple[int
         lambda: texts(7, 2),
         (7, TIME, COUNT),
     ),
+    "lmu translator of two layers": (
+        lambda: translator(lambda: blocks(1), depth=2, heads=2),
+        lambda: texts(7, 2),
+        (7, TIME, COUNT),
+    ),
     "lstm translator": (
         lambda: translator(lambda: LSTM(WIDTH, WIDTH, depth=2)),
         lambda: texts(7, 2),
@@ -358,6 +363,22 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "words that are not padded": (
         lambda: Translator(Words(9, 4, padded=False), Words(9, 4), LSTM(4, 4), LSTM(4, 4)),
         "words that are padded",
+    ),
+    "a decoder without layers": (
+        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), []),
+        "`decoder` has no layers",
+    ),
+    "a decoder of words of another width": (
+        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), [LSTM(4, 4), LSTM(5, 4)]),
+        "decoder have vectors of 4 numbers and it reads 5",
+    ),
+    "a decoder that narrows": (
+        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), LSTM(4, 3)),
+        "gives 3 numbers: expected 4",
+    ),
+    "heads that do not divide": (
+        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), LSTM(4, 4), heads=3),
+        "`heads` is 3",
     ),
     "a block with a state": (
         lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), LSTM(4, 4), block=LSTM(4, 4)),
