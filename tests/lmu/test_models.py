@@ -27,7 +27,7 @@ from lmu.experiments.models import (
     Words,
 )
 from lmu.experiments.texts import fading_mean
-from lmu.layers import LMU, LSTM, Stack, window_blocks
+from lmu.layers import LMU, LSTM, Layer, Stack, window_blocks
 from tests.lmu.text_networks import (
     COUNT,
     WIDTH,
@@ -343,6 +343,12 @@ def test_tied_words_are_one_matrix() -> None:
     torch.testing.assert_close(made(texts(2)), expected)
 
 
+def with_decoder(*layers: Layer, heads: int = 1, block: Layer | None = None) -> Translator:
+    """Build a translator of words of 4 numbers."""
+    words = (Words(9, 4), Words(9, 4))
+    return Translator(*words, LSTM(4, 4), layers, block=block, heads=heads)
+
+
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "vectors of a text": (lambda: TextReader(Words(9, 4), LSTM(3, 2)), "expected the same"),
     "vectors of a model": (lambda: LanguageModel(Words(9, 4), LSTM(3, 2)), "expected the same"),
@@ -364,26 +370,11 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Translator(Words(9, 4, padded=False), Words(9, 4), LSTM(4, 4), LSTM(4, 4)),
         "words that are padded",
     ),
-    "a decoder without layers": (
-        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), []),
-        "`decoder` has no layers",
-    ),
-    "a decoder of words of another width": (
-        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), [LSTM(4, 4), LSTM(5, 4)]),
-        "decoder have vectors of 4 numbers and it reads 5",
-    ),
-    "a decoder that narrows": (
-        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), LSTM(4, 3)),
-        "gives 3 numbers: expected 4",
-    ),
-    "heads that do not divide": (
-        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), LSTM(4, 4), heads=3),
-        "`heads` is 3",
-    ),
-    "a block with a state": (
-        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), LSTM(4, 4), block=LSTM(4, 4)),
-        "`block` has a state of 8 numbers",
-    ),
+    "no layers": (lambda: with_decoder(), "`decoder` has no layers"),
+    "wide layer": (lambda: with_decoder(LSTM(4, 4), LSTM(5, 4)), "4 numbers and it reads 5"),
+    "narrow layer": (lambda: with_decoder(LSTM(4, 3)), "gives 3 numbers: expected 4"),
+    "heads": (lambda: with_decoder(LSTM(4, 4), heads=3), "`heads` is 3"),
+    "block": (lambda: with_decoder(LSTM(4, 4), block=LSTM(4, 4)), "`block` has a state of 8"),
 }
 
 

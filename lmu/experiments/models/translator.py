@@ -167,7 +167,7 @@ class Translator(SentenceTranslator):
         return self.dropout(width**0.5 * vectors + sinusoids(steps.to(vectors), width))
 
     def looks(self, sources: Sources) -> Iterator[Look]:
-        """Go through the layers of the decoder, each with what it looks at the source by."""
+        """Go through the decoder's layers, each with its norm, its attention and the source."""
         looks = zip(self.layers, self.norms, self.attentions, sources, strict=True)
         return cast(Iterator[Look], looks)
 
