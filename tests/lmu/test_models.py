@@ -27,7 +27,7 @@ from lmu.experiments.models import (
     Words,
 )
 from lmu.experiments.texts import fading_mean
-from lmu.layers import LMU, LSTM, Stack, window_blocks
+from lmu.layers import LMU, LSTM, Layer, Stack, window_blocks
 from tests.lmu.text_networks import (
     COUNT,
     WIDTH,
@@ -151,6 +151,11 @@ NETWORKS: dict[str, tuple[Callable[[], Network], Callable[[], Tensor], tuple[int
     ),
     "lmu translator": (
         lambda: translator(lambda: blocks(1)),
+        lambda: texts(7, 2),
+        (7, TIME, COUNT),
+    ),
+    "lmu translator of two layers": (
+        lambda: translator(lambda: blocks(1), depth=2, heads=2),
         lambda: texts(7, 2),
         (7, TIME, COUNT),
     ),
@@ -338,6 +343,12 @@ def test_tied_words_are_one_matrix() -> None:
     torch.testing.assert_close(made(texts(2)), expected)
 
 
+def with_decoder(*layers: Layer, heads: int = 1, block: Layer | None = None) -> Translator:
+    """Build a translator of words of 4 numbers."""
+    words = (Words(9, 4), Words(9, 4))
+    return Translator(*words, LSTM(4, 4), layers, block=block, heads=heads)
+
+
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "vectors of a text": (lambda: TextReader(Words(9, 4), LSTM(3, 2)), "expected the same"),
     "vectors of a model": (lambda: LanguageModel(Words(9, 4), LSTM(3, 2)), "expected the same"),
@@ -359,10 +370,11 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Translator(Words(9, 4, padded=False), Words(9, 4), LSTM(4, 4), LSTM(4, 4)),
         "words that are padded",
     ),
-    "a block with a state": (
-        lambda: Translator(Words(9, 4), Words(9, 4), LSTM(4, 4), LSTM(4, 4), block=LSTM(4, 4)),
-        "`block` has a state of 8 numbers",
-    ),
+    "no layers": (lambda: with_decoder(), "`decoder` has no layers"),
+    "wide layer": (lambda: with_decoder(LSTM(4, 4), LSTM(5, 4)), "4 numbers and it reads 5"),
+    "narrow layer": (lambda: with_decoder(LSTM(4, 3)), "gives 3 numbers: expected 4"),
+    "heads": (lambda: with_decoder(LSTM(4, 4), heads=3), "`heads` is 3"),
+    "block": (lambda: with_decoder(LSTM(4, 4), block=LSTM(4, 4)), "`block` has a state of 8"),
 }
 
 

@@ -81,6 +81,18 @@ def test_the_lstm_that_is_compared_with_is_as_large(budget: Budget) -> None:
     assert all(abs(each - theirs) < 0.05 * theirs for each in ours)
 
 
+@pytest.mark.parametrize("budget", list(Budget))
+def test_the_translator_that_is_compared_with_is_as_large(budget: Budget) -> None:
+    nothing = Split(torch.empty(0), torch.empty(0))
+    pieces = range(4_000 if budget is Budget.QUICK else 8_000)  # what is asked for is their number
+    data = Dataset(nothing, nothing, nothing, (pieces, pieces))
+    models = EXPERIMENTS["iwslt15"].models
+    ours, theirs = (
+        count_parameters(models[name][budget].network(data)) for name in ("lmu", "lstm")
+    )
+    assert abs(ours - theirs) < 0.05 * theirs
+
+
 def test_translations_are_scored(folder: Path, tmp_path: Path) -> None:
     run = Run(EXPERIMENTS["iwslt15"], tmp_path, budget=Budget.QUICK, epochs=1, data_folder=folder)
     record, _ = run.train()

@@ -28,6 +28,7 @@ MODELS: dict[str, Callable[[], LanguageModel]] = {
 }
 TRANSLATORS: dict[str, Callable[[], Translator]] = {
     "lmu": lambda: translator(lambda: blocks(1)),
+    "lmu, two layers": lambda: translator(lambda: blocks(1), depth=2, heads=3),
     "lstm": lambda: translator(lambda: LSTM(WIDTH, WIDTH, depth=2)),
 }
 Made = TypeVar("Made", bound=Network)
@@ -110,16 +111,21 @@ def test_a_language_model_learns_to_count() -> None:
 
 
 def test_attention_by_hand() -> None:
-    attention = DotProductAttention(4, 6).double()
+    attention = DotProductAttention(4, 6, heads=2).double()
     values, queries = torch.randn(2, 9, 6).double(), torch.randn(2, 3, 4).double()
     lengths = torch.tensor([9, 5])
     outputs = attention(queries, attention.source(values, lengths))
     for row, length in enumerate(lengths.tolist()):
         own = values[row, :length]
-        keys = own @ attention.key.weight.mT
-        expected = nn.functional.scaled_dot_product_attention(queries[row], keys, own)
-        combined = torch.cat([expected, queries[row]], -1) @ attention.combined.weight.mT
-        assert_close(outputs[row], torch.tanh(combined))
+        found = [
+            nn.functional.scaled_dot_product_attention(
+                queries[row] @ attention.query.weight[share].mT,
+                own @ attention.key.weight[share].mT,
+                own @ attention.value.weight[share].mT,
+            )
+            for share in (slice(0, 2), slice(2, 4))
+        ]
+        assert_close(outputs[row], torch.cat(found, -1) @ attention.combined.weight.mT)
 
 
 def chain(logits: Tensor) -> Callable[[Tensor, Tensor], Result]:
@@ -186,8 +192,8 @@ def test_translations_are_scored_as_the_parallel_form_scores_them(name: str) -> 
     """A greedy sentence is what the parallel form says is likeliest after each of its words."""
     made = network(TRANSLATORS[name])
     with torch.no_grad():
-        made.scores.bias[0] = -99.0  # padding, which is never said
-        made.scores.bias[3] -= 2.0  # the end, so that something is said before
+        made.bias[0] = -99.0  # padding, which is never said
+        made.bias[3] -= 2.0  # the end, so that something is said before
     sources = texts(5)
     found = made.translate(sources, BeamSearch(longest=TIME))
     begin = torch.full((5, 1), 2)

@@ -27,10 +27,14 @@ def language_model(
     return LanguageModel(words, layer, tied=tied, dropout=dropout)
 
 
-def translator(layers: Callable[[], Layer], width: int = WIDTH) -> Translator:
+def translator(
+    layers: Callable[[], Layer], width: int = WIDTH, depth: int = 1, heads: int = 1
+) -> Translator:
     encoder = Bidirectional(layers(), layers())
     block = Residual(FeedForward(width, 2 * width))
-    return Translator(Words(COUNT, width), Words(COUNT, width), encoder, layers(), 0.0, block)
+    read, written = Words(COUNT, width), Words(COUNT, width)
+    decoder = [layers() for _ in range(depth)]
+    return Translator(read, written, encoder, decoder, 0.0, block, heads)
 
 
 def deep_classifier() -> TextClassifier:

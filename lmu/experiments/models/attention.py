@@ -11,9 +11,9 @@ class AttentionMemory:
     """The source's states, prepared for attention.
 
     Attributes:
-        keys (*batch, source_time, query_size): what queries are compared with.
-        values (*batch, source_time, value_size): what is returned.
-        padding_mask (*batch, 1, source_time): True in the padding, which nothing looks at.
+        keys (*batch, heads, source_time, size): what queries are compared with.
+        values (*batch, heads, source_time, size): what is mixed.
+        padding_mask (*batch, 1, 1, source_time): True in the padding, which nothing looks at.
     """
 
     keys: Tensor
@@ -22,47 +22,69 @@ class AttentionMemory:
 
     def unsqueeze(self) -> "AttentionMemory":
         """Add an axis behind the batch, for the hypotheses of each sentence."""
-        batch = self.padding_mask.ndim - 2
+        batch = self.padding_mask.ndim - 3
         parts = (part.unsqueeze(batch) for part in (self.keys, self.values, self.padding_mask))
         return AttentionMemory(*parts)
 
 
 class DotProductAttention(nn.Module):
-    """A mixture of the source's states, weighted by how well each matches a query.
+    """Mixtures of the source's states, weighted by how well each matches a query.
 
-        c_t = Σ_s softmax_s(q_t · W v_s / √size) v_s        o_t = tanh(W_c [c_t, q_t])
+        c_{t,h} = Σ_s softmax_s(Q_h q_t · K_h v_s / √size) V_h v_s      o_t = W [c_{t,1} … c_{t,H}]
+
+    Each of the H heads has a share of the numbers, size = query_size / H.
 
     Args:
         query_size: the size of q, and of o.
         value_size: the size of v.
+        heads: H, how many mixtures there are.
+
+    Raises:
+        ValueError: heads among which the numbers cannot be shared out.
 
     Example:
         >>> import torch
-        >>> attention = DotProductAttention(query_size=4, value_size=6)
+        >>> attention = DotProductAttention(query_size=4, value_size=6, heads=2)
         >>> source = attention.source(torch.randn(2, 9, 6), torch.tensor([9, 5]))
         >>> attention(torch.randn(2, 3, 4), source).shape
         torch.Size([2, 3, 4])
 
     References:
-        Luong, Pham and Manning 2015, Effective Approaches to Attention-based Neural Machine
-        Translation, eqs 5, 7 and 8 ("general").
+        Vaswani et al. 2017, Attention Is All You Need, section 3.2.
     """
 
-    def __init__(self, query_size: int, value_size: int) -> None:
+    def __init__(self, query_size: int, value_size: int, heads: int = 1) -> None:
         super().__init__()
+        if heads < 1 or query_size % heads:
+            raise ValueError(
+                f"`heads` is {heads}: expected a number of 1 or more that divides the "
+                f"{query_size} numbers of a query."
+            )
+        self.heads = heads
+        self.query = nn.Linear(query_size, query_size, False)
         self.key = nn.Linear(value_size, query_size, False)
-        self.combined = nn.Linear(value_size + query_size, query_size, False)
+        self.value = nn.Linear(value_size, query_size, False)
+        self.combined = nn.Linear(query_size, query_size, False)
+        # Queries and keys begin as large as their inputs: smaller ones would look everywhere alike.
+        for layer in (self.query, self.key, self.value):
+            nn.init.xavier_uniform_(layer.weight)
 
     def source(self, values: Tensor, lengths: Tensor) -> AttentionMemory:
         """Prepare the source's states, `values (*batch, source_time, value_size)`."""
         steps = torch.arange(values.shape[-2], device=values.device)
         padding_mask = steps >= lengths.unsqueeze(-1)
-        return AttentionMemory(self.key(values), values, padding_mask.unsqueeze(-2))
+        keys, mixed = (self.share_out(layer(values)) for layer in (self.key, self.value))
+        return AttentionMemory(keys, mixed, padding_mask.unsqueeze(-2).unsqueeze(-2))
 
     def forward(self, queries: Tensor, source: AttentionMemory) -> Tensor:
         """Answer `queries (*batch, time, query_size)`, each by itself."""
-        scores = (queries @ source.keys.mT) * queries.shape[-1] ** -0.5
+        shared = self.share_out(self.query(queries))
+        scores = (shared @ source.keys.mT) * shared.shape[-1] ** -0.5
         # The least finite number, not -∞: where all is padding the softmax stays a number.
         scores = scores.masked_fill(source.padding_mask, torch.finfo(scores.dtype).min)
         context = scores.softmax(-1) @ source.values
-        return torch.tanh(self.combined(torch.cat([context, queries], -1)))
+        return self.combined(context.transpose(-2, -3).flatten(-2))
+
+    def share_out(self, vectors: Tensor) -> Tensor:
+        """Give each head its share, `(*batch, heads, time, size)`."""
+        return vectors.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
