@@ -96,7 +96,12 @@ def test_the_translator_that_is_compared_with_is_as_large(budget: Budget) -> Non
 def test_translations_are_scored(folder: Path, tmp_path: Path) -> None:
     run = Run(EXPERIMENTS["iwslt15"], tmp_path, budget=Budget.QUICK, epochs=1, data_folder=folder)
     record, _ = run.train()
-    assert list(record.figures) == ["BLEU, beam of 5", "BLEU, greedy", "nats per piece"]
+    assert list(record.figures) == [
+        "BLEU, beam of 5",
+        "BLEU, greedy",
+        "nats per piece",
+        "pieces right",
+    ]
     assert all(0.0 <= value <= 100.0 for value in record.figures.values())
     assert record.versions["BLEU"].startswith("nrefs:1|case:mixed|eff:no|tok:none|")
     assert record.recipe["schedule"] == "warmup_then_cosine"
