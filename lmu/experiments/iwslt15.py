@@ -8,8 +8,8 @@ Both have the same number of parameters within five percent, pieces of words, pl
 epochs and label smoothing. Sentences are cut for training and for the cross-entropy, and
 translated whole.
 
-`quick` was chosen by trials of `lmu`, on tst2012 (docs/comparisons.md has them); its record of
-`lstm` is of an earlier translator. `full` is the same, larger, and was not run.
+`quick` was chosen by trials of one epoch, most of them of `lmu` (docs/comparisons.md has them);
+`full` is the same, larger, and was not run.
 
 Words and pieces of words are learned from the training sentences by byte-pair encoding. BLEU is
 sacrebleu's, of the words as the reference has them (`tokenize="none"`: they are taken apart
