@@ -22,6 +22,7 @@ import typer.main
 
 import linrec.commands
 import lmu.commands
+from linrec.kernels import cpu_loops
 from lmu.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -326,6 +327,7 @@ def test_a_public_name_is_documented(name: str) -> None:
 
 
 if __name__ == "__main__":
+    cpu_loops.HAS_NUMBA = False  # as in the tests (tests/conftest.py)
     for page in map(Path, sys.argv[1:]):
         text = rewritten(page.read_text(encoding="utf-8"), page.name)
         page.write_text(text, encoding="utf-8")

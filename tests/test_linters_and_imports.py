@@ -64,10 +64,14 @@ layer(torch.randn(2, 9, 2)).outputs.sum().backward()
     ],
 )
 def test_what_a_program_does_loads_torch_alone(what: str, program: str, needed: set[str]) -> None:
-    """(sympy and the compiler are a second each, before the first number is there.)"""
+    """(sympy and the compiler are a second each, before the first number is there.)
+
+    As where Numba is not installed: with it a scan loads Numba, and scipy with it.
+    """
     heavy = {"scipy", "sympy", "hypothesis", "matplotlib", "rich", "typer", "h5py", "onnx"}
     program = (
-        f"import sys, torch, linrec, lmu\n{program}\n"
+        "import sys, torch, linrec, lmu, linrec.kernels.cpu_loops as loops\n"
+        f"loops.HAS_NUMBA = False\n{program}\n"
         f"print(*sorted({heavy | {'torch._dynamo'}} & set(sys.modules)))"
     )
     done = forked.run(program)
