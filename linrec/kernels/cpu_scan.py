@@ -41,7 +41,7 @@ def compile_loop(function: Any) -> Any:
 
 
 @compile_loop
-def scan_rows(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):  # type: ignore[no-untyped-def]
+def scan_rows(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):
     """Write the states `x` by rows of at most `width` features, from decays, drives and state."""
     pieces = (features + width - 1) // width
     for piece in range(begin, end):
@@ -65,7 +65,7 @@ def scan_rows(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin,
 
 
 @compile_loop
-def scan_lanes(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):  # type: ignore[no-untyped-def]
+def scan_lanes(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):
     """Write the states as `scan_rows` does, of any strides."""
     pieces = (features + width - 1) // width
     now = np.empty(width, x.dtype)
@@ -85,7 +85,7 @@ def scan_lanes(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin
 
 
 @compile_loop
-def gradient_rows(  # type: ignore[no-untyped-def]
+def gradient_rows(
     a, a_at, g, g_at, s, s_at, x, x_at, to_b, to_a, to_at, steps, features, width, begin, end
 ):
     """Write the gradients in drives and decays by rows, from those in the states `x`."""
@@ -121,7 +121,7 @@ def gradient_rows(  # type: ignore[no-untyped-def]
 
 
 @compile_loop
-def gradient_lanes(  # type: ignore[no-untyped-def]
+def gradient_lanes(
     a, a_at, g, g_at, s, s_at, x, x_at, to_b, to_a, to_at, steps, features, width, begin, end
 ):
     """Write the gradients as `gradient_rows` does, of any strides."""
