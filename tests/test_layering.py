@@ -21,7 +21,8 @@ LAYERS = {
            < _tensors.arguments _tensors.autograd _tensors.devices _tensors.exact_gradients
            < _tensors.known_values
            kernels.scan_kernels kernels.chunk_kernels kernels.tile_products
-           kernels.cpu_scan < kernels.cpu_launch < kernels.cpu_loops
+           kernels.cpu_threads kernels.cpu_vectors < kernels.cpu_transforms kernels.cpu_scan
+           < kernels.cpu_convolution < kernels.cpu_launch kernels.cpu_spectra < kernels.cpu_loops
            < kernels.gated_kernels < kernels.delta_kernels < kernels.launch
            < kernels.chunk_launch kernels.gated_launch < kernels.delta_launch
            < kernels.elementwise < kernels.chunks < kernels.gated < kernels.delta < kernels

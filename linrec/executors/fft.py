@@ -21,6 +21,8 @@ from linrec.executors.impulse_response import (
 )
 from linrec.executors.prepare import Prepared, prepare
 from linrec.executors.tiled_bilinear import BilinearOp, Tile, multiply, tiles
+from linrec.kernels import convolutions_for, convolves
+from linrec.kernels.cpu_loops import MANY
 from linrec.systems import LinearRecurrence
 
 # The transforms are limited by memory, not arithmetic. So many numbers of transformed inputs, and
@@ -174,9 +176,15 @@ class Convolution(BilinearOp):
 
     @property
     def tile_size(self) -> int:
-        """As many sequences as share parts of the spectrum while the caches hold their numbers."""
+        """As many sequences as share parts of the spectrum while the caches hold their numbers.
+
+        Compiled loops, which lay the spectrum out anew for each tile, take more.
+        """
+        size = fast_length(2 * self.steps - 1)
+        if convolves("cpu", 4, self.steps, self.outputs, MANY):
+            return max(4 * CACHE // (self.inputs * size), 1)
         width = max(self.inputs, self.outputs / 4)
-        return max(int(CACHE / (width * fast_length(2 * self.steps - 1))), 1)
+        return max(int(CACHE / (width * size)), 1)
 
     def blocks(self, units: int, copies: int) -> Iterator[tuple[slice, Tile]]:
         """Cut the outputs of some sequences into blocks: some outputs each, of some sequences."""
@@ -197,6 +205,9 @@ class Convolution(BilinearOp):
         steps, complex_ = self.steps, target.is_complex()
         size = fast_length(2 * steps - 1)
         inputs = transform(factors[0].mT, size)
+        loops = convolutions_for(target)
+        if loops and loops.convolve_on_cpu(inputs, constant, target, size):
+            return
         for some, tile in self.blocks(*target.shape[:2]):
             outputs = respond(inputs[tile], constant[:, some], steps, size, complex_)
             target[tile][..., some].copy_(outputs.mT)
@@ -215,7 +226,11 @@ class Convolution(BilinearOp):
 
     def adjoint_now(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         """Correlate block by block."""
-        size, constant = fast_length(2 * self.steps - 1), constant.conj()
+        size = fast_length(2 * self.steps - 1)
+        loops = convolutions_for(gradient)
+        if loops and (found := loops.correlate_on_cpu(constant, gradient, size)) is not None:
+            return (invert(found, size, False).narrow(-1, 0, self.steps).mT,)
+        constant = constant.conj()
         frequencies = constant.shape[-1]
         sums = constant.new_zeros(*gradient.shape[:2], self.inputs, frequencies)
         for some, tile, block in self.transformed_blocks(gradient):
@@ -238,7 +253,12 @@ class Convolution(BilinearOp):
 
     def grad_constant_now(self, gradient: Tensor, *factors: Tensor) -> Tensor:
         """Multiply the spectra block by block."""
-        inputs = self.mirrored(factors[0], fast_length(2 * self.steps - 1))
+        size = fast_length(2 * self.steps - 1)
+        if loops := convolutions_for(gradient):
+            transformed = transform(factors[0].mT, size)
+            if (found := loops.correlate_inputs_on_cpu(transformed, gradient, size)) is not None:
+                return found * weights(gradient, size)
+        inputs = self.mirrored(factors[0], size)
         sums = inputs.new_zeros(self.inputs, self.outputs, inputs.shape[-1])
         for some, tile, block in self.transformed_blocks(gradient):
             if self.inputs == 1:
@@ -249,12 +269,10 @@ class Convolution(BilinearOp):
 
     def mirrored(self, inputs: Tensor, size: int) -> Tensor:
         """Transform inputs, U* / size, and twice that where one stands for its mirror image."""
-        transformed = transform(inputs.mT, size).conj() / size
+        transformed = transform(inputs.mT, size).conj()
         if inputs.is_complex():
-            return transformed
-        places = torch.arange(transformed.shape[-1], device=inputs.device)
-        twice = (places > 0) & (places < (size + 1) // 2)
-        return torch.where(twice, 2 * transformed, transformed)
+            return transformed / size
+        return transformed * weights(inputs, size)
 
     def transformed_blocks(self, gradient: Tensor) -> Iterator[tuple[slice, Tile, Tensor]]:
         """Transform gradients block by block, in the same room; they may be written over."""
@@ -277,6 +295,13 @@ class Convolution(BilinearOp):
         # Rows side by side.
         near = torch.nn.functional.pad(gradient, (0, 8)).narrow(-1, 0, self.outputs)
         return size, transform(pad_rows(near.mT, size), size)
+
+
+def weights(signals: Tensor, size: int) -> Tensor:
+    """Give what frequencies of half a spectrum count for: 1 / size, and twice that between."""
+    places = torch.arange(size // 2 + 1, device=signals.device)
+    between = (places > 0) & (places < (size + 1) // 2)
+    return (1 + between.to(signals.dtype)) / size
 
 
 def convolve_copies(inputs: Tensor, spectrum: Tensor, copies: int) -> Tensor:

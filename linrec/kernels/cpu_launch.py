@@ -1,28 +1,19 @@
 """How the compiled loops of the elementwise scan are called: strides, layouts and threads."""
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from linrec.kernels.cpu_scan import LANES, gradient_lanes, gradient_rows, scan_lanes, scan_rows
+from linrec.kernels.cpu_threads import share
 
 # Numbers from which on it pays to wake other threads.
 MANY = 1 << 18
 
 # Features of a row below which lanes are faster than vectors.
 NARROW = 16
-
-# Threads beside the caller's, made when they are first needed.
-THREADS: list[ThreadPoolExecutor] = []
-
-# A process that is forked has the pool and not its threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=THREADS.clear)
 
 
 def fill_on_cpu(
@@ -101,12 +92,4 @@ def run(
         loop, width = lanes, LANES
     pieces = batch * -(-features // width)
     sizes = (steps, features, width)
-    bounds = [pieces * thread // threads for thread in range(threads + 1)]
-    if threads > 1 and not THREADS:
-        THREADS.append(ThreadPoolExecutor(thread_name_prefix="linrec-scan"))
-    parts = [
-        THREADS[0].submit(loop, *given, *sizes, begin, end) for begin, end in pairwise(bounds[1:])
-    ]
-    loop(*given, *sizes, bounds[0], bounds[1])
-    for part in parts:
-        part.result()
+    share(lambda begin, end: loop(*given, *sizes, begin, end), pieces, threads)

@@ -1,4 +1,4 @@
-"""Whether loops compiled by Numba can run the elementwise scan of a tensor."""
+"""Whether loops compiled by Numba can run the elementwise scan, or the convolution, of a tensor."""
 
 import importlib
 from functools import cache
@@ -14,12 +14,18 @@ HAS_NUMBA = find_spec("numba") is not None
 
 COMPILED = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
+# Compiled convolutions take two vectors of outputs at a time, which should be nearly filled, and
+# transform no more numbers than the caches hold. They lay kernels out anew in each call, which pays
+# for some sequences; and compiling them takes seconds, so that what is small is left to torch.
+BLOCK, FILLED = 128, 0.7
+SHORTEST, LONGEST, FEWEST_SEQUENCES, MANY = 128, 1 << 14, 16, 1 << 22
+
 
 @cache
-def import_loops() -> ModuleType | None:
+def import_loops(name: str = "cpu_launch") -> ModuleType | None:
     """Import the loops; None where Numba does not go with what else is installed."""
     try:
-        return importlib.import_module("linrec.kernels.cpu_launch")
+        return importlib.import_module(f"linrec.kernels.{name}")
     except ImportError:
         return None
 
@@ -43,3 +49,26 @@ def loops_for(tensor: Tensor) -> ModuleType | None:
     if not has_loops(tensor.device.type) or tensor.dtype not in COMPILED:
         return None
     return import_loops()
+
+
+def convolves(device: str, itemsize: int, steps: int, outputs: int, sequences: int) -> bool:
+    """Whether compiled loops convolve real sequences of T steps, to a number of outputs."""
+    if not has_loops(device) or itemsize not in (4, 8) or not SHORTEST <= steps <= LONGEST:
+        return False
+    width = BLOCK // itemsize
+    filled = outputs >= FILLED * width * -(-outputs // width)
+    enough = sequences >= FEWEST_SEQUENCES and steps * outputs * sequences >= MANY
+    return filled and enough
+
+
+def convolutions_for(tensor: Tensor) -> ModuleType | None:
+    """Return `linrec.kernels.cpu_spectra` if its loops can compute or read a tensor; None if not.
+
+    Args:
+        tensor (units, copies, time, p): outputs, or a gradient in them, with memory of its own.
+    """
+    units, copies, steps, outputs = tensor.shape
+    sizes = (tensor.device.type, tensor.itemsize, steps, outputs, units * copies)
+    if tensor.dtype not in (torch.float32, torch.float64) or not convolves(*sizes):
+        return None
+    return import_loops("cpu_spectra")

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+import torch
+
 from linrec._tensors.devices import is_launched
 from linrec.executors import (
     AssociativeScan,
@@ -26,7 +28,7 @@ from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import BLOCK as TRANSFORM_BLOCK
 from linrec.executors.toeplitz import PIECE
 from linrec.executors.varying.tile_by_tile import tile_size
-from linrec.kernels import HAS_TRITON, has_loops
+from linrec.kernels import HAS_TRITON, convolves, has_loops
 from linrec.kernels.chunks import MOST_STATES
 from linrec.scan_forward import blocks_of
 
@@ -36,6 +38,9 @@ WALKED = 30
 # Steps of a compiled loop that take as long as one operation of torch where there are too few
 # numbers in a step to be busy while one waits for the step before. (Measured: 5 ns each.)
 ALONE, FEW = 1200, 4
+
+# What compiled transforms take of the time of torch's. (Measured.)
+COMPILED = 0.4
 
 # Steps of a chunk of the kernels of one gate.
 GATED = 64
@@ -134,6 +139,11 @@ class FFTEstimates(OwnEstimates):
         transforms = transform_operations(size) * (m + p) + 4.0 * size * m * p
         blocks = math.ceil(work.batch * p * size / TRANSFORM_BLOCK)
         outputs = work.itemsize * work.numbers * p
+        if has_convolution(work):  # compiled, and kernels laid out anew
+            held = outputs + 4 * work.itemsize * m * p * size
+            moved = 2 * outputs + 8 * work.itemsize * m * p * size
+            own = Cost(0, moved, 30, COMPILED * transforms * work.batch, memory=held)
+            return own + self.final_cost(work)
         # Where one sequence's transforms are larger than the caches, they pass through memory too.
         moved = outputs * (4 if max(m, p) * size <= 1 << 21 else 8)
         held = outputs + 3 * work.itemsize * max(m, p) * size
@@ -322,6 +332,13 @@ def has_kernel(work: Workload) -> bool:
     """Whether a kernel scans elementwise: in one launch or three, or in one loop on a CPU."""
     kernel = has_loops(work.device) or (work.device == "cuda" and HAS_TRITON)
     return work.diagonal and kernel
+
+
+def has_convolution(work: Workload) -> bool:
+    """Whether compiled loops convolve: real numbers, with the kernels of one system."""
+    real = work.itemsize == 4 or work.roundoff < torch.finfo(torch.float32).eps / 2
+    sizes = (work.itemsize, work.steps, work.outputs, work.batch)
+    return real and work.systems == 1 and convolves(work.device, *sizes)
 
 
 def has_matrix_kernel(work: Workload, rank: int) -> bool:

@@ -8,7 +8,7 @@ from linrec._tensors.devices import in_double
 from linrec._tensors.known_values import has_values
 from linrec.coordinates import better_coordinates
 from linrec.executors import Cost, Executor
-from linrec.planner.costs import has_kernel
+from linrec.planner.costs import has_convolution, has_kernel
 from linrec.planner.selection import Problem
 from linrec.powers import Powers
 from linrec.response import poles
@@ -104,6 +104,8 @@ def explain_selection(problem: Problem) -> Explanation:
     if has_kernel(criteria.work):
         kernel = "loops that Numba compiles" if criteria.work.device == "cpu" else "Triton kernels"
         notes.append(f"AssociativeScan scans elementwise in {kernel} (linrec.kernels).")
+    if has_convolution(criteria.work):
+        notes.append("FFTConvolution transforms in loops that Numba compiles (linrec.kernels).")
     note = " ".join(filter(None, notes)) or None
     return Explanation(chosen, tuple(rows), changes, warning, note)
 

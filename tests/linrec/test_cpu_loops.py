@@ -130,12 +130,12 @@ def test_many_callers_at_once() -> None:
 FORKED = """
 import os, torch, linrec
 from linrec.executors import Workload
-from linrec.kernels import cpu_launch
+from linrec.kernels import cpu_launch, cpu_threads
 cpu_launch.MANY = 0
 torch.set_num_threads(2)
 ones = torch.ones(2, 50, 20)
 expected = linrec.linear_scan(ones, ones)
-assert cpu_launch.THREADS
+assert cpu_threads.THREADS
 child = os.fork()
 if not child:
     os._exit(0 if torch.equal(linrec.linear_scan(ones, ones), expected) else 1)

@@ -1,0 +1,252 @@
+"""Convolutions of sequences with many kernels, and their gradients, compiled by Numba.
+
+Two real signals a and b are one complex signal a + i b, whose transform needs no shuffling; and so
+are two kernels. Products with the spectrum of a real signal keep the two apart:
+
+    F(h_a * u) + i F(h_b * u) = (H_a + i H_b) U
+
+Both err by roundings of the larger one; so kernels, and gradients, are divided by powers of two
+near their norms before they become one.
+
+A block is two vectors of outputs, and its rows have the first as real parts and the second as
+imaginary ones. A long transform of n = n_1 n_2 numbers is n_2 short ones, of columns of n_1 numbers
+that are n_2 apart, and after a turn by e^(-2πi jk / n) n_1 short ones of the rows of results
+(Cooley and Tukey 1965), so that what a short one works on is in the nearest cache. On the way back
+n_1 and n_2 change places. So frequencies are met in the same order both ways, and are kept in it:
+f = j + n_2 i at place j n_1 + i.
+
+A few blocks together have a room of T rows. Between it and the memory of outputs or gradients
+numbers are copied in the order of that memory. (Each row of a block alone would wait for a line
+of memory.)
+
+Imported only where Numba is there.
+"""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false
+# pyright: reportUnknownArgumentType=false
+# (Numba has no types, and the loops are its own language.)
+
+import math
+
+import numpy as np
+
+from linrec.kernels.cpu_scan import compile_loop
+from linrec.kernels.cpu_transforms import inlined, plus, read, times, transform, write
+from linrec.kernels.cpu_vectors import spread, width
+
+# Scales are no smaller: one over them would leave float32.
+SMALLEST = 2.0**-126
+
+
+@inlined
+def times_conjugate(a, b):
+    """Multiply a* b."""
+    return a[0] * b[0] + a[1] * b[1], a[0] * b[1] - a[1] * b[0]
+
+
+@inlined
+def swap(a):
+    """Swap real and imaginary parts, which turns a transform into its inverse."""
+    return a[1], a[0]
+
+
+@inlined
+def transform_column(a, b, j, middle, columns, radices, roots, turns):
+    """Transform column j, which is in `a`, and write it into the rows of `middle`, turned."""
+    row = 2 * width(a)
+    done = b if transform(a, b, radices, roots) else a
+    for i in range(len(roots) // 2):
+        value = times(a, read(done, i * row), turns, i * j)
+        write(middle, (i * columns + j) * row, value)
+
+
+@inlined
+def transform_row(i, middle, b, radices, roots):
+    """Transform row i of `middle`, with the room of `b`; give where the result is."""
+    size = len(roots) * width(b)
+    row = middle[i * size : (i + 1) * size]
+    return b if transform(row, b, radices, roots) else row
+
+
+@inlined
+def transform_columns(given, across, steps, a, b, middle, plan):
+    """Transform the columns of a block of real signals: T rows that are given, and zeros."""
+    n_1, n_2, _, radices, _, roots, turns = plan
+    row, zero = 2 * width(a), spread(a, 0)
+    for j in range(n_1):
+        for i in range(n_2):
+            step = i * n_1 + j
+            if step < steps:
+                write(a, i * row, read(given, step * across))
+            else:
+                write(a, i * row, (zero, zero))
+        transform_column(a, b, j, middle, n_1, radices, roots, turns)
+
+
+@inlined
+def copy_to(given, across, signals, start, apart, steps, scales):
+    """Copy steps of signals, scaled, to where they are given, next to zeros up to a width."""
+    size = len(scales)
+    for step in range(steps):
+        target, source = given[step * across : (step + 1) * across], signals[start + step * apart :]
+        for f in range(size):
+            target[f] = source[f] * scales[f]
+        for f in range(size, across):
+            target[f] = 0
+
+
+@inlined
+def share_room(room, plan):
+    """Take a room apart: for two short transforms, a long one, and what else there is."""
+    row = 2 * width(room)
+    short, n = max(plan[0], plan[1]) * row, plan[0] * plan[1] * row
+    a, b = room[:short], room[short : 2 * short]
+    return a, b, room[2 * short : 2 * short + n], room[2 * short + n :]
+
+
+@compile_loop
+def convolve(inputs, kernels, signals, at, apart, steps, scales, plan, room, few, begin, end):
+    """Write the convolutions of some sequences with all kernels.
+
+    Args:
+        inputs (sequences, m, 2 n): the spectra of the inputs, divided by n.
+        kernels (blocks, m, 2 width n): the spectra of the kernels, two as one.
+        signals: the flat memory of the outputs.
+        at (sequences): where in it each sequence starts.
+        apart: how far steps are apart.
+        steps: T.
+        scales (p): what the kernels were divided by.
+        plan: n_1, n_2, their radices and roots of unity, and the roots of n (`plan_of`).
+        room: a flat memory for two short transforms, a long one and a few blocks.
+        few: how many blocks are together.
+        begin, end: which sequences.
+    """
+    n_1, n_2, radices, radices_2, roots, roots_2, turns = plan
+    a, b, middle, found = share_room(room, plan)
+    row = 2 * width(room)
+    for sequence in range(begin, end):
+        for left in range(0, len(kernels), few):
+            right = min(left + few, len(kernels))
+            across = (right - left) * row
+            for block in range(left, right):
+                for j in range(n_2):
+                    for i in range(n_1):
+                        place = j * n_1 + i
+                        value = read(kernels[block, 0], place * row)
+                        value = times(room, value, inputs[sequence, 0], place)
+                        for channel in range(1, inputs.shape[1]):
+                            more = read(kernels[block, channel], place * row)
+                            more = times(room, more, inputs[sequence, channel], place)
+                            value = plus(value, more)
+                        write(a, i * row, swap(value))
+                    transform_column(a, b, j, middle, n_2, radices, roots, turns)
+                for i in range(n_1):
+                    done = transform_row(i, middle, b, radices_2, roots_2)
+                    for j in range(n_2):
+                        step = i + n_1 * j
+                        if step < steps:
+                            place = step * across + (block - left) * row
+                            write(found, place, swap(read(done, j * row)))
+            some = scales[left * row : right * row]
+            for step in range(steps):
+                target = signals[at[sequence] + step * apart + left * row :]
+                source = found[step * across :]
+                for f in range(len(some)):
+                    target[f] = source[f] * some[f]
+
+
+@compile_loop
+def correlate(kernels, signals, at, apart, steps, scales, sums, plan, room, few, begin, end):
+    """Write the spectra Σ H* G of some sequences, the adjoint of the convolution.
+
+    Args:
+        kernels, at, apart, steps, scales, plan, few, begin, end: as of `convolve`.
+        signals: the flat memory of the gradients in the outputs, G transformed.
+        sums (sequences, m, 2 n): what to write into; of each sum the part counts that is the
+            spectrum of a real signal.
+        room: as of `convolve`, with room for m long transforms more.
+    """
+    n_1, n_2, radices, _, roots, _, _ = plan
+    a, b, middle, rest = share_room(room, plan)
+    row, channels = 2 * width(room), kernels.shape[1]
+    total, given = rest[: channels * n_1 * n_2 * row], rest[channels * n_1 * n_2 * row :]
+    for sequence in range(begin, end):
+        total[:] = 0
+        for left in range(0, len(kernels), few):
+            right = min(left + few, len(kernels))
+            across, start = (right - left) * row, at[sequence] + left * row
+            some = scales[left * row : right * row]
+            copy_to(given, across, signals, start, apart, steps, some)
+            for block in range(left, right):
+                one = given[(block - left) * row :]
+                transform_columns(one, across, steps, a, b, middle, plan)
+                for j in range(n_2):
+                    done = transform_row(j, middle, b, radices, roots)
+                    for channel in range(channels):
+                        for i in range(n_1):
+                            place = (j * n_1 + i) * row
+                            more = read(kernels[block, channel], place)
+                            more = times_conjugate(more, read(done, i * row))
+                            place += channel * n_1 * n_2 * row
+                            write(total, place, plus(read(total, place), more))
+        for channel in range(channels):
+            for place in range(2 * n_1 * n_2):
+                number, lanes = room[0] * 0, (2 * channel * n_1 * n_2 + place) * width(room)
+                for lane in range(width(room)):
+                    number += total[lanes + lane]
+                sums[sequence, channel, place] = number
+
+
+@inlined
+def measure(signals, at, apart, steps, left, scales):
+    """Write powers of two near the norms of signals into `scales`, zeros in double precision."""
+    for start in at:
+        for step in range(steps):
+            source = signals[start + step * apart + left :]
+            for f in range(len(scales)):
+                scales[f] += np.float64(source[f]) ** 2
+    for f in range(len(scales)):
+        if scales[f] < np.inf and scales[f] > 0:
+            scales[f] = max(math.ldexp(1.0, math.frexp(math.sqrt(scales[f]))[1]), SMALLEST)
+        elif scales[f] == 0:
+            scales[f] = 1
+
+
+@compile_loop
+def correlate_inputs(inputs, signals, at, apart, steps, scales, sums, plan, room, few, begin, end):
+    """Write the spectra Σ U* G of some blocks, the adjoint of the convolution in the kernels.
+
+    Args:
+        inputs (sequences, m, 2 n): the conjugated spectra U* of the inputs.
+        signals: the flat memory of the gradients in the outputs, G transformed.
+        at, apart, steps, plan, room, few: as of `convolve`.
+        scales (p): zeros in double precision, into which is written what gradients were divided by.
+        sums (blocks, m, 2 width n): what to write into, zeros before.
+        begin, end: which blocks.
+    """
+    n_1, n_2, radices, _, roots, _, _ = plan
+    a, b, middle, given = share_room(room, plan)
+    row = 2 * width(room)
+    for left in range(begin, end, few):
+        right = min(left + few, end)
+        across, some = (right - left) * row, scales[left * row : right * row]
+        measure(signals, at, apart, steps, left * row, some)
+        factors = (1 / some).astype(signals.dtype)
+        for sequence in range(len(inputs)):
+            start = at[sequence] + left * row
+            copy_to(given, across, signals, start, apart, steps, factors)
+            for block in range(left, right):
+                one = given[(block - left) * row :]
+                transform_columns(one, across, steps, a, b, middle, plan)
+                for j in range(n_2):
+                    done = transform_row(j, middle, b, radices, roots)
+                    for channel in range(inputs.shape[1]):
+                        total = sums[block, channel]
+                        for i in range(n_1):
+                            place = j * n_1 + i
+                            more = times(
+                                room, read(done, i * row), inputs[sequence, channel], place
+                            )
+                            write(total, place * row, plus(read(total, place * row), more))
