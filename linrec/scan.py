@@ -19,6 +19,7 @@ from linrec._tensors.shapes import broadcast, check_axes
 from linrec.kernels import elementwise_gradients, loops_for, serves
 from linrec.kernels.elementwise import differentiate_now
 from linrec.scan_forward import fill_states, forward_states, previous_states, room_like
+from linrec.scan_half import loops_for_halves, scan_halves
 
 
 def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = None) -> Tensor:
@@ -73,6 +74,8 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
             )
     result_dtype = common_dtype(decay, drive)
     dtype = accumulation_dtype(common_dtype(decay, drive, state))
+    if loops := loops_for_halves(decay, drive, state.to(dtype)):
+        return scan_halves(loops, scan, decay, drive, state.to(dtype).expand(state_shape))
     # (Dynamo takes no tensor twice: in a graph each is a view of its own.)
     graph = torch.compiler.is_compiling()
     decay, drive, state = (

@@ -22,11 +22,12 @@ LAYERS = {
            < _tensors.known_values
            kernels.scan_kernels kernels.chunk_kernels kernels.tile_products
            kernels.cpu_threads kernels.cpu_vectors < kernels.cpu_transforms kernels.cpu_scan
-           < kernels.cpu_convolution < kernels.cpu_launch kernels.cpu_spectra < kernels.cpu_loops
+           < kernels.cpu_convolution kernels.cpu_halves
+           < kernels.cpu_launch kernels.cpu_spectra kernels.cpu_halves_launch < kernels.cpu_loops
            < kernels.gated_kernels < kernels.delta_kernels < kernels.launch
            < kernels.chunk_launch kernels.gated_launch < kernels.delta_launch
            < kernels.elementwise < kernels.chunks < kernels.gated < kernels.delta < kernels
-           < scan_forward < lengths scan
+           < scan_forward < scan_half < lengths scan
         1  structures.base < structures.dense
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures

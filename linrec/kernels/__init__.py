@@ -2,6 +2,7 @@
 
 from linrec.kernels.cpu_loops import convolutions_for as convolutions_for
 from linrec.kernels.cpu_loops import convolves as convolves
+from linrec.kernels.cpu_loops import halves_for as halves_for
 from linrec.kernels.cpu_loops import has_loops as has_loops
 from linrec.kernels.cpu_loops import loops_for as loops_for
 from linrec.kernels.cpu_loops import versions_of_loops as versions_of_loops

@@ -208,10 +208,8 @@ def measure(signals, at, apart, steps, left, scales):
             for f in range(len(scales)):
                 scales[f] += np.float64(source[f]) ** 2
     for f in range(len(scales)):
-        if scales[f] < np.inf and scales[f] > 0:
+        if scales[f] < np.inf:
             scales[f] = max(math.ldexp(1.0, math.frexp(math.sqrt(scales[f]))[1]), SMALLEST)
-        elif scales[f] == 0:
-            scales[f] = 1
 
 
 @compile_loop

@@ -20,6 +20,9 @@ COMPILED = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 BLOCK, FILLED = 128, 0.7
 SHORTEST, LONGEST, FEWEST_SEQUENCES, MANY = 128, 1 << 14, 16, 1 << 22
 
+# Features from which on half-precision numbers are scanned as they are.
+BROAD = 16
+
 
 @cache
 def import_loops(name: str = "cpu_launch") -> ModuleType | None:
@@ -72,3 +75,16 @@ def convolutions_for(tensor: Tensor) -> ModuleType | None:
     if tensor.dtype not in (torch.float32, torch.float64) or not convolves(*sizes):
         return None
     return import_loops("cpu_spectra")
+
+
+def halves_for(tensor: Tensor) -> ModuleType | None:
+    """Return `linrec.kernels.cpu_halves_launch` if its loops can scan a tensor; None if not.
+
+    Args:
+        tensor (*batch, time, features): drives with memory of their own.
+    """
+    if tensor.dtype not in (torch.bfloat16, torch.float16) or tensor.shape[-1] < BROAD:
+        return None
+    if not has_loops(tensor.device.type) or not tensor.numel():
+        return None
+    return import_loops("cpu_halves_launch")

@@ -103,7 +103,7 @@ def lay_out_kernels(spectra: Tensor, size: int) -> Any:
 def sizes_of(spectrum: Tensor) -> Tensor:
     """Find powers of two `(p)` near the norms of kernels `(m, p, frequencies)`."""
     norms = torch.view_as_real(spectrum.resolve_conj()).double().square().sum((0, 2, 3)).sqrt()
-    norms = torch.where(norms == 0, 1.0, norms.clamp(min=SMALLEST))
+    norms = norms.clamp(min=SMALLEST)
     return (norms / norms.frexp()[0]).to(spectrum.real.dtype)
 
 

@@ -16,7 +16,8 @@ class DeepClassifier(SampleNetwork):
         h_k = dropout(relu(W_k h_{k-1} + b_k))      scores = W h_K + b
 
     With these factors the memory holds the coefficients of orthonormal polynomials: distances
-    between its states are those between what it remembers. There is no trained input encoder, for
+    between its states are those between what it remembers, and an adversary moves them as far as
+    it would move the inputs. There is no trained input encoder, for
     the reason given in `SequenceClassifier`.
 
     Args:
@@ -63,15 +64,15 @@ class DeepClassifier(SampleNetwork):
         return self.memory
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Compute the memory's last state next to the last input: `(*batch, order + 1)`."""
-        return self.memory.final(inputs).outputs
+        """Compute the last state's coefficients next to the last input: `(*batch, order + 1)`."""
+        return self.factors * self.memory.final(inputs).outputs
 
     def head(self, features: Tensor) -> Tensor:
         """Compute the classes' scores (logits) `(*batch, classes)` from the features."""
-        return self.read_out(features)
+        rows = self.normalised(features.reshape(-1, features.shape[-1]))
+        scores = self.layers(rows)
+        return scores.view(*features.shape[:-1], scores.shape[-1])
 
     def read_out(self, outputs: Tensor) -> Tensor:
         """Compute the scores from memory and input."""
-        rows = self.normalised((self.factors * outputs).reshape(-1, outputs.shape[-1]))
-        scores = self.layers(rows)
-        return scores.view(*outputs.shape[:-1], scores.shape[-1])
+        return self.head(self.factors * outputs)

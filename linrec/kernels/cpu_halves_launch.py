@@ -1,0 +1,83 @@
+"""How the compiled loops of half-precision scans are called: memory, marks and threads."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linrec.kernels.cpu_halves import BLOCK, differentiate_halves, scan_halves
+from linrec.kernels.cpu_threads import share
+
+# Features of a piece: its states of a block stay in a near cache.
+WIDTH = 512
+
+
+def fill_halves(decay: Tensor, drive: Tensor, state: Tensor, states: Tensor) -> Tensor:
+    """Write the states of a scan of half-precision numbers.
+
+    Args:
+        decay (batch, time, features): a.
+        drive (batch, time, features): b.
+        state (batch, features): the state before the first step, in float32.
+        states (batch, time, features): what to write into; features side by side.
+
+    Returns:
+        The states before every few steps in float32, for `differentiate_halves_on_cpu`.
+    """
+    batch, steps, features = drive.shape
+    marks = torch.empty(-(-steps // BLOCK), batch, features)
+    marks[0] = state
+    tensors = (side_by_side(decay), side_by_side(drive), states)
+    a, b, x = (place(tensor) for tensor in tensors)
+    run(scan_halves, (*a, *b, marks.numpy(), *x), states)
+    return marks
+
+
+def differentiate_halves_on_cpu(
+    decay: Tensor, drive: Tensor, marks: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the gradients of a scan of half-precision numbers.
+
+    Args:
+        decay, drive (batch, time, features): a and b.
+        marks: what `fill_halves` returned.
+        gradient (batch, time, features): the gradient in the states.
+
+    Returns:
+        The gradients in a, in b and, in float32, in the first state.
+    """
+    to_decay, to_drive = (torch.empty_like(gradient).contiguous() for _ in range(2))
+    to_state = torch.empty(marks.shape[1:])
+    # (Both are looked at while the loop runs: a copy would be freed with its memory.)
+    tensors = (side_by_side(decay), side_by_side(drive), side_by_side(gradient))
+    a, b, g = (place(tensor) for tensor in tensors)
+    written = (place(to_decay)[0], *place(to_drive), to_state.numpy())
+    run(differentiate_halves, (*a, *b, marks.numpy(), *g, *written), to_drive)
+    return to_decay, to_drive, to_state
+
+
+def run(loop: Callable[..., None], given: tuple[Any, ...], shape: Tensor) -> None:
+    """Call a loop in as many threads as torch would take."""
+    batch, steps, features = shape.shape
+    threads = torch.get_num_threads()
+    width = min(features, WIDTH)
+    if batch % threads and batch < 8 * threads:  # sequences alone would not occupy all
+        width = max(min(-(-features // threads), width), 16)
+    pieces = batch * -(-features // width)
+    sizes = (steps, features, width)
+    share(lambda begin, end: loop(*given, *sizes, begin, end), pieces, min(threads, pieces))
+
+
+def side_by_side(tensor: Tensor) -> Tensor:
+    """Lay the features of a step side by side."""
+    tensor = tensor.detach()
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def place(tensor: Tensor) -> tuple[Any, tuple[int, int]]:
+    """Give the bits of a tensor, and how far sequences and steps are apart in its memory."""
+    (batch, steps, features), (n, t, _) = tensor.shape, tensor.stride()
+    flat = tensor.as_strided((1 + (batch - 1) * n + (steps - 1) * t + features - 1,), (1,))
+    bits = torch.uint16 if tensor.dtype == torch.bfloat16 else torch.int16
+    return flat.view(bits).numpy(), (n, t)
