@@ -26,7 +26,7 @@ def fill_halves(decay: Tensor, drive: Tensor, state: Tensor, states: Tensor) -> 
         The states before every few steps in float32, for `differentiate_halves_on_cpu`.
     """
     batch, steps, features = drive.shape
-    marks = torch.empty(-(-steps // BLOCK), batch, features)
+    marks = torch.empty(-(-steps // BLOCK), batch, features, dtype=torch.float32)
     marks[0] = state
     tensors = (side_by_side(decay), side_by_side(drive), states)
     a, b, x = (place(tensor) for tensor in tensors)
@@ -48,7 +48,7 @@ def differentiate_halves_on_cpu(
         The gradients in a, in b and, in float32, in the first state.
     """
     to_decay, to_drive = (torch.empty_like(gradient).contiguous() for _ in range(2))
-    to_state = torch.empty(marks.shape[1:])
+    to_state = torch.empty_like(marks[0])
     # (Both are looked at while the loop runs: a copy would be freed with its memory.)
     tensors = (side_by_side(decay), side_by_side(drive), side_by_side(gradient))
     a, b, g = (place(tensor) for tensor in tensors)
