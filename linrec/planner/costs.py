@@ -77,8 +77,9 @@ class RecurrentEstimates(OwnEstimates):
         # The parts of a varying system are applied one by one, each into new memory.
         parts = min(work.multiplications / work.states, 3) if work.time_varying else 0
         # A step's states lie apart in memory, and few of them fill no line of a cache.
-        # (Measured: from 256 states to one the time of a number grows fourfold.)
-        scattered = max(0.8 + 3 / math.sqrt(work.states), 1.0)
+        # (Measured: from 256 states to one the time of a number grows fourfold.) Those of one step
+        # lie together, and are not stacked.
+        scattered = max(0.8 + 3 / math.sqrt(work.states), 1.0) if work.steps > 1 else 0.5
         moved = (4.0 * scattered + 2 * parts) * states + outputs
         written = Cost(reading, moved, work.steps, memory=2 * states + outputs)
         return own + written

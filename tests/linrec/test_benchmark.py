@@ -355,7 +355,7 @@ def test_times_are_written_with_their_unit(seconds: float, written: str) -> None
     "name, folder, sections",
     [
         ("performance.md", "performance", {"cases", "crossover", "regret", "peers"}),
-        ("processors.md", "intel-xeon", {"cases", "crossover"}),
+        ("processors.md", "intel-xeon", {"cases", "crossover", "regret", "peers"}),
         ("numerics.md", "accuracy", {"accuracy"}),
         ("models.md", "models", {"models", "recurrences"}),
         ("streaming.md", "latency", {"latency"}),
