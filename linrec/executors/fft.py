@@ -46,7 +46,9 @@ class FFTConvolution(KernelExecutor):
         y = F⁻¹(F(h) · F(u))
 
     About 2.5 T log2(2T) p operations for each sequence, whatever the number of states: for long
-    sequences and few outputs. Time-invariant systems.
+    sequences and few outputs. Time-invariant systems. On a CPU where Numba is installed
+    (`pip install 'linrec[numba]'`) real sequences with many outputs are transformed in loops that
+    it compiles, in half the time.
 
     Numerical error: at every step about 4 log2(2T)·eps·‖h‖₂‖u‖₂, which does not shrink where the
     outputs do: small outputs before or among large ones keep fewer correct digits, and a kernel
