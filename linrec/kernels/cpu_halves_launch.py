@@ -26,7 +26,7 @@ def fill_halves(decay: Tensor, drive: Tensor, state: Tensor, states: Tensor) -> 
         The states before every few steps in float32, for `differentiate_halves_on_cpu`.
     """
     batch, steps, features = drive.shape
-    marks = torch.empty(-(-steps // BLOCK), batch, features, dtype=torch.float32)
+    marks = state.new_empty(-(-steps // BLOCK), batch, features)
     marks[0] = state
     tensors = (side_by_side(decay), side_by_side(drive), states)
     a, b, x = (place(tensor) for tensor in tensors)

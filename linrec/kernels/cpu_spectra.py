@@ -43,7 +43,7 @@ def plan_of(size: int, dtype: torch.dtype) -> tuple[Any, ...]:
 
 def roots_of(size: int, dtype: torch.dtype) -> Any:
     """Compute e^(-2πi j / n) for all j, in double precision and rounded: `(2 n)`."""
-    angles = torch.arange(size, dtype=torch.float64) * (-2 * math.pi / size)
+    angles = torch.arange(size, dtype=torch.float64, device="cpu") * (-2 * math.pi / size)
     return torch.stack([angles.cos(), angles.sin()], -1).to(dtype).flatten().numpy()
 
 
@@ -51,7 +51,9 @@ def roots_of(size: int, dtype: torch.dtype) -> Any:
 def order_of(size: int) -> Order:
     """Find the order of frequencies: f = j + n_2 i is at place j n_1 + i."""
     first, second, *_ = plan_of(size, torch.float64)
-    frequencies = (torch.arange(second).unsqueeze(1) + second * torch.arange(first)).flatten()
+    rows = torch.arange(first, device="cpu")
+    columns = torch.arange(second, device="cpu").unsqueeze(1)
+    frequencies = (columns + second * rows).flatten()
     mirrored = frequencies > size // 2
     half = torch.where(mirrored, size - frequencies, frequencies)
     return Order(half, mirrored, frequencies.argsort())
@@ -142,7 +144,7 @@ def take_out_kernels(sums: Tensor, size: int, kernels: int) -> Tensor:
 def halves(whole: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Give S_f and S*_(n-f) for frequencies up to the half."""
     places = order_of(size).place
-    frequencies = torch.arange(size // 2 + 1)
+    frequencies = torch.arange(size // 2 + 1, device="cpu")
     return whole[..., places[frequencies]], whole[..., places[(size - frequencies) % size]].conj()
 
 
@@ -150,8 +152,8 @@ def find_sequences(signals: Tensor) -> tuple[Any, Any, int]:
     """Give the flat memory of `signals (units, copies, time, p)`, where sequences start, and how
     far steps are apart."""
     units, copies, steps, _ = signals.shape
-    starts = torch.arange(units).unsqueeze(1) * signals.stride(0)
-    starts = (starts + torch.arange(copies) * signals.stride(1)).flatten()
+    starts = torch.arange(units, device="cpu").unsqueeze(1) * signals.stride(0)
+    starts = (starts + torch.arange(copies, device="cpu") * signals.stride(1)).flatten()
     end = int(starts.max()) + (steps - 1) * signals.stride(2) + signals.shape[-1]
     return signals.as_strided((end,), (1,)).numpy(), starts.numpy(), signals.stride(2)
 
@@ -183,7 +185,7 @@ def run(
     fixed = (*given, *find_sequences(signals), steps, scales.numpy(), *results, plan)
 
     def work(begin: int, end: int) -> None:
-        loop(*fixed, torch.empty(row * rows, dtype=dtype).numpy(), few, begin, end)
+        loop(*fixed, signals.new_empty(row * rows).numpy(), few, begin, end)
 
     share(work, pieces, threads)
 
@@ -252,7 +254,7 @@ def correlate_inputs_on_cpu(inputs: Tensor, gradient: Tensor, size: int) -> Tens
     """
     signals, sequences = side_by_side(gradient), lay_out_signals(inputs.conj(), size)
     p, width = signals.shape[-1], width_of(signals.dtype)
-    scales, blocks = torch.zeros(p, dtype=torch.float64), -(-p // (2 * width))
+    scales, blocks = signals.new_zeros(p, dtype=torch.float64), -(-p // (2 * width))
     sums = signals.new_zeros(blocks, inputs.shape[-2], 2 * width * size)
     run(correlate_inputs, (sequences,), signals, scales, (sums.numpy(),), size, 0, blocks)
     found = take_out_kernels(sums, size, p) * scales.to(sums.dtype).unsqueeze(-1)

@@ -160,6 +160,25 @@ def test_a_signal_errs_by_roundings_of_its_own(scale: float, monkeypatch) -> Non
     assert (errors <= 2 * roundings(100, torch.float32) * inputs.norm() * norms).all()
 
 
+def test_the_default_device_is_nothing_to_them() -> None:
+    product, inputs, kernels, gradient = draw((2, 1, 1, 44, 30), torch.float64)
+    spectrum = torch.fft.rfft(kernels, fast_length(87))
+    sides = {
+        Direction.FORWARD: (spectrum, inputs),
+        Direction.ADJOINT: (spectrum, gradient),
+        Direction.CONSTANT: (gradient, inputs),
+    }
+    cpu_spectra.plan_of.cache_clear()
+    cpu_spectra.order_of.cache_clear()
+    with torch.device("meta"):
+        found = [compute(product, way, *given) for way, given in sides.items()]
+    for result, (way, given) in zip(found, sides.items(), strict=True):
+        expected = compute(product, way, *given)
+        if way is Direction.ADJOINT:
+            (result,), (expected,) = result, expected
+        assert torch.equal(result, expected)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_finite_stays_with_its_output(bad: float) -> None:
     product, inputs, kernels, gradient = draw((2, 1, 1, 20, 32), torch.float32)
