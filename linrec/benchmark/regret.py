@@ -132,7 +132,7 @@ def measure(
             gradient=shape.gradient,
         )
         costs = {each: problem.criteria.cost(each) for each in CANDIDATES}
-        estimates = {each: problem.criteria.rates.seconds(cost) for each, cost in costs.items()}
+        estimates = {each: problem.criteria.seconds(cost) for each, cost in costs.items()}
         least = min(estimates.values())
         if least > LONGEST:
             continue

@@ -100,6 +100,11 @@ class Workload(NamedTuple):
         """Steps of all sequences together."""
         return self.batch * self.steps
 
+    @property
+    def double(self) -> bool:
+        """Whether numbers are in double precision."""
+        return self.roundoff < 2.0**-24
+
     @staticmethod
     def of(
         recurrence: LinearRecurrence, length: int, batch: int, gradient: bool = False

@@ -164,7 +164,8 @@ class Auto(Executor):
         if work.time_varying:
             able = [each for each in able if each.recursive] or able
         rates = self.rates or rates_of(work.device)
-        return min((each.cost(work) for each in able), key=rates.seconds)
+        costs = [each.cost(work) for each in able]
+        return min(costs, key=lambda cost: rates.seconds(cost, double=work.double))
 
 
 def explain(

@@ -8,8 +8,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-import torch
-
 from linrec._tensors.devices import is_launched
 from linrec.executors import (
     AssociativeScan,
@@ -242,8 +240,8 @@ class ChunkedEstimates(OwnEstimates):
         powers = max(work.steps // chunk, 1).bit_length()
         products = work.multiplications * (chunk * (m + p) + (3 * doublings + powers) * n)
         block = 8.0 * work.systems * (chunk * m + n) * chunk * p
-        operations, rounds = 4.0 * work.systems * products, 40 + 12 * doublings
-        return Cost(operations, 3 * block, rounds, memory=2 * block)
+        operations = operations_in_double(work, work.systems * products)
+        return Cost(operations, 3 * block, 40 + 12 * doublings, memory=2 * block)
 
     def error(self, work: Workload) -> float:
         """A chunk rounds as often as its product is long."""
@@ -312,15 +310,18 @@ def varying_cost(work: Workload, size: int) -> Cost:
 
 
 def kernel_cost(work: Workload) -> Cost:
-    """Estimate a state kernel by doubling: log2(T) squarings of A, and A^k B for every k.
-
-    In double precision, at half the rate.
-    """
+    """Estimate a state kernel by doubling: log2(T) squarings of A, A^k B for every k, in double."""
     n, m = work.states, work.inputs
     squarings = max(work.steps - 1, 0).bit_length()
     products = (squarings * n + work.steps * m) * work.multiplications
     kernel = 8.0 * work.systems * work.steps * m * n
-    return Cost(4.0 * work.systems * products, 4 * kernel, 3 * squarings + 6, memory=1.5 * kernel)
+    operations = operations_in_double(work, work.systems * products)
+    return Cost(operations, 4 * kernel, 3 * squarings + 6, memory=1.5 * kernel)
+
+
+def operations_in_double(work: Workload, products: float) -> float:
+    """Count the operations of products in double precision, at the rate of the workload."""
+    return (2.0 if work.double else 4.0) * products
 
 
 def last_cost(work: Workload) -> Cost:
@@ -337,7 +338,7 @@ def has_kernel(work: Workload) -> bool:
 
 def has_convolution(work: Workload) -> bool:
     """Whether compiled loops convolve: real numbers, with the kernels of one system."""
-    real = work.itemsize == 4 or work.roundoff < torch.finfo(torch.float32).eps / 2
+    real = work.itemsize == 4 or (work.itemsize == 8 and work.double)
     sizes = (work.itemsize, work.steps, work.outputs, work.batch)
     return real and work.systems == 1 and convolves(work.device, *sizes)
 

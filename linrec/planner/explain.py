@@ -89,7 +89,7 @@ def explain_selection(problem: Problem) -> Explanation:
     for executor in problem.candidates:
         able = executor.why_not(problem.recurrence, criteria.work.steps) is None
         cost = criteria.cost(executor) if able else None
-        seconds = math.inf if cost is None else criteria.rates.seconds(cost)
+        seconds = math.inf if cost is None else criteria.seconds(cost)
         reason, error = problem.why_not(executor), criteria.error(executor)
         rows.append(Row(executor, reason, cost, seconds, error))
     rows.sort(key=lambda row: (row.reason is not None, row.seconds))

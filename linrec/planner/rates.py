@@ -24,7 +24,7 @@ class Rates:
 
     Args:
         operations: multiplications and additions in float32 matrix products.
-        transforms: the same in Fourier transforms.
+        transforms: the same in Fourier transforms of float32.
         bytes: bytes between processor and memory, much of it touched for the first time.
         rounds: small operations that wait for one another.
     """
@@ -39,14 +39,16 @@ class Rates:
             if not (isinstance(rate, float | int) and 0 < rate < math.inf):
                 raise ValueError(f"`{name}` is {rate!r}: expected a positive number a second.")
 
-    def seconds(self, cost: Cost) -> float:
-        """Add up the time of operations, of traffic and of waiting."""
-        return (
-            cost.operations / self.operations
-            + cost.transforms / self.transforms
-            + cost.bytes / self.bytes
-            + cost.rounds / self.rounds
-        )
+    def seconds(self, cost: Cost, *, double: bool = False) -> float:
+        """Add up the time of operations, of traffic and of waiting.
+
+        Args:
+            cost: what is spent.
+            double: whether numbers are in double precision: a vector holds half as many of them.
+        """
+        computing = cost.operations / self.operations + cost.transforms / self.transforms
+        waiting = cost.bytes / self.bytes + cost.rounds / self.rounds
+        return (2 * computing if double else computing) + waiting
 
 
 # Two x86 cores with AVX2.

@@ -88,6 +88,10 @@ class Criteria:
         cost = self.running_cost(executor)
         return cost if self.prepared else cost + self.preparation_cost(executor)
 
+    def seconds(self, cost: Cost) -> float:
+        """Turn a cost into time, in the precision of the workload."""
+        return self.rates.seconds(cost, double=self.work.double)
+
     def select(self, able: tuple[Executor, ...]) -> Executor | None:
         """Select the fastest of some executors; None if none is accurate enough."""
         best: Executor | None = None
@@ -95,9 +99,9 @@ class Criteria:
         for executor in able:  # a plain loop: Dynamo does not trace min(key=…)
             if not self.admits(executor):
                 continue
-            estimate = self.rates.seconds(self.running_cost(executor))
+            estimate = self.seconds(self.running_cost(executor))
             if estimate < least and not self.prepared:
-                estimate += self.rates.seconds(self.preparation_cost(executor))
+                estimate += self.seconds(self.preparation_cost(executor))
             if best is None or estimate < least:
                 best, least = executor, estimate
         return best

@@ -11,7 +11,7 @@ them the memory's last state is the same in each epoch and is computed once.
 
 `best` is ours: a memory of order 784, which keeps the whole sequence, and two layers of 512 units
 after it, trained against an adversary (see `Recipe.adversarial_distance`) with a learning rate
-that falls to zero. It was chosen on the validation images of seed 0.
+that falls to zero. It was chosen on the validation images of seed 0, and is trained on all 60,000.
 
 The unit of 2019 and an LSTM of about its size have to be stepped: an epoch takes eight
 and eleven minutes on two cores. On the quick budget they see 5,000 images an epoch.
@@ -83,7 +83,10 @@ def cosine_decay(done: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-BEST = replace(RECIPE, epochs=40, schedule=cosine_decay, adversarial_distance=2.0)
+# Chosen while the validation images were kept apart.
+BEST = replace(
+    RECIPE, epochs=40, schedule=cosine_decay, adversarial_distance=2.0, with_validation=True
+)
 
 
 def lmu_2019(data: Dataset) -> LayerClassifier:

@@ -43,12 +43,13 @@ class Record:
         budget: how much was spent.
         seed: of the data, the weights, the order of the examples and dropout.
         figures: on the test examples, by name; the first is the one that the paper reports.
-        best_epoch: the epoch whose weights were scored: the best on the validation examples.
+        best_epoch: the epoch whose weights were scored: the best on the validation examples, or the
+            last where those were trained on too.
         epochs: how many there were.
         parameters: how many numbers were trained.
         seconds: of training, and of what was trained before, by the clock on the wall, whatever
             else the machine did.
-        examples: how many to train on, to choose by, and to report.
+        examples: how many to train on, to choose by (0: none), and to report.
         data: checksum of the examples (`Dataset.digest`).
         reduced: what is missing of the published data; empty if they are whole.
         versions: of Python, torch, numpy and linrec, and of Numba where it runs loops.
@@ -168,6 +169,13 @@ ENTRIES = {
 
 # What records of earlier versions have not.
 LATER = {"validation": None, "cpu_seconds": None, "recipe": {}, "commit": ""}
+
+
+def total_cpu(history: list[dict[str, Any]]) -> float | None:
+    """Add up the processor's seconds of all epochs; None if an epoch has none."""
+    seconds = [entry.get("cpu_seconds") for entry in history]
+    known = [each for each in seconds if each is not None]
+    return round(sum(known), 1) if len(known) == len(seconds) else None
 
 
 def versions() -> dict[str, str]:

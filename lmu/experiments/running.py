@@ -13,7 +13,7 @@ from torch import Tensor
 from lmu.experiments.data import Dataset, Split
 from lmu.experiments.experiment import Budget, Experiment
 from lmu.experiments.models import Network
-from lmu.experiments.record import Record, commit, hardware, versions
+from lmu.experiments.record import Record, commit, hardware, total_cpu, versions
 from lmu.experiments.training import BEST, RESULT, Outcome, RunFolder, predictions
 from lmu.experiments.training import train as train_network
 from lmu.files import read_checkpoint
@@ -131,6 +131,8 @@ class Run:
             earlier, _ = self.before.train(progress=progress, tensorboard=tensorboard)
             self.pretraining.hand_over(self.before.network, network)
         training, validation, test = (self._features(split) for split in self.data.splits)
+        if self.recipe.with_validation:
+            training, validation = training.join(validation), None
         with _seed(self.seed, self.device):
             outcome = train_network(
                 network,
@@ -160,6 +162,8 @@ class Run:
 
     def _record(self, figures: dict[str, float], outcome: Outcome) -> Record:
         train, validation, test = (len(split.targets) for split in self.data.splits)
+        if self.recipe.with_validation:
+            train, validation = train + validation, 0
         return Record(
             experiment=self.experiment.name,
             model=self.model,
@@ -180,13 +184,6 @@ class Run:
             recipe={name: self.configuration()[name] for name in RECIPE} | self.recipe.describe(),
             commit=commit(),
         )
-
-
-def total_cpu(history: list[dict[str, Any]]) -> float | None:
-    """Add up the processor's seconds of all epochs; None if an epoch has none."""
-    seconds = [entry.get("cpu_seconds") for entry in history]
-    known = [each for each in seconds if each is not None]
-    return round(sum(known), 1) if len(known) == len(seconds) else None
 
 
 def count_parameters(network: Network) -> int:

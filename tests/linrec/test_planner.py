@@ -332,7 +332,9 @@ def test_the_folder_is_the_users_own(platform, root, tmp_path, monkeypatch) -> N
 
 def test_rates_turn_costs_into_time() -> None:
     cost = linrec.Cost(operations=6, bytes=8, rounds=10, transforms=15)
-    assert Rates(operations=2, transforms=5, bytes=4, rounds=1).seconds(cost) == 3 + 2 + 10 + 3
+    own = Rates(operations=2, transforms=5, bytes=4, rounds=1)
+    assert own.seconds(cost) == 3 + 2 + 10 + 3
+    assert own.seconds(cost, double=True) == 2 * 3 + 2 + 10 + 2 * 3
     assert rates.rates_of("cuda") == CUDA
     for wrong in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match=r"`bytes` is .*expected a positive number"):

@@ -148,6 +148,25 @@ def test_a_run_leaves_a_record_of_itself(tiny: Experiment, tmp_path: Path) -> No
     assert record.seconds == round(sum(entry["seconds"] for entry in outcome.history), 1)
 
 
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_recipe_may_train_on_the_validation_examples(
+    tiny: Experiment, tmp_path: Path, epochs: int
+) -> None:
+    setting, seen = tiny.setting(), []
+
+    def watched(outputs: Tensor, targets: Tensor) -> Tensor:
+        seen.append(len(targets))
+        return setting.recipe.loss(outputs, targets)
+
+    recipe = replace(setting.recipe, loss=watched, with_validation=True, epochs=epochs)
+    models = {"lmu": {Budget.FULL: replace(setting, recipe=recipe)}}
+    record, _ = Run(replace(tiny, models=models), tmp_path).train()
+    assert sum(seen) == 90 * epochs
+    assert (record.examples, record.validation) == ((90, 0, 30), None)
+    assert record.best_epoch == epochs and record.recipe["validation"] == "trained on"
+    assert Record.from_json((tmp_path / "result.json").read_text()) == record
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"budget": "quick"}', '{"budget": "large"}'])
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no record of a run"):

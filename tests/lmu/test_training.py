@@ -183,6 +183,27 @@ def test_the_network_is_left_with_the_weights_of_the_best_epoch(tmp_path: Path) 
     assert read_checkpoint(tmp_path / BEST)["epoch"] == outcome.best_epoch
 
 
+def test_without_validation_examples_the_last_epoch_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()  # what conftest.py leaves out: the curve
+    torch.manual_seed(0)
+    network, folder = nn.Linear(5, 1), RunFolder(tmp_path, CONFIGURATION)
+    # (The last of these epochs makes the loss larger.)
+    recipe = replace(RECIPE, schedule=lambda done: -9.0 if done > 0.8 else 1.0)
+    outcome = train(network, examples(1), None, recipe, folder, seed=3, progress=True)
+    losses = [entry["training_loss"] for entry in outcome.history]
+    assert losses[-1] > losses[-2]
+    assert (outcome.best_epoch, outcome.best_score) == (6, None)
+    assert logged(tmp_path) == outcome.history
+    checkpoint = read_checkpoint(tmp_path / BEST)
+    assert checkpoint["epoch"] == 6
+    assert torch.equal(checkpoint["network"]["weight"], network.weight)
+    assert torch.equal(read_checkpoint(tmp_path / LAST)["network"]["weight"], network.weight)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "validation" not in capsys.readouterr().err
+
+
 def test_of_a_metric_where_higher_is_better_the_highest_is_best(tmp_path: Path) -> None:
     upside_down = Metric("score", squared_errors, lambda sums: -mean(sums), True, 4)
     _, outcome = run(tmp_path, recipe=replace(RECIPE, metric=upside_down))

@@ -18,6 +18,10 @@ class Split(NamedTuple):
     inputs: Tensor
     targets: Tensor
 
+    def join(self, other: "Split") -> "Split":
+        """Put these examples and others together."""
+        return Split(*(torch.cat(parts) for parts in zip(self, other, strict=True)))
+
 
 class Dataset(NamedTuple):
     """A task's examples: to train on, to choose by, and to report.

@@ -7,7 +7,7 @@ from lmu.experiments.training.recipe import Metric
 
 
 def learning_curve(history: list[dict[str, Any]], metric: Metric) -> bytes:
-    """Draw the training loss and the validation score of each epoch.
+    """Draw the training loss of each epoch, and the validation score where there is one.
 
     Args:
         history: an entry an epoch, as in `metrics.jsonl`.
@@ -26,8 +26,11 @@ def learning_curve(history: list[dict[str, Any]], metric: Metric) -> bytes:
     loss.plot(epochs, [entry["training_loss"] for entry in history], color="tab:gray")
     loss.set(xlabel="epoch", ylabel="training loss (gray)", yscale="log")
     loss.xaxis.set_major_locator(MaxNLocator(integer=True))
+    scores = [entry["validation_score"] for entry in history]
+    if None in scores:  # trained on all examples
+        return image_of(figure, dpi=150)
     score = loss.twinx()
-    score.plot(epochs, [entry["validation_score"] for entry in history], color="tab:blue")
+    score.plot(epochs, scores, color="tab:blue")
     score.set_ylabel(f"validation {metric.name} (blue)")
     if not metric.higher_is_better:
         score.set_yscale("log")

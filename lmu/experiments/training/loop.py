@@ -26,13 +26,14 @@ class Outcome:
 
     Args:
         best_epoch: the epoch with the best validation score, counted from 1; 0: there was none.
-        best_score: that score.
+            The last one without validation examples.
+        best_score: that score; None without validation examples.
         history: an entry an epoch: `epoch`, `training_loss`, `validation_score`, `seconds`, and
             the `cpu_seconds` of all threads.
     """
 
     best_epoch: int
-    best_score: float
+    best_score: float | None
     history: list[dict[str, Any]]
 
 
@@ -119,7 +120,9 @@ class Training:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The entry of the best epoch; of equal ones, the first."""
+        """The entry of the best epoch; of equal ones, the first. The last one without scores."""
+        if self.history[-1]["validation_score"] is None:
+            return self.history[-1]
         sign = -1.0 if self.recipe.metric.higher_is_better else 1.0
         return min(self.history, key=lambda entry: sign * entry["validation_score"])
 
@@ -149,7 +152,7 @@ class Training:
         # Left where it was computed: to read it would make an accelerator wait each step.
         self.loss = self.loss.to(loss.device) + loss.detach() * len(inputs)
 
-    def finish_epoch(self, examples: int, validation: Examples) -> dict[str, Any]:
+    def finish_epoch(self, examples: int, validation: Examples | None) -> dict[str, Any]:
         """Score the epoch, enter it into the history, and return the entry."""
         loss = self.loss.item() / examples
         epoch = len(self.history) + 1
@@ -158,12 +161,11 @@ class Training:
                 f"The training loss of epoch {epoch} is {loss}: expected a finite number. Lower "
                 "the learning rate, or look for inputs that are not finite."
             )
-        batches = predictions(self.network, self.forward, validation, self.recipe.batch_size)
         self.history.append(
             {
                 "epoch": epoch,
                 "training_loss": loss,
-                "validation_score": self.recipe.metric.score(batches),
+                "validation_score": score(self.network, self.forward, validation, self.recipe),
                 "seconds": round(time.perf_counter() - self.started, 3),
                 "cpu_seconds": round(time.process_time() - self.cpu_started, 3),
             }
@@ -225,10 +227,22 @@ def predictions(
         yield outputs, expected
 
 
+def score(
+    network: nn.Module,
+    forward: Callable[[Tensor], Tensor],
+    examples: Examples | None,
+    recipe: Recipe,
+) -> float | None:
+    """Compute the metric of a network on some examples; None without any."""
+    if examples is None:
+        return None
+    return recipe.metric.score(predictions(network, forward, examples, recipe.batch_size))
+
+
 def train(
     network: nn.Module,
     training: Examples,
-    validation: Examples,
+    validation: Examples | None,
     recipe: Recipe,
     folder: RunFolder,
     *,
@@ -247,7 +261,7 @@ def train(
     Args:
         network: the network; all its parameters that require a gradient are trained.
         training: inputs and targets to learn from, on the network's device.
-        validation: inputs and targets to choose the epoch by.
+        validation: inputs and targets to choose the epoch by. None: the last epoch counts.
         recipe: loss, metric, optimiser, batch size and epochs.
         folder: the run folder, new or that of the run to go on with.
         seed: seed of the order of the examples.
@@ -266,8 +280,7 @@ def train(
     if not recipe.epochs:
         weights = {"network": network.state_dict(), "epoch": 0}
         folder.save(BEST, weights | {"configuration": folder.configuration})
-        batches = predictions(network, forward or network, validation, recipe.batch_size)
-        return Outcome(0, recipe.metric.score(batches), [])
+        return Outcome(0, score(network, forward or network, validation, recipe), [])
     run = Training(network, forward or network, recipe, seed)
 
     def take_weights(checkpoint: dict[str, Any]) -> None:
@@ -288,7 +301,7 @@ def train(
 def _run_epochs(
     run: Training,
     training: Examples,
-    validation: Examples,
+    validation: Examples | None,
     folder: RunFolder,
     progress: bool,
     tensorboard: bool,
@@ -313,9 +326,8 @@ def _run_epochs(
                 weights = {"network": run.network.state_dict(), "epoch": epoch}
                 folder.save(BEST, weights | {"configuration": folder.configuration})
             folder.save(LAST, run.state_dict())
-            shown = {
-                "training loss": entry["training_loss"],
-                f"validation {recipe.metric.name}": entry["validation_score"],
-            }
+            shown = {"training loss": entry["training_loss"]}
+            if validation is not None:
+                shown[f"validation {recipe.metric.name}"] = entry["validation_score"]
             if events is not None:
                 write_epoch(events, epoch, shown, run.optimizer)

@@ -118,6 +118,8 @@ class Recipe:
         adversarial_distance: how far inputs are moved to where the network does worst, in Euclidean
             norm, x + distance · g / |g| with g the gradient of the loss; half of the loss is then
             that of the moved inputs (Goodfellow, Shlens and Szegedy 2015). 0: they are not moved.
+        with_validation: whether to train on the validation examples too, with a recipe that was
+            chosen while they were kept apart. No epoch is chosen then: the last one counts.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -130,6 +132,7 @@ class Recipe:
     schedule: Callable[[float], float] = constant_rate
     max_gradient_norm: float | None = None
     adversarial_distance: float = 0.0
+    with_validation: bool = False
 
     def describe(self) -> dict[str, float | str | None]:
         """Return all settings but the optimiser's own, as values of JSON, for a record."""
@@ -138,6 +141,7 @@ class Recipe:
             "schedule": name_of(self.schedule),
             "max_gradient_norm": self.max_gradient_norm,
             "adversarial_distance": self.adversarial_distance,
+            "validation": "trained on" if self.with_validation else "kept apart",
             "bucket_by": None if self.bucket_by is None else name_of(self.bucket_by),
         }
 
