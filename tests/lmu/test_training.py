@@ -18,9 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from lmu.experiments.training import (
-    ACCURACY,
     BEST,
-    NRMSE,
     Metric,
     Outcome,
     Recipe,
@@ -357,15 +355,6 @@ def test_predictions_do_not_depend_on_batches_and_drop_nothing_out(size: int) ->
     assert not any(output.requires_grad for output in outputs)
 
 
-@pytest.mark.parametrize("metric", [ACCURACY, NRMSE], ids=lambda metric: metric.name)
-def test_a_score_does_not_depend_on_its_batches(metric: Metric) -> None:
-    outputs = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
-    targets = outputs.argmax(-1).roll(1) if metric is ACCURACY else outputs.roll(1, 0)
-    whole = metric.score([(outputs, targets)])
-    parts = zip(outputs.split(7), targets.split(7), strict=True)
-    assert metric.score(parts) == pytest.approx(whole, rel=1e-12)
-
-
 def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
     asked: list[float] = []
 
@@ -391,20 +380,6 @@ def test_long_gradients_are_shortened(tmp_path: Path) -> None:
     network, _ = run(tmp_path, recipe=recipe)
     moved = (torch.nn.utils.parameters_to_vector(network.parameters()) - before).norm()
     assert 0 < moved <= 6 * 0.5 * 1.001e-3
-
-
-def test_accuracy_is_a_percentage() -> None:
-    scores = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
-    assert ACCURACY.score([(scores, torch.tensor([1, 0, 0]))]) == pytest.approx(200 / 3)
-    assert ACCURACY.show(98.4949) == "98.49"
-
-
-def test_nrmse_is_one_for_zero_and_grows_with_the_error() -> None:
-    targets = torch.tensor([[3.0], [-4.0]])
-    assert NRMSE.score([(torch.zeros(2, 1), targets)]) == pytest.approx(1.0)
-    assert NRMSE.score([(targets, targets)]) == 0.0
-    assert NRMSE.score([(targets + 1.0, targets)]) == pytest.approx(1.0 / math.sqrt(12.5))
-    assert NRMSE.show(0.04449) == "0.0445"
 
 
 def test_no_epochs_are_refused() -> None:
