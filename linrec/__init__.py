@@ -3,6 +3,7 @@
 from linrec import lengths as lengths
 from linrec import memories as memories
 from linrec import nn as nn
+from linrec._tensors.reused_memory import reuse_memory as reuse_memory
 from linrec.certificate import Certificate as Certificate
 from linrec.certificate import certify as certify
 from linrec.composition import feedback as feedback
@@ -82,6 +83,7 @@ __all__ = [
     "linear_scan",
     "parallel",
     "poles",
+    "reuse_memory",
     "run",
     "run_packed",
     "series",

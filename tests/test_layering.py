@@ -17,7 +17,8 @@ LAYERS = {
     "linrec": """
         0  _files < reporting
            _tensors < _tensors.annotated < _tensors.dtypes _tensors.shapes _tensors.numpy_arrays
-           _tensors.open_sizes _tensors.full_precision _tensors.huge_pages
+           _tensors.open_sizes _tensors.full_precision
+           _tensors.reused_memory < _tensors.huge_pages
            < _tensors.arguments _tensors.autograd _tensors.devices _tensors.exact_gradients
            < _tensors.known_values
            kernels.scan_kernels kernels.chunk_kernels kernels.tile_products

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linrec._tensors.reused_memory import pool
+
 # From this many bytes numpy asks Linux for huge pages; torch does not.
 HUGE = 1 << 22
 
@@ -21,7 +23,8 @@ def empty(like: Tensor, *shape: int) -> Tensor:
     Memory that a process gets from Linux is mapped, and cleared, page by page as it is first
     written. In pages of 4 KiB that takes three times as long as filling the memory does, and is
     most of what running a recurrence over all its states costs. Numpy allocates large arrays in
-    pages of 2 MiB; elsewhere than on Linux this is ordinary memory.
+    pages of 2 MiB; elsewhere than on Linux this is ordinary memory. Within `reuse_memory` it is
+    that of earlier results.
 
     Args:
         like: a tensor of the dtype and device that are wanted.
@@ -34,4 +37,6 @@ def empty(like: Tensor, *shape: int) -> Tensor:
         return like.new_empty(shape)
     if like.dtype not in NUMPY or torch.compiler.is_compiling():
         return like.new_empty(shape)
-    return torch.as_tensor(np.empty(shape, NUMPY[like.dtype]), device="cpu")
+    kept, dtype = pool(), NUMPY[like.dtype]
+    array = np.empty(shape, dtype) if kept is None else kept.array(shape, dtype)
+    return torch.as_tensor(array, device="cpu")

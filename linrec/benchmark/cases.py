@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec import memories
+from linrec._tensors.reused_memory import Pool, using
 from linrec.discretization import discretize
 from linrec.executors import Toeplitz
 from linrec.nn import Recurrence
@@ -66,10 +67,23 @@ def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> o
     return torch.autograd.grad(outputs, inputs, gradient)
 
 
+def in_kept_memory(way: Callable[[], object]) -> Callable[[], object]:
+    """Make a function that computes in the memory of its earlier results."""
+    kept = Pool()
+
+    def call() -> object:
+        with using(kept):
+            return way()
+
+    return call
+
+
 def all_states(
     batch: int, steps: int, order: int, copies: int = 1, *, most: float, fft: bool = False
 ) -> Trial:
     """All states of a frozen memory, the gradient in its inputs, and that in the memory itself.
+
+    On a CPU in memory that is kept, too (`reuse_memory`).
 
     Args:
         batch, steps, order, copies: the sizes.
@@ -91,6 +105,9 @@ def all_states(
             "with gradient": lambda: backward(memory(trained).outputs, (trained,), gradient),
             "trained": lambda: backward(learning(inputs).outputs, matrices, gradient),
         }
+        if device == "cpu":
+            ways["forward, kept"] = in_kept_memory(ways["forward"])
+            ways["with gradient, kept"] = in_kept_memory(ways["with gradient"])
         if not fft:
             return ways
         auto = Auto(per_step=False)
@@ -109,6 +126,8 @@ def all_states(
         f"{aimed}forward": ("floor", most),
         f"{aimed}with gradient": (f"{aimed}forward", 2.5),
         f"{aimed}trained": (f"{aimed}forward", None),
+        "forward, kept": ("forward", None),
+        "with gradient, kept": ("with gradient", None),
     }
     if fft:
         targets |= {way: (f"FFT {way}", None) for way in ("forward", "with gradient", "trained")}
@@ -190,8 +209,8 @@ def preparation(device: str = "cpu") -> Ways:
 
 def choice(device: str = "cpu") -> Ways:
     """The choice of an executor."""
-    recurrence = legendre(468, 784.0, device=device)
-    return {"choose": lambda: Auto().select(recurrence, 784, (100,))}
+    recurrence, auto = legendre(468, 784.0, device=device), Auto()
+    return {"choose": lambda: auto.select(recurrence, 784, (100,))}
 
 
 def training_step(device: str = "cpu") -> Ways:
