@@ -82,6 +82,12 @@ def lstm(data: Dataset) -> TextClassifier:
     return TextClassifier(TextReader(words, LSTM(words.width, 64)), classes=1)
 
 
+def lstm_vectors(data: Dataset) -> TextClassifier:
+    """Build an LSTM of 64 units that reads trained vectors of 16 numbers."""
+    words = Words(len(data.vocabulary), 16)
+    return TextClassifier(TextReader(words, LSTM(words.width, 64), 0.5), classes=1)
+
+
 def bag(data: Dataset) -> BagOfWords:
     """Build naive Bayes on the words, to be trained on: a number for each word."""
     return BagOfWords(len(data.vocabulary), 1).count(*data.train)
@@ -114,6 +120,9 @@ IMDB = Experiment(
             for budget, theta in LONGEST.items()
         },
         "lstm": dict.fromkeys(Budget, TrainingSetup(lstm, binary_recipe(0.01, 4, batch_size=50))),
+        "lstm-vectors": dict.fromkeys(
+            Budget, TrainingSetup(lstm_vectors, binary_recipe(0.01, 6, batch_size=50))
+        ),
         "bag-of-words": dict.fromkeys(Budget, TrainingSetup(bag, binary_recipe(0.003, 4))),
     },
     decide=for_or_against,
