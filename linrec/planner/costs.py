@@ -145,6 +145,8 @@ class FFTEstimates(OwnEstimates):
         """Transforms of m inputs and p outputs, their product, and each passing through memory."""
         m, p, size = work.inputs, work.outputs, 2 * work.steps
         transforms = transform_operations(size) * (m + p) + 4.0 * size * m * p
+        if work.batch * max(m, p) == 1 and not is_launched(work.device):
+            transforms *= 2  # a single one is computed in one thread
         blocks = math.ceil(work.batch * p * size / TRANSFORM_BLOCK)
         outputs = work.itemsize * work.numbers * p
         if has_convolution(work):  # compiled, and kernels laid out anew

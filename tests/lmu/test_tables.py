@@ -19,6 +19,7 @@ from lmu.experiments.tables import (
     result_tables,
     speedup_tables,
 )
+from lmu.experiments.tables.results import effort
 from lmu.experiments.training import write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "experiments.md"
@@ -51,6 +52,12 @@ def records(tmp_path: Path) -> Path:
     for record in (RECORD, *OTHERS):
         write(tmp_path / record.path, record.to_json().encode())
     return tmp_path
+
+
+def test_a_run_without_validation_examples_is_said_to_be_one() -> None:
+    assert effort(RECORD) == "full, 6 epochs"
+    assert effort(replace(RECORD, examples=(90, 0, 30))) == "full, 6 epochs, no validation"
+    assert effort(replace(RECORD, examples=(0, 0, 30), epochs=0)) == "full, untrained"
 
 
 def test_seeds_are_put_together(records: Path, tiny: Experiment) -> None:

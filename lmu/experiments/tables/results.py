@@ -176,6 +176,14 @@ def figure_row(figure: PublishedResult) -> tuple[str, ...]:
     return (figure.who, f"{figure.value:g}", "", "", "published", "", size, "", "")
 
 
+def effort(record: Record) -> str:
+    """Write a run's budget and epochs, and whether it trained on the validation examples too."""
+    if not record.epochs:
+        return f"{record.budget}, untrained"
+    trained = f"{record.budget}, {record.epochs} epochs"
+    return trained if record.examples[1] else f"{trained}, no validation"
+
+
 def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tuple[str, ...]:
     """Write one of our results; what its data lack is put into the notes."""
     first = results.first
@@ -192,7 +200,7 @@ def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tu
         results.mean(digits),
         results.sampling_error(metric) if reported == metric.name and first.examples[2] else "",
         ", ".join(str(record.seed) for record in results.records),
-        f"{first.budget}, {first.epochs} epochs" if first.epochs else f"{first.budget}, untrained",
+        effort(first),
         data,
         f"{first.parameters:,}",
         results.time,
