@@ -9,13 +9,6 @@ from linrec._tensors.reused_memory import pool
 # From this many bytes numpy asks Linux for huge pages; torch does not.
 HUGE = 1 << 22
 
-NUMPY = {
-    torch.float32: np.float32,
-    torch.float64: np.float64,
-    torch.complex64: np.complex64,
-    torch.complex128: np.complex128,
-}
-
 
 def empty(like: Tensor, *shape: int) -> Tensor:
     """Make an uninitialised tensor of the given shape, in huge pages where Linux grants them.
@@ -35,8 +28,10 @@ def empty(like: Tensor, *shape: int) -> Tensor:
         size *= axis
     if size < HUGE or like.device.type != "cpu" or type(like) is not Tensor:
         return like.new_empty(shape)
-    if like.dtype not in NUMPY or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return like.new_empty(shape)
-    kept, dtype = pool(), NUMPY[like.dtype]
-    array = np.empty(shape, dtype) if kept is None else kept.array(shape, dtype)
-    return torch.as_tensor(array, device="cpu")
+    kept = pool()
+    memory = np.empty(size, np.uint8) if kept is None else kept.take_memory(size)
+    result = torch.frombuffer(memory, dtype=like.dtype).view(shape)
+    # Its memory, and not the view: autograd allows no writing into one.
+    return like.new_empty(0).set_(result)  # type: ignore[arg-type]  # torch's stub knows storages

@@ -69,13 +69,15 @@ class Pool:
         self.returned.clear()
         self.waiting.clear()
 
-    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
-        """Make an uninitialised array in a block, which comes back when the array is gone."""
-        size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+    def take_memory(self, size: int) -> Block:
+        """Take some bytes of a block, which comes back when this array is gone.
+
+        (A view that numpy makes of it holds the block, and not it.)
+        """
         block = self.take(size)
-        array = np.ndarray(shape, dtype, buffer=block[:size])
-        weakref.finalize(array, self.give_back, block).atexit = False
-        return array
+        memory = block[:size]
+        weakref.finalize(memory, self.give_back, block).atexit = False
+        return memory
 
 
 _pools: list[Pool] = []

@@ -130,9 +130,9 @@ def test_a_block_serves_results_of_half_its_size_and_more() -> None:
     kept = Pool()
     places = []
     for size in (100, 50, 49, 101):
-        array = kept.array((size,), np.uint8)
-        places.append(array.ctypes.data)
-        del array
+        memory = kept.take_memory(size)
+        places.append(memory.ctypes.data)
+        del memory
     assert places[0] == places[1]
     # The third has a block of its own, which takes the first one's leave: 100 bytes were in use.
     assert kept.most == 101
@@ -140,10 +140,10 @@ def test_a_block_serves_results_of_half_its_size_and_more() -> None:
 
 def test_the_smallest_block_that_fits_is_taken() -> None:
     kept = Pool()
-    arrays = [kept.array((size,), np.uint8) for size in (100, 60, 90)]
-    place = arrays[1].ctypes.data
-    arrays.clear()
-    assert kept.array((55,), np.uint8).ctypes.data == place
+    taken = [kept.take_memory(size) for size in (100, 60, 90)]
+    place = taken[1].ctypes.data
+    taken.clear()
+    assert kept.take_memory(55).ctypes.data == place
 
 
 # (Of few sizes, so that blocks fit often; nine is too large for a block of four.)
@@ -153,15 +153,15 @@ def test_results_never_share_memory_and_little_is_held(steps: list[tuple[int, in
     kept, alive = Pool(), {}
     for count, (size, slot) in enumerate(steps):
         alive.pop(slot, None)
-        array = kept.array((size,), np.int16)
-        array[:] = count
-        alive[slot] = (array, count)
-        del array
+        memory = kept.take_memory(size)
+        memory[:] = count
+        alive[slot] = (memory, count)
+        del memory
         waiting = sum(block.nbytes for block in kept.waiting)
         assert kept.used + waiting <= kept.most
-        needed = sum(array.nbytes for array, _ in alive.values())
+        needed = sum(memory.nbytes for memory, _ in alive.values())
         assert needed <= kept.used <= 2 * needed
-        assert all((array == number).all() for array, number in alive.values())
+        assert all((memory == number).all() for memory, number in alive.values())
 
 
 def test_threads_may_share_it(kept: Pool) -> None:
@@ -184,6 +184,18 @@ def test_threads_may_share_it(kept: Pool) -> None:
     gc.collect()
     kept.collect()
     assert kept.used == sum(each.nbytes for each in expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.complex64])
+def test_a_result_is_no_view_and_may_be_of_any_dtype(kept: Pool, dtype: torch.dtype) -> None:
+    like = torch.zeros((), dtype=dtype)
+    with torch.device("meta"):  # the device is that of `like`
+        result = huge_pages.empty(like, 3, 4)
+    assert (result.dtype, result.device.type) == (dtype, "cpu")
+    assert result.is_contiguous() and not result._is_view()
+    assert kept.used == result.nbytes == 12 * dtype.itemsize
+    result.fill_(2)
+    assert torch.equal(result, torch.full((3, 4), 2, dtype=dtype))
 
 
 def test_graphs_of_torch_compile_are_as_before() -> None:
