@@ -5,6 +5,7 @@ import torch
 
 import linrec
 from linrec.benchmark.regret import Sizes
+from linrec.kernels import cpu_loops
 from linrec.planner.rates import CPU
 
 AUTO = linrec.Auto(rates=CPU, per_step=False)  # whatever is stored of this machine
@@ -22,6 +23,7 @@ def sizes(
     return Sizes(order, steps, batch, 1, outputs, last_only, trained, trained)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(
     ("shape", "dtype", "best"),
     [
@@ -42,8 +44,13 @@ def sizes(
     ids=["one step", "one step, trained", "a long kernel", "one transform", "double precision"],
 )
 def test_choices_that_were_slow(
-    shape: Sizes, dtype: torch.dtype, best: tuple[type[linrec.Executor], ...]
+    shape: Sizes,
+    dtype: torch.dtype,
+    best: tuple[type[linrec.Executor], ...],
+    compiled: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(cpu_loops, "HAS_NUMBA", compiled)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
