@@ -6,6 +6,7 @@ import torch
 import linrec
 from linrec.benchmark.regret import Sizes
 from linrec.kernels import cpu_loops
+from linrec.planner import selection
 from linrec.planner.rates import CPU
 
 AUTO = linrec.Auto(rates=CPU, per_step=False)  # whatever is stored of this machine
@@ -51,6 +52,7 @@ def test_choices_that_were_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cpu_loops, "HAS_NUMBA", compiled)
+    selection.recall.cache_clear()  # of choices without loops, or with them
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
