@@ -52,7 +52,7 @@ def test_choices_that_were_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cpu_loops, "HAS_NUMBA", compiled)
-    selection.recall.cache_clear()  # of choices without loops, or with them
+    selection.recall.cache_clear()  # choices depend on the loops
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -67,4 +67,5 @@ def test_choices_that_were_slow(
         prepared=not shape.trained,
         gradient=shape.gradient,
     )
+    selection.recall.cache_clear()
     assert isinstance(chosen, best)
