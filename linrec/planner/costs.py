@@ -348,7 +348,7 @@ def last_cost(work: Workload) -> Cost:
 
 
 def fixed_rounds(executor: Executor, work: Workload) -> int:
-    """Count what a call of an executor takes whatever its sizes, on a CPU."""
+    """Count the rounds of a call that do not depend on its sizes: none on an accelerator."""
     return 0 if is_launched(work.device) else FIXED[type(executor)]
 
 

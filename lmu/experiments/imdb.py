@@ -23,6 +23,9 @@ well, tanh; leaving out no words to seven tenths; rates of 0.01 to 0.3; 20 to 80
 eight with three tenths of the words left out, which was no better. `lmu-mean` was tried at one
 rate. Reviews are cut after 400 words (`quick`) or 1,024.
 
+`lstm-vectors` is an LSTM of 64 units that trains vectors of 16 numbers. On one seed: rates of 0.003
+and 0.01 with half of the words left out, in six epochs, and 0.01 with none left out, in four.
+
 For `vectors`, on one seed: rates of 0.003, 0.01 and 0.03; no words left out, three tenths, half;
 four epochs and six.
 
@@ -85,7 +88,7 @@ def lstm(data: Dataset) -> TextClassifier:
 def lstm_vectors(data: Dataset) -> TextClassifier:
     """Build an LSTM of 64 units that reads trained vectors of 16 numbers."""
     words = Words(len(data.vocabulary), 16)
-    return TextClassifier(TextReader(words, LSTM(words.width, 64), 0.5), classes=1)
+    return TextClassifier(TextReader(words, LSTM(words.width, 64)), classes=1)
 
 
 def bag(data: Dataset) -> BagOfWords:
@@ -121,7 +124,7 @@ IMDB = Experiment(
         },
         "lstm": dict.fromkeys(Budget, TrainingSetup(lstm, binary_recipe(0.01, 4, batch_size=50))),
         "lstm-vectors": dict.fromkeys(
-            Budget, TrainingSetup(lstm_vectors, binary_recipe(0.01, 6, batch_size=50))
+            Budget, TrainingSetup(lstm_vectors, binary_recipe(0.01, 4, batch_size=50))
         ),
         "bag-of-words": dict.fromkeys(Budget, TrainingSetup(bag, binary_recipe(0.003, 4))),
     },
