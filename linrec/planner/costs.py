@@ -37,14 +37,6 @@ WALKED = 30
 # numbers in a step to be busy while one waits for the step before. (Measured: 5 ns each.)
 ALONE, FEW = 1200, 4
 
-# Rounds of a call that do not depend on sizes, beyond those that are counted. (Measured on a CPU.)
-FIXED: Mapping[type[Executor], int] = {
-    AssociativeScan: 5,
-    Toeplitz: 12,
-    Chunked: 16,
-    FFTConvolution: 20,
-}
-
 # What compiled transforms take of the time of torch's. (Measured.)
 COMPILED = 0.4
 
@@ -118,8 +110,7 @@ class ToeplitzEstimates(OwnEstimates):
         held = 2 * outputs + work.itemsize * work.systems * min(2 * entries, PIECE)
         operations = 3.0 * work.batch / work.systems * entries
         written = 4.0 * work.itemsize * entries + 3 * outputs
-        rounds = 5 * pieces + fixed_rounds(self.executor, work)
-        return Cost(operations, written, rounds, memory=held) + self.final_cost(work)
+        return Cost(operations, written, 5 * pieces, memory=held) + self.final_cost(work)
 
     def final_cost(self, work: Workload) -> Cost:
         """One product of T·m by n for each sequence."""
@@ -152,14 +143,12 @@ class FFTEstimates(OwnEstimates):
         if has_convolution(work):  # compiled, and kernels laid out anew
             held = outputs + 4 * work.itemsize * m * p * size
             moved = 2 * outputs + 8 * work.itemsize * m * p * size
-            rounds = 30 + fixed_rounds(self.executor, work)
-            own = Cost(0, moved, rounds, COMPILED * transforms * work.batch, memory=held)
+            own = Cost(0, moved, 30, COMPILED * transforms * work.batch, memory=held)
             return own + self.final_cost(work)
         # Where one sequence's transforms are larger than the caches, they pass through memory too.
         moved = outputs * (4 if max(m, p) * size <= 1 << 21 else 8)
         held = outputs + 3 * work.itemsize * max(m, p) * size
-        rounds = 8 + 4 * blocks + fixed_rounds(self.executor, work)
-        own = Cost(0, moved, rounds, transforms * work.batch, memory=held)
+        own = Cost(0, moved, 8 + 4 * blocks, transforms * work.batch, memory=held)
         return own + self.final_cost(work)
 
     def final_cost(self, work: Workload) -> Cost:
@@ -206,11 +195,10 @@ class ScanEstimates(OwnEstimates):
         combined = work.steps if work.A_varies else levels
         products = work.systems * n * work.multiplications * combined
         applied = 2.0 * work.numbers * work.multiplications * (levels > 0)
-        pairs = work.itemsize * work.steps * n * n if work.A_varies else 0
-        held = (4.0 if levels else 0.5) * numbers * n + pairs  # one step has no pairs
-        rounds = 14 * levels + 4 + fixed_rounds(self.executor, work)
-        operations = around + 2.0 * (products + applied)
-        return Cost(operations, 6.0 * held + outputs, rounds, memory=held)
+        held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.A_varies else 0)
+        return Cost(
+            around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels + 4, memory=held
+        )
 
     def error(self, work: Workload) -> float:
         """A path has log2(T) products of matrices, or as many roundings as the loop elementwise."""
@@ -235,8 +223,7 @@ class ChunkedEstimates(OwnEstimates):
         block = 2.0 * work.numbers * (chunk * m + n) * p
         written = numbers * (2.0 * p + 2 * m + 2 * n / chunk)
         tiles = math.ceil(work.numbers * p / max(CHUNK_CACHE, FEW_ROWS * chunk * p))
-        rounds = 8 * tiles + fixed_rounds(self.executor, work)
-        held = Cost(block, written, rounds, memory=numbers * p)
+        held = Cost(block, written, 8 * tiles, memory=numbers * p)
         return held + carrying_cost(work, chunk)
 
     def final_cost(self, work: Workload) -> Cost:
@@ -345,11 +332,6 @@ def last_cost(work: Workload) -> Cost:
     # (On a CPU, reading takes half as long as writing memory for the first time.)
     moved = work.itemsize * work.systems * terms / (1 if is_launched(work.device) else 2)
     return Cost(2.0 * work.batch * terms, moved, 3)
-
-
-def fixed_rounds(executor: Executor, work: Workload) -> int:
-    """Count the rounds of a call that do not depend on its sizes: none on an accelerator."""
-    return 0 if is_launched(work.device) else FIXED[type(executor)]
 
 
 def has_kernel(work: Workload) -> bool:

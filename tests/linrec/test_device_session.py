@@ -56,7 +56,15 @@ def test_all_of_it_runs_on_a_cpu_and_is_written_into_the_page(tmp_path: Path) ->
     assert all(part["outcome"] == "done" for part in found["parts"].values())
     assert not (tmp_path / "linrec" / "rates.json").exists()  # a first look is not kept
     ways = {row["way"] for row in found["cases"] if "way" in row}
-    assert ways == {"floor", "forward", "with gradient", "gradient alone", "trained"}
+    assert ways == {
+        "floor",
+        "forward",
+        "forward, kept",
+        "with gradient",
+        "with gradient, kept",
+        "gradient alone",
+        "trained",
+    }
     page = tmp_path / "page.md"
     marks = [
         f"<!-- linrec bench: device {n} -->\n<!-- linrec bench: end of device {n} -->"

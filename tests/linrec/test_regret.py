@@ -28,13 +28,6 @@ def sizes(
 @pytest.mark.parametrize(
     ("shape", "dtype", "best"),
     [
-        # One step is a product or two, whatever has been prepared for it.
-        (sizes(512, 1, 64, outputs=1), torch.float32, (linrec.AssociativeScan,)),
-        (
-            sizes(64, 1, 512, outputs=1, trained=True),
-            torch.float32,
-            (linrec.AssociativeScan, linrec.Recurrent),
-        ),
         # Reading a long kernel takes less time than writing as much for the first time.
         (sizes(32, 65536, 1, last_only=True), torch.float32, (linrec.Toeplitz,)),
         # A single transform runs in one thread.
@@ -42,7 +35,7 @@ def sizes(
         # In double precision there are half as many operations a second.
         (sizes(32, 1024, 2048), torch.float64, (linrec.Chunked,)),
     ],
-    ids=["one step", "one step, trained", "a long kernel", "one transform", "double precision"],
+    ids=["a long kernel", "one transform", "double precision"],
 )
 def test_choices_that_were_slow(
     shape: Sizes,

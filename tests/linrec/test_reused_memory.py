@@ -1,7 +1,9 @@
 """Memory that is kept for later results: it is used again, and no result is ever written over."""
 
 import gc
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import linrec
-from linrec._tensors import huge_pages
+from linrec._tensors import huge_pages, reused_memory
 from linrec._tensors.reused_memory import Pool, pool
 
 EXECUTORS = {
@@ -126,10 +128,10 @@ def test_an_inner_context_has_memory_of_its_own(kept: Pool) -> None:
     assert pool() is kept
 
 
-def test_a_block_serves_results_of_half_its_size_and_more() -> None:
+def test_a_block_serves_results_that_are_little_smaller() -> None:
     kept = Pool()
     places = []
-    for size in (100, 50, 49, 101):
+    for size in (100, 80, 79, 101):
         memory = kept.take_memory(size)
         places.append(memory.ctypes.data)
         del memory
@@ -138,16 +140,90 @@ def test_a_block_serves_results_of_half_its_size_and_more() -> None:
     assert kept.most == 101
 
 
+def test_where_memory_is_short_blocks_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Pool()
+    for size in (100, 50):
+        kept.take_memory(size)
+    sizes: list[int] = []
+
+    def allocate(size: int, dtype: type) -> np.ndarray:
+        sizes.append(size)
+        if kept.waiting:
+            raise MemoryError
+        return np.zeros(size, dtype)
+
+    monkeypatch.setattr(reused_memory.np, "empty", allocate)
+    kept.most = 1000
+    assert len(kept.take_memory(70)) == 70
+    assert sizes == [70, 70] and kept.used == 70
+
+
+def test_what_is_too_much_is_given_back_before_more_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = Pool()
+    kept.take_memory(100)
+    waiting: list[int] = []
+
+    def allocate(size: int, dtype: type) -> np.ndarray:
+        waiting.append(len(kept.waiting))
+        return np.zeros(size, dtype)
+
+    monkeypatch.setattr(reused_memory.np, "empty", allocate)
+    kept.take_memory(60)
+    assert waiting == [0]
+
+
+def test_nobody_waits_for_memory() -> None:
+    """A handler of signals may ask for it while the thread that it interrupts takes some."""
+    kept = Pool()
+    with kept.lock:
+        assert len(kept.take_memory(10)) == 10
+    assert kept.used == 0
+
+
+def test_results_may_be_computed_while_a_context_is_left() -> None:
+    """Some threads compute while another enters and leaves contexts, switched very often."""
+    like, wrong, over = torch.zeros(()), [], threading.Event()
+
+    def work(number: int) -> None:
+        try:
+            while not over.is_set():
+                held = [
+                    huge_pages.empty(like, size).fill_(number) for size in (7, 8, 9, 20, 21, 40)
+                ]
+                if any((each != number).any() for each in held):
+                    wrong.append(number)
+        except (RuntimeError, IndexError) as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(300):
+            with linrec.reuse_memory():
+                time.sleep(1e-3)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert not wrong
+
+
 def test_the_smallest_block_that_fits_is_taken() -> None:
     kept = Pool()
-    taken = [kept.take_memory(size) for size in (100, 60, 90)]
+    taken = [kept.take_memory(size) for size in (100, 60, 70)]
     place = taken[1].ctypes.data
     taken.clear()
     assert kept.take_memory(55).ctypes.data == place
 
 
-# (Of few sizes, so that blocks fit often; nine is too large for a block of four.)
-@given(st.lists(st.tuples(st.sampled_from([2, 3, 4, 9]), st.integers(0, 5)), max_size=40))
+# (Of few sizes, so that blocks fit often; 20 bytes are too many for a block of ten.)
+@given(st.lists(st.tuples(st.sampled_from([8, 9, 10, 20]), st.integers(0, 5)), max_size=40))
 def test_results_never_share_memory_and_little_is_held(steps: list[tuple[int, int]]) -> None:
     """Results of any sizes come and go: each keeps its content, and the bound holds."""
     kept, alive = Pool(), {}
@@ -160,7 +236,7 @@ def test_results_never_share_memory_and_little_is_held(steps: list[tuple[int, in
         waiting = sum(block.nbytes for block in kept.waiting)
         assert kept.used + waiting <= kept.most
         needed = sum(memory.nbytes for memory, _ in alive.values())
-        assert needed <= kept.used <= 2 * needed
+        assert needed <= kept.used <= 1.25 * needed
         assert all((memory == number).all() for memory, number in alive.values())
 
 
@@ -182,8 +258,8 @@ def test_threads_may_share_it(kept: Pool) -> None:
         thread.join()
     assert not wrong
     gc.collect()
-    kept.collect()
-    assert kept.used == sum(each.nbytes for each in expected)
+    kept.take(1)
+    assert kept.used == sum(each.nbytes for each in expected) + 1
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.complex64])
