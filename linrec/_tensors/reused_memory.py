@@ -63,7 +63,7 @@ class Pool:
         return block
 
     def allocate(self, size: int) -> Block:
-        """Allocate a block; blocks that wait and would be too many beside it are given back first."""
+        """Allocate a block; waiting ones that would be too many beside it go first."""
         self.most = max(self.most, self.used + size)
         held = self.used + size + sum(each.nbytes for each in self.waiting)
         while self.waiting and held > self.most:
