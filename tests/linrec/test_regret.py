@@ -12,16 +12,8 @@ from linrec.planner.rates import CPU
 AUTO = linrec.Auto(rates=CPU, per_step=False)  # whatever is stored of this machine
 
 
-def sizes(
-    order: int,
-    steps: int,
-    batch: int,
-    outputs: int = 0,
-    *,
-    last_only: bool = False,
-    trained: bool = False,
-) -> Sizes:
-    return Sizes(order, steps, batch, 1, outputs, last_only, trained, trained)
+def sizes(order: int, steps: int, batch: int, outputs: int = 0, last_only: bool = False) -> Sizes:
+    return Sizes(order, steps, batch, 1, outputs, last_only, gradient=False, trained=False)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -53,12 +45,7 @@ def test_choices_that_were_slow(
     finally:
         torch.set_default_dtype(before)
     chosen = AUTO.select(
-        recurrence,
-        shape.steps,
-        (shape.batch,),
-        last_only=shape.last_only,
-        prepared=not shape.trained,
-        gradient=shape.gradient,
+        recurrence, shape.steps, (shape.batch,), last_only=shape.last_only, prepared=True
     )
     selection.recall.cache_clear()
     assert isinstance(chosen, best)
