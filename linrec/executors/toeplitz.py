@@ -1,5 +1,6 @@
 """The recurrence as one matrix: outputs are a Toeplitz matrix times inputs."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -16,12 +17,17 @@ from linrec.executors.impulse_response import (
     kernels,
     output_kernel_of,
 )
-from linrec.executors.prepare import prepare
+from linrec.executors.prepare import Prepared, prepare
+from linrec.powers import Powers
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
 # Toeplitz matrices are written out in pieces of about this many numbers.
 PIECE = 1 << 22
+
+# One of at most so many numbers, some hundred KiB, is kept in the plan: in a short call writing it
+# out would take longer than multiplying by it.
+SMALL = 1 << 16
 
 
 @final
@@ -49,14 +55,19 @@ class Toeplitz(KernelExecutor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the impulse response, and the last row of the matrix for the states."""
-        return prepare(self, recurrence, length, partial(kernels, length=length))
+        return prepare(self, recurrence, length, partial(kernels_and_matrix, length=length))
 
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
         """Multiply by a few columns of the matrix at a time, without its upper triangle."""
+        steps = inputs.shape[-2]
+        if "matrix" in plan.tensors:
+            outputs = unflatten(matvec(plan["matrix"].mT, inputs.flatten(-2)), -1, (steps, -1))
+            outputs = join([outputs], plan.copies > 1)
+            return add_free_motion(recurrence, plan, outputs, inputs, state)
         kernel = output_kernel_of(plan.tensors, plan.length)
-        steps, (m, p) = inputs.shape[-2], kernel.shape[-2:]
+        m, p = kernel.shape[-2:]
         if is_open(steps):  # then pieces cannot be counted
             matrix = toeplitz_matrix(kernel).flatten(-4, -3).flatten(-2)
             outputs = unflatten(matvec(matrix.mT, inputs.flatten(-2)), -1, (steps, p))
@@ -65,11 +76,27 @@ class Toeplitz(KernelExecutor):
         width = min(max(PIECE // (steps * m * p), 1), steps)
         for start in range(0, steps, width):
             stop = min(start + width, steps)
-            matrix = toeplitz_columns(kernel, start, stop).flatten(-4, -3).flatten(-2)
+            matrix = flat_columns(kernel, start, stop)
             piece = matvec(matrix.mT, inputs[..., :stop, :].flatten(-2))
             parts.append(unflatten(piece, -1, (stop - start, p)))
         outputs = join(parts, plan.copies > 1)
         return add_free_motion(recurrence, plan, outputs, inputs, state)
+
+
+def kernels_and_matrix(
+    system: LinearRecurrence, powers: Powers, own: LinearRecurrence, length: int
+) -> Prepared:
+    """Compute the kernels; arguments as of `kernels`.
+
+    Returns:
+        "last" (*batch, length·m, n), and "matrix" (*batch, length·m, length·p) if it is small, or
+        what `kernels` returns.
+    """
+    found = kernels(system, powers, own, length)
+    kernel = output_kernel_of(found.tensors, length)
+    if not is_small(length, *kernel.shape):
+        return found
+    return Prepared({"last": found.tensors["last"], "matrix": flat_columns(kernel, 0, length)})
 
 
 def toeplitz_matrix(kernel: Tensor) -> Tensor:
@@ -79,6 +106,16 @@ def toeplitz_matrix(kernel: Tensor) -> Tensor:
     entries = kernel.index_select(-3, apart.clamp(min=0).flatten())
     entries = unflatten(entries, -3, apart.shape)
     return torch.where((apart >= 0)[..., None, None], entries, 0).movedim(-2, -3)
+
+
+def is_small(length: int, *kernel: int) -> bool:
+    """Whether the matrix of a kernel of this shape, over `length` steps, is kept."""
+    return not is_open(length, *kernel) and length * math.prod(kernel) <= SMALL
+
+
+def flat_columns(kernel: Tensor, start: int, stop: int) -> Tensor:
+    """Write out `toeplitz_columns` as matrices, `(*batch, stop·m, (stop - start)·p)`."""
+    return toeplitz_columns(kernel, start, stop).flatten(-4, -3).flatten(-2)
 
 
 def toeplitz_columns(kernel: Tensor, start: int, stop: int) -> Tensor:

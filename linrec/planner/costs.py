@@ -24,7 +24,7 @@ from linrec.executors.carry import WIDE_CARRY, count_levels, group_size, pairing
 from linrec.executors.chunked import CACHE as CHUNK_CACHE
 from linrec.executors.chunked import FEW_ROWS
 from linrec.executors.fft import BLOCK as TRANSFORM_BLOCK
-from linrec.executors.toeplitz import PIECE
+from linrec.executors.toeplitz import PIECE, is_small
 from linrec.executors.varying.tile_by_tile import tile_size
 from linrec.kernels import HAS_TRITON, convolves, has_loops
 from linrec.kernels.chunks import MOST_STATES
@@ -103,9 +103,12 @@ class ToeplitzEstimates(OwnEstimates):
     gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=0.6, memory=0.2)
 
     def cost(self, work: Workload) -> Cost:
-        """T² m p / 2 for each sequence, and the matrix written out."""
-        entries = work.steps * (work.steps + 1) / 2 * work.inputs * work.outputs * work.systems
+        """T² m p / 2 for each sequence, and the matrix written out, unless it is kept."""
         outputs = work.itemsize * work.numbers * work.outputs
+        if is_small(work.steps, work.systems, work.steps, work.inputs, work.outputs):
+            whole = 2.0 * work.numbers * work.steps * work.inputs * work.outputs
+            return Cost(whole, 2 * outputs, 2, memory=outputs) + self.final_cost(work)
+        entries = work.steps * (work.steps + 1) / 2 * work.inputs * work.outputs * work.systems
         pieces = math.ceil(2 * entries / work.systems / PIECE)
         held = 2 * outputs + work.itemsize * work.systems * min(2 * entries, PIECE)
         operations = 3.0 * work.batch / work.systems * entries
@@ -117,8 +120,12 @@ class ToeplitzEstimates(OwnEstimates):
         return last_cost(work)
 
     def preparation_cost(self, work: Workload) -> Cost:
-        """The state kernel by doubling."""
-        return kernel_cost(work)
+        """The state kernel by doubling, and the matrix, if it is small."""
+        if not is_small(work.steps, work.systems, work.steps, work.inputs, work.outputs):
+            return kernel_cost(work)
+        entries = work.systems * work.steps * work.steps * work.inputs * work.outputs
+        matrix = 8.0 * entries
+        return Cost(0, 2 * matrix, 5, memory=matrix) + kernel_cost(work)
 
     def error(self, work: Workload) -> float:
         """A direct sum of T m terms."""
@@ -143,12 +150,12 @@ class FFTEstimates(OwnEstimates):
         if has_convolution(work):  # compiled, and kernels laid out anew
             held = outputs + 4 * work.itemsize * m * p * size
             moved = 2 * outputs + 8 * work.itemsize * m * p * size
-            own = Cost(0, moved, 30, COMPILED * transforms * work.batch, memory=held)
+            own = Cost(0, moved, 34, COMPILED * transforms * work.batch, memory=held)
             return own + self.final_cost(work)
         # Where one sequence's transforms are larger than the caches, they pass through memory too.
         moved = outputs * (4 if max(m, p) * size <= 1 << 21 else 8)
         held = outputs + 3 * work.itemsize * max(m, p) * size
-        own = Cost(0, moved, 8 + 4 * blocks, transforms * work.batch, memory=held)
+        own = Cost(0, moved, 12 + 4 * blocks, transforms * work.batch, memory=held)
         return own + self.final_cost(work)
 
     def final_cost(self, work: Workload) -> Cost:
@@ -195,10 +202,11 @@ class ScanEstimates(OwnEstimates):
         combined = work.steps if work.A_varies else levels
         products = work.systems * n * work.multiplications * combined
         applied = 2.0 * work.numbers * work.multiplications * (levels > 0)
-        held = 4.0 * numbers * n + (work.itemsize * work.steps * n * n if work.A_varies else 0)
-        return Cost(
-            around + 2.0 * (products + applied), 6.0 * held + outputs, 14 * levels + 4, memory=held
-        )
+        pairs = work.itemsize * work.steps * n * n if work.A_varies else 0
+        held = (4.0 if levels else 0.5) * numbers * n + pairs  # one step has no pairs
+        rounds = 14 * levels + 6
+        moved = 6.0 * held + outputs
+        return Cost(around + 2.0 * (products + applied), moved, rounds, memory=held)
 
     def error(self, work: Workload) -> float:
         """A path has log2(T) products of matrices, or as many roundings as the loop elementwise."""
@@ -223,7 +231,7 @@ class ChunkedEstimates(OwnEstimates):
         block = 2.0 * work.numbers * (chunk * m + n) * p
         written = numbers * (2.0 * p + 2 * m + 2 * n / chunk)
         tiles = math.ceil(work.numbers * p / max(CHUNK_CACHE, FEW_ROWS * chunk * p))
-        held = Cost(block, written, 8 * tiles, memory=numbers * p)
+        held = Cost(block, written, 8 * tiles + 4, memory=numbers * p)
         return held + carrying_cost(work, chunk)
 
     def final_cost(self, work: Workload) -> Cost:
@@ -331,7 +339,14 @@ def last_cost(work: Workload) -> Cost:
     terms = work.steps * work.inputs * work.states
     # (On a CPU, reading takes half as long as writing memory for the first time.)
     moved = work.itemsize * work.systems * terms / (1 if is_launched(work.device) else 2)
-    return Cost(2.0 * work.batch * terms, moved, 3)
+    return Cost(2.0 * work.batch * terms, moved + bytes_compared(work), 3)
+
+
+def bytes_compared(work: Workload) -> float:
+    """Count the bytes of A that are read, on a CPU, to see that a kept plan still fits it."""
+    return (
+        0 if is_launched(work.device) else work.itemsize * work.systems * work.multiplications / 2
+    )
 
 
 def has_kernel(work: Workload) -> bool:

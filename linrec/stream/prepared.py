@@ -81,19 +81,18 @@ class KeptPlan:
     Attributes:
         plan: the plan.
         batch: the batch axes of the call.
-        again: whether it was chosen as one that is used again and again.
     """
 
     plan: Plan
     batch: torch.Size
-    again: bool
 
 
 class BlockPlans:
     """Runs blocks of a recurrence that does not change, and keeps the plans of the last lengths.
 
-    A length that is seen for the first time is run as what it takes to prepare it suggests; one
-    that comes again is prepared as if it came forever.
+    Every length is prepared as if it came forever. If it were not at first, its blocks would be run
+    by one executor then and by another later: a stream that is read back from a file would give
+    other roundings than the one that went on.
 
     Args:
         recurrence: the system, in the dtype of its states.
@@ -115,7 +114,7 @@ class BlockPlans:
     def plan(self, length: int, batch: torch.Size) -> Plan:
         """Find or make a plan, and let go of that of the length not used for longest."""
         kept = self.kept.pop(length, None)
-        if kept is None or not kept.again or kept.batch != batch:
+        if kept is None or kept.batch != batch:
             kept = self.chosen(length, batch, kept)
         for oldest in list(self.kept)[: 1 - self.capacity]:
             del self.kept[oldest]
@@ -124,11 +123,9 @@ class BlockPlans:
 
     def chosen(self, length: int, batch: torch.Size, before: KeptPlan | None) -> KeptPlan:
         """Choose an executor; a plan that it has made already is taken."""
-        again = before is not None
-        executor = self.executor.select(self.recurrence, length, batch, prepared=again)
-        again = again or executor == self.executor  # one that chooses is asked again
+        executor = self.executor.select(self.recurrence, length, batch, prepared=True)
         if before is not None and before.plan.executor == executor:
-            return KeptPlan(before.plan, batch, again)
+            return KeptPlan(before.plan, batch)
         reason = executor.why_not(self.recurrence, length)
         if reason is not None:
             raise ValueError(
@@ -137,4 +134,4 @@ class BlockPlans:
             )
         # Tensors made in inference mode could not be used outside of it.
         with torch.inference_mode(False), torch.no_grad():
-            return KeptPlan(executor.prepare(self.recurrence, length), batch, again)
+            return KeptPlan(executor.prepare(self.recurrence, length), batch)

@@ -161,11 +161,31 @@ def test_lengths_that_transforms_like() -> None:
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
-@pytest.mark.parametrize("system", ["ABC", "ABCD, 2 copies"])
-def test_toeplitz_pieces_put_together_are_the_whole(system, batch, monkeypatch) -> None:
-    recurrence = SYSTEMS[system](TRANSITIONS["dense"]())
-    inputs = normal(*batch, 23, recurrence.input_size)
-    whole = linrec.run(recurrence, inputs, executor=TOEPLITZ).outputs
+@pytest.mark.parametrize("system", ["AB", "ABC", "ABCD, 2 copies"])
+@pytest.mark.parametrize("transition", ["dense", "diagonal complex", "low rank batch"])
+def test_a_toeplitz_matrix_is_the_same_kept_whole_and_in_pieces(
+    transition: str, system: str, batch: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recurrence = SYSTEMS[system](TRANSITIONS[transition]())
+    dtype = recurrence.dtype
+    inputs = normal(*batch, *recurrence.batch_shape, 23, recurrence.input_size, dtype=dtype)
+    assert "matrix" in TOEPLITZ.prepare(recurrence, 23).tensors
+    kept = linrec.run(recurrence, inputs, executor=TOEPLITZ)
+    monkeypatch.setattr(toeplitz, "SMALL", 0)
+    assert "matrix" not in TOEPLITZ.prepare(recurrence, 23).tensors
+    whole = linrec.run(recurrence, inputs, executor=TOEPLITZ)
+    assert torch.equal(kept.outputs, whole.outputs)
+    assert torch.equal(kept.final_state, whole.final_state)
     monkeypatch.setattr(toeplitz, "PIECE", 23 * 2 * 5)
     pieces = linrec.run(recurrence, inputs, executor=TOEPLITZ).outputs
-    torch.testing.assert_close(pieces, whole, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(pieces, kept.outputs, rtol=1e-13, atol=1e-13)
+
+
+def test_only_a_small_toeplitz_matrix_is_kept() -> None:
+    """A plan of many systems or of many steps holds no more than their kernels."""
+    for shape, steps, kept in (((), 64, True), ((), 500, False), ((300,), 64, False)):
+        recurrence = linrec.LinearRecurrence(torch.rand(*shape, 4, 4) / 8, torch.ones(4, 1))
+        tensors = TOEPLITZ.prepare(recurrence, steps).tensors
+        assert ("matrix" in tensors) == kept
+        kernel = tensors["last"].numel()
+        assert sum(each.numel() for each in tensors.values()) <= kernel + toeplitz.SMALL

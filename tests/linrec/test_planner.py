@@ -13,6 +13,7 @@ from linrec.benchmark import calibration
 from linrec.planner import CANDIDATES, estimates_of, rates
 from linrec.planner.explain import variations
 from linrec.planner.rates import CPU, CUDA, Rates
+from linrec.planner.selection import MAKING
 from tests.cases import VARYING, legendre, normal
 
 
@@ -191,14 +192,15 @@ def test_gradients_cost_their_multiples(executor: linrec.Executor, last_only: bo
         cost(learning, True, False),
         preparation,
         cost(learning, False, False),
+        linrec.Cost(0, 0, 0) if preparation == there else MAKING,
     )
-    for forward, back, inputs, both, system, prepared, all_of_it in zip(
+    for forward, back, inputs, both, system, prepared, all_of_it, making in zip(
         *map(dataclasses.astuple, costs), strict=True
     ):
         assert inputs == pytest.approx(forward * (1 + back))
         assert both == pytest.approx(forward * (1 + 2 * back))
         assert system == pytest.approx(both if through_states else inputs)
-        assert all_of_it == pytest.approx(system + 3 * (prepared - forward))
+        assert all_of_it == pytest.approx(system + 3 * (prepared - forward) + making)
 
 
 def test_calls_say_what_gradients_they_need(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,10 @@ swing = linrec.LinearRecurrence([[0.9, -0.2], [0.2, 0.9]], [[1.0], [0.0]], [[0.0
 
 MODULES: dict[str, Callable[[], torch.nn.Module]] = {
     "recurrence": lambda: linrec.nn.Recurrence(swing),
-    "trained recurrence": lambda: linrec.nn.Recurrence(swing, trainable=["A", "B"]),
+    # (`Auto` runs few steps of a trained system in the very loop that it is compared with.)
+    "trained recurrence": lambda: linrec.nn.Recurrence(
+        swing, trainable=["A", "B"], executor=linrec.Chunked()
+    ),
     "copies": lambda: linrec.nn.Recurrence(linrec.LinearRecurrence(swing.A, copies=2)),
     "layer": lambda: lmu.ParallelLMU(2, 5, channels=2, order=4, theta=10),
     "unit of 2019": lambda: lmu.LMU.original(2, 5, order=4, theta=10),

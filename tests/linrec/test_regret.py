@@ -9,11 +9,15 @@ from linrec.kernels import cpu_loops
 from linrec.planner import selection
 from linrec.planner.rates import CPU
 
+RECURSIVE = (linrec.Recurrent, linrec.AssociativeScan)
+
 AUTO = linrec.Auto(rates=CPU, per_step=False)  # whatever is stored of this machine
 
 
-def sizes(order: int, steps: int, batch: int, outputs: int = 0, last_only: bool = False) -> Sizes:
-    return Sizes(order, steps, batch, 1, outputs, last_only, gradient=False, trained=False)
+def sizes(
+    order: int, steps: int, batch: int, outputs: int = 0, *, last: bool = False, train: bool = False
+) -> Sizes:
+    return Sizes(order, steps, batch, 1, outputs, last, gradient=train, trained=train)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -21,13 +25,18 @@ def sizes(order: int, steps: int, batch: int, outputs: int = 0, last_only: bool 
     ("shape", "dtype", "best"),
     [
         # Reading a long kernel takes less time than writing as much for the first time.
-        (sizes(32, 65536, 1, last_only=True), torch.float32, (linrec.Toeplitz,)),
+        (sizes(32, 65536, 1, last=True), torch.float32, (linrec.Toeplitz,)),
         # A single transform runs in one thread.
         (sizes(8, 65536, 1, outputs=1), torch.float32, (linrec.Chunked,)),
         # In double precision there are half as many operations a second.
         (sizes(32, 1024, 2048), torch.float64, (linrec.Chunked,)),
+        # To see that a kept plan is still its own, A is read; a scan of one step reads none of it.
+        (sizes(512, 1, 64, outputs=1), torch.float32, (linrec.AssociativeScan,)),
+        # A plan within a graph takes longer than a step.
+        (sizes(64, 1, 512, outputs=1, train=True), torch.float32, RECURSIVE),
+        (sizes(2, 1, 8, last=True, train=True), torch.float32, (linrec.Recurrent,)),
     ],
-    ids=["a long kernel", "one transform", "double precision"],
+    ids=["a long kernel", "one transform", "double precision", "A is read", "a plan", "one step"],
 )
 def test_choices_that_were_slow(
     shape: Sizes,
@@ -44,8 +53,9 @@ def test_choices_that_were_slow(
         recurrence = shape.recurrence()
     finally:
         torch.set_default_dtype(before)
-    chosen = AUTO.select(
-        recurrence, shape.steps, (shape.batch,), last_only=shape.last_only, prepared=True
+    asked = AUTO.problem(
+        recurrence, shape.steps, (shape.batch,), shape.last_only, not shape.trained, shape.gradient
     )
+    chosen = asked.best_executor()
     selection.recall.cache_clear()
     assert isinstance(chosen, best)
