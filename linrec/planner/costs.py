@@ -343,7 +343,7 @@ def last_cost(work: Workload) -> Cost:
 
 
 def bytes_compared(work: Workload) -> float:
-    """Count the bytes of A that are read, on a CPU, to see that a kept plan still fits it."""
+    """Count the bytes of A that are read, on a CPU, when a kept plan is compared with it."""
     return (
         0 if is_launched(work.device) else work.itemsize * work.systems * work.multiplications / 2
     )
