@@ -89,7 +89,7 @@ LAYERS = {
         9  benchmark.timing benchmark.tables
            < benchmark.peak_memory < benchmark.recurrences benchmark.cases
            benchmark.calibration benchmark.charts < benchmark.accuracy benchmark.latency
-           benchmark.models benchmark.peers
+           benchmark.models benchmark.small_models benchmark.peers
            benchmark.crossover benchmark.device_cases benchmark.floors
            benchmark.regret < benchmark.certificates benchmark.device_peers
            benchmark.device_tables < benchmark.parts < benchmark.session < benchmark

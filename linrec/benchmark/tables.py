@@ -87,6 +87,20 @@ def of_models(rows: Rows) -> list[Table]:
     ]
 
 
+def of_small_models(rows: Rows) -> Table:
+    """Times of small models, and of plain forms of them over ours."""
+    forms = dict.fromkeys(form for row in rows for form in row["seconds"] if form != "ours")
+    cells = []
+    for row in rows:
+        taken = row["seconds"]
+        ratios = (f"{taken[form] / taken['ours']:.2f}" if form in taken else "" for form in forms)
+        cells.append(
+            [row["model"], str(row["steps"]), row["what"], duration(taken["ours"]), *ratios]
+        )
+    columns = ["model", "steps", "what", "ours", *forms]
+    return Table("Small models, and the time of plain torch over ours", columns, cells)
+
+
 def of_recurrences(rows: Rows) -> list[Table]:
     """Times of loops and chunk forms over ours, and of ours over the steps."""
     cells = []
@@ -201,6 +215,7 @@ SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
     "accuracy": lambda rows: [of_accuracy(rows)],
     "crossover": of_crossover,
     "models": of_models,
+    "small models": lambda rows: [of_small_models(rows)],
     "recurrences": of_recurrences,
     "latency": lambda rows: [of_latency(rows)],
     "certificates": lambda rows: [of_certificates(rows)],
@@ -212,8 +227,8 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 
     Args:
         page: a text with `<!-- linrec bench: NAME -->` and `<!-- linrec bench: end of NAME -->`
-            for some of cases, peers, regret, accuracy, crossover, models, recurrences, latency,
-            certificates.
+            for some of cases, peers, regret, accuracy, crossover, models, small models,
+            recurrences, latency, certificates.
         found: what `linrec bench --output` keeps as JSON.
 
     Raises:

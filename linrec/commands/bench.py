@@ -26,6 +26,7 @@ from linrec.benchmark.recurrences import measure_recurrences
 from linrec.benchmark.regret import measure
 from linrec.benchmark.session import RESULTS as DEVICE_RESULTS
 from linrec.benchmark.session import Session, complaints, read_results
+from linrec.benchmark.small_models import measure_small_models
 from linrec.benchmark.tables import SECTIONS, machine_of, written_into
 from linrec.benchmark.timing import machine
 from linrec.planner.rates import rates_file
@@ -68,7 +69,7 @@ def bench(
     charts: Annotated[bool, typer.Option(help="Which executor is fastest where.")] = False,
     models: Annotated[
         bool,
-        typer.Option(help="Training steps of layers beside torch's, and recurrences beside loops."),
+        typer.Option(help="Training steps of layers beside torch's and plain code; recurrences."),
     ] = False,
     calibrate: Annotated[
         bool, typer.Option(help="Measure this machine's rates, for Auto to use from now on.")
@@ -140,6 +141,7 @@ def bench(
         found["crossover"] = list(crossover(seconds / 8))
     if models:
         found["models"] = list(measure_models(seconds, quick))
+        found["small models"] = list(measure_small_models(seconds / 4, quick))
         found["recurrences"] = list(measure_recurrences(seconds, quick))
     if certify:
         from linrec.benchmark.certificates import measure_certificates

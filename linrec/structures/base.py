@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor
 
-from linrec._tensors.annotated import is_tuple
+from linrec._tensors.annotated import is_tuple, unflatten
 from linrec._tensors.autograd import is_already
 from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.shapes import SCALAR, broadcast
@@ -35,9 +35,10 @@ def same_dtype(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
 def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
     """Multiply matrices by vectors, batch axes broadcasting.
 
-    Where the last batch axis of the matrices is 1, its vectors share a matrix: they are
-    multiplied in one matrix product instead of in one matrix-vector product each. Rows and columns
-    are multiplied elementwise: products of matrices so small would be taken one by one.
+    Vectors that share a matrix are multiplied in one matrix product instead of in one
+    matrix-vector product each: along the last batch axis, where that of the matrices is 1, and
+    along the leading ones that only the vectors have. Rows and columns are multiplied elementwise:
+    products of matrices so small would be taken one by one.
 
     Args:
         matrix (*batch, p, n): the matrices.
@@ -52,12 +53,36 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
         # (One vector alone, of a stream, needs no transposing.)
         return torch.mv(matrix, vectors) if vectors.ndim == 1 else vectors @ matrix.mT
     if matrix.shape[-3] == 1 and vectors.ndim > 1:
-        return vectors @ matrix.squeeze(-3).mT
+        return multiply_rows(vectors, matrix.squeeze(-3))
     if matrix.shape[-1] == 1:
         return matrix.squeeze(-1) * vectors
     if matrix.shape[-2] == 1 and vectors.ndim > 1:
         return (matrix.squeeze(-2) * vectors).sum(-1, keepdim=True)
+    if vectors.ndim >= matrix.ndim:
+        return multiply_rows(vectors.unsqueeze(-2), matrix).squeeze(-2)
     return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
+
+
+def multiply_rows(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Multiply each row by the transpose of a matrix, with one product for each matrix.
+
+    Torch would copy the matrices for every leading batch axis that they do not have, and their
+    gradient would be as large before it is summed.
+
+    Args:
+        rows (*batch, rows, n): the rows.
+        matrix (*batch, p, n): the matrices, of as many batch axes or fewer.
+
+    Returns:
+        The products, `(*batch, rows, p)`.
+    """
+    leading = rows.ndim - matrix.ndim
+    if leading < 1 or matrix.ndim == 2:
+        return rows @ matrix.mT
+    together = rows.flatten(0, leading - 1).movedim(0, -3)  # (*batch, leading, rows, n)
+    products = together.flatten(-3, -2) @ matrix.mT
+    apart = unflatten(products, -2, together.shape[-3:-1]).movedim(-3, 0)
+    return unflatten(apart, 0, rows.shape[:leading])
 
 
 class Structure(ABC):

@@ -26,6 +26,7 @@ from linrec.benchmark import (
     peers,
     recurrences,
     regret,
+    small_models,
     tables,
     timing,
 )
@@ -71,6 +72,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(models, "QUICK_STEPS", (4, 8))
     monkeypatch.setattr(models, "WIDTH", 8)
     monkeypatch.setattr(recurrences, "SIZES", ((2, 128, 4, 3),))
+    monkeypatch.setattr(small_models, "STEPS", (5,))
 
 
 def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
@@ -351,13 +353,35 @@ def test_times_are_written_with_their_unit(seconds: float, written: str) -> None
     assert duration(seconds) == written
 
 
+@pytest.mark.parametrize("name", small_models.MODELS)
+@pytest.mark.parametrize("steps", [2, 20])
+def test_plain_forms_are_the_small_models(name: str, steps: int) -> None:
+    """Outputs, and gradients in inputs and parameters, to single precision."""
+    torch.manual_seed(0)
+    model = small_models.MODELS[name]
+    layer, ways = small_models.ways_of(model, steps)
+    inputs = torch.randn(3, steps, model.inputs, requires_grad=True)
+    weights = torch.randn_like(ways["ours"](inputs))
+    found = {}
+    for form, way in ways.items():
+        small_models.train(way, layer, inputs, weights)
+        gradients = [each.grad for each in (inputs, *layer.parameters())]
+        found[form] = [way(inputs), *gradients]
+    assert len(found) > 1
+    for form, tensors in found.items():
+        for got, expected in zip(tensors, found["ours"], strict=True):
+            assert expected is not None and expected.abs().max() > 0
+            scale = expected.abs().max().item()
+            torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * scale, msg=form)
+
+
 @pytest.mark.parametrize(
     "name, folder, sections",
     [
         ("performance.md", "performance", {"cases", "crossover", "regret", "peers"}),
         ("processors.md", "intel-xeon", {"cases", "crossover", "regret", "peers"}),
         ("numerics.md", "accuracy", {"accuracy"}),
-        ("models.md", "models", {"models", "recurrences"}),
+        ("models.md", "models", {"models", "small models", "recurrences"}),
         ("streaming.md", "latency", {"latency"}),
         ("verifying.md", "certificates", {"certificates"}),
     ],
