@@ -301,7 +301,9 @@ def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
     one = recurrence.per_copy()
     kernel = states
     if one.C is not None:
-        kernel = states @ one.C.to(states.device, states.dtype).mT.unsqueeze(-3)
+        read = one.C.to(states.device, states.dtype).mT
+        # (All steps in one product for each system; not one product a step.)
+        kernel = unflatten(states.flatten(-3, -2) @ read, -2, states.shape[-3:-1])
     if one.D is None:
         return kernel
     through = one.D.to(states.device, states.dtype).mT.unsqueeze(-3)

@@ -80,7 +80,8 @@ def multiply_rows(rows: Tensor, matrix: Tensor) -> Tensor:
     if leading < 1 or matrix.ndim == 2:
         return rows @ matrix.mT
     together = rows.flatten(0, leading - 1).movedim(0, -3)  # (*batch, leading, rows, n)
-    products = together.flatten(-3, -2) @ matrix.mT
+    # (Of rows whose numbers lie apart torch would copy those of one matrix at a time.)
+    products = together.flatten(-3, -2).contiguous() @ matrix.mT
     apart = unflatten(products, -2, together.shape[-3:-1]).movedim(-3, 0)
     return unflatten(apart, 0, rows.shape[:leading])
 
