@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linrec._tensors.annotated import unflatten
 from linrec._tensors.arguments import check_tensor
 from linrec._tensors.autograd import is_unwatched, records_gradient, with_signature
 from linrec._tensors.dtypes import accumulation_dtype, common_dtype
@@ -219,10 +220,25 @@ class ScanWithTangents(Scan):
 
 def scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Scan in the direction of time or against it, differentiably."""
+    graph = torch.compiler.is_compiling()
+    if not graph and drive.ndim > 3 and lies_within_steps(decay) and lies_within_steps(drive):
+        wide, added = (each.transpose(-3, -2).flatten(-2) for each in (decay, drive))
+        states = scan(wide, added, state.flatten(-2), reverse)
+        return unflatten(states, -1, (drive.shape[-3], drive.shape[-1])).transpose(-3, -2)
     if is_unwatched(decay, drive, state):
         return forward_states(decay, drive, state, reverse)
-    function = Scan if torch.compiler.is_compiling() else ScanWithTangents
+    function = Scan if graph else ScanWithTangents
     return function.apply(decay, drive, state, reverse)  # type: ignore[return-value]  # untyped
+
+
+def lies_within_steps(tensor: Tensor) -> bool:
+    """Whether the last batch axis lies within each step in memory, as more features would.
+
+    So lie the heads of a network that computed them together. As a batch axis they would have to be
+    copied.
+    """
+    batch, step, feature = tensor.stride()[-3:]
+    return batch < step and batch == tensor.shape[-1] * feature
 
 
 def plainly(gradient: Tensor) -> bool:

@@ -145,6 +145,42 @@ def test_third_derivatives() -> None:
     torch.testing.assert_close(thrice(linear_scan), thrice(loop), rtol=1e-9, atol=0)
 
 
+def heads_in_steps(*shape: int, seed: int) -> Tensor:
+    """Draw `(*batch, heads, time, features)` numbers, the heads of a step side by side."""
+    *batch, heads, time, features = shape
+    return normal(*batch, time, heads, features, seed=seed).transpose(-3, -2)
+
+
+@pytest.mark.parametrize("batch", [(2,), (2, 3)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_heads_that_lie_within_steps_are_not_copied(shared: bool, batch: tuple[int, ...]) -> None:
+    decay = heads_in_steps(*batch, 5, 40, 3, seed=1)
+    if shared:  # one number for all, read again
+        decay = decay[..., :1, :, :1].expand(*batch, 5, 40, 3)
+    drive, state = heads_in_steps(*batch, 5, 40, 3, seed=2), normal(*batch, 5, 3, seed=3)
+    got = linear_scan(decay, drive, state)
+    if not shared:
+        assert got.stride() == drive.stride()
+    expected = linear_scan(decay.contiguous(), drive.contiguous(), state)
+    assert got.shape == expected.shape
+    torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
+    gradients = []
+    for lie in (torch.clone, torch.Tensor.contiguous):
+        sides = [lie(each).detach().requires_grad_() for each in (decay, drive, state)]
+        states = linear_scan(*sides)
+        gradients.append(torch.autograd.grad((states**2).sum(), sides, create_graph=True))
+        assert torch.autograd.grad(gradients[-1][0].sum(), sides)[1].isfinite().all()
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    mapped = torch.vmap(linear_scan, in_dims=(0, 0, 0))(decay, drive, state)
+    torch.testing.assert_close(mapped, expected, rtol=1e-13, atol=1e-13)
+    decay = decay.clone()  # (torch moves no numbers that share their memory)
+    tangents = [normal(*each.shape, seed=seed) for seed, each in enumerate((decay, drive, state))]
+    moved = torch.func.jvp(linear_scan, (decay, drive, state), tuple(tangents))[1]
+    plain = (decay.contiguous(), drive.contiguous(), state)
+    right = torch.func.jvp(linear_scan, plain, tuple(tangents))[1]
+    torch.testing.assert_close(moved, right, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("moved", range(3))
 def test_forward_derivatives_in_one_argument(moved: int) -> None:
     given = [normal(5, 2, seed=1), normal(5, 2, seed=2), normal(2, seed=3)]
