@@ -61,7 +61,7 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
     decay, drive = check_tensor("decay", decay), check_tensor("drive", drive)
     check_axes("decay", decay, 2, "(*batch, time, features)")
     check_axes("drive", drive, 2, "(*batch, time, features)")
-    shape = broadcast(decay=decay.shape, drive=drive.shape)
+    shape = broadcast_sides(decay, drive)
     state_shape = shape[:-2] + shape[-1:]
     if initial_state is None:
         # (A kernel reads a state of the full shape; elsewhere one number does for all.)
@@ -91,6 +91,22 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
     else:
         states = scan(decay, drive, state, False)
     return states.to(result_dtype) if result_dtype != dtype and not dtype.is_complex else states
+
+
+def broadcast_sides(decay: Tensor, drive: Tensor) -> torch.Size:
+    """Broadcast the shapes of decays and drives, naming the axis on which they do not fit."""
+    try:
+        return broadcast(decay=decay.shape, drive=drive.shape)
+    except ValueError:
+        for axis, what in ((-2, "steps"), (-1, "features")):
+            found = decay.shape[axis], drive.shape[axis]
+            if found[0] != found[1] and 1 not in found:
+                raise ValueError(
+                    f"`decay` has {found[0]} {what} and `drive` {found[1]}: expected as many, or 1 "
+                    f"in one of them. Their shapes are {tuple(decay.shape)} and "
+                    f"{tuple(drive.shape)}, (*batch, time, features)."
+                ) from None
+        raise
 
 
 def one_step(before: Tensor, decay: Tensor, drive: Tensor) -> Tensor:

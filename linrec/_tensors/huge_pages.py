@@ -26,9 +26,8 @@ def empty(like: Tensor, *shape: int) -> Tensor:
     size = like.element_size()
     for axis in shape:
         size *= axis
-    if size < HUGE or like.device.type != "cpu" or type(like) is not Tensor:
-        return like.new_empty(shape)
-    if torch.compiler.is_compiling():
+    plain = like.device.type == "cpu" and type(like) is Tensor
+    if size < HUGE or not plain or torch.compiler.is_compiling():
         return like.new_empty(shape)
     kept = pool()
     memory = np.empty(size, np.uint8) if kept is None else kept.take_memory(size)

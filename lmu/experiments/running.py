@@ -113,6 +113,7 @@ class Run:
             "optimizer": type(optimizer).__name__,
             "learning_rate": optimizer.defaults["lr"],
             "parameters": count_parameters(self.network),
+            **self.recipe.describe(),
         }
 
     def train(self, *, progress: bool = False, tensorboard: bool = False) -> tuple[Record, Outcome]:

@@ -259,8 +259,12 @@ def test_bad_input_is_refused() -> None:
         linear_scan([[1.0]], torch.ones(1, 1))  # type: ignore[arg-type]  # the refusal is tested
     with pytest.raises(TypeError, match=r"dtype torch.int64.*drive.float"):
         linear_scan(torch.ones(2, 1), torch.ones(2, 1).long())
-    with pytest.raises(ValueError, match=r"decay \(3, 1\), drive \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"`decay` has 3 steps and `drive` 2: expected as many"):
         linear_scan(torch.ones(3, 1), torch.ones(2, 1))
+    with pytest.raises(ValueError, match=r"3 features and `drive` 5.*\(7, 2, 3\) and \(2, 5\)"):
+        linear_scan(torch.ones(7, 2, 3), torch.ones(2, 5))
+    with pytest.raises(ValueError, match=r"batch axes do not broadcast: decay \(4, 3, 1\), drive"):
+        linear_scan(torch.ones(4, 3, 1), torch.ones(2, 3, 1))
     with pytest.raises(ValueError, match=r"`initial_state` has shape \(4, 2\): expected \(2,\)"):
         linear_scan(torch.ones(3, 2), torch.ones(3, 2), torch.ones(4, 2))
     with pytest.raises(ValueError, match=r"`drive` has shape \(3,\): expected \(\*batch, time"):

@@ -167,6 +167,20 @@ def test_a_recipe_may_train_on_the_validation_examples(
     assert Record.from_json((tmp_path / "result.json").read_text()) == record
 
 
+@pytest.mark.parametrize(
+    "change", [{"with_validation": True}, {"adversarial_distance": 0.5}, {"max_gradient_norm": 2.0}]
+)
+def test_a_run_of_another_recipe_is_not_resumed(
+    tiny: Experiment, tmp_path: Path, change: dict[str, float]
+) -> None:
+    Run(tiny, tmp_path, epochs=1).train()
+    setting = tiny.setting()
+    other = replace(setting, recipe=replace(setting.recipe, **change))
+    models = {"lmu": {Budget.FULL: other}}
+    with pytest.raises(ValueError, match=r"another configuration.* there and .* here"):
+        Run(replace(tiny, models=models), tmp_path, epochs=1, resume=True)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"budget": "quick"}', '{"budget": "large"}'])
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no record of a run"):
