@@ -344,9 +344,9 @@ def last_cost(work: Workload) -> Cost:
 
 def bytes_compared(work: Workload) -> float:
     """Count the bytes of A that are read, on a CPU, when a kept plan is compared with it."""
-    return (
-        0 if is_launched(work.device) else work.itemsize * work.systems * work.multiplications / 2
-    )
+    if is_launched(work.device):
+        return 0.0
+    return work.itemsize * work.systems * work.multiplications / 2
 
 
 def has_kernel(work: Workload) -> bool:
