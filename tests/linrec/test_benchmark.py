@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -78,7 +79,8 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
     printed = run("--quick", "--output", out)
-    assert "all states: 2 × 32, order 4" in printed and "µs" in printed
+    assert "all states: 2 × 32, order 4" in printed
+    assert re.search(r"\d (ns|µs|ms) ", printed)  # however busy the machine is
     run("--quick", "--charts", "--output", out)
     run("--quick", "--regret", "--shapes", 2, "--output", out)
     run("--quick", "--peers", "--dtype", "float32", "--dtype", "float64", "--output", out)
