@@ -41,7 +41,7 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
         initial_state (*batch, features): the state before the first step. None: zeros.
 
     Returns:
-        The states, `(*batch, time, features)`.
+        The states, `(*batch, time, features)`, in memory as `drive` lies.
 
     Raises:
         ValueError: the shapes do not belong together.

@@ -11,9 +11,13 @@ from torch import Tensor
 from linrec._tensors.annotated import is_tuple, unflatten
 from linrec._tensors.autograd import is_already
 from linrec._tensors.dtypes import common_dtype
+from linrec._tensors.open_sizes import is_open
 from linrec._tensors.shapes import SCALAR, broadcast
 
 Value = TypeVar("Value")
+
+# Copies of fewer numbers take less time than laying out vectors for one product each.
+MANY = 1 << 14
 
 
 def make_unchecked(kind: type[Value], **fields: object) -> Value:
@@ -76,12 +80,16 @@ def multiply_rows(rows: Tensor, matrix: Tensor) -> Tensor:
     Returns:
         The products, `(*batch, rows, p)`.
     """
-    leading = rows.ndim - matrix.ndim
-    if leading < 1 or matrix.ndim == 2:
-        return rows @ matrix.mT
+    # (Loops of graphs would take `matrix.mT` for one more input of the same memory.)
+    columns, leading = matrix.transpose(-2, -1), rows.ndim - matrix.ndim
+    if leading < 1 or matrix.ndim == 2 or is_open(*rows.shape):
+        return rows @ columns
+    copied = math.prod(rows.shape[:leading]) * matrix.numel()
+    if copied < MANY or rows.shape[-2] > matrix.shape[-2]:  # fewer than there are rows to copy
+        return rows @ columns
     together = rows.flatten(0, leading - 1).movedim(0, -3)  # (*batch, leading, rows, n)
     # (Of rows whose numbers lie apart torch would copy those of one matrix at a time.)
-    products = together.flatten(-3, -2).contiguous() @ matrix.mT
+    products = together.flatten(-3, -2).contiguous() @ columns
     apart = unflatten(products, -2, together.shape[-3:-1]).movedim(-3, 0)
     return unflatten(apart, 0, rows.shape[:leading])
 

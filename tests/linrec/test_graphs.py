@@ -185,3 +185,19 @@ def test_lengths_and_gradients_in_an_open_graph(transition: str, executor: str) 
         for mine, theirs in zip(*found, strict=True):
             torch.testing.assert_close(mine, theirs)
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("executor", [linrec.Auto(), linrec.Chunked(), linrec.Recurrent()])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_bank_of_systems_with_more_sequences_than_systems(
+    executor: linrec.Executor, dynamic: bool
+) -> None:
+    matrices = (normal(3, 2, 2) / 4, normal(3, 2, 1), normal(3, 2, 2))
+    recurrence, inputs = linrec.LinearRecurrence(*matrices), normal(5, 3, 9, 1)
+
+    def outputs(inputs: Tensor) -> Tensor:
+        return linrec.run(recurrence, inputs, executor=executor).outputs
+
+    torch.compiler.reset()
+    compiled = torch.compile(outputs, backend="eager", dynamic=dynamic)
+    torch.testing.assert_close(compiled(inputs), outputs(inputs), rtol=1e-12, atol=1e-12)
