@@ -28,9 +28,9 @@ def has_values(*tensors: Tensor) -> bool:
     """Whether the numbers of tensors can be looked at.
 
     They cannot in a graph that is being compiled, under `torch.func` transforms, on the meta
-    device and in fake tensors.
+    device and in fake tensors; where a graph is traced from operations, they are not to be.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or records_operations():
         return False
     for tensor in tensors:
         if tensor.device.type == "meta":
@@ -41,6 +41,16 @@ def has_values(*tensors: Tensor) -> bool:
         except RuntimeError:
             return False
     return True
+
+
+def records_operations() -> bool:
+    """Whether operations are being recorded, as `make_fx` does, with tensors that have numbers.
+
+    What is computed from these numbers by anything but torch would be a constant of the graph.
+    """
+    # (It has no public name; torch's own `get_proxy_mode` asks it.)
+    key = torch._C._TorchDispatchModeKey.PROXY  # pyright: ignore[reportPrivateUsage]  # as said
+    return torch._C._get_dispatch_mode(key) is not None  # pyright: ignore[reportPrivateUsage]
 
 
 def at_hand(*tensors: Tensor) -> bool:

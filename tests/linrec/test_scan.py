@@ -1,8 +1,11 @@
 """The elementwise scan against a loop, in values, gradients and transformations."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import linrec
 from linrec import linear_scan
@@ -221,6 +224,25 @@ def test_vmap_over_any_argument() -> None:
     gradient = torch.vmap(torch.func.grad(lambda a: linear_scan(a, drive).sum()))(decay)
     rows = [torch.func.grad(lambda a: linear_scan(a, drive).sum())(row) for row in decay]
     torch.testing.assert_close(gradient, torch.stack(rows), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["real", "fake"])
+def test_a_graph_that_is_traced_from_operations_follows_its_inputs(
+    mode: Literal["real", "fake"],
+) -> None:
+    """Nothing is computed past torch while its operations are recorded: it would be a constant."""
+
+    def states_and_gradients(decay: Tensor, drive: Tensor) -> tuple[Tensor, ...]:
+        states = linear_scan(decay, drive)
+        return (states, *torch.autograd.grad(states.square().sum(), (decay, drive)))
+
+    first, then = (
+        [normal(2, 40, 3, seed=seed + which).requires_grad_() for which in (0, 1)]
+        for seed in (1, 3)
+    )
+    graph = make_fx(states_and_gradients, tracing_mode=mode)(*first)
+    for got, expected in zip(graph(*then), states_and_gradients(*then), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
