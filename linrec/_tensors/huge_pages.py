@@ -1,5 +1,7 @@
 """Allocate results in huge pages: first touching memory can cost more than the computation."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,11 +25,10 @@ def empty(like: Tensor, *shape: int) -> Tensor:
         like: a tensor of the dtype and device that are wanted.
         shape: the sizes.
     """
-    size = like.element_size()
-    for axis in shape:
-        size *= axis
-    plain = like.device.type == "cpu" and type(like) is Tensor
-    if size < HUGE or not plain or torch.compiler.is_compiling():
+    size = 0
+    if not torch.compiler.is_compiling() and like.device.type == "cpu" and type(like) is Tensor:
+        size = like.element_size() * math.prod(shape)  # (in a graph it would be compared for good)
+    if size < HUGE:
         return like.new_empty(shape)
     kept = pool()
     memory = np.empty(size, np.uint8) if kept is None else kept.take_memory(size)

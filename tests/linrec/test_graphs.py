@@ -201,3 +201,18 @@ def test_a_bank_of_systems_with_more_sequences_than_systems(
     torch.compiler.reset()
     compiled = torch.compile(outputs, backend="eager", dynamic=dynamic)
     torch.testing.assert_close(compiled(inputs), outputs(inputs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("shapes", [{0: Dim("batch")}, {0: Dim("batch"), 1: Dim("time", min=2)}])
+def test_a_scan_is_exported_for_any_batch(shapes: dict[int, Dim], strict: bool) -> None:
+    class Scanned(nn.Module):
+        def forward(self, decay: Tensor, drive: Tensor) -> Tensor:
+            return linrec.linear_scan(decay, drive)
+
+    given = normal(4, 20, 3, seed=1), normal(4, 20, 3, seed=2)
+    program = export(Scanned(), given, dynamic_shapes=(shapes, shapes), strict=strict).module()
+    steps = 33 if 1 in shapes else 20
+    decay, drive = normal(9, steps, 3, seed=3), normal(9, steps, 3, seed=4)
+    expected = linrec.linear_scan(decay, drive)
+    torch.testing.assert_close(program(decay, drive), expected, rtol=1e-12, atol=1e-12)
