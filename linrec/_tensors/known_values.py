@@ -50,7 +50,8 @@ def records_operations() -> bool:
     """
     # (It has no public name; torch's own `get_proxy_mode` asks it.)
     key = torch._C._TorchDispatchModeKey.PROXY  # pyright: ignore[reportPrivateUsage]  # as said
-    return torch._C._get_dispatch_mode(key) is not None  # pyright: ignore[reportPrivateUsage]
+    mode = torch._C._get_dispatch_mode(key)  # pyright: ignore[reportPrivateUsage]  # as said
+    return mode is not None
 
 
 def at_hand(*tensors: Tensor) -> bool:

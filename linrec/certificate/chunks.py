@@ -19,7 +19,7 @@ from linrec.certificate.exact import (
 )
 from linrec.certificate.norm import fitting_norm
 from linrec.certificate.real import RealSystem
-from linrec.executors.toeplitz import toeplitz_columns
+from linrec.executors.toeplitz import flat_columns
 
 # Runs over fewer states in all are not worth the preparation; nor are chunks of fewer steps.
 LONG, LEAST = 1 << 17, 4
@@ -306,4 +306,4 @@ def put_first(first: Tensor, kernel: Tensor) -> Tensor:
 
 def toeplitz(kernel: Tensor, size: int) -> Tensor:
     """Write out H of a kernel `(*batch, time, m, p)`, `(*batch, L·p, L·m)`."""
-    return toeplitz_columns(kernel, 0, size).flatten(-4, -3).flatten(-2).mT
+    return flat_columns(kernel, 0, size).mT

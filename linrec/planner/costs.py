@@ -105,7 +105,7 @@ class ToeplitzEstimates(OwnEstimates):
     def cost(self, work: Workload) -> Cost:
         """T² m p / 2 for each sequence, and the matrix written out, unless it is kept."""
         outputs = work.itemsize * work.numbers * work.outputs
-        if is_small(work.steps, work.systems, work.steps, work.inputs, work.outputs):
+        if keeps_matrix(work):
             whole = 2.0 * work.numbers * work.steps * work.inputs * work.outputs
             return Cost(whole, 2 * outputs, 2, memory=outputs) + self.final_cost(work)
         entries = work.steps * (work.steps + 1) / 2 * work.inputs * work.outputs * work.systems
@@ -121,7 +121,7 @@ class ToeplitzEstimates(OwnEstimates):
 
     def preparation_cost(self, work: Workload) -> Cost:
         """The state kernel by doubling, and the matrix, if it is small."""
-        if not is_small(work.steps, work.systems, work.steps, work.inputs, work.outputs):
+        if not keeps_matrix(work):
             return kernel_cost(work)
         entries = work.systems * work.steps * work.steps * work.inputs * work.outputs
         matrix = 8.0 * entries
@@ -332,6 +332,11 @@ def kernel_cost(work: Workload) -> Cost:
 def operations_in_double(work: Workload, products: float) -> float:
     """Count the operations of products in double precision, at the rate of the workload."""
     return (2.0 if work.double else 4.0) * products
+
+
+def keeps_matrix(work: Workload) -> bool:
+    """Whether plans keep the Toeplitz matrix."""
+    return is_small(work.steps, work.systems, work.steps, work.inputs, work.outputs)
 
 
 def last_cost(work: Workload) -> Cost:
