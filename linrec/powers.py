@@ -136,7 +136,7 @@ class Powers:
             last.extended = True
         while True:
             found = self.judgements()
-            if not small or last.longest >= length or found[-1][0] <= RISING:
+            if not small or not found or last.longest >= length or found[-1][0] <= RISING:
                 return max(found, default=(0.0, 0.0))
             last.square(len(last.squares))
 
@@ -155,7 +155,7 @@ class Powers:
         root = blocks_of(self.squares[0]).shape[-1] ** 0.5
         for powers in (self, *self.further):
             sizes, squares = powers.measure()
-            if len(sizes) < 2:
+            if len(sizes) < 2 or not sizes.size:  # (a bank may have no systems)
                 continue
             largest = np.maximum(np.maximum.accumulate(sizes)[1:], before)
             before, squares = largest[-1], squares[:-1]

@@ -118,9 +118,12 @@ def is_aliased(size: int) -> bool:
 
 def transform(signals: Tensor, size: int) -> Tensor:
     """Transform the last axis, padded with zeros; real signals have half a spectrum."""
-    if signals.is_complex():
-        return fft(signals, size)
-    return rfft(signals, size)
+    if 0 in signals.shape[:-1]:  # no signals, which some transforms of MKL refuse
+        spectra = torch.nn.functional.pad(signals, (0, size - signals.shape[-1]))
+        if not signals.is_complex():
+            spectra = torch.complex(spectra, spectra)[..., : size // 2 + 1]
+        return spectra
+    return fft(signals, size) if signals.is_complex() else rfft(signals, size)
 
 
 def invert(spectra: Tensor, size: int, complex_: bool) -> Tensor:

@@ -1,6 +1,7 @@
 """Modules that own tensors, and build a fresh recurrence of them in every call."""
 
 from linrec.nn.blocks import FeedForward as FeedForward
+from linrec.nn.blocks import Gated as Gated
 from linrec.nn.blocks import Highway as Highway
 from linrec.nn.blocks import Residual as Residual
 from linrec.nn.blocks import residual_blocks as residual_blocks

@@ -177,6 +177,63 @@ class Highway(_Wrapped):
         return torch.lerp(inputs, self.dropout(outputs), torch.sigmoid(self.gate(normed)))
 
 
+class Gated(Layer):
+    """A layer whose outputs are multiplied by a gate, and mapped back to the size of its inputs.
+
+        y_t = W (silu(G x_t + g) ∘ layer(x)_t) + b                          silu(z) = z σ(z)
+
+    A recurrence and a feed-forward layer in one: of a layer that widens, such as a minGRU, this is
+    the whole block of a deep network.
+
+    Args:
+        layer: of any sizes.
+
+    Example:
+        >>> import torch, linrec
+        >>> wide = linrec.nn.MinGRU(8, 16, activation=torch.nn.Identity())
+        >>> block = linrec.nn.Residual(linrec.nn.Gated(wide))
+        >>> block(torch.randn(2, 7, 8)).outputs.shape
+        torch.Size([2, 7, 8])
+
+    References:
+        Mehta, Gupta, Cutkosky and Neyshabur 2022, Long Range Language Modeling via Gated State
+        Spaces. Qin, Yang and Zhong 2023, Hierarchically Gated Recurrent Neural Network for
+        Sequence Modeling, section 3.2.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.input_size = self.output_size = layer.input_size
+        self.state_size = layer.state_size
+        self.layer = layer
+        self.gate = nn.Linear(layer.input_size, layer.output_size)
+        self.outer = nn.Linear(layer.output_size, layer.input_size)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> Result:
+        """Run all steps; arguments and result as of `Layer.forward`."""
+        check_steps(self, inputs)
+        lengths = expand_lengths(lengths, inputs)
+        inputs = zero_padding(inputs, lengths)
+        outputs, state = self.layer(inputs, initial_state, lengths, **pass_resets(resets))
+        return Result(zero_padding(self.read(outputs, inputs), lengths), state)
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> Result:
+        """Run one step; arguments and result as of `Layer.step`."""
+        check_step(self, input)
+        outputs, state = self.layer.step(input, state)
+        return Result(self.read(outputs, input), state)
+
+    def read(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """Compute y `(..., input_size)` from the layer's outputs, of steps by themselves."""
+        return self.outer(nn.functional.silu(self.gate(inputs)) * outputs)
+
+
 def residual_blocks(layers: Iterable[Layer], *, expansion: int = 4, dropout: float = 0.0) -> Stack:
     """Stack layers of one width, each followed by a feed-forward layer, with residual connections.
 

@@ -1,6 +1,7 @@
 """Layers of sequences, all with one interface: all steps, the last step, one step."""
 
 from linrec.nn import FeedForward as FeedForward
+from linrec.nn import Gated as Gated
 from linrec.nn import Highway as Highway
 from linrec.nn import Layer as Layer
 from linrec.nn import Residual as Residual

@@ -38,6 +38,19 @@ def test_no_systems_at_all(executor: str) -> None:
     assert linrec.final(recurrence, inputs, executor=EXECUTORS[executor]).outputs.shape == (0, 3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.float64])
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_plans_of_no_systems(executor: str, dtype: torch.dtype) -> None:
+    B = torch.zeros(0, 3, 1, dtype=dtype)
+    for A in (torch.zeros(0, 3, 3, dtype=dtype), linrec.Diagonal(torch.zeros(0, 3, dtype=dtype))):
+        recurrence = linrec.LinearRecurrence(A, B)
+        for steps in (1, 5, 2_000):
+            plan = EXECUTORS[executor].prepare(recurrence, steps)
+            inputs = torch.zeros(2, 0, steps, 1, dtype=dtype)
+            outputs = linrec.run(recurrence, inputs, plan=plan).outputs
+            assert outputs.shape == (2, 0, steps, 3)
+
+
 @pytest.mark.parametrize("executor", ["recurrent", "scan", "auto"])
 def test_an_axis_of_time_of_one_means_every_step(executor: str) -> None:
     A = linrec.Varying(contraction(3, 1))

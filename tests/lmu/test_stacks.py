@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import lmu
+from linrec.nn import MinGRU
 from lmu.layers import (
     LSTM,
     FeedForward,
+    Gated,
     Highway,
     Layer,
     Residual,
@@ -35,6 +37,8 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "residual": lambda: Residual(lmu.ParallelLMU(WIDTH, WIDTH, 2, 4, 9.0)),
     "residual lstm": lambda: Residual(LSTM(WIDTH, WIDTH)),
     "highway": lambda: Highway(lmu.ParallelLMU(WIDTH, WIDTH, 2, 4, 9.0)),
+    "gated": lambda: Gated(MinGRU(WIDTH, 9)),
+    "gated memory": lambda: Residual(Gated(lmu.ParallelLMU(WIDTH, 9, 2, 4, 9.0))),
     "highway feed-forward": lambda: Highway(FeedForward(WIDTH, 9)),
     "stack": lambda: Stack([LSTM(WIDTH, 3), lmu.ParallelLMU(3, 4, 1, 4, 9.0), LSTM(4, 2)]),
     "blocks": lambda: window_blocks(WIDTH, 2),
@@ -186,6 +190,15 @@ def test_residual_and_highway() -> None:
             gate = torch.sigmoid(made.gate(made.norm(x)))
             expected = gate * inner + (1 - gate) * x
         assert_close(made(x).outputs, expected)
+
+
+def test_gate_around_a_layer() -> None:
+    """y = W (silu(G x + g) ∘ f(x)) + b."""
+    made, x = layer("gated"), inputs(2)
+    assert isinstance(made, Gated)
+    gate = x @ made.gate.weight.T + made.gate.bias
+    inner = gate / (1 + torch.exp(-gate)) * made.layer(x).outputs
+    assert_close(made(x).outputs, inner @ made.outer.weight.T + made.outer.bias)
 
 
 def test_deep_representation() -> None:
