@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from linrec.nn import MinGRU
 from lmu.experiments.imdb_pretrained import read_all_layers
 from lmu.experiments.models import (
     EncodedWords,
@@ -27,7 +28,7 @@ from lmu.experiments.models import (
     Words,
 )
 from lmu.experiments.texts import fading_mean
-from lmu.layers import LMU, LSTM, Layer, Stack, window_blocks
+from lmu.layers import LMU, LSTM, Gated, Layer, Residual, Stack, window_blocks
 from tests.lmu.text_networks import (
     COUNT,
     WIDTH,
@@ -140,7 +141,12 @@ NETWORKS: dict[str, tuple[Callable[[], Network], Callable[[], Tensor], tuple[int
         (4, TIME, COUNT),
     ),
     "language model of pairs": (
-        lambda: language_model(blocks(), paired=True),
+        lambda: language_model(blocks(), reach=1),
+        lambda: texts(4),
+        (4, TIME, COUNT),
+    ),
+    "language model of pairs further back": (
+        lambda: language_model(Residual(Gated(MinGRU(WIDTH, 7))), reach=2),
         lambda: texts(4),
         (4, TIME, COUNT),
     ),
@@ -312,7 +318,12 @@ def test_vectors_can_be_given() -> None:
 
 
 def test_a_long_text_can_be_read_in_pieces() -> None:
-    for name in ("lmu language model", "lstm language model", "language model of pairs"):
+    for name in (
+        "lmu language model",
+        "lstm language model",
+        "language model of pairs",
+        "language model of pairs further back",
+    ):
         made = network(name)
         assert isinstance(made, LanguageModel)
         words = torch.randint(1, COUNT, (3, 20))
@@ -323,13 +334,17 @@ def test_a_long_text_can_be_read_in_pieces() -> None:
         assert_close(last, end)
 
 
-def test_a_vector_of_a_pair_is_that_of_the_word_and_the_word_before() -> None:
-    words, made = texts(5), PairedWords(COUNT, WIDTH)
+@pytest.mark.parametrize("reach", [1, 2, 3])
+def test_vectors_of_pairs_are_those_of_the_word_and_words_before(reach: int) -> None:
+    words, made = texts(5), PairedWords(COUNT, WIDTH, reach)
     found = made(words)
+    tables = made.pairs.weight.unflatten(0, (reach, COUNT, COUNT))
     for t in range(TIME):
-        before = words[:, t - 1] if t else torch.zeros_like(words[:, 0])
-        pair = made.pairs.weight[COUNT * before + words[:, t]]
-        assert_close(found[:, t], made.embedding.weight[words[:, t]] + pair)
+        expected = made.embedding.weight[words[:, t]]
+        for back, table in enumerate(tables, 1):
+            before = words[:, t - back] if t >= back else torch.zeros_like(words[:, 0])
+            expected = expected + table[before, words[:, t]]
+        assert_close(found[:, t], expected)
     assert made(words[:, :0]).shape == (5, 0, WIDTH)
 
 

@@ -24,7 +24,8 @@ TIME = 11
 MODELS: dict[str, Callable[[], LanguageModel]] = {
     "lmu": lambda: language_model(blocks()),
     "lstm": lambda: language_model(lstm()),
-    "pairs": lambda: language_model(blocks(), paired=True),
+    "pairs": lambda: language_model(blocks(), reach=1),
+    "pairs further back": lambda: language_model(blocks(), reach=2),
 }
 TRANSLATORS: dict[str, Callable[[], Translator]] = {
     "lmu": lambda: translator(lambda: blocks(1)),

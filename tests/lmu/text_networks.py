@@ -20,10 +20,10 @@ def language_model(
     padded: bool = False,
     tied: bool = True,
     dropout: float = 0.0,
-    paired: bool = False,
+    reach: int = 0,
 ) -> LanguageModel:
     size = layer.input_size
-    words = PairedWords(COUNT, size) if paired else Words(COUNT, size, padded=padded)
+    words = PairedWords(COUNT, size, reach) if reach else Words(COUNT, size, padded=padded)
     return LanguageModel(words, layer, tied=tied, dropout=dropout)
 
 

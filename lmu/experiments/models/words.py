@@ -86,39 +86,43 @@ class Words(Pretrained, nn.Module):
 
 
 class PairedWords(Words):
-    """Words whose vectors depend on the word before, too: a vector for each word and each pair.
+    """Words whose vectors depend on words before, too: a vector for each word and each pair.
 
-        e_t = v[w_t] + p[w_{t-1}, w_t]
+        e_t = v[w_t] + p₁[w_{t-1}, w_t] + … + p_reach[w_{t-reach}, w_t]
 
-    A vector is looked up however many there are, so that pairs cost memory and no time. There are
-    count² of them: for letters, not for words of a language. Word 0 stands before the first.
+    A vector is looked up however many there are, so that pairs cost memory and next to no time.
+    There are reach · count² of them: for letters, not for words of a language. Word 0 stands before
+    the first.
 
     Args:
         count: how many words; they are whole numbers from 0.
         width: numbers in a vector.
+        reach: how many words before are paired with each.
 
     Example:
         >>> import torch
-        >>> letters = PairedWords(count=27, width=8)
+        >>> letters = PairedWords(count=27, width=8, reach=2)
         >>> letters(torch.tensor([[5, 17, 9]])).shape
         torch.Size([1, 3, 8])
     """
 
-    remembered = 1
-
-    def __init__(self, count: int, width: int) -> None:
+    def __init__(self, count: int, width: int, reach: int = 1) -> None:
         super().__init__(count, width, padded=False)
-        self.pairs = nn.Embedding(count**2, width)
+        self.remembered = reach
+        self.pairs = nn.Embedding(reach * count**2, width)
         with torch.no_grad():
             self.pairs.weight.mul_(width**-0.5)
 
     def in_context(self, words: Tensor, before: Tensor | None) -> Tensor:
-        """Look up the vectors of `words (*batch, time)` after `before (*batch, 1)`."""
+        """Look up the vectors of `words (*batch, time)` after `before (*batch, reach)`."""
         words = words.long()
         if before is None:
-            before = words.new_zeros(*words.shape[:-1], 1)
-        earlier = torch.cat([before.long(), words], -1)[..., :-1]
-        return self.embedding(words) + self.pairs(self.count * earlier + words)
+            before = words.new_zeros(*words.shape[:-1], self.remembered)
+        vectors, earlier = self.embedding(words), torch.cat([before.long(), words], -1)
+        for table in range(self.remembered):  # of each word and the one `table + 1` before it
+            paired = earlier[..., self.remembered - table - 1 : earlier.shape[-1] - table - 1]
+            vectors = vectors + self.pairs((table * self.count + paired) * self.count + words)
+        return vectors
 
     def forward(self, words: Tensor) -> Tensor:
         """Look up the vectors `(*batch, time, width)` of texts `(*batch, time)` from the start."""
