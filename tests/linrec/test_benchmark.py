@@ -272,6 +272,13 @@ def nested(constants: tuple) -> Iterator[object]:
         yield from nested(each) if isinstance(each, tuple) else (each,)
 
 
+def test_ways_in_kept_memory_take_turns_by_themselves() -> None:
+    ways = cases.CASES[0].make()
+    new, kept = cases.rounds(ways)
+    assert list(kept) == ["forward, kept", "with gradient, kept"]
+    assert new | kept == ways and cases.rounds(new) == [new]
+
+
 def test_calls_are_timed_in_turns() -> None:
     calls: list[str] = []
     ways = {name: lambda name=name: (calls.append(name), time.sleep(0.003)) for name in "ab"}
