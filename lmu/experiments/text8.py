@@ -126,7 +126,7 @@ def lstm(hidden_size: int, data: Dataset, pairs: int = 0) -> LanguageModel:
 
 
 def gated_min_gru(width: int, inner: Sequence[int], data: Dataset, pairs: int = 0) -> LanguageModel:
-    """Build residual blocks, each a minGRU of so many states with a gate around it."""
+    """Build residual blocks, each a minGRU of `inner` states with a gate around it."""
     wide = (MinGRU(width, states, activation=torch.nn.Identity()) for states in inner)
     return LanguageModel(letters(width, pairs), Stack(Residual(Gated(each)) for each in wide))
 
