@@ -334,20 +334,6 @@ def test_a_long_text_can_be_read_in_pieces() -> None:
         assert_close(last, end)
 
 
-@pytest.mark.parametrize("reach", [1, 2, 3])
-def test_vectors_of_pairs_are_those_of_the_word_and_words_before(reach: int) -> None:
-    words, made = texts(5), PairedWords(COUNT, WIDTH, reach)
-    found = made(words)
-    tables = made.pairs.weight.unflatten(0, (reach, COUNT, COUNT))
-    for t in range(TIME):
-        expected = made.embedding.weight[words[:, t]]
-        for back, table in enumerate(tables, 1):
-            before = words[:, t - back] if t >= back else torch.zeros_like(words[:, 0])
-            expected = expected + table[before, words[:, t]]
-        assert_close(found[:, t], expected)
-    assert made(words[:, :0]).shape == (5, 0, WIDTH)
-
-
 def test_tied_words_are_one_matrix() -> None:
     made = language_model(blocks(1))
     assert made.scores is None and made.bridge is None
