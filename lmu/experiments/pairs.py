@@ -10,9 +10,10 @@ encoder before the memory, as in the experiment `imdb`.
 Learning rates, widths and epochs were not found; ours were chosen on validation data. The LSTM was
 tried with 32 to 256 units, at 0.002 to 0.02, with none to half of the words left out, in 8 epochs
 and 12: fifteen recipes for QQP and eighteen for SNLI, of which the same is the best on the
-validation pairs of both. For `lmu` encoders of 16 to 256 numbers, one layer or two, were tried at 0.01 to 0.1, with
-GELUs, SiLUs and rectified units; the memory at orders 1, 2 and 4; and leaving words out. One layer
-of 64 at 0.05 was the best or not to be told from it on 1,000 pairs. `lmu-mean` was tuned nowhere.
+validation pairs of both. For `lmu` encoders of 16 to 256 numbers, one layer or two, were tried at
+0.01 to 0.1, with GELUs, SiLUs and rectified units; the memory at orders 1, 2 and 4; and leaving
+words out. One layer of 64 at 0.05 was the best or not to be told from it on 1,000 pairs.
+`lmu-mean` was tuned nowhere.
 
 `bag-of-words` is the plain baseline: naive Bayes on the words that both sentences have and those
 that one has, trained on as a logistic regression; rates of 0.001, 0.003 and 0.01 were tried.
