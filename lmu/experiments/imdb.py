@@ -20,8 +20,8 @@ The paper's learning rates, epochs and lengths were not found. Ours were chosen 
 three, of 1 to 256 numbers; rectified units, which did worse where they are few, SiLUs, which did as
 well, tanh; leaving out no words to seven tenths; rates of 0.01 to 0.3; 20 to 80 epochs; windows of
 200 words to all. For `lstm`, on one seed: 64 units, rates of 0.002 to 0.01, four epochs; four and
-eight with three tenths of the words left out, and 128 units, which were no better. `lmu-mean` was tried at one
-rate. Reviews are cut after 400 words (`quick`) or 1,024.
+eight with three tenths of the words left out, and 128 units, which were no better. `lmu-mean` was
+tried at one rate. Reviews are cut after 400 words (`quick`) or 1,024.
 
 `lstm-vectors` is an LSTM of 64 units that trains vectors of 16 numbers. On one seed: rates of 0.003
 and 0.01 with half of the words left out, in six epochs, 0.01 with three tenths, and with none left
