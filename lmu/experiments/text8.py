@@ -16,7 +16,7 @@ in 6 epochs 0.008 is better than 0.016, which was ahead in 2.
 `gated-blocks` are two blocks whose feed-forward layer reads a memory beside its input and has a
 gate, and a vector for each pair of letters beside that of each letter: pairs are looked up, so that
 their parameters take no time. They were chosen from some fifteen shapes in 2 epochs of seed 0.
-`lmu-pairs` and `lstm-pairs` are `lmu` and an LSTM with the same vectors.
+`lmu-pairs`, `lstm-pairs` and `gru-pairs` are `lmu`, an LSTM and a GRU with the same vectors.
 
 `gated-min-gru` are two minGRUs with a gate around each, the lower one wider, and vectors of pairs
 of a letter with each of the three before it. It has as many parameters as `lstm-pairs`. Its shape
@@ -47,7 +47,7 @@ from lmu.experiments.experiment import (
 from lmu.experiments.models import LanguageModel, NGrams, PairedWords, Words
 from lmu.experiments.texts import mean, warmup_then_cosine
 from lmu.experiments.training import Metric, Recipe
-from lmu.layers import LSTM, memory_blocks, window_blocks
+from lmu.layers import GRU, LSTM, memory_blocks, window_blocks
 
 SCORED = {Budget.QUICK: (1_000, 5_000), Budget.FULL: (None, None)}  # windows
 
@@ -125,6 +125,11 @@ def lstm(hidden_size: int, data: Dataset, pairs: int = 0) -> LanguageModel:
     return LanguageModel(letters(hidden_size, pairs), LSTM(hidden_size, hidden_size))
 
 
+def gru(hidden_size: int, data: Dataset, pairs: int = 0) -> LanguageModel:
+    """Build one GRU, as `lstm`."""
+    return LanguageModel(letters(hidden_size, pairs), GRU(hidden_size, hidden_size))
+
+
 def gated_min_gru(width: int, inner: Sequence[int], data: Dataset, pairs: int = 0) -> LanguageModel:
     """Build residual blocks, each a minGRU of `inner` states with a gate around it."""
     wide = (MinGRU(width, states, activation=torch.nn.Identity()) for states in inner)
@@ -191,6 +196,10 @@ TEXT8 = Experiment(
         "lstm-pairs": {
             Budget.FULL: TrainingSetup(partial(lstm, 500, pairs=1), recipe(2e-3, Budget.FULL)),
             Budget.QUICK: TrainingSetup(partial(lstm, 192, pairs=1), recipe(8e-3, Budget.QUICK)),
+        },
+        "gru-pairs": {
+            Budget.FULL: TrainingSetup(partial(gru, 570, pairs=1), recipe(2e-3, Budget.FULL)),
+            Budget.QUICK: TrainingSetup(partial(gru, 215, pairs=1), recipe(8e-3, Budget.QUICK)),
         },
         "gated-min-gru": {
             Budget.FULL: TrainingSetup(

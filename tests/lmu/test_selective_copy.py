@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lmu.experiments import EXPERIMENTS, Budget, Run, TrainingSetup
-from lmu.experiments.data import selective_copying
+from lmu.experiments.data import drop_blanks, selective_copying
 from lmu.experiments.models import BagOfPlaces
-from lmu.experiments.selective_copy import ACCURACY, loss
+from lmu.experiments.selective_copy import ACCURACY, grow_sequences, loss
 
 EXPERIMENT = EXPERIMENTS["selective-copy"]
 
@@ -26,6 +26,28 @@ def test_the_targets_are_the_tokens_in_order() -> None:
     assert data.digest() == selective_copying(3, length=40, train=20, scored=5, copied=6).digest()
     with pytest.raises(ValueError, match="`length` is 5 and `copied` 6"):
         selective_copying(length=5, train=1, copied=6)
+
+
+@pytest.mark.parametrize("length", [6, 7, 25, 40])
+def test_blanks_are_dropped_and_nothing_else(length: int) -> None:
+    whole = selective_copying(3, length=40, train=50, scored=1, copied=6).train
+    shorter = drop_blanks(whole.inputs, length, copied=6)
+    assert shorter.shape == (50, length + 6) and shorter.dtype == whole.inputs.dtype
+    for inputs, targets in zip(shorter, whole.targets, strict=True):
+        assert inputs[inputs > 1].tolist() == targets.tolist()
+        assert inputs[length:].tolist() == [1] * 6 and (inputs[:length] != 1).all()
+    again = drop_blanks(whole.inputs, length, copied=6)
+    # Which blanks are dropped is drawn anew; without any, or with all, there is one way.
+    assert torch.equal(shorter, again) == (length in (6, 40))
+
+
+def test_sequences_grow_from_the_tokens_alone_to_their_whole_length() -> None:
+    inputs = selective_copying(length=4_096, train=2, scored=1).train.inputs
+    lengths = [grow_sequences(inputs, done).shape[-1] - 16 for done in (0, 0.6, 0.77, 0.94, 1)]
+    assert lengths == [16, 16, 256, 4_096, 4_096]  # half of the way is the geometric mean
+    full = EXPERIMENT.setting("min-gru", Budget.FULL).recipe
+    assert full.curriculum is grow_sequences and full.describe()["curriculum"] == "grow_sequences"
+    assert EXPERIMENT.setting("min-gru", Budget.QUICK).recipe.curriculum is None
 
 
 def test_only_the_answers_are_scored() -> None:

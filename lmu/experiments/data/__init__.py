@@ -1,5 +1,6 @@
 """The data sets of the experiments, one file each."""
 
+from lmu.experiments.data.copying import drop_blanks as drop_blanks
 from lmu.experiments.data.copying import selective_copying as selective_copying
 from lmu.experiments.data.delays import band_limited_noise as band_limited_noise
 from lmu.experiments.data.delays import delay_steps as delay_steps

@@ -1,6 +1,7 @@
 """Selective copying: tokens scattered over a long sequence, to be said again in order."""
 
 import torch
+from torch import Tensor
 
 from lmu.experiments.data.splits import Dataset, Split
 
@@ -52,3 +53,20 @@ def selective_copying(
         return Split(torch.cat([scattered, signs], 1).to(torch.uint8), tokens)
 
     return Dataset(split(train), split(scored), split(scored))
+
+
+def drop_blanks(inputs: Tensor, length: int, copied: int = COPIED) -> Tensor:
+    """Drop blanks, drawn at random, until the tokens are scattered over fewer steps.
+
+    Args:
+        inputs (sequences, time): tokens between blanks, and a sign for each token.
+        length: steps that remain before the signs; no fewer than tokens.
+        copied: how many tokens a sequence has.
+
+    Returns:
+        shorter (sequences, length + copied); drawn by torch's global generator.
+    """
+    keys = torch.rand(inputs.shape, device=inputs.device)
+    keys = keys.masked_fill(inputs != BLANK, 1.0)  # more than any drawn number
+    kept = keys.topk(length + copied, -1).indices.sort(-1).values
+    return inputs.gather(-1, kept)

@@ -139,6 +139,8 @@ class Training:
         for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad()
+        if self.recipe.curriculum is not None:
+            inputs = self.recipe.curriculum(inputs, done)
         inputs.requires_grad_(self.recipe.adversarial_distance > 0)
         loss = self.recipe.loss(self.forward(inputs), targets)
         if self.recipe.adversarial_distance:
