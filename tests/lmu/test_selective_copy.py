@@ -42,9 +42,14 @@ def test_blanks_are_dropped_and_nothing_else(length: int) -> None:
 
 
 def test_sequences_grow_from_the_tokens_alone_to_their_whole_length() -> None:
-    inputs = selective_copying(length=4_096, train=2, scored=1).train.inputs
-    lengths = [grow_sequences(inputs, done).shape[-1] - 16 for done in (0, 0.6, 0.77, 0.94, 1)]
-    assert lengths == [16, 16, 256, 4_096, 4_096]  # half of the way is the geometric mean
+    whole = selective_copying(length=4_096, train=32, scored=1).train
+    shapes = []
+    for done in (0, 0.3, 0.3 + 0.65 / 4, 0.625, 0.95, 1):
+        inputs, targets = grow_sequences(whole.inputs, whole.targets, done)
+        assert torch.equal(targets, whole.targets[: len(inputs)])
+        shapes.append((len(inputs), inputs.shape[-1] - 16))
+    # Half of the way is the geometric mean of 16 and 4,096, and a quarter that of 16 and 256.
+    assert shapes == [(32, 16), (32, 16), (32, 64), (16, 256), (4, 4_096), (4, 4_096)]
     full = EXPERIMENT.setting("min-gru", Budget.FULL).recipe
     assert full.curriculum is grow_sequences and full.describe()["curriculum"] == "grow_sequences"
     assert EXPERIMENT.setting("min-gru", Budget.QUICK).recipe.curriculum is None

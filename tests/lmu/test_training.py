@@ -53,7 +53,7 @@ EVERYTHING = replace(
     examples=30,
     schedule=lambda done: 1.0 - 0.9 * done,
     max_gradient_norm=1.0,
-    curriculum=lambda inputs, done: inputs + (1.0 - done) * torch.randn_like(inputs),
+    curriculum=lambda inputs, targets, done: (inputs + done * torch.randn_like(inputs), targets),
     adversarial_distance=0.3,
 )
 CONFIGURATION = {"seed": 3, "epochs": 6}
@@ -150,9 +150,9 @@ def test_an_adversary_moves_inputs_to_where_the_loss_grows(tmp_path: Path) -> No
 def test_a_curriculum_is_given_each_batch_and_the_share_of_steps_done(tmp_path: Path) -> None:
     seen: list[tuple[int, float]] = []
 
-    def nothing(inputs: Tensor, done: float) -> Tensor:
+    def nothing(inputs: Tensor, targets: Tensor, done: float) -> tuple[Tensor, Tensor]:
         seen.append((len(inputs), done))
-        return torch.zeros_like(inputs)
+        return torch.zeros_like(inputs)[:3], targets[:3]
 
     recipe = replace(RECIPE, curriculum=nothing, epochs=2)
     (learned, _), (taught, _) = run(tmp_path / "a"), run(tmp_path / "b", recipe=recipe)

@@ -135,12 +135,13 @@ class Training:
     def step(self, batch: Examples, done: float) -> None:
         """Take one step down the loss of a batch, with a share of all steps already done."""
         inputs, targets = batch
+        drawn = len(inputs)
         factor = self.recipe.schedule(done)
         for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad()
         if self.recipe.curriculum is not None:
-            inputs = self.recipe.curriculum(inputs, done)
+            inputs, targets = self.recipe.curriculum(inputs, targets, done)
         inputs.requires_grad_(self.recipe.adversarial_distance > 0)
         loss = self.recipe.loss(self.forward(inputs), targets)
         if self.recipe.adversarial_distance:
@@ -152,7 +153,7 @@ class Training:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.max_gradient_norm)
         self.optimizer.step()
         # Left where it was computed: to read it would make an accelerator wait each step.
-        self.loss = self.loss.to(loss.device) + loss.detach() * len(inputs)
+        self.loss = self.loss.to(loss.device) + loss.detach() * drawn
 
     def finish_epoch(self, examples: int, validation: Examples | None) -> dict[str, Any]:
         """Score the epoch, enter it into the history, and return the entry."""

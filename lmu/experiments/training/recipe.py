@@ -115,8 +115,8 @@ class Recipe:
             the optimiser are multiplied by.
         max_gradient_norm: the largest norm of all gradients together: longer ones are shortened to
             it. None: they are taken as they are.
-        curriculum: from the inputs of a batch and the share of all steps that are done to easier
-            inputs with the same targets (Bengio et al. 2009). None: they are taken as they are.
+        curriculum: from the inputs and targets of a batch, and the share of all steps that are
+            done, to easier ones or fewer (Bengio et al. 2009). None: they are taken as they are.
         adversarial_distance: how far inputs are moved to where the network does worst, in Euclidean
             norm, x + distance · g / |g| with g the gradient of the loss; half of the loss is then
             that of the moved inputs (Goodfellow, Shlens and Szegedy 2015). 0: they are not moved.
@@ -133,7 +133,7 @@ class Recipe:
     bucket_by: Callable[[Tensor], Tensor] | None = None
     schedule: Callable[[float], float] = constant_rate
     max_gradient_norm: float | None = None
-    curriculum: Callable[[Tensor, float], Tensor] | None = None
+    curriculum: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]] | None = None
     adversarial_distance: float = 0.0
     with_validation: bool = False
 
