@@ -19,6 +19,8 @@ EXPERIMENT = EXPERIMENTS["selective-copy"]
 def test_the_targets_are_the_tokens_in_order() -> None:
     data = selective_copying(3, length=40, train=20, scored=5, copied=6)
     assert [len(split.inputs) for split in data.splits] == [20, 5, 5]
+    fewer = selective_copying(3, length=40, train=20, scored=5, copied=6, validated=2)
+    assert [len(split.inputs) for split in fewer.splits] == [20, 2, 5]
     for inputs, targets in zip(*data.train, strict=True):
         assert inputs[inputs > 1].tolist() == targets.tolist()
         assert inputs[40:].tolist() == [1] * 6 and (inputs[:40] != 1).all()

@@ -11,7 +11,13 @@ COPIED = 16  # how many are scattered
 
 
 def selective_copying(
-    seed: int = 0, *, length: int, train: int, scored: int = 1_000, copied: int = COPIED
+    seed: int = 0,
+    *,
+    length: int,
+    train: int,
+    scored: int = 1_000,
+    copied: int = COPIED,
+    validated: int | None = None,
 ) -> Dataset:
     """Return the selective copying task: say the tokens in order, and nothing else.
 
@@ -24,8 +30,9 @@ def selective_copying(
         seed: seed of the sequences.
         length: steps that the tokens are scattered over.
         train: how many sequences to train on.
-        scored: how many to choose by, and as many to report.
+        scored: how many to report, and to choose by.
         copied: how many tokens a sequence has.
+        validated: how many to choose by, if not as many as are reported.
 
     Returns:
         The task; inputs `(sequences, length + copied)` and targets `(sequences, copied)`, whole
@@ -52,7 +59,7 @@ def selective_copying(
         signs = torch.full((count, copied), SIGN)
         return Split(torch.cat([scattered, signs], 1).to(torch.uint8), tokens)
 
-    return Dataset(split(train), split(scored), split(scored))
+    return Dataset(split(train), split(validated or scored), split(scored))
 
 
 def drop_blanks(inputs: Tensor, length: int, copied: int = COPIED) -> Tensor:
