@@ -48,7 +48,7 @@ class BoundParameters:
 
 
 class FixedSign(nn.Module):
-    """The map ρ → ±exp(ρ): keeps the sign, and turns steps in ρ into relative changes of the
+    """The map ρ → ±exp(ρ): keeps the sign, and makes steps in ρ relative changes of the
     parameter."""
 
     def __init__(self, sign: int) -> None:

@@ -224,8 +224,7 @@ def _gather_steps(sequence: Tensor, index: Tensor) -> Tensor:
 
 
 def max_length(lengths: Tensor, steps: int) -> int:
-    """Return the longest length; the number of steps where lengths cannot be read without
-    waiting."""
+    """Return the longest length; the number of steps if lengths cannot be read at once."""
     if torch.compiler.is_compiling() or lengths.device.type != "cpu":
         return steps
     try:

@@ -104,8 +104,7 @@ class Powers:
         return unflatten(rows[..., : length * m, :], -2, (length, m))
 
     def open_krylov(self, columns: Tensor, length: int) -> Tensor:
-        """Compute `krylov` one block after the other: for a number of blocks that a graph leaves
-        open."""
+        """Compute `krylov` block by block, for a number of blocks that a graph leaves open."""
         A = self.squares[0].to(columns.dtype).to(columns.device)
         A = A[..., None] if A.batch_shape else A
         leaves, rebuilt = take_apart(A)
@@ -228,8 +227,8 @@ def state_kernel(recurrence: LinearRecurrence, length: int, powers: Powers | Non
 
     Args:
         recurrence: a time-invariant recurrence; if it has copies, one copy is used.
-        length: the number of steps. powers: the powers of its A in double precision, if already
-        computed.
+        length: the number of steps.
+        powers: the powers of its A in double precision, if already computed.
 
     Returns:
         The kernel, `(*batch, length, m, n)`.

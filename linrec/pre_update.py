@@ -52,8 +52,8 @@ def run_pre_update(
         B (*batch, n, m): how inputs drive the states. None: directly, m = n.
         C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
         D (*batch, p, m): how inputs are added to the outputs. None: they are not.
-        inputs (*batch, time, m): u, of any length, 0 included. initial_state (*batch, n): x[0],
-        from which the first output is read. None: zeros.
+        inputs (*batch, time, m): u, of any length, 0 included.
+        initial_state (*batch, n): x[0], from which the first output is read. None: zeros.
         lengths (*batch): how many steps of each right-padded sequence are its own.
         executor: how it is run.
 
@@ -130,7 +130,8 @@ def from_pre_update(
 
     Args:
         A (*batch, n, n): the transition matrix, a tensor or a structure; `Varying` for one per
-        step. B (*batch, n, m): how inputs drive the states. None: directly, m = n.
+            step.
+        B (*batch, n, m): how inputs drive the states. None: directly, m = n.
         C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
         D (*batch, p, m): how inputs are added to the outputs. None: they are not.
 

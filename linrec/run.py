@@ -122,7 +122,7 @@ def step(recurrence: LinearRecurrence, input: Tensor, state: Tensor | None = Non
 
     Args:
         recurrence: the system; for a time-varying one pass `recurrence.at(t)`, the system at the
-        step.
+            step.
         input (*batch, m): u_t.
         state (*batch, n): x_{t-1}, the `state` returned by the step before. None: zeros.
 
