@@ -25,7 +25,7 @@ from linrec.kernels import convolutions_for, convolves
 from linrec.kernels.cpu_loops import MANY
 from linrec.systems import LinearRecurrence
 
-# The transforms are limited by memory, not arithmetic. `TILE` numbers of transformed inputs, and
+# The transforms are limited by memory, not arithmetic. `CACHE` numbers of transformed inputs, and
 # four times as many outputs, are held at a time. Products with the spectrum are transformed back in
 # blocks of `BLOCK` numbers, which stay in the nearer of the large caches.
 CACHE, BLOCK = 1 << 20, 1 << 17
