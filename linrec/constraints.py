@@ -10,7 +10,7 @@ from linrec.systems import LinearRecurrence
 
 
 class ParametricFamily(Protocol):
-    """Recurrences with named parameters, such as those of `linrec.symbolic`."""
+    """Recurrences with named parameters, such as `linrec.symbolic` makes."""
 
     def at(self, values: Mapping[str, Any], /) -> LinearRecurrence:
         """Return the recurrence at these parameter values, which are not checked."""

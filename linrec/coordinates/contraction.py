@@ -32,7 +32,7 @@ SQUARINGS = 40
 TRIED, TRIED_LARGE = 7, 3
 LARGE = 32
 
-# Up to this size (n³ times the number of systems) matrices are transformed in whole numbers.
+# Up to this size, n³ times the number of systems, matrices are transformed in whole numbers.
 EXACT_PRODUCTS = 1 << 19
 
 

@@ -101,7 +101,7 @@ class Multiply(torch.autograd.Function):
 
     @staticmethod
     def forward(product: BilinearOp, way: Direction, *sides: Tensor) -> Any:
-        """Compute one of the three products, all digits kept in those of gradients too."""
+        """Compute one of the three products; gradients too keep all their digits."""
         with full_precision(sides[0]):
             return RUN[way](product, *sides)
 

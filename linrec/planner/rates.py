@@ -111,7 +111,7 @@ HERE, CARDS = stored_rates(), stored_cards()
 
 
 def rates_of(device: str) -> Rates:
-    """Return the rates of a type of device; for a GPU those of its card, where measured."""
+    """Return the rates of a type of device; for a GPU its card's rates, where measured."""
     if device == "cpu":
         return HERE
     if not CARDS or device != "cuda":

@@ -106,7 +106,7 @@ class LinearRecurrence(FourMatrices):
 
     @property
     def steps(self) -> int | None:
-        """The number of steps for which there are matrices; None if they never change."""
+        """The number of steps that have matrices; None if the matrices never change."""
         shape = batch_axes(self.A, *self.matrices()) if self.time_varying else ()
         return shape[-1] if shape else None
 
