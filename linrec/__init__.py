@@ -93,7 +93,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import what few programs need when it is first asked for."""
+    """Import rarely needed modules on first use."""
     import importlib
 
     if name in ("export", "interop", "signal", "symbolic", "testing"):

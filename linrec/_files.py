@@ -1,4 +1,4 @@
-"""Files that are whole or not there, the tensors in them, and the seal on them."""
+"""Atomically written files, tensors in them, and their checksums."""
 
 import hashlib
 import json
@@ -14,15 +14,15 @@ from torch import Tensor
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    """Give the numbers of a tensor as they lie in memory."""
+    """Return the numbers of a tensor as bytes, in memory order."""
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-PART = ".part"  # of a file that is being written, or was when the process was killed
+PART = ".part"  # of a file still being written, or left over from a killed process
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file next to its place, and move it there."""
+    """Write a file next to its destination, then move it there."""
     part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{PART}")
     with explain_os_errors(path, "written", "in a folder with room, which may be written"):
         try:
@@ -37,10 +37,10 @@ def write(path: Path, content: bytes) -> None:
 
 
 def read(path: Path) -> bytes:
-    """Read a file; neither a pipe nor a device, which may have no end.
+    """Read a regular file; refuse pipes and devices, which may never end.
 
     Raises:
-        ValueError: it is no file.
+        ValueError: it is not a file.
         OSError: it cannot be read.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -51,7 +51,7 @@ def read(path: Path) -> bytes:
 
 @contextmanager
 def explain_os_errors(path: Path, verb: str, expected: str) -> Generator[None, None, None]:
-    """Explain refusals of the operating system, in errors of the same types."""
+    """Re-raise errors of the operating system with an explanation, keeping their types."""
     try:
         yield
     except OSError as error:
@@ -61,21 +61,21 @@ def explain_os_errors(path: Path, verb: str, expected: str) -> Generator[None, N
         raise told from None
 
 
-SEAL, UNSET = "sha256_of_file", "0" * 64  # of all bytes, as if it were not set
+SEAL, UNSET = "sha256_of_file", "0" * 64  # of all bytes, computed with the checksum itself unset
 
 
 def seal_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Write tensors as safetensors, with a checksum of the whole file among the metadata."""
+    """Write tensors as safetensors, with a checksum of the whole file in the metadata."""
     content = safetensors().torch.save(dict(tensors), {**metadata, SEAL: UNSET})
     return content.replace(UNSET.encode(), hashlib.sha256(content).hexdigest().encode(), 1)
 
 
 def unseal_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata, and compare the checksum, which the files of before have not.
+    """Read tensors and metadata, and verify the checksum (older files have none).
 
     Raises:
         ValueError: the checksum is wrong.
-        Exception: whatever damage makes the reader fail with.
+        Exception: whatever the reader raises on a damaged file.
     """
     tensors = safetensors().torch.load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -87,9 +87,9 @@ def unseal_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def safetensors() -> Any:
-    """Import safetensors, or say how it is installed."""
+    """Import safetensors, or say how to install it."""
     try:
-        import safetensors.torch  # pyright: ignore[reportUnusedImport]  # its part for torch
+        import safetensors.torch  # pyright: ignore[reportUnusedImport]  # the torch part
 
         return safetensors
     except ModuleNotFoundError:

@@ -3,12 +3,12 @@
 import sys
 from importlib.util import find_spec
 
-# What the extra `cli` brings, by the names under which it is imported.
+# The packages of the extra `cli`, by import name.
 NEEDED = ("matplotlib", "rich", "typer")
 
 
 def main() -> None:
-    """Run the command, or name the package that it needs."""
+    """Run the command, or name the missing package."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(

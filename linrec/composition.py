@@ -1,4 +1,4 @@
-"""Two systems made into one: behind each other, side by side, or in a loop."""
+"""Composition of two systems: in series, in parallel, or in a loop."""
 
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
@@ -24,12 +24,12 @@ System = TypeVar("System", LinearRecurrence, StateSpace)
 def series(first: System, second: System) -> System:
     """Feed the outputs of one system to another: u → first → second → y.
 
-    Of two recurrences with y₁_t = C₁ x₁_t + D₁ u_t, the second sees the first one's outputs of
-    the same step, so that with x = [x₁; x₂]
+    The second of two recurrences, with y₁_t = C₁ x₁_t + D₁ u_t, sees the first one's outputs of the
+    same step, so that with x = [x₁; x₂]
 
         A = [[A₁, 0], [B₂C₁A₁, A₂]]    B = [[B₁], [B₂(C₁B₁ + D₁)]]    C = [D₂C₁, C₂]    D = D₂D₁
 
-    and of two continuous systems A = [[A₁, 0], [B₂C₁, A₂]], B = [[B₁], [B₂D₁]].
+    and for two continuous systems A = [[A₁, 0], [B₂C₁, A₂]], B = [[B₁], [B₂D₁]].
 
     Args:
         first: the system that takes the inputs.
@@ -72,7 +72,7 @@ def parallel(first: System, second: System) -> System:
 
     Args:
         first: a system.
-        second: a system of the same kind, with as many inputs and outputs.
+        second: a system of the same kind, with the same numbers of inputs and outputs.
 
     Returns:
         The composed system of n₁ + n₂ states; diagonal if both are.
@@ -103,11 +103,11 @@ def parallel(first: System, second: System) -> System:
 
 
 def feedback(first: System, second: System | Tensor | float = 1.0, sign: float = -1) -> System:
-    """Close a loop: the outputs of `first` come back to its inputs through `second`.
+    """Close a loop: feed the outputs of `first` back to its inputs through `second`.
 
-    In the loop u₁ = r + s y₂, u₂ = y₁ and y = y₁, with s the sign. Let y = H x + E u be what a
-    system gives in terms of its state before a step: H = C A and E = C B + D for a recurrence,
-    whose input acts at once, H = C and E = D for a continuous system. The first one's input is
+    In the loop u₁ = r + s y₂, u₂ = y₁ and y = y₁, with s the sign. Let y = H x + E u be a system's
+    output in terms of its state before a step: H = C A and E = C B + D for a recurrence, whose
+    input acts at once, and H = C and E = D for a continuous system. The first one's input is
 
         u₁ = (I - s E₂ E₁)⁻¹ (r + s E₂ H₁ x₁ + s H₂ x₂)
 
@@ -116,9 +116,9 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
 
     Args:
         first: the system in the forward path.
-        second: a system of the same kind in the path back, or a gain: a matrix of as many rows as
-            `first` has inputs and as many columns as it has outputs, or a number for each of as
-            many channels.
+        second: a system of the same kind in the feedback path, or a gain: a matrix with one row for
+            each input of `first` and one column for each output, or a number, applied to each
+            channel if `first` has as many inputs as outputs.
         sign: -1 for negative feedback, as in python-control; 1 for positive.
 
     Returns:
@@ -157,7 +157,7 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
     at_once = isinstance(first, LinearRecurrence)
     H_1, E_1 = (C_1 @ A_1, C_1 @ B_1 + D_1) if at_once else (C_1, D_1)
     H_2, E_2 = (C_2 @ A_2, C_2 @ B_2 + D_2) if at_once else (C_2, D_2)
-    # Each as it depends on x₁, x₂ and r.
+    # Each as a function of x₁, x₂ and r.
     loop, identity = around(E_2, E_1, sign)
     u = solve_loop(loop, [sign * E_2 @ H_1, sign * H_2, identity])
     y = [H_1 + E_1 @ u[0], E_1 @ u[1], E_1 @ u[2]]
@@ -170,7 +170,7 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
 
 
 def align(first: System, second: System) -> tuple[System, System]:
-    """Give two systems one dtype and, if one varies, both an axis of time; refuse other pairs."""
+    """Give two systems a common dtype and, if one varies, both a time axis; refuse other pairs."""
     if type(first) is not type(second):
         raise TypeError(
             f"`first` is a {type(first).__name__} and `second` a {type(second).__name__}: expected "
@@ -190,9 +190,9 @@ def align(first: System, second: System) -> tuple[System, System]:
 
 
 def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Tensor]:
-    """Give a system and a gain one dtype; a number counts for each of as many channels.
+    """Give a system and a gain a common dtype; a number becomes a multiple of the identity.
 
-    Plain numbers are read in double precision, and leave the system's dtype as it is.
+    Plain numbers are read in double precision and leave the system's dtype unchanged.
     """
     wide = double_dtype(first.dtype)
     if isinstance(gain, Tensor):
@@ -202,7 +202,7 @@ def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Ten
     plain = isinstance(gain, Number) or not holds_tensor(gain) or not is_computed(matrix)
     if isinstance(first, LinearRecurrence) and first.time_varying:
         first = first.over_time()
-    # (Of promote_types, complex64 makes a real dtype complex and keeps its precision.)
+    # (With promote_types, complex64 makes a real dtype complex and keeps its precision.)
     least = torch.complex64 if matrix.is_complex() else first.dtype
     dtype = torch.promote_types(first.dtype, least if plain else matrix.dtype)
     first, matrix = first.to(dtype), matrix.to(first.device, dtype)
@@ -218,13 +218,13 @@ def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Ten
 
 
 def around(back: Tensor, forth: Tensor, sign: float) -> tuple[Tensor, Tensor]:
-    """Go once around a loop of gains: I - s (back)(forth), and the identity."""
+    """Compute I - s (back)(forth) of a loop of gains, and the identity."""
     identity = torch.eye(back.shape[-2], dtype=back.dtype, device=back.device)
     return identity - sign * back @ forth, identity
 
 
 def solve_loop(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
-    """Multiply by the inverse of a loop of gains; refuse a loop without a solution."""
+    """Solve a loop of gains for each part; refuse a loop without a solution."""
     whole = blocks([parts])
     narrow, dtype = whole.dtype, accumulation_dtype(whole.dtype)
     loop, whole = loop.to(dtype), whole.to(dtype)
@@ -239,7 +239,7 @@ def solve_loop(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
 
 
 def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return dense A, B, C, D of one copy, identities and zeros in place of None."""
+    """Return dense A, B, C, D of one copy, with identities and zeros in place of None."""
     A = system.A.to_dense()
     identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     B = identity if system.B is None else system.B
@@ -250,7 +250,7 @@ def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Ten
 
 
 def blocks(rows: Sequence[Sequence[Tensor | None]]) -> Tensor:
-    """Put matrices together; None is a block of zeros that fits."""
+    """Assemble a block matrix; None is a block of zeros that fits."""
     given = [block for row in rows for block in row if block is not None]
     batch = broadcast(**{f"block {i}": block.shape[:-2] for i, block in enumerate(given)})
     dtype = torch.promote_types(given[0].dtype, given[-1].dtype)
@@ -276,7 +276,7 @@ def blocks(rows: Sequence[Sequence[Tensor | None]]) -> Tensor:
 def rebuild(
     first: System, second: System, A: Structure, B: Tensor, C: Tensor, D: Tensor | None
 ) -> System:
-    """Make a system of the same kind as the two that it comes from, without D if neither has."""
+    """Build a system of the same kind as the two composed, without D if neither has one."""
     through = None if first.D is None and second.D is None else D
     if isinstance(first, StateSpace):
         return StateSpace(A, B, C, through)  # type: ignore[return-value]  # System is StateSpace here

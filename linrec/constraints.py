@@ -1,4 +1,4 @@
-"""Parametric families of recurrences, and constraints on the parameters that are trained."""
+"""Parametric families of recurrences, and constraints on trained parameters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from linrec.systems import LinearRecurrence
 
 
 class ParametricFamily(Protocol):
-    """Recurrences that differ in the values of named parameters, as `linrec.symbolic` has them."""
+    """Recurrences with named parameters, such as `linrec.symbolic` makes."""
 
     def at(self, values: Mapping[str, Any], /) -> LinearRecurrence:
-        """Return the recurrence with these values of its parameters, which are not checked."""
+        """Return the recurrence at these parameter values, which are not checked."""
         ...
 
     def bound_parameters(self, values: Mapping[Any, Any]) -> "BoundParameters":
@@ -23,15 +23,15 @@ class ParametricFamily(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BoundParameters:
-    """A parametric family with a tensor for each parameter: the template of `linrec.nn.Recurrence`.
+    """A parametric family with a tensor for each parameter: a template for `linrec.nn.Recurrence`.
 
-    Its leaves are the tensors of the parameters, where a recurrence has those of its matrices.
+    Its leaves are the parameters' tensors, whereas a recurrence's are its matrices.
 
     Args:
         family: the recurrences.
         values: a tensor for each parameter, by name.
-        constraints: for some parameters the module, used with `torch.nn.utils.parametrize`, that
-            keeps their values valid.
+        constraints: for some parameters, a module that keeps their values valid, used with
+            `torch.nn.utils.parametrize`.
     """
 
     family: ParametricFamily
@@ -39,16 +39,17 @@ class BoundParameters:
     constraints: Mapping[str, nn.Module]
 
     def leaves(self) -> dict[str, Tensor]:
-        """Return the tensors by the names of the parameters."""
+        """Return the tensors by parameter name."""
         return dict(self.values)
 
     def with_leaves(self, leaves: dict[str, Tensor]) -> LinearRecurrence:
-        """Return the recurrence with other values of the parameters."""
+        """Return the recurrence at other parameter values."""
         return self.family.at(leaves)
 
 
 class FixedSign(nn.Module):
-    """The map ρ → ±exp(ρ): keeps a sign, and makes steps of ρ relative changes of the parameter."""
+    """The map ρ → ±exp(ρ): keeps the sign, and makes steps in ρ relative changes of the
+    parameter."""
 
     def __init__(self, sign: int) -> None:
         super().__init__()

@@ -1,16 +1,16 @@
-"""To and from scipy.signal and python-control, whose discrete systems answer one step later.
+"""Convert systems of scipy.signal and python-control; their discrete ones answer a step later.
 
     there (pre-update)    x[k+1] = A x[k] + B u[k]        y[k] = C x[k] + D u[k]
     here (post-update)    x_t = A x_{t-1} + B u_t         y_t = C x_t + D u_t
 
-Copying the four matrices would shift the answer by a step. The systems made here answer sample by
-sample as those that they are made of, for every A, singular ones included: nothing is inverted.
-Either way, scipy's state at the beginning of a step, x[k], is our state after the step before,
-x_{k-1}: scipy's `x0` is our `initial_state`.
+Copying the four matrices would shift the answer by a step. The converted systems give the same
+answer as the originals, sample by sample, for every A, singular ones included: nothing is inverted.
+In both directions, scipy's state at the beginning of a step, x[k], is our state after the previous
+step, x_{k-1}: scipy's `x0` is our `initial_state`.
 
-Continuous systems mean the same on both sides, and their matrices are copied. (Sampled there,
-`from_scipy(system.to_discrete(dt))` answers with the output at the beginning of each step, and
-sampled here, `discretize(from_scipy(system), dt)`, with that at its end; see `discretize`.)
+Continuous systems mean the same on both sides, and their matrices are copied. (Sampled by scipy,
+`from_scipy(system.to_discrete(dt))` answers with the output at the beginning of each step; sampled
+by us, `discretize(from_scipy(system), dt)` answers with the output at its end; see `discretize`.)
 """
 
 # pyright: reportConstantRedefinition=false
@@ -52,8 +52,8 @@ __all__ = [
 def from_scipy(system: object) -> LinearRecurrence | StateSpace:
     """Convert a system of scipy.signal, continuous or discrete, to one of ours.
 
-    A discrete system of n states and p outputs becomes a recurrence of n + min(p, n) states, the
-    last min(p, n) of which hold the read-out back for the one step by which it answers later:
+    A discrete system of n states and p outputs becomes a recurrence of n + min(p, n) states. The
+    last min(p, n) of them delay the read-out by one step:
 
         z_t = [x[t+1]; C x[t]]    A' = [[A, 0], [C, 0]]    B' = [[B], [0]]    C' = [0, I]    D' = D
 
@@ -63,18 +63,18 @@ def from_scipy(system: object) -> LinearRecurrence | StateSpace:
 
     Args:
         system: a `StateSpace`, `TransferFunction` or `ZerosPolesGain` of scipy.signal; the last
-            two are converted by scipy's own `to_ss`. (Beware that a `TransferFunction` reads
-            b and a in powers of z, and `lfilter` in powers of 1/z: they agree if b and a are of
-            one length.) The length of its step, `dt`, is dropped: recurrences count steps.
+            two are converted by scipy's own `to_ss`. (Beware: a `TransferFunction` reads b and a in
+            powers of z, `lfilter` in powers of 1/z; they agree if b and a have the same length.)
+            The length of its step, `dt`, is dropped: recurrences count steps.
 
     Returns:
-        A `LinearRecurrence` of a discrete system (`dlti`), a `StateSpace` of a continuous one
+        A `LinearRecurrence` for a discrete system (`dlti`), a `StateSpace` for a continuous one
         (`lti`), in float64 or complex128; D = None where scipy's D is zero. A mere gain, without
         states, counts as a system of one state, which stays zero.
 
     Raises:
         TypeError: it is not a system of scipy.signal, but for example a tuple of coefficients.
-        ValueError: scipy finds no states for it: it is improper, of more zeros than poles.
+        ValueError: scipy finds no states for it, because it is improper (more zeros than poles).
 
     Example:
         >>> import torch
@@ -110,17 +110,18 @@ def from_scipy(system: object) -> LinearRecurrence | StateSpace:
 def to_scipy(system: LinearRecurrence | StateSpace, dt: float | None = None) -> signal.StateSpace:
     """Convert a recurrence or a continuous system to scipy.signal.
 
-    Of a recurrence, with x[k] = x_{k-1}, so that scipy's `x0` is our `initial_state`:
+    For a recurrence, with x[k] = x_{k-1}, so that scipy's `x0` is our `initial_state`:
 
         y_t = C x_t + D u_t = C A x_{t-1} + (C B + D) u_t
 
         A' = A        B' = B        C' = C A        D' = C B + D
 
-    The number of states stays. (`from_scipy` of the result answers the same, with more states.)
+    The number of states is unchanged. (`from_scipy` of the result gives the same answer, with more
+    states.)
 
     Args:
-        system: a time-invariant recurrence without batch axes, or a StateSpace. Copies are
-            written out as blocks, I ⊗ A and so on; structures as dense matrices.
+        system: a time-invariant recurrence without batch axes, or a StateSpace. Copies are written
+            out as blocks (I ⊗ A and so on), structures as dense matrices.
         dt: the length of a step of a recurrence, in any unit of time (True: not specified).
             None: 1.
 
@@ -154,20 +155,20 @@ def to_scipy(system: LinearRecurrence | StateSpace, dt: float | None = None) -> 
 def from_control(system: object) -> LinearRecurrence | StateSpace:
     """Convert a `StateSpace` of python-control, continuous or discrete, to one of ours.
 
-    The matrices are those of `from_scipy`, and so is what is said there of states.
+    The matrices and states are those described in `from_scipy`.
 
     Args:
         system: anything with matrices A, B, C, D and with `dt`: 0 in continuous time, the length
-            of a step or True in discrete time. It is not asked for its type, and python-control
-            not imported. Names of signals are dropped, as is the length of a step.
+            of a step or True in discrete time. Its type is not checked, and python-control is not
+            imported. Signal names and the length of a step are dropped.
 
     Returns:
-        A `LinearRecurrence` of a discrete system, a `StateSpace` of a continuous one, in float64
-        or complex128; D = None where it is zero. A mere gain, without states, counts as a system
-        of one state, which stays zero.
+        A `LinearRecurrence` for a discrete system, a `StateSpace` for a continuous one, in float64
+        or complex128; D = None where it is zero. A mere gain, without states, counts as a system of
+        one state, which stays zero.
 
     Raises:
-        TypeError: it has no such attributes, as transfer functions have not.
+        TypeError: it lacks these attributes, as transfer functions do.
         ValueError: `dt` is None, which python-control takes for either kind of time.
 
     Example:
@@ -200,8 +201,8 @@ def from_control(system: object) -> LinearRecurrence | StateSpace:
 def to_control(system: LinearRecurrence | StateSpace, dt: float | None = None) -> Any:
     """Convert a recurrence or a continuous system to a `StateSpace` of python-control.
 
-    The matrices are those of `to_scipy`, and so is what is said there of states. This is the only
-    function that imports python-control, which linrec does not depend on.
+    The matrices and states are those described in `to_scipy`. This is the only function that
+    imports python-control, which linrec does not depend on.
 
     Args:
         system: a real, time-invariant recurrence without batch axes, or a StateSpace.
@@ -209,7 +210,7 @@ def to_control(system: LinearRecurrence | StateSpace, dt: float | None = None) -
             None: 1.
 
     Returns:
-        A `control.StateSpace` in float64, sharing no memory, of as many states as `system`.
+        A `control.StateSpace` in float64, sharing no memory, with as many states as `system`.
 
     Raises:
         ValueError: the system is time-varying, complex or has batch axes, or `dt` is not a positive
@@ -246,21 +247,21 @@ def to_control(system: LinearRecurrence | StateSpace, dt: float | None = None) -
             "`to_control` needs python-control, which is not installed. Type "
             "`pip install control`, or use `to_scipy`, which needs nothing."
         ) from error
-    # Said outright, since a user's defaults can make control drop states.
+    # Explicit, since a user's defaults can make control drop states.
     return control.StateSpace(*matrices, step, remove_useless_states=False)
 
 
 def pre_update(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> list[np.ndarray]:
-    """Write a recurrence so that it reads the state before each step (see `to_scipy`)."""
+    """Rewrite a recurrence to read the state before each step (see `to_scipy`)."""
     return [A, B, C @ A, C @ B + D]
 
 
 def read(system: Any, *, discrete: bool) -> LinearRecurrence | StateSpace:
-    """Copy the matrices of a foreign system, and make of them one of ours."""
+    """Build one of our systems from copies of a foreign system's matrices."""
     arrays = [np.asarray(matrix) for matrix in (system.A, system.B, system.C, system.D)]
     kind = np.complex128 if any(map(np.iscomplexobj, arrays)) else np.float64
     A, B, C, D = (tensor_of(np.array(array, kind, order="C")) for array in arrays)
-    if not len(A):  # a gain has no states there, and one at least here
+    if not len(A):  # a gain has no states there, but at least one here
         A, B, C = A.new_zeros(1, 1), B.new_zeros(1, D.shape[1]), C.new_zeros(D.shape[0], 1)
     through = D if bool((D != 0).any()) else None
     return from_pre_update(A, B, C, through) if discrete else StateSpace(A, B, C, through)
@@ -281,7 +282,7 @@ def write(system: LinearRecurrence | StateSpace, verb: str) -> list[np.ndarray]:
             f"`{verb}({type(system).__name__}(system.A[0], …))`."
         )
     dtype = double_dtype(system.dtype)
-    A = system.A.to(dtype).to_dense()  # cast first: a product of halves is no half
+    A = system.A.to(dtype).to_dense()  # cast first: the product of two halves does not fit a half
     identity = torch.eye(A.shape[-1])
     B = identity if system.B is None else system.B
     C = identity if system.C is None else system.C
@@ -292,7 +293,7 @@ def write(system: LinearRecurrence | StateSpace, verb: str) -> list[np.ndarray]:
 
 
 def check_step(dt: float | None) -> float:
-    """Take the length of a step, 1 unless given; True, unspecified, is 1 as well."""
+    """Check the length of a step: None becomes 1, and True (unspecified) stays."""
     if dt is None:
         return 1.0
     if not isinstance(dt, Real) or not 0 < dt < math.inf:
@@ -304,7 +305,7 @@ def check_step(dt: float | None) -> float:
 
 
 def refuse_step(dt: float | None, verb: str) -> None:
-    """Refuse a step for a continuous system, which has none."""
+    """Refuse the length of a step for a continuous system."""
     if dt is not None:
         raise ValueError(
             f"`dt` is {dt!r} and `system` a StateSpace, which is in continuous time: expected "

@@ -1,8 +1,8 @@
 """Sequences of different lengths in one right-padded batch: masks, last steps, reversal.
 
-`check_lengths` and `expand_lengths` look at lengths that are on the CPU. What is on a device is not
-looked at, so that nothing waits for it: CUDA checks lengths by itself, and ends the program as it
-does after a wrong index.
+`check_lengths` and `expand_lengths` check the values of lengths on the CPU. On a device they do
+not, so that nothing has to wait for it: CUDA checks lengths itself, and ends the program as it does
+after a wrong index.
 """
 
 from typing import overload
@@ -70,7 +70,7 @@ def expand_lengths(lengths: None, sequence: Tensor) -> None: ...
 
 
 def expand_lengths(lengths: Tensor | None, sequence: Tensor) -> Tensor | None:
-    """Check lengths, and expand them to one for each sequence.
+    """Check lengths, and expand them to one per sequence.
 
     Args:
         lengths (*batch): the steps of each sequence; axes may be missing or 1. None: all.
@@ -119,14 +119,14 @@ def length_mask(lengths: Tensor, steps: int) -> Tensor:
 
 
 def zero_padding(sequence: Tensor, lengths: Tensor | None) -> Tensor:
-    """Put zeros past the end of each sequence.
+    """Set the padding after the end of each sequence to zero.
 
     Args:
         sequence (*batch, time, feature): right-padded sequences.
         lengths (*batch): the steps of each. None: all.
 
     Returns:
-        The same, zero in the padding, whatever stood there (NaN included).
+        The sequences with zeros in the padding, whatever it held before (NaN included).
 
     Example:
         >>> import torch, linrec
@@ -146,7 +146,7 @@ def last_step(sequence: Tensor, lengths: Tensor | None, otherwise: Tensor | floa
     Args:
         sequence (*batch, time, feature): right-padded sequences.
         lengths (*batch): the steps of each. None: all.
-        otherwise (*batch, feature): what stands for the last step of a sequence without any.
+        otherwise (*batch, feature): the result for sequences without steps.
 
     Returns:
         `(*batch, feature)`.
@@ -224,7 +224,7 @@ def _gather_steps(sequence: Tensor, index: Tensor) -> Tensor:
 
 
 def max_length(lengths: Tensor, steps: int) -> int:
-    """Return the longest length; the number of steps where that could not be seen at once."""
+    """Return the longest length; the number of steps if lengths cannot be read at once."""
     if torch.compiler.is_compiling() or lengths.device.type != "cpu":
         return steps
     try:

@@ -27,32 +27,32 @@ def rescale_weights(
         x̃_t = ã_t x̃_{t-1} + b̃_t u_t       ã_t = a_t exp(m_{t-1} - m_t),  b̃_t = b_t exp(-m_t)
         with m_t = max(m_{t-1} + log a_t, log b_t)  and  x̃_t = x_t exp(-m_t)
 
-    No ã and no b̃ is larger than 1 (but for the rounding of m), though b = exp(89) is out of
-    float32's range. A quotient of two such states is the same function of the rescaled ones: a
-    weighted average, as in RWKV-4, and normalised linear attention, which are two linear
-    recurrences and a division, and no linear recurrence themselves. Where a quotient has a
-    constant in it, as the 1 in xLSTM's max(|n q|, 1), the constant is divided by exp(m) too.
+    No ã or b̃ is larger than 1 (but for the rounding of m), though b = exp(89) is out of float32's
+    range. A quotient of two states is the same function of the rescaled ones. This covers weighted
+    averages, as in RWKV-4, and normalised linear attention: not linear recurrences themselves, but
+    two linear recurrences and a division. A constant in the quotient, such as the 1 in xLSTM's
+    max(|n q|, 1), is divided by exp(m) too.
 
-    Since m cancels in a quotient, it is a constant for the gradient. It is found by doubling, in
-    log₂ T passes.
+    Since m cancels in a quotient, the gradient treats it as a constant. It is computed by doubling,
+    in log₂ T passes.
 
     Args:
         log_decay (*batch, time, features): log a; -∞ where a state is forgotten.
         log_weights (*batch, time, features): log b; -∞ where an input has no weight. Broadcasts
             against `log_decay`.
-        initial_log_scale (*batch, features): m before the first step: of a state that is carried
-            on, the last `log_scale`; of an initial state as it is, zeros. None: there is no state.
+        initial_log_scale (*batch, features): m before the first step: the last `log_scale` for a
+            state that is carried on, zeros for a plain initial state. None: there is no state.
 
     Returns:
-        `decay`, `weights` and `log_scale`, each `(*batch, time, features)`: ã, b̃ and m. Where
-        nothing has had a weight yet m is -∞.
+        `decay`, `weights` and `log_scale`, each `(*batch, time, features)`: ã, b̃ and m. Until
+        something has a weight, m is -∞.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: the shapes do not fit together.
         TypeError: an argument is not a tensor of real floating-point numbers.
 
-    Numerical error: ã and b̃ are within (|log ã| + 2)·eps and (|log b̃| + 2)·eps of themselves, for
-        the m that is returned; its own rounding cancels with it.
+    Numerical error: ã and b̃ have relative errors of at most (|log ã| + 2)·eps and (|log b̃| +
+        2)·eps, for the m that is returned; the rounding of m cancels with it.
 
     Example:
         >>> import torch, linrec
@@ -87,15 +87,15 @@ def rescale_weights(
     maximum = running_maximum(log_decay.detach(), log_weights.detach(), first.detach())
     before = torch.cat([first.detach(), maximum[..., :-1, :]], -2)
     shift = maximum.masked_fill(maximum.isneginf(), 0)
-    # (The two maxima are subtracted first: their difference is as exact as it is large.)
+    # (The two maxima are subtracted first: the error of their difference is relative to its size.)
     decay = (log_decay + (before - shift)).exp()
     return Rescaled(decay, (log_weights - shift).exp(), maximum)
 
 
 def running_maximum(log_decay: Tensor, log_weights: Tensor, first: Tensor) -> Tensor:
-    """Compute m_t = max(m_{t-1} + log a_t, log b_t) of all steps, by doubling.
+    """Compute m_t = max(m_{t-1} + log a_t, log b_t) for all steps, by doubling.
 
-    Two steps are one: (f₁, i₁) before (f₂, i₂) is (f₁ + f₂, max(i₁ + f₂, i₂)).
+    Two steps combine into one: (f₁, i₁) before (f₂, i₂) is (f₁ + f₂, max(i₁ + f₂, i₂)).
     """
     if not log_decay.shape[-2]:
         return log_weights

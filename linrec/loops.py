@@ -1,4 +1,4 @@
-"""Loops over time as one node of a graph that leaves open how many steps there are."""
+"""Loops over time as one node of a graph whose number of steps is left open."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from linrec.structures import Structure
 
 
 def take_apart(A: Structure) -> tuple[list[Tensor], Callable[..., Structure]]:
-    """Return the tensors of a structure, and a function that makes the same of other tensors."""
+    """Return the tensors of a structure, and a function that rebuilds it from other tensors."""
     leaves: list[Tensor] = []
 
     def collect(leaf: Tensor, core: int) -> Tensor:
@@ -31,11 +31,11 @@ def loop_over_matrices(
     """Run x_t = A_t x_{t-1} + b_t.
 
     Args:
-        A: a structure whose last batch axis, if it has any, is time; of one step, if it is the
-            same at all of them.
+        A: a structure whose last batch axis, if it has any, is time; of length 1 if A is the same
+            at every step.
         drive (*batch, time, n): b.
         state (*batch, n): the state before the first step.
-        before: whether the states before each step are wanted, and not those after it.
+        before: whether to return the states before each step instead of those after it.
 
     Returns:
         The states, `(*batch, time, n)`, and the one after the last step.

@@ -1,7 +1,7 @@
-"""Memories by name, one function each; docs/symbolic.md derives every one of them.
+"""Named memory systems, one function each; docs/symbolic.md derives every one of them.
 
-Parameters may be tensors: of shape `(*batch)`, they make a batch of systems, and they keep their
-gradients. Of numbers alone the systems are in torch's default dtype.
+Parameters may be tensors of shape `(*batch)`: they make a batch of systems and keep their
+gradients. Systems made from plain numbers have torch's default dtype.
 """
 
 # pyright: reportUnnecessaryIsInstance=false
@@ -57,7 +57,7 @@ def moving_average(decay: Number) -> LinearRecurrence:
         y_t = a y_{t-1} + (1 - a) u_t
 
     Args:
-        decay (*batch): a, what is left after a step, from 0 to 1.
+        decay (*batch): a, the fraction left after a step, from 0 to 1.
 
     Returns:
         The recurrence of one state.
@@ -72,16 +72,16 @@ def moving_average(decay: Number) -> LinearRecurrence:
 
 
 def damped_oscillator(frequency: Number, damping: Number) -> StateSpace:
-    """Make an oscillator, whose first state is its position and whose second one its velocity.
+    """Make a damped oscillator, whose two states are its position and its velocity.
 
         x''(t) + 2 ζ ω x'(t) + ω² x(t) = ω² u(t)
 
     Args:
         frequency (*batch): ω, in radians per unit of time; positive.
-        damping (*batch): ζ; it swings below 1, and never stops at 0.
+        damping (*batch): ζ; below 1 the system oscillates, at 0 forever.
 
     Returns:
-        The system of two states, which outputs the position.
+        The system of two states, whose output is the position.
 
     Example:
         >>> import linrec
@@ -128,7 +128,7 @@ def second_order_filter(
 
 
 def delay_line(steps: int) -> LinearRecurrence:
-    """Make a delay of a whole number of steps: a register that values move through.
+    """Make a delay of a whole number of steps: a shift register.
 
         y_t = u_{t-d}
 
@@ -136,7 +136,7 @@ def delay_line(steps: int) -> LinearRecurrence:
         steps: d, 0 or more.
 
     Returns:
-        The recurrence of d + 1 states, the input as it is now and as it was up to d steps ago.
+        The recurrence of d + 1 states: the present input and those of the last d steps.
 
     Example:
         >>> import torch, linrec
@@ -156,7 +156,7 @@ def fourier(harmonics: int, theta: Number) -> StateSpace:
         v = 2 (u - a₀ - √2 Σ_k a_k)
 
     Args:
-        harmonics: K, how many frequencies besides the constant.
+        harmonics: K, the number of frequencies besides the constant.
         theta (*batch): θ, the length of the window, in the unit of `dt`.
 
     Returns:
@@ -174,7 +174,7 @@ def fourier(harmonics: int, theta: Number) -> StateSpace:
     whole("harmonics", harmonics, 0)
     weights = torch.tensor([1.0] + [2**0.5, 0.0] * harmonics, dtype=torch.float64)
     A = -2 * weights[:, None] * weights
-    for cosine in range(1, 2 * harmonics, 2):  # of the frequency k = (cosine + 1) / 2
+    for cosine in range(1, 2 * harmonics, 2):  # frequency k = (cosine + 1) / 2
         A[cosine, cosine + 1] -= torch.pi * (cosine + 1)
         A[cosine + 1, cosine] += torch.pi * (cosine + 1)
     scale = rate[..., None, None]
@@ -189,8 +189,8 @@ def legendre(order: int, theta: Number) -> StateSpace:
         A_ij = (2i+1)·(-1 if i < j else (-1)^(i-j+1))        B_i = (2i+1)(-1)^i
 
     Args:
-        order: how many polynomials, d; the number of states.
-        theta (*batch): θ, the length of the window, in the unit of `dt` (of steps, for `dt = 1`).
+        order: d, the number of polynomials and of states.
+        theta (*batch): θ, the length of the window, in the unit of `dt` (in steps, for `dt = 1`).
 
     Returns:
         The system of d states, with A / θ and B / θ, in float64 whatever θ is.
@@ -224,16 +224,16 @@ def hippo_legs(order: int, steps: int) -> LinearRecurrence:
         t x'(t) = -A x(t) + B u(t)        u(s) ≈ Σ_n x_n(t) √(2n+1) P_n(2s/t - 1)    0 ≤ s ≤ t
         A_nk = √((2n+1)(2k+1)) for n > k, n + 1 for n = k, 0 for n < k        B_n = √(2n+1)
 
-    In the time log t this is time-invariant, and a step from t to t + 1 is log((t+1)/t) long. The
-    recurrence is exact for inputs that are constant within each step; the first step starts from
-    nothing and leaves a constant.
+    In the time log t this is time-invariant, and the step from t to t + 1 has length log((t+1)/t).
+    The recurrence is exact for inputs that are constant within each step; the first step starts
+    from nothing and leaves a constant.
 
     Args:
-        order: how many polynomials, N; the number of states.
-        steps: how many steps there will be.
+        order: N, the number of polynomials and of states.
+        steps: the number of steps.
 
     Returns:
-        The varying recurrence of one input.
+        The time-varying recurrence of one input.
 
     Numerical error: A is far from normal; single precision is good for N up to about 30.
 
@@ -261,7 +261,7 @@ def hippo_legs(order: int, steps: int) -> LinearRecurrence:
 
 
 def tensors(**values: Number) -> list[Tensor]:
-    """Take numbers and tensors as tensors of one dtype and shape."""
+    """Convert numbers and tensors to tensors of one dtype and shape."""
     given = [as_tensor(name, value) for name, value in values.items() if isinstance(value, Tensor)]
     dtype = common_dtype(*given) if given else torch.get_default_dtype()
     taken = [torch.as_tensor(value, dtype=dtype) for value in values.values()]
@@ -270,12 +270,12 @@ def tensors(**values: Number) -> list[Tensor]:
 
 
 def rows(matrix: list[list[Tensor]]) -> Tensor:
-    """Write a matrix of scalars `(*batch)`."""
+    """Stack scalars `(*batch)` into a matrix."""
     return torch.stack([torch.stack(row, -1) for row in matrix], -2)
 
 
 def positive(name: str, value: Number) -> Number:
-    """Refuse a number that is not positive; tensors are not looked at."""
+    """Refuse a number that is not positive; tensors are not checked."""
     if not isinstance(value, Tensor) and not value > 0:
         raise ValueError(f"`{name}` is {value}: expected a positive number.")
     return value

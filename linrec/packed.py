@@ -21,31 +21,31 @@ def run_packed(
     *,
     executor: Executor = Auto(),
 ) -> Result:
-    """Run sequences that are packed one after the other in time, as attention kernels take them.
+    """Run sequences that are packed one after another in time, as for attention kernels.
 
         sequence i is inputs[offsets[i] : offsets[i + 1]]
 
-    Each begins with its own initial state and ends with its own final state; no number of one
-    reaches another. Sequences of similar lengths (within a factor of 2) are run as one padded
-    batch, so that no more than as much padding as data is computed, and the time-invariant system
-    stays one: `with_resets`, which gives the same outputs, makes a dense A for every step.
+    Each begins with its own initial state and ends with its own final state; nothing leaks from one
+    to another. Sequences of similar lengths (within a factor of 2) are run as one padded batch, so
+    that the padding computed never exceeds the data. A time-invariant system stays time-invariant,
+    whereas `with_resets`, which gives the same outputs, makes a dense A for every step.
 
     Args:
         recurrence: the system; a time-varying one has a step for each of `inputs`.
         inputs (total, m): u of all sequences.
-        offsets (sequences + 1): where each begins, and the end: from 0 to `total`, not falling.
-            Known as `cu_seqlens`.
+        offsets (sequences + 1): where each begins, and the end: from 0 to `total`, never
+            decreasing. Known as `cu_seqlens`.
         initial_states (sequences, n): the state before the first step of each. None: zeros.
         executor: how each batch is run; `Auto` chooses for each.
 
     Returns:
         `outputs (total, p)`, packed as the inputs are, and `final_state (sequences, n)`, the state
-        at the end of each sequence; of one without steps, its initial state.
+        at the end of each sequence (of one without steps, its initial state).
 
     Raises:
         ValueError: the offsets do not fit the inputs, or the recurrence has batch axes.
-        TypeError: offsets that are not whole numbers.
-        RuntimeError: in a graph that is compiled, where the offsets cannot be looked at.
+        TypeError: the offsets are not whole numbers.
+        RuntimeError: in a compiled graph, where the values of the offsets are unknown.
 
     Example:
         >>> import torch, linrec
@@ -102,7 +102,7 @@ def run_packed(
     if not count:
         empty = run(recurrence.at(0), inputs[:0])
         return Result(empty.outputs, empty.final_state.new_zeros(0, states))
-    # Each step stands in one sequence: the order is a permutation.
+    # Each step belongs to one sequence: the order is a permutation.
     order, row_order = torch.cat(places).argsort(), torch.cat(rows).argsort().to(inputs.device)
     return Result(torch.cat(outputs)[order], torch.cat(finals)[row_order])
 

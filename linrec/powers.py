@@ -1,8 +1,8 @@
 """Powers of a transition matrix by repeated squaring, and the kernels made of them.
 
-Squaring needs log2 T products instead of T, but it rounds |A^k||A^k| where only A^2k is wanted.
-Where the powers grow before they decay the first is far larger than the second, and digits are
-lost; `Powers` keeps count of that.
+Squaring needs log2 T products instead of T, but its rounding errors scale with |A^k||A^k|, not with
+A^2k. Where the powers grow before they decay, the first is far larger than the second and digits
+are lost; `Powers` measures this loss.
 """
 
 # pyright: reportConstantRedefinition=false
@@ -22,10 +22,10 @@ from linrec.loops import take_apart
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
-# The first steps of an impulse response that are computed in a loop, where coordinates change.
+# How many first steps of an impulse response are computed in a loop where coordinates change.
 FIRST_STEPS = 8
 
-# Matrices of up to so many states are squared for no other reason than to be judged.
+# Matrices of up to this many states may be squared just to be judged.
 SMALL = 64
 
 # Matrices whose largest power cancels less than this (see `Powers.cancellation`) are judged.
@@ -37,13 +37,13 @@ class Powers:
 
     Args:
         A: a time-invariant structure, in the precision in which its powers are wanted.
-        exponent: which power of the transition matrix it is.
+        exponent: A as a power of the transition matrix.
     """
 
     def __init__(self, A: Structure, exponent: int = 1) -> None:
         self.squares = [A]
-        # Where there are no values to see (in a graph, under vmap), or to see one is to wait for a
-        # device in every step of a training, nothing is judged; diagonal matrices cannot cancel.
+        # Nothing is judged where values cannot be read (in a graph, under vmap), or only by waiting
+        # for a device in every training step. Diagonal matrices cannot cancel.
         self.judged = A.as_diagonal() is None and may_look(*A.leaves().values())
         self.further: list[Powers] = []
         self.norms = np.empty((2, 0, 1))
@@ -69,7 +69,7 @@ class Powers:
         return result
 
     def beyond(self, exponent: int) -> "Powers":
-        """Return the powers of A^exponent, whose cancellation counts as this one's."""
+        """Return the powers of A^exponent, whose cancellation counts towards this object's."""
         self.further.append(Powers(self.power(exponent), self.exponent * exponent))
         return self.further[-1]
 
@@ -81,7 +81,7 @@ class Powers:
 
         Args:
             columns (*batch, n, m): B; powers are cast to its dtype to multiply it.
-            length: how many blocks.
+            length: the number of blocks.
 
         Returns:
             The blocks, transposed: `(*batch, length, m, n)`.
@@ -91,7 +91,7 @@ class Powers:
         if is_open(length):
             return self.open_krylov(columns, length)
         m = columns.shape[-1]
-        rows = columns.mT  # (*batch, blocks·m, n): the blocks so far, each column a row
+        rows = columns.mT  # (*batch, blocks·m, n): the blocks so far, each column as a row
         A, level = self.squares[0], 0
         fits = A.dtype == rows.dtype and A.device == rows.device
         while (blocks := 1 << level) < length:
@@ -104,7 +104,7 @@ class Powers:
         return unflatten(rows[..., : length * m, :], -2, (length, m))
 
     def open_krylov(self, columns: Tensor, length: int) -> Tensor:
-        """As `krylov`, one block after the other: a graph leaves open how many there are."""
+        """Compute `krylov` block by block, for a number of blocks that a graph leaves open."""
         A = self.squares[0].to(columns.dtype).to(columns.device)
         A = A[..., None] if A.batch_shape else A
         leaves, rebuilt = take_apart(A)
@@ -119,14 +119,15 @@ class Powers:
     def cancellation(self, length: int) -> tuple[float, float]:
         """Measure the cancellation in products of powers up to A^length.
 
-        What was squared is judged. A x rounds |A||x| just as A A does |A||A|, so that of small
-        matrices the last power is squared once more, and again as long as that cancels.
+        Every power that was squared is judged. A x has rounding errors of |A||x|, just as A A has
+        of |A||A|, so the last power of small matrices is squared once more, and again as long as
+        that cancels.
 
         Returns:
-            The largest ‖|A^k|²‖ beside the largest ‖A^j‖ up to j = 2k and beside sqrt(n), which
-            orthogonal matrices reach; and that ‖|A^k|²‖. Zeros where nothing was squared; powers
-            that are not finite do not count. In infinity norms, so that row sums are enough: n²
-            operations a power.
+            The largest ‖|A^k|²‖, first relative to the largest ‖A^j‖ up to j = 2k and to sqrt(n),
+            which orthogonal matrices reach, then by itself. Zeros where nothing was squared; powers
+            that are not finite do not count. Norms are infinity norms, so that row sums suffice: n²
+            operations per power.
         """
         last = self.further[-1] if self.further else self
         size = blocks_of(self.squares[0]).shape[-1]
@@ -142,13 +143,13 @@ class Powers:
 
     @property
     def longest(self) -> int:
-        """Which power of the transition matrix the last square is."""
+        """The last square, as a power of the transition matrix."""
         return self.exponent << len(self.squares) - 1
 
     def judgements(self) -> list[tuple[float, float]]:
-        """List the two numbers of `cancellation` for each power that was squared.
+        """Compute the two numbers of `cancellation` for each power that was squared.
 
-        Of a stack of matrices, each is judged by itself: one that grows hides no other.
+        Matrices of a stack are judged separately, so that one that grows hides no other.
         """
         found: list[tuple[float, float]] = []
         before = np.float64(1.0)
@@ -172,7 +173,7 @@ class Powers:
         new = self.squares[known:]
         if self.judged and new and len(self.squares) > 1:
             norms = infinity_norms([blocks_of(each).detach() for each in new])
-            found = norms.numpy(force=True)  # the one place that waits for a device
+            found = norms.numpy(force=True)  # the only place that waits for a device
             self.norms = np.concatenate([self.norms, found], 1) if known else found
         return self.norms
 
@@ -181,7 +182,7 @@ def infinity_norms(matrices: list[Tensor]) -> Tensor:
     """Compute ‖|A|‖ and ‖|A|²‖ of (stacks of) matrices by row sums, `(2, len(matrices), stacked)`.
 
     Small ones are taken together, to save operations; large ones one after the other in the same
-    room, which the caches hold.
+    memory, which stays in cache.
     """
     count = len(matrices)
     if matrices[0].numel() <= SMALL * SMALL:
@@ -196,7 +197,7 @@ def infinity_norms(matrices: list[Tensor]) -> Tensor:
 
 
 def sample(A: Structure, count: int) -> Structure:
-    """Take some of a stack of matrices, evenly spaced over all its axes."""
+    """Sample a stack of matrices, evenly spaced over all its axes."""
     batch = A.batch_shape
     if batch.numel() <= count:
         return A
@@ -206,7 +207,7 @@ def sample(A: Structure, count: int) -> Structure:
 
 
 def blocks_of(A: Structure) -> Tensor:
-    """Return the square blocks `(*batch, b, b)` that act on states by themselves; or all of A."""
+    """Return the independent diagonal blocks of A, `(*batch, b, b)`; or all of A."""
     blocks = A.as_block_diagonal()
     return A.to_dense() if blocks is None else blocks
 
@@ -225,9 +226,9 @@ def state_kernel(recurrence: LinearRecurrence, length: int, powers: Powers | Non
     """Compute the states that an impulse leaves, A^k B, in double precision.
 
     Args:
-        recurrence: a time-invariant recurrence; of one with copies, one copy is taken.
-        length: how many steps.
-        powers: the powers of its A in double precision, where there are some already.
+        recurrence: a time-invariant recurrence; if it has copies, one copy is used.
+        length: the number of steps.
+        powers: the powers of its A in double precision, if already computed.
 
     Returns:
         The kernel, `(*batch, length, m, n)`.
@@ -243,7 +244,7 @@ def state_kernel(recurrence: LinearRecurrence, length: int, powers: Powers | Non
 
 
 def first_outputs(recurrence: LinearRecurrence, count: int) -> Tensor:
-    """Compute the first steps of the impulse response in a loop, C A^k B, and D added at k = 0.
+    """Compute the first steps of the impulse response in a loop: C A^k B, plus D at k = 0.
 
     Returns:
         The kernel's beginning, `(*batch, count, m, p)`, in double precision.
@@ -264,13 +265,13 @@ def first_outputs(recurrence: LinearRecurrence, count: int) -> Tensor:
 def impulse_kernel(system: LinearRecurrence, states: Tensor, own: LinearRecurrence) -> Tensor:
     """Read the impulse response off the state kernel of a system in other coordinates.
 
-    Its first steps, in which the powers of A have not grown yet, are exact to rounding in the
-    recurrence's own coordinates alone, and are computed there.
+    Its first steps, in which the powers of A have not grown yet, are exact up to rounding only in
+    the recurrence's own coordinates, and are computed there.
 
     Args:
-        system: the system that the kernel belongs to.
+        system: the system to which the kernel belongs.
         states (*batch, length, m, n): its state kernel.
-        own: the recurrence in its own coordinates; the system itself, if it is in them.
+        own: the recurrence in its own coordinates; `system` itself if it is in them.
 
     Returns:
         The kernel, `(*batch, length, m, p)`.
@@ -289,10 +290,10 @@ def impulse_kernel(system: LinearRecurrence, states: Tensor, own: LinearRecurren
 
 
 def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
-    """Read the impulse response off the state kernel: C A^k B, and D added at k = 0.
+    """Read the impulse response off the state kernel: C A^k B, plus D at k = 0.
 
     Args:
-        recurrence: the recurrence that the kernel belongs to.
+        recurrence: the recurrence to which the kernel belongs.
         states (*batch, length, m, n): its state kernel.
 
     Returns:
@@ -302,7 +303,7 @@ def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
     kernel = states
     if one.C is not None:
         read = one.C.to(states.device, states.dtype).mT
-        # (All steps in one product for each system; not one product a step.)
+        # (One product per system for all steps, instead of one per step.)
         kernel = unflatten(states.flatten(-3, -2) @ read, -2, states.shape[-3:-1])
     if one.D is None:
         return kernel
@@ -315,7 +316,7 @@ def output_kernel(recurrence: LinearRecurrence, states: Tensor) -> Tensor:
 
 
 def free_response(A: Structure, state: Tensor, length: int) -> Tensor:
-    """Compute the states that an initial state passes through without inputs, A x, A² x, ….
+    """Compute the states that follow an initial state without inputs: A x, A² x, ….
 
     Args:
         A: a time-invariant structure of n states.
@@ -331,7 +332,7 @@ def free_response(A: Structure, state: Tensor, length: int) -> Tensor:
 
 
 def power_each(A: Structure, state: Tensor, exponents: Tensor, most: int) -> Tensor:
-    """Multiply each state by A to a power of its own, through the binary digits of the powers."""
+    """Multiply each state by its own power of A, using the binary digits of the exponents."""
     power = in_double(A)
     for digit in range(most.bit_length()):
         chosen = ((exponents >> digit) & 1 == 1).unsqueeze(-1)

@@ -1,10 +1,10 @@
-"""Systems that are read before the state has moved, as scipy, python-control and RWKV read them.
+"""Systems whose output is read before the state update, as in scipy, python-control and RWKV.
 
     pre-update    x[k+1] = A_k x[k] + B_k u[k]        y[k] = C_k x[k] + D_k u[k]
     here          x_t = A_t x_{t-1} + B_t u_t         y_t = C_t x_t + D_t u_t
 
-The states are the same, one step apart: x[k] = x_{k-1}, and so x[0] is our initial state and the
-state after the last input our final state. What differs is which of them an output is read from.
+The states are the same, one step apart: x[k] = x_{k-1}. So x[0] is our initial state, and the state
+after the last input is our final state. The difference is which state an output is read from.
 """
 
 # pyright: reportConstantRedefinition=false
@@ -43,23 +43,23 @@ def run_pre_update(
 
         x[k+1] = A_k x[k] + B_k u[k]        y[k] = C_k x[k] + D_k u[k]
 
-    The states are run as they are, in any structure, and C_{k+1} x[k+1] is read one step early and
-    handed out one step late: no state is added, and nothing inverted.
+    The states run unchanged, in any structure. C_{k+1} x[k+1] is read one step early and returned
+    one step late: no state is added, and nothing is inverted.
 
     Args:
-        A (*batch, n, n): the transition matrix, a tensor or a structure; `Varying` for one a step,
-            and then the last batch axis of B, C and D is time too, where they have one.
+        A (*batch, n, n): the transition matrix, a tensor or a structure; `Varying` for one per
+            step, and then the last batch axis of B, C and D, where they have one, is time too.
         B (*batch, n, m): how inputs drive the states. None: directly, m = n.
         C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
         D (*batch, p, m): how inputs are added to the outputs. None: they are not.
         inputs (*batch, time, m): u, of any length, 0 included.
-        initial_state (*batch, n): x[0], which the first output is read from. None: zeros.
+        initial_state (*batch, n): x[0], from which the first output is read. None: zeros.
         lengths (*batch): how many steps of each right-padded sequence are its own.
         executor: how it is run.
 
     Returns:
         `outputs (*batch, time, p)`, zero past a sequence's length, and `final_state (*batch, n)`:
-        x[T], the state that the next input would find.
+        x[T], the state before the next input.
 
     Raises:
         ValueError, TypeError: as `LinearRecurrence` and `run` do.
@@ -79,7 +79,7 @@ def run_pre_update(
     inputs = check_inputs(system, inputs)
     steps = inputs.shape[-2]
     result = common_dtype(*system.leaves().values(), inputs)
-    inputs = inputs.to(accumulation_dtype(result))  # D u is added to what is not rounded yet
+    inputs = inputs.to(accumulation_dtype(result))  # D u is added before rounding
     mask = None
     if lengths is not None:
         mask = length_mask(check_lengths(lengths, inputs), steps)
@@ -112,24 +112,25 @@ def from_pre_update(
     C: Matrix | None = None,
     D: Matrix | None = None,
 ) -> LinearRecurrence:
-    """Convert a system read before each step into one read after it.
+    """Convert a system read before each step into a recurrence, which is read after it.
 
-    y[k] = C_k x[k] + D_k u[k] needs x[k], when x[k+1] is all that step k leaves behind. A
-    recurrence of n states that reads it off x[k+1] has C' A = C, for which A must be invertible,
-    and badly conditioned it costs digits. So the state carries what is to be read along:
+    y[k] = C_k x[k] + D_k u[k] needs x[k], but step k leaves only x[k+1]. To read y[k] off x[k+1]
+    with n states takes C' A = C: A would have to be invertible, and a badly conditioned A would
+    cost digits. So the state carries the read-out along:
 
         z_k = [x[k+1]; E_k x[k]] = [[A_k, 0], [E_k, 0]] z_{k-1} + [[B_k], [0]] u[k]
 
     where E is the shorter of C (then y[k] = [0, I] z_k + D_k u[k]) and I (y[k] = [0, C_k] z_k +
-    D_k u[k]). Nothing is computed, the matrices are copied; and A = 0 with C = B = I cannot do with
-    fewer states: its responses are 0, I, 0, …, those of a recurrence G, I, 0, … for any G that D'
-    makes good, and its Hankel matrix [[G, I], [I, 0]] has rank 2n.
+    D_k u[k]). Nothing is computed; the matrices are copied. In general fewer states do not suffice:
+    for A = 0 and C = B = I the response is 0, I, 0, …. A recurrence must respond with G, I, 0, …,
+    for any G, which D' corrects, and the Hankel matrix [[G, I], [I, 0]] has rank 2n.
 
     To run such a system, `run_pre_update` is cheaper: it adds no states and keeps the structure.
-    This is for what takes a recurrence: modules, responses, compositions.
+    This conversion is for functions that take a recurrence: modules, responses, compositions.
 
     Args:
-        A (*batch, n, n): the transition matrix, a tensor or a structure; `Varying` for one a step.
+        A (*batch, n, n): the transition matrix, a tensor or a structure; `Varying` for one per
+            step.
         B (*batch, n, m): how inputs drive the states. None: directly, m = n.
         C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
         D (*batch, p, m): how inputs are added to the outputs. None: they are not.
@@ -176,12 +177,12 @@ def to_pre_update(
     """Rewrite a recurrence to be read before each step: y_t = C A x_{t-1} + (C B + D) u_t.
 
     Args:
-        recurrence: any recurrence, varying or with batch axes too; of one with copies, the
-            matrices of one copy.
+        recurrence: any recurrence, also varying or with batch axes; if it has copies, the matrices
+            of one copy are used.
 
     Returns:
-        A as it is (in `Varying` where the recurrence varies), B, C A and C B + D, of as many
-        states: x[k] = x_{k-1}.
+        A unchanged (in `Varying` where the recurrence varies), B, C A and C B + D, with the same
+        number of states: x[k] = x_{k-1}.
 
     Example:
         >>> import linrec
@@ -200,7 +201,7 @@ def to_pre_update(
 
 
 def one_step_early(system: LinearRecurrence) -> Tensor | None:
-    """Take C_{k+1} where C_k stands: what step k leaves is read by the output after it."""
+    """Shift C_{k+1} to step k: the state after step k is read by the next output."""
     C = system.C
     if C is None or not system.time_varying or C.ndim == 2 or C.shape[-3] == 1:
         return C
@@ -208,5 +209,5 @@ def one_step_early(system: LinearRecurrence) -> Tensor | None:
 
 
 def first_matrix(system: LinearRecurrence, matrix: Tensor) -> Tensor:
-    """Return a matrix at the first step."""
+    """Return a matrix's value at the first step."""
     return matrix[..., 0, :, :] if system.time_varying and matrix.ndim > 2 else matrix

@@ -1,4 +1,4 @@
-"""Complex systems that are read in real numbers, written in real numbers."""
+"""Real form of complex systems whose outputs are read as real parts."""
 
 from typing import TypeVar
 
@@ -16,21 +16,21 @@ def real_part(system: System) -> System:
 
         x_t = A x_{t-1} + B u_t        y_t = Re(C x_t + D u_t)        (u real)
 
-    Each complex state becomes the two real ones Re x and Im x, each number a + ib of A the block
-    [[a, -b], [b, a]], each number of B a column of two, and each number of C the row [a, -b]; D
-    becomes Re D. No imaginary part of an output is computed, and the kernels of convolutions are
-    real. This is for convolutions (`Toeplitz`, `FFTConvolution`, `Chunked`): `AssociativeScan`
-    runs a complex diagonal elementwise and the blocks made of it as matrices, which is slower.
+    Each complex state becomes two real ones, Re x and Im x. Each number a + ib of A becomes the
+    block [[a, -b], [b, a]], each number of B a column of two, and each number of C the row [a, -b];
+    D becomes Re D. Imaginary parts of outputs are not computed, and convolution kernels are real.
+    Use it for convolutions (`Toeplitz`, `FFTConvolution`, `Chunked`). `AssociativeScan` runs a
+    complex diagonal elementwise, but the blocks made of it as matrices, which is slower.
 
     States that stand for pairs of conjugates are read as 2 Re(C x) (S4D, S5): pass 2 C.
 
     Args:
-        system: a recurrence or a continuous system, complex; a real one is given back as it is.
+        system: a complex recurrence or continuous system; a real one is returned unchanged.
 
     Returns:
         The real system of 2n states, interleaved as `torch.view_as_real(x).flatten(-2)` has them;
-        block-diagonal if A is diagonal or block-diagonal, dense otherwise. It is meant for real
-        inputs.
+        block-diagonal if A is diagonal or block-diagonal, dense otherwise. Its inputs should be
+        real.
 
     Example:
         >>> import torch, linrec
@@ -76,10 +76,10 @@ def real_blocks(matrix: Tensor) -> Tensor:
 
 
 def real(tensor: Tensor) -> Tensor:
-    """The real part, of real tensors too."""
+    """Return the real part; a real tensor is returned unchanged."""
     return tensor.real if tensor.is_complex() else tensor
 
 
 def imaginary(tensor: Tensor) -> Tensor:
-    """The imaginary part; of real tensors, zeros."""
+    """Return the imaginary part; zeros for a real tensor."""
     return tensor.imag if tensor.is_complex() else torch.zeros_like(tensor)

@@ -14,7 +14,7 @@ from typing import Any
 from linrec._files import PART as PART
 from linrec._files import write as write
 
-WIDEST = 10_000  # letters of a line in a pipe
+WIDEST = 10_000  # characters per line in a pipe
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Table:
         columns: the headings; all columns but the first are aligned to the right.
         rows: the cells.
         marked: indices of the rows that stand out.
-        notes: remarks, a sentence each.
+        notes: remarks, one sentence each.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Table:
         """Render the rows and the notes as Markdown, with marked rows in bold.
 
         Args:
-            bold: how many of their cells. None: all.
+            bold: the number of cells per marked row that are bold. None: all.
         """
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)]]
         for index, row in enumerate(self.rows):
@@ -63,13 +63,13 @@ class Table:
 
 
 def fill_page(page: str, program: str, name: str, text: str) -> str:
-    """Write a text between its two marks, in the place of what stood there.
+    """Replace the text between two marks of a page.
 
     Args:
         page: with one line `<!-- PROGRAM: NAME -->` and, after it, `<!-- PROGRAM: end of NAME -->`.
-        program: in the marks, such as `linrec bench`.
-        name: in the marks.
-        text: what is written.
+        program: PROGRAM in the marks, such as `linrec bench`.
+        name: NAME in the marks.
+        text: the new text.
 
     Raises:
         ValueError: the page lacks a mark, or has one twice.
@@ -85,14 +85,14 @@ def fill_page(page: str, program: str, name: str, text: str) -> str:
 
 
 def image_of(figure: Any, dpi: int, format: str = "png") -> bytes:
-    """Render a figure of matplotlib as the content of an image file."""
+    """Render a matplotlib figure as the content of an image file."""
     content = io.BytesIO()
     figure.savefig(content, format=format, dpi=dpi)
     return content.getvalue()
 
 
 def show(renderable: Any) -> None:
-    """Print something of rich: in the width of a terminal, or into a pipe as wide as it is."""
+    """Print a rich renderable: at the terminal's width, or at its full width into a pipe."""
     from rich.console import Console
 
     console = Console()
@@ -103,7 +103,7 @@ def show(renderable: Any) -> None:
 
 
 def replace_unprintable() -> None:
-    """Print `?` for letters that a terminal or a pipe cannot take, in place of an error."""
+    """Print `?` for characters that a terminal or pipe cannot encode, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -120,9 +120,9 @@ def duration(seconds: float) -> str:
 
 
 def processor() -> str:
-    """Name the processor, as far as the system tells."""
+    """Return the processor's name, as far as the system reports it."""
     described = Path("/proc/cpuinfo")
-    if described.is_file():  # Linux, where `platform` knows the architecture alone
+    if described.is_file():  # Linux, where `platform` knows only the architecture
         for line in described.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
@@ -130,7 +130,7 @@ def processor() -> str:
 
 
 def check_writable(file: str | os.PathLike[str]) -> None:
-    """Make the folder of a file, and check that the file can be written into it.
+    """Create the folder of a file, and check that the file can be written there.
 
     Raises:
         OSError: it cannot.

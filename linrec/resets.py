@@ -14,27 +14,27 @@ from linrec.systems import LinearRecurrence
 
 
 def with_resets(recurrence: LinearRecurrence, resets: Tensor) -> LinearRecurrence:
-    """Make the recurrence that forgets its state before some steps.
+    """Make a recurrence forget its state before some steps.
 
         x_t = A_t x_{t-1} + B_t u_t        with A_t = 0 where there is a reset
 
-    What stands before a reset, an initial state included, moves no bit of what comes after it, and
-    has no gradient from there, whichever executor runs it. (As long as it is finite: 0 · ∞ is NaN.)
+    Whatever comes before a reset, the initial state included, changes no bit of what comes after it
+    and gets no gradient from there, with any executor. (As long as it is finite: 0 · ∞ is NaN.)
 
     The result is time-varying. A stays diagonal, diagonal plus low rank or block-diagonal; any
-    other A is written out for each step. A time-invariant system that is dense and large is better
-    run on its segments as sequences of a batch, with `lengths`.
+    other A is written out for each step. For a large, dense, time-invariant system it is better to
+    run the segments as sequences of a batch, with `lengths`.
 
     Args:
         recurrence: the system, time-varying or not.
         resets (*batch, time): True where a sequence starts anew.
 
     Returns:
-        The recurrence of as many steps.
+        The time-varying recurrence.
 
     Raises:
         ValueError: the axes do not fit.
-        TypeError, ValueError: `resets` is neither of True and False nor of 0 and 1.
+        TypeError, ValueError: `resets` contains neither True and False nor 0 and 1.
 
     Example:
         >>> import torch, linrec
@@ -56,12 +56,12 @@ def with_resets(recurrence: LinearRecurrence, resets: Tensor) -> LinearRecurrenc
 
 
 def zero_where(A: Structure, resets: Tensor) -> Structure:
-    """Put the matrix 0 in the place of some of a stack of matrices."""
+    """Replace some matrices of a stack by zero."""
     parts = A.as_diagonal_plus_low_rank()
     if parts is not None:
         diagonal, left, right = parts
         kept = diagonal
-        if kept.stride(-1) == 0:  # one number for all states, which stays known as such
+        if kept.stride(-1) == 0:  # one number for all states, and the stride keeps saying so
             kept = kept[..., :1]
         kept = torch.where(resets.unsqueeze(-1), 0, kept)
         kept = kept.expand(*kept.shape[:-1], diagonal.shape[-1])
@@ -76,7 +76,7 @@ def zero_where(A: Structure, resets: Tensor) -> Structure:
 
 
 def check_steps(resets: Tensor, steps: int | None) -> None:
-    """Refuse resets of another number of steps; one stands for all."""
+    """Refuse resets for another number of steps; a single reset is broadcast."""
     if steps is not None and steps != resets.shape[-1] and 1 not in (steps, resets.shape[-1]):
         raise ValueError(
             f"`resets` has {resets.shape[-1]} steps, and there are {steps}: expected as many."
@@ -84,7 +84,7 @@ def check_steps(resets: Tensor, steps: int | None) -> None:
 
 
 def check_resets(resets: object, inputs: Tensor | None = None) -> Tensor:
-    """Check that resets are one boolean for each step."""
+    """Check that resets are one boolean per step."""
     given = to_tensor("resets", resets)
     if given.ndim < 1:
         raise ValueError(f"`resets` has shape {show(given.shape)}: expected (*batch, time).")
@@ -118,7 +118,7 @@ def resets_at(offsets: Tensor) -> Tensor:
         `(total,)`: True at the first step of each.
 
     Raises:
-        ValueError: not one row that begins with 0.
+        ValueError: the offsets are not one row that begins with 0.
 
     Example:
         >>> import torch, linrec
@@ -140,13 +140,14 @@ def resets_between(segments: Tensor) -> Tensor:
     """Mark where the segments of packed sequences change, for `resets=`.
 
     Args:
-        segments (*batch, time): the number, or another name, of the segment that each step is of.
+        segments (*batch, time): the number, or another identifier, of each step's segment.
 
     Returns:
-        `(*batch, time)`: True where it is not that of the step before; not at the first step.
+        `(*batch, time)`: True where the segment differs from that of the step before; False at the
+        first step.
 
     Raises:
-        ValueError: no axis of time.
+        ValueError: there is no time axis.
 
     Example:
         >>> import torch, linrec

@@ -1,4 +1,4 @@
-"""The responses of a system in closed form, its poles and its adjoint."""
+"""Closed-form responses of a system, its poles and its adjoint."""
 
 import math
 
@@ -22,14 +22,14 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
         h_0 = C B + D        h_k = C A^k B
 
     Args:
-        recurrence: a time-invariant recurrence; of one with copies, the response of one copy.
-        length: how many steps.
+        recurrence: a time-invariant recurrence; if it has copies, the response is that of one copy.
+        length: the number of steps.
 
     Returns:
         The response, `(*batch, length, p, m)`, computed in double precision and cast last.
 
     Raises:
-        ValueError: the recurrence is time-varying, or the length negative.
+        ValueError: the recurrence is time-varying, or the length is negative.
 
     Example:
         >>> import linrec
@@ -57,14 +57,14 @@ def step_response(recurrence: LinearRecurrence, length: int) -> Tensor:
     """Compute the step response: outputs for inputs of ones, the sums of `impulse_response`.
 
     Args:
-        recurrence: a time-invariant recurrence; of one with copies, the response of one copy.
-        length: how many steps.
+        recurrence: a time-invariant recurrence; if it has copies, the response is that of one copy.
+        length: the number of steps.
 
     Returns:
         The response, `(*batch, length, p, m)`.
 
     Raises:
-        ValueError: the recurrence is time-varying, or the length negative.
+        ValueError: the recurrence is time-varying, or the length is negative.
 
     Example:
         >>> import linrec
@@ -82,7 +82,7 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
         continuous  H(ω) = C (iω I - A)^(-1) B + D
 
     Args:
-        system: a time-invariant recurrence (of one with copies, one copy) or a StateSpace.
+        system: a time-invariant recurrence (if it has copies, one copy) or a StateSpace.
         frequencies (frequency,): ω, in radians per step, or per unit of time of a StateSpace.
 
     Returns:
@@ -120,8 +120,8 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
         matrices = 1j * omega * identity - A
     else:
         matrices = identity - A * torch.exp(-1j * omega)
-    # Singular matrices are replaced before they are divided by: behind a `torch.where` alone,
-    # what comes of them would still spoil the gradients of the other samples.
+    # Singular matrices are replaced before the division: with `torch.where` only after it, their
+    # results would still spoil the gradients of the other samples.
     at_pole = (lu_factor_ex(matrices.detach())[2] != 0)[..., None, None]
     states = divide(torch.where(at_pole, identity, matrices), B)
     response = states if system.C is None else system.C.to(A.dtype).unsqueeze(-3) @ states
@@ -133,14 +133,14 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
 
 
 def poles(system: LinearRecurrence | StateSpace) -> Tensor:
-    """Compute the poles, the eigenvalues of A, largest first.
+    """Compute the poles (the eigenvalues of A), largest first.
 
-    A recurrence is stable where all of them are inside the unit circle, a StateSpace where all
-    have a negative real part. (Eigenvalues of badly conditioned matrices, such as the Legendre
-    memory's of high order, are far less accurate than the matrices.)
+    A recurrence is stable if all of them are inside the unit circle, a StateSpace if all have a
+    negative real part. (Eigenvalues of badly conditioned matrices, such as the Legendre memory's of
+    high order, are far less accurate than the matrices.)
 
     Args:
-        system: a time-invariant recurrence (of one with copies, one copy) or a StateSpace.
+        system: a time-invariant recurrence (if it has copies, one copy) or a StateSpace.
 
     Returns:
         The poles, complex, `(*batch, n)`, by falling modulus.
@@ -172,15 +172,15 @@ def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
 
         ⟨S u, v⟩ = ⟨u, S* v⟩        S* v = flip(run(adjoint(recurrence), flip(v)))
 
-    for runs from a zero initial state: A, B, C, D become A*, C*, B*, D*. It is what the gradient
-    of a recurrence is made of.
+    for runs from a zero initial state: A, B, C, D become A*, C*, B*, D*. The gradient of a
+    recurrence is made of it.
 
     Args:
-        recurrence: the recurrence; a time-varying one is reversed in time as well, so that
-            its adjoint is fed flipped sequences just the same.
+        recurrence: the recurrence; a time-varying one is reversed in time as well, so that its
+            adjoint takes flipped sequences just the same.
 
     Returns:
-        The adjoint recurrence, of p inputs and m outputs.
+        The adjoint recurrence, with p inputs and m outputs.
 
     Example:
         >>> import linrec
@@ -196,7 +196,7 @@ def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
     if not recurrence.time_varying:
         return back
     # λ_t = A*_{t+1} λ_{t+1} + C*_t v_t: in reversed time the transitions come one step later than
-    # the rest. The one that wraps around meets the zero initial state.
+    # the rest. The transition that wraps around multiplies the zero initial state.
     flipped = back.map_batched(lambda leaf, core: leaf.flip(-core - 1))
     late = flipped.A.map(
         lambda leaf, core: leaf.roll(1, dims=-core - 1) if leaf.ndim > core else leaf

@@ -1,4 +1,4 @@
-"""The verbs: all steps, the last step, one step."""
+"""Run a recurrence: all steps, the last step or one step."""
 
 from torch import Tensor
 
@@ -31,15 +31,16 @@ def run(
         recurrence: the system.
         inputs (*batch, time, m): u, of any length, 0 included.
         initial_state (*batch, n): the state before the first step. None: zeros.
-        lengths (*batch): how many steps of each right-padded sequence are its own. What stands
-            past them may be anything, NaN included: it reaches no output, state or gradient.
-            (Of an unstable system, powers of A up to the padded length may overflow, and do harm
-            in every executor but `Recurrent`.)
-        resets (*batch, time): True where the state is forgotten before a step, as of `with_resets`,
-            which says what becomes of A; `run_packed` keeps a dense system one. None: nowhere.
+        lengths (*batch): how many steps of each right-padded sequence are its own. The padding may
+            hold anything, NaN included: it reaches no output, state or gradient. (In an unstable
+            system, powers of A up to the padded length may overflow, which does harm in every
+            executor but `Recurrent`.)
+        resets (*batch, time): True where the state is forgotten before a step, as in `with_resets`,
+            which explains what happens to A; `run_packed` keeps a dense system time-invariant.
+            None: nowhere.
         executor: how it is run; `Auto` chooses by estimated time.
-        plan: what `executor.prepare(recurrence, time)` made of the same recurrence, to save making
-            it again. `Auto` follows the executor that made it.
+        plan: the result of `executor.prepare(recurrence, time)` for the same recurrence, to save
+            preparing it again. `Auto` follows the executor that made it.
 
     Returns:
         `outputs (*batch, time, p)`, zero past a sequence's length, and `final_state (*batch, n)`,
@@ -80,7 +81,7 @@ def final(
     executor: Executor = Auto(),
     plan: Plan | None = None,
 ) -> Result:
-    """Compute the last step only, without storing all states where that can be avoided.
+    """Compute the last step only, avoiding the storage of all states where possible.
 
         x_{T-1} = A^T x_{-1} + Σ_s A^(T-1-s) B u_s        y_{T-1} = C x_{T-1} + D u_{T-1}
 
@@ -88,16 +89,16 @@ def final(
         recurrence: the system.
         inputs (*batch, time, m): u.
         initial_state (*batch, n): the state before the first step. None: zeros.
-        lengths (*batch): how many steps of each right-padded sequence are its own; the last of
-            them is its last step. (Of an unstable system whose A is trained, gradients may
-            overflow where the padding is long, in `Recurrent` too.)
+        lengths (*batch): how many steps of each right-padded sequence are its own; the last of them
+            is its last step. (In an unstable system whose A is trained, gradients may overflow
+            where the padding is long, in `Recurrent` too.)
         resets (*batch, time): True where the state is forgotten before a step. None: nowhere.
         executor: how it is run; `Auto` chooses by estimated time.
-        plan: what `executor.prepare(recurrence, time)` made, to save making it again.
+        plan: the result of `executor.prepare(recurrence, time)`, to save preparing it again.
 
     Returns:
-        `outputs (*batch, p)`, those of the last step (zero where there is none), and
-        `final_state (*batch, n)`.
+        `outputs (*batch, p)` of the last step (zero where there is none), and `final_state (*batch,
+        n)`.
 
     Raises:
         ValueError, TypeError: as `run` does.
@@ -117,12 +118,13 @@ def final(
 
 
 def step(recurrence: LinearRecurrence, input: Tensor, state: Tensor | None = None) -> Result:
-    """Run one step, for streaming; equal to `run` on one step.
+    """Run one step, for streaming; equivalent to `run` on one step.
 
     Args:
-        recurrence: the system; of a time-varying one, that of the step, `recurrence.at(t)`.
+        recurrence: the system; for a time-varying one pass `recurrence.at(t)`, the system at the
+            step.
         input (*batch, m): u_t.
-        state (*batch, n): x_{t-1}, the `state` of the step before. None: zeros.
+        state (*batch, n): x_{t-1}, the `state` returned by the step before. None: zeros.
 
     Returns:
         `outputs (*batch, p)` and `state (*batch, n)`.

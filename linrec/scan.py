@@ -30,8 +30,8 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
 
     On a CPU where Numba is installed (`pip install 'linrec[numba]'`), and on CUDA with Triton, a
     compiled kernel reads each number once. Elsewhere narrow sequences are cut into blocks that
-    advance together: a first pass finds what each block does to the state before it, a scan over
-    the blocks carries the state from one to the next, and a second pass writes the states.
+    advance together: a first pass computes the effect of each block on the state before it, a scan
+    over the blocks carries the state from one to the next, and a second pass writes the states.
     Half-precision numbers are accumulated in float32. The gradient is the same scan run backwards;
     it keeps only `decay` and the states, and can be differentiated again.
 
@@ -41,13 +41,13 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
         initial_state (*batch, features): the state before the first step. None: zeros.
 
     Returns:
-        The states, `(*batch, time, features)`, in memory as `drive` lies.
+        The states, `(*batch, time, features)`, in the memory layout of `drive`.
 
     Raises:
         ValueError: the shapes do not belong together.
         TypeError: an argument is not a floating-point or complex tensor.
 
-    Numerical error: at most (2t + 2)·eps·Σ_s |a_t … a_{s+1}| |b_s| at step t, as of the plain loop.
+    Numerical error: at most (2t + 2)·eps·Σ_s |a_t … a_{s+1}| |b_s| at step t, as in the plain loop.
 
     Example:
         >>> import torch, linrec
@@ -64,7 +64,7 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
     shape = broadcast_sides(decay, drive)
     state_shape = shape[:-2] + shape[-1:]
     if initial_state is None:
-        # (A kernel reads a state of the full shape; elsewhere one number does for all.)
+        # (A kernel reads a state of the full shape; elsewhere one number is enough.)
         state = drive.new_zeros(state_shape if serves(drive) else ())
     else:
         state = check_tensor("initial_state", initial_state)
@@ -77,7 +77,7 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
     dtype = accumulation_dtype(common_dtype(decay, drive, state))
     if loops := loops_for_halves(decay, drive, state.to(dtype)):
         return scan_halves(loops, scan, decay, drive, state.to(dtype).expand(state_shape))
-    # (Dynamo takes no tensor twice: in a graph each is a view of its own.)
+    # (Dynamo accepts no tensor twice: in a graph each argument is a view of its own.)
     graph = torch.compiler.is_compiling()
     decay, drive, state = (
         each.to(dtype).expand(full) if graph or each.shape != full else each.to(dtype)
@@ -94,7 +94,7 @@ def linear_scan(decay: Tensor, drive: Tensor, initial_state: Tensor | None = Non
 
 
 def broadcast_sides(decay: Tensor, drive: Tensor) -> torch.Size:
-    """Broadcast the shapes of decays and drives, naming the axis on which they do not fit."""
+    """Broadcast the shapes of decays and drives; an error names the axis where they do not fit."""
     try:
         return broadcast(decay=decay.shape, drive=drive.shape)
     except ValueError:
@@ -120,11 +120,11 @@ def scan_states(
     """Scan the states of a recurrence whose A is diagonal.
 
     Args:
-        diagonal ([*batch, time,] n): the diagonal, of all steps where there is one.
-        drive (*batch, time, n): what inputs add to the states.
+        diagonal ([*batch, time,] n): the diagonal; one for each step if it has a time axis.
+        drive (*batch, time, n): b, which the inputs add to the states.
         state (*batch, n): the state before the first step. None: zeros.
-        handed_out: whether the states are the outputs, for the caller to write into. The gradient
-            in the diagonal needs the states, and gets a copy then.
+        handed_out: whether the states are returned as outputs, which the caller may write into.
+            Then the gradient in the diagonal, which needs the states, gets a copy.
 
     Returns:
         All states, `(*batch, time, n)`, and the last, `(*batch, n)`.
@@ -139,7 +139,7 @@ def scan_states(
 class Scan(torch.autograd.Function):
     """The scan with its gradient.
 
-    Plain autograd would keep two tensors of all states and would step through Python again; the
+    Plain autograd would keep two tensors of all states and loop in Python again; but the
     vector-Jacobian product is itself a scan against the direction of time:
 
         λ_t = g_t + a*_{t+1} λ_{t+1}
@@ -235,7 +235,7 @@ class ScanWithTangents(Scan):
 
 
 def scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
-    """Scan in the direction of time or against it, differentiably."""
+    """Scan forwards or backwards in time, differentiably."""
     graph = torch.compiler.is_compiling()
     if not graph and drive.ndim > 3 and lies_within_steps(decay) and lies_within_steps(drive):
         wide, added = (each.transpose(-3, -2).flatten(-2) for each in (decay, drive))
@@ -248,9 +248,9 @@ def scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
 
 
 def lies_within_steps(tensor: Tensor) -> bool:
-    """Whether the last batch axis lies within each step in memory, as more features would.
+    """Whether the last batch axis lies within each step in memory, like additional features.
 
-    So lie the heads of a network that computed them together. As a batch axis they would have to be
+    The heads of a network that computes them together lie so. As a batch axis they would have to be
     copied.
     """
     batch, step, feature = tensor.stride()[-3:]
@@ -258,7 +258,7 @@ def lies_within_steps(tensor: Tensor) -> bool:
 
 
 def plainly(gradient: Tensor) -> bool:
-    """Whether a gradient is to be differentiated again, compiled or batched: no writing in slices.
+    """Whether a gradient must not be written in slices: it is differentiated, compiled or batched.
 
     Batched gradients (`is_grads_batched`) are tensors without memory of their own.
     """
@@ -268,7 +268,7 @@ def plainly(gradient: Tensor) -> bool:
 def sensitivities(decay: Tensor, gradient: Tensor, reverse: bool) -> Tensor:
     """Compute λ_t = g_t + a*_{t+1} λ_{t+1} for a scan in the direction of time, or against it."""
     steps = decay.shape[-2]
-    # In the order of the scan: the last step, all but it, and all but the first.
+    # In the order of the scan: the last step, all steps but the last, and all but the first.
     last, earlier = (0, slice(1, None)) if reverse else (steps - 1, slice(None, -1))
     later = slice(None, -1) if reverse else slice(1, None)
     end = gradient[..., last, :]
@@ -289,7 +289,7 @@ def sensitivities(decay: Tensor, gradient: Tensor, reverse: bool) -> Tensor:
 
 
 def times_previous(sensitivity: Tensor, states: Tensor, state: Tensor, reverse: bool) -> Tensor:
-    """Compute λ_t x*_{t-1}, which is the gradient in a_t."""
+    """Compute λ_t x*_{t-1}, the gradient in a_t."""
     if plainly(sensitivity):
         return sensitivity * previous_states(states, state, reverse).conj()
     result = empty(states, *states.shape)

@@ -1,4 +1,4 @@
-"""The states of an elementwise scan: by a kernel, or in blocks of steps that advance together."""
+"""Forward pass of the elementwise scan: a kernel, or blocks of steps that advance together."""
 
 import math
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from linrec._tensors.open_sizes import NOMINAL_STEPS, nominal_size
 from linrec.kernels import elementwise_scan, loops_for, serves
 from linrec.kernels.elementwise import scan_now
 
-# A loop over steps of so many elements is bound by memory, not by Python, ...
+# A loop over steps of this many elements is bound by memory, not by Python, ...
 WIDE_STEP = 1 << 14
 
-# ... and one over the steps of blocks that hold so many together occupies all threads.
+# ... and a loop over the steps of blocks with this many elements together occupies all threads.
 WIDE_BLOCKS = 1 << 16
 
-# Blocks of fewer steps would be read once more for little.
+# Blocks of fewer steps would not be worth the second reading.
 SHORT_BLOCK = 16
 
 
 def previous_states(states: Tensor, state: Tensor, reverse: bool) -> Tensor:
-    """Give the state before each step, in the direction of the scan."""
+    """Return the state before each step, in the direction of the scan."""
     if reverse:
         return torch.cat([states[..., 1:, :], state.unsqueeze(-2)], -2)
     return torch.cat([state.unsqueeze(-2), states[..., :-1, :]], -2)
@@ -47,14 +47,14 @@ def forward_states(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -
 
 
 def room_like(drive: Tensor) -> Tensor:
-    """Make room for states, with time last in memory where the drives have it last."""
+    """Allocate states, with time last in memory where the drives have it last."""
     if 0 < drive.stride(-2) < drive.stride(-1):
         return empty(drive, *drive.mT.shape).mT
     return empty(drive, *drive.shape)
 
 
 def states_one_by_one(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
-    """Compute the states in a loop that writes into no memory."""
+    """Compute the states in a loop without in-place writes."""
     states: list[Tensor] = []
     order = range(drive.shape[-2])
     for step in reversed(order) if reverse else order:
@@ -64,7 +64,7 @@ def states_one_by_one(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool
 
 
 def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, reverse: bool) -> None:
-    """Write the states: as many steps as equal blocks can hold, then those left over."""
+    """Write the states: as many steps as fill equal blocks, then the remaining ones."""
     if loops := loops_for(drive):
         return loops.fill_on_cpu(decay, drive, states, state, reverse=reverse)
     steps, width = drive.shape[-2], math.prod(drive[..., 0, :].shape)
@@ -81,8 +81,8 @@ def fill_states(decay: Tensor, drive: Tensor, states: Tensor, state: Tensor, rev
 def blocks_of(steps: int, width: int, device: str = "cpu") -> int:
     """Choose the number of blocks for steps of `width` numbers.
 
-    On a device every step of a loop waits for its launch: there the two passes over a block and the
-    loop over blocks are about as long, whatever the width.
+    On a device every step of a loop waits for its launch: there blocks are chosen so that the two
+    passes over a block and the loop over blocks take about as long, whatever the width.
     """
     if device != "cpu":
         return max(min(math.isqrt(2 * steps), steps // 4), 1)
@@ -102,7 +102,7 @@ def fill_blocks(
     before = state.unsqueeze(-2)
     if blocks > 1:
         whole = multiply_steps(decay)
-        if left_range(whole):  # one step after another, as far as the states themselves are finite
+        if left_range(whole):  # one step after another: the states themselves may be finite
             a, b, x = (t.flatten(-3, -2).unsqueeze(-3) for t in (decay, drive, states))
             return fill_blocks(a, b, x, state, reverse)
         before = carry(whole, decay, drive, state, reverse)
@@ -114,7 +114,7 @@ def fill_blocks(
 
 
 def multiply_steps(decay: Tensor) -> Tensor:
-    """Multiply the decays of all steps, `(*batch, features)`, in halves: faster than `prod`."""
+    """Multiply the decays of all steps, `(*batch, features)`, by halving: faster than `prod`."""
     while (steps := decay.shape[-2]) > 1:
         half = steps // 2
         product = decay[..., :half, :] * decay[..., half : 2 * half, :]
@@ -125,9 +125,9 @@ def multiply_steps(decay: Tensor) -> Tensor:
 
 
 def left_range(products: Tensor) -> bool:
-    """Whether products of decays are not finite: times a state of zero they would be NaN.
+    """Whether some product of decays is not finite: times a state of zero it would be NaN.
 
-    Looked at on the CPU alone, where that is cheap, and where there are values to look at.
+    Checked only on the CPU, where it is cheap, and only if values can be read.
     """
     if not at_hand(products):
         return False
@@ -135,10 +135,10 @@ def left_range(products: Tensor) -> bool:
 
 
 def carry(whole: Tensor, decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
-    """Find the state before each block, `(*batch, blocks, features)`.
+    """Compute the state before each block, `(*batch, blocks, features)`.
 
-    What blocks do to the state before them is a recurrence from block to block, scanned likewise.
-    Its decays are the products over each block, `whole (*batch, blocks, features)`.
+    The states between blocks follow a recurrence, which is scanned in turn. Its decays are the
+    products over each block, `whole (*batch, blocks, features)`.
     """
     length = drive.shape[-2]
     order = range(length - 2, -1, -1) if reverse else range(1, length)
@@ -150,7 +150,7 @@ def carry(whole: Tensor, decay: Tensor, drive: Tensor, state: Tensor, reverse: b
 
 
 def write(target: Tensor, drive: Tensor, decay: Tensor, before: Tensor) -> Tensor:
-    """Put drive + decay · before into the target, without a copy where torch lets us."""
+    """Write drive + decay · before into the target, without a copy where torch allows it."""
     if torch.compiler.is_compiling():  # Dynamo takes no strided `out`
         return target.copy_(torch.addcmul(drive, decay, before))
     return torch.addcmul(drive, decay, before, out=target)

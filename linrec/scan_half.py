@@ -1,7 +1,7 @@
 """The elementwise scan of half-precision numbers on a CPU, with sums in float32.
 
-To convert all numbers before the scan, and all states after it, takes several times as long as the
-scan. The compiled loops convert as they go, and give what that would give.
+Converting all numbers before the scan, and all states after it, takes several times as long as the
+scan. The compiled loops convert as they go, with the same results.
 """
 
 # pyright: reportIncompatibleMethodOverride=false
@@ -23,7 +23,7 @@ Scan = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 
 
 def loops_for_halves(decay: Tensor, drive: Tensor, state: Tensor) -> ModuleType | None:
-    """Return the compiled loops if a scan is one of half-precision numbers alone; None if not.
+    """Return the compiled loops if a scan has only half-precision numbers; None if not.
 
     Args:
         decay (*batch, time, features): a.
@@ -83,7 +83,7 @@ class HalfScan(torch.autograd.Function):
 def differentiate_plainly(
     scan: Scan, decay: Tensor, drive: Tensor, state: Tensor, gradient: Tensor
 ) -> tuple[Tensor, ...]:
-    """Differentiate the scan of float32 numbers, in operations that can be differentiated."""
+    """Differentiate the scan of float32 numbers in differentiable operations."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         given = [

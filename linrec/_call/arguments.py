@@ -1,4 +1,4 @@
-"""Inputs, initial states and lengths checked against a recurrence."""
+"""Checks of inputs, initial states and masks against a recurrence."""
 
 from typing import NoReturn
 
@@ -9,21 +9,21 @@ from linrec._tensors.arguments import check_tensor
 from linrec._tensors.shapes import show
 from linrec.systems import LinearRecurrence
 
-# Dtypes that are computed in as they are.
+# Dtypes that need no conversion before computing.
 EXACTLY = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def needs_no_change(recurrence: LinearRecurrence, inputs: object, state: object, core: int) -> bool:
-    """Whether arguments fit as they are: one system, one dtype and device, tensors of its sizes.
+    """Whether arguments need no conversion: one system, one dtype and device, matching sizes.
 
-    What does not is looked at again, one by one; to see that nothing has to be done takes a third
-    of that, and small calls are made of little else.
+    If this fails, the arguments are checked one by one, which takes three times as long. Such
+    checks are most of what a small call costs.
 
     Args:
         recurrence: the system.
-        inputs (*batch, time, m): u; of one step `(*batch, m)`.
+        inputs (*batch, time, m): u; for one step `(*batch, m)`.
         state (*batch, n): the state before the first step, or None.
-        core: the axes of the inputs that are no batch axes: 2, or 1 of one step.
+        core: the number of input axes that are not batch axes: 2, or 1 for one step.
     """
     if type(inputs) is not Tensor or inputs.layout is not torch.strided or inputs.is_nested:
         return False
@@ -35,7 +35,7 @@ def needs_no_change(recurrence: LinearRecurrence, inputs: object, state: object,
             return False
     B, n, shape = recurrence.B, recurrence.A.state_size, inputs.shape
     if len(shape) < core or shape[-1] != (n if B is None else B.shape[-1]):
-        return False  # (copies have more inputs together than one)
+        return False  # (copies together have more inputs than one)
     if state is None:
         return True
     if type(state) is not Tensor or state.dtype is not dtype:
@@ -70,7 +70,7 @@ def check_inputs(recurrence: LinearRecurrence, inputs: Tensor, core: int = 2) ->
 
 
 def refuse_shape(name: str, inputs: Tensor, size: int, core: int) -> NoReturn:
-    """Say which shape was expected of inputs."""
+    """Raise an error that states the expected shape of inputs."""
     shape, hint = inputs.shape, ""
     if core == 2 and len(shape) >= 2 and shape[-2] == size:
         hint = " If time is the last axis then pass `inputs.mT`."
@@ -95,9 +95,9 @@ def check_state(recurrence: LinearRecurrence, name: str, state: Tensor) -> Tenso
 
 
 def zero_padded_matrices(system: LinearRecurrence, mask: Tensor) -> LinearRecurrence:
-    """Put zeros where a varying system's matrices belong to no sequence's own steps.
+    """Zero the matrices of a varying system at the padding steps.
 
-    They could be NaN there, and 0 · NaN is NaN in the gradient.
+    They may be NaN there, and 0 · NaN is NaN in the gradient.
     """
     if not system.time_varying:
         return system

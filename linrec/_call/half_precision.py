@@ -1,4 +1,4 @@
-"""Half-precision numbers that an executor takes as they are."""
+"""Runs of half-precision numbers by executors that take them unconverted."""
 
 # pyright: reportUnnecessaryIsInstance=false
 # (Callers without types are checked too.)
@@ -21,10 +21,10 @@ def run_in_halves(
     state: Tensor | None,
     executor: Executor,
 ) -> Result | None:
-    """Run all steps of half-precision numbers as they are, with sums in float32.
+    """Run all steps in half precision, unconverted, with sums in float32.
 
-    A device that multiplies them twice as fast reads half the memory too. None: the executor asks
-    for float32, or there is more than half precision in what was given.
+    A device that multiplies such numbers twice as fast also reads half the memory. None: the
+    executor needs float32, or some argument is not in half precision.
     """
     if not isinstance(inputs, Tensor) or inputs.dtype not in HALVES or not serves(inputs):
         return None

@@ -41,9 +41,9 @@ class PreparedCall:
 
     Attributes:
         given: the recurrence as the caller gave it.
-        cast: the same in the dtype of the computation.
-        system: one copy of it, with a batch axis for the copies.
-        inputs (*batch, [copies,] time, m): u, zero past the lengths; of `step` without time.
+        cast: the recurrence in the dtype of the computation.
+        system: one copy of `cast`, with a batch axis for the copies.
+        inputs (*batch, [copies,] time, m): u, zero past the lengths; without time for `step`.
         state (*batch, [copies,] n): the state before the first step, or None.
         lengths (*batch, [1]): the steps of each sequence, or None.
         result_dtype: the dtype of the outputs.
@@ -59,12 +59,12 @@ class PreparedCall:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """The number of steps, T."""
         return self.inputs.shape[-2]
 
     @property
     def batch_shape(self) -> torch.Size:
-        """The batch axes of the sequences, without that of the copies."""
+        """The batch axes of the sequences, without the axis of the copies."""
         return self.inputs.shape[: -2 if self.given.copies == 1 else -3]
 
     def start(self) -> Tensor:
@@ -79,9 +79,9 @@ class PreparedCall:
         """Run all steps, each sequence to its own end.
 
         Args:
-            executor: how they are run.
-            plan: what it has prepared, or None.
-            compared: whether the keeper of the plan has just compared it with the recurrence.
+            executor: the executor to use.
+            plan: its plan, or None.
+            compared: whether the plan's owner has just compared it with the recurrence.
         """
         with full_precision(self.inputs):
             result = self.finish(*self.run_all(executor, plan, compared))
@@ -89,10 +89,10 @@ class PreparedCall:
 
     def run_all(self, executor: Executor, plan: Plan | None, compared: bool) -> Result:
         """Run all steps, in the form that executors take."""
-        if 0 in self.inputs.shape[:-1]:  # no step or no sequence: the answer's shape
+        if 0 in self.inputs.shape[:-1]:  # no step or no sequence: only the shape matters
             timed, before = self.system.over_time(), self.start().unsqueeze(-2)
             states = timed.A.apply(before.expand(*self.inputs.shape[:-1], -1))
-            states = states + timed.drive(self.inputs)  # a graph that reaches all of the system
+            states = states + timed.drive(self.inputs)  # the graph must reach all of the system
             return Result(timed.read(states, self.inputs), self.start())
         plan = self.choose_plan(executor, plan, False, compared)
         outputs, state = self.in_coordinates_of(plan).execute(plan)
@@ -119,14 +119,14 @@ class PreparedCall:
         return Result(self.zero_padding(outputs), state)
 
     def run_last(self, executor: Executor, plan: Plan | None, *, compared: bool = False) -> Result:
-        """Run for the last outputs and state of each sequence; arguments as of `run`."""
+        """Compute the last outputs and state of each sequence; arguments as for `run`."""
         with full_precision(self.inputs):
             result = self.finish(*self.run_to_ends(executor, plan, compared))
         return self.with_exact_gradients(result)
 
     def run_to_ends(self, executor: Executor, plan: Plan | None, compared: bool) -> Result:
         """Run to each sequence's own end, in the form that executors take."""
-        if 0 in self.inputs.shape[:-1]:  # no step or no sequence: the answer's shape
+        if 0 in self.inputs.shape[:-1]:  # no step or no sequence: only the shape matters
             size = self.given.output_size // self.given.copies
             return Result(self.inputs.new_zeros(*self.inputs.shape[:-2], size), self.start())
         if self.lengths is not None and self.system.time_varying:
@@ -139,7 +139,7 @@ class PreparedCall:
         return Result(outputs, self.restore_state(plan, state))
 
     def execute_last(self, plan: Plan) -> Result:
-        """Run for the last step in the coordinates of the plan."""
+        """Compute the last step in the coordinates of the plan."""
         if self.lengths is None:
             state = plan.executor.final_state(self.system, plan, self.inputs, self.state)
             last_input = self.inputs.select(-2, -1)
@@ -150,7 +150,7 @@ class PreparedCall:
 
     def run_step(self) -> Result:
         """Run one step of inputs without an axis of time."""
-        if loses_digits(self.inputs):  # (asked here, since entering a context takes time as well)
+        if loses_digits(self.inputs):  # (checked here, since entering a context takes time too)
             with full_precision(self.inputs):
                 result = self.compute_step()
         else:
@@ -167,7 +167,7 @@ class PreparedCall:
         return self.finish(outputs, after, fresh=outputs is not after)
 
     def with_exact_gradients(self, result: Result) -> Result:
-        """Have the gradients of a result computed with all digits of its dtype."""
+        """Make autograd compute the gradients of a result with all digits of its dtype."""
         if result.outputs.requires_grad or result.final_state.requires_grad:
             keep_digits(result, lambda: (self.inputs, self.state, *self.given.tensors()))
         return result
@@ -175,10 +175,10 @@ class PreparedCall:
     def choose_plan(
         self, executor: Executor, plan: Plan | None, last_only: bool, compared: bool
     ) -> Plan:
-        """Return the plan of the call, which knows its executor; refuse what cannot do it.
+        """Return the plan of the call, with its executor; refuse an executor that cannot run it.
 
-        An infinite power times a state of zero is NaN, where the recurrence itself is finite: the
-        loop stands in where powers of A overflow, and where products of varying matrices cancel.
+        An infinite power times a zero state is NaN, though the recurrence itself is finite. So the
+        loop runs instead where powers of A overflow, and where products of varying matrices cancel.
         """
         if plan is None:
             plan = self.prepare(executor, last_only)
@@ -214,9 +214,9 @@ class PreparedCall:
     def has_overflowed(self, executor: Executor, state: Tensor) -> bool:
         """Whether products of a varying system's matrices left the range of the dtype.
 
-        What is not finite stays so until the last step. The recurrence itself may be finite where
-        products of many matrices are not; the loop tells. (Looked at on the CPU alone, where that
-        is cheap.)
+        Numbers that are not finite stay so until the last step. The recurrence itself may still be
+        finite where products of many matrices are not; the loop decides. (Checked only on the CPU,
+        where it is cheap.)
         """
         if not self.system.time_varying or executor == Recurrent() or state.device.type != "cpu":
             return False
@@ -232,7 +232,7 @@ class PreparedCall:
         return replace(self, system=plan.system, state=state)
 
     def restore_state(self, plan: Plan, state: Tensor) -> Tensor:
-        """Write a final state in the recurrence's coordinates; of no step it is the initial one."""
+        """Convert a final state to the recurrence's coordinates."""
         state = plan.leave(state)
         if plan.coordinates is None or self.lengths is None:
             return state
@@ -241,8 +241,9 @@ class PreparedCall:
     def reach_ends(self, plan: Plan) -> Tensor:
         """Compute the state at each sequence's own end without all states.
 
-        Moved to the right, every sequence ends at the last step, and the zeros before it leave a
-        zero state as it is; the initial state moves on its own, by A to the power of the length.
+        Shifted to the right, every sequence ends at the last step, and the zeros before it leave a
+        zero state unchanged. The initial state is advanced separately, by A to the power of the
+        length.
         """
         assert self.lengths is not None
         aligned = align_ends(self.inputs, self.lengths)
@@ -252,7 +253,7 @@ class PreparedCall:
         if is_open(self.steps):
             states = free_response(self.system.A, self.state, self.steps)
             return driven + last_step(states, self.lengths, self.state)
-        # (Powers beyond the longest could overflow for nothing.)
+        # (Powers beyond the longest length could overflow needlessly.)
         longest = max_length(self.lengths, self.steps)
         return driven + power_each(self.system.A, self.state, self.lengths, longest)
 
@@ -261,11 +262,11 @@ class PreparedCall:
         return zero_padding(outputs, self.lengths)
 
     def finish(self, outputs: Tensor, state: Tensor, fresh: bool = False) -> Result:
-        """Put copies side by side again, and make results as `Result` promises them.
+        """Put copies side by side again, and give results the form that `Result` promises.
 
-        They are contiguous, in the dtype of the result, and have memory of their own: writing into
-        one of outputs, final state and what the caller passed changes no other. (`fresh`: whether
-        the state is known to have memory of its own.)
+        They are contiguous, in the dtype of the result, and have their own memory: writing into the
+        outputs, the final state or an argument of the caller changes none of the others. (`fresh`:
+        whether the state is known to have its own memory.)
         """
         if self.given.copies > 1:
             state = state.flatten(-2)
@@ -287,17 +288,18 @@ def prepare_call(
     core: int = 2,
     halves: bool = False,
 ) -> PreparedCall:
-    """Check the arguments of a call, and bring them into the form that executors take.
+    """Check the arguments of a call, and convert them to the form that executors take.
 
-    What needs no change is passed on as it is: small calls are made of little else than this.
+    Arguments that need no change are passed on unchanged: this check is most of what a small call
+    costs.
 
     Args:
         recurrence: the system.
-        inputs (*batch, time, m): u; of one step `(*batch, m)`.
+        inputs (*batch, time, m): u; for one step `(*batch, m)`.
         state (*batch, n): the initial state, or None.
         lengths (*batch): the steps of each sequence, or None.
         core: the axes of the inputs that are no batch axes: 2, or 1 of one step.
-        halves: whether a system and inputs in half precision stay so, and sums alone are wider.
+        halves: whether a system and inputs in half precision stay so, with only the sums wider.
     """
     if not isinstance(recurrence, LinearRecurrence):
         raise TypeError(
@@ -354,9 +356,9 @@ def prepare_call(
 
 
 def start_at_zero(call: PreparedCall) -> PreparedCall:
-    """Begin one step from no state with zeros, where A is trained.
+    """Start one step without a state from zeros, where A is trained.
 
-    A multiplies nothing in it, and its gradient would be None, not zeros.
+    Otherwise A multiplies nothing, and its gradient would be None instead of zeros.
     """
     if call.state is not None or call.steps != 1:
         return call
@@ -366,7 +368,7 @@ def start_at_zero(call: PreparedCall) -> PreparedCall:
 
 
 def fit(tensor: Tensor, dtype: torch.dtype, batch: torch.Size, core: int) -> Tensor:
-    """Cast a tensor and expand its batch axes, where that changes something."""
+    """Cast a tensor and expand its batch axes, where needed."""
     if tensor.dtype != dtype:
         tensor = tensor.to(dtype)
     shape = tensor.shape

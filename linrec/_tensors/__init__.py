@@ -1,1 +1,1 @@
-"""Arguments as tensors, dtypes, shapes and devices, and what torch itself leaves undone."""
+"""Helpers for tensors: arguments, dtypes, shapes, devices, and gaps in torch itself."""

@@ -1,7 +1,7 @@
-"""Functions of torch that it leaves without annotations, and checks of types, annotated."""
+"""Annotated wrappers of torch functions that have no annotations, and of type checks."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# (Here alone, so that callers are checked in full.)
+# (Only here, so that callers are checked in full.)
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeGuard
@@ -30,27 +30,27 @@ irfft: Callable[[Tensor, int], Tensor] = torch.fft.irfft
 
 
 def unflatten(tensor: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
-    """Cut an axis into several, `Tensor.unflatten`."""
+    """Split an axis into several: `Tensor.unflatten`."""
     return tensor.unflatten(axis, sizes)
 
 
 def split(tensor: Tensor, sizes: int | Sequence[int], axis: int) -> tuple[Tensor, ...]:
-    """Cut a tensor into parts, `Tensor.split`."""
+    """Split a tensor into parts: `Tensor.split`."""
     return tensor.split(sizes, axis)
 
 
 def to_list(tensor: Tensor) -> list[Any]:
-    """Write numbers in nested lists, `Tensor.tolist`."""
+    """Convert to nested lists of numbers: `Tensor.tolist`."""
     return tensor.tolist()
 
 
 def named_modules(module: torch.nn.Module) -> Iterable[tuple[str, torch.nn.Module]]:
-    """List a module and those inside it, `Module.named_modules`."""
+    """List a module and its submodules: `Module.named_modules`."""
     return module.named_modules()
 
 
 def apply(function: type[torch.autograd.Function], *arguments: object) -> Any:
-    """Apply a function of autograd, `Function.apply`."""
+    """Apply an autograd function: `Function.apply`."""
     return function.apply(*arguments)
 
 
@@ -60,7 +60,7 @@ def scan_of_graph(
     sequences: Sequence[Tensor],
     constants: Sequence[Tensor | int],
 ) -> tuple[Tensor, Tensor]:
-    """Run a loop that is one node of a graph, as torch's `scan` with Dynamo left out."""
+    """Run a loop as one node of a graph: torch's `scan` without Dynamo."""
     return torch.ops.higher_order.scan(step, start, sequences, constants)
 
 
@@ -80,10 +80,10 @@ def is_array(value: object) -> TypeGuard[np.ndarray[Any, Any]]:
 
 
 def is_masked_array(value: object) -> TypeGuard[np.ma.MaskedArray[Any, Any]]:
-    """Whether a value is an array of numpy with a mask."""
+    """Whether a value is a masked array of numpy."""
     return isinstance(value, np.ma.MaskedArray)
 
 
 def unique_places(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the different values, and the place of each entry among them."""
+    """Find the distinct values, and the index of each entry among them."""
     return torch.unique(tensor, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Arguments as tensors: what holds numbers is converted, and all else refused in words."""
+"""Conversion of arguments to tensors, with error messages for anything that is not numbers."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from linrec._tensors.shapes import show
 def as_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
     """Convert a tensor, a numpy array, a number or nested lists to a tensor of numbers.
 
-    Plain and whole numbers are read in the default dtype, or in a wider one if `least` is.
+    Plain and whole numbers are read in the default dtype, or in `least` if that is wider.
     """
     if isinstance(value, Tensor):
         return check_kind(name, value)
@@ -25,13 +25,13 @@ def as_tensor(name: str, value: object, least: torch.dtype | None = None) -> Ten
 def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
     """Convert anything that holds numbers, whole numbers included.
 
-    Plain numbers are read in the default dtype, or in a wider one if `least` is.
+    Plain numbers are read in the default dtype, or in `least` if that is wider.
     """
     if isinstance(value, Tensor):
         return value
     if is_sequence(value) and holds_tensor(value):
         # torch.as_tensor would cut the gradients of tensors inside lists, and does not take every
-        # numpy array. Plain numbers among them keep as many digits as they have.
+        # numpy array. Plain numbers in the lists keep all their digits.
         held = [to_tensor(name, part) for part in value if holds_tensor(part)]
         parts = [to_tensor(name, part, common_dtype(*held)) for part in value]
         dtype, shapes = common_dtype(*parts), [show(part.shape) for part in parts]
@@ -54,12 +54,12 @@ def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Ten
 
 
 def is_computed(tensor: Tensor) -> bool:
-    """Whether a tensor is dense and of a dtype that is computed in."""
+    """Whether a tensor is dense and of a dtype used for computing."""
     return tensor.dtype in COMPUTED and tensor.layout is torch.strided and not tensor.is_nested
 
 
 def check_kind(name: str, tensor: Tensor) -> Tensor:
-    """Refuse tensors that are not dense, and dtypes that nothing is computed in."""
+    """Refuse tensors that are not dense, and dtypes not used for computing."""
     if is_computed(tensor):
         return tensor
     if tensor.is_nested:
@@ -93,10 +93,10 @@ def holds_tensor(value: object) -> bool:
 
 
 def check_tensor(name: str, value: object) -> Tensor:
-    """Take a floating-point or complex tensor and nothing else (data, as opposed to a system)."""
+    """Accept only a floating-point or complex tensor (for data, as opposed to a system)."""
     if isinstance(value, Tensor):
         return check_kind(name, value)
-    # (torch itself takes neither reversed arrays nor those of another byte order.)
+    # (torch itself takes neither reversed arrays nor arrays of another byte order.)
     instead = f"torch.tensor(numpy.array({name}, dtype=float))"
     if not is_like_numpy(value) or torch_takes(value):
         instead = f"torch.as_tensor({name})"

@@ -1,4 +1,4 @@
-"""Functions of autograd without what torch does around each call of them."""
+"""Autograd functions without torch's overhead around each call."""
 
 import inspect
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ Function = TypeVar("Function", bound=type[torch.autograd.Function])
 
 
 def with_signature(function: Function) -> Function:
-    """Keep the signature of a function's `forward` with it.
+    """Cache the signature of a function's `forward` on it.
 
-    `Function.apply` binds its arguments to the signature in every call, and `inspect` works that
-    out from the code each time, which takes a tenth of a millisecond, unless it is kept.
+    `Function.apply` binds its arguments to the signature in every call. Without a cached one,
+    `inspect` derives it from the code each time, which takes a tenth of a millisecond.
     """
     forward: Any = function.forward
     forward.__signature__ = inspect.signature(forward)
@@ -23,31 +23,33 @@ def with_signature(function: Function) -> Function:
 
 
 def records_gradient(*tensors: Tensor | None) -> bool:
-    """Whether torch records a gradient in one of these."""
+    """Whether torch records a gradient for any of the tensors."""
     given = any(tensor is not None and tensor.requires_grad for tensor in tensors)
     return given and torch.is_grad_enabled()
 
 
 def is_unwatched(*tensors: Tensor) -> bool:
-    """Whether nothing asks for derivatives or transforms: a function need not be told to autograd.
+    """Whether no derivative or transform is active, so that autograd can be bypassed.
 
-    (Levels of forward derivatives have no public name; without one they are taken to be there.)
+    (Levels of forward derivatives have no public name; if the private one is missing, they count as
+    active.)
     """
     return not torch.compiler.is_compiling() and not records_gradient(*tensors) and is_plain()
 
 
 def is_plain() -> bool:
-    """Whether there is neither a transform of `torch.func` nor a forward derivative around."""
-    # (It has no public name; torch's own `Function.apply` asks it in every call.)
+    """Whether no `torch.func` transform and no forward derivative is active."""
+    # (This check has no public name; torch's own `Function.apply` makes it in every call.)
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]  # as said
         return False
     return getattr(forward_ad, "_current_level", 0) < 0
 
 
 def is_already(target: torch.dtype | torch.device | str, tensors: Iterable[Tensor]) -> bool:
-    """Whether `to` leaves these tensors as they are. (Of a device by name it is not asked.)
+    """Whether `to` returns these tensors unchanged. (Not checked for a device given by name.)
 
-    Under a transform of `torch.func` it does not: what it returns then has no numbers to look at.
+    Under a `torch.func` transform it does not: it then returns tensors whose numbers cannot be
+    read.
     """
     if isinstance(target, str) or not (torch.compiler.is_compiling() or is_plain()):
         return False

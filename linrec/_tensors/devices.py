@@ -1,4 +1,4 @@
-"""What types of device can do."""
+"""Capabilities of the types of device."""
 
 from typing import Protocol, Self, TypeVar
 
@@ -7,12 +7,12 @@ import torch
 from linrec._tensors.annotated import xpu_properties
 from linrec._tensors.dtypes import double_dtype
 
-# Types of device without double precision. (Tests add one that they simulate.)
+# Types of device without double precision. (Tests add a simulated one.)
 WITHOUT_DOUBLE = {"mps"}
 
 
 class Movable(Protocol):
-    """Tensors, structures and systems."""
+    """A value that `to` can cast or move: a tensor, structure or system."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -40,12 +40,12 @@ def has_double(device: torch.device) -> bool:
 
 
 def in_double(value: Value) -> Value:
-    """Cast to double precision: where the value is, or on the CPU if its device has none."""
+    """Cast to double precision: on the value's device, or on the CPU if that has none."""
     if not has_double(value.device):
         value = value.to("cpu")
     return value.to(double_dtype(value.dtype))
 
 
 def is_launched(device: str) -> bool:
-    """Whether products on a type of device wait to be launched, as long as small ones take."""
+    """Whether launching a product on a type of device takes as long as a small product itself."""
     return device not in ("cpu", "meta")

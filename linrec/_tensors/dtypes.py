@@ -1,9 +1,9 @@
-"""Dtypes: which ones are computed in, and in which one several tensors meet."""
+"""Dtypes used for computing, and the common dtype of several tensors."""
 
 import torch
 from torch import Tensor
 
-# The dtypes that are computed with; half precision is accumulated in float32.
+# The dtypes used for computing; half precision is accumulated in float32.
 COMPUTED = (
     torch.float32,
     torch.float64,
@@ -15,7 +15,7 @@ COMPUTED = (
 
 
 def common_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """Find the dtype that holds all of these."""
+    """Find the dtype that holds all the tensors."""
     dtype: torch.dtype | None = None
     for tensor in tensors:
         if tensor is None or tensor.dtype is dtype:
@@ -31,5 +31,5 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def double_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Kernels and powers are computed in double precision and cast last."""
+    """Return the dtype in which kernels and powers are computed: double precision, cast last."""
     return torch.complex128 if dtype.is_complex else torch.float64

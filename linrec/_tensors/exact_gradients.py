@@ -11,22 +11,22 @@ from linrec._tensors.full_precision import are_coarse, exact_products
 
 
 def keep_digits(results: Iterable[Tensor], given: Callable[[], Iterable[Tensor | None]]) -> None:
-    """Have autograd compute the gradients of results with all digits, back to the arguments.
+    """Make autograd compute the gradients of results with all digits, back to the arguments.
 
-    Forward products are computed so (`full_precision`). Autograd computes those of the gradients
-    later, under the settings of the program. Here each of its nodes between the results and what
-    was given sets them for itself, and the program's own nodes before and after keep theirs. (Nodes
-    that a differentiated backward pass makes are not reached.)
+    Forward products are computed with all digits (`full_precision`), but autograd computes the
+    gradients' products later, under the program's settings. So each of its nodes between the
+    arguments and the results changes the settings for itself; the program's own nodes before and
+    after keep theirs. (Nodes made by a differentiated backward pass are not reached.)
 
     Args:
         results: outputs and states of a run.
-        given: lists the tensors that were given to it; nodes behind them are the program's. (It is
-            asked where the program allows fewer digits alone.)
+        given: lists the arguments of the run; nodes behind them belong to the program. (Only called
+            where the program allows fewer digits.)
     """
     found = [each for each in results if each.requires_grad]
     if not found or torch.compiler.is_compiling() or not are_coarse(found[0].device.type):
         return
-    # (It has no public name; torch's own `Function.apply` asks it in every call.)
+    # (This check has no public name; torch's own `Function.apply` makes it in every call.)
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]  # as said
         return
     device = found[0].device.type
@@ -42,7 +42,7 @@ def keep_digits(results: Iterable[Tensor], given: Callable[[], Iterable[Tensor |
 
 
 def compute_exactly(node: Node, device: str) -> None:
-    """Have a node of autograd compute its products in float32."""
+    """Make an autograd node compute its products in float32."""
     stack = ExitStack()
 
     def before(gradients: object) -> None:

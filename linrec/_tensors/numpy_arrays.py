@@ -1,4 +1,4 @@
-"""Numpy arrays of every kind as tensors: reversed, of another byte order, read-only, of objects."""
+"""Conversion of all numpy arrays to tensors: reversed, byte-swapped, read-only, of objects."""
 
 import numpy as np
 from torch import Tensor
@@ -7,15 +7,15 @@ from linrec._tensors.annotated import is_array, is_masked_array, tensor_of
 
 
 def is_like_numpy(value: object) -> bool:
-    """Whether a value is an array, or converts itself to one, as a table does.
+    """Whether a value is an array, or converts itself to one, as a data frame does.
 
-    (Single numbers of numpy's are left to torch.)
+    (Numpy scalars are left to torch.)
     """
     return hasattr(value, "__array__") and not isinstance(value, Tensor | np.generic | type)
 
 
 def torch_takes(value: object) -> bool:
-    """Whether `torch.as_tensor` takes an array in silence, sharing its memory."""
+    """Whether `torch.as_tensor` takes an array without a warning, sharing its memory."""
     if not is_array(value) or is_masked_array(value):
         return False
     flags, kind = value.flags, value.dtype
@@ -26,12 +26,12 @@ def torch_takes(value: object) -> bool:
 
 
 def from_numpy(value: object) -> Tensor:
-    """Make a tensor of the numbers that numpy shows.
+    """Make a tensor of numpy's view of a value.
 
-    It shares the memory of an array wherever torch can write into that, as `torch.as_tensor` does;
-    what is reversed, read-only or of another byte order is copied. Objects that are numbers
-    (fractions, sympy's) become floating-point or complex ones, and numbers longer than double
-    precision are rounded to it.
+    It shares the memory of an array wherever torch can write into it, as `torch.as_tensor` does;
+    reversed, read-only or byte-swapped arrays are copied. Number objects (fractions, sympy's
+    numbers) become floating-point or complex numbers, and numbers longer than double precision are
+    rounded to it.
 
     Raises:
         TypeError: the array does not hold numbers.

@@ -1,8 +1,8 @@
 """Sizes that a graph leaves open, and loops over them.
 
 `torch.compile` and `torch.export` trace sizes as symbols where they may change from call to call. A
-symbol has no value to branch on, to count to or to hash: whatever depends on it like that ties the
-graph to the sizes it was traced with. Here is how to ask, and the loop that is one node of a graph.
+symbol has no value to branch on, count to or hash: code that does so ties the graph to the sizes it
+was traced with. This module has checks for open sizes, and a loop that is one node of a graph.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ from torch._higher_order_ops import scan
 
 from linrec._tensors.annotated import scan_of_graph
 
-# What a size that is left open counts for where something has to be chosen by sizes.
+# The value assumed for an open size where a choice depends on sizes.
 NOMINAL_STEPS, NOMINAL_BATCH = 1024, 32
 
 
 def is_open(*sizes: int) -> bool:
-    """Whether one of some sizes is left open by the graph that is being traced."""
+    """Whether the graph being traced leaves any of the sizes open."""
     if not torch.compiler.is_compiling():
         return False
     from torch.fx.experimental.symbolic_shapes import has_static_value  # a second of imports
@@ -30,7 +30,7 @@ def is_open(*sizes: int) -> bool:
 
 
 def nominal_size(size: int, nominal: int) -> int:
-    """Return a size, or what stands for it in choices where it is left open."""
+    """Return a size, or its nominal value if it is left open."""
     return nominal if is_open(size) else size
 
 
@@ -49,29 +49,28 @@ def loop(
             constants. It may use no other tensor.
         state (*batch, n): the state before the first step.
         sequences (time, …): s, one or more of them, time first.
-        constants: c, what is the same in all steps.
-        before: whether the states before each step are wanted, and not those after it.
+        constants: c, the same in all steps.
+        before: whether to return the states before each step instead of those after it.
 
     Returns:
-        The states `(time, *batch, n)` and the one after the last step, in differentiable
-        operations. With a gradient all states are kept.
+        The states `(time, *batch, n)` and the one after the last step, computed by differentiable
+        operations. With a gradient all states are stored.
     """
     start = state.clone(memory_format=torch.contiguous_format)
 
     def body(state: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
-        # (`contiguous` would leave the stride of an axis of one as it is.)
+        # (`contiguous` would leave the stride of an axis of length 1 unchanged.)
         after = step(state, *rest).clone(memory_format=torch.contiguous_format)
-        return after, (state if before else after).clone()  # results may not share memory
+        return after, (state if before else after).clone()  # results must not share memory
 
     if torch.compiler.is_dynamo_compiling():
         last, states = scan(lambda state, now: body(state, *now, *constants), start, (*sequences,))
         return states, last
 
-    # `scan` would compile its function by Dynamo, and so ask of the sizes that are open whether
-    # they are those of the functions that it has compiled before: the second export of a program
-    # would fail.
-    # Inductor makes room for the states by the sizes that it is handed, and Dynamo, which would
-    # hand it those that are open, has not seen this graph.
+    # `scan` would compile its function with Dynamo, which compares open sizes with those of
+    # functions compiled before: the second export of a program would fail. Inductor allocates the
+    # states by the sizes that it is given, and Dynamo, which would give it the open ones, has not
+    # seen this graph.
     def step_of_graph(state: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         return body(state, *rest[: len(rest) - len(sizes)])
 
@@ -88,9 +87,9 @@ def loop(
 def in_groups(sequence: Tensor, size: int) -> Tensor:
     """Cut `(*batch, time, n)` into groups of steps, `(*batch, groups, size, n)`, and add zeros.
 
-    There are three groups or more, the last two of zeros alone: a graph is traced for sizes of two
-    or more, and what it leaves open can be seen to be that. (Padding and cutting would have it
-    compare sizes of which it cannot see which is larger.)
+    There are at least three groups, the last two of zeros only: a graph is traced for sizes of two
+    or more, and this makes the open size provably so. (With padding and cutting it would have to
+    compare sizes without knowing which is larger.)
     """
     zero = sequence.new_zeros(*sequence.shape[:-2], 1, sequence.shape[-1])
     return torch.cat([sequence, zero], -2)[..., group_index(sequence, size), :]
@@ -99,7 +98,7 @@ def in_groups(sequence: Tensor, size: int) -> Tensor:
 def group_index(sequence: Tensor, size: int) -> Tensor:
     """Number the steps of groups `(groups, size)`; padding steps have the number T."""
     steps = sequence.shape[-2]
-    # (Not T // size + 3: torch would not see that it divides 16 times itself.)
+    # (Not T // size + 3: torch would not see that this divides 16 times itself.)
     groups = (steps + 3 * size - 1) // size
     first = size * torch.arange(groups, device=sequence.device)
     index = first.unsqueeze(-1) + torch.arange(size, device=sequence.device)
@@ -107,15 +106,15 @@ def group_index(sequence: Tensor, size: int) -> Tensor:
 
 
 def out_of_groups(groups: Tensor, steps: int) -> Tensor:
-    """Put groups one after the other, `(*batch, groups, size, n)`, and take the first steps."""
+    """Join groups `(*batch, groups, size, n)` along time, and keep the first `steps` steps."""
     size, index = groups.shape[-2], torch.arange(steps, device=groups.device)
     return groups[..., index // size, index % size, :]
 
 
 def add_to_first(sequence: Tensor, addition: Tensor, core: int) -> Tensor:
-    """Add something to the first of the steps of `(*batch, time, …)`, with `core` axes after time.
+    """Add a tensor to the first step of `(*batch, time, …)`, with `core` axes after time.
 
-    (A graph that joins the first step and the rest asks whether the rest is of one step.)
+    (A graph that joins the first step and the rest would check whether the rest is one step.)
     """
     first = torch.arange(sequence.shape[-core - 1], device=sequence.device) == 0
     return sequence + torch.where(first[(..., *[None] * core)], addition.unsqueeze(-core - 1), 0)

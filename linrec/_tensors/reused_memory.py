@@ -1,4 +1,4 @@
-"""Keep the memory of large results for the next ones, instead of giving it back to Linux."""
+"""Reuse of the memory of large results, instead of giving it back to Linux."""
 
 import threading
 import weakref
@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 Block = npt.NDArray[np.uint8]
 
-# Blocks are at most so many times as large as what they are handed out for.
+# Blocks are at most this many times as large as the memory asked for.
 MOST = 1.25
 
 
 class Pool:
-    """Blocks of memory whose results are gone, and that wait for others.
+    """A pool of memory blocks whose results are gone, waiting for reuse.
 
-    No more blocks are held than results had at once: where those in use and the blocks that wait
-    would take more, blocks are given back, the oldest first.
+    The pool never holds more memory than results used at once: where blocks in use and waiting
+    blocks would exceed that, waiting blocks are freed, the oldest first.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class Pool:
         self.open = True
 
     def take_memory(self, size: int) -> Block:
-        """Take some bytes of a block, which comes back when this array is gone.
+        """Return `size` bytes of a block, which comes back when this array is gone.
 
-        (A view that numpy makes of it holds the block, and not it.)
+        (Numpy's views of the array hold the block, not the array.)
         """
-        # Not waited for: what holds the lock may stand below on this stack, where a handler of
-        # signals or a finalizer asks for memory, or be in a process that this one was forked from.
+        # Not waited for: the lock may be held further down this stack, when a signal handler or a
+        # finalizer asks for memory, or by the process from which this one was forked.
         if not self.lock.acquire(blocking=False):
             return np.empty(size, np.uint8)
         try:
@@ -47,7 +47,7 @@ class Pool:
         return memory
 
     def take(self, size: int) -> Block:
-        """Take a block of some bytes or more, the smallest that waits; a new one if none does."""
+        """Take the smallest waiting block of `size` bytes or more; allocate one if none fits."""
         while self.returned:
             block = self.returned.popleft()
             self.used -= block.nbytes
@@ -63,7 +63,7 @@ class Pool:
         return block
 
     def allocate(self, size: int) -> Block:
-        """Allocate a block; waiting ones that would be too many beside it go first."""
+        """Allocate a block, after freeing waiting blocks that would be too many beside it."""
         self.most = max(self.most, self.used + size)
         held = self.used + size + sum(each.nbytes for each in self.waiting)
         while self.waiting and held > self.most:
@@ -77,16 +77,16 @@ class Pool:
     def give_back(self, block: Block) -> None:
         """Take back a block whose result is gone.
 
-        A result may go at any moment, in any thread, and so while this thread holds the lock:
-        nothing is done here but what needs none.
+        A result may be freed at any moment, in any thread, even while this thread holds the lock:
+        so this method does nothing that needs the lock.
         """
         if self.open:
             self.returned.append(block)
 
     def close(self) -> None:
-        """Give all blocks back; a block whose result is still there goes with it."""
+        """Free all blocks; a block still in use is freed with its result."""
         self.open = False
-        if self.lock.acquire(timeout=1.0):  # (after a fork it may be held for ever)
+        if self.lock.acquire(timeout=1.0):  # (after a fork it may be held forever)
             self.waiting.clear()
             self.returned.clear()
             self.lock.release()
@@ -96,14 +96,14 @@ _pools: list[Pool] = []
 
 
 def pool() -> Pool | None:
-    """Return the pool of the innermost `reuse_memory`; None outside of any."""
+    """Return the pool of the innermost `reuse_memory`; None outside one."""
     innermost = _pools[-1:]  # (at once: other threads leave contexts)
     return innermost[0] if innermost else None
 
 
 @contextmanager
 def using(own: Pool) -> Generator[None]:
-    """Take the memory of large results from a pool within a `with`."""
+    """Take the memory of large results from a pool, within a `with`."""
     _pools.append(own)
     try:
         yield
@@ -113,19 +113,18 @@ def using(own: Pool) -> Generator[None]:
 
 @contextmanager
 def reuse_memory() -> Generator[None]:
-    """Keep the memory of large results within a `with`, and hand it out for the next ones.
+    """Reuse the memory of large results for later ones, within a `with`.
 
-    Linux clears memory page by page as a process first writes into it, and takes it back with each
-    large result that is dropped; so each step of a training pays for it anew. Within this context
-    the results of 4 MiB and more that recurrences compute on a CPU come from blocks of memory which
-    earlier results have left, a graph's or a gradient's included. What results are is the same.
-    No more blocks are held than results had at once, a block being up to a quarter larger than its
-    result, and all are given back at the end; a result that outlives the context keeps its block.
-    Elsewhere than on Linux less may be gained. In graphs of `torch.compile` nothing changes; enter
-    the context outside of a function that is compiled.
+    Linux clears memory page by page as a process first writes into it, and takes it back whenever a
+    large result is dropped, so each training step pays for it again. Within this context, results
+    of 4 MiB or more that recurrences compute on a CPU, also for a graph or a gradient, take memory
+    left by earlier results. Their values are the same. The memory held never exceeds what results
+    used at once (a block being up to a quarter larger than its result), and all of it is freed at
+    the end; a result that outlives the context keeps its block. Outside Linux the gain may be
+    smaller. Graphs of `torch.compile` are unaffected; enter the context outside compiled functions.
 
-    It applies to all threads. (Other ways to the same end are allocators that keep memory, such as
-    jemalloc, for a whole process and for torch's own results too.)
+    It applies to all threads. (Allocators that keep memory, such as jemalloc, do the same for a
+    whole process, including torch's own results.)
 
     Returns:
         A context for `with`, which may be nested.

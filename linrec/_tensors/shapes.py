@@ -1,4 +1,4 @@
-"""Shapes: how messages show them, and which shapes broadcast."""
+"""Shapes: formatting for messages, and broadcasting."""
 
 from collections.abc import Sequence
 
@@ -24,11 +24,11 @@ def check_axes(name: str, tensor: Tensor, least: int, shape: str) -> None:
 def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
     """Broadcast shapes.
 
-    As `torch.broadcast_shapes`, which takes ten times as long and loads sympy when it is first
-    called; sizes that a graph leaves open are left to it.
+    The same as `torch.broadcast_shapes`, which takes ten times as long and loads sympy on its first
+    call; it still handles sizes that a graph leaves open.
 
     Raises:
-        RuntimeError: they do not fit together.
+        RuntimeError: the shapes do not fit together.
     """
     if torch.compiler.is_compiling() or any(type(k) is not int for each in shapes for k in each):
         return broadcast_sizes(*shapes)
@@ -43,11 +43,11 @@ def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
 
 
 def broadcast(**shapes: Sequence[int]) -> torch.Size:
-    """Broadcast batch shapes, naming each when they do not fit together."""
+    """Broadcast batch shapes; an error names each if they do not fit together."""
     given = [shape for shape in shapes.values() if len(shape)]
     if not given:
         return SCALAR
-    # (Sizes that a graph leaves open cannot be hashed: no set.)
+    # (No set: sizes that a graph leaves open cannot be hashed.)
     first = given[0]
     distinct = [each for each in given if len(each) != len(first) or each != first]
     if not distinct:

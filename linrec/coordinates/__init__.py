@@ -1,4 +1,4 @@
-"""The same system in other coordinates of its states: any, contracting, or balanced ones."""
+"""Changes of a system's state coordinates: to any, to contracting or to balanced ones."""
 
 from linrec.coordinates.balancing import BalancedRealization as BalancedRealization
 from linrec.coordinates.balancing import balanced_realization as balanced_realization

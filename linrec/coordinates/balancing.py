@@ -1,4 +1,4 @@
-"""Balanced realisations: coordinates in which every state is driven as much as it is read."""
+"""Balanced realisations: coordinates in which each state is as strongly driven as read."""
 
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
@@ -18,19 +18,19 @@ from linrec.coordinates.contraction import contract
 from linrec.coordinates.similarity import Coordinates, System, check_finite, from_arrays
 from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 
-# Doublings within which the sum of a Gramian has converged, and steps that a contraction is for.
+# Doublings within which a Gramian's sum converges, and the number of steps for a contraction.
 DOUBLINGS, LENGTH = 50, 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class BalancedRealization(Generic[System]):
-    """A system in balanced coordinates, and the way there and back.
+    """A system in balanced coordinates, and the conversion to and from them.
 
     Attributes:
         system: the balanced system, in the dtype of the given one.
-        coordinates: those of its states, x = T z (`enter`, `leave`, `transform`).
-        singular_values (*batch, n): the Hankel singular values, largest first: how much of what is
-            put into the system comes out through each state.
+        coordinates: the coordinates of its states, x = T z (`enter`, `leave`, `transform`).
+        singular_values (*batch, n): the Hankel singular values, largest first: how much of the
+            input reaches the output through each state.
     """
 
     system: System
@@ -44,21 +44,21 @@ def balanced_realization(system: System) -> BalancedRealization[System]:
         discrete    Σ_k A^k B B* A*^k = Σ_k A*^k C* C A^k = diag(σ)
         continuous  A W + W A* + B B* = 0,  A* W + W A + C* C = 0,  W = diag(σ)
 
-    No coordinates lose fewer digits to rounding in fixed point, and those of small σ can be left
-    out. Runs of the balanced system have the outputs of the given one.
+    No coordinates lose fewer digits to rounding in fixed point, and states with a small σ can be
+    dropped. The balanced system has the same outputs as the given one.
 
     Args:
-        system: a time-invariant recurrence or a StateSpace, stable and minimal; of one with
-            copies, one copy is balanced.
+        system: a time-invariant recurrence or a StateSpace, stable and minimal; if it has copies,
+            one copy is balanced.
 
     Returns:
         The balanced system, its coordinates and its Hankel singular values.
 
     Raises:
         ValueError: the system is unstable or marginal, a state cannot be driven or read, the
-            recurrence varies with time, or its values cannot be seen.
+            recurrence varies with time, or its values cannot be read.
 
-    Numerical error: σ of less than about 1e-15 of the largest are not told from zero.
+    Numerical error: σ below about 1e-15 of the largest cannot be distinguished from zero.
 
     Example:
         >>> import linrec

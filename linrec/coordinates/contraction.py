@@ -1,14 +1,14 @@
 """Coordinates in which a matrix hardly stretches any vector, so that its powers stay small.
 
-The powers of a matrix can be far larger than its spectral radius suggests: those of a sixth-order
-low-pass filter with poles within 0.96 reach 1.4e5 before they decay. Squaring such a power loses
-the square of that in digits. By Lyapunov's theorem every matrix of spectral radius below r has
-coordinates in which its norm is below r: with P = Σ_k (A/r)^k (A/r)^k* and a Cholesky factor
-P = L L*, the matrix L⁻¹ A L has norm r·sqrt(1 - 1/‖P‖) or less.
+The powers of a matrix can be far larger than its spectral radius suggests: for a sixth-order
+low-pass filter with poles within 0.96 they reach 1.4e5 before they decay. Squaring such a power
+multiplies rounding errors by the square of that. By Lyapunov's theorem every matrix of spectral
+radius below r has coordinates in which its norm is below r: with P = Σ_k (A/r)^k (A/r)^k* and a
+Cholesky factor P = L L*, the matrix L⁻¹ A L has norm r·sqrt(1 - 1/‖P‖) or less.
 
 For r close to the radius P is too ill-conditioned to be factored. The search therefore lowers r in
 stages, each in the coordinates of the one before, where the matrix is smaller already and the next
-P is harmless. Only the product of all stages, T, is kept; T⁻¹ A T is then computed anew with enough
+P is harmless. Only the product of all stages, T, is kept; T⁻¹ A T is then recomputed with enough
 digits (`linrec.coordinates.whole_numbers`), so that the stages' own rounding errors do not matter.
 """
 
@@ -32,7 +32,7 @@ SQUARINGS = 40
 TRIED, TRIED_LARGE = 7, 3
 LARGE = 32
 
-# Matrices of up to so many entries, systems together, are transformed in whole numbers.
+# Up to this size, n³ times the number of systems, matrices are transformed in whole numbers.
 EXACT_PRODUCTS = 1 << 19
 
 
@@ -55,7 +55,7 @@ def contract(A: np.ndarray, length: int) -> Contraction:
 
     Args:
         A (systems, n, n): real or complex matrices in double precision.
-        length: how many powers matter.
+        length: the number of powers that matter.
 
     Returns:
         The coordinates. The norm of T⁻¹ A T is close to the mean of the spectral radius and 1, or,
@@ -75,7 +75,7 @@ def contract(A: np.ndarray, length: int) -> Contraction:
 
 
 def is_close(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Say which matrices have a norm that is close to the target or below."""
+    """Return which matrices have a norm close to the target or below."""
     return np.linalg.norm(matrix, 2, axis=(-2, -1)) <= target * (1 + CLOSE)
 
 
@@ -94,9 +94,9 @@ def in_stages(found: Contraction, target: np.ndarray) -> Contraction:
 def invert_triangular(basis: np.ndarray) -> np.ndarray:
     """Invert lower triangular matrices by forward substitution.
 
-    A general inverse leaves roundings of the largest entries above the diagonal, where exact ones
-    are zero. Rows of T differ by many orders of magnitude, so that such a rounding, times an entry
-    of 1e8, takes five digits from T⁻¹ T.
+    A general inverse leaves rounding errors of the largest entries above the diagonal, where the
+    exact inverse is zero. Rows of T differ by many orders of magnitude, so that such an error,
+    times an entry of 1e8, costs T⁻¹ T five digits.
 
     References:
         Higham 2002, Accuracy and Stability of Numerical Algorithms, section 14.2.
@@ -111,7 +111,7 @@ def invert_triangular(basis: np.ndarray) -> np.ndarray:
 
 
 def stage(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Find one Cholesky factor for each matrix: that of the smallest r whose Gramian is harmless.
+    """Find a Cholesky factor for each matrix, for the smallest r whose Gramian is harmless.
 
     Returns:
         The factors, `(systems, n, n)`; the identity where the target is reached or no r will do.
@@ -131,7 +131,7 @@ def stage(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def sum_gramians(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum Σ_k M^k M^k* by doubling, and say which sums converged to something harmless."""
+    """Sum Σ_k M^k M^k* by doubling, and return which sums converged to a harmless Gramian."""
     total = np.broadcast_to(np.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape).copy()
     power = matrix.copy()
     harmless = np.ones(matrix.shape[:-2], bool)
@@ -146,7 +146,7 @@ def sum_gramians(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def exactly(A: np.ndarray, found: Contraction) -> Contraction:
-    """Compute T⁻¹ A T anew, correctly rounded, where the matrices are small enough for that."""
+    """Recompute T⁻¹ A T, correctly rounded, if the matrices are small enough."""
     systems, n = A.shape[0], A.shape[-1] * (2 if np.iscomplexobj(A) else 1)
     if systems * n**3 > EXACT_PRODUCTS:
         return found

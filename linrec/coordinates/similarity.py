@@ -1,4 +1,4 @@
-"""Similarity transforms: the same system in other coordinates of its states."""
+"""Similarity transforms: a system in other coordinates of its states."""
 
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
@@ -25,12 +25,12 @@ from linrec.systems import LinearRecurrence, StateSpace, check_invariant
 System = TypeVar("System", LinearRecurrence, StateSpace)
 Made = TypeVar("Made")
 
-# Squaring may cancel this much (see `Powers.cancellation`) before other coordinates are looked for:
-# measured over scipy's filters, the executors err about as many times as much as the loop.
+# Squaring may cancel this much (see `Powers.cancellation`) before other coordinates are sought.
+# Measured over scipy's filters, the executors' error is about this many times the loop's.
 HARMLESS = 4.0
 
-# Coordinates are worth their condition number up to so many times what the powers lose: measured on
-# filters over 8 to 300 steps, and on Jordan blocks at and near 1 in turned coordinates.
+# Coordinates are worth a condition number up to this many times the loss of the powers. Measured on
+# filters over 8 to 300 steps, and on Jordan blocks at and near 1 in rotated coordinates.
 WORTH = 256.0
 
 
@@ -40,14 +40,15 @@ class Coordinates:
 
         A' = T⁻¹ A T        B' = T⁻¹ B        C' = C T        D' = D
 
-    Outputs are the same; states are converted by `enter` and `leave`, both in double precision and
-    rounded last. T is a constant: gradients of `transform` are those in A, B and C.
+    Outputs are the same; `enter` and `leave` convert states in double precision and round last. T
+    is a constant: `transform` has gradients in A, B and C only.
 
     Args:
         basis: T, a structure of the system's states, in double precision.
         inverse: T⁻¹.
-        matrix: T⁻¹ A T of the A below, as accurate as can be; blocks, of a block-diagonal system.
-        original: that A, or its blocks.
+        matrix: T⁻¹ A T of the `original` A, as accurate as possible; blocks for a block-diagonal
+            system.
+        original: A, or its blocks.
 
     Example:
         >>> import torch, linrec
@@ -66,7 +67,7 @@ class Coordinates:
         """Convert states to the new coordinates, z = T⁻¹ x.
 
         Args:
-            states (*batch, n): x; of a recurrence with copies `(*batch, copies·n)`.
+            states (*batch, n): x; for a recurrence with copies `(*batch, copies·n)`.
         """
         return convert(self.inverse, states)
 
@@ -74,14 +75,14 @@ class Coordinates:
         """Convert states back, x = T z.
 
         Args:
-            states (*batch, n): z; of a recurrence with copies `(*batch, copies·n)`.
+            states (*batch, n): z; for a recurrence with copies `(*batch, copies·n)`.
         """
         return convert(self.basis, states)
 
     def transform(self, system: System) -> System:
         """Write a system in the new coordinates, in double precision.
 
-        Where C was None, C' is T: outputs stay the states in the old coordinates.
+        If C was None, C' is T, so that outputs remain the states in the old coordinates.
 
         Raises:
             ValueError: the system varies with time, or has another number of states.
@@ -108,7 +109,7 @@ class Coordinates:
     def transformed(self, A: Structure) -> Structure:
         """Compute T⁻¹ A T = T⁻¹ A₀ T + T⁻¹ (A - A₀) T, whose first part is known accurately.
 
-        For A₀ itself the second part is 0 to the last digit, and has the gradient.
+        For A₀ itself the second part is exactly 0, and carries the gradient.
         """
         basis, inverse, blocks = blocks_of(self.basis), blocks_of(self.inverse), blocks_of(A)
         moved = self.matrix + inverse @ (blocks - self.original) @ basis
@@ -118,7 +119,7 @@ class Coordinates:
 def convert(matrix: Structure, states: Tensor) -> Tensor:
     """Multiply the states of each copy in double precision, and round last.
 
-    Where the device of the states has none, they are taken to the matrix, on the CPU, and back.
+    If their device has no double precision, states are moved to the matrix on the CPU and back.
     """
     device, states = states.device, states.to(matrix.device)
     n, size = matrix.state_size, states.shape[-1]
@@ -132,13 +133,13 @@ def convert(matrix: Structure, states: Tensor) -> Tensor:
     else:
         each = matrix[..., None] if matrix.batch_shape else matrix
         converted = each.apply(unflatten(states, -1, (-1, n))).flatten(-2)
-    # (Of promote_types, complex64 makes a real dtype complex and keeps its precision.)
+    # (With promote_types, complex64 makes a real dtype complex and keeps its precision.)
     least = torch.complex64 if converted.is_complex() else states.dtype
     return converted.to(torch.promote_types(states.dtype, least)).to(device)
 
 
 def similarity_transform(system: System, basis: Tensor | object) -> System:
-    """Write a system in other coordinates of its states, x = T z: the outputs are the same.
+    """Rewrite a system in other coordinates of its states, x = T z, with the same outputs.
 
         A' = T⁻¹ A T        B' = T⁻¹ B        C' = C T        D' = D
 
@@ -147,14 +148,14 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
         basis (n, n): T, whose columns are the new basis vectors.
 
     Returns:
-        The system in the new coordinates, dense, in the dtype of the system. Where C was None it
-        is T, so that outputs remain the states in the old coordinates.
+        The system in the new coordinates, dense, in the dtype of the system. If C was None it
+        becomes T, so that outputs remain the states in the old coordinates.
 
     Raises:
         ValueError: T has another shape or is singular, or the system varies with time.
 
-    Numerical error: to n = 64, T⁻¹ A T is computed with as many digits as it takes and rounded
-    once; beyond that it errs by eps·‖T⁻¹‖‖A‖‖T‖.
+    Numerical error: up to n = 64, T⁻¹ A T is computed with as many digits as needed and rounded
+    once; beyond that the error is eps·‖T⁻¹‖‖A‖‖T‖.
 
     Example:
         >>> import linrec
@@ -186,18 +187,18 @@ def contracting_coordinates(recurrence: LinearRecurrence, length: int) -> Coordi
     """Find coordinates in which no power of A up to `length` is much larger than its eigenvalues.
 
     In them ‖A'‖ is close to (1 + ρ)/2 for a spectral radius ρ below 1, and to ρ(1 + 1/length) from
-    1 on, where there are such coordinates at all. Recurrences in these coordinates lose fewer
-    digits, in float32 above all: `coordinates.transform(recurrence).to(torch.float32)`.
+    1 on, where such coordinates exist. Recurrences in these coordinates lose fewer digits,
+    especially in float32: `coordinates.transform(recurrence).to(torch.float32)`.
 
     Args:
         recurrence: a time-invariant recurrence.
-        length: how many steps it is going to be run.
+        length: the number of steps it will run.
 
     Returns:
         The coordinates, constants without gradients.
 
     Raises:
-        ValueError: the recurrence varies with time, or its values cannot be seen (in a graph that
+        ValueError: the recurrence varies with time, or its values cannot be read (in a graph that
             is being compiled, under `torch.func` transforms).
 
     Example:
@@ -236,7 +237,7 @@ def contracting(A: Structure, length: int) -> Coordinates:
 
 
 def from_arrays(A: Tensor, basis: np.ndarray, inverse: np.ndarray) -> Coordinates:
-    """Make coordinates of given arrays, T⁻¹ A T as accurate as can be."""
+    """Make coordinates from arrays, with T⁻¹ A T as accurate as possible."""
     matrix = A.reshape(-1, *A.shape[-2:]).numpy(force=True)
     basis, inverse = (np.broadcast_to(each, matrix.shape) for each in (basis, inverse))
     found = exactly(matrix, Contraction(basis, inverse, inverse @ matrix @ basis))
@@ -253,12 +254,11 @@ def as_structures(A: Structure, blocks: Tensor, found: Contraction) -> Coordinat
 
 
 def better_coordinates(powers: Powers, length: int) -> Coordinates | None:
-    """Find coordinates for powers that lost digits; None where they did not or none are better.
+    """Find coordinates for powers that lost digits; None if they did not or none are better.
 
-    Of triangular matrices with all eigenvalues at 1, and their like, powers grow without
-    cancelling, and no coordinates are better than those that they have. Converted states lose
-    ‖T‖‖T⁻¹‖ roundings at most, and far fewer where T is ill-conditioned because states differ in
-    size.
+    Powers of triangular matrices with all eigenvalues at 1, and similar ones, grow without
+    cancelling, and no other coordinates are better. Converting states costs at most ‖T‖‖T⁻¹‖
+    roundings, and far fewer where T is ill-conditioned because states differ in size.
     """
     cancelled, level = powers.cancellation(length)
     if cancelled <= HARMLESS or not blocks_of(powers.squares[0]).isfinite().all():
@@ -272,19 +272,19 @@ def better_coordinates(powers: Powers, length: int) -> Coordinates | None:
 def take_powers(
     own: LinearRecurrence, length: int, compute: Callable[[LinearRecurrence, Powers], Made]
 ) -> tuple[Made, LinearRecurrence, Coordinates | None]:
-    """Compute something from powers of A, in coordinates in which squaring loses few digits.
+    """Compute a result from powers of A, in coordinates in which squaring loses few digits.
 
     Squaring is judged afterwards, from the squares that were needed. Where it cancelled too much,
-    all is computed again in coordinates in which A hardly stretches any vector. Where no values can
-    be seen, the recurrence's own coordinates have to do.
+    everything is recomputed in coordinates in which A hardly stretches any vector. Where values
+    cannot be read, the recurrence's own coordinates are used.
 
     Args:
         own: one copy of a time-invariant recurrence.
         length: how many powers matter.
-        compute: makes it from a system and the powers of its A in double precision.
+        compute: computes the result from a system and the powers of its A in double precision.
 
     Returns:
-        What was made, the system it was made from, and that system's coordinates; None: its own.
+        The result, the system it was computed from, and that system's coordinates (None: its own).
     """
     powers = Powers(in_double(own.A).to(double_dtype(own.dtype)))
     made = compute(own, powers)

@@ -1,4 +1,4 @@
-"""Products of matrices in whole-number arithmetic: as many digits as are needed, then one rounding.
+"""Matrix products in whole-number arithmetic: as many digits as needed, then one rounding.
 
 A floating-point number is a whole number over a power of two, so that numpy's arrays of Python
 integers hold matrices in fixed point without any rounding. Slow (about 0.1 µs a multiplication),

@@ -1,4 +1,4 @@
-"""From continuous to discrete time."""
+"""Discretisation: from continuous to discrete time."""
 
 from linrec.discretization.discretize import discretize as discretize
 from linrec.discretization.discretize import implicitness as implicitness

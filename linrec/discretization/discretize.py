@@ -1,4 +1,4 @@
-"""From continuous to discrete time, by the methods and names of `scipy.signal.cont2discrete`."""
+"""Discretisation by the methods of `scipy.signal.cont2discrete`, under the same names."""
 
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
@@ -28,7 +28,7 @@ from linrec.discretization.methods import (
 from linrec.structures import Dense, Diagonal, Structure
 from linrec.systems import LinearRecurrence, StateSpace
 
-# The methods, and for those of the gbt family how implicit they are.
+# The methods, with the weight α of those in the gbt family.
 METHODS = {
     "zoh": None,
     "foh": None,
@@ -41,7 +41,7 @@ METHODS = {
     "gbt": None,
 }
 
-STEPS_PER = ("step", "system", "state")  # what `dt_per` may be
+STEPS_PER = ("step", "system", "state")  # values of `dt_per`
 
 
 def discretize(
@@ -66,17 +66,17 @@ def discretize(
 
     Args:
         system: the continuous-time system.
-        dt: the length of a step, in the unit of time of `system`: a number, or a tensor of axes
-            that `dt_per` tells apart.
+        dt: the length of a step, in the unit of time of `system`: a number, or a tensor with axes
+            that `dt_per` explains.
         dt_per: "step": `dt (*batch, time)` has a length for each step and gives a time-varying
             recurrence (irregular sampling; NaN may stand where a sequence has ended). "system":
             `dt (*batch)` has one for each system of a bank. "state": `dt (*batch, n)` has one for
-            each state of a diagonal A (row i of A and of B times dt_i, as in S5). None: "step",
-            but if the system has the batch axes that `dt` has, it must be said.
+            each state of a diagonal A (row i of A and of B times dt_i, as in S5). None: "step"; but
+            it must be given if the system has the same batch axes as `dt`.
         method: "zoh", "foh" (inputs interpolated linearly), "bilinear" (Tustin), "euler"
             (forward), "backward_diff" (backward Euler), "impulse" (impulse-invariant; D = None) or
             "gbt" (the family that "euler", "bilinear" and "backward_diff" belong to).
-        alpha: for "gbt", how implicit it is: 0 is forward and 1 backward Euler, 0.5 bilinear.
+        alpha: for "gbt", the weight α: 0 is forward Euler, 1 backward Euler, 0.5 bilinear.
         prewarp_frequency: for "bilinear", the angular frequency, in radians per unit of time, at
             which the frequency response (of the matrices read as scipy reads them) is kept: from
             0, which warps nothing, to less than π/dt.
@@ -89,7 +89,7 @@ def discretize(
             positive and finite, "impulse" with a D, or a pole at 1/(α dt), where the implicit
             methods of weight α ("bilinear": 1/2, "backward_diff": 1) divide by zero.
 
-    Numerical error: that of a relative change of the entries of A by about one rounding ("zoh",
+    Numerical error: as of a relative change of the entries of A by about one rounding ("zoh",
         "foh", "impulse"; docs/numerics.md), in any unit of time. A does not depend on B.
 
     Example:
@@ -126,8 +126,8 @@ def discretize(
     if prewarp_frequency is not None:
         steps = prewarp_steps(steps, prewarp_frequency)
     system = in_steps(system, steps, "step" if varying else dt_per)
-    # Methods work in units of the states in which no entry of A is needlessly large. (Forward
-    # Euler takes sums only, to which units make no difference.)
+    # The methods measure states in units in which no entry of A is needlessly large. (Forward Euler
+    # only takes sums, for which units make no difference.)
     simple = system.A.as_diagonal() is not None or weight == 0
     units = None if simple else balance(system.A.to_dense())
     inner = system if units is None else in_units(system, units)
@@ -142,14 +142,14 @@ def discretize(
         A, B, C, D = zero_order_hold(inner)
     if units is not None:
         A, B = Dense(A.to_dense() / ratio(units)), B * units.unsqueeze(-1)
-        # Implicit methods read the states in another way; the others as it was, None included.
+        # Implicit methods change C; the others keep it, None included.
         C = system.C if C is inner.C or C is None else C / units.unsqueeze(-2)
     recurrence = LinearRecurrence(A, B, C, D, time_varying=varying)
     return recurrence.to(dtype)
 
 
 def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Tensor:
-    """Take the step in double precision on the device of the system."""
+    """Convert the step to double precision on the device of the system."""
     if dt_per not in (None, *STEPS_PER):
         raise ValueError(f"`dt_per` is {dt_per!r}: expected one of {', '.join(STEPS_PER)}.")
     steps = as_tensor("dt", dt, torch.float64)
@@ -160,7 +160,7 @@ def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Te
     check_axes_of_steps(steps, system, dt_per)
     wrong = (steps <= 0) | steps.isinf()
     if steps.ndim == 0 or dt_per in ("system", "state"):
-        wrong = wrong | steps.isnan()  # (elsewhere it stands where a sequence has no more steps)
+        wrong = wrong | steps.isnan()  # (otherwise NaN marks steps after a sequence's end)
     if is_seen(wrong, wait=False):
         got = f"is {dt}" if steps.ndim == 0 else f"has an entry of {float(steps[wrong][0])}"
         raise ValueError(
@@ -171,7 +171,7 @@ def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Te
 
 
 def check_axes_of_steps(steps: Tensor, system: StateSpace, dt_per: str | None) -> None:
-    """Refuse steps whose axes do not belong to the system, or may be taken for others."""
+    """Refuse steps whose axes do not fit the system, or are ambiguous."""
     shape, batch = steps.shape, system.batch_shape
     got = f"`dt` has shape {show(shape)} and the system batch axes {show(batch)}: "
     if dt_per is None and shape and shape == batch[-len(shape) :]:
@@ -203,11 +203,11 @@ def check_axes_of_steps(steps: Tensor, system: StateSpace, dt_per: str | None) -
 
 
 def repeated_steps(system: StateSpace, steps: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Find the different lengths among steps that repeat, and the place of each step among them.
+    """Find the distinct lengths among repeated steps, and the index of each step among them.
 
-    A clock gives few different lengths to very many steps, and each costs an exponential. None
-    where fewer than half of them would be saved, where the steps need a gradient of their own, and
-    where their values cannot be looked at.
+    A clock gives few different lengths to very many steps, and each length costs an exponential.
+    None where fewer than half of these would be saved, where the steps need a gradient, and where
+    their values cannot be read.
     """
     if system.batch_shape or steps.requires_grad or not at_hand(steps):
         return None
@@ -219,7 +219,7 @@ def repeated_steps(system: StateSpace, steps: Tensor) -> tuple[Tensor, Tensor] |
 
 
 def at_places(recurrence: LinearRecurrence, places: Tensor) -> LinearRecurrence:
-    """Make the recurrence whose step t has the matrices of step `places[t]` of another."""
+    """Make a recurrence whose step t has the matrices of step `places[t]` of another."""
 
     def take(leaf: Tensor, core: int) -> Tensor:
         if leaf.shape[-core - 1] > 1:
@@ -230,9 +230,9 @@ def at_places(recurrence: LinearRecurrence, places: Tensor) -> LinearRecurrence:
 
 
 def prewarp_steps(steps: Tensor, frequency: float | Tensor) -> Tensor:
-    """Change steps so that the bilinear rule keeps the response at a frequency.
+    """Adjust steps so that the bilinear rule keeps the response at a frequency.
 
-    tan maps the frequency axis of z onto that of s: 2 tan(ω dt / 2) / ω in the place of dt.
+    tan maps the frequency axis of z onto that of s: 2 tan(ω dt / 2) / ω replaces dt.
     """
     if not isinstance(frequency, Real | Tensor):
         raise TypeError(
@@ -240,7 +240,7 @@ def prewarp_steps(steps: Tensor, frequency: float | Tensor) -> Tensor:
         )
     omega = torch.as_tensor(frequency, dtype=torch.float64, device=steps.device)
     angle = omega * steps
-    # (A NaN of the frequency is wrong; that of a step stands where a sequence has ended.)
+    # (NaN is wrong as a frequency; as a step it marks the end of a sequence.)
     wrong = ~((angle >= 0) & (angle < math.pi)) & ~steps.isnan()
     if is_seen(wrong, wait=False):
         omega, steps = (each.expand(wrong.shape)[wrong][0] for each in (omega, steps))
@@ -254,7 +254,7 @@ def prewarp_steps(steps: Tensor, frequency: float | Tensor) -> Tensor:
 
 
 def implicitness(method: str, alpha: float | None, prewarp: object) -> float | None:
-    """Find how implicit a method of the gbt family is; None for the others."""
+    """Return the weight α of a method of the gbt family; None for the others."""
     if method not in METHODS:
         raise ValueError(f"`method` is {method!r}: expected one of {', '.join(METHODS)}.")
     if (alpha is not None) != (method == "gbt"):
@@ -273,11 +273,11 @@ def implicitness(method: str, alpha: float | None, prewarp: object) -> float | N
 
 
 def in_steps(system: StateSpace, steps: Tensor, dt_per: str | None) -> StateSpace:
-    """Measure time in steps: A dt and B dt in the place of A and B, in double precision."""
+    """Measure time in steps: replace A and B by A dt and B dt, in double precision."""
     dtype = double_dtype(system.dtype)
     A = system.A.to(dtype)
     B, C, D = (None if matrix is None else matrix.to(dtype) for matrix in system.matrices())
-    if dt_per == "step":  # every batch axis gets a place for time behind it
+    if dt_per == "step":  # a time axis goes after the batch axes
         A = A[..., None]
         B, C, D = (None if matrix is None else matrix.unsqueeze(-3) for matrix in (B, C, D))
     rows = steps if dt_per == "state" else steps.unsqueeze(-1)

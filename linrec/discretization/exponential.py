@@ -1,7 +1,7 @@
-"""Exponentials of matrices in any unit of time, and their integrals."""
+"""Matrix exponentials in any unit of time, and their integrals."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# (Operations of `torch.library` and the functions of LAPACK that scipy looks up have no types.)
+# (Operations of `torch.library` and scipy's LAPACK functions have no types.)
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
 # pyright: reportMissingTypeStubs=false
@@ -17,8 +17,8 @@ from linrec._tensors.annotated import matrix_exp, split, tensor_of
 from linrec._tensors.known_values import has_values
 from linrec._tensors.shapes import broadcast_shapes
 
-# Taylor polynomials of this degree serve matrices of at most this norm: what they leave out is
-# less than 0.6^17 / 17! = 5e-19, after a first term of 0.6.
+# Taylor polynomials of this degree are used for matrices of at most this norm: the remainder is
+# below 0.6^17 / 17! = 5e-19, after a first term of 0.6.
 DEGREE, LARGEST = 16, 0.6
 
 
@@ -26,29 +26,29 @@ def exponential(A: Tensor, B: Tensor, count: int) -> tuple[Tensor, list[Tensor]]
     """Compute exp(A), and φ_k(A) B for k = 1 … count.
 
     φ_k(z) = Σ_j z^j / (j+k)!, so that φ_1(A) = ∫₀¹ exp(A s) ds. The polynomial of A / 2^s is
-    squared s times, but what is near the identity is kept as its difference from it: where
+    squared s times, but a matrix near the identity is stored as its difference from it: where
     exp(Y) = I + X,
 
         exp(2Y) = I + (2X + X²)      φ_1(2Y) B = (2 φ_1(Y) B + X φ_1(Y) B) / 2
         φ_2(2Y) B = (φ_1(Y) B + 2 φ_2(Y) B + X φ_2(Y) B) / 4
 
-    I + X would round off the last digits of a small X. So slow states beside fast ones stay
-    right, and more squarings than necessary do no harm. A diagonal entry that is far from 1 is
-    kept itself, so that what has decayed keeps its digits too. All are sums and products: to
-    measure states in other units, by powers of two, changes no digit. B takes part linearly.
+    I + X would round off the last digits of a small X. So slow states stay accurate beside fast
+    ones, and more squarings than necessary do no harm. A diagonal entry far from 1 is stored
+    directly, so that decayed states keep their digits too. All operations are sums and products:
+    measuring states in other units, by powers of two, changes no digit. B enters linearly.
 
-    Where no value can be looked at (in compiled graphs, inside vmap, on the meta device) the
-    number of squarings cannot be known, and `torch.linalg.matrix_exp` serves instead.
+    Where no value can be read (in compiled graphs, inside vmap, on the meta device) the number of
+    squarings is unknown, and `torch.linalg.matrix_exp` is used instead.
 
     Args:
         A (*batch, n, n): the matrices, times the step, in the coordinates of `balance`.
-        B (*batch, n, m): what drives the states, in the same coordinates.
-        count: how many integrals, 0 to 2.
+        B (*batch, n, m): the input matrix, in the same coordinates.
+        count: the number of integrals, 0 to 2.
 
     Returns:
         The exponentials `(*batch, n, n)`, and the integrals `(*batch, n, m)` times B.
 
-    Numerical error: that of a relative change of the entries of A by a few s·eps; docs/numerics.md
+    Numerical error: as of a relative change of the entries of A by a few s·eps; docs/numerics.md
     has measured figures.
 
     References:
@@ -91,19 +91,20 @@ def taylor(A: Tensor, identity: Tensor, order: int) -> Tensor:
 
 
 def nearer(X: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    """Keep each diagonal entry of diag(near) + X, or its difference from 1: the smaller of them."""
+    """Store each diagonal entry of diag(near) + X, or its difference from 1: whichever is
+    smaller."""
     whole = (X.diagonal(dim1=-2, dim2=-1) + near).detach()
     now = ((whole - 1).abs() <= whole.abs()).to(near.dtype)
     return X + torch.diag_embed(near - now), now
 
 
 def count_squarings(A: Tensor) -> int | None:
-    """Count how often the largest of matrices is halved; None if no value can be looked at."""
+    """Count the halvings that the largest matrix needs; None if no value can be read."""
     if torch.compiler.is_compiling():
         return None
     size = A.detach().abs()
     norms = torch.minimum(size.sum(-1).amax(-1), size.sum(-2).amax(-1))
-    # (A NaN stands where no step is. A sum that overflows has no exponential in any case.)
+    # (NaN marks missing steps. A sum that overflows has no exponential in any case.)
     norms = norms.nan_to_num(0.0, posinf=0.0)
     try:
         norm = float(norms.max()) if norms.numel() else 0.0
@@ -116,11 +117,11 @@ def count_squarings(A: Tensor) -> int | None:
 
 
 def augmented_exponential(A: Tensor, B: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
-    """Compute the same by torch, as blocks of one exponential (Van Loan 1978, theorem 1).
+    """Compute `exponential` by torch, as blocks of one exponential (Van Loan 1978, theorem 1).
 
         exp [[A, B, 0], [0, 0, I], [0, 0, 0]] = [[exp(A), φ_1(A) B, φ_2(A) B], …]
 
-    The columns of B are measured by their own size: torch scales by the largest of all columns.
+    The columns of B are scaled by their own size, since torch scales by the largest of all columns.
     """
     if count == 0:
         return matrix_exp(A), []
@@ -141,9 +142,9 @@ def augmented_exponential(A: Tensor, B: Tensor, count: int) -> tuple[Tensor, lis
 def phi(z: Tensor, order: int) -> Tensor:
     """Compute φ_k(z) = Σ_j z^j / (j+k)!, smooth at 0.
 
-    φ_{k+1}(z) = (φ_k(z) - 1/k!) / z cancels near 0. Below 1/4 the series takes over: after 14
-    terms what is left out is under 4^-14 / 14! < 1e-19. Each branch is given arguments that it
-    can bear, since the gradient of `where` multiplies the other branch's by zero, not by nothing.
+    φ_{k+1}(z) = (φ_k(z) - 1/k!) / z cancels near 0. Below 1/4 the series takes over: after 14 terms
+    the remainder is under 4^-14 / 14! < 1e-19. Each branch gets safe arguments, since the gradient
+    of `where` multiplies the unused branch's gradient by zero, which keeps NaN.
     """
     near = z.abs() < 0.25
     small = torch.where(near, z, 0)
@@ -164,13 +165,13 @@ def balance(A: Tensor) -> Tensor:
         A (*batch, n, n): the matrices.
 
     Returns:
-        s `(*batch, n)`, powers of two: A s_j / s_i is balanced, and rounds nothing.
+        s `(*batch, n)`, powers of two: A s_j / s_i is balanced, without any rounding.
 
     References:
         Parlett and Reinsch 1969, Balancing a matrix for calculation of eigenvalues.
     """
     size = A.detach().abs()
-    # (The first call of a custom operation loads the compiler, two seconds of it.)
+    # (The first call of a custom operation loads the compiler, which takes two seconds.)
     return call_gebal(size) if has_values(size) else balancing_units(size)
 
 
@@ -190,7 +191,7 @@ def call_gebal(size: Tensor) -> Tensor:
 
 @torch.library.custom_op("linrec::balancing_units", mutates_args=())
 def balancing_units(size: Tensor) -> Tensor:
-    """Call LAPACK in one operation, which is what graphs and vmap see."""
+    """Call LAPACK in one operation, opaque to graphs and vmap."""
     return call_gebal(size)
 
 

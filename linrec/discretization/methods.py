@@ -94,7 +94,8 @@ def check_no_pole(A: Structure, steps: Tensor | None, alpha: float, method: str)
         z = A.to_dense().detach().nan_to_num()
         n = A.state_size
         inverse, info = inv_ex(torch.eye(n, dtype=z.dtype, device=z.device) - alpha * z)
-        # Rounding hides most zeros; what is left of them is large, but so may be what is right.
+        # Rounding hides most zeros: the inverse is then large, but a correct inverse may be large
+        # too.
         if not is_seen((info != 0) | ~(inverse.abs().amax((-2, -1)) < 1e12), wait=False):
             return
         distance = (1 - alpha * eigvals(z)).abs().amin(-1)

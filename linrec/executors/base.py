@@ -1,7 +1,7 @@
 """The interface of an executor: three methods, with their arguments and results."""
 
 # pyright: reportUnknownVariableType=false
-# (Torch 2.9 does not trace `dict[str, Tensor]()`, which would say it.)
+# (Torch 2.9 does not trace `dict[str, Tensor]()`, which would declare it.)
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ class Result(NamedTuple):
     """The outputs and the final state of a run.
 
     Attributes:
-        outputs (*batch, time, p): y; of `final` and `step` without the axis of time.
-        final_state (*batch, n): the state after the last step, to go on from. Of half-precision
-            systems it is in float32, in which they are accumulated.
+        outputs (*batch, time, p): y; without the time axis for `final` and `step`.
+        final_state (*batch, n): the state after the last step, to continue from. For half-precision
+            systems it is in float32, the dtype of the sums.
     """
 
     outputs: Tensor
@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
     @property
     def state(self) -> Tensor:
-        """The state after a step: `final_state` under the name that a step gives it."""
+        """The state after a step: another name of `final_state`."""
         return self.final_state
 
 
@@ -40,17 +40,18 @@ class Result(NamedTuple):
 class Plan:
     """Kernels and powers that an executor has computed from a system.
 
-    A caller may keep it and pass it to `run` and `final` again. It remembers what it was made
-    from, so that it can refuse to stand for anything else.
+    A caller may keep it and pass it to `run` and `final` again. It records what it was made from,
+    and refuses anything else.
 
     Args:
         executor: the executor that made it.
         recurrence: the recurrence it was made for.
-        length: the number of steps that it was made for.
-        tensors: what was computed; the names are the executor's own.
-        coordinates: those of the states in which powers were taken. None: the recurrence's own.
-        system: one copy of the recurrence in these coordinates, which is what is executed.
-        squares: A, A², A⁴, … of `system`, where the executor takes them as they are.
+        length: the number of steps it was made for.
+        tensors: the computed tensors, under names of the executor's choice.
+        coordinates: the coordinates of the states in which powers were taken. None: the
+            recurrence's own.
+        system: one copy of the recurrence in these coordinates: the system that is executed.
+        squares: A, A², A⁴, … of `system`, if the executor uses them directly.
         overflows: whether the powers left the range of the dtype.
     """
 
@@ -67,7 +68,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         leaves = self.recurrence.leaves()
-        # (Nothing that was computed, nothing that could be stale.)
+        # (If nothing was computed, nothing can be stale.)
         held = (self.tensors or self.squares) and not torch.compiler.is_compiling()
         copies = leaves if held else {}
         trained = {name for name, leaf in leaves.items() if leaf.requires_grad}
@@ -122,17 +123,17 @@ class Executor(Estimates, ABC):
     batch axes broadcast against those of the inputs. There are one or more steps, and all dtypes
     are equal and at least float32.
 
-    `Auto` chooses one of a user's by its `cost`, `final_cost`, `preparation_cost` and `error`; by
-    default they are unknown. Those of the library's own stand in `linrec.planner.costs`.
+    `Auto` chooses a user's executor by its `cost`, `final_cost`, `preparation_cost` and `error`; by
+    default they are unknown. Those of the library's executors are in `linrec.planner.costs`.
 
-    Results may have any strides; the caller makes them contiguous in `(*batch, time, p)`, of
-    `copies` in `(*batch, time, copies, p)`. An executor whose memory has that order already saves
-    a copy: where `plan.copies > 1` the last batch axis of inputs, state and outputs counts the
-    copies, and lies inside of time.
+    Results may have any strides; the caller makes them contiguous in `(*batch, time, p)`, or with
+    copies in `(*batch, time, copies, p)`. An executor whose memory has that order already saves a
+    copy: where `plan.copies > 1`, the last batch axis of inputs, state and outputs counts the
+    copies, and in memory it lies inside the time axis.
     """
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Say, in a sentence, why it cannot run this; None if it can."""
+        """Say, in a sentence, why the executor cannot run this; None if it can."""
         return None
 
     def select(
@@ -147,15 +148,15 @@ class Executor(Estimates, ABC):
     ) -> "Executor":
         """Return the executor that runs a recurrence over inputs of a shape: by default itself.
 
-        One that stands for others, as `Auto` does, chooses here.
+        An executor that stands for others, such as `Auto`, chooses here.
 
         Args:
             recurrence: the recurrence to run.
-            length: how many steps.
+            length: the number of steps.
             batch_shape: the batch axes of the inputs.
-            last_only: whether only the last step is asked for, as by `final`.
+            last_only: whether only the last step is computed, as by `final`.
             prepared: whether plans are kept, so that preparing them costs nothing.
-            gradient: whether the inputs need a gradient. (Whether the system does is seen from
+            gradient: whether the inputs need a gradient. (Whether the system needs one is seen from
                 its tensors.)
         """
         return self
@@ -171,13 +172,13 @@ class Executor(Estimates, ABC):
         return self == other
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
-        """Compute kernels and powers, which depend on the system alone."""
+        """Compute kernels and powers, which depend only on the system."""
         return Plan(self, recurrence, length)
 
     def loses_digits(self, recurrence: LinearRecurrence) -> bool:
-        """Whether products of a varying system's matrices cancel, so that the loop stands in.
+        """Whether products of a varying system's matrices cancel, so that the loop runs instead.
 
-        What is fixed is judged when it is prepared, and other coordinates are found for it.
+        A time-invariant system is judged when it is prepared, and gets other coordinates.
         """
         return False
 
@@ -189,7 +190,7 @@ class Executor(Estimates, ABC):
 
         Args:
             recurrence: the system, of one copy.
-            plan: what `prepare` made.
+            plan: the result of `prepare`.
             inputs (*batch, time, m): u.
             state (*batch, n): the state before the first step; None: zeros.
 
@@ -200,22 +201,22 @@ class Executor(Estimates, ABC):
     def run_in_halves(
         self, recurrence: LinearRecurrence, inputs: Tensor, state: Tensor | None
     ) -> Result | None:
-        """Run all steps of half-precision numbers as they are given, with sums in float32.
+        """Run all steps in half precision, unconverted, with sums in float32.
 
-        An executor that cannot returns None, and is given them in float32. Outputs may be rounded
-        to the dtype of the inputs, once; the state is in float32, before and after.
+        An executor that cannot returns None, and is then run in float32. Outputs may be rounded
+        once, to the dtype of the inputs; the state is in float32, before and after.
         """
         return None
 
     def final_state(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Tensor:
-        """Compute the state after the last step alone, `(*batch, n)`; arguments as of `execute`."""
+        """Compute only the state after the last step, `(*batch, n)`; arguments as for `execute`."""
         return self.execute(recurrence, plan, inputs, state).final_state
 
 
 def join(parts: list[Tensor], copies_inside: bool) -> Tensor:
-    """Put pieces of time `(*batch, steps, p)` together, in the order of memory asked for."""
+    """Join pieces of time `(*batch, steps, p)`, in the wanted memory order."""
     if len(parts) == 1:
         return parts[0]
     if not copies_inside:

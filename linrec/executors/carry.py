@@ -1,4 +1,4 @@
-"""Carry the state from chunk to chunk: in pairs or groups of chunks, or in a loop over them."""
+"""The state carried from chunk to chunk: in pairs or groups of chunks, or in a loop."""
 
 import math
 
@@ -16,17 +16,19 @@ from linrec.powers import Powers
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
-# The state is carried through so many chunks in a loop, and in steps of so many numbers always.
+# The state is carried in a loop through up to this many chunks, and always in steps of at least
+# this many numbers.
 FEW_CHUNKS, WIDE_CARRY = 12, 1 << 15
 
 
-# On devices, where each product waits for its launch, chunks are taken in groups whose states have
-# so many numbers together; in pairs, to the last one, where a state alone has a quarter of them.
+# On devices, where each product waits for its launch, chunks are taken in groups whose states
+# together have this many numbers; in pairs, down to the last one, where one state has a quarter of
+# that.
 GROUP, MOST_GROUPED = 512, 16
 
 
 def pairings(chunks: int, few: int = FEW_CHUNKS) -> int:
-    """Count how often chunks are taken in pairs until few enough are left for a loop."""
+    """Count the rounds of pairing after which few enough chunks are left for a loop."""
     if is_open(chunks):
         return 0
     return max(math.ceil(chunks / few) - 1, 0).bit_length()
@@ -37,7 +39,7 @@ def prepare_carry(powers: Powers, chunk: int, length: int) -> dict[str, Tensor]:
     long = powers.beyond(chunk)
     matrix, chunks = long.square(0), length // chunk
     device, size = matrix.device.type, group_size(matrix.state_size)
-    # (To make the matrices of groups takes longer than they save, if it is done in each step.)
+    # (If prepared in every step, matrices of groups take longer to make than they save.)
     once = not records_gradient(matrix.to_dense())
     if is_launched(device) and not is_open(chunks) and size > 2 and chunks > 1 and once:
         return {"groups": groups(powers, chunk, chunks, size)}
@@ -46,12 +48,12 @@ def prepare_carry(powers: Powers, chunk: int, length: int) -> dict[str, Tensor]:
 
 
 def group_size(states: int) -> int:
-    """Choose how many chunks are a group: a power of two, 2 where pairs are as good."""
+    """Choose the number of chunks in a group: a power of two, 2 where pairs are as good."""
     return 1 << (max(min(GROUP // states, MOST_GROUPED), 2).bit_length() - 1)
 
 
 def count_levels(chunks: int, size: int) -> int:
-    """Count how often chunks are taken in groups until one group is left."""
+    """Count the rounds of grouping after which one group is left."""
     levels = 1
     while (chunks := -(-chunks // size)) > 1:
         levels += 1
@@ -59,10 +61,11 @@ def count_levels(chunks: int, size: int) -> int:
 
 
 def groups(powers: Powers, chunk: int, chunks: int, size: int) -> Tensor:
-    """Compute what makes the states after the chunks of a group, `(levels, *batch, …, …)`.
+    """Compute the matrices for the states after each chunk of a group, `(levels, *batch, …, …)`.
 
-    Rows are what each chunk adds to the state, one below the other, above the state before the
-    group; columns are the states after each chunk. The next level has groups for chunks.
+    Rows stand for the additions of each chunk to the state, one below the other, then for the state
+    before the group; columns are the states after each chunk. At the next level groups take the
+    place of chunks.
     """
     levels: list[Tensor] = []
     for level in range(count_levels(chunks, size)):
@@ -78,14 +81,14 @@ def groups(powers: Powers, chunk: int, chunks: int, size: int) -> Tensor:
 
 
 def doublings(powers: Powers, count: int) -> Tensor:
-    """Write out a matrix and its repeated squares, `(count + 1, *batch, n, n)`."""
+    """Write out a matrix and its successive squares, `(count + 1, *batch, n, n)`."""
     return torch.stack([powers.square(level).to_dense() for level in range(count + 1)])
 
 
 def carry_states(
     recurrence: LinearRecurrence, plan: Plan, rows: Tensor, inputs: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Find the states before each chunk, `(*batch, chunks, n)`, and after the last step."""
+    """Compute the states before each chunk, `(*batch, chunks, n)`, and after the last step."""
     length = rows.shape[-1] // inputs.shape[-1]
     if is_open(inputs.shape[-2]):
         return carry_open(recurrence, plan, rows, inputs, state)
@@ -109,9 +112,9 @@ def carry_states(
 def carry_open(
     recurrence: LinearRecurrence, plan: Plan, rows: Tensor, inputs: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """As `carry_states`, for steps that a graph leaves open: a loop over chunks.
+    """Compute `carry_states` in a loop over chunks, for a number of steps that a graph leaves open.
 
-    The chunk in which the steps end is run step by step for the state after them.
+    The chunk in which the steps end is run step by step for the final state.
     """
     steps, m = inputs.shape[-2:]
     chunk = rows.shape[-1] // m
@@ -124,7 +127,7 @@ def carry_open(
         [plan["powers"][0]],
         before=True,
     )
-    ends = torch.full((1,), steps // chunk, device=rows.device)  # none of it, if it is whole
+    ends = torch.full((1,), steps // chunk, device=rows.device)  # no steps if all chunks are whole
     last = unflatten(rows.index_select(-2, ends), -1, (chunk, m)).squeeze(-3)
     driven = recurrence.over_time().drive(last).movedim(-2, 0)
     own = torch.arange(chunk, device=rows.device) < steps % chunk
@@ -138,20 +141,20 @@ def carry_open(
 
 
 def reach_next(state: Tensor, added: Tensor, power: Tensor) -> Tensor:
-    """Move the state before a chunk to the one before the next."""
+    """Compute the state before the next chunk from the state before this one."""
     return matvec(power, state) + added
 
 
 def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the states before each chunk, `(*batch, chunks, n)`, and after the last.
+    """Compute the states before each chunk, `(*batch, chunks, n)`, and after the last.
 
-    Two chunks are one of twice the length: what they add to the state, the first adds through a
-    power of A. From the states before all pairs those between them follow, in one product.
+    Two chunks form one of twice the length; the first one's addition to the state passes through a
+    power of A. The states within pairs follow from the states before them, in one product.
 
     Args:
         powers (pairings + 1, *batch, n, n): A^L, A^2L, A^4L, …
-        drive (*batch, chunks, n): what each chunk adds to the state.
-        start (*batch, n): the state before the first.
+        drive (*batch, chunks, n): each chunk's addition to the state.
+        start (*batch, n): the state before the first chunk.
     """
     chunks, power = drive.shape[-2], powers[0]
     wide = (
@@ -166,7 +169,7 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
     if chunks % 2:
         drive = torch.nn.functional.pad(drive, (0, 0, 0, 1))
     power, (first, second) = power.unsqueeze(-3), unflatten(drive, -2, (-1, 2)).unbind(-2)
-    # (Products are new memory, that sums may be written into.)
+    # (Products have new memory, into which sums may be written.)
     before, after = carry(powers[1:], matvec(power, first).add_(second), start)
     between = matvec(power, before).add_(first)
     states = torch.stack([before, between], -2).flatten(-3, -2)
@@ -174,15 +177,16 @@ def carry(powers: Tensor, drive: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
 
 
 def carry_groups(levels: Tensor, drive: Tensor, start: Tensor) -> Tensor:
-    """Find the states after each chunk, `(*batch, chunks, n)`, group by group.
+    """Compute the states after each chunk, `(*batch, chunks, n)`, group by group.
 
-    A group is one chunk of its length: what it adds to the state is the last state that its chunks
-    give from nothing. From the states before all groups those within follow, in one product.
+    A group counts as one long chunk: its addition to the state is the last state that its chunks
+    give from a zero state. The states within groups follow from the states before them, in one
+    product.
 
     Args:
-        levels (levels, *batch, (size + 1)·n, size·n): of chunks, of groups of them, …
-        drive (*batch, chunks, n): what each chunk adds to the state.
-        start (*batch, n): the state before the first.
+        levels (levels, *batch, (size + 1)·n, size·n): the matrices of `groups`, level by level.
+        drive (*batch, chunks, n): each chunk's addition to the state.
+        start (*batch, n): the state before the first chunk.
     """
     chunks, n = drive.shape[-2:]
     into, within = levels[0][..., -n:, :], levels[0][..., :-n, :]

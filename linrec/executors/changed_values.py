@@ -1,4 +1,4 @@
-"""The record of a plan's recurrence, which tells whether its values have changed."""
+"""A record of the values of a plan's recurrence, to detect changes."""
 
 from collections.abc import Mapping
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 from linrec._tensors.known_values import has_values
 
-# Tensors of fewer numbers are compared as they are.
+# Tensors of fewer numbers are compared directly.
 MANY = 1 << 12
 
 
 class Record:
-    """Tensors that something was computed from, with a copy of their values.
+    """The tensors that a result was computed from, with copies of their values.
 
     Args:
         tensors: all of them, by name.
-        used: those that anything was computed from.
+        used: those that the computation used.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], used: Mapping[str, Tensor]) -> None:
@@ -26,12 +26,12 @@ class Record:
         self.versions = {name: version(each) for name, each in on_devices.items()}
 
     def still(self, given: Mapping[str, Tensor]) -> bool:
-        """Whether these tensors, of the same names, have the values that were used.
+        """Whether tensors of the same names still have the recorded values.
 
-        On the CPU values are compared, not identities and versions: a write through `.data` changes
-        neither. To compare them on a device would be to wait for it in every call. There the very
-        tensors are taken for what they were as long as torch has counted no write into them, and
-        values are compared only otherwise.
+        On the CPU, values are compared instead of identities and versions, because a write through
+        `.data` changes neither. On a device the comparison would wait for it in every call. There
+        the same tensors count as unchanged if torch has counted no write into them; only otherwise
+        are values compared.
         """
         same = all(given[name] is each for name, each in self.tensors.items())
         if not has_values(*given.values()):
@@ -44,9 +44,9 @@ class Record:
 
 
 def version(tensor: Tensor) -> int | None:
-    """Return how often a tensor was written into; None if torch does not count it.
+    """Return how often a tensor was written into; None if torch does not count this.
 
-    (Of tensors that were made in inference mode it does not.)
+    (It does not for tensors made in inference mode.)
     """
     try:
         return tensor._version
@@ -55,12 +55,12 @@ def version(tensor: Tensor) -> int | None:
 
 
 def same_values(mine: Tensor, given: Tensor) -> bool:
-    """Whether two tensors are equal in everything."""
+    """Whether two tensors have the same properties and values."""
     if mine.dtype != given.dtype or mine.device != given.device or mine.shape != given.shape:
         return False
     if mine.numel() >= MANY and mine.is_contiguous() and given.is_contiguous():
         bytes_a_row = mine.shape[-1] * mine.element_size()
-        if bytes_a_row % 8 == 0:  # in words of eight bytes there are fewer to compare
+        if bytes_a_row % 8 == 0:  # eight-byte words: fewer comparisons
             mine, given = (each.detach().view(torch.int64) for each in (mine, given))
             if mine.is_cpu and has_values(mine, given):  # numpy takes half as long as torch
                 return bool((mine.numpy() == given.numpy()).all())

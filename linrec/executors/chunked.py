@@ -1,4 +1,4 @@
-"""The recurrence in chunks: a convolution within each, a recurrence from one to the next."""
+"""Chunked execution: a convolution within each chunk, a recurrence from one to the next."""
 
 # pyright: reportUnnecessaryIsInstance=false
 # (Callers without types are checked too.)
@@ -29,29 +29,29 @@ from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
-# Outputs of so many numbers are written at a time, of so many chunks at least.
+# This many numbers of outputs are written at a time, from at least this many chunks.
 CACHE, FEW_ROWS = 1 << 20, 256
 
 
 @final
 @dataclass(frozen=True)
 class Chunked(Executor):
-    """Cut time into chunks of L steps: one product gives all outputs of all chunks.
+    """An executor that cuts time into chunks of L steps: one product gives all outputs.
 
         outputs of a chunk = [inputs of the chunk, state before it] · [Toeplitz block; C A^1…L]
 
-    The states before the chunks obey a recurrence of T / L steps with A^L; where those are many,
-    that of every second one is run, and the others follow from it.
-    (L m + n) p operations a step, all of them in large products. Systems that vary are run in
-    chunks where A is diagonal, or diagonal plus low rank (docs/varying.md).
+    The states before the chunks obey a recurrence of T / L steps with A^L. Where there are many,
+    only every second one is run, and the others follow from these. It takes (L m + n) p operations
+    per step, all in large products. Time-varying systems run in chunks if A is diagonal or diagonal
+    plus low rank (docs/varying.md).
 
     Args:
-        size: L, the steps in a chunk; of a system that varies, the next lower power of two. None:
-            chosen from the sizes of the system.
+        size: L, the steps in a chunk; for a time-varying system it is rounded down to a power of
+            two. None: chosen from the sizes of the system.
 
-    Numerical error: at step t at most about (n + m L)(t/L + 2)·eps·Σ_s |C||A^L|…|B||u_s|, as of
-    the loop over chunks, which is T / L steps long instead of T. Inputs that are not finite reach
-    earlier steps of their chunk too (NaN times the zeros above the diagonal).
+    Numerical error: at step t at most about (n + m L)(t/L + 2)·eps·Σ_s |C||A^L|…|B||u_s|, like a
+    loop over chunks, with T / L steps instead of T. Inputs that are not finite reach earlier steps
+    of their chunk too (NaN times the zeros above the diagonal).
 
     Example:
         >>> import torch, linrec
@@ -70,7 +70,7 @@ class Chunked(Executor):
             raise ValueError(f"`size` is {self.size!r}: expected a whole number of 1 or more.")
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Refuse varying systems, unless A is diagonal plus low rank: other blocks cost more."""
+        """Refuse varying systems unless A is diagonal plus low rank: other blocks cost more."""
         if not recurrence.time_varying:
             return None
         if is_open(length):
@@ -86,7 +86,7 @@ class Chunked(Executor):
         )
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
-        """Compute the block of a chunk, the map to its last state, and A^L."""
+        """Compute a chunk's block, the map to its last state, and A^L."""
         if recurrence.time_varying:
             return Plan(self, recurrence, length)
         chunk = self.chunk(recurrence, length)
@@ -125,7 +125,7 @@ class Chunked(Executor):
     def run_in_halves(
         self, recurrence: LinearRecurrence, inputs: Tensor, state: Tensor | None
     ) -> Result | None:
-        """Run half-precision numbers in kernels; None where no kernel takes them."""
+        """Run half-precision numbers in kernels; None if no kernel takes them."""
         if recurrence.D is not None or self.why_not(recurrence, inputs.shape[-2]) is not None:
             return None  # (y would be rounded before D u is added)
         return run_in_kernel(recurrence, inputs, state)
@@ -140,21 +140,21 @@ class Chunked(Executor):
         return carry_states(recurrence, plan, chunk_rows(plan, inputs), inputs, state)[1]
 
     def steps_in_varying_chunk(self, length: int) -> int:
-        """The steps in a chunk of a system that varies: a power of two, at most as given."""
+        """Return the steps in a chunk of a varying system: a power of two, at most `size`."""
         if self.size is not None:
             return 1 << (min(self.size, length).bit_length() - 1)
         return 1 << min((length - 1).bit_length(), 5)
 
     def chunk(self, recurrence: LinearRecurrence, length: int) -> int:
-        """The steps in a chunk: as given, or chosen; never more than there are."""
+        """Return the steps in a chunk: `size` or a chosen number, at most `length`."""
         return self.steps_in_chunk(Workload.of(recurrence, length, 1))
 
     def steps_in_chunk(self, work: Workload) -> int:
-        """As `chunk`.
+        """Return the steps in a chunk for a workload, as `chunk` does.
 
-        The block costs L m p a step and the carry m n + n² / L: least at L = n / √(m p). Below 16
-        steps the states before the chunks weigh on memory; where outputs are fewer than states
-        they do below 2n. A divisor of the length saves a copy.
+        The block costs L m p per step and the carry m n + n² / L, with a minimum at L = n / √(m p).
+        Below 16 steps (below 2n, if there are fewer outputs than states) the states before the
+        chunks take much memory. A divisor of the length saves a copy.
         """
         length = max(work.steps, 1)
         if self.size is not None:
@@ -191,7 +191,7 @@ def reach(recurrence: LinearRecurrence, chunk: int) -> Tensor:
 
 
 def stack_rows(first: Tensor, second: Tensor) -> Tensor:
-    """Put rows below each other, `(*batch, rows, chunk, p)`, batch axes broadcasting."""
+    """Stack rows `(*batch, rows, chunk, p)` below each other, broadcasting batch axes."""
     batch = broadcast_shapes(first.shape[:-3], second.shape[:-3])
     return torch.cat(
         [first.expand(*batch, *first.shape[-3:]), second.expand(*batch, *second.shape[-3:])], -3
@@ -199,7 +199,7 @@ def stack_rows(first: Tensor, second: Tensor) -> Tensor:
 
 
 def chunk_rows(plan: Plan, inputs: Tensor) -> Tensor:
-    """Write the inputs of each chunk in a row, `(*batch, chunks, L·m)`, the last with zeros."""
+    """Write each chunk's inputs in a row, `(*batch, chunks, L·m)`, the last padded with zeros."""
     chunk = plan["last"].shape[-2] // inputs.shape[-1]
     if is_open(inputs.shape[-2]):
         return in_groups(inputs, chunk).flatten(-2)
@@ -214,8 +214,9 @@ def chunk_rows(plan: Plan, inputs: Tensor) -> Tensor:
 class ChunkProduct(BilinearOp):
     """Outputs of chunks: [inputs of the chunk, state before it] · block.
 
-    A unit is a chunk, and its factors are `(units, copies, L·m)` and `(units, copies, n)`; but
-    where a sequence's last chunk is cut short, it is a sequence, and they have an axis of chunks.
+    A unit is a chunk, with factors `(units, copies, L·m)` and `(units, copies, n)`. But where a
+    sequence's last chunk is cut short, a unit is a sequence, and the factors have an axis of
+    chunks.
 
     Args:
         steps: the steps of a unit.
@@ -236,7 +237,7 @@ class ChunkProduct(BilinearOp):
 
     @property
     def tile_size(self) -> int:
-        """A cacheful of outputs, but enough rows for the product to be efficient."""
+        """Fill the cache with outputs, but take enough rows for an efficient product."""
         rows = max(CACHE // (self.chunk * self.outputs), FEW_ROWS)
         return max(rows * self.chunk // self.steps, 1)
 
@@ -251,7 +252,7 @@ class ChunkProduct(BilinearOp):
         return outputs if outputs.ndim == 4 else outputs.flatten(-3, -2)[..., : self.steps, :]
 
     def forward_out(self, target: Tensor, constant: Tensor, *factors: Tensor) -> None:
-        """As inherited; but where the product's order is the result's, it is written there."""
+        """Write the product straight into the result where their memory orders agree."""
         if target.shape[1] > 1 or self.steps != self.chunk:
             return super().forward_out(target, constant, *factors)
         rows = torch.cat(factors, -1).flatten(0, 1)
@@ -275,7 +276,7 @@ class ChunkProduct(BilinearOp):
         return rows.mH @ gradients.reshape(-1, gradients.shape[-1])
 
     def rows(self, gradient: Tensor) -> Tensor:
-        """Write the gradients of each chunk in a row, the last with zeros."""
+        """Write each chunk's gradients in a row, the last padded with zeros."""
         if self.steps != self.chunk:
             missing = (0, 0, 0, -self.steps % self.chunk)
             gradient = torch.nn.functional.pad(gradient, missing)
@@ -297,7 +298,7 @@ def outputs_of(plan: Plan, rows: Tensor, before: Tensor, inputs: Tensor) -> Tens
     block, steps = plan["block"], inputs.shape[-2]
     chunks, chunk = rows.shape[-2], rows.shape[-1] // inputs.shape[-1]
     p = block.shape[-1] // chunk
-    if block.ndim > 2 or is_open(steps):  # one for each of many systems
+    if block.ndim > 2 or is_open(steps):  # one block for each of many systems
         outputs = matvec(
             block.unsqueeze(-3).mT if block.ndim > 2 else block.mT, torch.cat([rows, before], -1)
         )

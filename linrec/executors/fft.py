@@ -1,4 +1,4 @@
-"""The recurrence as a convolution, by the fast Fourier transform."""
+"""Execution as a convolution by the fast Fourier transform."""
 
 import math
 from collections.abc import Iterator
@@ -25,30 +25,31 @@ from linrec.kernels import convolutions_for, convolves
 from linrec.kernels.cpu_loops import MANY
 from linrec.systems import LinearRecurrence
 
-# The transforms are limited by memory, not arithmetic. So many numbers of transformed inputs, and
-# four times as many outputs, are kept at a time; and products with the spectrum are transformed
-# back in blocks of so many, which stay in the nearer of the large caches.
+# The transforms are limited by memory, not arithmetic. `CACHE` numbers of transformed inputs, and
+# four times as many outputs, are held at a time. Products with the spectrum are transformed back in
+# blocks of `BLOCK` numbers, which stay in the nearer of the large caches.
 CACHE, BLOCK = 1 << 20, 1 << 17
 
-# Each call of a transform first prepares its roots of unity, which takes as long as 15 to 45 rows
-# do. So a block has this many rows at least, unless they are too long for the caches anyway.
+# Each call of a transform first prepares its roots of unity, which takes as long as transforming 15
+# to 45 rows. So a block has at least this many rows, unless they are too long for the caches
+# anyway.
 ROWS = 64
 
-# Rows that are a multiple of so many numbers apart share a few places of the caches.
+# Rows spaced by a multiple of this many numbers compete for a few places in the caches.
 ALIASED = 256
 
 
 @final
 @dataclass(frozen=True)
 class FFTConvolution(KernelExecutor):
-    """Convolve inputs with the impulse response, padded to twice the length.
+    """An executor that convolves inputs with the impulse response, padded to twice the length.
 
         y = F⁻¹(F(h) · F(u))
 
-    About 2.5 T log2(2T) p operations for each sequence, whatever the number of states: for long
-    sequences and few outputs. Time-invariant systems. On a CPU where Numba is installed
-    (`pip install 'linrec[numba]'`) real sequences with many outputs are transformed in loops that
-    it compiles, in half the time.
+    It takes about 2.5 T log2(2T) p operations per sequence, whatever the number of states: suited
+    to long sequences with few outputs. Time-invariant systems only. On a CPU where Numba is
+    installed (`pip install 'linrec[numba]'`) real sequences with many outputs are transformed by
+    compiled loops in half the time.
 
     Numerical error: at every step about 4 log2(2T)·eps·‖h‖₂‖u‖₂, which does not shrink where the
     outputs do: small outputs before or among large ones keep fewer correct digits, and a kernel
@@ -80,7 +81,7 @@ class FFTConvolution(KernelExecutor):
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
-        """Transform, multiply and transform back, a cacheful of sequences at a time."""
+        """Transform, multiply and transform back, in tiles of sequences that fit in cache."""
         spectrum = plan["spectrum"]
         if spectrum.ndim > 3:
             outputs = convolve(inputs, spectrum).mT
@@ -90,11 +91,11 @@ class FFTConvolution(KernelExecutor):
 
 
 def fast_length(least: int) -> int:
-    """Find a length 2^a 3^b 5^c of `least` or more: the lengths that transforms like.
+    """Find a length 2^a 3^b 5^c of `least` or more, which transforms quickly.
 
     Odd parts of up to 135 leave no gap wider than a ninth. A multiple of `ALIASED` is taken only
-    where it saves more than a sixteenth. Of a length that a graph leaves open, only the next even
-    one is known.
+    where it saves more than a sixteenth. For a length that a graph leaves open, this is the next
+    even one.
     """
     if is_open(least):
         return least + least % 2
@@ -107,18 +108,18 @@ def fast_length(least: int) -> int:
 
 
 def measure_length(length: int) -> int:
-    """Measure a length; a multiple of `ALIASED` counts for more than it is."""
+    """Rate a length; a multiple of `ALIASED` counts for more than it is."""
     return length * (17 if length % ALIASED == 0 else 16)
 
 
 def is_aliased(size: int) -> bool:
-    """Whether rows so far apart share a few places of the caches."""
+    """Whether rows spaced by `size` numbers compete for a few places in the caches."""
     return not is_open(size) and size % ALIASED == 0
 
 
 def transform(signals: Tensor, size: int) -> Tensor:
     """Transform the last axis, padded with zeros; real signals have half a spectrum."""
-    if 0 in signals.shape[:-1]:  # no signals, which some transforms of MKL refuse
+    if 0 in signals.shape[:-1]:  # no signals: some transforms of MKL refuse these
         spectra = torch.nn.functional.pad(signals, (0, size - signals.shape[-1]))
         if not signals.is_complex():
             spectra = torch.complex(spectra, spectra)[..., : size // 2 + 1]
@@ -149,9 +150,9 @@ def respond(inputs: Tensor, spectrum: Tensor, steps: int, size: int, complex_: b
 
 
 def pad_rows(signals: Tensor, size: int) -> Tensor:
-    """Lengthen signals with zeros, and lay them where reading across them uses all of the caches.
+    """Pad signals with zeros, spaced so that reading across them uses all of the caches.
 
-    Rows that are a multiple of a large power of two apart would share a few places there.
+    Rows spaced by a multiple of a large power of two would compete for a few places there.
     """
     apart = size + 8 if is_aliased(size) else size
     return torch.nn.functional.pad(signals, (0, apart - signals.shape[-1])).narrow(-1, 0, size)
@@ -181,9 +182,9 @@ class Convolution(BilinearOp):
 
     @property
     def tile_size(self) -> int:
-        """As many sequences as share parts of the spectrum while the caches hold their numbers.
+        """Take as many sequences as can share parts of the spectrum within the caches.
 
-        Compiled loops, which lay the spectrum out anew for each tile, take more.
+        Compiled loops take more, since they rearrange the spectrum for each tile.
         """
         size = fast_length(2 * self.steps - 1)
         if convolves("cpu", 4, self.steps, self.outputs, MANY):
@@ -192,7 +193,7 @@ class Convolution(BilinearOp):
         return max(int(CACHE / (width * size)), 1)
 
     def blocks(self, units: int, copies: int) -> Iterator[tuple[slice, Tile]]:
-        """Cut the outputs of some sequences into blocks: some outputs each, of some sequences."""
+        """Cut the outputs of a tile into blocks of some outputs of some sequences."""
         size = fast_length(2 * self.steps - 1)
         rows = max(BLOCK // size, min(ROWS, CACHE // size), 1)
         parts = math.ceil(self.outputs / rows)
@@ -220,7 +221,7 @@ class Convolution(BilinearOp):
     def adjoint(self, constant: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
         """Correlate: Σ_t h*_{t-s} g_t has the spectrum H* G."""
         size, transformed = self.transformed(gradient)
-        if not has_values(gradient):  # a batched gradient: torch has no einsum of those
+        if not has_values(gradient):  # a batched gradient: torch has no einsum for it
             product = (transformed.unsqueeze(-3) * constant.conj()).sum(-2)
         elif self.inputs == 1:
             product = (transformed * constant.conj().squeeze(-3)).sum(-2, keepdim=True)
@@ -247,7 +248,8 @@ class Convolution(BilinearOp):
         return (signals.narrow(-1, 0, self.steps).mT,)
 
     def grad_constant(self, gradient: Tensor, *factors: Tensor) -> Tensor:
-        """Multiply the spectra, U* G / size: twice that where one stands for its mirror image."""
+        """Multiply the spectra, U* G / size, twice where a frequency also stands for its mirror
+        image."""
         size, transformed = self.transformed(gradient)
         inputs = self.mirrored(factors[0], size)
         if not has_values(gradient, inputs):
@@ -273,14 +275,14 @@ class Convolution(BilinearOp):
         return sums
 
     def mirrored(self, inputs: Tensor, size: int) -> Tensor:
-        """Transform inputs, U* / size, and twice that where one stands for its mirror image."""
+        """Compute U* / size, twice that where a frequency also stands for its mirror image."""
         transformed = transform(inputs.mT, size).conj()
         if inputs.is_complex():
             return transformed / size
         return transformed * weights(inputs, size)
 
     def transformed_blocks(self, gradient: Tensor) -> Iterator[tuple[slice, Tile, Tensor]]:
-        """Transform gradients block by block, in the same room; they may be written over."""
+        """Transform gradients block by block, in the same memory, which is overwritten."""
         size = fast_length(2 * self.steps - 1)
         apart = size + 8 if is_aliased(size) else size
         room = gradient.new_zeros(0)
@@ -295,7 +297,7 @@ class Convolution(BilinearOp):
             yield some, tile, transform(room.narrow(-1, 0, size), size)
 
     def transformed(self, gradient: Tensor) -> tuple[int, Tensor]:
-        """Transform gradients, to `(units, copies, p, frequency)`; and say at which length."""
+        """Transform gradients to `(units, copies, p, frequency)`, and return the length used."""
         size = fast_length(2 * self.steps - 1)
         # Rows side by side.
         near = torch.nn.functional.pad(gradient, (0, 8)).narrow(-1, 0, self.outputs)
@@ -303,14 +305,15 @@ class Convolution(BilinearOp):
 
 
 def weights(signals: Tensor, size: int) -> Tensor:
-    """Give what frequencies of half a spectrum count for: 1 / size, and twice that between."""
+    """Return the weights of a half spectrum's frequencies: 1 / size at the ends, twice that
+    between."""
     places = torch.arange(size // 2 + 1, device=signals.device)
     between = (places > 0) & (places < (size + 1) // 2)
     return (1 + between.to(signals.dtype)) / size
 
 
 def convolve_copies(inputs: Tensor, spectrum: Tensor, copies: int) -> Tensor:
-    """Convolve sequences of time by m, their copies side by side."""
+    """Convolve sequences `(time, m)` with their copies side by side."""
     steps, m = inputs.shape[-2:]
     p = spectrum.shape[-2]
     outputs = multiply(Convolution(steps, m, p), spectrum, inputs.reshape(-1, copies, steps, m))

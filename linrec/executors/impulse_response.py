@@ -1,4 +1,4 @@
-"""Executors that convolve with the impulse response, and the kernels that they share."""
+"""The base of executors that convolve with the impulse response, and their kernels."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,7 @@ def kernels(
 
     Returns:
         "last" (*batch, length·m, n): the state kernel, latest first: the last row of the Toeplitz
-        matrix. "outputs" (*batch, length, m, p): the impulse response, where it is another.
+        matrix. "outputs" (*batch, length, m, p): the impulse response, where it differs.
     """
     states = state_kernel(system, length, powers)
     tensors = {"last": states.flip(-3).flatten(-3, -2)}
@@ -36,14 +36,15 @@ def kernels(
 
 
 def output_kernel_of(tensors: Mapping[str, Tensor], length: int) -> Tensor:
-    """Return the outputs' kernel `(*batch, length, m, p)`: the states', if they are the outputs."""
+    """Return the outputs' kernel `(*batch, length, m, p)`: the state kernel if states are the
+    outputs."""
     if "outputs" in tensors:
         return tensors["outputs"]
     return unflatten(tensors["last"], -2, (length, -1)).flip(-3)
 
 
 def driven_state(plan: Plan, inputs: Tensor) -> Tensor:
-    """Compute the last state that inputs alone give, Σ_s A^(T-1-s) B u_s, in one product."""
+    """Compute the last state due to the inputs alone, Σ_s A^(T-1-s) B u_s, in one product."""
     return matvec(plan["last"].mT, inputs.flatten(-2))
 
 
@@ -54,7 +55,7 @@ def last_state(
     driven = driven_state(plan, inputs)
     if state is None:
         return driven
-    if is_open(plan.length):  # which has no binary digits
+    if is_open(plan.length):  # it has no binary digits
         return driven + free_response(recurrence.A, state, plan.length)[..., -1, :]
     power = matrix_power(in_double(recurrence.A), plan.length).to(recurrence.dtype)
     return driven + power.to(state.device).apply(state)
@@ -63,7 +64,7 @@ def last_state(
 def add_free_motion(
     recurrence: LinearRecurrence, plan: Plan, outputs: Tensor, inputs: Tensor, state: Tensor | None
 ) -> Result:
-    """Add the response to the initial state to the response to the inputs."""
+    """Add the response to the initial state to that to the inputs."""
     driven = driven_state(plan, inputs)
     if state is None:
         return Result(outputs, driven)
@@ -80,7 +81,7 @@ class KernelExecutor(Executor):
     """
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """Only time-invariant systems have an impulse response."""
+        """Refuse time-varying systems, which have no single impulse response."""
         if recurrence.time_varying:
             return "its matrices change from step to step, so that no one kernel describes it"
         return None

@@ -1,7 +1,7 @@
-"""Preparation from powers of A: in the coordinates that keep them small, if its own do not."""
+"""Preparation from powers of A, in coordinates that keep them small if their own do not."""
 
 # pyright: reportUnknownVariableType=false
-# (Torch 2.9 does not trace `dict[str, Tensor]()`, which would say it.)
+# (Torch 2.9 does not trace `dict[str, Tensor]()`, which would declare it.)
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Prepared:
 
     Attributes:
         tensors: kernels and powers, by the executor's own names.
-        squares: A, A², A⁴, …, if it takes them as they are.
+        squares: A, A², A⁴, …, if the executor uses them directly.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -44,12 +44,12 @@ def prepare(
         executor: the executor that prepares.
         recurrence: a time-invariant recurrence.
         length: the number of steps.
-        compute: makes what the executor needs from one copy of the system, the powers of its A and
-            that copy in the recurrence's own coordinates.
+        compute: computes the executor's tensors from one copy of the system, the powers of its A,
+            and the copy in the recurrence's own coordinates.
 
     Returns:
-        The plan, cast to the dtype of the run, on the recurrence's device. (What it holds is
-        computed on the CPU where that device has no double precision.)
+        The plan, cast to the dtype of the run, on the recurrence's device. (Where that device has
+        no double precision, its tensors are computed on the CPU.)
     """
     own, dtype = in_double(recurrence.per_copy()), accumulation_dtype(recurrence.dtype)
     prepared, system, coordinates = take_powers(
@@ -65,13 +65,13 @@ def prepare(
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast a tensor, but for spectra of real systems, which are complex and in their precision."""
+    """Cast a tensor; spectra of real systems stay complex, in the system's precision."""
     return tensor.to(dtype) if tensor.is_complex() == dtype.is_complex else tensor
 
 
 def overflow(recurrence: LinearRecurrence, made: list[Tensor]) -> bool:
-    """Whether finite matrices have powers that are not."""
-    # A sum is finite only if all its terms are, and is four times as fast to find as that.
+    """Whether matrices are finite but their powers are not."""
+    # A sum is finite only if all its terms are, and summing is four times as fast as checking them.
     if not made or bool(torch.stack([tensor.sum().isfinite() for tensor in made]).all()):
         return False
     return all(bool(leaf.isfinite().all()) for leaf in recurrence.leaves().values())

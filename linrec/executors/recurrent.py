@@ -1,4 +1,4 @@
-"""One step after the other: the definition, and the way to stream."""
+"""Step-by-step execution: the definition of a recurrence, and the way to stream."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from linrec.systems import LinearRecurrence
 @final
 @dataclass(frozen=True)
 class Recurrent(Executor):
-    """Run x_t = A x_{t-1} + B u_t in a loop; any structure, varying or not.
+    """An executor that runs x_t = A x_{t-1} + B u_t in a loop, for any structure, varying or not.
 
-    n² T operations for a dense A, in T steps that wait for one another: strong where many
-    sequences run at once, weak where one long sequence does.
+    It takes n² T operations for a dense A, in T steps that wait for one another: fast for many
+    sequences at once, slow for one long sequence.
 
     Numerical error: at step t at most about (n+1)(t+1)·eps·Σ_s |A|^(t-s) |B| |u_s|.
 
@@ -69,16 +69,16 @@ class Recurrent(Executor):
 def steps(
     recurrence: LinearRecurrence, inputs: Tensor
 ) -> Iterator[tuple[LinearRecurrence, Tensor]]:
-    """Go through the system and the inputs of every step."""
+    """Yield the system and the inputs of every step."""
     vectors = inputs.unbind(-2)
     return zip(each_step(recurrence, len(vectors)), vectors, strict=True)
 
 
 def each_step(recurrence: LinearRecurrence, length: int) -> Iterator[LinearRecurrence]:
-    """The systems of all steps, one after the other, as `at` gives them.
+    """Yield the systems of all steps, as `at` returns them.
 
-    Each tensor is cut once: the gradient of one cut out at every step is as large as all of
-    them, and so that of T cuts as T².
+    Each tensor is split only once: the gradient of a slice is as large as the whole tensor, so T
+    slices would cost T².
     """
     if not recurrence.time_varying:
         yield from repeat(recurrence, length)
@@ -102,5 +102,5 @@ def each_step(recurrence: LinearRecurrence, length: int) -> Iterator[LinearRecur
 
 
 def zero_state(recurrence: LinearRecurrence, inputs: Tensor) -> Tensor:
-    """The state before the first step, where none is given."""
+    """Make the state before the first step, where none is given."""
     return inputs.new_zeros(*inputs.shape[:-2], recurrence.A.state_size)

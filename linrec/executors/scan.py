@@ -1,4 +1,4 @@
-"""The recurrence as a scan: pairs of steps are steps, of half as many."""
+"""Execution as an associative scan: pairs of steps form a recurrence of half as many steps."""
 
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
@@ -23,26 +23,27 @@ from linrec.scan import scan_states
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
-# Where a graph leaves open how many steps there are, groups of 2 to this power of them are scanned.
+# Where a graph leaves the number of steps open, groups of 2 to this power are scanned.
 OPEN_LEVELS = 5
 
-# At most so many matrices of a varying system are judged, of all steps and systems.
+# At most this many matrices of a varying system are judged, over all steps and systems.
 SAMPLES = 16
 
 
 @final
 @dataclass(frozen=True)
 class AssociativeScan(Executor):
-    """Combine steps in pairs, log2(T) times, then work back down.
+    """An executor that combines steps in pairs, log2(T) times, then works back down.
 
         (A₂, b₂) ∘ (A₁, b₁) = (A₂A₁, A₂b₁ + b₂)
 
-    The only way but the loop for varying matrices, and in log2(T) rounds; but products of
-    matrices cost n³ a step where the matrix varies. Diagonal matrices run as `linear_scan`. Where
-    products of varying matrices cancel, as a filter's do that changes, the loop runs instead.
+    Besides the loop it is the only executor for any varying matrices, and takes log2(T) rounds; but
+    products of varying matrices cost n³ per step. Diagonal matrices run as `linear_scan`. Where
+    products of varying matrices cancel, as in a swept filter, the loop runs instead.
 
     Numerical error: at step t at most about 2(n+1)(log2 T + 2)·eps·Σ_s |A…A| |B| |u_s| where the
-    matrices have no negative entries; with cancellation in products of A, as that product's.
+    matrices have no negative entries; with cancellation in products of A, the error of those
+    products.
 
     Example:
         >>> import torch, linrec
@@ -63,7 +64,7 @@ class AssociativeScan(Executor):
             batch = A.batch_shape
             if batch and batch[-1] != 1:
                 return Plan(self, recurrence, length)
-            # The same at every step, and so are its powers.
+            # A is the same at every step, and so are its powers.
             squares = square_repeatedly(A[..., 0] if batch else A, length)
             return Plan(self, recurrence, length, squares=squares)
 
@@ -73,12 +74,13 @@ class AssociativeScan(Executor):
         return prepare(self, recurrence, length, compute)
 
     def loses_digits(self, recurrence: LinearRecurrence) -> bool:
-        """Judge by powers of some of the matrices whether products cancel, as in swept filters."""
+        """Judge from powers of a sample of matrices whether products cancel, as in swept
+        filters."""
         A = recurrence.per_copy().A
         steps = recurrence.steps or 1
         if not recurrence.time_varying or A.as_diagonal() is not None or is_open(steps):
             return False
-        leaves = A.leaves().values()  # (of a device each call would have to wait for it)
+        leaves = A.leaves().values()  # (each call would have to wait for a device)
         if not may_look(*leaves) or any(leaf.device.type != "cpu" for leaf in leaves):
             return False
         levels = levels_of(steps)
@@ -108,14 +110,14 @@ class AssociativeScan(Executor):
 
 
 def levels_of(steps: int) -> int:
-    """Count how often steps can be taken in pairs until one is left."""
+    """Count how often steps can be paired until one is left."""
     if is_open(steps):
         return OPEN_LEVELS
     return max(steps, 1).bit_length() - 1
 
 
 def square_repeatedly(A: Structure, length: int) -> tuple[Structure, ...]:
-    """Square a matrix for each level of pairs, in double precision and cast last."""
+    """Square a matrix for each level of pairs, in double precision, cast last."""
     powers, dtype = Powers(in_double(A)), accumulation_dtype(A.dtype)
     squares = (powers.square(level) for level in range(levels_of(length)))
     return tuple(square.to(dtype).to(A.device) for square in squares)
@@ -125,7 +127,7 @@ def add_initial_state(A: Structure, drive: Tensor, state: Tensor | None) -> Tens
     """Add A times the initial state to the first step, so that the scan starts from zero.
 
     Args:
-        A: a structure whose last batch axis is time, of one entry if it never changes, or a
+        A: a structure whose last batch axis is time (of length 1 if A never changes), or a
             structure without batch axes.
         drive (*batch, time, n): b.
         state (*batch, n): the state before the first step; None: zeros.
@@ -138,10 +140,10 @@ def add_initial_state(A: Structure, drive: Tensor, state: Tensor | None) -> Tens
 
 
 def combine(A: Structure, squares: Sequence[Structure], drive: Tensor) -> Tensor:
-    """Scan from a zero state: pairs of steps first, whose states are every second one's.
+    """Scan from a zero state: first over pairs of steps, which give every second state.
 
-    The state after step 2i+1 is that of step i of the recurrence of pairs; one more step from it
-    gives the state after step 2i+2.
+    Step i of the recurrence of pairs gives the state after step 2i+1; one more step gives the state
+    after step 2i+2.
 
     Args:
         A: the matrices of all steps, `(*batch, time, …)`, where they change.
@@ -176,9 +178,9 @@ def combine(A: Structure, squares: Sequence[Structure], drive: Tensor) -> Tensor
 def combine_open(
     A: Structure, squares: Sequence[Structure], drive: Tensor, state: Tensor | None
 ) -> Tensor:
-    """As `combine`, for steps that a graph leaves open: in groups, and a loop from one to the next.
+    """Compute `combine` for a number of steps that a graph leaves open, in a loop over groups.
 
-    Groups are scanned twice: for what each adds to the state before it, and for the states.
+    Groups are scanned twice: for each group's addition to the state before it, and for the states.
     """
     steps, size = drive.shape[-2], 1 << OPEN_LEVELS
     groups = in_groups(drive, size)

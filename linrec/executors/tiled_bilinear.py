@@ -1,4 +1,4 @@
-"""Bilinear products with a plan's tensors, tiled to fit the caches, with one gradient for all."""
+"""Bilinear products with a plan's tensors, tiled to fit the caches, and their common gradient."""
 
 # pyright: reportIncompatibleMethodOverride=false
 # (`vmap` has our arguments in place of torch's `*args`.)
@@ -65,7 +65,7 @@ class BilinearOp(ABC):
 class Direction(Enum):
     """The three products of a bilinear map y = c x; the derivatives of each are the two others.
 
-    They are of two sides, (c; x), (c; ȳ) and (ȳ; x).
+    Their two sides are (c; x), (c; ȳ) and (ȳ; x).
     """
 
     FORWARD = "c x"
@@ -76,7 +76,7 @@ class Direction(Enum):
 def multiply(product: BilinearOp, constant: Tensor, *factors: Tensor) -> Tensor:
     """Compute a product, differentiable any number of times.
 
-    Its memory lies in the order (units, steps, copies, p), in which outputs are handed back.
+    Its memory has the order (units, steps, copies, p) in which outputs are returned.
     """
     if torch.compiler.is_compiling():
         return product.forward(constant, *factors)
@@ -94,20 +94,20 @@ def compute(product: BilinearOp, way: Direction, *sides: Tensor) -> Any:
 class Multiply(torch.autograd.Function):
     """A bilinear map, whose derivatives are its adjoints, whose derivatives are the map.
 
-    Autograd has no derivative of writing a part of a result. It would keep all parts to put them
-    together, and walk through all of the result once for each of them on the way back. The adjoints
-    are products of the same kind, and are written in parts as well.
+    Autograd cannot differentiate writing a part of a result. It would keep all parts to join them,
+    and pass over the whole result once per part in the backward pass. The adjoints are products of
+    the same kind, and are written in parts too.
     """
 
     @staticmethod
     def forward(product: BilinearOp, way: Direction, *sides: Tensor) -> Any:
-        """Compute one of the three products, the gradients' too with all their digits."""
+        """Compute one of the three products; gradients too keep all their digits."""
         with full_precision(sides[0]):
             return RUN[way](product, *sides)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Save the sides that derivatives need: all, for a forward one."""
+        """Save the sides that derivatives need: all of them for a forward derivative."""
         ctx.product, ctx.way, first, *second = inputs
         _, _, needs_first, *needs_second = ctx.needs_input_grad
         kept = [side if needs_first else None for side in second]
@@ -139,9 +139,9 @@ class Multiply(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """Move one of the two sides at a time."""
+        """Add the derivatives in each of the two sides."""
         first, *second = ctx.saved_tensors
-        to_first, *to_second = tangents[2:]  # zeros, not None, where nothing moves
+        to_first, *to_second = tangents[2:]  # zeros, not None, for constant arguments
         moved = compute(ctx.product, ctx.way, first, *to_second)
         turned = compute(ctx.product, ctx.way, to_first, *second)
         if ctx.way is Direction.ADJOINT:
@@ -152,7 +152,8 @@ class Multiply(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[Any, ...], product: BilinearOp, way: Direction, *sides: Tensor
     ) -> tuple[Any, Any]:
-        """Count the mapped axis of factors among their units; map a mapped constant plainly."""
+        """Treat a mapped axis of factors as units; map over a constant by torch's own
+        operations."""
         if in_dims[2] is not None or way is Direction.CONSTANT:
             mapped = torch.vmap(plain(product, way), in_dims=in_dims[2:])(*sides)
             return mapped, (0,) * len(mapped) if way is Direction.ADJOINT else 0
@@ -171,7 +172,7 @@ class Multiply(torch.autograd.Function):
 
 
 def plain(product: BilinearOp, way: Direction) -> Callable[..., Any]:
-    """Find the product in torch's own operations."""
+    """Return a product in torch's own operations."""
     ways = {
         Direction.FORWARD: product.forward,
         Direction.ADJOINT: product.adjoint,
@@ -195,7 +196,7 @@ def run_forward(product: BilinearOp, constant: Tensor, *factors: Tensor) -> Tens
 
 
 def as_base(result: Tensor) -> Tensor:
-    """Take the memory of a view for a tensor that is none, in the same order.
+    """Make a tensor that is not a view from the memory of a view, in the same order.
 
     Autograd allows no writing into a view that was made inside a `Function`: an activation in place
     would fail.
@@ -210,7 +211,7 @@ def run_adjoint(product: BilinearOp, constant: Tensor, gradient: Tensor) -> tupl
     units, copies = gradient.shape[:2]
     if gradient.device.type != "cpu" or not has_values(constant, gradient):
         return product.adjoint(constant, gradient)
-    constant = constant.conj().resolve_conj().conj()  # conjugated once instead of in every tile
+    constant = constant.conj().resolve_conj().conj()  # conjugated once, not in every tile
     results = None
     for tile in tiles(units, copies, product.tile_size):
         parts = product.adjoint_now(constant, gradient[tile])
@@ -238,8 +239,8 @@ def run_constant(product: BilinearOp, gradient: Tensor, *factors: Tensor) -> Ten
     return total
 
 
-# (Batched gradients, `is_grads_batched`, come through here as tensors without memory, into whose
-# parts nothing can be written.)
+# (Batched gradients, `is_grads_batched`, arrive here as tensors without memory, whose parts cannot
+# be written.)
 RUN = {
     Direction.FORWARD: run_forward,
     Direction.ADJOINT: run_adjoint,
@@ -248,7 +249,7 @@ RUN = {
 
 
 def tiles(units: int, copies: int, tile_size: int) -> Iterator[Tile]:
-    """Cut units and copies into parts of about a size: whole units if a unit is small."""
+    """Cut units and copies into tiles of about `tile_size`: whole units if a unit is small."""
     wide, deep = max(tile_size // copies, 1), min(tile_size, copies)
     for unit in range(0, units, wide):
         for copy in range(0, copies, deep):

@@ -1,4 +1,4 @@
-"""The recurrence as one matrix: outputs are a Toeplitz matrix times inputs."""
+"""Execution as one matrix product: outputs are a Toeplitz matrix times inputs."""
 
 import math
 from dataclasses import dataclass
@@ -25,22 +25,23 @@ from linrec.systems import LinearRecurrence
 # Toeplitz matrices are written out in pieces of about this many numbers.
 PIECE = 1 << 22
 
-# One of at most so many numbers, some hundred KiB, is kept in the plan: in a short call writing it
-# out would take longer than multiplying by it.
+# A matrix of at most this many numbers, a few hundred KiB, is kept in the plan: in a short call
+# writing it out would take longer than multiplying by it.
 SMALL = 1 << 16
 
 
 @final
 @dataclass(frozen=True)
 class Toeplitz(KernelExecutor):
-    """Multiply by the lower triangular Toeplitz matrix of the impulse response.
+    """An executor that multiplies by the lower triangular Toeplitz matrix of the impulse response.
 
         y_t = Σ_{s≤t} h_{t-s} u_s
 
-    T² m p operations for each sequence: for short sequences, and, as its last row alone, the
-    cheapest way to the last state (one product of T·m by n). Time-invariant systems.
+    It takes T² m p operations per sequence: suited to short sequences. The last row of the matrix
+    alone is the cheapest way to the last state (one product of T·m by n). Time-invariant systems
+    only.
 
-    Numerical error: at step t at most about (t+1) m·eps·Σ_s |h_{t-s}| |u_s|, as of a direct sum.
+    Numerical error: at step t at most about (t+1) m·eps·Σ_s |h_{t-s}| |u_s|, as for a direct sum.
     Inputs that are not finite reach earlier steps too (NaN times the zeros above the diagonal).
 
     Example:
@@ -68,7 +69,7 @@ class Toeplitz(KernelExecutor):
             return add_free_motion(recurrence, plan, outputs, inputs, state)
         kernel = output_kernel_of(plan.tensors, plan.length)
         m, p = kernel.shape[-2:]
-        if is_open(steps):  # then pieces cannot be counted
+        if is_open(steps):  # pieces cannot be counted
             matrix = toeplitz_matrix(kernel).flatten(-4, -3).flatten(-2)
             outputs = unflatten(matvec(matrix.mT, inputs.flatten(-2)), -1, (steps, p))
             return add_free_motion(recurrence, plan, outputs, inputs, state)
@@ -86,7 +87,7 @@ class Toeplitz(KernelExecutor):
 def kernels_and_matrix(
     system: LinearRecurrence, powers: Powers, own: LinearRecurrence, length: int
 ) -> Prepared:
-    """Compute the kernels; arguments as of `kernels`.
+    """Compute the kernels, or the matrix if it is small; arguments as for `kernels`.
 
     Returns:
         "last" (*batch, length·m, n), and "matrix" (*batch, length·m, length·p) if it is small, or
@@ -100,7 +101,8 @@ def kernels_and_matrix(
 
 
 def toeplitz_matrix(kernel: Tensor) -> Tensor:
-    """Write out the whole matrix, `(*batch, time, m, time, p)`, entry (s, t) from step t - s."""
+    """Write out the whole matrix, `(*batch, time, m, time, p)`; entry (s, t) is kernel step t -
+    s."""
     steps = torch.arange(kernel.shape[-3], device=kernel.device)
     apart = steps - steps.unsqueeze(-1)
     entries = kernel.index_select(-3, apart.clamp(min=0).flatten())
@@ -121,8 +123,8 @@ def flat_columns(kernel: Tensor, start: int, stop: int) -> Tensor:
 def toeplitz_columns(kernel: Tensor, start: int, stop: int) -> Tensor:
     """Write out the outputs' columns `start … stop-1` of the matrix whose rows are inputs.
 
-    Entry (s, t) is h_{t-s}, and nothing where s > t: windows of a padded kernel, the one of row s
-    beginning s earlier than that of row 0.
+    Entry (s, t) is h_{t-s}, and zero where s > t: rows are windows of a padded kernel, with row s
+    starting s earlier than row 0.
 
     Returns:
         `(*batch, stop, m, stop - start, p)`, inputs `0 … stop-1` first.

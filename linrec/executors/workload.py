@@ -1,4 +1,4 @@
-"""The sizes of a run, and the cost that is estimated from them."""
+"""The sizes of a run, and the cost estimated from them."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from linrec.systems import LinearRecurrence
 DOUBLE = (torch.float64, torch.complex128)
 
 
-@dataclass(slots=True)  # (a choice makes some twenty, and frozen ones take three times as long)
+@dataclass(slots=True)  # (a choice makes about twenty, and frozen ones take three times as long)
 class Cost:
     """The cost of a run: operations, bytes and rounds.
 
@@ -40,7 +40,7 @@ class Cost:
         )
 
     def __mul__(self, times: "Cost") -> "Cost":
-        """Multiply each part by a factor of its own."""
+        """Multiply each part by its own factor."""
         return Cost(
             self.operations * times.operations,
             self.bytes * times.bytes,
@@ -58,21 +58,21 @@ class Workload(NamedTuple):
         inputs: m, of one copy.
         outputs: p, of one copy.
         steps: T.
-        batch: how many sequences, the copies of a system counted apart.
-        systems: how many different systems.
-        multiplications: how many of them applying one A takes.
+        batch: the number of sequences, counting copies of a system separately.
+        systems: the number of different systems.
+        multiplications: the number of multiplications to apply one A.
         itemsize: the bytes of a number.
         driven: whether there is a B.
         read: whether there is a C.
         time_varying: whether any of the matrices changes from step to step.
-        A_varies: whether A does.
+        A_varies: whether A changes.
         diagonal: whether A is diagonal.
-        device: the type of the device, as "cpu".
-        roundoff: the unit roundoff of the dtype that sums are kept in.
-        one_gate: whether A varies and has one number as the diagonal of each step.
+        device: the type of the device, such as "cpu".
+        roundoff: the unit roundoff of the sums' dtype.
+        one_gate: whether A varies and each step's diagonal is a single number.
         tied: whether A varies, and its U is B.
-        gradient: whether a gradient in the inputs is asked for afterwards.
-        trained: whether one in the system is, and so through what is prepared of it.
+        gradient: whether a gradient in the inputs is computed afterwards.
+        trained: whether a gradient in the system is computed, and so through its preparation.
     """
 
     states: int
@@ -97,7 +97,7 @@ class Workload(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """Steps of all sequences together."""
+        """The steps of all sequences together."""
         return self.batch * self.steps
 
     @property
@@ -111,8 +111,8 @@ class Workload(NamedTuple):
     ) -> "Workload":
         """Describe running a recurrence over `length` steps of `batch` sequences.
 
-        Where a graph leaves one of these open, a nominal size stands for it: a choice by the size
-        that the graph was traced with would tie it to that.
+        A nominal size replaces one that a graph leaves open: a choice by the traced size would tie
+        the graph to it.
         """
         # (Written for speed: small calls spend much of their time on choosing.)
         A, B, C, D = recurrence.A, recurrence.B, recurrence.C, recurrence.D
@@ -159,37 +159,38 @@ class Workload(NamedTuple):
 class Estimates:
     """Estimates of the cost and the error of an executor, from a workload."""
 
-    # What the gradient in the inputs costs, in multiples of what it is a gradient of, as measured.
-    # That in the system costs as much again; where states follow from states it needs that as well.
+    # The measured cost of the gradient in the inputs, in multiples of the forward cost. The
+    # gradient in the system costs as much again; where states follow from states it needs the first
+    # one too.
     gradient: ClassVar[Cost] = Cost(operations=1, bytes=1, rounds=1, transforms=1, memory=0.2)
     recursive: ClassVar[bool] = True
 
-    # Whether the error at a step is small beside what that step is summed of; not where all steps
-    # are computed at once from the whole sequence, and err alike.
+    # Whether the error at each step is small relative to the terms summed at that step. It is not
+    # where all steps are computed at once from the whole sequence, with the same error.
     errs_per_step: ClassVar[bool] = True
 
     def cost(self, work: Workload) -> Cost:
-        """Estimate what `execute` spends with a plan at hand.
+        """Estimate the cost of `execute`, given a plan.
 
-        By default it is not known, and `Auto` chooses any other candidate first.
+        By default it is unknown, and `Auto` chooses any other candidate first.
         """
         return Cost(math.inf, 0, 0)
 
     def final_cost(self, work: Workload) -> Cost:
-        """Estimate what `final_state` spends with a plan at hand."""
+        """Estimate the cost of `final_state`, given a plan."""
         return self.cost(work)
 
     def preparation_cost(self, work: Workload) -> Cost:
-        """Estimate what `prepare` spends."""
+        """Estimate the cost of `prepare`."""
         return Cost(0, 0, 0)
 
     def error(self, work: Workload) -> float:
-        """Estimate the error of a long run, beside the magnitudes that its outputs are summed of.
+        """Estimate the error of a long run, relative to the magnitudes summed in its outputs.
 
-        The square root of the number of roundings on the longest path, times the unit roundoff.
-        Worst cases, as they are bounded in the docstrings, count the roundings themselves; but
-        roundings of either sign cancel, and their sum stays below a small multiple of this with a
-        probability that is very close to one.
+        The estimate is the square root of the number of roundings on the longest path, times the
+        unit roundoff. The worst-case bounds in the docstrings count the roundings themselves; but
+        roundings of either sign cancel, and with a probability very close to one their sum stays
+        below a small multiple of this estimate.
 
         References:
             Higham and Mary 2019, A new approach to probabilistic rounding error analysis.

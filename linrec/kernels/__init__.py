@@ -1,4 +1,4 @@
-"""Kernels, with what stands for them where they cannot run: they need nothing of linrec."""
+"""Kernels and their fallbacks where they cannot run, independent of the rest of linrec."""
 
 from linrec.kernels.cpu_loops import convolutions_for as convolutions_for
 from linrec.kernels.cpu_loops import convolves as convolves

@@ -1,17 +1,17 @@
 """Triton kernels of chunks: products of rows with a block, and states that are matrices.
 
-Imported only where Triton is there. Three kernels, of few fixed configurations:
+Imported only where Triton is installed. Three kernels, of few fixed configurations:
 
 - `split`: the factors of a product in TF32 parts, for [inputs of a chunk, state before] · block,
   the outputs of chunks of a dense system.
 - `gated`: x_t = a_t x_{t-1} + k_t v_tᵀ, y_t = x_tᵀ q_t with one number a_t for all of a matrix x,
   in chunks of products. Decays from step j to step i are running products along i of a matrix that
-  is 1 up to the diagonal, so that nothing is divided, and a may be anything.
+  is 1 up to the diagonal, so there is no division, and a may be any number.
 - `walk_matrices`: the same with a number for each row, and with l_t r_tᵀ x_{t-1} (delta rules): a
-  program walks through time with a part of the matrix in registers.
+  program steps through time with a part of the matrix in registers.
 
 Products are in `PRECISION`: "tf32x3" is three products of TF32 parts, which keeps 22 bits of each
-factor; "ieee" all. Plain TF32 would keep 11, cut off and not rounded, which adds up to a bias.
+factor; "ieee" all. Plain TF32 would keep 11, truncated instead of rounded, which adds up to a bias.
 
 References:
     Dao and Gu 2024, Transformers are SSMs, section 6 (chunks).
@@ -20,7 +20,7 @@ References:
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
-# (Arguments of kernels become Triton's constants, of which it knows nothing.)
+# (Kernel arguments become Triton constants, which pyright does not know.)
 
 import triton
 import triton.language as tl
@@ -28,7 +28,7 @@ import triton.language as tl
 
 @triton.jit
 def nearest(numbers):
-    """Round to the nearest number of TF32, which has 11 of the 24 bits; towards 0 from 2¹²⁷ on."""
+    """Round to the nearest TF32 number (11 of the 24 bits); towards 0 from 2¹²⁷ on."""
     bits = numbers.to(tl.int32, bitcast=True)
     huge = (bits & 0x7F800000) >= 0x7F000000  # (rounded up, it might not be finite)
     return (tl.where(huge, bits, bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
@@ -40,10 +40,10 @@ def split(
     first_row, first_column, second_row, second_column, parts_row, parts_column, part,
     HIGH: tl.constexpr, WIDE: tl.constexpr, LEFT: tl.constexpr,
 ):  # fmt: skip
-    """Write two matrices side by side, three times: rounded to TF32, the rest of it, rounded.
+    """Write two matrices side by side, three times: rounded to TF32, the remainder, rounded again.
 
-    Of a right factor (not `LEFT`) the rest is written last, so that the product of the two sums
-    what is rounded with both and the rest with what is rounded.
+    For a right factor (not `LEFT`) the remainder is written last, so that the product of two
+    factors sums rounded · rounded, remainder · rounded and rounded · remainder.
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(K, WIDE)
     rows = ((program // across) * HIGH + tl.arange(0, HIGH))[:, None]
@@ -63,7 +63,7 @@ def split(
 
 @triton.jit
 def product_of(a, b):
-    """Multiply two numbers, in a running product."""
+    """Multiply two numbers, for a running product."""
     return a * b
 
 
@@ -99,11 +99,11 @@ def gated(
         k = tl.load(at_k, mask=here[:, None] & own_n[None, :], other=0.0)
         q = tl.load(at_q, mask=here[:, None] & own_n[None, :], other=0.0)
         u = tl.load(at_v, mask=here[:, None] & own_v[None, :], other=0.0)
-        # What is left at step i (a row) of what came at step j (a column).
+        # The fraction left at step i (a row) of the input at step j (a column).
         each = tl.broadcast_to(a[:, None], (STEPS, STEPS))
         left = tl.associative_scan(tl.where(later, each, 1.0), 0, product_of)
         left = tl.where(same, left, 0.0)
-        since = tl.associative_scan(a, 0, product_of)  # what is left of the state before
+        since = tl.associative_scan(a, 0, product_of)  # the fraction left of the state before
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * left
         y = tl.dot(q, state, input_precision=PRECISION) * since[:, None]
         y = tl.dot(scores, u, y, input_precision=PRECISION)
@@ -124,7 +124,7 @@ def walk_matrices(
     STATES: tl.constexpr, VALUES: tl.constexpr, STARTED: tl.constexpr, RANK: tl.constexpr,
     SUM: tl.constexpr,
 ):  # fmt: skip
-    """Walk through the steps of one system, for some of the columns of its matrix."""
+    """Run the steps of one system one by one, for some of the columns of its matrix."""
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
     system, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)
     n = tl.arange(0, STATES)

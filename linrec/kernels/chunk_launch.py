@@ -1,4 +1,4 @@
-"""How the kernels of chunks are launched: strides and few configurations."""
+"""Launching of the chunk kernels: strides and a few configurations."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,27 +11,27 @@ from torch import Tensor
 from linrec.kernels.chunk_kernels import gated, split, walk_matrices
 from linrec.kernels.launch import call, ceil_div
 
-# Rows and columns of a tile that is split.
+# Rows and columns of a tile in `split`.
 HIGH, WIDE = 32, 64
 
-# From so many products on, and from so many columns, parts in TF32 are faster than float32. (On an
+# From this many products and this many columns on, parts in TF32 are faster than float32. (On an
 # H200: 380 Tproducts a second, a third of it for three, against 51; and all parts are written.)
 MANY_PRODUCTS, MANY_COLUMNS = 1 << 30, 256
 
-# Columns of a matrix that a program has, where it walks and in chunks of so many steps.
+# Columns of a matrix per program, when walking and when running in chunks of this many steps.
 WALKED, TILED, STEPS = 16, 64, 32
 
 PRECISION = "tf32x3"
-LEAST = 16  # the least side of a product of tiles
+LEAST = 16  # the smallest side of a product of tiles
 
 
 def launch_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     """Multiply `[inputs (R, K), before (R, n)]` with `block (K + n, N)`, all in float32.
 
     With x = x' + x'' of 11 bits each, rounded to nearest, and y likewise, the matrix units of a
-    device compute x' y' + x'' y' + x' y'' exactly. What is left out is x'' y'' ≤ 2⁻²²|x y| and what
-    rounding took, 2⁻²⁴ of each factor: 6 unit roundoffs. They add eight products at a time and cut
-    off what does not fit, 2 units each time, which for 3 (K + n) products is below K + n units.
+    device compute x' y' + x'' y' + x' y'' exactly. The error is x'' y'' ≤ 2⁻²²|x y| and the
+    rounding of each factor, 2⁻²⁴: 6 unit roundoffs. The matrix units add eight products at a time
+    and truncate, 2 units each time, which for 3 (K + n) products is below K + n units.
     """
     (R, K), n, N = inputs.shape, before.shape[1], block.shape[1]
     rows = torch.empty(R, 3, K + n, dtype=inputs.dtype, device=inputs.device)
@@ -51,7 +51,7 @@ def launch_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
 
 
 def is_split(inputs: Tensor, before: Tensor, block: Tensor) -> bool:
-    """Whether a product is large enough for parts, and the device has units for them."""
+    """Whether a product is large enough for parts, and the device has matrix units for them."""
     products = len(inputs) * block.shape[0] * block.shape[1]
     if products < MANY_PRODUCTS or block.shape[1] < MANY_COLUMNS:
         return False
@@ -60,7 +60,7 @@ def is_split(inputs: Tensor, before: Tensor, block: Tensor) -> bool:
 
 @contextmanager
 def matrix_units() -> Generator[None, None, None]:
-    """Have products in float32 computed in TF32, as long as the context lasts."""
+    """Compute products of float32 numbers in TF32 within the context."""
     settings = torch.backends.cuda.matmul
     before = settings.fp32_precision
     settings.fp32_precision = "tf32"
@@ -79,7 +79,7 @@ def launch_matrices(
     rights: Tensor | None,
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Run systems whose states are matrices; arguments as of `matrix_scan`."""
+    """Run systems whose states are matrices; arguments as for `matrix_scan`."""
     (G, T, N), V = keys.shape, values.shape[-1]
     made = {"dtype": values.dtype, "device": values.device}
     outputs, last = torch.empty(G, T, V, **made), torch.empty(G, N, V, **made)
@@ -88,7 +88,7 @@ def launch_matrices(
     shared = gates.shape[-1] == 1 or gates.stride(-1) == 0
     sizes = {"STATES": states, "STARTED": start is not None}
     if shared and lefts is None and values.dtype == torch.float32:
-        large = states > 64  # of which a program has fewer columns, and more warps
+        large = states > 64  # fewer columns per program, and more warps
         width = min(TILED // 2 if large else TILED, max(triton.next_power_of_2(V), LEAST))
         call(
             gated, G * triton.cdiv(V, width), gates, keys, queries, values, begin, outputs, last,

@@ -1,7 +1,7 @@
-"""Products of chunks and scans of matrices as operations of torch, in Triton on CUDA.
+"""Chunk products and matrix scans as torch operations, in Triton on CUDA.
 
 `torch.ops.linrec.chunk_product` and `torch.ops.linrec.matrix_scan` have fake implementations and
-gradients; the second's are those of the loop that stands for it elsewhere, step by step.
+gradients. The second's gradients are those of its fallback, the loop over steps.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from linrec.kernels.elementwise import launches, serves
 
-# Sides of a product below which there is no kernel, and numbers of a matrix's column beyond which.
+# The smallest sides of a product that have a kernel, and the largest matrix column.
 LEAST, MOST_STATES = 16, 128
 
 
@@ -25,14 +25,14 @@ def chunk_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     """Compute the outputs of chunks, [inputs of a chunk, state before it] · block.
 
     Args:
-        inputs (rows, K): of each chunk.
+        inputs (rows, K): the inputs of each chunk.
         before (rows, n): the state before each.
-        block (K + n, N): the Toeplitz block of a chunk above the way of a state to its outputs.
+        block (K + n, N): a chunk's Toeplitz block, above the map from a state to the outputs.
 
     Returns:
         The products (rows, N).
 
-    Numerical error: that of a sum of K + n products. Factors have 22 bits where the product is
+    Numerical error: as of a sum of K + n products. Factors have 22 bits where the product is
     computed in parts, which adds 6·eps/2 of each term.
 
     Example:
@@ -85,7 +85,7 @@ chunk_product.register_autograd(product_backward, setup_context=keep_all)
 @chunk_product.register_vmap
 def _(info, in_dims, inputs, before, block):  # type: ignore[no-untyped-def]  # as torch calls it
     size = info.batch_size
-    if in_dims[2] is not None:  # a block for each: products of batches
+    if in_dims[2] is not None:  # one block each: batched products
         given = zip((inputs, before, block), in_dims, strict=True)
         rows, held, many = (t if d is None else t.movedim(d, 0) for t, d in given)
         first, second = many.split([rows.shape[-1], held.shape[-1]], -2)
@@ -152,7 +152,7 @@ def plain_scan(
     rights: Tensor | None,
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Scan in a loop over time: the reference of the kernels."""
+    """Scan in a loop over time: the reference for the kernels."""
     state = keys[:, 0, :, None] * values[:, 0, None, :] * 0 if start is None else start
     outputs = []
     for step in range(keys.shape[1]):

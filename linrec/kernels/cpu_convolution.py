@@ -1,32 +1,32 @@
 """Convolutions of sequences with many kernels, and their gradients, compiled by Numba.
 
-Two real signals a and b are one complex signal a + i b, whose transform needs no shuffling; and so
-are two kernels. Products with the spectrum of a real signal keep the two apart:
+Two real signals a and b form one complex signal a + i b, whose transform needs no shuffling; so do
+two kernels. Products with the spectrum of a real signal keep the two apart:
 
     F(h_a * u) + i F(h_b * u) = (H_a + i H_b) U
 
-Both err by roundings of the larger one; so kernels, and gradients, are divided by powers of two
-near their norms before they become one.
+Both have rounding errors of the larger one, so kernels and gradients are divided by powers of two
+near their norms before they are combined.
 
 A block is two vectors of outputs, and its rows have the first as real parts and the second as
 imaginary ones. A long transform of n = n_1 n_2 numbers is n_2 short ones, of columns of n_1 numbers
 that are n_2 apart, and after a turn by e^(-2πi jk / n) n_1 short ones of the rows of results
-(Cooley and Tukey 1965), so that what a short one works on is in the nearest cache. On the way back
-n_1 and n_2 change places. So frequencies are met in the same order both ways, and are kept in it:
+(Cooley and Tukey 1965), so that a short one works in the nearest cache. In the inverse n_1 and n_2
+change places, so that both directions meet frequencies in the same order, in which they are stored:
 f = j + n_2 i at place j n_1 + i.
 
-A few blocks together have a room of T rows. Between it and the memory of outputs or gradients
-numbers are copied in the order of that memory. (Each row of a block alone would wait for a line
-of memory.)
+A few blocks share a buffer of T rows. Numbers are copied between it and the memory of outputs or
+gradients in the order of that memory. (Copied block by block, each row would wait for a line of
+memory.)
 
-Imported only where Numba is there.
+Imported only where Numba is installed.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
 # pyright: reportUnknownArgumentType=false
-# (Numba has no types, and the loops are its own language.)
+# (Numba has no type annotations, and the loops are written in its own language.)
 
 import math
 
@@ -36,7 +36,7 @@ from linrec.kernels.cpu_scan import compile_loop
 from linrec.kernels.cpu_transforms import inlined, plus, read, times, transform, write
 from linrec.kernels.cpu_vectors import spread, width
 
-# Scales are no smaller: one over them would leave float32.
+# The smallest scale: the reciprocal of a smaller one would leave float32.
 SMALLEST = 2.0**-126
 
 
@@ -64,7 +64,7 @@ def transform_column(a, b, j, middle, columns, radices, roots, turns):
 
 @inlined
 def transform_row(i, middle, b, radices, roots):
-    """Transform row i of `middle`, with the room of `b`; give where the result is."""
+    """Transform row i of `middle`, with `b` as scratch memory; return where the result is."""
     size = len(roots) * width(b)
     row = middle[i * size : (i + 1) * size]
     return b if transform(row, b, radices, roots) else row
@@ -72,7 +72,7 @@ def transform_row(i, middle, b, radices, roots):
 
 @inlined
 def transform_columns(given, across, steps, a, b, middle, plan):
-    """Transform the columns of a block of real signals: T rows that are given, and zeros."""
+    """Transform the columns of a block of real signals: T given rows, then zeros."""
     n_1, n_2, _, radices, _, roots, turns = plan
     row, zero = 2 * width(a), spread(a, 0)
     for j in range(n_1):
@@ -87,7 +87,7 @@ def transform_columns(given, across, steps, a, b, middle, plan):
 
 @inlined
 def copy_to(given, across, signals, start, apart, steps, scales):
-    """Copy steps of signals, scaled, to where they are given, next to zeros up to a width."""
+    """Copy scaled steps of signals into a buffer, padded with zeros up to a width."""
     size = len(scales)
     for step in range(steps):
         target, source = given[step * across : (step + 1) * across], signals[start + step * apart :]
@@ -99,7 +99,7 @@ def copy_to(given, across, signals, start, apart, steps, scales):
 
 @inlined
 def share_room(room, plan):
-    """Take a room apart: for two short transforms, a long one, and what else there is."""
+    """Split scratch memory: for two short transforms, a long one, and the rest."""
     row = 2 * width(room)
     short, n = max(plan[0], plan[1]) * row, plan[0] * plan[1] * row
     a, b = room[:short], room[short : 2 * short]
@@ -114,14 +114,14 @@ def convolve(inputs, kernels, signals, at, apart, steps, scales, plan, room, few
         inputs (sequences, m, 2 n): the spectra of the inputs, divided by n.
         kernels (blocks, m, 2 width n): the spectra of the kernels, two as one.
         signals: the flat memory of the outputs.
-        at (sequences): where in it each sequence starts.
-        apart: how far steps are apart.
+        at (sequences): the start of each sequence in `signals`.
+        apart: the distance between steps in `signals`.
         steps: T.
-        scales (p): what the kernels were divided by.
+        scales (p): the divisors of the kernels.
         plan: n_1, n_2, their radices and roots of unity, and the roots of n (`plan_of`).
         room: a flat memory for two short transforms, a long one and a few blocks.
-        few: how many blocks are together.
-        begin, end: which sequences.
+        few: the number of blocks that share a buffer.
+        begin, end: the range of sequences.
     """
     n_1, n_2, radices, radices_2, roots, roots_2, turns = plan
     a, b, middle, found = share_room(room, plan)
@@ -162,11 +162,11 @@ def correlate(kernels, signals, at, apart, steps, scales, sums, plan, room, few,
     """Write the spectra Σ H* G of some sequences, the adjoint of the convolution.
 
     Args:
-        kernels, at, apart, steps, scales, plan, few, begin, end: as of `convolve`.
+        kernels, at, apart, steps, scales, plan, few, begin, end: as for `convolve`.
         signals: the flat memory of the gradients in the outputs, G transformed.
-        sums (sequences, m, 2 n): what to write into; of each sum the part counts that is the
-            spectrum of a real signal.
-        room: as of `convolve`, with room for m long transforms more.
+        sums (sequences, m, 2 n): the result; only the part of each sum that is the spectrum of a
+            real signal counts.
+        room: as for `convolve`, with space for m more long transforms.
     """
     n_1, n_2, radices, _, roots, _, _ = plan
     a, b, middle, rest = share_room(room, plan)
@@ -219,10 +219,10 @@ def correlate_inputs(inputs, signals, at, apart, steps, scales, sums, plan, room
     Args:
         inputs (sequences, m, 2 n): the conjugated spectra U* of the inputs.
         signals: the flat memory of the gradients in the outputs, G transformed.
-        at, apart, steps, plan, room, few: as of `convolve`.
-        scales (p): zeros in double precision, into which is written what gradients were divided by.
-        sums (blocks, m, 2 width n): what to write into, zeros before.
-        begin, end: which blocks.
+        at, apart, steps, plan, room, few: as for `convolve`.
+        scales (p): zeros in double precision, overwritten with the divisors of the gradients.
+        sums (blocks, m, 2 width n): the result, zeros before the call.
+        begin, end: the range of blocks.
     """
     n_1, n_2, radices, _, roots, _, _ = plan
     a, b, middle, given = share_room(room, plan)

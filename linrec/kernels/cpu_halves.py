@@ -1,23 +1,23 @@
 """The elementwise scan of half-precision numbers, with sums in float32, compiled by Numba.
 
-Numbers are widened as they are read and rounded as they are written: memory is walked through
-once. Numba knows of neither format on a CPU. So the bits of float16 come as signed whole numbers,
-and those of bfloat16, which are the upper half of a float32's, as unsigned ones. The state of a
-scan stays in float32 from step to step.
+Numbers are widened as they are read and rounded as they are written: each is read and written once.
+Numba supports neither format on a CPU. So the bits of float16 are passed as signed whole numbers,
+and those of bfloat16, the upper half of a float32's, as unsigned ones. The state of a scan stays in
+float32 from step to step.
 
-The gradient needs the states in float32 too. The scan marks those before every `BLOCK` steps; on
-the way back a block is scanned again from its mark, and then walked through from its last step:
+The gradient needs the states in float32 too. The scan marks those before every `BLOCK` steps; in
+the backward pass a block is scanned again from its mark, then traversed from its last step:
 
     λ_t = g_t + a_{t+1} λ_{t+1}        ga_t = λ_t x_{t-1}
 
-Imported only where Numba is there.
+Imported only where Numba is installed.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
 # pyright: reportUnknownArgumentType=false
-# (Numba has no types, and the loops are its own language.)
+# (Numba has no type annotations, and the loops are written in its own language.)
 
 from typing import Any
 
@@ -83,11 +83,11 @@ def scan_halves(a, a_at, b, b_at, marks, x, x_at, steps, features, width, begin,
         a_at, b_at, x_at: how far sequences and steps are apart.
         marks (blocks, batch, features): what the states before each block are written into; before
             the first they are given.
-        steps, features: T and how many features.
+        steps, features: T and the number of features.
         width: features of a piece.
-        begin, end: which pieces of all sequences.
+        begin, end: the range of pieces of all sequences.
     """
-    # (Compilers see vectors in loops over slices, and few in loops over places.)
+    # (Compilers vectorise loops over slices, but few loops over indices.)
     pieces = (features + width - 1) // width
     state = np.empty(width, np.float32)
     for piece in range(begin, end):
@@ -130,10 +130,10 @@ def differentiate_halves(
     """Write the gradients in decays, drives and the first state, from those in the states.
 
     Args:
-        a, a_at, b, b_at, marks, steps, features, width, begin, end: as of `scan_halves`.
+        a, a_at, b, b_at, marks, steps, features, width, begin, end: as for `scan_halves`.
         g, g_at: the gradient in the states.
-        to_a, to_b, to_at: those in decays and drives, which lie alike.
-        to_state (batch, features): that in the first state.
+        to_a, to_b, to_at: the gradients in decays and drives, laid out alike.
+        to_state (batch, features): the gradient in the first state.
     """
     pieces = (features + width - 1) // width
     states = np.empty((BLOCK + 1, width), np.float32)

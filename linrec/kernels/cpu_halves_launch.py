@@ -1,4 +1,4 @@
-"""How the compiled loops of half-precision scans are called: memory, marks and threads."""
+"""Calling of the compiled loops of half-precision scans: memory, marks and threads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def fill_halves(decay: Tensor, drive: Tensor, state: Tensor, states: Tensor) -> 
         decay (batch, time, features): a.
         drive (batch, time, features): b.
         state (batch, features): the state before the first step, in float32.
-        states (batch, time, features): what to write into; features side by side.
+        states (batch, time, features): the result; features side by side in memory.
 
     Returns:
         The states before every few steps in float32, for `differentiate_halves_on_cpu`.
@@ -41,7 +41,7 @@ def differentiate_halves_on_cpu(
 
     Args:
         decay, drive (batch, time, features): a and b.
-        marks: what `fill_halves` returned.
+        marks: the result of `fill_halves`.
         gradient (batch, time, features): the gradient in the states.
 
     Returns:
@@ -49,7 +49,7 @@ def differentiate_halves_on_cpu(
     """
     to_decay, to_drive = (torch.empty_like(gradient).contiguous() for _ in range(2))
     to_state = torch.empty_like(marks[0])
-    # (Both are looked at while the loop runs: a copy would be freed with its memory.)
+    # (Both must stay alive while the loop runs: a freed copy would take its memory along.)
     tensors = (side_by_side(decay), side_by_side(drive), side_by_side(gradient))
     a, b, g = (place(tensor) for tensor in tensors)
     written = (place(to_decay)[0], *place(to_drive), to_state.numpy())
@@ -58,11 +58,11 @@ def differentiate_halves_on_cpu(
 
 
 def run(loop: Callable[..., None], given: tuple[Any, ...], shape: Tensor) -> None:
-    """Call a loop in as many threads as torch would take."""
+    """Call a loop in as many threads as torch would use."""
     batch, steps, features = shape.shape
     threads = torch.get_num_threads()
     width = min(features, WIDTH)
-    if batch % threads and batch < 8 * threads:  # sequences alone would not occupy all
+    if batch % threads and batch < 8 * threads:  # sequences alone would not occupy all threads
         width = max(min(-(-features // threads), width), 16)
     pieces = batch * -(-features // width)
     sizes = (steps, features, width)
@@ -70,13 +70,13 @@ def run(loop: Callable[..., None], given: tuple[Any, ...], shape: Tensor) -> Non
 
 
 def side_by_side(tensor: Tensor) -> Tensor:
-    """Lay the features of a step side by side."""
+    """Lay the features of a step side by side in memory."""
     tensor = tensor.detach()
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
 def place(tensor: Tensor) -> tuple[Any, tuple[int, int]]:
-    """Give the bits of a tensor, and how far sequences and steps are apart in its memory."""
+    """Return the bits of a tensor, and its strides over sequences and steps."""
     (batch, steps, features), (n, t, _) = tensor.shape, tensor.stride()
     flat = tensor.as_strided((1 + (batch - 1) * n + (steps - 1) * t + features - 1,), (1,))
     bits = torch.uint16 if tensor.dtype == torch.bfloat16 else torch.int16

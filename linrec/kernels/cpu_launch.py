@@ -1,4 +1,4 @@
-"""How the compiled loops of the elementwise scan are called: strides, layouts and threads."""
+"""Calling of the compiled loops of the elementwise scan: strides, layouts and threads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 from linrec.kernels.cpu_scan import LANES, gradient_lanes, gradient_rows, scan_lanes, scan_rows
 from linrec.kernels.cpu_threads import share
 
-# Numbers from which on it pays to wake other threads.
+# From this many numbers on it pays to wake other threads.
 MANY = 1 << 18
 
 # Features of a row below which lanes are faster than vectors.
@@ -22,9 +22,9 @@ def fill_on_cpu(
     """Write the states of a scan of one dtype.
 
     Args:
-        decay (*batch, time, features): a, of any strides; one of 0 is read again.
+        decay (*batch, time, features): a, of any strides; stride 0 repeats a number.
         drive (*batch, time, features): b.
-        states (*batch, time, features): what to write into.
+        states (*batch, time, features): the result.
         state (*batch, features): the state before the first step.
         reverse: whether the last step is the first.
     """
@@ -46,9 +46,9 @@ def differentiate_on_cpu(
     """Write the gradients of a scan of one dtype, in its decays and its drives.
 
     Args:
-        decay, state, states, reverse: as of `fill_on_cpu`.
+        decay, state, states, reverse: as for `fill_on_cpu`.
         gradient (*batch, time, features): the gradient in the states.
-        to_decay, to_drive (*batch, time, features): what to write into, of the same strides.
+        to_decay, to_drive (*batch, time, features): the results, of the same strides.
     """
     first = state.contiguous().unsqueeze(-2)
     tensors = in_order(decay, gradient, first, states, to_drive, to_decay)
@@ -58,7 +58,8 @@ def differentiate_on_cpu(
 
 
 def in_order(*tensors: Tensor) -> list[Tensor]:
-    """Give tensors one batch axis; many sequences of few features change places with them."""
+    """Give tensors a single batch axis; swap it with the features if sequences are many, features
+    few."""
     found: list[Tensor] = []
     for tensor in tensors:
         plain = tensor.detach().resolve_conj().resolve_neg()
@@ -70,7 +71,7 @@ def in_order(*tensors: Tensor) -> list[Tensor]:
 
 
 def place(tensor: Tensor, reverse: bool) -> tuple[Any, tuple[int, int, int, int]]:
-    """Give the memory of a tensor, and where in it things are: start and three strides."""
+    """Return the memory of a tensor, its start and three strides."""
     (batch, steps, features), (n, t, f) = tensor.shape, tensor.stride()
     size = 1 + (batch - 1) * n + (steps - 1) * t + (features - 1) * f
     memory = tensor.as_strided((size,), (1,)).numpy()
@@ -80,13 +81,13 @@ def place(tensor: Tensor, reverse: bool) -> tuple[Any, tuple[int, int, int, int]
 def run(
     rows: Callable[..., None], lanes: Callable[..., None], tensors: list[Tensor], given: list[Any]
 ) -> None:
-    """Call the loop that fits the strides, in as many threads as torch would take."""
+    """Call the loop that fits the strides, in as many threads as torch would use."""
     batch, steps, features = tensors[0].shape
     threads = torch.get_num_threads() if tensors[0].numel() >= MANY else 1
     decay, *others = (tensor.stride(2) for tensor in tensors)
     if features >= NARROW and decay in (0, 1) and set(others) == {1}:
         loop, width = rows, features
-        if batch % threads and batch < 8 * threads:  # sequences alone would not occupy all
+        if batch % threads and batch < 8 * threads:  # sequences alone would not occupy all threads
             width = max(-(-features // threads), NARROW)
     else:
         loop, width = lanes, LANES

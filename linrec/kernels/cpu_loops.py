@@ -1,4 +1,4 @@
-"""Whether loops compiled by Numba can run the elementwise scan, or the convolution, of a tensor."""
+"""Availability of the Numba loops for the elementwise scan and the convolution of a tensor."""
 
 import importlib
 from functools import cache
@@ -9,24 +9,25 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-# (Importing Numba takes half a second, so that it is left to the first scan.)
+# (Importing Numba takes half a second, so it is deferred to the first scan.)
 HAS_NUMBA = find_spec("numba") is not None
 
 COMPILED = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 # Compiled convolutions take two vectors of outputs at a time, which should be nearly filled, and
-# transform no more numbers than the caches hold. They lay kernels out anew in each call, which pays
-# for some sequences; and compiling them takes seconds, so that what is small is left to torch.
+# transform no more numbers than the caches hold. They rearrange kernels in each call, which only
+# pays for several sequences; and compiling them takes seconds, so small convolutions are left to
+# torch.
 BLOCK, FILLED = 128, 0.7
 SHORTEST, LONGEST, FEWEST_SEQUENCES, MANY = 128, 1 << 14, 16, 1 << 22
 
-# Features from which on half-precision numbers are scanned as they are.
+# From this many features on, half-precision numbers are scanned unconverted.
 BROAD = 16
 
 
 @cache
 def import_loops(name: str = "cpu_launch") -> ModuleType | None:
-    """Import the loops; None where Numba does not go with what else is installed."""
+    """Import the loops; None if Numba is missing or incompatible with other packages."""
     try:
         return importlib.import_module(f"linrec.kernels.{name}")
     except ImportError:
@@ -39,7 +40,7 @@ def has_loops(device: str) -> bool:
 
 
 def versions_of_loops() -> dict[str, str]:
-    """Return the version of Numba by its name, where loops run; results differ by roundings."""
+    """Return Numba's version by name, where loops run; results differ by roundings."""
     return {"numba": version("numba")} if has_loops("cpu") else {}
 
 

@@ -1,15 +1,15 @@
 """Loops of the elementwise scan x_t = a_t x_{t-1} + b_t, compiled for the processor by Numba.
 
-Imported only where Numba is there. Each loop reads decays and drives once and writes the states
-once, in the order of the scan. Products and sums are rounded one after the other, as Numba fuses
-them only where it is told to: the states are those of the plain loop, bit by bit.
+Imported only where Numba is installed. Each loop reads decays and drives once and writes the states
+once, in the order of the scan. Products and sums are rounded separately, since Numba fuses them
+only on request: the states equal those of the plain loop bit for bit.
 
 - A loop over rows has the features of a step side by side in memory and takes them as vectors; the
   decays of a step may be one number.
-- A loop over lanes has any strides. A lane is one feature of one sequence; a few are walked
-  together, since each step waits for the one before it.
+- A loop over lanes has any strides. A lane is one feature of one sequence; a few are run together,
+  since each step waits for the one before it.
 
-Each tensor comes as its memory and its strides, `(start, sequence, step, feature)` in numbers;
+Each tensor is passed as its memory and its strides, `(start, sequence, step, feature)` in numbers;
 against the direction of time the stride of a step is negative. The features of a sequence are cut
 into pieces; a call scans the pieces from `begin` to `end` of all sequences.
 
@@ -20,23 +20,23 @@ The gradient goes through the steps from the last one of the scan to the first:
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
-# (Numba has no types, and the loops are its own language.)
+# (Numba has no type annotations, and the loops are written in its own language.)
 
 from typing import Any
 
 import numba
 import numpy as np
 
-# Lanes that are walked together. More would need more cache lines than have room where steps are
-# a power of two apart.
+# Lanes that are run together. More would need more cache lines than fit where the distance between
+# steps is a power of two.
 LANES = 8
 
 
 def compile_loop(function: Any) -> Any:
-    """Compile at the first call of each dtype, and keep the code where there is a folder for it."""
+    """Compile at the first call of each dtype, and cache the code if there is a folder for it."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # there is none
+    except RuntimeError:  # there is no folder
         return numba.njit(nogil=True)(function)
 
 
@@ -66,7 +66,7 @@ def scan_rows(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin,
 
 @compile_loop
 def scan_lanes(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):
-    """Write the states as `scan_rows` does, of any strides."""
+    """Write the states as `scan_rows` does, for any strides."""
     pieces = (features + width - 1) // width
     now = np.empty(width, x.dtype)
     for piece in range(begin, end):
@@ -124,7 +124,7 @@ def gradient_rows(
 def gradient_lanes(
     a, a_at, g, g_at, s, s_at, x, x_at, to_b, to_a, to_at, steps, features, width, begin, end
 ):
-    """Write the gradients as `gradient_rows` does, of any strides."""
+    """Write the gradients as `gradient_rows` does, for any strides."""
     pieces = (features + width - 1) // width
     now = np.empty(width, x.dtype)
     for piece in range(begin, end):

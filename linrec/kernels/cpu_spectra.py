@@ -1,4 +1,4 @@
-"""How the compiled convolutions are called: layouts of spectra, memory and threads."""
+"""Calling of the compiled convolutions: layouts of spectra, memory and threads."""
 
 import math
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from linrec.kernels.cpu_threads import share
 from linrec.kernels.cpu_transforms import radices_of
 from linrec.kernels.cpu_vectors import BYTES
 
-# Numbers of the blocks that are together in a room: a part of the second cache.
+# Numbers in the blocks that share a buffer: a part of the second-level cache.
 TOGETHER = 1 << 18
 
 
 class Order(NamedTuple):
-    """In which order the loops keep the frequencies of a transform.
+    """The order in which the loops store the frequencies of a transform.
 
     Args:
-        half (n): for each place, where in half a spectrum its frequency or its mirror image is.
+        half (n): for each place, the index in half a spectrum of its frequency or its mirror image.
         mirrored (n): whether it is the mirror image.
         place (n): for each frequency, its place.
     """
@@ -49,7 +49,7 @@ def roots_of(size: int, dtype: torch.dtype) -> Any:
 
 @lru_cache(maxsize=32)
 def order_of(size: int) -> Order:
-    """Find the order of frequencies: f = j + n_2 i is at place j n_1 + i."""
+    """Compute the order of frequencies: f = j + n_2 i is at place j n_1 + i."""
     first, second, *_ = plan_of(size, torch.float64)
     rows = torch.arange(first, device="cpu")
     columns = torch.arange(second, device="cpu").unsqueeze(1)
@@ -65,10 +65,10 @@ def width_of(dtype: torch.dtype) -> int:
 
 
 def lay_out_signals(spectra: Tensor, size: int) -> Any:
-    """Lay half spectra of real signals out for the loops.
+    """Arrange half spectra of real signals for the loops.
 
     Args:
-        spectra (*batch, m, frequencies): of frequencies up to the half.
+        spectra (*batch, m, frequencies): frequencies up to half of n.
         size: n.
 
     Returns:
@@ -81,10 +81,10 @@ def lay_out_signals(spectra: Tensor, size: int) -> Any:
 
 
 def lay_out_kernels(spectra: Tensor, size: int) -> Any:
-    """Lay half spectra of kernels out for the loops, two as one: H_a + i H_b.
+    """Arrange half spectra of kernels for the loops, two as one: H_a + i H_b.
 
     Args:
-        spectra (m, p, frequencies): of frequencies up to the half.
+        spectra (m, p, frequencies): frequencies up to half of n.
         size: n.
 
     Returns:
@@ -110,7 +110,7 @@ def sizes_of(spectrum: Tensor) -> Tensor:
 
 
 def take_out_signals(sums: Tensor, size: int) -> Tensor:
-    """Take half spectra out of the loops' order, of the real parts of signals.
+    """Return half spectra of the signals' real parts from the loops' order.
 
     Args:
         sums (*batch, m, 2 n): as `correlate` writes them.
@@ -125,7 +125,7 @@ def take_out_signals(sums: Tensor, size: int) -> Tensor:
 
 
 def take_out_kernels(sums: Tensor, size: int, kernels: int) -> Tensor:
-    """Take half spectra out of the loops' order, of the two signals that are one.
+    """Return half spectra of the two signals combined in one from the loops' order.
 
     Args:
         sums (blocks, m, 2 width n): as `correlate_inputs` writes them.
@@ -142,15 +142,15 @@ def take_out_kernels(sums: Tensor, size: int, kernels: int) -> Tensor:
 
 
 def halves(whole: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Give S_f and S*_(n-f) for frequencies up to the half."""
+    """Return S_f and S*_(n-f) for frequencies up to half of n."""
     places = order_of(size).place
     frequencies = torch.arange(size // 2 + 1, device="cpu")
     return whole[..., places[frequencies]], whole[..., places[(size - frequencies) % size]].conj()
 
 
 def find_sequences(signals: Tensor) -> tuple[Any, Any, int]:
-    """Give the flat memory of `signals (units, copies, time, p)`, where sequences start, and how
-    far steps are apart."""
+    """Return the flat memory of `signals (units, copies, time, p)`, the starts of sequences and the
+    distance between steps."""
     units, copies, steps, _ = signals.shape
     starts = torch.arange(units, device="cpu").unsqueeze(1) * signals.stride(0)
     starts = (starts + torch.arange(copies, device="cpu") * signals.stride(1)).flatten()
@@ -168,13 +168,13 @@ def run(
     long: int,
     pieces: int,
 ) -> None:
-    """Call a loop in as many threads as torch would take, each in a room of its own.
+    """Call a loop in as many threads as torch would use, each with its own scratch memory.
 
     Args:
         loop, given, signals, scales, results: the loop and its arguments.
         size: n, the length of the transforms.
-        long: transforms that have room, beside the one of all loops.
-        pieces: how many there are to share.
+        long: the long transforms that need memory, beside the one of all loops.
+        pieces: the number of pieces to share.
     """
     dtype, steps, features = signals.dtype, signals.shape[-2], signals.shape[-1]
     plan, row = plan_of(size, dtype), 2 * width_of(dtype)
@@ -196,11 +196,11 @@ def convolve_on_cpu(inputs: Tensor, spectrum: Tensor, outputs: Tensor, size: int
     Args:
         inputs (units, copies, m, frequencies): the half spectra of real inputs.
         spectrum (m, p, frequencies): the half spectra of real kernels.
-        outputs (units, copies, time, p): what to write into; numbers of a step side by side.
+        outputs (units, copies, time, p): the result; numbers of a step side by side.
         size: n, the length of the transforms.
 
     Returns:
-        Whether it was done: not where kernels are not finite, of which one would spoil another.
+        Whether it was done: not if kernels are not finite, since one would spoil another.
     """
     scales = sizes_of(spectrum)
     if not scales.isfinite().all():
@@ -220,7 +220,7 @@ def correlate_on_cpu(spectrum: Tensor, gradient: Tensor, size: int) -> Tensor | 
         size: n, the length of the transforms.
 
     Returns:
-        `(units, copies, m, frequencies)`; None with kernels that are not finite.
+        `(units, copies, m, frequencies)`; None if kernels are not finite.
     """
     scales, signals = sizes_of(spectrum), side_by_side(gradient)
     if not scales.isfinite().all():
@@ -250,7 +250,7 @@ def correlate_inputs_on_cpu(inputs: Tensor, gradient: Tensor, size: int) -> Tens
         size: n, the length of the transforms.
 
     Returns:
-        `(m, p, frequencies)`; None where numbers are not finite, of which one would spoil another.
+        `(m, p, frequencies)`; None if numbers are not finite, since one would spoil another.
     """
     signals, sequences = side_by_side(gradient), lay_out_signals(inputs.conj(), size)
     p, width = signals.shape[-1], width_of(signals.dtype)
@@ -262,6 +262,6 @@ def correlate_inputs_on_cpu(inputs: Tensor, gradient: Tensor, size: int) -> Tens
 
 
 def side_by_side(signals: Tensor) -> Tensor:
-    """Lay the numbers of a step side by side."""
+    """Lay the numbers of a step side by side in memory."""
     signals = signals.detach().resolve_neg()
     return signals if signals.stride(-1) == 1 else signals.contiguous()

@@ -1,20 +1,20 @@
-"""Threads in which compiled loops run beside the caller's."""
+"""Additional threads for compiled loops."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-# Made when they are first needed.
+# Created when first needed.
 THREADS: list[ThreadPoolExecutor] = []
 
-# A process that is forked has the pool and not its threads.
+# A forked process inherits the pool but not its threads.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=THREADS.clear)
 
 
 def share(work: Callable[[int, int], None], pieces: int, threads: int) -> None:
-    """Do `work(begin, end)` on all pieces, a part of them in each thread."""
+    """Run `work(begin, end)` over all pieces, a part of them in each thread."""
     bounds = [pieces * thread // threads for thread in range(threads + 1)]
     if threads > 1 and not THREADS:
         THREADS.append(ThreadPoolExecutor(thread_name_prefix="linrec"))

@@ -3,23 +3,22 @@
     X_k = Σ_j e^(-2πi jk / n) x_j
 
 A row is one number of as many signals as a vector holds: their real parts, then their imaginary
-ones. Nothing is ever moved within a vector. Rows follow one another, `(n, 2, width)`.
+ones. Numbers never move within a vector. Rows follow one another, `(n, 2, width)`.
 
-Stages of radix r = 2, 3, 4, 5 and 8 go from one memory to another and put results in their order on
-the way (Stockham's algorithm: Van Loan 1992, Computational Frameworks for the Fast Fourier
-Transform, section 1.7). A stage of n = r m takes `stride` signals apart, which the stages before
-have made of one:
+Stages of radix r = 2, 3, 4, 5 and 8 go from one memory to another and put results in order on the
+way (Stockham's algorithm: Van Loan 1992, Computational Frameworks for the Fast Fourier Transform,
+section 1.7). A stage of n = r m splits `stride` signals, into which earlier stages have split one:
 
     y[q + stride (r p + k)] = e^(-2πi pk / n) Σ_j e^(-2πi jk / r) x[q + stride (p + m j)]
 
-Imported only where Numba is there.
+Imported only where Numba is installed.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
 # pyright: reportUnknownArgumentType=false
-# (Numba has no types, and the loops are its own language.)
+# (Numba has no type annotations, and the loops are written in its own language.)
 
 import math
 
@@ -208,15 +207,15 @@ def by_eight(x, y, n, stride, roots):
 
 @numba.njit(nogil=True)
 def transform(x, y, radices, roots):
-    """Transform the rows of `x`, with the room of `y`.
+    """Transform the rows of `x`, with `y` as scratch memory.
 
     Args:
-        x, y (n, 2, width): flat memories; both are written over.
+        x, y (n, 2, width): flat memories; both are overwritten.
         radices: factors of n among 2, 3, 4, 5 and 8.
         roots (n, 2): e^(-2πi j / n), flat.
 
     Returns:
-        Whether the transform is in `y`, and not in `x`.
+        Whether the transform is in `y` instead of `x`.
     """
     n, stride, in_y = len(roots) // 2, 1, False
     for radix in radices:
@@ -236,7 +235,7 @@ def transform(x, y, radices, roots):
 
 
 def radices_of(n: int) -> tuple[int, ...]:
-    """Take n = 2^a 3^b 5^c apart into few radices."""
+    """Factor n = 2^a 3^b 5^c into few radices."""
     found: list[int] = []
     for radix in (5, 3, 8, 4, 2):
         # (16 = 4 · 4 is faster than 8 · 2.)

@@ -1,11 +1,11 @@
-"""Vectors of a processor in code that Numba compiles.
+"""Processor vectors in code compiled by Numba.
 
 A vector holds 64 bytes: 16 numbers in float32 and 8 in float64. It is read from memory, added,
-subtracted, multiplied and written as one value, so that a loop over vectors need not be recognised
-as one by the compiler. A product and a sum may be fused, which rounds once instead of twice.
-Processors of narrower vectors take two or four instructions for each.
+subtracted, multiplied and written as one value, so that the compiler need not recognise a loop over
+vectors. A product and a sum may be fused, which rounds once instead of twice. Processors with
+narrower vectors take two or four instructions for each.
 
-Imported only where Numba is there.
+Imported only where Numba is installed.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
@@ -29,7 +29,7 @@ infer_global: Any = templates.infer_global
 
 
 class Vector(types.Type):
-    """Numba's type of `count` numbers of a dtype that are one value."""
+    """Numba's type for `count` numbers of a dtype as one value."""
 
     def __init__(self, dtype):
         self.dtype, self.count = dtype, BYTES // (dtype.bitwidth // 8)
@@ -38,7 +38,7 @@ class Vector(types.Type):
 
 @extending.register_model(Vector)
 class VectorModel(extending.models.PrimitiveModel):
-    """A vector is one value of LLVM."""
+    """The data model of a vector: one LLVM value."""
 
     def __init__(self, manager, vector):
         number = manager.lookup(vector.dtype).get_value_type()
@@ -46,7 +46,7 @@ class VectorModel(extending.models.PrimitiveModel):
 
 
 def address(context, builder, kind, memory, place, vector):
-    """Find where in memory a vector lies, which need not be a multiple of its size."""
+    """Compute the address of a vector, which need not be aligned to its size."""
     data = context.make_array(kind)(context, builder, memory).data
     return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
 
@@ -108,7 +108,7 @@ def spread(typing, memory, number):
 
 
 def define(operation, instruction):
-    """Give vectors an operation of arithmetic."""
+    """Define an arithmetic operation on vectors."""
 
     @infer_global(operation)
     class OfVectors(templates.AbstractTemplate):  # pyright: ignore[reportUnusedClass]  # Numba keeps it

@@ -1,4 +1,4 @@
-"""Chunks of systems with feedback whose states are matrices, as operations of torch.
+"""Chunked scans with feedback of matrix states, as torch operations.
 
 `torch.ops.linrec.delta_chunks` has a fake implementation and gradients, of any order: the first is
 `torch.ops.linrec.delta_gradients`, in kernels too; beyond, those of the loop over steps.
@@ -36,8 +36,8 @@ def delta_chunks(
 
     Returns:
         y (outer, inner, time, columns), in the dtype of v, and the last x (outer·inner, n,
-        columns), in float32; and, for the gradients, x before each chunk, what is fed back, and
-        the inverse that gives it.
+        columns), in float32; and, for the gradients, x before each chunk, the fed-back terms, and
+        the inverse that gives them.
 
     Numerical error: that of `gated_chunks`, and of substitution in a chunk: a term that is fed
     back j times is a product of j (n + 3) numbers or sums more.
@@ -67,7 +67,7 @@ def plain_delta(
     rights: Tensor,
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Run all steps in a loop, in float32 or more: the reference of the kernels."""
+    """Run all steps in a loop, in float32 or more: the reference for the kernels."""
     least = torch.promote_types(values.dtype, torch.float32)
     given = (gates.unsqueeze(-1), keys, queries, values, lefts, rights)
     a, k, q, v, left, right = (each.to(least).flatten(0, 1) for each in given)
@@ -116,7 +116,7 @@ def delta_gradients(
         to_last (outer·inner, n, columns): that in the last x. None: zeros.
 
     Returns:
-        The gradients in what was given, in the dtypes of it.
+        The gradients in the arguments, in their dtypes.
     """
     given = gates, keys, queries, values, lefts, rights
     if launches(values) and values.dtype in SERVED:

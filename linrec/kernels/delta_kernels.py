@@ -1,6 +1,6 @@
 """Triton kernels of chunks with feedback, x_t = a_t x_{t-1} + l_t r_tᵀ x_{t-1} + k_t v_tᵀ.
 
-Imported only where Triton is there. With w_t = x_{t-1}ᵀ r_t, what is fed back, and X the state
+Imported only where Triton is installed. With w_t = x_{t-1}ᵀ r_t, what is fed back, and X the state
 before a chunk, substitution in the chunk gives all of its w at once: with R and P of
 `gated_kernels`, and R⁻, P⁻ those of the step before,
 
@@ -24,7 +24,7 @@ References:
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-# (Arguments of kernels become Triton's constants, of which it knows nothing.)
+# (Kernel arguments become Triton constants, which pyright does not know.)
 
 import triton
 import triton.language as tl
@@ -120,7 +120,7 @@ def advance(
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
     PRECISION: tl.constexpr, STARTED: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
-    """Take some columns of the state from chunk to chunk, X' = a X + (E ∘ l)ᵀ W + additions.
+    """Advance some columns of the state from chunk to chunk, X' = a X + (E ∘ l)ᵀ W + additions.
 
     The state before a chunk takes the place of what the chunk adds, and W = W₀ + M X that of W₀.
     With `REVERSE` it is Λ from the last chunk to the first, with P⁻ ∘ r in place of E ∘ l.

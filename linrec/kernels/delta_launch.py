@@ -1,4 +1,4 @@
-"""How the kernels of chunks with feedback are launched."""
+"""Launching of the kernels of chunks with feedback."""
 
 from typing import Any
 
@@ -25,12 +25,12 @@ COLUMNS, WARPS = 16, (4, 8)
 
 
 def steps_of_chunk() -> int:
-    """The steps of a chunk: half as many as rows of a chunk whose steps are pairs."""
+    """Return the steps of a chunk: half as many as rows, for chunks whose steps are pairs."""
     return gated_launch.STEPS // 2
 
 
 def constants(sizes: Sizes, **changed: Any) -> dict[str, Any]:
-    """The constants of the kernels here."""
+    """Return the constants of this module's kernels."""
     kept = {name: sizes.constants[name] for name in ("STATES", "VALUES", "STEPS", "LEVELS")}
     warps = WARPS[sizes.constants["STATES"] > 64]
     return {**kept, "PRECISION": PRECISION, "num_warps": warps, "num_stages": 1, **changed}
@@ -45,7 +45,7 @@ def launch_delta(
     rights: Tensor,
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Run all steps; as `delta_chunks`."""
+    """Run all steps, as `delta_chunks` does."""
     keys, values, lefts, rights = (e.contiguous() for e in (keys, values, lefts, rights))
     start = None if start is None else start.contiguous()
     tables = launch_tables(gates, steps_of_chunk())
@@ -73,7 +73,7 @@ def launch_advance(
     start: Tensor | None,
     reverse: bool,
 ) -> Tensor:
-    """Take the state from chunk to chunk, in place; see `advance`. Returns the last one."""
+    """Advance the state from chunk to chunk, in place (see `advance`); return the last one."""
     last = states.new_empty(sizes.G, sizes.N, sizes.V)
     width = min(COLUMNS, max(triton.next_power_of_2(sizes.V), LEAST))
     call(

@@ -1,7 +1,7 @@
-"""The elementwise scan x_t = a_t x_{t-1} + b_t as one operation of torch, in Triton on CUDA.
+"""The elementwise scan x_t = a_t x_{t-1} + b_t as one torch operation, in Triton on CUDA.
 
 `torch.ops.linrec.elementwise_scan` has a fake implementation, gradients of any order and a rule for
-vmap. Where Triton is not, and on the CPU, a loop over time stands for it.
+vmap. Without Triton, and on the CPU, a loop over time takes its place.
 """
 
 from importlib.util import find_spec
@@ -9,12 +9,12 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-# (Importing Triton takes a second, so that it is left to the first use.)
+# (Importing Triton takes a second, so it is deferred to the first use.)
 HAS_TRITON = find_spec("triton") is not None
 
 
 def serves(tensor: Tensor) -> bool:
-    """Whether there is a kernel for a tensor's device, and not a loop alone."""
+    """Whether there is a kernel for a tensor's device, and not just a loop."""
     return HAS_TRITON and tensor.device.type == "cuda"
 
 
@@ -48,7 +48,7 @@ def elementwise_scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool)
 def scan_now(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
     """Scan as `elementwise_scan` does, outside of autograd, transforms and graphs.
 
-    (What torch does around an operation of one's own takes as long as a short scan.)
+    (Torch's overhead around a custom operation takes as long as a short scan.)
     """
     if launches(drive):
         from linrec.kernels.launch import launch
@@ -107,7 +107,7 @@ def differentiate_now(
 
 
 def launches(tensor: Tensor) -> bool:
-    """Whether a kernel runs: on CUDA, and on the CPU where Triton's interpreter was asked for."""
+    """Whether a kernel runs: on CUDA, and on the CPU if Triton's interpreter is enabled."""
     if not HAS_TRITON or tensor.device.type not in ("cpu", "cuda"):
         return False
     from linrec.kernels.launch import INTERPRETED
@@ -116,7 +116,7 @@ def launches(tensor: Tensor) -> bool:
 
 
 def room(decay: Tensor, *others: Tensor) -> Tensor:
-    """Make room for states, time last in memory where it is that of all that is read."""
+    """Allocate states, with time last in memory if all inputs have it last."""
     drive = others[0]
     B, T, F = drive.shape
     if lies_in_time(decay, *others):
@@ -133,7 +133,7 @@ def lies_in_time(*tensors: Tensor) -> bool:
 
 
 def loop(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
-    """Scan in a loop over time, which is also what kernels are compared with."""
+    """Scan in a loop over time, which is also the reference for the kernels."""
     half = drive.dtype in (torch.float16, torch.bfloat16)
     sums = torch.float32 if half else drive.dtype
     state, states = state.to(sums), []
@@ -145,9 +145,9 @@ def loop(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
 
 
 def shift_decays(decay: Tensor, reverse: bool) -> Tensor:
-    """Return the decays of the scan back, conjugated: a*_{t+1}, and 0 where there is none."""
+    """Return the conjugated decays of the backward scan: a*_{t+1}, and 0 where there is none."""
     nothing = torch.zeros_like(decay[:, :1])
-    # (Inside of an operation of one's own, marks of conjugation may not be looked at.)
+    # (Inside a custom operation, conjugation marks must not be read.)
     conjugate = decay.conj_physical()
     parts = (nothing, conjugate[:, :-1]) if reverse else (conjugate[:, 1:], nothing)
     return torch.cat(parts, 1)
@@ -205,7 +205,7 @@ elementwise_scan.register_autograd(backward, setup_context=setup_context)
 
 
 def merge_mapped(tensor: Tensor, axis: int | None, size: int) -> Tensor:
-    """Count a mapped axis among the sequences."""
+    """Merge a mapped axis into the sequences."""
     moved = tensor.expand(size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
     return moved.flatten(0, 1)
 

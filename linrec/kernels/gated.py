@@ -1,4 +1,4 @@
-"""Chunks of systems whose states are matrices with one gate, as operations of torch.
+"""Chunked scans of matrix states with one gate per step, as torch operations.
 
 `torch.ops.linrec.gated_chunks` has a fake implementation and gradients, of any order: the first is
 `torch.ops.linrec.gated_gradients`, in kernels too; beyond, those of the loop over steps.
@@ -64,7 +64,7 @@ def gated_chunks(
 def plain_gated(
     gates: Tensor, keys: Tensor, queries: Tensor, values: Tensor, start: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Run all steps in a loop, in float32 or more: the reference of the kernels."""
+    """Run all steps in a loop, in float32 or more: the reference for the kernels."""
     least = torch.promote_types(values.dtype, torch.float32)
     flat = [each.to(least).flatten(0, 1) for each in (gates.unsqueeze(-1), keys, queries, values)]
     outputs, last = plain_scan(*flat, None, None, start)  # type: ignore[arg-type]  # four of them
@@ -122,7 +122,7 @@ def gated_gradients(
 
 
 def shape_of_state(keys: Tensor, values: Tensor) -> tuple[int, int, int]:
-    """The shape of a state."""
+    """Return the shape of a state."""
     return keys.shape[0] * keys.shape[1], keys.shape[-1], values.shape[-1]
 
 
@@ -146,7 +146,7 @@ def pull_loop(
 
         λ_t += q_t ḡ_tᵀ    ā_t = ⟨λ_t, x_{t-1}⟩    q̄_t = x_t ḡ_t    k̄_t = λ_t v_t    v̄_t = λ_tᵀ k_t
 
-    and λ_{t-1} = a_t λ_t, with ḡ the gradient in y. Arguments as of `gated_gradients`.
+    and λ_{t-1} = a_t λ_t, with ḡ the gradient in y. Arguments as for `gated_gradients`.
     """
     least = torch.promote_types(values.dtype, torch.float32)
     a, k, q, v, g = (

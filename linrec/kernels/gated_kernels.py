@@ -1,7 +1,7 @@
 """Triton kernels of chunks of x_t = a_t x_{t-1} + k_t v_tᵀ, y_t = x_tᵀ q_t: one number a_t a step.
 
-Imported only where Triton is there. With R[i,j] = a_i … a_{j+1} between steps of a chunk, P[i] what
-is left at step i of the state x before it, and E[j] what is left after it of step j,
+Imported only where Triton is installed. With R[i,j] = a_i … a_{j+1} between steps of a chunk, P[i]
+what is left at step i of the state x before it, and E[j] what is left after it of step j,
 
     what a chunk adds to the state = (E ∘ K)ᵀ V        y = P ∘ (Q x) + ((Q Kᵀ) ∘ R) V
 
@@ -24,7 +24,7 @@ References:
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-# (Arguments of kernels become Triton's constants, of which it knows nothing.)
+# (Kernel arguments become Triton constants, which pyright does not know.)
 
 import triton
 import triton.language as tl
@@ -156,7 +156,7 @@ def carry(
     at = states + first * M + m
     # The product of all gates of a chunk, for each number.
     gate = tables + first * table + LEVELS * STEPS + STEPS - 1 + 0 * m
-    # (What four chunks add is asked for at once, so that memory is waited for a fourth as often.)
+    # (The additions of four chunks are loaded at once, to wait for memory a fourth as often.)
     for chunk in range(0, chunks, 4):
         rest = tl.where(own, chunks - chunk, 0)
         b0 = tl.load(at, mask=own, other=0.0)

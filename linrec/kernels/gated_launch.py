@@ -1,4 +1,4 @@
-"""How the kernels of gated chunks are launched: strides and few configurations."""
+"""Launching of the kernels of gated chunks: strides and a few configurations."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ WIDTH, MANY = 256, 8
 PARTS = 3
 
 PRECISION = "ieee" if INTERPRETED else "tf32x3"
-LEAST = 16  # the least side of a product of tiles
+LEAST = 16  # the smallest side of a product of tiles
 
 # Warps of each kernel, for matrices of 64 rows at most and for larger ones.
 WARPS = {
@@ -75,22 +75,22 @@ class Sizes:
 
     @property
     def chunks(self) -> int:
-        """The chunks of a system."""
+        """The number of chunks of a system."""
         return triton.cdiv(self.T, self.constants["STEPS"])
 
     @property
     def across(self) -> int:
-        """The programs that share the columns of a matrix."""
+        """The number of programs that share the columns of a matrix."""
         return triton.cdiv(self.V, self.constants["VALUES"])
 
     def options(self, name: str) -> dict[str, Any]:
-        """The constants of a kernel, and its warps."""
+        """Return the constants of a kernel, and its warps."""
         warps = WARPS[name][self.constants["STATES"] > 64]
         return {**self.constants, "num_warps": warps, "num_stages": 1}
 
 
 def levels(steps: int) -> int:
-    """The doublings that make a chunk of one step."""
+    """Count the doublings from one step to a chunk."""
     return steps.bit_length() - 1
 
 
@@ -134,7 +134,8 @@ def launch_states(
 
 
 def launch_added(keys: Tensor, values: Tensor, tables: Tensor, reverse: bool) -> Tensor:
-    """Compute the contribution of each chunk to its last state; arguments as of `launch_states`."""
+    """Compute the contribution of each chunk to its last state; arguments as for
+    `launch_states`."""
     sizes = Sizes.of(keys, values, tables.shape[-1])
     G, N, V, chunks = sizes.G, sizes.N, sizes.V, sizes.chunks
     added, last = tables.new_empty(G, chunks, N, V), sizes.constants["LEVELS"]
@@ -149,7 +150,7 @@ def launch_added(keys: Tensor, values: Tensor, tables: Tensor, reverse: bool) ->
 def launch_gated(
     gates: Tensor, keys: Tensor, queries: Tensor, values: Tensor, start: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Run all steps; as `gated_chunks`."""
+    """Run all steps, as `gated_chunks` does."""
     start = None if start is None else start.contiguous()
     tables = launch_tables(gates)
     states, last = launch_states(keys, values, tables, start, False)

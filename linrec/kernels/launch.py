@@ -1,4 +1,4 @@
-"""How the kernels of the elementwise scan are launched: layouts, strides and few configurations."""
+"""Launching of the elementwise scan's kernels: layouts, strides and a few configurations."""
 
 import math
 import os
@@ -48,13 +48,13 @@ def launch(
     """Scan `(batch, time, features)`.
 
     Args:
-        decay, drive, state: as of `elementwise_scan`.
+        decay, drive, state: as for `elementwise_scan`.
         reverse: whether the last step is the first.
         shift: whether to multiply by the conjugate of the decay of the step before.
         before, first: the states and the first state of the scan that this one is the gradient of;
             the gradient in its decays is then returned too.
         way: "walk", "tile" or "split". None: chosen by the layout and the sizes.
-        states: what to write into, laid out as the rest; None: new memory.
+        states: the memory for the result, laid out like the rest. None: new memory.
         products: whether decays are products of decays, which may have left the range (a walk).
     """
     B, T, F = drive.shape
@@ -140,7 +140,7 @@ def ceil_div(count: int, size: int) -> int:
 
 
 def side_by_side(tensor: Tensor) -> Tensor:
-    """Have features lie next to each other in memory."""
+    """Lay features side by side in memory."""
     return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
 
 

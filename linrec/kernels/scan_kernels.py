@@ -1,6 +1,6 @@
 """Triton kernels of the elementwise scan x_t = a_t x_{t-1} + b_t.
 
-Imported only where Triton is there. Three kernels, of few fixed configurations:
+Imported only where Triton is installed. Three kernels, of few fixed configurations:
 
 - `walk`: a program owns some features of one sequence and goes through its steps. Nothing is a
   product of decays, so that nothing overflows that the recurrence itself does not. A tile holds all
@@ -26,7 +26,7 @@ References:
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
-# (Arguments of kernels become Triton's constants, of which it knows nothing.)
+# (Kernel arguments become Triton constants, which pyright does not know.)
 
 import triton
 import triton.language as tl
@@ -88,7 +88,7 @@ def after_real(a, b, c, d):
 
 @triton.jit
 def row_of(tile, row, i: tl.constexpr, BITS: tl.constexpr):
-    """Return row i of a tile, to the bit.
+    """Return row i of a tile, bit for bit.
 
     (Which register holds a row is known when the kernel is compiled, so that this costs nothing:
     compilers leave out a sum with 0 of integers, but not of floating-point numbers.)

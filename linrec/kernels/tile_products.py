@@ -1,6 +1,6 @@
-"""Products of tiles in Triton's kernels, of numbers that were given and of sums in float32.
+"""Tile products in Triton kernels, of given numbers and of sums in float32.
 
-Imported only where Triton is there.
+Imported only where Triton is installed.
 
 Products of numbers in bfloat16 are exact in float32. A factor that was computed in float32 is cut
 into `PARTS` numbers of bfloat16, whose rounding errs by 2^-8 at most: 2 of them err by 2^-16 of a
@@ -11,7 +11,7 @@ Reference:
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
-# (Arguments of kernels become Triton's constants, of which it knows nothing.)
+# (Kernel arguments become Triton constants, which pyright does not know.)
 
 import triton
 import triton.language as tl
@@ -19,7 +19,7 @@ import triton.language as tl
 
 @triton.jit
 def product_of(a, b):
-    """Multiply two numbers, in a running product."""
+    """Multiply two numbers, for a running product."""
     return a * b
 
 
@@ -58,7 +58,7 @@ def dot_halves(left, right, sums, PRECISION: tl.constexpr):
 
 @triton.jit
 def dot_whole(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
-    """Add a product of numbers that were given."""
+    """Add a product of given numbers."""
     if PARTS == 0:
         return tl.dot(left, right, sums, input_precision=PRECISION)
     return dot_halves(left, right, sums, PRECISION)
@@ -66,7 +66,7 @@ def dot_whole(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
 
 @triton.jit
 def dot_right(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
-    """Add a product whose right factor is in float32, and whose left one was given."""
+    """Add a product of a given left factor and a right factor in float32."""
     if PARTS == 0:
         return tl.dot(left, right, sums, input_precision=PRECISION)
     for _ in tl.static_range(PARTS):
@@ -78,7 +78,7 @@ def dot_right(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
 
 @triton.jit
 def dot_left(left, right, sums, PARTS: tl.constexpr, PRECISION: tl.constexpr):
-    """Add a product whose left factor is in float32, and whose right one was given."""
+    """Add a product of a left factor in float32 and a given right factor."""
     if PARTS == 0:
         return tl.dot(left, right, sums, input_precision=PRECISION)
     for _ in tl.static_range(PARTS):

@@ -20,29 +20,29 @@ from linrec.systems import LinearRecurrence
 
 @dataclass(frozen=True)
 class Auto(Executor):
-    """Choose the executor with the least estimated time, among those accurate at every step.
+    """An executor that chooses the one with the least estimated time, accurate at every step.
 
-    The estimate is the sum of operations, traffic and rounds, each divided by its rate, from
-    shapes alone; it never looks at the values of tensors. `explain` shows it. Roughly: the last
-    state alone, `Toeplitz`; a varying dense matrix, `Recurrent` or `AssociativeScan`; a diagonal
-    one, `AssociativeScan`; all states, `Chunked`.
+    The estimate is the sum of operations, traffic and rounds, each divided by its rate. It uses
+    shapes alone, never the values of tensors; `explain` shows it. Roughly: for the last state
+    alone, `Toeplitz`; for a varying dense matrix, `Recurrent` or `AssociativeScan`; for a diagonal
+    one, `AssociativeScan`; for all states, `Chunked`.
 
-    By default the error at every step is small beside what that step is summed of, as the loop's
-    is: within a hundred times the loop's over the systems of docs/numerics.md, most below it.
-    `FFTConvolution` errs at every step as at the largest, so that what comes before or after large
-    numbers would keep fewer digits: `per_step=False` admits it.
+    By default the error at every step is small relative to the terms summed at that step, as in the
+    loop: over the systems of docs/numerics.md it is within a hundred times the loop's error, mostly
+    below it. `FFTConvolution` has the error of the largest step at every step, so that steps before
+    or after large numbers would keep fewer digits: `per_step=False` admits it.
 
     Args:
-        tolerance: the largest estimated rounding error that an executor may have to be chosen,
-            beside the magnitudes that an output is summed of (with `per_step=False`, beside the
-            largest of them in the sequence). It is estimated from shapes, for the precision of the
-            sums (`linrec.testing.error_bound` bounds the error of given numbers). None: any.
-        rates: what the machine does in a second. None: what `linrec bench --calibrate` measured
-            here, or else the rates of a small machine.
-        per_step: whether errors have to be small at every step, beside that step's magnitudes; or
-            beside the largest of the sequence alone, for large systems up to twice as fast.
-        candidates: the executors to choose from; the first of equals is chosen. Add one of your
-            own with `(*linrec.planner.CANDIDATES, mine)`: it is asked for its `cost`.
+        tolerance: the largest estimated rounding error that an executor may have, relative to the
+            magnitudes summed in an output (with `per_step=False`, to the largest of them in the
+            sequence). It is estimated from shapes, for the precision of the sums
+            (`linrec.testing.error_bound` bounds the error of given numbers). None: any.
+        rates: the machine's rates per second. None: those that `linrec bench --calibrate` measured
+            here, or else those of a small machine.
+        per_step: whether errors have to be small relative to each step's magnitudes. False: only to
+            the largest of the sequence, up to twice as fast for large systems.
+        candidates: the executors to choose from; the first of equals is chosen. Add your own with
+            `(*linrec.planner.CANDIDATES, mine)`; its `cost` is used.
 
     Raises:
         ValueError: no executor is within the tolerance.
@@ -85,7 +85,7 @@ class Auto(Executor):
         prepared: bool = False,
         gradient: bool = False,
     ) -> Executor:
-        """Select the executor with the least estimated time; arguments as of `Executor.select`."""
+        """Select the executor with the least estimated time; arguments as for `Executor.select`."""
         asked = self.problem(recurrence, length, batch_shape, last_only, prepared, gradient)
         return asked.best_executor()
 
@@ -99,7 +99,7 @@ class Auto(Executor):
         prepared: bool = False,
         gradient: bool = False,
     ) -> Explanation:
-        """Say which executor would be chosen and why; arguments as of `select`."""
+        """Say which executor would be chosen and why; arguments as for `select`."""
         asked = self.problem(recurrence, length, batch_shape, last_only, prepared, gradient)
         return explain_selection(asked)
 
@@ -142,7 +142,7 @@ class Auto(Executor):
         return True
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
-        """Prepare the executor that is best for one sequence; the plan knows which it is."""
+        """Prepare the best executor for one sequence; the plan records which it is."""
         return self.select(recurrence, length).prepare(recurrence, length)
 
     def execute(
@@ -158,7 +158,7 @@ class Auto(Executor):
         return plan.executor.final_state(recurrence, plan, inputs, state)
 
     def cost(self, work: Workload) -> Cost:
-        """The cost of the executor that is estimated the fastest."""
+        """Return the cost of the executor with the least estimated time."""
         able = [estimates_of(each) for each in self.candidates]
         able = [each for each in able if each.errs_per_step or not self.per_step]
         if work.time_varying:
@@ -182,13 +182,13 @@ def explain(
 
     Args:
         recurrence: the recurrence to run.
-        length: how many steps.
+        length: the number of steps.
         batch_shape: the batch axes of the inputs.
-        last_only: whether only the last step is asked for, as by `final`.
+        last_only: whether only the last step is computed, as by `final`.
         prepared: whether plans are kept, as `linrec.nn.Recurrence` keeps those of frozen systems.
-        gradient: whether the inputs need a gradient. (Whether the system does is seen from its
+        gradient: whether the inputs need a gradient. (Whether the system needs one is seen from its
             tensors.)
-        executor: the `Auto` that is asked, with its tolerance and its rates.
+        executor: the `Auto` to explain, with its tolerance and rates.
 
     Returns:
         The table, to print or to read. Times are estimates of a cost model, for comparison.

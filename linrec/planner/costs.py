@@ -1,6 +1,6 @@
 """The costs and errors of the library's executors: operation counts and fitted constants.
 
-Rates of a machine turn costs into time (`linrec.planner.rates`). An executor of a user's estimates
+Rates of a machine turn costs into time (`linrec.planner.rates`). A user's executor estimates
 itself, by methods of the same names.
 """
 
@@ -30,14 +30,14 @@ from linrec.kernels import HAS_TRITON, convolves, has_loops
 from linrec.kernels.chunks import MOST_STATES
 from linrec.scan_forward import blocks_of
 
-# Steps of a kernel's walk that take as long as one operation of torch. (Not measured.)
+# How many sequential steps of a kernel take as long as one torch operation. (Not measured.)
 WALKED = 30
 
-# Steps of a compiled loop that take as long as one operation of torch where there are too few
-# numbers in a step to be busy while one waits for the step before. (Measured: 5 ns each.)
+# How many steps of a compiled loop take as long as one torch operation, where a step has too few
+# numbers to hide the wait for the step before. (Measured: 5 ns each.)
 ALONE, FEW = 1200, 4
 
-# What compiled transforms take of the time of torch's. (Measured.)
+# Time of compiled transforms as a fraction of torch's. (Measured.)
 COMPILED = 0.4
 
 # Steps of a chunk of the kernels of one gate.
@@ -45,7 +45,7 @@ GATED = 64
 
 
 def estimates_of(executor: Executor) -> Estimates:
-    """Return the estimates of an executor: one of a user's estimates itself."""
+    """Return the estimates of an executor; a user's executor is its own."""
     own = ESTIMATES.get(type(executor))
     return executor if own is None else own(executor)
 
@@ -74,9 +74,9 @@ class RecurrentEstimates(OwnEstimates):
         outputs = work.itemsize * work.numbers * work.outputs if work.read else 0
         # The parts of a varying system are applied one by one, each into new memory.
         parts = min(work.multiplications / work.states, 3) if work.time_varying else 0
-        # A step's states lie apart in memory, and few of them fill no line of a cache.
-        # (Measured: from 256 states to one the time of a number grows fourfold.) Those of one step
-        # lie together, and are not stacked.
+        # The states of consecutive steps lie apart in memory, and a few states do not fill a cache
+        # line. (Measured: from 256 states to one, the time per number grows fourfold.) The states
+        # of a single step lie together, and are not stacked.
         scattered = max(0.8 + 3 / math.sqrt(work.states), 1.0) if work.steps > 1 else 0.5
         moved = (4.0 * scattered + 2 * parts) * states + outputs
         written = Cost(reading, moved, work.steps, memory=2 * states + outputs)
@@ -92,7 +92,7 @@ class RecurrentEstimates(OwnEstimates):
         return Cost(2.0 * work.numbers * products, matrices, rounds)
 
     def error(self, work: Workload) -> float:
-        """A step rounds n + 1 times."""
+        """Estimate the error for n + 1 roundings per step."""
         return math.sqrt((work.states + work.inputs) * (work.steps + 1)) * work.roundoff
 
 
@@ -144,10 +144,10 @@ class FFTEstimates(OwnEstimates):
         m, p, size = work.inputs, work.outputs, 2 * work.steps
         transforms = transform_operations(size) * (m + p) + 4.0 * size * m * p
         if work.batch * max(m, p) == 1 and not is_launched(work.device):
-            transforms *= 2  # a single one is computed in one thread
+            transforms *= 2  # a single transform runs in one thread
         blocks = math.ceil(work.batch * p * size / TRANSFORM_BLOCK)
         outputs = work.itemsize * work.numbers * p
-        if has_convolution(work):  # compiled, and kernels laid out anew
+        if has_convolution(work):  # compiled, with kernels rearranged
             held = outputs + 4 * work.itemsize * m * p * size
             moved = 2 * outputs + 8 * work.itemsize * m * p * size
             own = Cost(0, moved, 34, COMPILED * transforms * work.batch, memory=held)
@@ -254,7 +254,7 @@ class ChunkedEstimates(OwnEstimates):
         return Cost(operations, 3 * block, 40 + 12 * doublings, memory=2 * block)
 
     def error(self, work: Workload) -> float:
-        """A chunk rounds as often as its product is long."""
+        """Estimate the error for as many roundings per chunk as its product is long."""
         if work.time_varying:
             chunk = self.executor.steps_in_varying_chunk(max(work.steps, 1))
         else:
@@ -316,7 +316,7 @@ def varying_cost(work: Workload, size: int) -> Cost:
     cost = Cost(2.0 * (made + used), work.itemsize * (matrices + sequences), rounds, memory=held)
     if work.one_gate or not recorded:
         return cost
-    return cost * Cost(1.3, 1.3, 1.3, memory=1)  # the gradient takes every doubling apart
+    return cost * Cost(1.3, 1.3, 1.3, memory=1)  # the gradient goes through every doubling
 
 
 def kernel_cost(work: Workload) -> Cost:

@@ -24,10 +24,10 @@ class Row:
 
     Attributes:
         executor: the executor.
-        reason: the sentence why it cannot, or is not to; None if it may be chosen.
-        cost: what it would spend; None if it cannot.
-        seconds: the estimated time; infinite if it cannot.
-        error: the estimated error, beside the magnitudes that outputs are summed of.
+        reason: a sentence saying why it cannot or must not be chosen; None if it may be.
+        cost: its cost; None if it cannot run.
+        seconds: the estimated time; infinite if it cannot run.
+        error: the estimated error, relative to the magnitudes summed in the outputs.
     """
 
     executor: Executor
@@ -43,10 +43,11 @@ class Explanation:
 
     Attributes:
         chosen: the executor that `Auto` chooses.
-        rows: every executor, the fastest first, those that are ruled out last.
-        changes: for each that could be chosen, the smallest change found with which it would be.
-        warning: what to beware of in the system itself; None if nothing was seen.
-        note: in which coordinates powers of A are taken, if not in the recurrence's own, and
+        rows: every executor, the fastest first, those ruled out last.
+        changes: for each executor that could be chosen, the smallest change found that makes it the
+            choice.
+        warning: a warning about the system itself; None if there is none.
+        note: the coordinates in which powers of A are taken, if not the recurrence's own, and
             whether there are kernels for the device.
     """
 
@@ -111,7 +112,7 @@ def explain_selection(problem: Problem) -> Explanation:
 
 
 def nearest_change(problem: Problem, wanted: Executor) -> str | None:
-    """Find the smallest change of one thing that makes another executor the choice."""
+    """Find the smallest change of one size or option that makes another executor the choice."""
     for words, changed in variations(problem):
         if changed.best_executor() == wanted:
             return words

@@ -1,4 +1,4 @@
-"""The rates of a machine, which turn a cost into time."""
+"""The rates of a machine, which convert a cost into time."""
 
 import json
 import math
@@ -14,7 +14,7 @@ import torch
 
 from linrec.executors import Cost
 
-# Set to anything but an empty string, it makes this machine's own rates be ignored.
+# If set to a non-empty string, this machine's own rates are ignored.
 IGNORE = "LINREC_IGNORE_RATES"
 
 
@@ -43,7 +43,7 @@ class Rates:
         """Add up the time of operations, of traffic and of waiting.
 
         Args:
-            cost: what is spent.
+            cost: the cost.
             double: whether numbers are in double precision: a vector holds half as many of them.
         """
         computing = cost.operations / self.operations + cost.transforms / self.transforms
@@ -54,7 +54,7 @@ class Rates:
 # Two x86 cores with AVX2.
 CPU = Rates(operations=1.2e11, transforms=2.2e10, bytes=7.0e9, rounds=1.6e5)
 
-# Not measured: on the careful side of what a data-centre device is said to do. `linrec bench
+# Not measured: conservative figures from the specifications of a data-centre device. `linrec bench
 # --device cuda --calibrate` measures a card.
 CUDA = Rates(operations=1.0e13, transforms=5.0e11, bytes=8.0e11, rounds=1.0e5)
 
@@ -63,8 +63,8 @@ def rates_file(device: str = "cpu") -> Path:
     """Return the path of this machine's own rates, in the user's cache folder.
 
     Args:
-        device: a type of device. The CPU's file has its rates, that of others the rates of each
-            card by its name.
+        device: a type of device. The CPU's file has its rates; other files have the rates of each
+            card, by name.
     """
     if sys.platform == "win32":
         root = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
@@ -76,16 +76,16 @@ def rates_file(device: str = "cpu") -> Path:
 
 
 def read_stored(device: str = "cpu") -> Mapping[str, object]:
-    """Read the file of a type of device; nothing if it cannot be read."""
+    """Read the file of a type of device; return nothing if it cannot be read."""
     try:
         stored = json.loads(rates_file(device).read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError):
-        return {}  # none was stored, or what was is not one
+        return {}  # none was stored, or it is invalid
     return cast("dict[str, object]", stored) if isinstance(stored, dict) else {}
 
 
 def rates_in(stored: object) -> Rates | None:
-    """Take rates from an entry of the file; None if it is something else."""
+    """Read rates from an entry of the file; None if it is invalid."""
     try:
         found = {name: float(stored[name]) for name in asdict(CPU)}  # type: ignore[index]  # caught
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -111,7 +111,7 @@ HERE, CARDS = stored_rates(), stored_cards()
 
 
 def rates_of(device: str) -> Rates:
-    """Return the rates of a type of device; of a GPU its card's own, where measured."""
+    """Return the rates of a type of device; for a GPU its card's rates, where measured."""
     if device == "cpu":
         return HERE
     if not CARDS or device != "cuda":
@@ -123,5 +123,5 @@ def rates_of(device: str) -> Rates:
 
 @cache
 def card_name() -> str:
-    """Return the name of the present CUDA card; nothing where there is none."""
+    """Return the name of the current CUDA card; an empty string if there is none."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ""

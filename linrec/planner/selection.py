@@ -20,18 +20,18 @@ from linrec.planner.costs import estimates_of
 from linrec.planner.rates import Rates
 from linrec.systems import LinearRecurrence
 
-# The first of equals is chosen: for the last step alone, the simpler of the two convolutions.
+# Of equals the first is chosen: for the last step alone, the simpler of the two convolutions.
 CANDIDATES: tuple[Executor, ...] = (
     Chunked(),
-    Toeplitz(),  # before the transform, which has the same way to the last step
+    Toeplitz(),  # before the FFT, which computes the last step in the same way
     FFTConvolution(),
     AssociativeScan(),
     Recurrent(),
 )
 
 
-# Making a plan within a graph, and its gradient, takes as long as so many small operations beside
-# those that depend on sizes. (Measured: 0.4 to 0.6 ms of a core.)
+# Making a plan within a graph, and its gradient, takes as long as this many small operations, on
+# top of those that depend on sizes. (Measured: 0.4 to 0.6 ms of a core.)
 MAKING = Cost(0, 0, 80)
 
 
@@ -40,12 +40,12 @@ class Criteria:
     """The workload, the machine and the options that decide a selection.
 
     Attributes:
-        work: what is to be run.
-        rates: what the machine does in a second.
+        work: the workload to run.
+        rates: the machine's rates.
         tolerance: the largest estimated error; None: any.
-        last_only: whether only the last step is asked for.
+        last_only: whether only the last step is computed.
         prepared: whether plans are kept, so that preparing them costs nothing.
-        per_step: whether errors must be small at every step, beside that step's own magnitudes.
+        per_step: whether errors must be small at every step, relative to its own magnitudes.
     """
 
     work: Workload
@@ -64,16 +64,16 @@ class Criteria:
     def is_too_loose(self, executor: Executor) -> bool:
         """Whether all steps must be accurate, and the executor errs by the largest at each.
 
-        The last step alone is no sum over a spectrum with any executor.
+        No executor computes the last step alone by a spectrum.
         """
         return self.per_step and not self.last_only and not estimates_of(executor).errs_per_step
 
     def error(self, executor: Executor) -> float:
-        """Estimate an executor's error, beside the magnitudes that outputs are summed of."""
+        """Estimate an executor's error, relative to the magnitudes summed in the outputs."""
         return estimates_of(executor).error(self.work)
 
     def running_cost(self, executor: Executor) -> Cost:
-        """Estimate all steps, or the last one, with a plan given, and their gradient."""
+        """Estimate the cost of all steps, or the last one, given a plan, and of the gradient."""
         own = estimates_of(executor)
         cost = own.final_cost(self.work) if self.last_only else own.cost(self.work)
         if not self.work.gradient and not self.work.trained:
@@ -84,14 +84,14 @@ class Criteria:
         return cost + back if self.work.trained else cost
 
     def preparation_cost(self, executor: Executor) -> Cost:
-        """Estimate the preparation, and its gradient where one is wanted."""
+        """Estimate the cost of the preparation, and of its gradient where needed."""
         cost = estimates_of(executor).preparation_cost(self.work)
         if not self.work.trained or not cost.rounds:
             return cost
         return cost + cost + cost + MAKING
 
     def cost(self, executor: Executor) -> Cost:
-        """Estimate the run and, unless plans are kept, the preparation."""
+        """Estimate the cost of the run and, unless plans are kept, of the preparation."""
         cost = self.running_cost(executor)
         return cost if self.prepared else cost + self.preparation_cost(executor)
 
@@ -116,9 +116,9 @@ class Criteria:
 
 @lru_cache(maxsize=1024)
 def recall(criteria: Criteria, able: tuple[Executor, ...]) -> Executor | None:
-    """As `criteria.select`, which depends on numbers alone; a small call costs no more than that.
+    """Cache `criteria.select`, which depends only on numbers and would dominate a small call.
 
-    (Outside of graphs: Dynamo does not trace the cache.)
+    (Only outside graphs: Dynamo does not trace the cache.)
     """
     return criteria.select(able)
 
@@ -128,8 +128,8 @@ class Problem:
     """The selection of an executor for a recurrence.
 
     Attributes:
-        recurrence: the recurrence; asked only which executors can run it.
-        criteria: what else the selection depends on.
+        recurrence: the recurrence, used only to find which executors can run it.
+        criteria: everything else that decides the selection.
         candidates: the executors to select from; the first of equals is taken.
     """
 

@@ -1,4 +1,4 @@
-"""The interface of all structures of A: five operations, on stacks of matrices too."""
+"""The interface of all structures of A: five operations, which also act on stacks of matrices."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,14 +16,14 @@ from linrec._tensors.shapes import SCALAR, broadcast
 
 Value = TypeVar("Value")
 
-# Copies of fewer numbers take less time than laying out vectors for one product each.
+# Copying fewer numbers than this takes less time than arranging vectors for one product each.
 MANY = 1 << 14
 
 
 def make_unchecked(kind: type[Value], **fields: object) -> Value:
-    """Make a frozen dataclass of fields that are known to be right, without its checks."""
+    """Make a frozen dataclass from fields known to be valid, without its checks."""
     made = object.__new__(kind)
-    for name, value in fields.items():  # (torch 2.9 traces this, and no `__dict__.update`)
+    for name, value in fields.items():  # (torch 2.9 traces this, but not `__dict__.update`)
         object.__setattr__(made, name, value)
     return made
 
@@ -39,10 +39,10 @@ def same_dtype(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
 def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
     """Multiply matrices by vectors, batch axes broadcasting.
 
-    Vectors that share a matrix are multiplied in one matrix product instead of in one
-    matrix-vector product each: along the last batch axis, where that of the matrices is 1, and
-    along the leading ones that only the vectors have. Rows and columns are multiplied elementwise:
-    products of matrices so small would be taken one by one.
+    Vectors that share a matrix are multiplied in one matrix product instead of one by one: along
+    the last batch axis, where it is 1 for the matrices, and along leading axes that only the
+    vectors have. Single rows and columns are multiplied elementwise, since products of such small
+    matrices would be computed one by one.
 
     Args:
         matrix (*batch, p, n): the matrices.
@@ -54,7 +54,7 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
     if matrix.dtype is not vectors.dtype:
         matrix, vectors = same_dtype(matrix, vectors)
     if matrix.ndim == 2:
-        # (One vector alone, of a stream, needs no transposing.)
+        # (A single vector, as in a stream, needs no transposing.)
         return torch.mv(matrix, vectors) if vectors.ndim == 1 else vectors @ matrix.mT
     if matrix.shape[-3] == 1 and vectors.ndim > 1:
         return multiply_rows(vectors, matrix.squeeze(-3))
@@ -70,17 +70,17 @@ def matvec(matrix: Tensor, vectors: Tensor) -> Tensor:
 def multiply_rows(rows: Tensor, matrix: Tensor) -> Tensor:
     """Multiply each row by the transpose of a matrix, with one product for each matrix.
 
-    Torch would copy the matrices for every leading batch axis that they do not have, and their
-    gradient would be as large before it is summed.
+    Torch would copy the matrices for every leading batch axis that they lack, and their gradient
+    would be as large before it is summed.
 
     Args:
         rows (*batch, rows, n): the rows.
-        matrix (*batch, p, n): the matrices, of as many batch axes or fewer.
+        matrix (*batch, p, n): the matrices, with as many batch axes or fewer.
 
     Returns:
         The products, `(*batch, rows, p)`.
     """
-    # (Loops of graphs would take `matrix.mT` for one more input of the same memory.)
+    # (Loops in graphs would treat `matrix.mT` as another input with the same memory.)
     columns, leading = matrix.transpose(-2, -1), rows.ndim - matrix.ndim
     if leading < 1 or matrix.ndim == 2 or is_open(*rows.shape):
         return rows @ columns
@@ -88,7 +88,7 @@ def multiply_rows(rows: Tensor, matrix: Tensor) -> Tensor:
     if copied < MANY or rows.shape[-2] > matrix.shape[-2]:  # fewer than there are rows to copy
         return rows @ columns
     together = rows.flatten(0, leading - 1).movedim(0, -3)  # (*batch, leading, rows, n)
-    # (Of rows whose numbers lie apart torch would copy those of one matrix at a time.)
+    # (Rows whose numbers are not adjacent in memory would be copied for one matrix at a time.)
     products = together.flatten(-3, -2).contiguous() @ columns
     apart = unflatten(products, -2, together.shape[-3:-1]).movedim(-3, 0)
     return unflatten(apart, 0, rows.shape[:leading])
@@ -103,9 +103,9 @@ class Structure(ABC):
     that a stack of matrices is one structure; slicing and casting follow from that declaration.
 
     Five capabilities have defaults: `as_diagonal`, `as_diagonal_plus_low_rank`,
-    `as_block_diagonal`, `multiplications` and `magnitude`. Nothing outside a structure's own file
-    asks for its class; what declares that it is diagonal is run, discretised and estimated as
-    `Diagonal` is.
+    `as_block_diagonal`, `multiplications` and `magnitude`. No code outside a structure's own file
+    checks its class: any structure that declares itself diagonal is run, discretised and estimated
+    like `Diagonal`.
     """
 
     core_axes: ClassVar[Mapping[str, int]]
@@ -145,8 +145,8 @@ class Structure(ABC):
         """Return d, U and V of a matrix diag(d) + U V* by construction, V* the conjugate transpose.
 
         Returns:
-            `(*batch, n)`, `(*batch, n, r)` and `(*batch, n, r)`; of a diagonal matrix r = 0.
-            None: the matrix is not stored so.
+            `(*batch, n)`, `(*batch, n, r)` and `(*batch, n, r)`; r = 0 for a diagonal matrix. None:
+            the matrix is not stored like this.
         """
         diagonal = self.as_diagonal()
         if diagonal is None:
@@ -158,26 +158,26 @@ class Structure(ABC):
         """Return the equal square blocks of a matrix that has no entries outside of them.
 
         Returns:
-            The blocks, `(*batch, k, b, b)` with k·b = n. None: the matrix is not stored so.
+            The blocks, `(*batch, k, b, b)` with k·b = n. None: the matrix is not stored like this.
         """
         return None
 
     @property
     def multiplications(self) -> int:
-        """The multiplications that applying one matrix takes: one for each number stored."""
+        """Count the multiplications of applying one matrix: by default one per stored number."""
         count = 0
         for name, axes in self.core_axes.items():
             count += math.prod(getattr(self, name).shape[-axes:])
         return count
 
     def magnitude(self) -> Tensor | None:
-        """Bound, entry by entry, the numbers that `apply` adds up: |d| + |U||V*| of a sum.
+        """Bound, entry by entry, the numbers that `apply` adds up: |d| + |U||V*| for d + U V*.
 
         Rounding errors of A x are then at most a small multiple of eps times this bound times |x|.
 
         Returns:
-            The bound, `(*batch, n, n)`. None: nothing is known of how `apply` adds, as of a
-            transform, which spreads errors over all entries.
+            The bound, `(*batch, n, n)`. None: it is unknown how `apply` adds, as for a transform,
+            which spreads errors over all entries.
         """
         parts = self.as_diagonal_plus_low_rank()
         if parts is None:
@@ -187,12 +187,12 @@ class Structure(ABC):
         return torch.diag_embed(diagonal) + left @ right.mT
 
     def form(self) -> tuple[object, ...]:
-        """Return its class and its fields other than tensors, which identify its form."""
+        """Return the class and the non-tensor fields, which identify the structure's form."""
         own = (value for name, value in vars(self).items() if name not in self.core_axes)
         return type(self), *(value for value in own if not isinstance(value, Tensor))
 
     def leaves(self) -> dict[str, Tensor]:
-        """List the tensors that it is made of, by the names of its fields."""
+        """Return the structure's tensors, by field name."""
         return {name: getattr(self, name) for name in self.core_axes}
 
     def map(self, function: Callable[[Tensor, int], Tensor]) -> Self:
@@ -203,7 +203,7 @@ class Structure(ABC):
         return self.rebuilt(**changed)
 
     def rebuilt(self, **tensors: Tensor) -> Self:
-        """Make the same kind of structure from other tensors, which fit as these do.
+        """Make the same kind of structure from other tensors of fitting shapes.
 
         By default the constructor is called, which checks them.
         """
@@ -248,8 +248,8 @@ class Structure(ABC):
 
 
 class OwnStructure(Structure):
-    """One of the library's own structures, whose slices and casts are not checked again."""
+    """The base of the library's own structures, whose slices and casts are not checked again."""
 
     def rebuilt(self, **tensors: Tensor) -> Self:
-        """Make the same of other tensors, unchecked."""
+        """Make the same kind of structure from other tensors, unchecked."""
         return make_unchecked(type(self), **tensors)

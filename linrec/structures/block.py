@@ -23,7 +23,7 @@ class BlockDiagonal(OwnStructure):
         blocks (*batch, k, b, b): the blocks, n = k·b states.
 
     Raises:
-        ValueError: the blocks are not square, or there is no axis that counts them.
+        ValueError: the blocks are not square, or there is no axis of blocks.
 
     Example:
         >>> import torch, linrec
@@ -56,7 +56,7 @@ class BlockDiagonal(OwnStructure):
         """Multiply each block by its own states, `states (*batch, n)`."""
         apart = unflatten(states, -1, self.blocks.shape[-3:-1])
         blocks, grouped = same_dtype(self.blocks, apart)
-        if is_open(*states.shape[:-1]):  # of which a product of matrices would make one axis
+        if is_open(*states.shape[:-1]):  # a matrix product would merge these into one axis
             return (blocks * grouped.unsqueeze(-2)).sum(-1).flatten(-2)
         return torch.einsum("...kij,...kj->...ki", blocks, grouped).flatten(-2)
 
@@ -75,7 +75,7 @@ class BlockDiagonal(OwnStructure):
         return BlockDiagonal(self.blocks.mH)
 
     def as_diagonal(self) -> Tensor | None:
-        """Return the diagonal of blocks of one state, `(*batch, k)`; None of larger ones."""
+        """Return the diagonal `(*batch, k)` if blocks have one state; None if they are larger."""
         return self.blocks.squeeze((-1, -2)) if self.blocks.shape[-1] == 1 else None
 
     def magnitude(self) -> Tensor:
@@ -88,6 +88,6 @@ class BlockDiagonal(OwnStructure):
 
     def to_dense(self) -> Tensor:
         """Write the matrix out, `(*batch, n, n)`."""
-        # diag_embed of the block axis gives (*batch, b, b, k, k); the matrix is (k, b) by (k, b).
+        # diag_embed on the block axis gives (*batch, b, b, k, k); the matrix is (k, b) by (k, b).
         spread = torch.diag_embed(self.blocks.movedim(-3, -1))
         return spread.movedim((-2, -1), (-4, -2)).flatten(-4, -3).flatten(-2)

@@ -1,4 +1,4 @@
-"""A companion matrix: a filter's feedback, applied at the cost of its coefficients."""
+"""Companion matrices: a filter's feedback, applied with one multiplication per coefficient."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ class Companion(Structure):
         [        1    0  ]                          [ -aₙ       0 ]
 
     The first is `scipy.linalg.companion([1, a₁, …, aₙ])`, and shifts past outputs through the
-    states (direct form II). The second moves what is still to come towards the output (transposed
-    direct form II): its states are the delays of `scipy.signal.lfilter`.
+    states (direct form II). The second moves contributions to future outputs towards the output
+    (transposed direct form II): its states are the delays of `scipy.signal.lfilter`.
 
     Args:
         coefficients (*batch, n): a₁ … aₙ.
-        transposed: whether the coefficients stand in the first column instead of the first row.
+        transposed: whether the coefficients are in the first column instead of the first row.
 
     Raises:
-        ValueError: there is no axis of coefficients, or nothing on it.
+        ValueError: there is no axis of coefficients, or it is empty.
 
     Example:
         >>> import torch, linrec
@@ -65,7 +65,7 @@ class Companion(Structure):
         return type(self)(function(self.coefficients, 1), self.transposed)
 
     def apply(self, states: Tensor) -> Tensor:
-        """Multiply: a shift, and the coefficients, for `states (*batch, n)`."""
+        """Multiply `states (*batch, n)`: shift them, and apply the coefficients."""
         coefficients, states = same_dtype(self.coefficients, states)
         if self.transposed:
             return torch.addcmul(
@@ -75,7 +75,7 @@ class Companion(Structure):
         return torch.cat([first, states[..., :-1].expand(*first.shape[:-1], -1)], -1)
 
     def compose(self, earlier: Structure) -> Dense:
-        """Multiply the matrices: this one after `earlier`, whose columns it moves as states."""
+        """Multiply the matrices: apply this one to the columns of `earlier`."""
         return Dense(self[..., None].apply(earlier.to_dense().mT).mT)
 
     def adjoint(self) -> "Companion":

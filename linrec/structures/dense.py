@@ -61,7 +61,7 @@ class Dense(OwnStructure):
         return Dense(self.matrix.mH)
 
     def to_dense(self) -> Tensor:
-        """Give the matrix, `(*batch, n, n)`."""
+        """Return the matrix, `(*batch, n, n)`."""
         return self.matrix
 
     def magnitude(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""A diagonal transition matrix: every state decays or turns by itself."""
+"""A diagonal transition matrix: every state decays or rotates independently."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Diagonal(OwnStructure):
         return self.diagonal
 
     def adjoint(self) -> "Diagonal":
-        """Conjugate."""
+        """Conjugate the diagonal."""
         return Diagonal(self.diagonal.conj())
 
     def to_dense(self) -> Tensor:

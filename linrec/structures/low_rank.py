@@ -23,7 +23,7 @@ class DiagonalPlusLowRank(OwnStructure):
         right (*batch, n, r): V.
 
     Raises:
-        ValueError: the three do not belong together.
+        ValueError: the shapes of the three do not fit together.
 
     Example:
         >>> import torch, linrec
@@ -60,7 +60,7 @@ class DiagonalPlusLowRank(OwnStructure):
             diagonal=diagonal.shape[:-1], left=left.shape[:-2], right=right.shape[:-2]
         )
         object.__setattr__(self, "diagonal", diagonal.expand(*batch, -1))
-        # (What needs no more axes stays the same tensor: it may be a recurrence's B as well.)
+        # (A tensor that needs no more axes stays the same object: it may also be a recurrence's B.)
         for name, factor in (("left", left), ("right", right)):
             same = factor.shape[:-2] == batch
             object.__setattr__(self, name, factor if same else factor.expand(*batch, -1, -1))

@@ -1,4 +1,4 @@
-"""The two values that a user writes down: a linear recurrence, and a continuous-time system."""
+"""The two kinds of system that users define: linear recurrences and continuous-time systems."""
 
 from linrec.systems.linear_recurrence import LinearRecurrence as LinearRecurrence
 from linrec.systems.state_space import StateSpace as StateSpace

@@ -1,4 +1,4 @@
-"""A, B, C and D: what both kinds of system have of them, and how they are checked."""
+"""The matrices A, B, C and D that both kinds of system share, and their checks."""
 
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
@@ -58,7 +58,7 @@ class FourMatrices:
         return self.B, self.C, self.D
 
     def tensors(self) -> list[Tensor]:
-        """List the tensors that it is made of, without names."""
+        """List the system's tensors, without names."""
         found = list(self.A.leaves().values())
         for matrix in (self.B, self.C, self.D):
             if matrix is not None:
@@ -67,9 +67,9 @@ class FourMatrices:
 
 
 def precision(**given: object) -> torch.dtype | None:
-    """Find the real dtype of nested lists that stand among tensors and arrays.
+    """Find the real dtype for nested lists given beside tensors and arrays.
 
-    None where there are no lists, which modules find out each time.
+    None where there are no lists; modules check this each time.
     """
     # (Before torch 2.12 Dynamo traces no union of types in `isinstance`.)
     if not any(isinstance(each, (list, tuple)) for each in given.values()):
@@ -150,6 +150,6 @@ def convert_matrix(name: str, value: object, least: torch.dtype | None) -> Tenso
 
 
 def suggest_transpose(name: str, matrix: Tensor, axis: int, states: int) -> str:
-    """Suggest the transpose where it would have fitted."""
+    """Suggest the transpose if it would have fitted."""
     fits = matrix.shape[axis] == states
     return f" If the axes are swapped then pass `{name}.mT`." if fits else ""

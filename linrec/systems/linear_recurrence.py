@@ -1,4 +1,4 @@
-"""A linear recurrence, the value that is run."""
+"""The linear recurrence, which executors run."""
 
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
@@ -39,17 +39,17 @@ class LinearRecurrence(FourMatrices):
         B (*batch, n, m): how inputs drive the states. None: directly, m = n.
         C (*batch, p, n): how outputs are read from the states. None: outputs are the states.
         D (*batch, p, m): how inputs are added to the outputs. None: they are not.
-        time_varying: whether the matrices change from step to step. The last batch axis of A, B,
-            C and D is then time, `(*batch, time, n, n)`, in all of them that have batch axes; one
-            without is the same at every step. `Varying(A)` in the place of A says so too.
+        time_varying: whether the matrices change from step to step. The last batch axis of A, B, C
+            and D is then time, `(*batch, time, n, n)`; a matrix without batch axes is the same at
+            every step. `Varying(A)` in place of A means the same.
         copies: k runs the same system on each of k groups of input channels, at the cost of one
             kernel: inputs `(…, T, k·m)`, states `(…, k·n)`, outputs `(…, T, k·p)`, copy-major.
 
     Batch axes describe many systems at once; they broadcast against the inputs' batch axes.
 
     Raises:
-        ValueError: the shapes do not belong together; the message says what to type instead.
-        TypeError: something is not made of floating-point or complex numbers.
+        ValueError: the shapes do not fit together; the message says what to type instead.
+        TypeError: an argument is not made of floating-point or complex numbers.
 
     Example:
         >>> import linrec
@@ -100,13 +100,13 @@ class LinearRecurrence(FourMatrices):
 
     @cached_property
     def own_axes(self) -> tuple[tuple[Tensor, int], ...]:
-        """Its tensors, first A's, each with the number of its axes that are no batch axes."""
+        """The tensors, A's first, each with the number of its axes that are not batch axes."""
         of_a = ((getattr(self.A, name), axes) for name, axes in self.A.core_axes.items())
         return (*of_a, *((matrix, 2) for matrix in self.matrices() if matrix is not None))
 
     @property
     def steps(self) -> int | None:
-        """The number of steps that there are matrices for; None if they never change."""
+        """The number of steps that have matrices; None if the matrices never change."""
         shape = batch_axes(self.A, *self.matrices()) if self.time_varying else ()
         return shape[-1] if shape else None
 
@@ -118,21 +118,21 @@ class LinearRecurrence(FourMatrices):
 
     @property
     def state_size(self) -> int:
-        """The number of states, of all copies together."""
+        """The number of states of all copies together."""
         return self.copies * self.A.state_size
 
     @property
     def input_size(self) -> int:
-        """The number of inputs, of all copies together."""
+        """The number of inputs of all copies together."""
         return self.copies * (self.A.state_size if self.B is None else self.B.shape[-1])
 
     @property
     def output_size(self) -> int:
-        """The number of outputs, of all copies together."""
+        """The number of outputs of all copies together."""
         return self.copies * (self.A.state_size if self.C is None else self.C.shape[-2])
 
     def leaves(self) -> dict[str, Tensor]:
-        """List the tensors that it is made of: `A`, or `A_field` for a structure of several."""
+        """Return the tensors by name: `A`, or `A_field` for a structure of several tensors."""
         inner = self.A.leaves()
         names = {"A" if len(inner) == 1 else f"A_{field}": leaf for field, leaf in inner.items()}
         given = {"B": self.B, "C": self.C, "D": self.D}
@@ -156,21 +156,21 @@ class LinearRecurrence(FourMatrices):
         return inputs if self.B is None else matvec(self.B, inputs)
 
     def read(self, states: Tensor, inputs: Tensor) -> Tensor:
-        """The outputs of one copy, C x + D u for `states (*batch, n)`, `inputs (*batch, m)`."""
+        """Compute C x + D u of one copy for `states (*batch, n)`, `inputs (*batch, m)`."""
         outputs = states if self.C is None else matvec(self.C, states)
         return outputs if self.D is None else outputs + matvec(self.D, inputs)
 
     def per_copy(self) -> "LinearRecurrence":
-        """The system of one copy, with a batch axis of 1 where the copies stand."""
+        """Return the system of one copy, with a batch axis of length 1 in place of the copies."""
         if self.copies == 1:
             return self
         before = 2 if self.time_varying else 1
         return self.map_batched(lambda leaf, core: leaf.unsqueeze(-core - before), copies=1)
 
     def over_time(self) -> "LinearRecurrence":
-        """The same system written as one that varies, to take all steps at once.
+        """Rewrite the system as a time-varying one, to process all steps at once.
 
-        What has batch axes gets an axis of time, of one step that stands for all.
+        Tensors with batch axes get a time axis of length 1, one step for all.
         """
         if self.time_varying:
             return self
@@ -192,7 +192,7 @@ class LinearRecurrence(FourMatrices):
         time_varying: bool | None = None,
         copies: int | None = None,
     ) -> "LinearRecurrence":
-        """Change every tensor that has batch axes, `function(tensor, core_axes)`."""
+        """Apply `function(tensor, core_axes)` to every tensor that has batch axes."""
         function = once(function)
         structure = self.A.map(
             lambda leaf, core: function(leaf, core) if leaf.ndim > core else leaf
@@ -213,7 +213,7 @@ class LinearRecurrence(FourMatrices):
         time_varying: bool | None = None,
         copies: int | None = None,
     ) -> "LinearRecurrence":
-        """Make a recurrence of matrices that fit as this one's do; nothing is checked again."""
+        """Make a recurrence from matrices of fitting shapes, without checking them again."""
         return make_unchecked(
             LinearRecurrence,
             A=A,
@@ -226,7 +226,7 @@ class LinearRecurrence(FourMatrices):
 
 
 def once(function: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
-    """Change a tensor that stands in two places once: U of a delta rule stays its B."""
+    """Apply a function once per tensor: U of a delta rule and its B stay one tensor."""
     changed: list[tuple[Tensor, Tensor]] = []
 
     def apply(leaf: Tensor, core: int) -> Tensor:

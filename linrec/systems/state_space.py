@@ -1,4 +1,4 @@
-"""A linear system in continuous time, as a user writes it down."""
+"""The linear system in continuous time, as users define it."""
 
 # pyright: reportConstantRedefinition=false
 # (A, B, C and D are variables.)
@@ -26,7 +26,7 @@ class StateSpace(FourMatrices):
 
         x'(t) = A x(t) + B u(t)        y(t) = C x(t) + D u(t)
 
-    `discretize` makes a `LinearRecurrence` of it.
+    `discretize` turns it into a `LinearRecurrence`.
 
     Args:
         A (*batch, n, n): the state matrix, in 1 / unit of time; a tensor or a structure.
@@ -35,8 +35,8 @@ class StateSpace(FourMatrices):
         D (*batch, p, m): how inputs are added to the outputs. None: they are not.
 
     Raises:
-        ValueError: the shapes do not belong together; the message says what to type instead.
-        TypeError: something is not made of floating-point or complex numbers.
+        ValueError: the shapes do not fit together; the message says what to type instead.
+        TypeError: an argument is not made of floating-point or complex numbers.
 
     Example:
         >>> import linrec

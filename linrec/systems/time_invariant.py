@@ -1,4 +1,4 @@
-"""What takes time-invariant systems only refuses others."""
+"""The check of functions that accept only time-invariant systems."""
 
 from linrec.systems.linear_recurrence import LinearRecurrence
 from linrec.systems.state_space import StateSpace

@@ -1,4 +1,4 @@
-"""A transition matrix for each step, written in the place of A."""
+"""A transition matrix for each step, passed in place of A."""
 
 from dataclasses import dataclass
 
