@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lmu.experiments import EXPERIMENTS, Budget, Run, TrainingSetup
-from lmu.experiments.data import drop_blanks, selective_copying
+from lmu.experiments.data import selective_copying
 from lmu.experiments.models import BagOfPlaces
-from lmu.experiments.selective_copy import ACCURACY, grow_sequences, loss
+from lmu.experiments.selective_copy import ACCURACY, loss
 
 EXPERIMENT = EXPERIMENTS["selective-copy"]
 
@@ -28,33 +28,6 @@ def test_the_targets_are_the_tokens_in_order() -> None:
     assert data.digest() == selective_copying(3, length=40, train=20, scored=5, copied=6).digest()
     with pytest.raises(ValueError, match="`length` is 5 and `copied` 6"):
         selective_copying(length=5, train=1, copied=6)
-
-
-@pytest.mark.parametrize("length", [6, 7, 25, 40])
-def test_blanks_are_dropped_and_nothing_else(length: int) -> None:
-    whole = selective_copying(3, length=40, train=50, scored=1, copied=6).train
-    shorter = drop_blanks(whole.inputs, length, copied=6)
-    assert shorter.shape == (50, length + 6) and shorter.dtype == whole.inputs.dtype
-    for inputs, targets in zip(shorter, whole.targets, strict=True):
-        assert inputs[inputs > 1].tolist() == targets.tolist()
-        assert inputs[length:].tolist() == [1] * 6 and (inputs[:length] != 1).all()
-    again = drop_blanks(whole.inputs, length, copied=6)
-    # Which blanks are dropped is drawn anew; without any, or with all, there is one way.
-    assert torch.equal(shorter, again) == (length in (6, 40))
-
-
-def test_sequences_grow_from_the_tokens_alone_to_their_whole_length() -> None:
-    whole = selective_copying(length=4_096, train=32, scored=1).train
-    shapes = []
-    for done in (0, 0.3, 0.3 + 0.65 / 4, 0.625, 0.95, 1):
-        inputs, targets = grow_sequences(whole.inputs, whole.targets, done)
-        assert torch.equal(targets, whole.targets[: len(inputs)])
-        shapes.append((len(inputs), inputs.shape[-1] - 16))
-    # Half of the way is the geometric mean of 16 and 4,096, and a quarter that of 16 and 256.
-    assert shapes == [(32, 16), (32, 16), (32, 64), (16, 256), (4, 4_096), (4, 4_096)]
-    full = EXPERIMENT.setting("min-gru", Budget.FULL).recipe
-    assert full.curriculum is grow_sequences and full.describe()["curriculum"] == "grow_sequences"
-    assert EXPERIMENT.setting("min-gru", Budget.QUICK).recipe.curriculum is None
 
 
 def test_only_the_answers_are_scored() -> None:

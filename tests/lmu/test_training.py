@@ -147,24 +147,6 @@ def test_an_adversary_moves_inputs_to_where_the_loss_grows(tmp_path: Path) -> No
     assert outcome.history[0]["training_loss"] == pytest.approx(halves)
 
 
-def test_a_curriculum_is_given_each_batch_and_the_share_of_steps_done(tmp_path: Path) -> None:
-    seen: list[tuple[int, float]] = []
-
-    def nothing(inputs: Tensor, targets: Tensor, done: float) -> tuple[Tensor, Tensor]:
-        seen.append((len(inputs), done))
-        return torch.zeros_like(inputs)[:3], targets[:3]
-
-    recipe = replace(RECIPE, curriculum=nothing, epochs=2)
-    (learned, _), (taught, _) = run(tmp_path / "a"), run(tmp_path / "b", recipe=recipe)
-    assert [size for size, _ in seen] == 2 * [7, 7, 7, 7, 7, 5]
-    assert [done for _, done in seen] == [step / 12 for step in range(12)]
-    # Weights of inputs that are all zero have no gradient.
-    torch.manual_seed(0)
-    before = nn.Linear(5, 16).weight
-    first = [next(network.parameters()) for network in (taught, learned)]
-    assert [torch.equal(weights, before) for weights in first] == [True, False]
-
-
 def test_tensorboard_is_told_each_epoch_once(tmp_path: Path) -> None:
     _, outcome = run(tmp_path, recipe=replace(RECIPE, epochs=2), tensorboard=True)
     read = EventAccumulator(str(tmp_path)).Reload()
