@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def warn_of_clash() -> None:
-    """Warn where PyPI's `lmu` is installed, a metapackage of keras-lmu's authors.
+    """Warn if PyPI's `lmu` is installed, a metapackage by the authors of keras-lmu.
 
     It writes the same `lmu/__init__.py`, and uninstalling it deletes ours.
     """

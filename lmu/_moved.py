@@ -1,4 +1,4 @@
-"""Old names of modules: parts of the experiments, which stood in `lmu` itself, and of layers."""
+"""Old names of moved modules: parts of the experiments, once in `lmu` itself, and layers."""
 
 import sys
 import warnings
@@ -27,18 +27,18 @@ RENAMED = {
 
 
 class _Finder(MetaPathFinder, Loader):
-    """A finder that imports `lmu.data` and its like by their names of today, with a warning."""
+    """A finder that imports modules such as `lmu.data` from their new places, with a warning."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Take the names that begin with an old one."""
+        """Find modules whose names begin with an old one."""
         if name_of_today(fullname) is None:
             return None
         return ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Import the module by its name of today."""
+        """Import the module by its present name."""
         name = name_of_today(spec.name)
         assert name is not None
         warnings.warn(
@@ -53,12 +53,12 @@ class _Finder(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute nothing: the module is one that has been imported."""
+        """Execute nothing: the module is already imported."""
         module.__spec__ = self.own
 
 
 def name_of_today(name: str) -> str | None:
-    """Translate the name of a module that was moved, or of one below it; None: it was not."""
+    """Return the present name of a moved module, or of one below it; None: it was not moved."""
     for old, new in MOVED.items():
         if f"{name}.".startswith(f"{old}."):
             return new + name.removeprefix(old)
@@ -66,6 +66,6 @@ def name_of_today(name: str) -> str | None:
 
 
 def find_moved() -> None:
-    """Let old names be imported."""
+    """Make the old names importable."""
     if not any(type(finder).__name__ == _Finder.__name__ for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -26,15 +26,15 @@ from lmu.memory import LegendreMemory
 
 @dataclass(frozen=True, eq=False)
 class StepWeights:
-    """The matrices that all steps of a call share, computed once.
+    """The matrices and masks that all steps of a call share, computed once.
 
     Attributes:
         A (order, order): Āᵀ.
         B (1, order): B̄ᵀ.
         e_h (hidden_size, channels): transposed; None without this connection.
-        e_m (channels·order, channels): likewise.
-        hidden_mask (rows, hidden_size): what dropout leaves of h on its way to the memory.
-        memory_mask (rows, channels·order): likewise of m.
+        e_m (channels·order, channels): transposed; None without this connection.
+        hidden_mask (rows, hidden_size): the factors of dropout for h on its way to the memory.
+        memory_mask (rows, channels·order): the same for m.
     """
 
     A: Tensor
@@ -58,39 +58,39 @@ class LMUCell(Pretrained, nn.Module):
     Args:
         input_size: the size of x.
         channels: the size of u, how many signals are remembered (`memory_d` of keras-lmu).
-        order: how many polynomials, d, for each.
+        order: how many polynomials, d, per channel.
         theta: the length of the window, in steps.
         hidden: f. None: the outputs are the memory. A cell, `nn.RNNCell`, `nn.GRUCell` or
-            `nn.LSTMCell` or a class derived from one, is recurrent. Any other module is applied to
-            each step by itself, such as `nn.Sequential(nn.Linear(...), nn.ReLU())`. It takes
-            `(rows, features)`, the memory, followed by the input with `input_to_hidden`:
-            channels·order, or channels·order + input_size, numbers.
+            `nn.LSTMCell` or a class derived from one, is recurrent. Any other module, such as
+            `nn.Sequential(nn.Linear(...), nn.ReLU())`, is applied to each step by itself. It takes
+            `(rows, features)`: the memory, channels·order numbers, and with `input_to_hidden` the
+            input after it, input_size more.
         hidden_to_memory: whether there is e_h.
         memory_to_memory: whether there is e_m.
         input_to_hidden: whether f sees the input. Without f: whether the outputs are the memory
             followed by the input.
-        input_projection: whether there are e_x and b_u; without, u = x + ... and channels =
+        input_projection: whether there are e_x and b_u; without them, u = x + ... and channels =
             input_size.
         bias: whether there is b_u.
         trainable_theta: whether the length of the window is trained.
-        method: which Ā and B̄ of `linrec.discretize` these are, as of `LegendreMemory`.
-        input_dropout: the share of x and h that is dropped before the memory in training, other
-            entries in each call: a cell does not know where a sequence begins. `LMU` drops the same
-            entries at all steps of a sequence.
-        recurrent_dropout: the share of m that e_m does not see in training, likewise.
+        method: the method of `linrec.discretize` for Ā and B̄, as in `LegendreMemory`.
+        input_dropout: the share of x and h that is dropped before the memory in training. Each
+            call drops other entries, because a cell does not know where a sequence begins. `LMU`
+            drops the same entries at all steps of a sequence.
+        recurrent_dropout: the share of m that is dropped before e_m in training, in the same way.
         initializers: how the weights begin.
-        executor: how the memory is run where it can run in parallel, in `LMU`.
+        executor: how `LMU` runs the memory where it can run in parallel.
 
     The state is one tensor `(*batch, state_size)`: the memory, followed by h, and c of an LSTM,
     where they are needed for the next step. `LMU` has the same keys in its state dict.
 
-    A module that is tried to learn its size, one of no torch cell's class, is called once on zeros.
-    It is always called as what it is, with its hooks and parametrisations, on tensors that are not
-    the unit's own state, so that it may write into them. Initialisers leave alone what is
-    parametrised.
+    A hidden module that is not exactly one of torch's cells is called once on zeros, to find its
+    output size. Every call includes its hooks and parametrisations, and passes tensors that are
+    not the unit's own state, so that the module may write into them. Initialisers leave
+    parametrised weights alone.
 
     Raises:
-        ValueError: sizes that do not fit together, or a connection from no hidden module.
+        ValueError: sizes that do not fit together, or `hidden_to_memory` without a hidden module.
         TypeError: a hidden module that does not return one tensor, such as `nn.LSTM`.
 
     Example:
@@ -105,7 +105,7 @@ class LMUCell(Pretrained, nn.Module):
         Voelker, Kajić and Eliasmith 2019, Legendre Memory Units, eqs 1-7.
     """
 
-    only_first = ("initializers",)  # what only the first weights depend on
+    only_first = ("initializers",)  # options that only the initial weights depend on
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class LMUCell(Pretrained, nn.Module):
             initializers: how the weights begin.
 
         Returns:
-            The unit, of which the state is the memory and then h.
+            The unit; its state is the memory, followed by h.
         """
         return cls(
             input_size,
@@ -214,7 +214,7 @@ class LMUCell(Pretrained, nn.Module):
         )
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew, in the hidden module those with an initialiser."""
+        """Draw the weights anew; in the hidden module, only those with an initialiser."""
         chosen = self.initializers
         for connection, initializer in (
             (self.input_to_memory, chosen.input_to_memory),
@@ -236,9 +236,10 @@ class LMUCell(Pretrained, nn.Module):
 
     @property
     def hidden_states(self) -> int:
-        """The number of tensors of the hidden module that the state keeps.
+        """The number of the hidden module's tensors in the state.
 
-        An LSTM keeps h and c, another cell h, other modules h if it feeds back into the memory.
+        For an LSTM these are h and c, for another cell h, for other modules h if the memory sees
+        it.
         """
         if is_cell(self.hidden):
             return 1 + is_lstm(self.hidden)
@@ -258,7 +259,7 @@ class LMUCell(Pretrained, nn.Module):
 
         Args:
             input (*batch, input_size): x_t.
-            state (*batch, state_size): what the step before returned. None: zeros.
+            state (*batch, state_size): the state that the previous step returned. None: zeros.
 
         Returns:
             `outputs (*batch, output_size)` and `state (*batch, state_size)`.
@@ -289,7 +290,7 @@ class LMUCell(Pretrained, nn.Module):
         )
 
     def make_hidden_call(self, padded: bool = False) -> HiddenCall:
-        """Find out how the hidden module is called, which can change between calls."""
+        """Choose how to call the hidden module, which can change between calls of the unit."""
         return make_hidden_call(
             self.hidden,
             self.memory_size,
@@ -301,7 +302,7 @@ class LMUCell(Pretrained, nn.Module):
         )
 
     def mask(self, rows: Tensor, size: int, share: float) -> Tensor | None:
-        """Draw what dropout multiplies by, `(rows, size)`: the same at every step of a call."""
+        """Draw a dropout mask `(rows, size)`, the same for every step of a call."""
         if not self.training or not share:
             return None
         return dropout(rows.new_ones(rows.shape[0], size), share)
@@ -321,7 +322,7 @@ class LMUCell(Pretrained, nn.Module):
             u = torch.addmm(u, apply_mask(states[0], weights.hidden_mask), weights.e_h)
         if weights.e_m is not None:
             u = torch.addmm(u, apply_mask(memory, weights.memory_mask), weights.e_m)
-        # Āᵀ and B̄ᵀ serve all channels, which stand in rows of their own meanwhile.
+        # Āᵀ and B̄ᵀ serve all channels, each of which is a row of its own here.
         driven = u.reshape(-1, 1) * weights.B
         memory = torch.addmm(driven, memory.view(-1, self.order), weights.A)
         return memory.view(u.shape[0], self.memory_size)
@@ -329,7 +330,7 @@ class LMUCell(Pretrained, nn.Module):
     def unpack_state(
         self, state: Tensor | None, rows: Tensor, batch: torch.Size
     ) -> tuple[Tensor, States]:
-        """Take a state apart into memory and hidden states, with the batch in rows."""
+        """Split a state into memory and hidden states, with the batch in rows."""
         sizes = [self.memory_size, *[self.output_size] * self.hidden_states]
         size, dtype = sum(sizes), self.dtype
         if state is None:
@@ -347,12 +348,12 @@ class LMUCell(Pretrained, nn.Module):
         return (memory.A if memory.log_theta is None else memory.log_theta).dtype
 
     def extra_repr(self) -> str:
-        """Say its sizes."""
+        """Name the sizes."""
         return f"{self.input_size}, output_size={self.output_size}, state_size={self.state_size}"
 
 
 def find_first_weight(hidden: nn.Module | None) -> Tensor | None:
-    """Find the first weight that a hidden module's input meets; None if it is computed."""
+    """Find the first weight that a hidden module's input meets; None if it is parametrised."""
     cell = unwrap(hidden)
     if cell is None:
         return None
@@ -363,7 +364,7 @@ def find_first_weight(hidden: nn.Module | None) -> Tensor | None:
 
 
 def fill(weight: Tensor | None, initializer: Initializer | None) -> None:
-    """Let an initialiser fill a matrix, or a part of one."""
+    """Fill a matrix, or a part of one, by an initialiser."""
     if weight is not None and initializer is not None:
         with torch.no_grad():
             initializer(weight)

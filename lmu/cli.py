@@ -3,12 +3,12 @@
 import sys
 from importlib.util import find_spec
 
-# What the extra `experiments` brings, by the names under which it is imported.
+# The packages of the extra `experiments`, by the names under which they are imported.
 NEEDED = ("matplotlib", "pooch", "rich", "tqdm", "typer")
 
 
 def main() -> None:
-    """Run the command, or name the package that it needs."""
+    """Run the command, or name a missing package."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(

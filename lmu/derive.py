@@ -13,18 +13,18 @@ if TYPE_CHECKING:  # sympy takes a third of a second to import, and `import lmu`
 def derive(order: int, way: str = "projection") -> symbolic.StateSpace:
     """Derive the Legendre memory, with the length θ of its window as the parameter.
 
-    Both ways start from the window w(r) = u(t - r θ), 0 ≤ r ≤ 1, and end in its coefficients in
-    shifted Legendre polynomials P̃_i(r) = P_i(2r - 1).
+    Both ways start from the window w(r) = u(t - r θ), 0 ≤ r ≤ 1, and end with its coefficients m
+    in shifted Legendre polynomials P̃_i(r) = P_i(2r - 1).
 
     "projection" puts w = Σ_j m_j P̃_j into the equation that moves the window along,
     θ ∂w/∂t = -∂w/∂r with w(0) = u, and projects it on each P̃_i:
 
         θ m_i' = (2i+1) (P̃_i(0) u - P̃_i(1) w(1) + ∫ P̃_i' w dr)
 
-    "pade" starts from the delay's transfer function exp(-θ s) instead, and from its Padé
-    approximant of degrees d - 1 and d, in companion form. Of the same system exp(-r θ s) is read
-    by the numerator that agrees with it in the first d derivatives at s = 0, which is a polynomial
-    in r. So the states x give the window as w(r) = c(r) x, and m = T x with
+    "pade" starts instead from the delay's transfer function exp(-θ s) and its Padé approximant of
+    degrees d - 1 and d, in companion form. The shorter delay exp(-r θ s) is read from the same
+    states, by the numerator that matches its first d derivatives at s = 0 and is a polynomial in
+    r. So the states x give the window as w(r) = c(r) x, and m = T x with
     T_i = (2i+1) ∫ P̃_i(r) c(r) dr changes the basis to Legendre's.
 
     Args:
@@ -32,11 +32,11 @@ def derive(order: int, way: str = "projection") -> symbolic.StateSpace:
         way: "projection" or "pade".
 
     Returns:
-        The system, whose parameter is `theta`; the same of both ways, and that of
+        The system, with the parameter `theta`. Both ways give the same, and so does
         `lmu.delay_system`.
 
     Raises:
-        ValueError: an order below 1, or another way.
+        ValueError: an order below 1, or an unknown way.
 
     Example:
         >>> import lmu
@@ -86,7 +86,7 @@ def by_projection(order: int) -> tuple[sympy.Matrix, sympy.Matrix]:
 
     r = sympy.Symbol("r")
     P = shifted_legendre(order, r)
-    # At the window's end nothing is known but the expansion itself, w(1) = Σ_j P̃_j(1) m_j.
+    # At the window's end only the expansion itself is known: w(1) = Σ_j P̃_j(1) m_j.
     A = sympy.Matrix(
         order,
         order,

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 
-# Modules that never write into what they are given, nor return it.
+# Modules that never write into their arguments, nor return them.
 READERS = (*CELLS, nn.Linear, nn.LayerNorm, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Softmax)
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
@@ -21,27 +21,27 @@ States = tuple[Tensor, ...]
 
 
 class HiddenCall(ABC):
-    """The hidden module as all steps of one call of a unit see it.
+    """The hidden module, as called in all steps of one call of a unit.
 
-    What a module is can change between calls: hooks are added, weights are parametrised, another
-    module is put in its place. So this is made anew in each call of the unit.
+    Between calls the module can change: hooks are added, weights are parametrised, another module
+    takes its place. So each call of the unit makes a new object of this class.
     """
 
     def inputs(self, inputs: Tensor) -> Tensor:
-        """Compute what steps get of `inputs (rows, time, input_size)`, for all of them at once."""
+        """Prepare `inputs (rows, time, input_size)` for `step`, all steps at once."""
         return inputs
 
     @abstractmethod
     def step(
         self, memory: Tensor, inputs: Tensor, states: States, own: Tensor | None = None
     ) -> tuple[Tensor, States]:
-        """Run one step, or with no states all steps as rows.
+        """Run one step, or, if there are no states, all steps as rows.
 
         Args:
             memory (rows, channels·order): m_t.
-            inputs (rows, features): what `inputs` returned for the step.
+            inputs (rows, features): the result of `inputs` for the step.
             states: h_{t-1}, and c_{t-1} of an LSTM, each `(rows, output_size)`.
-            own (rows, 1): which rows are a sequence's own; the others are padding. None: all.
+            own (rows, 1): True in rows that are not padding. None: no row is padding.
 
         Returns:
             `output (rows, output_size)`, and the states for the next step.
@@ -50,10 +50,10 @@ class HiddenCall(ABC):
 
 @dataclass(frozen=True, eq=False)
 class NoModule(HiddenCall):
-    """No hidden module: h is the memory, followed by the input where that goes around it.
+    """No hidden module: h is the memory, followed by the input if `sees_input`.
 
     Args:
-        sees_input: whether it does.
+        sees_input: whether h includes the input.
     """
 
     sees_input: bool
@@ -68,11 +68,11 @@ class NoModule(HiddenCall):
 class PlainRNN(HiddenCall):
     """An `nn.RNNCell` taken apart: h_t = f(W_m m_t + W_h h_{t-1} + (W_x x_t + b)).
 
-    The bracket is computed for all steps at once. The two products are added to one another, since
-    a concatenation of m and x would be a copy in each step.
+    The inner bracket is computed for all steps at once. The products are added up, since
+    concatenating m and x would cost a copy in each step.
 
     Args:
-        cell: one for which `is_plain` holds, of a known nonlinearity.
+        cell: a cell for which `is_plain` holds, with a known nonlinearity.
         memory_size: channels·order.
     """
 
@@ -99,19 +99,19 @@ class PlainRNN(HiddenCall):
 
 
 class ModuleCall(HiddenCall):
-    """Call any module, as it stands.
+    """A call of any module, as it is.
 
-    A module may write into what it is given, return a part of that, or keep and reuse what it
-    returned. So it gets copies of what is also the unit's state, and modules that are not torch's
-    own have their results copied.
+    A module may write into its arguments, return a part of them, or keep and reuse its results. So
+    it gets copies of arguments that are also the unit's state, and results of modules that are not
+    torch's own are copied.
 
     Args:
         module: the hidden module.
         sees_input: whether it is given x after m.
-        output_size: how many numbers it returns.
-        states: how many tensors it is told of the step before.
-        dtype: that of the unit, in which states are kept.
-        padded: whether there are rows that are padding.
+        output_size: the size of its outputs.
+        states: how many state tensors are kept from step to step.
+        dtype: the unit's dtype, in which states are kept.
+        padded: whether some rows may be padding.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class ModuleCall(HiddenCall):
         return given[0], tuple(state.to(self.dtype) for state in after)
 
     def check_result(self, result: object, seen: Tensor) -> Tensor:
-        """Check that a result is a tensor of the unit's size."""
+        """Check that a result is a tensor of the unit's output size."""
         if not isinstance(result, Tensor):
             raise TypeError(wrong_type(self.module, result, seen.shape[-1]))
         shape = (seen.shape[0], self.output_size)
@@ -182,21 +182,21 @@ def make_hidden_call(
     dtype: torch.dtype,
     padded: bool = False,
 ) -> HiddenCall:
-    """Choose how a hidden module is called.
+    """Choose how to call a hidden module.
 
     Args:
         module: the hidden module.
         memory_size: channels·order.
-        input_size: the size of x as the module is given it; 0: it is not.
+        input_size: the size of x if the module is given it, else 0.
         output_size: the size of h.
         states: how many tensors are kept for the next step.
-        dtype: that of the unit.
-        padded: whether there are rows that are padding.
+        dtype: the unit's dtype.
+        padded: whether some rows may be padding.
     """
     if module is None:
         return NoModule(input_size > 0)
-    # Whatever else it is, such as one of another size put in its place, is called, and fails
-    # with torch's own words where it does not fit.
+    # Any other module, such as a replacement of another size, is called as it is, and fails with
+    # torch's own message where it does not fit.
     if (
         isinstance(module, nn.RNNCell)
         and is_plain(module, (nn.RNNCell,))
@@ -208,10 +208,10 @@ def make_hidden_call(
 
 
 def is_plain(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
-    """Whether calling a module is nothing but the forward of one of these classes, itself.
+    """Return whether calling a module runs the forward of one of these classes and nothing else.
 
-    Not so with a subclass (parametrised modules are of one), with hooks, or where an instance has
-    a forward of its own.
+    It does not for a subclass (parametrising a module makes one), with hooks, or where the
+    instance has a forward of its own.
     """
     return (
         type(module) in types
@@ -227,34 +227,34 @@ def is_plain(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
 
 
 def any_global_hook() -> bool:
-    """Whether all modules have hooks, as `register_module_forward_hook` gives them."""
+    """Return whether there are global hooks, as from `register_module_forward_hook`."""
     return bool(torch.nn.modules.module._has_any_global_hook())
 
 
 def only_reads(module: nn.Module) -> bool:
-    """Whether a module is known not to write into its arguments."""
+    """Return whether a module is known not to write into its arguments."""
     while is_plain(module, (nn.Sequential,)) and len(module):  # pyright: ignore[reportArgumentType]
         module = module[0]  # pyright: ignore[reportIndexIssue]  # a Sequential
     return is_plain(module, READERS)
 
 
 def is_of_torch(module: nn.Module) -> bool:
-    """Whether torch itself says what calling a module does."""
+    """Return whether a module's forward is torch's own."""
     return type(module).__module__.startswith("torch.nn.") and "forward" not in module.__dict__
 
 
 def mixes_rows(module: nn.Module) -> bool:
-    """Whether a module of torch computes a row from the others, too."""
+    """Return whether a module of torch uses other rows to compute a row."""
     return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
 def number_rows(own: Tensor) -> Tensor | None:
-    """Number the rows of `own (rows, 1)` that are a sequence's own; None where that is unseen."""
+    """Return the numbers of the rows where `own (rows, 1)` holds; None if values are not known."""
     if torch.compiler.is_compiling():
         return None
     try:
         return own.squeeze(-1).nonzero().squeeze(-1)
-    except RuntimeError:  # inside vmap no value can be looked at
+    except RuntimeError:  # values cannot be inspected inside vmap
         return None
 
 
@@ -264,24 +264,24 @@ def scatter_rows(values: Tensor, rows: Tensor, like: Tensor) -> Tensor:
 
 
 def unwrap(module: nn.Module | None) -> nn.Module | None:
-    """Take off what `torch.compile` puts around a module."""
+    """Return the module inside the wrapper of `torch.compile`."""
     return module if module is None else module._modules.get("_orig_mod", module)
 
 
 def is_cell(module: nn.Module | None) -> bool:
-    """Whether a hidden module is told its own state of the step before."""
+    """Return whether a hidden module is given its own state of the previous step."""
     return isinstance(unwrap(module), nn.RNNCellBase)
 
 
 def is_lstm(module: nn.Module | None) -> bool:
-    """Whether that state is a pair."""
+    """Return whether a hidden module is an LSTM cell, whose state is a pair."""
     return isinstance(unwrap(module), nn.LSTMCell)
 
 
 def infer_output_size(module: nn.Module, seen: int) -> int:
-    """Find the number of outputs of a hidden module, and check that it takes `seen`.
+    """Find the number of outputs of a hidden module, and check that it takes `seen` numbers.
 
-    A module whose class does not tell is tried on zeros; a copy of it, where it can be copied.
+    Unless it is one of torch's cells, the module is called on zeros, or a copy of it if possible.
     """
     cell = unwrap(module)
     if type(cell) in CELLS:
@@ -311,10 +311,10 @@ def infer_output_size(module: nn.Module, seen: int) -> int:
 
 
 def call_on_zeros(module: nn.Module, seen: int) -> object:
-    """Call a hidden module on zeros as it would be in evaluation, and leave it as it was."""
+    """Call a hidden module on zeros in evaluation mode, and leave it as it was."""
     try:
         trial = copy.deepcopy(module)
-    except RuntimeError:  # such as what `torch.nn.utils.weight_norm` has made
+    except RuntimeError:  # such as modules with `torch.nn.utils.weight_norm`
         trial = module
     modes = [(each, each.training) for each in trial.modules()]
     tensors = [*trial.parameters(), *trial.buffers(), torch.empty(0)]
@@ -333,7 +333,7 @@ def call_on_zeros(module: nn.Module, seen: int) -> object:
 
 
 def wrong_size(takes: object, seen: int) -> str:
-    """Say that a hidden module takes another number of features."""
+    """Write the message for a hidden module that takes another number of features."""
     return (
         f"`hidden` does not take {seen} numbers ({takes}): expected a module for the memory's "
         "channels·order, and input_size more with `input_to_hidden=True`."
@@ -341,7 +341,7 @@ def wrong_size(takes: object, seen: int) -> str:
 
 
 def wrong_type(module: nn.Module, gives: object, seen: int) -> str:
-    """Make the error for a hidden module that returns no tensor."""
+    """Write the message for a hidden module that returns no tensor."""
     wanted = "h and c" if is_lstm(module) else "one tensor"
     return (
         f"`hidden` is of type {type(module).__name__} and returns a {type(gives).__name__}: "

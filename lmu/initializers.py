@@ -34,19 +34,19 @@ class Initializers:
         u_t = e_x x_t + e_h h_{t-1} + e_m m_{t-1} + b_u
         h_t = f(W_x x_t + W_h h_{t-1} + W_m m_t)
 
-    Each is a function like those of `torch.nn.init`. It gets a matrix `(outputs, inputs)`, of one
-    kind of input alone, whatever shares a parameter with it. The matrices of the hidden module are
-    those of a recurrent cell, or of the first linear layer that it holds.
+    Each is a function like those of `torch.nn.init`. It gets the matrix `(outputs, inputs)` of one
+    kind of input, even where several matrices share a parameter. The matrices of the hidden module
+    are those of a recurrent cell, or of the first linear layer in it.
 
     Args:
         input_to_memory: e_x.
         hidden_to_memory: e_h.
         memory_to_memory: e_m.
-        input_to_hidden: W_x. None, here and below: as the hidden module came.
+        input_to_hidden: W_x. None, here and below: left as the hidden module has it.
         hidden_to_hidden: W_h.
         memory_to_hidden: W_m.
 
-    Biases in front of the memory begin at zero.
+    Biases of the memory's input begin at zero.
 
     Example:
         >>> import torch, lmu
@@ -71,7 +71,7 @@ VOELKER_2019 = Initializers(
     memory_to_hidden=init.xavier_normal_,
 )
 
-# The same for psMNIST: at first the memory hears the input alone, and the units the memory alone.
+# The same for psMNIST: at first only the input reaches the memory, and only the memory the units.
 PSMNIST_2019 = Initializers(
     input_to_memory=init.ones_,
     hidden_to_memory=init.zeros_,
@@ -80,7 +80,7 @@ PSMNIST_2019 = Initializers(
     memory_to_hidden=init.xavier_normal_,
 )
 
-# Chilkuri and Eliasmith 2021, as `ParallelLMU` begins.
+# Chilkuri and Eliasmith 2021; `ParallelLMU` begins like this.
 CHILKURI_2021 = Initializers(
     input_to_memory=as_linear, input_to_hidden=as_linear, memory_to_hidden=init.xavier_normal_
 )

@@ -12,7 +12,7 @@ delay_system = memories.legendre
 
 
 def decoder(order: int, fractions: Tensor | Sequence[float]) -> Tensor:
-    """Make the matrix that reads points of the window out of the memory.
+    """Return the matrix that reads points of the window from the memory.
 
         u(t - r θ) ≈ Σ_i P̃_i(r) m_i(t)        P̃_i(r) = P_i(2r - 1)
 
@@ -21,10 +21,10 @@ def decoder(order: int, fractions: Tensor | Sequence[float]) -> Tensor:
         fractions (points,): r, how far back, from 0 (now) to 1 (a window ago).
 
     Returns:
-        The matrix, `(points, d)`, in float64: a C for the memory, or to multiply its states by.
+        The matrix, `(points, d)`, in float64: a C for the memory, or a factor for its states.
 
     Raises:
-        ValueError: a fraction outside the window, where the polynomials explode.
+        ValueError: a fraction outside the window, where the polynomials grow without bound.
 
     Example:
         >>> import lmu

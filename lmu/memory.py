@@ -13,28 +13,28 @@ from lmu.legendre import delay_system
 
 
 class LegendreMemory(TimedRecurrence, Layer):
-    """Remember the last `theta` steps of every input channel in `order` Legendre polynomials.
+    """A memory of the last `theta` steps of every input channel, in `order` Legendre polynomials.
 
         m_t = Ā m_{t-1} + B̄ u_t        for each channel by itself
 
-    Frozen unless the window is trained; then Ā and B̄ are computed anew in every call, and the
-    gradient reaches `log_theta` through the matrix exponential. The state dict of a frozen memory
-    has Ā and B̄, but not θ: after another window's is loaded, `theta` and the repr still name the
-    one that the memory was made with.
+    The memory is frozen unless the window is trained. Then every call computes Ā and B̄ anew, and
+    the gradient reaches `log_theta` through the matrix exponential. The state dict of a frozen
+    memory has Ā and B̄, but not θ: after loading one of another window, `theta` and the repr still
+    name the window that the memory was made with.
 
     Args:
         channels: how many input channels.
-        order: how many polynomials, d, for each.
+        order: how many polynomials, d, per channel.
         theta: the length of the window, in steps.
-        method: which Ā and B̄ of `linrec.discretize` these are, any but those of "gbt". "euler" is
-            stable for theta > 4·order or so only.
+        method: the method of `linrec.discretize` for Ā and B̄, any but "gbt". "euler" is stable
+            only for theta > 4·order or so.
         trainable_theta: whether `theta` is trained, by its logarithm, which keeps it positive.
         executor: how it is run.
 
-    The outputs are m itself: a C and a D that `linrec.discretize` adds to a system are not used.
-    Samples are held over their steps with "zoh" (exactly), "bilinear", "euler" and "backward_diff".
-    With "foh" a sample is a triangle about the start of its step, with "impulse" an impulse there:
-    the window is then half a step older.
+    The outputs are m itself; the C and D that `linrec.discretize` adds to a system are not used.
+    "zoh" (exactly), "bilinear", "euler" and "backward_diff" hold each sample over its step. With
+    "foh" a sample is a triangle about the start of its step, with "impulse" an impulse there: the
+    window is then half a step older.
 
     Raises:
         ValueError: a number of channels or an order below 1, or a window that is not positive.
@@ -82,7 +82,7 @@ class LegendreMemory(TimedRecurrence, Layer):
             self.register_buffer("A", discrete.A.to_dense().to(torch.get_default_dtype()))
             assert discrete.B is not None
             self.register_buffer("B", discrete.B.to(torch.get_default_dtype()))
-            # What A and B are put into; it holds no numbers.
+            # A template that A and B are put into; it holds no numbers.
             self.shape = LinearRecurrence(discrete.A, discrete.B, copies=channels).to("meta")
         self.plans = PlanCache(executor)
 
@@ -102,17 +102,17 @@ class LegendreMemory(TimedRecurrence, Layer):
         return memory.to(self.log_theta.dtype)
 
     def as_recurrence(self) -> LinearRecurrence:
-        """Return the recurrence that is the whole memory, for `linrec.Stream`."""
+        """Return the whole memory as one recurrence, for `linrec.Stream`."""
         return self.recurrence
 
     def recurrence_of(self, dt: Tensor | None) -> LinearRecurrence:
-        """Make the recurrence of steps of unequal length.
+        """Make the recurrence for steps of unequal length.
 
         Args:
             dt (*batch, time): the length of each step, in the unit of `theta`. None: 1 for all.
 
         Returns:
-            The recurrence, in the dtype of the memory: time-varying where there is a `dt`.
+            The recurrence, in the dtype of the memory; time-varying if `dt` is given.
         """
         if dt is None:
             return self.recurrence
@@ -126,7 +126,7 @@ class LegendreMemory(TimedRecurrence, Layer):
         return memory.to(held.dtype)
 
     def extra_repr(self) -> str:
-        """Say its sizes."""
+        """Name the sizes."""
         theta = float(torch.as_tensor(self.theta).detach())
         trained = "" if self.log_theta is None else ", trainable_theta=True"
         return (

@@ -16,21 +16,21 @@ class Bidirectional(Pretrained, TakesPacked):
 
         y_t = [forward(x_0 … x_t), backward(x_{T-1} … x_t)]
 
-    Each sequence is turned round within its own length, so that the backward layer begins at its
-    last own step, not in the padding. The state is `[forward, backward]`: as the initial state,
-    what the forward layer had before the first step and the backward layer after the last; as the
-    final state, what they have after the last and before the first.
+    Each sequence is reversed within its own length, so that the backward layer begins at the
+    sequence's last step, not in the padding. The state is `[forward, backward]`. The initial state
+    holds the forward layer's state before the first step and the backward layer's after the last;
+    the final state holds theirs after the last step and before the first.
 
-    There is no `step`: the later steps would have to be known. Nor is there `final`: at the last
-    step the backward layer has read that step alone. What both know of all steps is in the final
-    state.
+    There is no `step`, because it would have to know the later steps. There is no `final` either,
+    because the backward layer's output at the last step depends on that step alone. A summary of
+    all steps, from both layers, is in the final state.
 
     Args:
         forward_layer: any layer.
-        backward_layer: another, of the same input size.
+        backward_layer: another layer, of the same input size.
 
     Raises:
-        ValueError: the two are one object, or of different input sizes.
+        ValueError: the two are the same object, or have different input sizes.
 
     Example:
         >>> import torch, lmu
@@ -66,11 +66,11 @@ class Bidirectional(Pretrained, TakesPacked):
         """Run all steps, both ways.
 
         Args:
-            inputs (*batch, time, input_size): x; or a `PackedSequence`, and then outputs are one.
+            inputs (*batch, time, input_size): x; or a `PackedSequence`, for packed outputs.
             initial_state (*batch, state_size): forward, then backward. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
-            resets (*batch, time): True where a sequence starts anew: neither layer reads on beyond
-                the line before that step. None: nowhere.
+            resets (*batch, time): True where a sequence starts anew: neither layer reads across
+                the boundary before that step. None: nowhere.
 
         Returns:
             `outputs (*batch, time, output_size)` and `final_state (*batch, state_size)`.
@@ -86,7 +86,7 @@ class Bidirectional(Pretrained, TakesPacked):
             resets = check_resets(resets, inputs).expand(inputs.shape[:-1])
             if lengths is not None:
                 resets = resets & length_mask(lengths, inputs.shape[-2])
-            # Backwards, a step is the first of its segment if the one after it starts anew.
+            # Backwards, a step is the first of its segment if the next step starts anew.
             ends = torch.cat([resets[..., 1:], torch.zeros_like(resets[..., :1])], -1)
             back = reverse_steps(ends.unsqueeze(-1), lengths).squeeze(-1)
         onwards, end = self.forward_layer(inputs, first, lengths, **pass_resets(resets))

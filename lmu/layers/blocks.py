@@ -13,7 +13,7 @@ from lmu.layers.parallel_lmu import ParallelLMU
 
 
 class Encoder(Pointwise):
-    """One linear layer and a rectifier at each step: encodes the input of an LMU.
+    """A linear layer and a rectifier at each step, which encode the input of an LMU.
 
         u_t = relu(U_x x_t + b_u)
 
@@ -35,29 +35,29 @@ class Encoder(Pointwise):
         self.encoder = nn.Linear(input_size, output_size)
 
     def apply_to(self, inputs: Tensor) -> Tensor:
-        """Compute u of steps by themselves."""
+        """Compute u, each step by itself."""
         return torch.relu(self.encoder(inputs))
 
 
 class MemoryFeedForward(Layer):
-    """A feed-forward layer that reads a memory as well as its input: two layers in one.
+    """A feed-forward layer that reads both a memory and its input: two layers in one.
 
         u_t = U x_t + b_u      m_t = Ā m_{t-1} + B̄ u_t
         y_t = W₂ f(W_m m_t + W_x x_t + b₁) + b₂
 
-    An LMU and then a feed-forward layer, each with a norm, a nonlinearity and a way around, do the
-    same in twice as many passes over memory; on a processor those take as long as the arithmetic.
-    With a gate, the middle is a product of two halves, h = W_m m + W_x x + b₁:
+    An LMU followed by a feed-forward layer, each with a norm, a nonlinearity and a residual
+    connection, does the same in twice as many passes over the data, which on a processor take as
+    long as the arithmetic. With a gate, h = W_m m + W_x x + b₁ has two halves that are multiplied:
 
         y_t = W₂ (f(h_{t,1}) ∘ h_{t,2}) + b₂
 
     Args:
         width: the size of x and of y.
-        inner: the size between, of each half.
+        inner: the size between them, of each half.
         channels: the size of u, how many signals are remembered.
-        order: how many polynomials, d, for each.
+        order: how many polynomials, d, per channel.
         theta: the length of the window, in steps.
-        activation: f. None: GELU, or with a gate SiLU. A rectifier takes a third of their time.
+        activation: f. None: GELU, or SiLU with a gate. A rectifier takes a third of their time.
         gated: whether there is a gate.
 
     Example:
@@ -116,7 +116,7 @@ class MemoryFeedForward(Layer):
     def read(self, hidden: Tensor) -> Tensor:
         """Compute y `(*batch, width)` from the outputs of the unit."""
         if self.gate is not None:
-            # (An activation may work in place: into a view that `chunk` made it could not write.)
+            # (An activation may work in place, and could not write into a view made by `chunk`.)
             first, second = hidden.unsafe_chunk(2, -1)
             hidden = self.gate(first) * second
         return self.outer(hidden)
@@ -133,9 +133,9 @@ def memory_blocks(
     activation: Callable[[Tensor], Tensor] | None = None,
     gated: bool = False,
 ) -> Stack:
-    """Stack feed-forward layers that read memories, each with a way around.
+    """Stack feed-forward layers that read memories, each with a residual connection.
 
-    What the topmost block knows of goes back about as many steps as the windows have together.
+    The topmost block sees back about as many steps as all windows have together.
 
     Args:
         width: numbers a step, everywhere in the stack.
@@ -144,11 +144,11 @@ def memory_blocks(
         channels: how many signals each block remembers. None: `width`.
         expansion: how many times wider the layers are inside.
         dropout: the share of each block's outputs that are dropped in training.
-        activation: of all layers. None: GELU, or with gates SiLU.
-        gated: whether the layers have gates; each half of them is as wide as `expansion` says.
+        activation: the nonlinearity of all layers. None: GELU, or SiLU with gates.
+        gated: whether the layers have gates; `expansion` is then the width of each half.
 
     Returns:
-        The stack, of a layer for each window.
+        The stack, with a layer for each window.
 
     Example:
         >>> import torch, lmu
@@ -177,9 +177,9 @@ def window_blocks(
     dropout: float = 0.0,
     block: type[Residual] | type[Highway] = Highway,
 ) -> Stack:
-    """Stack blocks with small windows, each an LMU and a feed-forward layer with a way around.
+    """Stack blocks with small windows: LMUs and feed-forward layers, each with a way around.
 
-    What the topmost block knows of goes back about depth·theta steps.
+    The topmost block sees back about depth·theta steps.
 
     Args:
         width: numbers a step, everywhere in the stack.
@@ -189,7 +189,7 @@ def window_blocks(
         channels: how many signals each LMU remembers. None: `width`.
         expansion: how many times wider the feed-forward layers are inside; 0: there are none.
         dropout: the share of each layer's outputs that are dropped in training.
-        block: the way around, `Highway` or `Residual`.
+        block: the kind of way around a layer, `Highway` or `Residual`.
 
     Returns:
         The stack, of 2·depth layers (depth without feed-forward layers).

@@ -12,17 +12,17 @@ from lmu.layers.padding import own_steps, without_padding
 
 
 class CausalConvolution(Layer):
-    """A convolution over the step itself and those just before it.
+    """A convolution over the current step and the steps just before it.
 
         y_t = Σ_j W_j x_{t-k+1+j} + b        j = 0 … k-1
 
     The state is the last k - 1 inputs, the oldest first; before the first step they are zeros.
-    Weights are those of `torch.nn.Conv1d`, and begin as its.
+    The weights are those of a `torch.nn.Conv1d`, and begin in the same way.
 
     Args:
         input_size: the size of x.
         output_size: the size of y.
-        kernel_size: how many steps it sees, k.
+        kernel_size: k, the number of steps in each sum.
         bias: whether there is b.
 
     Example:
@@ -61,12 +61,12 @@ class CausalConvolution(Layer):
             part = segments(resets, inputs, self.before)
             ends = last_rows(part, lengths, self.before)
             last = torch.where(ends == ends[..., -1:, :], last, 0)
-        if not inputs.numel():  # torch convolves no sequence of no steps
+        if not inputs.numel():  # torch cannot convolve an empty sequence
             return Result(inputs.new_zeros(*batch, steps, self.output_size), last.flatten(-2))
         if part is None:
             rows = seen.reshape(-1, *seen.shape[-2:]).mT
             outputs = self.convolution(rows).mT.reshape(*batch, steps, self.output_size)
-        else:  # each step sees what is of its own segment
+        else:  # each step sees only its own segment
             seen, part = (each.unfold(-2, self.before + 1, 1) for each in (seen, part))
             seen = torch.where(part == part[..., -1:], seen, 0).flatten(-2)
             weight = self.convolution.weight.flatten(1)
@@ -86,7 +86,7 @@ class CausalConvolution(Layer):
 
 
 def last_rows(seen: Tensor, lengths: Tensor | None, count: int) -> Tensor:
-    """Take the `count` rows before each sequence's end of `seen (*batch, count + time, size)`."""
+    """Take the last `count` rows of each sequence in `seen (*batch, count + time, size)`."""
     if lengths is None:
         return seen[..., seen.shape[-2] - count :, :]
     place = expand_lengths(lengths, seen).unsqueeze(-1) + torch.arange(count, device=seen.device)
@@ -94,20 +94,20 @@ def last_rows(seen: Tensor, lengths: Tensor | None, count: int) -> Tensor:
 
 
 def segments(resets: Tensor, inputs: Tensor, before: int) -> Tensor:
-    """Number the segments of each row, `(*batch, before + time, 1)`; earlier steps are in 0."""
+    """Number each row's segments, `(*batch, before + time, 1)`; earlier steps are in segment 0."""
     numbers = check_resets(resets, inputs).expand(inputs.shape[:-1]).cumsum(-1)
     return nn.functional.pad(numbers, (before, 0)).unsqueeze(-1)
 
 
 class StepNorm(nn.BatchNorm1d):
-    """Batch normalisation of every step, in which padding is not counted."""
+    """Batch normalisation of every step, which ignores padding."""
 
     def forward(self, input: Tensor, own: Tensor | None = None) -> Tensor:
         """Normalise.
 
         Args:
-            input (*batch, features): of any number of steps.
-            own (*batch): which rows are a sequence's own. None: all.
+            input (*batch, features): any number of steps.
+            own (*batch): True in rows that are not padding. None: no row is padding.
         """
         if own is None or not self.training:
             rows = super().forward(input.reshape(-1, input.shape[-1]))
@@ -117,5 +117,5 @@ class StepNorm(nn.BatchNorm1d):
 
 
 def own_rows(inputs: Tensor, lengths: Tensor | None) -> Tensor | None:
-    """Which steps are a sequence's own, `(*batch, time)`; None: all."""
+    """Return True where a step is not padding, `(*batch, time)`; None if there is no padding."""
     return None if lengths is None else own_steps(inputs, lengths).squeeze(-1)

@@ -16,11 +16,11 @@ class GRU(TorchRecurrent):
     Args:
         input_size: the size of x.
         hidden_size: the size of h.
-        depth: how many, on top of each other.
-        dropout: the share of outputs that are dropped between them in training.
+        depth: how many layers, on top of each other.
+        dropout: the share of outputs that are dropped between layers in training.
 
-    The state is [h_1 … h_depth]. Weights begin Glorot-uniform from below and orthogonal in time,
-    biases at zero.
+    The state is [h_1 … h_depth]. Weights begin with W Glorot-uniform, U orthogonal and biases at
+    zero.
 
     Example:
         >>> import torch, lmu
@@ -29,7 +29,7 @@ class GRU(TorchRecurrent):
 
     References:
         Cho et al. 2014, Learning Phrase Representations using RNN Encoder-Decoder for Statistical
-        Machine Translation. (Where r stands is torch's.)
+        Machine Translation. (The place of r is torch's.)
     """
 
     def __init__(
@@ -42,5 +42,5 @@ class GRU(TorchRecurrent):
 
     @property
     def module(self) -> nn.GRU:
-        """The module of torch's."""
+        """The module of torch."""
         return self.gru

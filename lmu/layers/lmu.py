@@ -1,4 +1,4 @@
-"""The Legendre Memory Unit of 2019 over whole sequences: in parallel where its options allow."""
+"""The Legendre Memory Unit of 2019 over whole sequences, in parallel where its options allow."""
 
 import math
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from lmu.layers.padding import last_own_step, own_steps, without_padding
 
 @dataclass(frozen=True)
 class Parallelism:
-    """How an `LMU` runs, and why; `print` says it.
+    """How an `LMU` runs, and why, in a form to print.
 
     Attributes:
         memory_reason: why the memory goes step by step; None: it runs in parallel.
         hidden_reason: why the hidden module goes step by step; None: it runs in parallel.
-        executors: the table of `linrec.explain` for the memory; None where it steps.
+        executors: the table of `linrec.explain` for the memory; None if it goes step by step.
     """
 
     memory_reason: str | None
@@ -34,7 +34,7 @@ class Parallelism:
 
     @property
     def parallel(self) -> bool:
-        """Whether nothing goes step by step."""
+        """Whether everything runs in parallel."""
         return self.memory_reason is None and self.hidden_reason is None
 
     def __str__(self) -> str:
@@ -54,9 +54,9 @@ class LMU(LMUCell, Layer):
         m_t = Ā m_{t-1} + B̄ u_t
         h_t = f(m_t, x_t; h_{t-1})
 
-    What is linear in time runs in parallel: the memory, unless e_h tells it of the hidden module
-    (e_m is a part of its matrix then), and a hidden module that is no recurrent cell. What is left
-    goes step by step. `explain` says which is which.
+    The memory runs in parallel unless e_h feeds the hidden module back into it; e_m is then part
+    of its matrix. The hidden module runs in parallel unless it is a recurrent cell. The other
+    parts go step by step; `explain` names them.
 
     The arguments are those of `LMUCell`, and weights can be loaded from one into the other.
 
@@ -65,8 +65,8 @@ class LMU(LMUCell, Layer):
         channels: the size of u.
         order: how many polynomials, d, for each channel.
         theta: the length of the window, in steps.
-        hidden: f: None, a recurrent cell, or any module that is applied to each step by itself; it
-            is given `(rows, features)`, the steps of all sequences, in every form.
+        hidden: f: None, a recurrent cell, or any module that is applied to each step by itself. Its
+            inputs are always `(rows, features)`, with the steps of all sequences as rows.
         hidden_to_memory: whether there is e_h.
         memory_to_memory: whether there is e_m.
         input_to_hidden: whether f sees the input. Without f: whether the outputs are the memory
@@ -74,15 +74,15 @@ class LMU(LMUCell, Layer):
         input_projection: whether there are e_x and b_u.
         bias: whether there is b_u.
         trainable_theta: whether the length of the window is trained.
-        method: which Ā and B̄ of `linrec.discretize` these are, as of `LegendreMemory`.
+        method: the method of `linrec.discretize` for Ā and B̄, as in `LegendreMemory`.
         input_dropout: the share of x and h that is dropped before the memory in training, the same
             entries at all steps of a sequence.
-        recurrent_dropout: the share of m that e_m does not see in training, likewise.
+        recurrent_dropout: the share of m that is dropped before e_m in training, in the same way.
         initializers: how the weights begin.
         executor: how the memory is run where it runs in parallel.
 
     Raises:
-        ValueError: sizes that do not fit together, or a connection from no hidden module.
+        ValueError: sizes that do not fit together, or `hidden_to_memory` without a hidden module.
         TypeError: a hidden module that does not return one tensor, such as `nn.LSTM`.
 
     Example:
@@ -113,8 +113,8 @@ class LMU(LMUCell, Layer):
         Args:
             inputs (*batch, time, input_size): x.
             initial_state (*batch, state_size): the memory, then h (and c). None: zeros.
-            lengths (*batch): the steps of each right-padded sequence; what stands past them has no
-                effect, and outputs there are zero.
+            lengths (*batch): the steps of each right-padded sequence; padding has no effect, and
+                outputs there are zero.
             resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
@@ -138,7 +138,7 @@ class LMU(LMUCell, Layer):
             if self.why_hidden_steps() is not None:
                 outputs, states = self.run_hidden_steps(hidden, memories, inputs, states, mask)
             else:
-                # One axis of rows, as in `step`: a module may say which axis it works on.
+                # One axis of rows, as in `step`: a module may name the axis that it works on.
                 rows = memories.flatten(0, 1), inputs.flatten(0, 1)
                 own = None if mask is None else mask.flatten(0, 1)
                 outputs = hidden.step(*rows, (), own)[0].unflatten(0, inputs.shape[:2])
@@ -163,8 +163,8 @@ class LMU(LMUCell, Layer):
             resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
-            `outputs (*batch, output_size)`, those of each sequence's last own step (zero where it
-            has none), and `final_state (*batch, state_size)`.
+            `outputs (*batch, output_size)` of each sequence's last step (zero where it has none),
+            and `final_state (*batch, state_size)`.
         """
         check_steps(self, inputs)
         steps = self.why_memory_steps() or self.why_hidden_steps() or not inputs.shape[-2]
@@ -190,7 +190,7 @@ class LMU(LMUCell, Layer):
             batch_shape: the batch axes of the inputs.
 
         Returns:
-            The form, to print or to read.
+            How each part runs, to print or to read.
         """
         memory, executors = self.why_memory_steps(), None
         if memory is None:
@@ -202,7 +202,7 @@ class LMU(LMUCell, Layer):
 
     @property
     def frozen_memory(self) -> bool:
-        """Whether the recurrence of the memory is not trained, so that its plan is kept."""
+        """Whether the memory's recurrence is not trained, so that its plan can be kept."""
         return self.memory_to_memory is None and self.memory.log_theta is None
 
     def why_memory_steps(self) -> str | None:
@@ -229,7 +229,7 @@ class LMU(LMUCell, Layer):
     def prepare_call(
         self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor, States, Tensor | None, torch.Size]:
-        """Check a call, put the batch into rows, and zeros into the padding."""
+        """Check a call, put the batch into rows, and put zeros into the padding."""
         check_steps(self, inputs)
         batch, count = inputs.shape[:-2], math.prod(inputs.shape[:-2])
         if lengths is not None:
@@ -278,17 +278,17 @@ class LMU(LMUCell, Layer):
         return self.stack_steps(outputs, memories), states
 
     def stack_steps(self, outputs: list[Tensor], like: Tensor) -> Tensor:
-        """Put steps side by side, `(rows, time, output_size)`, also when there are none."""
+        """Stack steps, `(rows, time, output_size)`, even if there are none."""
         if outputs:
             return torch.stack(outputs, 1)
         return like.new_zeros(like.shape[0], 0, self.output_size)
 
 
 def keep_ended(active: Tensor | None, after: Tensor, before: Tensor) -> Tensor:
-    """Go on where a sequence has not ended, `active (rows, 1)`."""
+    """Take `after` where a sequence goes on, `active (rows, 1)`, else `before`."""
     return after if active is None else torch.where(active, after, before)
 
 
 def omit_zero_state(initial_state: Tensor | None, memory: Tensor) -> Tensor | None:
-    """Say nothing of a memory that is zero: it would be carried on for nothing."""
+    """Return the memory, or None where there is no initial state: zeros need not be carried."""
     return None if initial_state is None else memory

@@ -15,16 +15,16 @@ from lmu.layers.parallel_lmu import ParallelLMU
 
 
 class PatchEmbedding(Layer):
-    """Four convolutions over three steps each, and a fifth around which they are added.
+    """Four convolutions over three steps each, and a fifth whose input is added to its output.
 
         z = h₄ + W₅ * h₄        h_i = gelu(norm(W_i * h_{i-1}))        h₀ = x
 
-    The published layer looks a step ahead in each of them; here each looks at the two steps
-    before, so that nothing has to be waited for.
+    Each published convolution looks one step ahead. Here each looks at the two steps before, so
+    that there is no delay.
 
     Args:
         input_size: the size of x.
-        width: the size of z, and of all between.
+        width: the size of z and of all h_i.
 
     Example:
         >>> import torch, lmu
@@ -83,13 +83,13 @@ class PatchEmbedding(Layer):
 
 
 class LMUFormerBlock(Layer):
-    """An LMU and a mixer of its features, each with a way around.
+    """An LMU and a mixer of its features, each with a residual connection.
 
         z = x + norm(W lmu(x))        y = z + norm(W₂ gelu(norm(W₁ z)))
 
     Args:
         width: the size of x and y.
-        order: how many polynomials its memory of one channel has.
+        order: how many polynomials the memory has; it has one channel.
         theta: the length of the window, in steps.
         expansion: how many times wider the mixer is inside.
 
@@ -135,30 +135,31 @@ class LMUFormerBlock(Layer):
         return Result(self.mixed(input, remembered, None), state)
 
     def mixed(self, inputs: Tensor, remembered: Tensor, own: Tensor | None) -> Tensor:
-        """Compute y of steps by themselves."""
+        """Compute y, each step by itself."""
         hidden = inputs + self.after_norm(self.after(remembered), own)
         inner = nn.functional.gelu(self.inner_norm(self.inner(hidden), own))
         return hidden + self.outer_norm(self.outer(inner), own)
 
 
 class LMUFormer(Layer):
-    """Classify a sequence as it comes: convolutions, LMU blocks, and a running mean of scores.
+    """A classifier of sequences as they arrive: convolutions, LMU blocks, a running mean of scores.
 
         y_t = 1/(t+1) Σ_{s≤t} (W z_s + b)        z = blocks(embedding(x))
 
-    The published network for Speech Commands is the default, with `input_size=128`, `classes=35`
-    and 128 steps: 1,621,796 numbers are trained. All steps at once and one step at a time are the
-    same function in evaluation mode; in training, batch normalisation sees the whole batch, and no
-    padding. Where the text of the paper leaves it open, both halves of a block have a way around.
+    The defaults, with `input_size=128`, `classes=35` and 128 steps, are those of the published
+    network for Speech Commands, with 1,621,796 trained numbers. All steps at once and one step at
+    a time compute the same function in evaluation mode; in training, batch normalisation sees the
+    whole batch without its padding. The paper's text leaves open where the residual connections
+    are; here both halves of a block have one.
 
     Args:
-        input_size: numbers a step takes, such as the bands of a spectrogram.
+        input_size: the size of a step's input, such as the bands of a spectrogram.
         classes: how many scores.
-        width: features inside.
+        width: the number of features inside.
         depth: how many blocks.
         order: how many polynomials each memory has.
         theta: the length of the windows, in steps.
-        expansion: how many times wider mixers are inside.
+        expansion: how many times wider the mixers are inside.
 
     Example:
         >>> import torch, lmu
@@ -206,14 +207,14 @@ class LMUFormer(Layer):
 
         Args:
             inputs (*batch, time, input_size): x.
-            initial_state (*batch, state_size): what the blocks remember, the sum of scores and
-                their number. None: zeros.
+            initial_state (*batch, state_size): the states of embedding and blocks, the sum of
+                scores and their number. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
             resets (*batch, time): True where the state before a step is forgotten, and the mean
                 begins anew. None: nowhere.
 
         Returns:
-            `outputs (*batch, time, classes)`, at each step the mean of the scores so far, and
+            `outputs (*batch, time, classes)`, the mean of the scores up to each step, and
             `final_state (*batch, state_size)`.
         """
         check_steps(self, inputs)
@@ -245,7 +246,7 @@ class LMUFormer(Layer):
 def running_sums(
     added: Tensor, earlier: Tensor | None, lengths: Tensor | None, resets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Add up steps `(*batch, time, size)`, anew from each reset; return all sums and the last."""
+    """Add up steps `(*batch, time, size)` from each reset on; return all sums, and the last."""
     start = added.new_zeros(*added.shape[:-2], added.shape[-1]) if earlier is None else earlier
     if not added.shape[-2]:
         return added, start
@@ -253,7 +254,7 @@ def running_sums(
         sums = added.cumsum(-2) + start.unsqueeze(-2)
         return sums, sums[..., -1, :]
     anew = check_resets(resets, added)
-    if lengths is not None:  # what stands in the padding is no reset
+    if lengths is not None:  # padding has no resets
         anew = anew & own_steps(added, lengths).squeeze(-1)
     sums = linear_scan((~anew).to(added.dtype).unsqueeze(-1), added, start)
     return sums, sums[..., -1, :]

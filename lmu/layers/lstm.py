@@ -11,17 +11,17 @@ class LSTM(TorchRecurrent):
         i, f, o = σ(W x_t + U h_{t-1} + b)        g = tanh(W' x_t + U' h_{t-1} + b')
         c_t = f c_{t-1} + i g                     h_t = o tanh(c_t)
 
-    torch gives each gate two biases that are added; the second is kept at zero here and not
-    trained, so that parameters count as they do in the papers: 4·h·(x + h + 1).
+    torch gives each gate two biases, which are added. Here the second is kept at zero and not
+    trained, so that the number of parameters is that of the papers: 4·h·(x + h + 1).
 
     Args:
         input_size: the size of x.
         hidden_size: the size of h.
-        depth: how many, on top of each other.
-        dropout: the share of outputs that are dropped between them in training.
+        depth: how many layers, on top of each other.
+        dropout: the share of outputs that are dropped between layers in training.
 
-    The state is [h_1 … h_depth, c_1 … c_depth]. Weights begin as in Keras: Glorot-uniform from
-    below, orthogonal in time, biases at zero but for the forget gate's, at one.
+    The state is [h_1 … h_depth, c_1 … c_depth]. Weights begin as in Keras: W Glorot-uniform, U
+    orthogonal, biases at zero except the forget gate's, at one.
 
     Example:
         >>> import torch, lmu
@@ -43,7 +43,7 @@ class LSTM(TorchRecurrent):
 
     @property
     def module(self) -> nn.LSTM:
-        """The module of torch's."""
+        """The module of torch."""
         return self.lstm
 
     def reset_parameters(self) -> None:

@@ -1,4 +1,4 @@
-"""Padding, shared by the layers: which steps are a sequence's own, and the last of them."""
+"""Padding, as handled by all layers: masks of it, and the last step before it."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from linrec.lengths import expand_lengths, last_step, length_mask, zero_padding
 
 
 def own_steps(inputs: Tensor, lengths: Tensor) -> Tensor:
-    """Which steps are a sequence's own, `(*batch, time, 1)`."""
+    """Return True where a step is not padding, `(*batch, time, 1)`."""
     return length_mask(expand_lengths(lengths, inputs), inputs.shape[-2]).unsqueeze(-1)
 
 
@@ -16,5 +16,5 @@ def without_padding(inputs: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def last_own_step(sequence: Tensor, lengths: Tensor | None) -> Tensor:
-    """Take each sequence's last own step of `(*batch, time, feature)`; zeros where it has none."""
+    """Take each sequence's last step of `(*batch, time, feature)`; zeros where it has none."""
     return last_step(sequence, expand_lengths(lengths, sequence))

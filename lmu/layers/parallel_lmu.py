@@ -16,28 +16,28 @@ from lmu.memory import LegendreMemory
 
 
 class ParallelLMU(Layer):
-    """The simplified Legendre Memory Unit: nonlinear around a memory that is linear in time.
+    """The simplified Legendre Memory Unit: nonlinear layers around a memory that is linear in time.
 
         u_t = f₁(U_x x_t + b_u)
         m_t = Ā m_{t-1} + B̄ u_t
         o_t = f₂(W_m m_t + W_x x_t + b_o)
 
-    Trained in parallel over time, and run one step at a time with the same result.
+    It trains in parallel over time, and runs one step at a time with the same result.
 
     Args:
         input_size: the size of x.
         hidden_size: the size of o.
         channels: the size of u, how many signals are remembered.
-        order: how many polynomials, d, for each.
+        order: how many polynomials, d, per channel.
         theta: the length of the window, in steps.
         input_activation: f₁. None: the identity.
-        activation: f₂. None: ReLU. Any function of tensors, elementwise over time.
-        input_projection: whether there are U_x and b_u; without, u = f₁(x) and channels =
+        activation: f₂, any function of tensors that takes each step by itself. None: ReLU.
+        input_projection: whether there are U_x and b_u; without them, u = f₁(x) and channels =
             input_size.
         input_skip: whether there is W_x.
         bias: whether there are b_u and b_o.
         memory_dropout: the share of memory states that are dropped in training.
-        method: how the memory is discretised; `LegendreMemory` says what each method makes of it.
+        method: how the memory is discretised; `LegendreMemory` describes the methods.
         trainable_theta: whether the length of the window is trained.
         executor: how the memory is run.
 
@@ -120,10 +120,10 @@ class ParallelLMU(Layer):
         Args:
             inputs (*batch, time, input_size): x.
             initial_state (*batch, channels·order): the memory before the first step.
-            lengths (*batch): the steps of each right-padded sequence; what stands past them has no
-                effect, and outputs there are zero.
-            dt (*batch, time): the length of each step, in the unit of `theta`, where samples are
-                not evenly apart; differentiable. None: 1 for all.
+            lengths (*batch): the steps of each right-padded sequence; padding has no effect, and
+                outputs there are zero.
+            dt (*batch, time): the length of each step, in the unit of `theta`, for samples that
+                are not evenly spaced; differentiable. None: 1 for all.
             resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
@@ -152,8 +152,8 @@ class ParallelLMU(Layer):
         """Compute the last step only, without all states of the memory; arguments as of `forward`.
 
         Returns:
-            `outputs (*batch, hidden_size)`, those of each sequence's last own step (zero where it
-            has none), and `final_state (*batch, channels·order)`.
+            `outputs (*batch, hidden_size)` of each sequence's last step (zero where it has none),
+            and `final_state (*batch, channels·order)`.
         """
         if resets is not None:
             outputs, state = self(inputs, initial_state, lengths, dt, resets)
@@ -180,7 +180,7 @@ class ParallelLMU(Layer):
 
         Args:
             input (*batch, input_size): x_t.
-            state (*batch, channels·order): the memory before. None: zeros.
+            state (*batch, channels·order): the memory before this step. None: zeros.
             dt (*batch): the length of this step, in the unit of `theta`. None: 1.
 
         Returns:
@@ -199,7 +199,7 @@ class ParallelLMU(Layer):
         return self.input_activation(self.encoder(inputs))
 
     def read(self, memory: Tensor, inputs: Tensor) -> Tensor:
-        """Compute the outputs, o = f₂(W_m m + W_x x + b_o), of steps by themselves.
+        """Compute the outputs, o = f₂(W_m m + W_x x + b_o), each step by itself.
 
         Args:
             memory (*batch, channels·order): m.
@@ -212,5 +212,5 @@ class ParallelLMU(Layer):
 
 
 def at_times(dt: Tensor | float | None) -> dict[str, Any]:
-    """Give steps to a memory, which need not know of them where they are all 1."""
+    """Return the keyword `dt` for a memory, or nothing where all steps have length 1."""
     return {} if dt is None else {"dt": dt}

@@ -1,4 +1,4 @@
-"""All layers of a stack, read at once."""
+"""A learned mixture of all layers of a stack."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ class ScalarMix(Layer):
     All weights s_j are equal at first, and the scale γ is 1.
 
     Args:
-        stack: layers that all give as many numbers as they take.
+        stack: layers whose outputs all have the size of the inputs.
 
     Raises:
         ValueError: layers of different sizes.
@@ -71,5 +71,5 @@ class ScalarMix(Layer):
         return Result(self.sum([input, *outputs]), state)
 
     def sum(self, outputs: list[Tensor]) -> Tensor:
-        """Add the layers' outputs by their weights."""
+        """Add up the layers' outputs, weighted."""
         return self.scale * torch.stack(outputs, -1) @ self.shares

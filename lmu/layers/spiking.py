@@ -1,4 +1,4 @@
-"""Spiking neurons, and LMUFormer of them."""
+"""Spiking neurons, and an LMUFormer made of them."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -17,23 +17,23 @@ from lmu.memory import LegendreMemory
 
 
 class SpikingNeurons(Layer):
-    """Leaky integrate-and-fire neurons behind a batch normalisation.
+    """Leaky integrate-and-fire neurons after a batch normalisation.
 
         v_t = v_{t-1} + (norm(x_t) - v_{t-1}) / τ
         s_t = [v_t > threshold]                        v_t ← (1 - s_t) v_t
 
     Between two spikes the membrane v is a diagonal linear recurrence (`linrec.nn.EMA`). A spike
-    puts it back to zero, which is not linear, and so these neurons are stepped: a whole sequence
-    costs a pass for each of its steps. The neurons are `snntorch.Leaky`, whose gradients go through
-    a spike as if it were an arctangent. It keeps 1 - 1/τ in float32.
+    resets it to zero, which is not linear, so these neurons run step by step: a sequence costs a
+    pass for each of its steps. The neurons are `snntorch.Leaky`, whose gradients treat a spike as
+    an arctangent. It keeps 1 - 1/τ in float32.
 
     Args:
         size: how many neurons.
-        tau: how slowly the membrane follows, τ, in steps.
-        threshold: where they fire.
+        tau: τ, the membrane's time constant, in steps.
+        threshold: the membrane value above which a neuron fires.
 
     Raises:
-        ImportError: snntorch is not there.
+        ImportError: snntorch is not installed.
 
     Example:
         >>> import torch, lmu  # doctest: +SKIP
@@ -79,7 +79,7 @@ class SpikingNeurons(Layer):
         spikes = []
         for now, driven in enumerate(drive.unbind(-2)):
             if anew is not None:
-                forgotten = anew[..., now, None]  # what stands in the padding is no reset
+                forgotten = anew[..., now, None]  # padding has no resets
                 forgotten = forgotten if own is None else forgotten & own[..., now, :]
                 state = torch.where(forgotten, 0, state)
             fired, after = self.fire(driven, state)
@@ -94,14 +94,14 @@ class SpikingNeurons(Layer):
         return self.fire(self.norm(input), torch.zeros_like(input) if state is None else state)
 
     def fire(self, driven: Tensor, state: Tensor) -> Result:
-        """Let the membranes follow one input, and fire."""
+        """Update the membranes by one input, and fire."""
         spikes, after = self.neurons(driven / self.tau, state)
         self.neurons.mem = driven.new_zeros(0)  # the module would keep the graph of the last step
         return Result(spikes.to(driven.dtype), after)
 
 
 class _Parts(Layer):
-    """A layer of layers that are called one after the other, in the order of `parts`.
+    """A layer made of layers that are called one after the other, in the order of `parts`.
 
     The state is the parts' states, one after the other.
 
@@ -120,7 +120,7 @@ class _Parts(Layer):
 
     @abstractmethod
     def compose(self, inputs: Tensor, call: Callable[[str, Tensor], Tensor]) -> Tensor:
-        """Compute the outputs, of one step or of all; `call` runs a part, by its name."""
+        """Compute the outputs of one step or of all steps; `call` runs a part by its name."""
 
     def forward(
         self,
@@ -159,13 +159,13 @@ class _Parts(Layer):
 
 
 class SpikingEmbedding(_Parts):
-    """Four convolutions over three steps with neurons between them, and a fifth that is added.
+    """Four convolutions over three steps with neurons between them, and a residual fifth.
 
         z = c₄ + W₅ * lif(c₄)        c_i = W_i * lif(c_{i-1}),   c₁ = W₁ * x
 
     Args:
         input_size: the size of x.
-        width: the size of z, and of all between.
+        width: the size of z and of all c_i.
 
     References:
         Liu, Datta, Li and Beerel 2024, LMUFormer.
@@ -189,16 +189,16 @@ class SpikingEmbedding(_Parts):
 
 
 class SpikingBlock(_Parts):
-    """An LMU of spikes and a mixer of its features, each with a way around.
+    """An LMU of spikes and a mixer of its features, each with a residual connection.
 
         s = lif(x)      u = lif(w s + b)      m = lif(memory(u))      h = lif(W [m, s] + b)
         z = x + norm(W' h + b')               y = z + W₂ lif(W₁ lif(z) + b₁) + b₂
 
-    The memory is linear and runs in parallel; all neurons around it are stepped.
+    The memory is linear and runs in parallel; all neurons around it run step by step.
 
     Args:
         width: the size of x and y.
-        order: how many polynomials its memory of one channel has.
+        order: how many polynomials the memory has; it has one channel.
         theta: the length of the window, in steps.
         expansion: how many times wider the mixer is inside.
 
@@ -234,23 +234,24 @@ class SpikingBlock(_Parts):
 
 
 class SpikingLMUFormer(LMUFormer):
-    """LMUFormer of spiking neurons: what passes between its layers are zeros and ones.
+    """LMUFormer of spiking neurons, whose layers pass zeros and ones to each other.
 
-    The published network for Speech Commands is the default, with `input_size=128`, `classes=35`
-    and 128 steps: 1,689,894 numbers are trained. All steps at once and one step at a time are the
-    same function in evaluation mode, but that a rounding may let a neuron fire a step sooner.
+    The defaults, with `input_size=128`, `classes=35` and 128 steps, are those of the published
+    network for Speech Commands, with 1,689,894 trained numbers. All steps at once and one step at
+    a time compute the same function in evaluation mode, except that rounding may make a neuron
+    fire one step earlier.
 
     Args:
-        input_size: numbers a step takes, such as the bands of a spectrogram.
+        input_size: the size of a step's input, such as the bands of a spectrogram.
         classes: how many scores.
-        width: features inside.
+        width: the number of features inside.
         depth: how many blocks.
         order: how many polynomials each memory has.
         theta: the length of the windows, in steps.
-        expansion: how many times wider mixers are inside.
+        expansion: how many times wider the mixers are inside.
 
     Raises:
-        ImportError: snntorch is not there.
+        ImportError: snntorch is not installed.
 
     Example:
         >>> import lmu  # doctest: +SKIP

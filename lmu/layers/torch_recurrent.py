@@ -16,15 +16,15 @@ from lmu.layers.padding import without_padding
 
 
 class TorchRecurrent(Layer):
-    """A recurrent module of torch's, with the state in one tensor and padding that has no effect.
+    """A recurrent module of torch, with the state in one tensor and padding that has no effect.
 
-    The state is what torch calls h_n, and c_n of an LSTM, of all depths, side by side.
+    The state is torch's h_n, and c_n of an LSTM, with all depths side by side.
 
     Args:
         input_size: the size of x.
         hidden_size: the size of h.
-        depth: how many, on top of each other.
-        kinds: how many vectors each of them keeps: 1, or 2 of an LSTM.
+        depth: how many layers, on top of each other.
+        kinds: how many state vectors each layer has: 1, or 2 for an LSTM.
     """
 
     def __init__(self, input_size: int, hidden_size: int, depth: int, kinds: int) -> None:
@@ -36,10 +36,10 @@ class TorchRecurrent(Layer):
     @property
     @abstractmethod
     def module(self) -> nn.RNNBase:
-        """The module of torch's; its batch axis is the first."""
+        """The module of torch; its batch axis is the first."""
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew: Glorot-uniform from below, orthogonal in time, no biases."""
+        """Draw the weights anew: inputs' Glorot-uniform, recurrent orthogonal, biases zero."""
         for name, parameter in self.module.named_parameters():
             kind = name.rpartition("_")[0]
             if kind == "weight_ih":
@@ -80,7 +80,7 @@ class TorchRecurrent(Layer):
     def all_rows(
         self, rows: Tensor, state: Tensor, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Run all steps of `(rows, time, input_size)`; torch wants at least a row and a step."""
+        """Run all steps of `(rows, time, input_size)`, also without rows or steps, unlike torch."""
         if 0 in rows.shape[:2]:
             return rows.new_zeros(*rows.shape[:2], self.output_size), state
         if lengths is None:
@@ -88,7 +88,7 @@ class TorchRecurrent(Layer):
         return self.in_pieces(rows, state, lengths)
 
     def in_pieces(self, rows: Tensor, state: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Run from one sequence's end to the next, each time with the rows that go on.
+        """Run piece by piece, from one sequence's end to the next, with the rows still going on.
 
         torch's own way, packed sequences, takes ten times as long on a CPU.
         """
@@ -107,7 +107,7 @@ class TorchRecurrent(Layer):
         return torch.cat(outputs, 1)[back], torch.cat(ends[::-1])[back]
 
     def piece(self, rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run steps that all rows have."""
+        """Run steps that belong to all rows."""
         parts = state.unflatten(-1, (self.kinds, self.depth, -1)).permute(1, 2, 0, 3).contiguous()
         outputs, ends = self.module(rows, tuple(parts) if self.kinds > 1 else parts[0])
         ends = torch.stack(ends) if self.kinds > 1 else ends[None]
