@@ -96,7 +96,7 @@ def predictor(make: Callable[[], Layer], data: Dataset) -> Network:
 
 
 def polynomial(data: Dataset) -> DelayPolynomial:
-    """Fit a cubic polynomial to the last eight samples and the times between: 969 numbers."""
+    """Fit a cubic polynomial in the last eight samples and the times between: 969 numbers."""
     return DelayPolynomial(range(8), 3, inputs=2).fit(*data.train)
 
 
