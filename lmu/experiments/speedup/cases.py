@@ -94,7 +94,7 @@ Build = Callable[[Dataset], Network]
 
 
 def classification_task(build: Build, classes: int = 10) -> Callable[[Case], Task]:
-    """Make a task that classifies noise; the features are the inputs, or are computed once."""
+    """Return a maker of tasks that classify noise, with inputs or precomputed features."""
 
     def task(case: Case) -> Task:
         network = build(Dataset.empty())
@@ -106,7 +106,7 @@ def classification_task(build: Build, classes: int = 10) -> Callable[[Case], Tas
 
 
 def prediction_task(build: Build) -> Callable[[Case], Task]:
-    """Make a task that predicts noise; the features are the inputs, or are computed once."""
+    """Return a maker of tasks that predict noise, with inputs or precomputed features."""
 
     def task(case: Case) -> Task:
         network = build(Dataset.empty())

@@ -79,11 +79,12 @@ class Results:
 def read_records(
     folder: Path = RECORDS, *, yours: bool = False, damaged: list[Exception] | None = None
 ) -> list[Results]:
-    """Read the records in a folder, under any names, and group runs that differ only in seeds.
+    """Read the records in a folder, and group runs that differ only in their seeds.
 
     Args:
-        folder: a folder of records or of run folders; by default the library's own records.
-        yours: whether they are a user's.
+        folder: a folder of records, whatever their names, or with `yours` of run folders; by
+            default the library's own records.
+        yours: whether they are a user's: the `result.json` of run folders.
         damaged: a list to which the errors of unreadable files are added, which are left out.
             None: the first of them raises an error.
 
