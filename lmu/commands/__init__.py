@@ -29,7 +29,7 @@ app.command()(table)
 
 
 def show_version(asked: bool) -> None:
-    """Say which version this is."""
+    """Print the version."""
     if asked:
         typer.echo(version("linrec"))
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""`lmu export`: a trained network in a file, for where it is needed."""
+"""`lmu export`: a trained network in a file, for use elsewhere."""
 
 import re
 from pathlib import Path

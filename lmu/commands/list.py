@@ -10,7 +10,7 @@ def list_experiments() -> None:
     """List the experiments, with the papers' figures."""
     table = Table()
     for column in ("name", "task", "metric", "the paper", "compared with", "models"):
-        table.add_column(column, overflow="fold")  # a name is never cut
+        table.add_column(column, overflow="fold")  # never cut a name
     for experiment in EXPERIMENTS.values():
         compared = ", ".join(f"{figure.who} {figure.value:g}" for figure in experiment.baselines)
         table.add_row(

@@ -59,7 +59,7 @@ def make_folder(folder: Path, option: str) -> None:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Print a refusal instead of a traceback: its message says what to do."""
+    """Print an error's message, which says what to do, instead of a traceback."""
     try:
         yield
     except (ValueError, OSError, FloatingPointError) as error:

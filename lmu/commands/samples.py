@@ -1,4 +1,4 @@
-"""Samples from a pipe: lines of numbers, or raw float32; a bad one is named by its line.
+"""Samples from a pipe: lines of numbers, or raw float32; errors name the line of a bad one.
 
 Numbers have to be finite: a memory never forgets a NaN.
 """
@@ -12,44 +12,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Read = Callable[[int], bytes]  # some bytes, at least one, as soon as there are any; none at the end
+Read = Callable[[int], bytes]  # waits for at least one byte, and returns no bytes at the end
 
-CHUNK = 1 << 16  # bytes that are asked for at once
+CHUNK = 1 << 16  # bytes to read at once
 LONGEST = 1 << 20  # bytes of a line, at most
 LARGEST = torch.finfo(torch.float32).max
-SHOWN = 40  # characters of what is wrong that a message repeats
+SHOWN = 40  # characters of a bad sample that a message repeats
 
 
 class Format(StrEnum):
-    """How samples are written."""
+    """The format of samples."""
 
     CSV = "csv"
     F32 = "f32"
 
 
 class BadSample(ValueError):
-    """A sample that cannot be read; the message names it, and the expected form."""
+    """A sample that cannot be read; the message names it and the expected form."""
 
 
 class Samples(ABC):
-    """Cuts bytes into samples, in the order in which they come.
+    """A reader that cuts bytes into samples, in the order of their arrival.
 
     Args:
-        size: numbers a sample.
+        size: how many numbers a sample has.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.rest, self.count = size, b"", 0
 
     def waiting(self, read: Read, most: int) -> Iterator[Tensor]:
-        """Give samples as soon as they are there: blocks `(time, size)` of up to `most`.
+        """Yield samples as soon as they arrive: blocks `(time, size)` of up to `most`.
 
         Args:
-            read: where bytes come from.
-            most: how many samples to give at once, where so many are there.
+            read: reads bytes.
+            most: how many samples to yield at once, at most.
 
         Raises:
-            BadSample: something is no sample; those before it were given.
+            BadSample: a sample cannot be read; those before it have been yielded.
         """
         while data := read(CHUNK):
             yield from self.blocks(self.rest + data, most)
@@ -64,11 +64,11 @@ class Samples(ABC):
 
     @abstractmethod
     def last(self, rest: bytes) -> Tensor:
-        """Make a block of the remaining samples."""
+        """Make a block of the remaining bytes."""
 
     @abstractmethod
     def place(self) -> str:
-        """Say which sample comes next."""
+        """Name the next sample."""
 
     def expected(self) -> str:
         """Describe a sample."""
@@ -76,7 +76,7 @@ class Samples(ABC):
 
 
 class Lines(Samples):
-    """Lines of numbers with commas between them."""
+    """A reader of lines of numbers with commas between them."""
 
     def blocks(self, data: bytes, most: int) -> Iterator[Tensor]:
         """Cut whole samples into blocks, and keep the rest."""
@@ -96,7 +96,7 @@ class Lines(Samples):
             yield torch.tensor(rows)
 
     def last(self, rest: bytes) -> Tensor:
-        """Take a last line without an end."""
+        """Read a last line without a line end."""
         return torch.tensor([self.row(rest)])
 
     def row(self, line: bytes) -> list[float]:
@@ -123,12 +123,12 @@ class Lines(Samples):
         return value
 
     def place(self) -> str:
-        """Say which line comes next."""
+        """Name the next line."""
         return f"line {self.count + 1}"
 
 
 class Floats(Samples):
-    """Raw float32, the lowest byte first."""
+    """A reader of raw float32, the lowest byte first."""
 
     def blocks(self, data: bytes, most: int) -> Iterator[Tensor]:
         """Cut whole samples into blocks, and keep the rest."""

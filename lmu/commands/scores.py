@@ -1,4 +1,4 @@
-"""A score with the published ones."""
+"""A score, printed with the published ones."""
 
 from rich.table import Table
 

@@ -19,7 +19,7 @@ NAMES = (*(case.name for case in CASES), OVER_LENGTH)
 
 
 def select_cases(names: list[str], longest: int) -> list[Case]:
-    """Find the cases of some names."""
+    """Find cases by their names."""
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         raise ValueError(
@@ -32,7 +32,7 @@ def select_cases(names: list[str], longest: int) -> list[Case]:
 
 
 def read_timings(path: Path) -> Speedups:
-    """Read the timings that are in a folder already."""
+    """Read the timings that a folder already holds."""
     text = read_text(path)
     try:
         return Speedups.from_json(text)

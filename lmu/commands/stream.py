@@ -1,4 +1,4 @@
-"""`lmu stream`: a trained network in a pipe: samples in, outputs out."""
+"""`lmu stream`: a trained network in a pipe, with samples in and outputs out."""
 
 import os
 import signal
@@ -22,24 +22,24 @@ from lmu.files import explain_os_errors
 
 
 class Stopped(Exception):
-    """A signal asked to stop, while nothing was being computed."""
+    """A request by a signal to stop, while nothing was being computed."""
 
 
 class Signals:
-    """Signals that stop between samples, not within one."""
+    """Signals that stop the program between samples, not within one."""
 
     def __init__(self) -> None:
         self.caught, self.waits = 0, False
 
     def take(self, number: int, frame: FrameType | None) -> None:
-        """Remember a signal; end the waiting for samples."""
+        """Remember a signal, and end a wait for samples."""
         self.caught = number
         if self.waits:
             raise Stopped
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT from here on, and give them back afterwards."""
+        """Handle SIGTERM and SIGINT within the `with`, and restore their handlers afterwards."""
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = [(number, signal.signal(number, self.take)) for number in numbers]
         try:
@@ -88,7 +88,7 @@ def stream(
     with report_errors():
         network = sample_network(experiment, checkpoint)
         fed, samples = Stream(network), FORMATS[format](network.input_size)
-        if state is not None:  # what cannot be written is said before there is anything to lose
+        if state is not None:  # report a file that cannot be written before there is work to lose
             check_installed()
             fed.load(state) if state.exists() else fed.save(state)
         with signals.taken():
@@ -98,12 +98,12 @@ def stream(
                     if signals.caught:
                         break
                     print_rows(fed.push(rows) if len(rows) > 1 else fed.push(rows[0])[None])
-            except BrokenPipeError:  # whoever reads has had enough
+            except BrokenPipeError:  # the reader has closed the pipe
                 silence_output()
             except OSError as error:  # a full disk, as a rule
                 silence_output()
                 wrong = error
-            except BadSample as error:  # or what a signal left of one
+            except BadSample as error:  # or a sample that a signal cut off
                 wrong = None if signals.caught else error
             if state is not None:
                 fed.save(state)
@@ -114,7 +114,7 @@ def stream(
 
 
 def sample_network(experiment: Experiment, checkpoint: Path) -> SampleNetwork:
-    """Restore a network that can be fed samples."""
+    """Restore a network that reads samples."""
     try:
         network = restore_alone(experiment, checkpoint)
     except NeedsData:
@@ -139,7 +139,7 @@ def silence_output() -> None:
 
 
 def print_rows(outputs: Tensor) -> None:
-    """Write each row as a line, in as many digits as float32 has, and let it go at once."""
+    """Print each row as a line, with all digits of float32, and flush at once."""
     lines = [",".join(f"{value:.9g}" for value in row) for row in outputs.tolist()]
     with explain_os_errors("standard output", "written"):
         sys.stdout.write("\n".join(lines) + "\n")

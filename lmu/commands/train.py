@@ -14,7 +14,7 @@ from lmu.experiments.training import BEST, keep_memory, write
 
 
 def check_tensorboard(asked: bool) -> bool:
-    """Refuse to write for a TensorBoard that is not there."""
+    """Refuse to write for TensorBoard if it is not installed."""
     if asked and find_spec("tensorboard") is None:
         raise typer.BadParameter("needs tensorboard: type pip install 'linrec[tensorboard]'.")
     return asked

@@ -1,4 +1,4 @@
-"""`lmu write` and `lmu translate`: trained networks at work, one word after the other."""
+"""`lmu write` and `lmu translate`: trained networks that write, one word after the other."""
 
 from pathlib import Path
 from typing import Annotated
@@ -49,14 +49,14 @@ def write(
 
 
 def encode_prompt(prompt: str, data: Dataset) -> Tensor:
-    """Write a prompt as numbers: of letters, or of words where the data have a vocabulary."""
+    """Encode a prompt as numbers: of words if the data have a vocabulary, else of letters."""
     if data.vocabulary is None:
         return encode_letters(prompt)
     return data.vocabulary.encode([split_words(prompt)])[0]
 
 
 def decode_text(numbers: Tensor, data: Dataset) -> str:
-    """Read numbers as a text."""
+    """Decode numbers as a text."""
     if data.vocabulary is None:
         return decode_letters(numbers)
     return " ".join(data.vocabulary.decode(numbers.tolist()))

@@ -1,4 +1,4 @@
-"""The experiments of the papers, one file each, by name."""
+"""The experiments of the papers by name, one file each."""
 
 from lmu.experiments.capacity import CAPACITY
 from lmu.experiments.characters import CHARACTERS
@@ -62,7 +62,7 @@ _RENAMED = {"Figure": PublishedResult, "Setting": TrainingSetup, "Source": Prove
 
 
 def __getattr__(name: str) -> object:
-    """Find a name of before 0.1."""
+    """Return an attribute by its name from before 0.1."""
     if name in _RENAMED:
         return _RENAMED[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,9 @@
 """Capacity: recall a signal up to 100,000 steps ago from 100 numbers, without training.
 
-The task is that of the paper of 2019, as far as it is known: a signal of up to 10 cycles a window,
-which is given back at five delays across the window. The memory has order 100, the readout is the
-closed form of equation 3. There are no epochs; `--epochs` trains the readout from there.
+The task is the one of the 2019 paper, as far as it is known: a signal of up to 10 cycles per
+window has to be recalled at five delays across the window. The memory has order 100, and the
+readout is the closed form of equation 3. There are no epochs; `--epochs` trains the readout from
+there.
 """
 
 from dataclasses import replace
@@ -26,13 +27,13 @@ def generate_noise(seed: int, folder: Folder, budget: Budget) -> Dataset:
 
 
 def reader(data: Dataset) -> DelayReader:
-    """Build the memory for the window of the signals, which last two."""
+    """Build the memory for the window of the signals, which are two windows long."""
     theta = data.test.inputs.shape[-2] // 2
     return DelayReader(order=ORDER, theta=theta, delays=delay_steps(theta))
 
 
 def score_delays(network: Network, data: Dataset) -> dict[str, float]:
-    """Compute the error over all delays, and at each."""
+    """Compute the error over all delays, and at each delay."""
     outputs, targets = map(
         torch.cat, zip(*predictions(network, network, data.test, 1), strict=True)
     )

@@ -1,10 +1,10 @@
-"""Characters: the same blocks and the same letters, and another layer in them.
+"""Characters: a comparison of layers in the same blocks, on the same letters.
 
-The next of 27 letters of the text at hand, in bits per character. Two residual blocks of one width
-have a layer that mixes steps and a feed-forward layer each; the feed-forward layer is as wide as
-makes all networks equally large. So what differs is the layer. All read the same letters in the
-same order, at one learning rate, which was tuned for none. `ngrams` counts as many letters as the
-networks read.
+The networks predict the next of 27 letters of the text at hand; the score is in bits per
+character. Two residual blocks of the same width each have a layer that mixes steps and a
+feed-forward layer, whose own width makes all networks equally large. So only the layer that mixes
+steps differs. All networks read the same letters in the same order, at one learning rate that was
+tuned for none of them. `ngrams` counts as many letters as the networks read.
 """
 
 from collections.abc import Callable
@@ -37,12 +37,12 @@ WIDTH = {Budget.QUICK: 64, Budget.FULL: 256}
 BLOCK = {Budget.QUICK: 50_000, Budget.FULL: 780_000}  # parameters, without norms
 EPOCHS = {Budget.QUICK: 4, Budget.FULL: 20}
 WINDOWS = 2_560  # an epoch
-ORDER = 6  # of the n-grams; of 4 to 7 the best on the validation text
+ORDER = 6  # of the n-grams: the best of 4 to 7 on the validation text
 BATCH = 32
 
 
 def network(make: Callable[[int], Layer], budget: Budget, data: Dataset) -> LanguageModel:
-    """Build the blocks around the layers that `make` makes of a width."""
+    """Build the blocks around layers, which `make` makes from a width."""
     width, parts = WIDTH[budget], list[Layer]()
     for _ in range(DEPTH):
         layer = make(width)

@@ -16,7 +16,7 @@ LEGENDRE = "Voelker, Kajić and Eliasmith 2019, Legendre Memory Units"
 
 
 class Provenance(Enum):
-    """How far a figure can be relied on: found in a public source, or remembered."""
+    """The reliability of a figure: found in a public source, or remembered."""
 
     CONFIRMED = "confirmed"
     UNCONFIRMED = "unconfirmed"
@@ -28,9 +28,9 @@ class PublishedResult:
 
     Args:
         who: the model.
-        value: what it reached, in the experiment's metric.
-        source: how far the figure can be relied on.
-        parameters: how many numbers were trained; None where it is not known.
+        value: its score, in the experiment's metric.
+        source: how reliable the figure is.
+        parameters: how many numbers were trained; None if unknown.
     """
 
     who: str
@@ -51,8 +51,8 @@ class Pretraining:
     """Another experiment, whose model is trained first, with the same seed and budget.
 
     Args:
-        experiment: which.
-        hand_over: gives what its network has learned to the network that is trained next.
+        experiment: the other experiment.
+        hand_over: copies what its network has learned into the network that is trained next.
     """
 
     experiment: "Experiment"
@@ -64,9 +64,9 @@ class TrainingSetup:
     """A network and its training recipe.
 
     Args:
-        network: builds the network for the data, its weights drawn from torch's global generator.
+        network: builds the network for the data, with weights drawn from torch's global generator.
         recipe: how it is trained.
-        pretraining: what is trained before, and handed over. None: nothing.
+        pretraining: an experiment that is trained before. None: there is none.
     """
 
     network: Callable[[Dataset], Network]
@@ -74,7 +74,7 @@ class TrainingSetup:
     pretraining: Pretraining | None = None
 
 
-Model = Mapping[Budget, TrainingSetup]  # what each budget pays for
+Model = Mapping[Budget, TrainingSetup]  # the setup for each budget
 Folder = str | os.PathLike[str] | None  # of data; None: the default
 
 
@@ -83,19 +83,19 @@ class Experiment:
     """One experiment of a paper.
 
     Args:
-        name: what it is called on the command line.
-        title: what it is, in a few words.
+        name: its name on the command line.
+        title: a description in a few words.
         paper: authors, year and title.
         table: where the paper reports it.
-        target: the paper's own figure; None where none is known.
-        baselines: what it is compared with.
+        target: the paper's own figure; None if none is known.
+        baselines: other published results, for comparison.
         data: from a seed, a data folder and a budget to the examples.
-        models: the paper's model, which comes first, and those that we train to compare it with.
+        models: the paper's model, which comes first, and other models for comparison.
         decide: from outputs to decisions, so that two forms' decisions can be compared;
-            None where the outputs are quantities.
-        examine: further figures of a trained network on the test examples, by their names. The
-            first is the one that the paper reports. None: the metric's is.
-        versions: of what these figures are computed by, by name, for the record.
+            None if the outputs are quantities.
+        examine: from a trained network to more figures on the test examples, by name. The first is
+            the one that the paper reports. None: the paper reports the metric.
+        versions: the versions of the software that computes these figures, by name, for the record.
     """
 
     name: str
@@ -124,8 +124,8 @@ class Experiment:
         """Return how a model is built and trained.
 
         Args:
-            model: which; None is the paper's.
-            budget: how much is spent.
+            model: its name; None is the paper's model.
+            budget: the effort of the run.
 
         Raises:
             ValueError: there is no such model.
@@ -138,10 +138,10 @@ class Experiment:
 
 
 def most_likely(scores: Tensor) -> Tensor:
-    """Return the class of the highest score."""
+    """Return the class with the highest score."""
     return scores.argmax(-1)
 
 
 def for_or_against(scores: Tensor) -> Tensor:
-    """Return the decision of one score."""
+    """Return the decision, for or against, from one score."""
     return scores > 0

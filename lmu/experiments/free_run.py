@@ -1,23 +1,23 @@
-"""Free run: a network that predicts a series goes on from its own predictions."""
+"""Free run: a network that predicts a series continues from its own predictions."""
 
 import torch
 from torch import Tensor
 
 from lmu.experiments.models import Network, SampleNetwork
 
-REACH = 64  # samples that a network without a state is shown; polynomials look back at 44
+REACH = 64  # samples shown to a network without a state; polynomials look back at 44
 
 
 @torch.no_grad()
 def run_free(network: Network, known: Tensor, steps: int, ahead: int) -> Tensor:
-    """Predict what follows a series, from the network's own predictions.
+    """Predict the continuation of a series from the network's own predictions.
 
-    The network says x_{t+ahead} at t. Of what it has read it has said the next `ahead` samples; it
-    reads these, says the `ahead` after them, and so on.
+    The network predicts x_{t+ahead} at t. After the known samples it has predicted the next
+    `ahead` samples; it reads these, predicts the `ahead` after them, and so on.
 
     Args:
         network: predicts each sample `ahead` samples before it.
-        known (series, time, 1): what is read of each series, `ahead` samples or more.
+        known (series, time, 1): the part of each series that is read, `ahead` samples or more.
         steps: how many samples to predict.
         ahead: how far it looks.
 
@@ -40,24 +40,24 @@ def run_free(network: Network, known: Tensor, steps: int, ahead: int) -> Tensor:
 
 
 def useful_steps(network: Network, series: Tensor, *, known: int, steps: int, ahead: int) -> int:
-    """Count the samples of a free run until its error is that of predicting the mean.
+    """Count the samples of a free run until its error is as large as when predicting the mean.
 
-    The error is that over all series, RMSE / RMS(x - mean); of samples of a chaotic series that
-    have nothing to do with each other it is √2.
+    The error is RMSE / RMS(x - mean) over all series; for unrelated samples of a chaotic series it
+    is √2.
 
     Args:
         network: predicts each sample `ahead` samples before it.
         series (series, time, 1): the true samples.
-        known: how many of them it reads first.
+        known: how many of them the network reads first.
         steps: how many it predicts at most.
         ahead: how far it looks.
 
     Returns:
-        How many samples there are before the first whose error is 1 or more; `steps` if none is.
+        How many samples come before the first whose error is 1 or more; `steps` if there is none.
     """
     later = series[:, known : known + steps].double()
     said = run_free(network, series[:, :known], later.shape[1], ahead).double()
     spread = (later - later.mean()).square().mean()
     errors = (said - later).square().mean((0, 2)) / spread
-    lost = (~(errors < 1)).nonzero()  # what is not a number is lost as well
+    lost = (~(errors < 1)).nonzero()  # also where the error is NaN
     return int(lost[0]) if len(lost) else later.shape[1]

@@ -1,36 +1,37 @@
 """IMDB: is a film review for or against the film?
 
-The paper's network has the vector of each word, frozen; a memory of order d = 1, whose window θ is
-the longest text, so that it is a fading sum over the words; and one score that is read from its
-last state: 301 parameters with vectors of 300 numbers. It is here as `lmu-mean`.
+The paper's network has three parts: frozen vectors of the words; a memory of order d = 1 whose
+window θ is the longest text, so that it is a fading sum over the words; and one score read from
+the memory's last state. With vectors of 300 numbers it has 301 parameters. It is here as
+`lmu-mean`.
 
-The vectors that a package brings have 50 numbers, of which a line can read less: the 51 parameters
-end near 74 percent. So `lmu` encodes each word first, as equation 18 does, but twice: 16 numbers,
-and 8 of those, which are remembered in the vector's place. In training half of the words are left
-out, others each time. That is 961 parameters.
+The vectors that a package provides have only 50 numbers, and a linear score gets less out of them:
+its 51 parameters end near 74 percent. So `lmu` first encodes each word as in equation 18, but
+twice: into 16 numbers, and these into 8, which are remembered in place of the vector. In training
+half of the words are left out, others each time. That is 961 parameters.
 
-`vectors` trains vectors of 16 numbers itself, under the same memory and line, with half of the
+`vectors` trains vectors of 16 numbers itself, with the same memory and score, and with half of the
 words left out: 1.2 million parameters.
 
-All three are sums over the words of one number each, which fades with the distance from the end:
-an encoder or a vector changes how that number is come by. They are weighted bags of words.
+All three add up one number per word, which fades with the distance from the end; an encoder or a
+vector only changes how that number is computed. They are weighted bags of words.
 
 The paper's learning rates, epochs and lengths were not found. Ours were chosen on validation data,
-`lmu` at last on three seeds, which were as far as 1.5 percent apart. For `lmu`: one layer, two or
-three, of 1 to 256 numbers; rectified units, which did worse where they are few, SiLUs, which did as
-well, tanh; leaving out no words to seven tenths; rates of 0.01 to 0.3; 20 to 80 epochs; windows of
-200 words to all. For `lstm`, on one seed: 64 units, rates of 0.002 to 0.01, four epochs; four and
-eight with three tenths of the words left out, and 128 units, which were no better. `lmu-mean` was
+for `lmu` finally on three seeds, which were up to 1.5 percent apart. Tried for `lmu`: one to three
+layers of 1 to 256 numbers; rectified units (worse where they are few), SiLUs (as good) and tanh;
+leaving out no words to seven tenths; rates of 0.01 to 0.3; 20 to 80 epochs; windows from 200 words
+to all. Tried for `lstm`, on one seed: 64 units, rates of 0.002 to 0.01, four epochs; four and eight
+epochs with three tenths of the words left out, and 128 units, which were no better. `lmu-mean` was
 tried at one rate. Reviews are cut after 400 words (`quick`) or 1,024.
 
-`lstm-vectors` is an LSTM of 64 units that trains vectors of 16 numbers. On one seed: rates of 0.003
-and 0.01 with half of the words left out, in six epochs, 0.01 with three tenths, and with none left
-out in four epochs.
+`lstm-vectors` is an LSTM of 64 units that trains vectors of 16 numbers. Tried on one seed: rates of
+0.003 and 0.01 with half of the words left out, in six epochs; 0.01 with three tenths left out; and
+none left out, in four epochs.
 
-For `vectors`, on one seed: rates of 0.003, 0.01 and 0.03; no words left out, three tenths, half;
-four epochs and six.
+Tried for `vectors`, on one seed: rates of 0.003, 0.01 and 0.03; no words left out, three tenths,
+half; four epochs and six.
 
-`bag-of-words` is the plain baseline: naive Bayes on the same words, trained on as a logistic
+`bag-of-words` is the plain baseline: naive Bayes on the same words, trained further as a logistic
 regression; rates of 0.001, 0.003 and 0.01 were tried.
 """
 
@@ -69,7 +70,7 @@ def load_reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
 def parallel_lmu(
     theta: int, encoded: Sequence[int], word_dropout: float, data: Dataset
 ) -> TextClassifier:
-    """Build a memory of words, or of encoded words, and the line that is read from it."""
+    """Build a memory of words, or of encoded words, and the score that is read from it."""
     words = build_words(data, encoded)
     return TextClassifier(fading_mean(words, float(theta), word_dropout), classes=1)
 
@@ -93,14 +94,14 @@ def lstm_vectors(data: Dataset) -> TextClassifier:
 
 
 def bag(data: Dataset) -> BagOfWords:
-    """Build naive Bayes on the words, to be trained on: a number for each word."""
+    """Build naive Bayes on the words, to be trained further: a number for each word."""
     return BagOfWords(len(data.vocabulary), 1).count(*data.train)
 
 
 def memory(
     learning_rate: float, epochs: int, encoded: Sequence[int] = (), word_dropout: float = 0.0
 ) -> Model:
-    """Return the settings of a memory, whose window is the budget's longest text."""
+    """Return the settings of a memory whose window is the budget's longest text."""
     recipe = binary_recipe(learning_rate, epochs)
     return {
         budget: TrainingSetup(partial(parallel_lmu, theta, encoded, word_dropout), recipe)

@@ -1,18 +1,18 @@
 """IMDB after pretraining a language model on reviews without labels.
 
-A language model of small windows (as in the experiment `text8`, but of words) says the next word of
-the unlabelled reviews. Then all its layers are read, each with a learned share (Peters et al.
+A language model with small windows (as in the experiment `text8`, but of words) predicts the next
+word of the unlabelled reviews. Then all its layers are mixed with learned weights (Peters et al.
 2018), a memory of order 1 sums them up to the end of the review, and one score is read from it;
-everything is trained on. `scratch` is the same network without the first part, and `bag-of-words`
-naive Bayes on the same words of the same reviews, trained on as a logistic regression.
+everything is trained further. `scratch` is the same network without pretraining, and `bag-of-words`
+is naive Bayes on the same words of the same reviews, trained further as a logistic regression.
 
-The paper's model has 34 million parameters and was pre-trained on Amazon reviews. Sizes, learning
-rates and epochs here are our choice. What decides is how much of a review is read: the last words
-say more than the first, and all of them more than either. So a long review keeps its beginning and
-its end. The unlabelled reviews stand one after the other and are cut into pieces of 120 words,
-without padding between them. Scores are only computed of the most frequent words; the others are
-one word, unknown, where they are to be said, and words of their own where they are read. `ngrams`
-counts which word follows which.
+The paper's model has 34 million parameters and was pretrained on Amazon reviews. Sizes, learning
+rates and epochs here are our choice. The score depends most on how much of a review is read: the
+last words say more than the first, and all of them more than either. So a long review keeps its
+beginning and its end. The unlabelled reviews are put one after the other and cut into pieces of 120
+words, without padding between them. Only the most frequent words are predicted: as targets all
+others are one unknown word, while as inputs they remain words of their own. `ngrams` counts which
+word follows which.
 """
 
 from dataclasses import replace
@@ -57,11 +57,11 @@ from lmu.experiments.training import ACCURACY, Metric, Recipe
 from lmu.layers import ScalarMix, Stack, memory_blocks
 from lmu.memory import LegendreMemory
 
-WORDS = {Budget.QUICK: 30_000, Budget.FULL: 30_000}  # that are read
-SAID = {Budget.QUICK: 2_000, Budget.FULL: 8_000}  # of which these have scores
+WORDS = {Budget.QUICK: 30_000, Budget.FULL: 30_000}  # words that can be read
+SAID = {Budget.QUICK: 2_000, Budget.FULL: 8_000}  # words that can be predicted
 LONGEST = {Budget.QUICK: 600, Budget.FULL: 1024}  # words of a labelled review
-BEGINNING = 100  # of which so many are from the beginning of a longer one
-PIECE = 120  # words of the unlabelled ones
+BEGINNING = 100  # words from the beginning of a longer one
+PIECE = 120  # words in a piece of the unlabelled ones
 SIZES = {  # width, windows, channels
     Budget.QUICK: (64, (5.0, 10.0), 16),
     Budget.FULL: (256, (5.0, 10.0, 10.0, 20.0), 64),
@@ -73,13 +73,13 @@ NATS_PER_WORD = Metric("nats per word", sum_nats, mean, higher_is_better=False, 
 
 
 def build_vocabulary(reviews: Reviews, budget: Budget) -> Vocabulary:
-    """Number the most frequent words of the reviews that may be learned from."""
+    """Number the most frequent words of the training reviews."""
     learned = (texts for (part, _), texts in reviews.items() if part == "train")
     return Vocabulary.of((text for texts in learned for text in texts), most=WORDS[budget])
 
 
 def load_unlabelled(seed: int, folder: Folder, budget: Budget) -> Dataset:
-    """Return the unlabelled reviews in pieces, each word to be said from those before."""
+    """Return the unlabelled reviews in pieces, each word to be predicted from the words before."""
     reviews = imdb_reviews(folder, unlabelled=True)
     words = build_vocabulary(reviews, budget)
     texts = reviews["train", "unsup"]
@@ -95,10 +95,10 @@ def cut_into_pieces(texts: list[list[str]], words: Vocabulary, said: int | None 
     """Cut texts, one after the other, into pieces of equal length; only the last is padded.
 
     Args:
-        texts: each a list of words; a beginning and an end are put around it.
+        texts: lists of words; a beginning and an end are put around each.
         words: the words' numbers.
-        said: words of this number or a higher one are unknown where they are to be said. None: no
-            word is.
+        said: targets with this number or a higher one are replaced by the unknown word. None: none
+            are.
     """
     numbers = words.numbers
     encoded = (
@@ -115,7 +115,7 @@ def cut_into_pieces(texts: list[list[str]], words: Vocabulary, said: int | None 
 
 
 def load_reviews(seed: int, folder: Folder, budget: Budget) -> Dataset:
-    """Return the labelled reviews, in the words of the language model, the short ones first."""
+    """Return the labelled reviews, in the language model's words, short ones first."""
     found = imdb_reviews(folder, unlabelled=True)
     words = build_vocabulary(found, budget)
     train, validation, test = (
@@ -131,7 +131,7 @@ def count_words(texts: Tensor) -> Tensor:
 
 
 def short_first(split: Split) -> Split:
-    """Order texts by their lengths, so that batches that are scored have little padding."""
+    """Order texts by their lengths, so that batches have little padding in scoring."""
     order = count_words(split.inputs).argsort(stable=True)
     return Split(split.inputs[order], split.targets[order])
 
@@ -144,17 +144,17 @@ def language_model(budget: Budget, data: Dataset) -> LanguageModel:
 
 
 def count_pairs(budget: Budget, data: Dataset) -> NGrams:
-    """Count how often each word that is said follows each that is read."""
+    """Count how often each word that can be predicted follows each word that can be read."""
     return NGrams(len(data.vocabulary), 2, *data.train, said=SAID[budget])
 
 
 def classifier(budget: Budget, data: Dataset) -> TextClassifier:
-    """Build the network that reads all layers of such a model, by learned shares."""
+    """Build the network that mixes all layers of a language model, with learned weights."""
     return read_all_layers(language_model(budget, data), float(LONGEST[budget]))
 
 
 def bag(data: Dataset) -> BagOfWords:
-    """Build naive Bayes on the words, to be trained on: a number for each word."""
+    """Build naive Bayes on the words, to be trained further: a number for each word."""
     return BagOfWords(len(data.vocabulary), 1).count(*data.train)
 
 
@@ -162,8 +162,8 @@ def read_all_layers(model: LanguageModel, theta: float) -> TextClassifier:
     """Build a classifier that shares the words and the layers of a language model.
 
     Args:
-        model: the language model, of a `Stack`.
-        theta: the length of the window in which the layers' sum is remembered, in words.
+        model: the language model; its layer is a `Stack`.
+        theta: the length of the window of the memory that reads the layers' mixture, in words.
     """
     assert isinstance(model.layer, Stack)
     deep = ScalarMix(model.layer)
@@ -173,11 +173,11 @@ def read_all_layers(model: LanguageModel, theta: float) -> TextClassifier:
 
 
 def hand_over(pretrained: Network, network: Network) -> None:
-    """Give the words and the layers of a language model to a classifier."""
+    """Copy the words and the layers of a language model into a classifier."""
     assert isinstance(pretrained, LanguageModel) and isinstance(network, TextClassifier)
     own = read_all_layers(pretrained, theta=1.0)
-    # Of the same parts by the same names; the memory's window, the shares and the scores are not
-    # learned before.
+    # The same parts have the same names. The memory's window, the mixture's weights and the scores
+    # are not pretrained.
     for name in ("words", "layer.layers.0.stack"):
         learned = own.reader.get_submodule(name).state_dict()
         network.reader.get_submodule(name).load_state_dict(learned)

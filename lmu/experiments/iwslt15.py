@@ -1,19 +1,19 @@
 """IWSLT'15: from English to Vietnamese, sentence by sentence.
 
 The paper has an encoder of LMUs and a decoder that attends to it; sizes, depth and training were
-not found. Here the encoder (both ways) and the decoder are layers with gates that read memories,
-each with a way around; the decoder looks at the source after each of its two layers, so that the
-upper one hears of what the lower one found. The LSTM's translator is the same but for its layers.
-Both have the same number of parameters within five percent, pieces of words, places, batches,
-epochs and label smoothing. Sentences are cut for training and for the cross-entropy, and
-translated whole.
+not found. Here the encoder (in both directions) and the decoder are gated layers that read
+memories, each with a residual connection. The decoder attends to the source after each of its two
+layers, so that the upper layer sees the result of the lower one. The LSTM's translator differs only
+in its layers. Both have the same number of parameters within five percent, and the same pieces of
+words, places, batches, epochs and label smoothing. Sentences are cut for training and for the
+cross-entropy, and translated whole.
 
-`quick` was chosen by trials of one epoch, most of them of `lmu` (docs/comparisons.md has them);
-`full` is the same, larger, and was not run.
+`quick` was chosen by trials of one epoch, most of them with `lmu` (listed in docs/comparisons.md);
+`full` is a larger version, and was not run.
 
 Words and pieces of words are learned from the training sentences by byte-pair encoding. BLEU is
-sacrebleu's, of the words as the reference has them (`tokenize="none"`: they are taken apart
-already), with the greedy translation and with that of a beam of five.
+sacrebleu's, on the words of the reference as they are (`tokenize="none"`: they are already
+tokenised), for the greedy translation and for a beam of five.
 
 `word-by-word` is the plain baseline: it counts the translations of each piece, and translates each
 by itself, in the order of the source.
@@ -51,9 +51,9 @@ from lmu.experiments.training import Metric, Recipe, predictions
 from lmu.experiments.training.recipe import count_correct, percentage
 from lmu.layers import LSTM, Bidirectional, Layer, memory_blocks
 
-LONGEST = 60  # pieces of a sentence
+LONGEST = 60  # pieces in a sentence
 BATCH = 128  # sentences that are translated at a time
-WRITTEN = 200  # pieces of a translation, at most
+WRITTEN = 200  # pieces in a translation, at most
 SMOOTHING = 0.1
 DROPOUT = 0.1
 HEADS = 4
@@ -65,14 +65,14 @@ def load_talks(seed: int, folder: Folder, budget: Budget) -> Dataset:
 
 
 def count_right(logits: Tensor, targets: Tensor) -> Tensor:
-    """Count the next pieces that are the likeliest ones, and all; arguments as of `padded_loss`."""
+    """Count the next pieces predicted correctly, and all; arguments as of `padded_loss`."""
     targets = targets[:, : logits.shape[1]].long()
     pieces = targets != 0
     return count_correct(logits[pieces], targets[pieces])
 
 
-# An epoch is chosen by the pieces that are right: nats rise again, as a network grows too sure of
-# what it knows, while its translations go on getting better.
+# The best epoch is the one with the most correct pieces: nats rise again as a network becomes
+# overconfident, while its translations still improve.
 PIECES_RIGHT = Metric("pieces right", count_right, percentage, higher_is_better=True, digits=2)
 NATS_PER_PIECE = Metric("nats per piece", sum_nats, mean, higher_is_better=False, digits=3)
 
@@ -90,11 +90,11 @@ def translate_sentences(
     Args:
         network: the trained translator.
         languages: the pieces that it was trained with.
-        english: the sentences, of words with spaces between.
-        search: how the best translation is looked for.
+        english: the sentences, with spaces between the words.
+        search: how the best translation is searched for.
     """
     numbers = [torch.tensor(languages.read.encode(sentence)) for sentence in english]
-    # Sentences of like length are translated together, and put back in order.
+    # Sentences of similar length are translated together, and put back in order.
     order = sorted(range(len(numbers)), key=lambda place: len(numbers[place]))
     written = [""] * len(numbers)
     device = next(network.parameters()).device
@@ -107,7 +107,7 @@ def translate_sentences(
 
 
 def compute_bleu(network: Network, data: Dataset) -> Mapping[str, float]:
-    """Compute BLEU on tst2013, with a beam of five and greedily, and the nats per piece."""
+    """Compute BLEU on tst2013, with a beam of five and greedily, and nats per piece."""
     import sacrebleu
 
     assert isinstance(network, SentenceTranslator)
@@ -125,7 +125,7 @@ def compute_bleu(network: Network, data: Dataset) -> Mapping[str, float]:
 
 
 def bleu_versions() -> dict[str, str]:
-    """Name the versions that a BLEU depends on, and sacrebleu's signature of it."""
+    """Return the versions that BLEU depends on, and sacrebleu's signature of it."""
     import sacrebleu
 
     bleu = sacrebleu.BLEU(tokenize="none", force=True)
@@ -138,7 +138,7 @@ def bleu_versions() -> dict[str, str]:
 
 
 def recipe(learning_rate: float, epochs: int, batch_size: int) -> Recipe:
-    """Train by Adam on batches of pairs of like length."""
+    """Train by Adam on batches of pairs of similar length."""
     return Recipe(
         loss=partial(padded_loss, smoothing=SMOOTHING),
         metric=PIECES_RIGHT,
@@ -154,7 +154,7 @@ def recipe(learning_rate: float, epochs: int, batch_size: int) -> Recipe:
 def translator(
     encoder: tuple[Layer, Layer], decoder: Sequence[Layer], dropout: float, data: Dataset
 ) -> Translator:
-    """Build a translator of these layers: onwards and backwards of the encoder, and the decoder."""
+    """Build a translator from the encoder's forward and backward layers and the decoder's."""
     width = encoder[0].input_size
     source, target = (Words(len(pieces), width) for pieces in data.vocabulary[:2])
     block = Residual(FeedForward(width, 2 * width), dropout)
@@ -169,13 +169,13 @@ def parallel_lmu(
     dropout: float,
     data: Dataset,
 ) -> Translator:
-    """Build the translator of layers with gates that read memories, trained in parallel over time.
+    """Build the translator of gated layers that read memories, trained in parallel over time.
 
     Args:
-        width: numbers a step, everywhere.
+        width: the size of a step, everywhere.
         channels: how many signals each layer remembers.
-        read: the windows of the encoder's layers, either way, in pieces.
-        written: those of the decoder's.
+        read: the windows of the encoder's layers, in each direction, in pieces.
+        written: the windows of the decoder's layers.
         dropout: the share that is dropped in training.
         data: has the pieces of both languages.
     """
@@ -189,7 +189,7 @@ def parallel_lmu(
 
 
 def lstm(width: int, read: int, written: int, dropout: float, data: Dataset) -> Translator:
-    """Build the translator of LSTMs, `read` of them either way and `written` in the decoder."""
+    """Build the translator of LSTMs: `read` in each direction and `written` in the decoder."""
 
     def blocks(depth: int) -> list[Residual]:
         return [Residual(LSTM(width, width), dropout) for _ in range(depth)]
@@ -198,7 +198,7 @@ def lstm(width: int, read: int, written: int, dropout: float, data: Dataset) -> 
 
 
 def word_by_word(data: Dataset) -> WordTranslation:
-    """Count the translations of each piece in the pairs to learn from."""
+    """Count the translations of each piece in the training pairs."""
     return WordTranslation(len(data.vocabulary.read), len(data.vocabulary.written), *data.train)
 
 

@@ -1,12 +1,13 @@
 """Lost samples: Mackey-Glass and spoken digits with half of the measurements missing.
 
-`mackey-glass-lost` predicts 15 steps ahead at each of the samples that are left, of windows of 500
-steps; `spoken-digits-lost` tells the digit from 49 of 98 windows of a spectrogram. Other samples
-are lost in each series, in training and in the test. `lmu` is given the time since the sample
-before as the length of its step, the LSTM has it as a number next to the sample, and `lmu-even`
-takes samples to be evenly apart, at their mean distance. `polynomial` is the plain baseline of
+`mackey-glass-lost` predicts 15 steps ahead at each remaining sample, in windows of 500 steps;
+`spoken-digits-lost` recognises the digit from 49 of 98 windows of a spectrogram. Each series loses
+other samples, in training and in the test. `lmu` takes the time since the previous sample as the
+length of its step, the LSTM takes it as a number next to the sample, and `lmu-even` assumes that
+the samples are evenly spaced, at their mean distance. `polynomial` is the plain baseline of
 Mackey-Glass: least squares on products of up to three of the last eight samples and the times
-between them, of those tried (8 or 16, products of up to three) the best on the validation series.
+between them. Of the polynomials tried (8 or 16 samples, products of up to three) it was the best on
+the validation series.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class Timed(Layer):
 
     Args:
         layer: reads the other inputs.
-        ignored: whether steps are taken to be of length 1, whatever is said.
+        ignored: whether to ignore that input, and give all steps the length 1.
     """
 
     def __init__(self, layer: ParallelLMU, *, ignored: bool = False) -> None:
@@ -90,17 +91,17 @@ def recordings(seed: int, folder: Folder, budget: Budget) -> Dataset:
 
 
 def predictor(make: Callable[[], Layer], data: Dataset) -> Network:
-    """Build a layer with a rectified layer of 80 and a prediction after it."""
+    """Build a layer, followed by a rectified layer of 80 units and a prediction."""
     return LayerPredictor(make(), dense_size=80)
 
 
 def polynomial(data: Dataset) -> DelayPolynomial:
-    """Fit a cubic polynomial of the last eight samples and the times between: 969 numbers."""
+    """Fit a cubic polynomial in the last eight samples and the times between: 969 numbers."""
     return DelayPolynomial(range(8), 3, inputs=2).fit(*data.train)
 
 
 def of_mackey_glass(theta: float = 50.0) -> ParallelLMU:
-    """Build the LMU of Mackey-Glass, of order 20."""
+    """Build the LMU for Mackey-Glass, of order 20."""
     return ParallelLMU(1, 140, 1, 20, theta)
 
 

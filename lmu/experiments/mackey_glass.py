@@ -2,25 +2,25 @@
 
 The network is the paper's, as far as it is known: d = 40, θ = 50, 140 rectified units, a dense
 layer of 80 and a linear output; 17,241 parameters. The task is the public one with its direction
-put right (see `lmu.experiments.data.mackey_glass`).
+corrected (see `lmu.experiments.data.mackey_glass`).
 
 The task's recipe is Adam on batches of 32, all training series at once, for 500 epochs: 500 steps,
-after which this network has a test NRMSE of 0.036. We take one series a batch and 100 epochs:
-3,200 steps, each of a thirty-second of the work. That is our choice, made on the validation
-series; in a tenth of the time the error is less than half.
+after which this network has a test NRMSE of 0.036. We use one series per batch and 100 epochs:
+3,200 steps, each with a thirty-second of the work. That is our choice, made on the validation
+series; it takes a tenth of the time, and the error is less than half.
 
 The LSTM takes the same 3,200 steps. `lmu-2019`, `hybrid` and `lmu-500-steps` are trained by the
-task's recipe on the full budget: 500 steps of all series. On the quick budget the training series
-are cut into windows of 250 samples, 640 of them, each read from an empty memory: as many steps
-through less time, and all models but `lmu-500-steps` take 3,200 of 4 windows. All are validated
-and tested on the whole series.
+task's recipe on the full budget: 500 steps on all series. On the quick budget the training series
+are cut into 640 windows of 250 samples, each read from an empty memory: as many training steps, but
+over fewer samples. There all models but `lmu-500-steps` take 3,200 steps on 4 windows each. All are
+validated and tested on the whole series.
 
 `polynomial` is the plain baseline: least squares on products of up to three of twelve delayed
-samples. One of 51 delays alone has an NRMSE of 0.48, one of products of two 0.03.
+samples. One with 51 delays and no products has an NRMSE of 0.48, one with products of two 0.03.
 
-The free run is what can be expected of a model of a chaotic system: after 2,000 samples of each
-test series the network reads its own predictions, and what is counted is how long their error is
-smaller than that of the mean.
+The free run tests the network as a model of a chaotic system: after 2,000 samples of each test
+series the network reads its own predictions, and the score is how long their error stays below the
+error of predicting the mean.
 """
 
 from collections.abc import Mapping
@@ -45,9 +45,9 @@ from lmu.experiments.models import DelayPolynomial, LayerPredictor, Network, Ser
 from lmu.experiments.training import NRMSE, Recipe, predictions
 from lmu.layers import LMU, LSTM, Stack
 
-FREE_RUN = "samples of a free run"  # until its error is that of the mean
-WINDOW = 250  # samples that are learned from at once on the quick budget
-QUICK_RATE = 3e-3  # of learning on the quick budget: chosen on the validation series
+FREE_RUN = "samples of a free run"  # until its error reaches that of the mean
+WINDOW = 250  # samples in a training window on the quick budget
+QUICK_RATE = 3e-3  # learning rate on the quick budget, chosen on the validation series
 
 
 def generate_series(seed: int, folder: Folder, budget: Budget) -> Dataset:
@@ -96,12 +96,12 @@ def lstm(data: Dataset) -> LayerPredictor:
 
 
 def hybrid(data: Dataset) -> LayerPredictor:
-    """Build units of 2019 and LSTMs by turns: 17,900 parameters."""
+    """Build units of 2019 alternating with LSTMs: 17,900 parameters."""
     return LayerPredictor(Stack([unit_2019(1, 40), LSTM(40, 25), unit_2019(25, 40), LSTM(40, 25)]))
 
 
 def polynomial(data: Dataset) -> DelayPolynomial:
-    """Fit a cubic polynomial of twelve delays, 4 samples apart: 455 numbers."""
+    """Fit a cubic polynomial in twelve delayed samples, 4 samples apart: 455 numbers."""
     return DelayPolynomial(list(range(0, 48, 4)), 3).fit(*data.train)
 
 
@@ -110,7 +110,7 @@ QUICK_2019 = replace(RECIPE, batch_size=4, epochs=20).with_learning_rate(QUICK_R
 
 
 def examine(network: Network, data: Dataset) -> Mapping[str, float]:
-    """Give the error, and how long the network's own predictions are better than the mean."""
+    """Return the error, and how long a free run is better than predicting the mean."""
     batches = predictions(network, network, data.test, RECIPE_2019.batch_size)
     steps = useful_steps(network, data.test.inputs, known=2_000, steps=2_000, ahead=AHEAD)
     return {NRMSE.name: NRMSE.score(batches), FREE_RUN: steps}

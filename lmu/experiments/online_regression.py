@@ -1,16 +1,17 @@
-"""Learning online: each sample of a series is predicted from those before it, and then learned.
+"""Online learning: predict each sample of a series from those before it, then learn from it.
 
-Nothing is trained beforehand, and no sample is seen twice: what is scored are the predictions of
-the second half, each made before its sample was seen. One step of Adam follows each sample.
+Nothing is trained beforehand, and no sample is seen twice. The score is of the predictions for the
+second half, each made before its sample was seen. One step of Adam follows each sample.
 
-`lmu` is a memory of order 16 over 32 samples, which has no weights, and a rectified layer of 24
-after it: its gradient is whole. `min-gru` has weights before its recurrence, which is diagonal:
-`linrec.nn.OnlineLayer` carries the exact derivative forward, a number a weight. `lstm` learns by
-backpropagation through the last 16 samples, `lstm-1` through the present one alone.
-`least-squares`, the plain baseline, fits a line of the last 16 samples to all so far.
+`lmu` is a memory of order 16 over 32 samples, which has no weights, followed by a rectified layer
+of 24, so that its gradient is exact. `min-gru` has weights before its recurrence, which is
+diagonal: `linrec.nn.OnlineLayer` carries the exact derivative forward, one number per weight.
+`lstm` learns by backpropagation through the last 16 samples, `lstm-1` only through the current
+one. `least-squares`, the plain baseline, fits a linear function of the last 16 samples to all
+samples so far.
 
 All networks have 400 to 600 weights. Rates of 0.001, 0.003 and 0.01 were tried for each, on the
-series to choose by of seed 0.
+validation series of seed 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ from lmu.memory import LegendreMemory
 
 
 def sum_late_squares(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Sum the squares of the errors and of the targets, of the second half of each series."""
+    """Sum the squares of the errors and of the targets over the second half of each series."""
     half = targets.shape[1] // 2
     return sum_squares(predictions[:, half:], targets[:, half:])
 
@@ -47,7 +48,7 @@ RECIPE = Recipe(
 
 
 def adam(learning_rate: float) -> Callable[..., torch.optim.Optimizer]:
-    """Return what makes Adam of a rate."""
+    """Return a function that makes Adam with a learning rate."""
     return partial(torch.optim.Adam, lr=learning_rate, fused=True)
 
 
@@ -58,23 +59,23 @@ def lmu(learning_rate: float, data: Dataset) -> OnlineReader:
 
 
 def min_gru(learning_rate: float, data: Dataset) -> OnlineReader:
-    """Build a minGRU with exact gradients, and the layer that reads it."""
+    """Build a minGRU with exact gradients, and a layer that reads it."""
     readout = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 1))
     return OnlineReader(OnlineLayer(MinGRU(1, 16)), readout, adam(learning_rate))
 
 
 def lstm(learning_rate: float, data: Dataset, *, reach: int) -> OnlineReader:
-    """Build an LSTM whose gradient goes back some samples."""
+    """Build an LSTM whose gradient goes back `reach` samples."""
     return OnlineReader(LSTM(1, 10), nn.Linear(10, 1), adam(learning_rate), reach)
 
 
 def least_squares(data: Dataset) -> RecursiveLeastSquares:
-    """Build a line of the last 16 samples."""
+    """Build a linear function of the last 16 samples."""
     return RecursiveLeastSquares(16, forgetting=0.999)
 
 
 def time_and_score(network: Network, data: Dataset) -> Mapping[str, float]:
-    """Give the error of the test series, which were predicted last, and the time it took."""
+    """Return the error of the test series, which were predicted last, and the time taken."""
     assert isinstance(network, OnlineNetwork) and network.predicted is not None
     error = RECIPE.metric.score([(network.predicted, data.test.targets)])
     return {RECIPE.metric.name: error, "ms of CPU a sample": network.milliseconds}
@@ -89,7 +90,7 @@ BUILD = {
 
 
 def models(rates: Mapping[str, float]) -> Mapping[str, Model]:
-    """Return the models, with a rate each; both budgets are the same."""
+    """Return the models with their learning rates; both budgets are the same."""
     settings = {
         name: TrainingSetup(partial(BUILD[name], rate), replace(RECIPE, optimizer=adam(rate)))
         for name, rate in rates.items()
@@ -104,7 +105,7 @@ def load_chaos(seed: int, folder: Folder, budget: Budget) -> Dataset:
 
 
 def load_speech(seed: int, folder: Folder, budget: Budget) -> Dataset:
-    """Return the sound of two speakers, others in each seed."""
+    """Return the sound of two speakers, who depend on the seed."""
     return speech_samples(seed, folder)
 
 

@@ -1,22 +1,23 @@
 """QQP and SNLI: do two questions ask the same? Does a sentence follow from another?
 
 The paper's network reads each sentence with a memory of order d = 1 over frozen vectors, and
-compares what is left of the two, v₁ and v₂, by a line on [v₁, v₂, |v₁ - v₂|, v₁·v₂]: 1,201
-parameters for QQP and 3,603 for SNLI, with vectors of 300 numbers. It is here as `lmu-mean`.
+compares the two resulting vectors, v₁ and v₂, by a linear layer on [v₁, v₂, |v₁ - v₂|, v₁·v₂]:
+1,201 parameters for QQP and 3,603 for SNLI, with vectors of 300 numbers. It is here as `lmu-mean`.
 
-With the vectors of 50 numbers that a package brings the line has 201 and 603, and `lmu` has an
-encoder before the memory, as in the experiment `imdb`.
+With the vectors of 50 numbers that a package provides, the linear layer has 201 and 603, and `lmu`
+has an encoder before the memory, as in the experiment `imdb`.
 
 Learning rates, widths and epochs were not found; ours were chosen on validation data. The LSTM was
 tried with 32 to 256 units, at 0.002 to 0.02, with none to half of the words left out, in 8 epochs
-and 12: fifteen recipes for QQP and eighteen for SNLI, of which the same is the best on the
-validation pairs of both. For `lmu` encoders of 16 to 256 numbers, one layer or two, were tried at
-0.01 to 0.1, with GELUs, SiLUs and rectified units; the memory at orders 1, 2 and 4; and leaving
-words out. One layer of 64 at 0.05 was the best or not to be told from it on 1,000 pairs.
-`lmu-mean` was tuned nowhere.
+and 12: fifteen recipes for QQP and eighteen for SNLI. The same one is the best on the validation
+pairs of both. For `lmu`, encoders of one or two layers of 16 to 256 numbers were tried at 0.01 to
+0.1, with GELUs, SiLUs and rectified units; the memory at orders 1, 2 and 4; and leaving words out.
+One layer of 64 at 0.05 was the best on 1,000 pairs, or indistinguishable from it. `lmu-mean` was
+not tuned.
 
 `bag-of-words` is the plain baseline: naive Bayes on the words that both sentences have and those
-that one has, trained on as a logistic regression; rates of 0.001, 0.003 and 0.01 were tried.
+that only one has, trained further as a logistic regression; rates of 0.001, 0.003 and 0.01 were
+tried.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ from lmu.experiments.texts import binary_recipe, build_words, fading_mean, linea
 from lmu.experiments.training import ACCURACY, Recipe
 from lmu.layers import LSTM
 
-LONGEST = 40  # words of a sentence
+LONGEST = 40  # words in a sentence
 EPOCHS = {Budget.QUICK: 8, Budget.FULL: 20}
 
 
@@ -53,7 +54,7 @@ def load_pairs(files: PairFiles, seed: int, folder: Folder, budget: Budget) -> D
 
 
 def relations_recipe(learning_rate: float, epochs: int) -> Recipe:
-    """Train the scores of several classes, at a learning rate that falls to zero."""
+    """Train the scores of several classes, with a learning rate that falls to zero."""
     return Recipe(
         loss=torch.nn.functional.cross_entropy,
         metric=ACCURACY,
@@ -66,7 +67,7 @@ def relations_recipe(learning_rate: float, epochs: int) -> Recipe:
 
 
 def parallel_lmu(classes: int, encoded: Sequence[int], data: Dataset) -> PairClassifier:
-    """Build a memory of words, or of encoded words, and the line that compares two texts."""
+    """Build a memory of words or encoded words, and a linear layer that compares two texts."""
     words = build_words(data, encoded)
     return PairClassifier(fading_mean(words, float(LONGEST)), classes)
 
@@ -78,12 +79,12 @@ def lstm(classes: int, data: Dataset) -> PairClassifier:
 
 
 def bag(classes: int, data: Dataset) -> BagOfWords:
-    """Build naive Bayes on the words of both sentences, and of each alone, to be trained on."""
+    """Build naive Bayes on the words of both sentences and of each alone, to be trained further."""
     return BagOfWords(len(data.vocabulary), classes, pairs=True).count(*data.train)
 
 
 def models(classes: int, recipe: Callable[[float, int], Recipe]) -> dict[str, Model]:
-    """Return the settings of the memory, plain and encoded, LSTM and bag, at their rates."""
+    """Return the settings of plain and encoded memory, LSTM and bag, with their rates."""
     networks = {
         "lmu-mean": (partial(parallel_lmu, classes, ()), 0.1),
         "lmu": (partial(parallel_lmu, classes, (64,)), 0.05),

@@ -5,19 +5,19 @@ The recipe is the paper's: d = 468, θ = 784, 346 rectified units read at the la
 layer to the ten classes, cross-entropy, Adam at 1e-3, batches of 100, pixels in [-1, 1], 100
 epochs, the weights of the best validation epoch. Each seed draws a permutation of its own.
 
-The paper counts 166,092 parameters with the input encoder u = U_x x + b_u. Ours has 166,090: the
-encoder's scale and offset can be had from W_m and b_o (see `SequenceClassifier`), and without
-them the memory's last state is the same in each epoch and is computed once.
+The paper counts 166,092 parameters with the input encoder u = U_x x + b_u. Ours has 166,090: W_m
+and b_o can take over the encoder's scale and offset (see `SequenceClassifier`), and without those
+the memory's last state is the same in each epoch and is computed once.
 
 `best` is ours: a memory of order 784, which keeps the whole sequence, and two layers of 512 units
 after it, trained against an adversary (see `Recipe.adversarial_distance`) with a learning rate
 that falls to zero. It was chosen on the validation images of seed 0, and is trained on all 60,000.
 
-The unit of 2019 and an LSTM of about its size have to be stepped: an epoch takes eight
-and eleven minutes on two cores. On the quick budget they see 5,000 images an epoch.
+The unit of 2019 and an LSTM of about its size have to run step by step: an epoch takes eight and
+eleven minutes on two cores. On the quick budget they see 5,000 images an epoch.
 
-A memory that keeps the whole sequence is an invertible map of the 784 pixels, and so whatever
-stands after it reads the image whole: the plain baselines are perceptrons and logistic regression
+A memory that keeps the whole sequence is an invertible map of the 784 pixels, so that the layers
+after it read the whole image. The plain baselines are therefore perceptrons and logistic regression
 on all pixels at once, of the same sizes, with the same recipes.
 """
 
@@ -83,7 +83,7 @@ def cosine_decay(done: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-# Chosen while the validation images were kept apart.
+# Chosen while the validation images were held out.
 BEST = replace(
     RECIPE, epochs=40, schedule=cosine_decay, adversarial_distance=2.0, with_validation=True
 )
@@ -116,7 +116,7 @@ def logistic_regression(data: Dataset) -> Pixels:
 
 
 def both(network: Callable[[Dataset], Network], recipe: Recipe, quick: int) -> Model:
-    """Return the settings of the two budgets, which differ in their epochs."""
+    """Return the settings of the two budgets, which differ only in their epochs."""
     return {
         Budget.FULL: TrainingSetup(network, recipe),
         Budget.QUICK: TrainingSetup(network, recipe.with_epochs(quick)),

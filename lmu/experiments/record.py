@@ -30,7 +30,7 @@ from lmu.files.entries import (
     is_text,
 )
 
-ACCELERATOR = "GPU"  # the last word of what `hardware` says of one
+ACCELERATOR = "GPU"  # the last word of `hardware` for an accelerator
 
 
 @dataclass(frozen=True)
@@ -38,27 +38,27 @@ class Record:
     """The result of one run.
 
     Args:
-        experiment: its name.
-        model: which of its models.
-        budget: how much was spent.
+        experiment: the experiment's name.
+        model: the name of one of its models.
+        budget: the effort of the run.
         seed: of the data, the weights, the order of the examples and dropout.
-        figures: on the test examples, by name; the first is the one that the paper reports.
+        figures: results on the test examples, by name; the paper reports the first.
         best_epoch: the epoch whose weights were scored: the best on the validation examples, or the
-            last where those were trained on too.
+            last if the network was trained on those too.
         epochs: how many there were.
         parameters: how many numbers were trained.
-        seconds: of training, and of what was trained before, by the clock on the wall, whatever
-            else the machine did.
+        seconds: wall-clock time of training and pretraining, including any time that the machine
+            spent on other programs.
         examples: how many to train on, to choose by (0: none), and to report.
         data: checksum of the examples (`Dataset.digest`).
         reduced: what is missing of the published data; empty if they are whole.
-        versions: of Python, torch, numpy and linrec, and of Numba where it runs loops.
-        hardware: where it was run: a processor and how many threads, or an accelerator.
+        versions: of Python, torch, numpy and linrec, and of Numba if it runs loops.
+        hardware: the processor and its number of threads, or the accelerator.
         validation: the score that chose the epoch; None: there was none, or it was not kept.
-        cpu_seconds: the same by the processor's clock: what other programs did takes no part
-            in it. None: not kept, or trained on another device.
-        recipe: how it was trained, as the run folder has it. Empty: not kept.
-        commit: of the sources, if they were a clone. Empty: they were not, or it was not kept.
+        cpu_seconds: the processor's time for the same, which excludes other programs. None: not
+            kept, or trained on another device.
+        recipe: how it was trained, as in the run folder. Empty: not kept.
+        commit: the commit of the sources. Empty: they were not a clone, or it was not kept.
     """
 
     experiment: str
@@ -92,11 +92,11 @@ class Record:
 
     @property
     def path(self) -> Path:
-        """Where it belongs in a folder of records."""
+        """The record's path within a folder of records."""
         return Path(self.experiment, f"{self.model}-{self.budget}-seed{self.seed}.json")
 
     def after(self, earlier: "Record | None") -> "Record":
-        """Return the record with the time of an earlier training added, if there was one."""
+        """Return the record with the time of an earlier training added, if there is one."""
         if earlier is None:
             return self
         cpu = (self.cpu_seconds, earlier.cpu_seconds)
@@ -108,15 +108,15 @@ class Record:
         )
 
     def to_json(self) -> str:
-        """Write it down."""
+        """Write the record as JSON."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "Record":
-        """Read what `to_json` wrote.
+        """Read a record from the result of `to_json`.
 
         Raises:
-            ValueError: the text is something else.
+            ValueError: the text is not a record.
         """
         try:
             content = parse_json(text)
@@ -134,12 +134,12 @@ class Record:
 
 
 def is_examples(value: object) -> bool:
-    """Tell whether these are three numbers of examples."""
+    """Tell whether a value is three numbers of examples."""
     return isinstance(value, list) and len(value) == 3 and all(map(is_count, value))
 
 
 def is_recipe(value: object) -> bool:
-    """Tell whether these are settings by name."""
+    """Tell whether a value is an object of settings by name."""
     return isinstance(value, dict) and all(
         is_text(name) and (each is None or is_number(each) or is_text(each))
         for name, each in value.items()
@@ -167,22 +167,22 @@ ENTRIES = {
     "commit": TEXT,
 }
 
-# What records of earlier versions have not.
+# Entries that records of earlier versions lack.
 LATER = {"validation": None, "cpu_seconds": None, "recipe": {}, "commit": ""}
 
 
 def total_cpu(history: list[dict[str, Any]]) -> float | None:
-    """Add up the processor's seconds of all epochs; None if an epoch has none."""
+    """Add up the processor's time for all epochs; None if an epoch has none."""
     seconds = [entry.get("cpu_seconds") for entry in history]
     known = [each for each in seconds if each is not None]
     return round(sum(known), 1) if len(known) == len(seconds) else None
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, torch, numpy, linrec, and of Numba where it runs loops."""
+    """Return the versions of Python, torch, numpy, linrec, and of Numba if it runs loops."""
     try:
         own = version("linrec")
-    except PackageNotFoundError:  # run from its sources
+    except PackageNotFoundError:  # running from the sources
         own = "unknown"
     return {
         "python": platform.python_version(),
@@ -194,7 +194,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit that the sources are at; nothing where git knows of none."""
+    """Return the commit of the sources, or an empty string if git knows none."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
@@ -204,7 +204,7 @@ def commit() -> str:
 
 
 def hardware(device: torch.device) -> str:
-    """Say where a run computes: the processor and its threads, or the accelerator."""
+    """Name the hardware of a run: the processor and its threads, or the accelerator."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} {ACCELERATOR}"
     return f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} cores"

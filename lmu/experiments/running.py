@@ -19,7 +19,7 @@ from lmu.experiments.training import train as train_network
 from lmu.files import read_checkpoint
 from lmu.files.entries import SEED, is_text
 
-# What a record tells of the configuration, besides its own entries.
+# Entries of the configuration that a record repeats, besides its own.
 RECIPE = ("examples", "batch_size", "optimizer", "learning_rate")
 
 AnyPath = str | os.PathLike[str]
@@ -33,22 +33,22 @@ class Run:
     """A run of an experiment, checked and ready to train.
 
     Args:
-        experiment: which.
+        experiment: the experiment.
         folder: the run folder; None is `runs/NAME-MODEL-BUDGET-seedSEED`.
-        model: which of its models; None is the paper's.
-        budget: how much is spent.
+        model: the name of one of its models; None is the paper's.
+        budget: the effort of the run.
         seed: seed of the data, of the weights, of the order of the examples and of dropout.
-        epochs: how many; None are the recipe's.
-        learning_rate: of the optimiser; None is the recipe's.
+        epochs: how many; None takes the recipe's number.
+        learning_rate: the optimiser's rate; None takes the recipe's.
         data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
-        device: where to train, as torch calls it.
-        resume: True goes on with the run that the folder holds, if it holds one.
+        device: torch's name of the device to train on.
+        resume: True continues the run in the folder, if there is one.
 
-    What is trained before, if anything is, has the folder `pretraining` in the run folder.
+    Pretraining, if there is any, has the folder `pretraining` in the run folder.
 
     Raises:
         FileExistsError: the folder holds something and `resume` is False.
-        FileNotFoundError: the data are neither here nor can they be downloaded.
+        FileNotFoundError: the data are missing and cannot be downloaded.
         ValueError: there is no such model, the data are damaged, or the folder's run is of another
             configuration.
     """
@@ -99,7 +99,7 @@ class Run:
             )
 
     def configuration(self) -> dict[str, Any]:
-        """Write down what decides the result, in values that JSON knows."""
+        """Return everything that determines the result, as JSON values."""
         optimizer = self.recipe.optimizer(self.network.parameters())
         return {
             "experiment": self.experiment.name,
@@ -124,7 +124,7 @@ class Run:
             tensorboard: whether to write the metrics for TensorBoard, too.
 
         Returns:
-            The result, which is in the run folder too, and what came of the training.
+            The result, which is also written into the run folder, and the outcome of the training.
         """
         network = self.network.to(self.device)
         earlier = None
@@ -156,7 +156,7 @@ class Run:
 
     def _features(self, split: Split) -> Split:
         split = Split(*(part.to(self.device) for part in split))
-        if self.network.features(first := split.inputs[:1]) is first:  # nothing is computed once
+        if self.network.features(first := split.inputs[:1]) is first:  # nothing to compute once
             return split
         batches = predictions(self.network, self.network.features, split, self.recipe.batch_size)
         return Split(torch.cat([features for features, _ in batches]), split.targets)
@@ -188,7 +188,7 @@ class Run:
 
 
 def count_parameters(network: Network) -> int:
-    """Count the numbers that are trained."""
+    """Count the trained numbers."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
@@ -197,14 +197,15 @@ class Evaluation:
     """A trained network's score on the test examples, in one form or in both.
 
     Args:
-        model: which of the experiment's.
-        score: of the parallel form.
+        model: the name of the experiment's model.
+        score: the score of the parallel form.
         examples: how many test examples were scored.
-        streaming_score: of the recurrent form, one time step at a time; None if not asked for.
-        differing: how many decisions of the two differ; None where there are none to compare.
-        decisions: of how many.
-        largest_difference: of the two forms' outputs; None if not asked for.
-        figures: what the experiment says besides the score, by name; empty if not asked for.
+        streaming_score: the score of the recurrent form, one time step at a time; None if not
+            requested.
+        differing: how many decisions of the two forms differ; None if there are none to compare.
+        decisions: how many decisions were compared.
+        largest_difference: the largest difference of the two forms' outputs; None if not requested.
+        figures: the experiment's further figures, by name; empty if not requested.
     """
 
     model: str
@@ -234,12 +235,12 @@ def evaluate(
         checkpoint: the `best.safetensors` of its run folder.
         data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
         streaming: True runs the recurrent form too, one time step at a time, and compares.
-        limit: score only so many test examples, the first ones; None scores all.
-        device: where to run, as torch calls it.
-        figures: True computes the experiment's further figures too, of all test examples.
+        limit: how many test examples to score, the first ones; None scores all.
+        device: torch's name of the device to run on.
+        figures: True computes the experiment's further figures too, on all test examples.
 
     Returns:
-        The scores and how far the two forms are apart.
+        The scores, and how far apart the two forms are.
 
     Raises:
         FileNotFoundError: there is no such checkpoint, or the data are missing.
@@ -292,7 +293,7 @@ def restore(
 
     Raises:
         FileNotFoundError: there is no such checkpoint, or the data are missing.
-        ValueError: the file is not a checkpoint of this experiment, or the data are others.
+        ValueError: the file is not a checkpoint of this experiment, or was trained on other data.
     """
     path = Path(checkpoint)
     trained, weights = _read(experiment, path)
@@ -306,7 +307,7 @@ def restore(
 
 
 def restore_alone(experiment: Experiment, checkpoint: AnyPath) -> Network:
-    """Rebuild a trained network with its weights, where its data are not needed.
+    """Rebuild a trained network with its weights, without loading its data.
 
     Args:
         experiment: what it was trained for.
@@ -317,13 +318,13 @@ def restore_alone(experiment: Experiment, checkpoint: AnyPath) -> Network:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        NeedsData: the network has the sizes of its data, as one of words has.
+        NeedsData: the network's sizes depend on its data, such as the number of words.
         ValueError: the file is not a checkpoint of this experiment.
     """
     path = Path(checkpoint)
     trained, weights = _read(experiment, path)
     try:
-        # Of some length: matrices that are made for another one are in the weights.
+        # Any length will do: matrices made for the true one are loaded with the weights.
         return _network(experiment, path, trained, weights, Dataset.empty(200))
     except (AttributeError, LookupError, TypeError):
         raise NeedsData(
@@ -350,7 +351,7 @@ def _network(
         network = setting.network(data)
     try:
         network.load_state_dict(weights)
-    except Exception as error:  # untrusted weights make it fail in any way
+    except Exception as error:  # untrusted weights can make it fail in any way
         raise ValueError(
             f"The weights in `{path}` do not fit the network: {error}. Expected those of this "
             "version's network: train again, or install the version that trained them."
@@ -376,7 +377,7 @@ def _read(experiment: Experiment, path: Path) -> tuple[dict[str, Any], dict[str,
             raise ValueError(f"its seed is {repr(trained['seed'])[:60]}, and not {SEED.name}")
         if not isinstance(weights, dict):
             raise ValueError(f"its weights are a {type(weights).__name__}")
-    except Exception as error:  # a file of something else makes the reader fail in any way
+    except Exception as error:  # a file of another kind can make the reader fail in any way
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
         raise ValueError(
             f"`{path}` is not a checkpoint of trained weights ({reason}): expected the `{BEST}` of "
@@ -392,7 +393,7 @@ def _read(experiment: Experiment, path: Path) -> tuple[dict[str, Any], dict[str,
 
 @contextmanager
 def _seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators, and put them back as they were."""
+    """Seed torch's global generators, and restore them afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,12 +1,12 @@
 """text8 at four sizes and three lengths: how the loss falls with parameters and with letters.
 
-Blocks with gates and memories, LSTM and minGRU as of `text8`, without vectors of pairs, each at
-about 25, 100, 400 and 1,600 thousand parameters. All read the same 5.4 million letters in the same
-order, in batches of 8 windows. At 400 thousand parameters they are also trained on a half and on a
-sixth of these letters, with the learning rate falling to zero each time.
+The networks are gated blocks with memories, LSTM and minGRU as in `text8`, without vectors of
+pairs, each at about 25, 100, 400 and 1,600 thousand parameters. All read the same 5.4 million
+letters in the same order, in batches of 8 windows. At 400 thousand parameters they are also trained
+on half and on a sixth of these letters, with the learning rate falling to zero each time.
 
-Each network has one learning rate, of those tried for `text8` the best or next to it. The largest
-would go on to learn from more letters.
+Each network has one learning rate: the best of those tried for `text8`, or one next to it. The
+largest networks would still improve with more letters.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,8 @@ class Family:
 
     Args:
         build: from a width and the data to the network.
-        widths: from the smallest size on.
-        rate: of learning.
+        widths: the widths, the smallest first.
+        rate: the learning rate.
     """
 
     build: Callable[[int, Dataset], LanguageModel]
@@ -38,7 +38,7 @@ class Family:
     rate: float
 
     def setups(self, width: int, epochs: int) -> dict[Budget, TrainingSetup]:
-        """Train for as many epochs on either budget: `full` repeats six times as many."""
+        """Return a width's settings: `epochs` on the quick budget, six times that on `full`."""
         quick = recipe(self.rate, Budget.QUICK)
         network = partial(self.build, width)
         return {

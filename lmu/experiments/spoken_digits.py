@@ -1,7 +1,7 @@
 """Spoken digits: which of ten, from 98 windows of a spectrogram.
 
-A small stand-in for Speech Commands, of which LMUFormer's paper tells: 3,000 recordings of six
-speakers who are in all parts.
+A small stand-in for Speech Commands, the data set of LMUFormer's paper: 3,000 recordings of six
+speakers, all of whom are in training, validation and test.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ WIDTH, LSTM_WIDTH = 64, 48  # about as many parameters
 
 
 class ScoringNetwork(SampleNetwork):
-    """A layer whose outputs are the classes' scores already.
+    """A layer whose outputs are already the classes' scores.
 
     Args:
         layer: reads the sequence.
@@ -54,12 +54,12 @@ class ScoringNetwork(SampleNetwork):
 
 
 class MeanOfSteps(RecurrentLayer):
-    """The mean of all inputs so far, which knows nothing of their order.
+    """The mean of all inputs so far, which ignores their order.
 
-    The state is their sum, and how many they are.
+    The state is their sum and their number.
 
     Args:
-        size: numbers a step.
+        size: the size of an input.
     """
 
     def __init__(self, size: int) -> None:
@@ -94,7 +94,7 @@ def spiking_lmuformer(data: Dataset) -> Network:
 
 
 def classifier(make: Callable[[], Layer], data: Dataset) -> Network:
-    """Build a layer, read at the last step, and a linear layer to the digits."""
+    """Build a layer, read at the last step, and a linear layer that scores the digits."""
     return LayerClassifier(make(), CLASSES)
 
 

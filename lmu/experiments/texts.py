@@ -14,11 +14,11 @@ from lmu.memory import LegendreMemory
 
 
 def build_words(data: Dataset, encoded: Sequence[int] = ()) -> Words:
-    """Build words of the vocabulary's vectors, which are not trained.
+    """Build words with the vocabulary's vectors, which are not trained.
 
     Args:
-        data: its vocabulary has vectors.
-        encoded: the sizes of the layers that encode each vector, which are trained. Empty: none.
+        data: a data set whose vocabulary has vectors.
+        encoded: the sizes of trained layers that encode each vector. Empty: there are none.
     """
     vectors = data.vocabulary.vectors
     count, width = vectors.shape
@@ -31,9 +31,9 @@ def build_words(data: Dataset, encoded: Sequence[int] = ()) -> Words:
 
 
 def fading_mean(words: Words, theta: float, word_dropout: float = 0.0) -> TextReader:
-    """Build the reader of a text by a memory of order 1, which has nothing to be trained.
+    """Build a reader of texts with a memory of order 1, which has no trained weights.
 
-    It keeps a mean of each number of the words' vectors, which fades with exp(-1/θ).
+    It keeps a mean of the words' vectors, which fades by exp(-1/θ) per word.
 
     Args:
         words: the words.
@@ -44,11 +44,11 @@ def fading_mean(words: Words, theta: float, word_dropout: float = 0.0) -> TextRe
 
 
 def padded_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Compute the mean cross-entropy of what may be next, in nats, without the padding.
+    """Compute the mean cross-entropy of the next words, in nats, without the padding.
 
     Args:
-        logits (texts, time, words): the scores, as far as the longest target goes.
-        targets (texts, time or more): the words that are next; 0 is padding.
+        logits (texts, time, words): the scores, up to the end of the longest target.
+        targets (texts, time or more): the next words; 0 is padding.
         smoothing: the share of probability that is spread over all words.
     """
     targets = targets[:, : logits.shape[1]].flatten().long()
@@ -69,12 +69,12 @@ def mean(sums: Tensor) -> float:
 
 
 def warmup_then_cosine(done: float) -> float:
-    """Let the learning rate rise for a twentieth of the steps, then fall along a cosine."""
+    """Raise the learning rate for a twentieth of the steps, then lower it along a cosine."""
     return min(1.0, 20.0 * done) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def linear_decay(done: float) -> float:
-    """Let the learning rate fall to zero on a line."""
+    """Lower the learning rate linearly to zero."""
     return 1.0 - done
 
 
@@ -84,7 +84,7 @@ def binary_loss(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def binary_recipe(learning_rate: float, epochs: int, batch_size: int = 100) -> Recipe:
-    """Train one score, for and against, at a learning rate that falls to zero."""
+    """Train one score, for and against, with a learning rate that falls to zero."""
     return Recipe(
         loss=binary_loss,
         metric=ACCURACY,

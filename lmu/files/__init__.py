@@ -1,4 +1,4 @@
-"""Files that somebody else wrote are read with distrust; ours are written whole or not at all."""
+"""Reading files with distrust of their content, and writing files whole or not at all."""
 
 from lmu.files.archives import tar_members as tar_members
 from lmu.files.archives import unpack as unpack

@@ -1,8 +1,8 @@
 """Unpack archives as a stream, counting bytes and refusing more than a limit.
 
-A kilobyte of an archive can become a megabyte, and 10 MB fill any memory. So everything is read in
-pieces, sizes that an archive declares are believed only as far as they refuse it, and nothing is
-ever unpacked onto the disk.
+A kilobyte of an archive can become a megabyte, and 10 MB can fill any memory. So everything is
+read in pieces, a declared size is only ever used to refuse an archive, and nothing is unpacked
+onto the disk.
 """
 
 import gzip
@@ -19,22 +19,22 @@ from typing import IO, BinaryIO, cast
 
 from lmu.files.refusals import DamagedFile, explain_os_errors, explain_parser_errors
 
-HEADER = 2**16  # bytes of what tells about members: an extended header of tar, a zip's directory
+HEADER = 2**16  # bytes of data about members: an extended header of tar, a zip's directory
 
 
 class Unpacked(io.RawIOBase):
     """A stream that is counted while it is read, and checked at its end.
 
     Args:
-        source: where it comes from.
-        name: the file, for what is said of it.
+        source: the stream that is read.
+        name: the file's name, for messages.
         largest: bytes, at most.
         expected: what the file should be.
         mend: what to do if it is not.
         checksum: SHA-256 of the whole, in hexadecimal; None: not known.
 
     Raises:
-        DamagedFile: while reading: the source is damaged, holds more, or something else.
+        DamagedFile: while reading: the source is damaged, too large, or not what was expected.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] (typeshed's Buffer has no length)
-        """Read as many bytes as there is room for, and return how many there were."""
+        """Read as many bytes as there is room for, and return their number."""
         with explain_parser_errors(self.name, self.expected, self.mend, "uncompressed"):
             content = self.source.read(len(buffer))
         self.count += len(content)
@@ -78,7 +78,7 @@ class Unpacked(io.RawIOBase):
 
 
 def too_large(name: str, what: str, mend: str) -> DamagedFile:
-    """Say that a file holds more than it should."""
+    """Make the error for a file that holds more than it should."""
     return DamagedFile(f"`{name}` {what}: expected no more. {mend}")
 
 
@@ -91,14 +91,14 @@ def unpack(
     Args:
         path: the file.
         largest: bytes of the uncompressed content, at most.
-        checksum: SHA-256 of the uncompressed content, compared when its end has been read.
+        checksum: SHA-256 of the uncompressed content, compared once all of it has been read.
         mend: what to do if it is damaged.
 
     Yields:
         The stream; its `name` is the path.
 
     Raises:
-        DamagedFile: here or while reading: it is damaged, too large, or of another checksum.
+        DamagedFile: here or while reading: it is damaged, too large, or has another checksum.
         OSError: it cannot be read.
     """
     whole = "a whole gzip file" if path.suffix == ".gz" else "a file"
@@ -119,11 +119,11 @@ def zip_member(path: Path, member: str, largest: int) -> Iterator[BinaryIO]:
 
     Args:
         path: the archive.
-        member: its name.
+        member: the member's name.
         largest: bytes of its content, at most.
 
     Yields:
-        The stream; its `name` is the path. Its checksum is compared when its end has been read.
+        The stream; its `name` is the path. Its checksum is compared once all of it has been read.
 
     Raises:
         DamagedFile: here or while reading: there is no such archive or member, it is encrypted or
@@ -156,20 +156,20 @@ def zip_member(path: Path, member: str, largest: int) -> Iterator[BinaryIO]:
 def zip_members(
     path: Path, wanted: Callable[[str], bool], *, most: int, largest: int, mend: str = "Replace it."
 ) -> Iterator[tuple[str, bytes]]:
-    """Read files out of a zip archive, in the order of its directory, in memory.
+    """Read files from a zip archive into memory, in the order of its directory.
 
     Args:
         path: the archive.
-        wanted: says of a member's name whether it is read.
+        wanted: from a member's name to whether it is read.
         most: how many members are read, at most.
         largest: bytes of each, at most.
         mend: what to do if it is damaged.
 
     Yields:
-        The name and the content of each member that is wanted.
+        The name and the content of each wanted member.
 
     Raises:
-        DamagedFile: while reading: it is no archive, is cut off, has more members, or larger ones.
+        DamagedFile: while reading: it is no archive, is cut off, or has more or larger members.
         OSError: it cannot be read.
     """
     expected = "a zip archive"
@@ -194,10 +194,10 @@ def zip_members(
 
 
 def check_directory(file: BinaryIO, name: str, largest: int) -> None:
-    """Refuse a zip archive whose directory is so large that to read it takes much memory.
+    """Refuse a zip archive whose directory is so large that reading it takes much memory.
 
-    The directory's size stands in the last 22 bytes before the archive's comment, 12 bytes from
-    their beginning, and in a record before these if the archive is of the kind for large files.
+    The directory's size is in the last 22 bytes before the archive's comment, 12 bytes from their
+    beginning, and in a record before them if the archive is in the format for large files.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(max(0, end - 2**16 - 128))
@@ -212,14 +212,14 @@ def check_directory(file: BinaryIO, name: str, largest: int) -> None:
 
 
 class _Member(tarfile.TarInfo):
-    """A header of a tar archive that is not believed before it was looked at."""
+    """A header of a tar archive that is checked before it is used."""
 
     LARGEST = 2**24  # bytes of a member
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
-        # tarfile takes a header that it cannot read for the end of the archive, and skips what is
-        # declared to follow without looking whether there is anything: forever, if it is much.
+        # tarfile takes a header that it cannot read for the end of the archive. It skips content of
+        # the declared size without checking that there is any: a huge size keeps it busy forever.
         if len(buf) == tarfile.BLOCKSIZE and not any(buf):
             return super().frombuf(buf, encoding, errors)  # the end
         try:
@@ -240,19 +240,19 @@ class _Member(tarfile.TarInfo):
 def tar_members(
     stream: BinaryIO, name: str, wanted: Callable[[str], bool]
 ) -> Iterator[tuple[str, bytes]]:
-    """Read files out of a tar archive, in their order, in memory.
+    """Read files from a tar archive into memory, in the archive's order.
 
     Args:
         stream: the archive, uncompressed.
-        name: of the file that it is from.
-        wanted: says of a member's name whether it is read.
+        name: the name of its file.
+        wanted: from a member's name to whether it is read.
 
     Yields:
-        The name and the content of each member that is wanted.
+        The name and the content of each wanted member.
 
     Raises:
-        DamagedFile: while reading: it is no archive, is cut off, or has members that no archive of
-            data has: links, devices, paths that lead out of it, files of more than 16 MiB.
+        DamagedFile: while reading: it is no archive, is cut off, or has members that an archive of
+            data never has: links, devices, paths that lead out of it, files of more than 16 MiB.
     """
     expected = "a tar archive of files and folders"
     with explain_parser_errors(name, expected):
@@ -270,7 +270,7 @@ def tar_members(
 
 
 def _check(member: tarfile.TarInfo) -> None:
-    # An extended header has its say on names and sizes after the header that was looked at.
+    # An extended header can change names and sizes after the plain header was checked.
     if member.name.startswith("/") or ".." in member.name.split("/"):
         raise ValueError(f"member `{member.name[:80]}` leads out of the archive")
     if not 0 <= member.size <= _Member.LARGEST or member.issparse():

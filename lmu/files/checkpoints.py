@@ -1,7 +1,8 @@
-"""Checkpoints: files of safetensors that are sealed, so that one flipped bit anywhere is found.
+"""Checkpoints: files of safetensors with a seal, so that one flipped bit anywhere is found.
 
-Tensors are stored under the paths that lead to them, and all else as JSON next to them. Nothing is
-pickled, and any reader of safetensors reads the tensors. Files of `torch.save` are read as well.
+Tensors are stored under the paths that lead to them, and everything else as JSON next to them.
+Nothing is pickled, and any reader of safetensors can read the tensors. Files of `torch.save` can be
+read too.
 """
 
 import hashlib
@@ -23,14 +24,14 @@ HEADER = 2**26  # bytes of a header, at most
 
 
 def written_checkpoint(checkpoint: dict[str, Any]) -> bytes:
-    """Write down tensors, numbers, strings, None, lists, tuples and dictionaries.
+    """Serialise tensors, numbers, strings, None, lists, tuples and dictionaries.
 
     The seal is the SHA-256 of the whole file, with zeros in its own place.
 
     Raises:
-        TypeError: there is something else in it, or a key is neither a string nor a whole number.
+        TypeError: a value of another type, or a key that is neither a string nor a whole number.
     """
-    from safetensors.torch import save  # an extra; files of others are read without it
+    from safetensors.torch import save  # an extra; other files can be read without it
 
     tensors: dict[str, Tensor] = {}
     content = json.dumps(outline(checkpoint, (), tensors))
@@ -48,10 +49,10 @@ def read_checkpoint(path: Path) -> Any:
         path: the file.
 
     Returns:
-        What it holds, on the CPU.
+        The content, with its tensors on the CPU.
 
     Raises:
-        Exception: whatever a damaged file makes its readers fail with; who asked says for what.
+        Exception: any error in reading a damaged file; the caller explains it.
         OSError: it cannot be read.
     """
     from safetensors.torch import load
@@ -59,7 +60,7 @@ def read_checkpoint(path: Path) -> Any:
     refuse_devices(path)
     with explain_os_errors(path, "read"):
         content = path.read_bytes()
-    if content.startswith(b"PK"):  # of versions before 0.1
+    if content.startswith(b"PK"):  # from versions before 0.1
         return read_torch_checkpoint(path)
     size = int.from_bytes(content[:8], "little")
     if size > min(HEADER, len(content) - 8):
@@ -80,7 +81,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def place_of_seal(content: bytes) -> int:
-    """Find where the checksum stands in the header."""
+    """Find the place of the checksum in the header."""
     found = list(SEALED.finditer(content, 8, 8 + int.from_bytes(content[:8], "little")))
     if len(found) != 1:
         raise ValueError("it has no checksum, or more than one")
@@ -96,7 +97,7 @@ def outline(value: object, path: tuple[str, ...], tensors: dict[str, Tensor]) ->
         name = "/".join(path)
         if name in tensors:
             raise TypeError(f"two tensors have the path `{name}`")
-        # Memory of its own: safetensors refuses what is shared.
+        # A copy in its own memory: safetensors refuses shared memory.
         tensors[name] = stored.clone(memory_format=torch.contiguous_format)
         return {form: name}
     if isinstance(value, dict):
@@ -116,7 +117,7 @@ def outline(value: object, path: tuple[str, ...], tensors: dict[str, Tensor]) ->
 
 
 def fill_in(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Make a value of its outline and its tensors."""
+    """Rebuild a value from its outline and its tensors."""
     if isinstance(value, list):
         return [fill_in(each, tensors) for each in value]
     if not isinstance(value, dict):

@@ -8,8 +8,8 @@ class Kind(NamedTuple):
     """A kind of value.
 
     Args:
-        test: tells whether a value is of it.
-        name: what is expected, in a few words.
+        test: from a value to whether it is of this kind.
+        name: the expected kind, in a few words.
     """
 
     test: Callable[[object], bool]
@@ -17,24 +17,24 @@ class Kind(NamedTuple):
 
 
 def is_text(value: object) -> bool:
-    """Tell whether it can be printed in a line: no escape sequences, no halves of letters."""
+    """Tell whether a value is text for one line, without escape sequences or lone surrogates."""
     return isinstance(value, str) and value.isprintable()
 
 
 def is_count(value: object) -> bool:
-    """Tell whether something can be counted so: True and False are no numbers."""
+    """Tell whether a value is a count; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a value is a number that can be squared and summed up."""
+    """Tell whether a value is a number that can be squared and summed."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 1e100  # NaN is not
 
 
 def _are(kind: Callable[[object], bool], value: object) -> bool:
-    """Tell whether these are values by name, all of a kind."""
+    """Tell whether a value is an object whose values are all of a kind."""
     return isinstance(value, dict) and all(map(is_text, value)) and all(map(kind, value.values()))
 
 
@@ -49,17 +49,17 @@ FIGURES = Kind(
 
 
 def check_entries(content: object, kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """Check that something read from JSON is an object of the expected entries alone.
+    """Check that a value from JSON is an object with exactly the expected entries.
 
     Args:
-        content: what was read.
-        kinds: of each entry.
+        content: the value.
+        kinds: the kind of each entry.
 
     Returns:
-        The same.
+        The same value.
 
     Raises:
-        ValueError: it is something else; the message says which entry, and what was expected.
+        ValueError: it is not; the message names the entry and the expected kind.
     """
     if not isinstance(content, dict):
         raise ValueError(f"it is a {type(content).__name__}, and not an object")

@@ -1,4 +1,4 @@
-"""A folder that one process at a time may write."""
+"""A lock on a folder, for writing by one process at a time."""
 
 import weakref
 from pathlib import Path
@@ -13,11 +13,11 @@ LOCK = "run.lock"
 class FolderLock:
     """A lock on a folder, held until it is released, forgotten, or its process ends.
 
-    The operating system keeps it, not the file `run.lock` that it is taken on: the file may stay,
-    and holds nobody up. Within one process it may be taken any number of times.
+    The operating system keeps the lock, not the file `run.lock` on which it is taken: a leftover
+    file blocks nobody. Within one process it may be taken any number of times.
 
     Args:
-        folder: which.
+        folder: the folder to lock.
 
     Raises:
         BlockingIOError: another process has it.

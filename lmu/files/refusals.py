@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 AnyPath = str | os.PathLike[str]
 
-# What to do about what the operating system refuses.
+# Remedies for errors of the operating system.
 _FULL = "Free some space there, or name a folder on another disk."
 _FORBIDDEN = "Change its permissions or those of the folder, or name another place."
 _NO_FOLDER = "A part of the path is a file where a folder was expected: name another place."
@@ -34,14 +34,14 @@ class DamagedFile(ValueError):
 
 @contextmanager
 def explain_os_errors(path: AnyPath, verb: str) -> Iterator[None]:
-    """Say a refusal of the operating system in a sentence: which file, why, and what to do.
+    """Explain an error of the operating system in a sentence: which file, why, and what to do.
 
     Args:
         path: the file.
         verb: what was tried: "read" or "written".
 
     Raises:
-        OSError: what was raised within, of the same type and with the same `errno`.
+        OSError: an error raised within, of the same type and with the same `errno`.
     """
     try:
         yield
@@ -59,7 +59,7 @@ def refuse_devices(path: AnyPath) -> None:
     """Refuse a pipe or a device, which may have no end.
 
     Raises:
-        FileNotFoundError: it is one.
+        FileNotFoundError: the path is a pipe or a device.
     """
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise FileNotFoundError(
@@ -73,9 +73,9 @@ def explain_parser_errors(
 ) -> Iterator[None]:
     """Turn any failure of a parser into an error that names the file.
 
-    Parsers of archives, checkpoints and the like are other people's, and what is damaged makes
-    them fail in any way: zlib's errors, `EOFError`, `NotImplementedError`, `RecursionError` and
-    others get out of them. Nothing but such a parser belongs into the `with`.
+    The parsers of archives, checkpoints and the like belong to other libraries, and damaged files
+    make them fail in many ways: with zlib's errors, `EOFError`, `NotImplementedError`,
+    `RecursionError` and others. The `with` should contain nothing but the parser.
 
     Args:
         path: the file.
@@ -95,7 +95,7 @@ def explain_parser_errors(
     except OSError as error:
         if error.errno in MENDS:
             raise
-        # None of gzip's own; EINVAL where a damaged archive leads before the file's beginning.
+        # errno is None in gzip's own errors, and EINVAL if an archive points before the file.
         failure: Exception = error
     except Exception as error:
         failure = error

@@ -1,4 +1,4 @@
-"""Text and JSON: of a known encoding, of a bounded size, and as strict as their standards."""
+"""Text and JSON with a known encoding, a bounded size, and strict adherence to the standards."""
 
 import codecs
 import json
@@ -12,7 +12,7 @@ from lmu.files.refusals import AnyPath, DamagedFile, explain_os_errors, refuse_d
 MEBIBYTE = 2**20
 LONGEST_LINE = 2**20  # bytes
 
-# Longer marks first: that of UTF-32 starts as that of UTF-16 does.
+# Longer marks first: the mark of UTF-32 begins with the mark of UTF-16.
 MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -26,10 +26,10 @@ def read_bytes(path: AnyPath, largest: int = MEBIBYTE) -> bytes:
 
     Args:
         path: the file.
-        largest: its bytes, at most.
+        largest: bytes, at most.
 
     Raises:
-        DamagedFile: it is larger.
+        DamagedFile: the file is larger.
         FileNotFoundError: it does not exist, or is a pipe or a device.
         OSError: it cannot be read.
     """
@@ -44,15 +44,15 @@ def read_bytes(path: AnyPath, largest: int = MEBIBYTE) -> bytes:
 
 
 def decode(content: bytes, name: AnyPath, line: int | None = None) -> str:
-    """Read bytes as text in UTF-8; a mark of the byte order at the beginning is left out.
+    """Decode bytes as UTF-8, without a byte order mark at the beginning.
 
     Args:
         content: the bytes.
-        name: of the file that they are from.
-        line: which of its lines they are; None: the whole file.
+        name: the name of their file.
+        line: the number of their line in it; None: they are the whole file.
 
     Raises:
-        DamagedFile: they are text in another encoding, or none.
+        DamagedFile: they are text in another encoding, or not text.
     """
     if line in (None, 1):
         for mark, encoding in MARKS:
@@ -78,15 +78,15 @@ def _other_encoding(name: AnyPath, what: str) -> str:
 
 
 def iterate_lines(stream: BinaryIO, name: AnyPath, longest: int = LONGEST_LINE) -> Iterator[str]:
-    r"""Read a text in UTF-8 line by line; lines end in \n or \r\n, which is left out.
+    r"""Read a text in UTF-8 line by line, without the \n or \r\n at the ends.
 
     Args:
         stream: the bytes.
-        name: of the file that they are from.
+        name: the name of their file.
         longest: bytes of a line, at most.
 
     Raises:
-        DamagedFile: another encoding, or a longer line.
+        DamagedFile: the text has another encoding, or a longer line.
     """
     number = 0
     while content := stream.readline(longest + 1):
@@ -100,16 +100,16 @@ def iterate_lines(stream: BinaryIO, name: AnyPath, longest: int = LONGEST_LINE) 
 
 
 def read_text(path: AnyPath, largest: int = MEBIBYTE) -> str:
-    """Read a file of text in UTF-8."""
+    """Read a text file in UTF-8."""
     return decode(read_bytes(path, largest), path)
 
 
 def parse_json(text: str) -> Any:
-    """Read JSON as RFC 8259 has it, without what Python allows in addition.
+    """Parse JSON as RFC 8259 defines it, without Python's extensions.
 
     Raises:
-        ValueError: it is no JSON, has NaN or an infinite number, a name twice in an object, or is
-            nested too deeply to be read.
+        ValueError: the text is not JSON, has NaN, an infinite number or a name twice in an object,
+            or is nested too deeply to be read.
     """
     try:
         return json.loads(
@@ -129,10 +129,10 @@ def read_json(path: AnyPath, expected: str, mend: str, largest: int = MEBIBYTE) 
         path: the file.
         expected: what it should be, after "expected".
         mend: what to do if it is not.
-        largest: its bytes, at most.
+        largest: bytes, at most.
 
     Raises:
-        DamagedFile: it is none.
+        DamagedFile: the file holds no JSON object, or is larger.
         OSError: it cannot be read.
     """
     text = read_text(path, largest)

@@ -1,4 +1,4 @@
-"""Checkpoints of `torch.save`: checksums are compared, and nothing in them is executed."""
+"""Checkpoints of `torch.save`, read with their checksums compared and nothing executed."""
 
 import io
 import os
@@ -12,23 +12,23 @@ import torch
 from lmu.files.archives import check_directory
 from lmu.files.refusals import explain_os_errors
 
-DIRECTORY = 2**24  # bytes of a checkpoint's directory, at most: of some 200,000 tensors
+DIRECTORY = 2**24  # bytes of a checkpoint's directory, at most: enough for some 200,000 tensors
 
 
 def read_torch_checkpoint(path: Path) -> Any:
-    """Read what `torch.save` wrote: tensors, numbers, strings, lists and dictionaries.
+    """Read a file of `torch.save` with tensors, numbers, strings, lists and dictionaries.
 
-    `torch.load` does not compare the checksums that the file has of all its parts: it would take
-    weights with a flipped bit. They are compared here first, at the cost of reading twice.
+    The file has a checksum for each of its parts, but `torch.load` does not compare them and would
+    accept weights with a flipped bit. They are compared here first, at the cost of reading twice.
 
     Args:
         path: the file.
 
     Returns:
-        What it holds, on the CPU.
+        The content, with its tensors on the CPU.
 
     Raises:
-        Exception: whatever a damaged file makes its readers fail with; who asked says for what.
+        Exception: any error in reading a damaged file; the caller explains it.
         OSError: it cannot be read.
     """
     with explain_os_errors(path, "read"), path.open("rb") as file:
@@ -38,7 +38,7 @@ def read_torch_checkpoint(path: Path) -> Any:
             size = os.fstat(file.fileno()).st_size
             if len({member.filename for member in members}) != len(members):
                 raise ValueError("a part is there twice")
-            # Tensors are stored as they are, so that no file becomes larger than it is.
+            # Tensors are stored uncompressed, so that reading never expands a file.
             if any(m.compress_type != zipfile.ZIP_STORED for m in members):
                 raise ValueError("a part is compressed")
             if sum(member.file_size for member in members) > size:
@@ -48,14 +48,14 @@ def read_torch_checkpoint(path: Path) -> Any:
         file.seek(0)
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:  # whose message tells how to execute it nevertheless
+        except pickle.UnpicklingError:  # whose message explains how to execute it anyway
             raise ValueError(
                 "it holds more than tensors, numbers, strings, lists and dictionaries"
             ) from None
 
 
 def write_torch_checkpoint(checkpoint: dict[str, Any]) -> bytes:
-    """Write down tensors, numbers, strings, lists and dictionaries, with checksums."""
+    """Serialise tensors, numbers, strings, lists and dictionaries, with checksums."""
     content = io.BytesIO()
     torch.save(checkpoint, content)
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, also while others write it."""
+"""Write a file whole or not at all, even while other processes write it."""
 
 from pathlib import Path
 
@@ -10,16 +10,16 @@ from lmu.files.refusals import explain_os_errors
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, even if the process is killed meanwhile.
 
-    What is written lies next to its place first, under a name of its own, and is then moved there.
-    Of two processes that write one file the last wins, and whoever reads it sees one whole content.
+    The content is first written next to its place, under a name of its own, and then moved there.
+    If two processes write the same file, the last wins, and readers see one content or the other.
 
     Args:
-        path: where; the folders above it are made.
-        content: what.
+        path: the file; missing folders above it are made.
+        content: the new content.
 
     Raises:
-        OSError: the disk is full, the folder cannot be written, or the like; what was there before
-            is there still.
+        OSError: the disk is full, the folder cannot be written, or the like; the file is then
+            unchanged.
     """
     with explain_os_errors(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,3 +1,3 @@
-"""Layers out of the files of keras-lmu, without TensorFlow or Keras."""
+"""Layers from files of keras-lmu, without TensorFlow or Keras."""
 
 from lmu.keras.convert import from_keras as from_keras

@@ -26,7 +26,7 @@ class HardSigmoidOfKeras2(Pretrained, nn.Module):
         return (0.2 * inputs + 0.5).clamp(0, 1)
 
 
-# Keras 3's functions of these names. Of Keras 2 leaky_relu has had other slopes.
+# Keras 3's functions of these names. The leaky_relu of Keras 2 has had other slopes.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
     "relu": nn.ReLU,
@@ -77,14 +77,14 @@ class Activated(Pretrained, nn.RNNCellBase):
         activation: nn.Module,
         recurrent_activation: nn.Module | None = None,
     ) -> None:
-        # The next in line is a cell of torch's, which knows how many gates it has.
+        # The next class in line is a cell of torch, which knows how many gates it has.
         super().__init__(input_size, hidden_size, bias)  # pyright: ignore[reportCallIssue]
         self.activation = activation
         self.recurrent_activation = recurrent_activation or nn.Identity()
 
 
 class SimpleRNNCell(Activated, nn.RNNCell):
-    """A `SimpleRNNCell` of an activation that `nn.RNNCell` does not have: h' = f(W x + U h + b)."""
+    """A `SimpleRNNCell` with an activation that `nn.RNNCell` lacks: h' = f(W x + U h + b)."""
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, `input (rows, input_size)` and `hx (rows, hidden_size)`."""
@@ -94,7 +94,7 @@ class SimpleRNNCell(Activated, nn.RNNCell):
 
 
 class LSTMCell(Activated, nn.LSTMCell):
-    """An `LSTMCell` of other activations: c' = σ(f) c + σ(i) f(g), h' = σ(o) f(c')."""
+    """An `LSTMCell` with other activations: c' = σ(f) c + σ(i) f(g), h' = σ(o) f(c')."""
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
@@ -111,7 +111,7 @@ class LSTMCell(Activated, nn.LSTMCell):
 
 
 class GRUCell(Activated, nn.GRUCell):
-    """A `GRUCell` of other activations, which resets h after the product with it.
+    """A `GRUCell` with other activations, which resets h after multiplying it by U.
 
     n = f(W x + b + r (U h + b')), h' = (1 - z) n + z h
     """
@@ -131,7 +131,7 @@ class GRUCell(Activated, nn.GRUCell):
 
 
 class GRUCellResetBefore(GRUCell):
-    """A `GRUCell` that resets h before the product with it: n = f(W x + b + U (r h))."""
+    """A `GRUCell` that resets h before multiplying it by U: n = f(W x + b + U (r h))."""
 
     def gates(self, r: Tensor, z: Tensor, n: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Add what h contributes to what x does."""
@@ -142,10 +142,10 @@ class GRUCellResetBefore(GRUCell):
 
 
 def activation(setting: Any, keras_2: bool = False) -> nn.Module:
-    """Make the module of an activation's name; a named function is given as `config` of a record.
+    """Make the module of an activation, from its name or from a record with the name as `config`.
 
     Raises:
-        ValueError: what is none of `ACTIVATIONS`.
+        ValueError: an activation that is not in `ACTIVATIONS`.
     """
     name = setting
     if isinstance(setting, Mapping) and setting.get("class_name") == "function":
@@ -175,7 +175,7 @@ def dense(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: b
 def simple_rnn(
     settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool
 ) -> nn.Module:
-    """Make a `SimpleRNNCell`; of tanh and ReLU torch's own."""
+    """Make a `SimpleRNNCell`; torch's own for tanh and ReLU."""
     kernel, recurrent, bias = recurrent_weights(weights, settings, "SimpleRNNCell", 1)
     sizes, name = (
         (len(kernel), len(recurrent), bias is not None),
@@ -189,7 +189,7 @@ def simple_rnn(
 
 
 def lstm(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: bool) -> nn.Module:
-    """Make an `LSTMCell`, whose gates i, f, g, o are in the order of torch's."""
+    """Make an `LSTMCell`, whose gates i, f, g, o are in torch's order."""
     kernel, recurrent, bias = recurrent_weights(weights, settings, "LSTMCell", 4)
     names = settings.get("activation", "tanh"), settings.get("recurrent_activation", "sigmoid")
     sizes = len(kernel), len(recurrent), bias is not None
@@ -224,7 +224,7 @@ def gru(settings: Mapping[str, Any], weights: Sequence[np.ndarray], keras_2: boo
     return fill_cell(cell, kernel[:, order], recurrent[:, order], bias)
 
 
-# What a hidden cell is made of, by the name of its class.
+# The functions that make hidden cells, by the names of their classes.
 HIDDEN: dict[str, Callable[[Mapping[str, Any], Sequence[np.ndarray], bool], nn.Module]] = {
     "Dense": dense,
     "SimpleRNNCell": simple_rnn,
@@ -234,26 +234,26 @@ HIDDEN: dict[str, Callable[[Mapping[str, Any], Sequence[np.ndarray], bool], nn.M
 
 
 def has_bias(settings: Mapping[str, Any]) -> bool:
-    """Whether a cell has a bias, which Keras' do unless told."""
+    """Return whether a cell has a bias; in Keras it does by default."""
     return bool(settings.get("use_bias", True))
 
 
 def match_names(
     weights: Sequence[np.ndarray], names: Sequence[str], owner: str
 ) -> tuple[np.ndarray, ...]:
-    """Check the number of variables; optional ones that are missing are None."""
+    """Check the number of variables, and put None for optional ones that are missing."""
     if len(weights) != len(names):
         raise ValueError(
             f"{owner} has {len(weights)} variables of shapes {[w.shape for w in weights]}: "
             f"expected {len(names)} by its options, {', '.join(names)}"
         )
-    return (*weights, None, None)  # pyright: ignore[reportReturnType]  # what is not there
+    return (*weights, None, None)  # pyright: ignore[reportReturnType]  # for missing variables
 
 
 def recurrent_weights(
     weights: Sequence[np.ndarray], settings: Mapping[str, Any], owner: str, gates: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Check that kernel, recurrent kernel and bias belong together."""
+    """Check that kernel, recurrent kernel and bias fit together."""
     names = ["kernel", "recurrent_kernel"] + ["bias"] * has_bias(settings)
     kernel, recurrent, bias = match_names(weights, names, owner)[:3]
     units = recurrent.shape[0] if recurrent.ndim == 2 else 0

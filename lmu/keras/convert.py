@@ -27,7 +27,7 @@ from lmu.keras.files import (
 from lmu.layers import LMU
 from lmu.legendre import delay_system
 
-# The options of keras-lmu that say what a layer computes, and what they are unless given.
+# The options of keras-lmu that determine what a layer computes, and their defaults.
 DEFAULTS: dict[str, Any] = {
     "hidden_cell": None,
     "trainable_theta": False,
@@ -67,48 +67,49 @@ def from_keras(
     config: Mapping[str, Any] | str | PathLike[str] | None = None,
     **options: Any,
 ) -> Any:
-    """Load a layer from a file of keras-lmu, in evaluation mode; it gives the same outputs.
+    """Load layers from a file of keras-lmu, in evaluation mode, with the same outputs.
 
     Neither TensorFlow nor Keras is needed, and nothing in the file is executed. `LMU`,
-    `LMUFeedforward` and `RNN(LMUCell)` all become `lmu.LMU`, which runs in parallel over time what
-    can run so, and one step at a time by `step`. `return_sequences=False` is its `final`.
+    `LMUFeedforward` and `RNN(LMUCell)` all become `lmu.LMU`, which runs in parallel over time
+    where possible, and one step at a time by `step`. `return_sequences=False` is its `final`.
 
     Args:
         path: a `.keras` archive, a legacy `.h5` model, or weights, `.weights.h5` or `.h5`.
-        layer: the name of one layer; a `Dense` layer can be had by its name, too. None: all of
+        layer: the name of one layer, which may also be a `Dense` layer. None: all layers of
             keras-lmu.
-        config: for a file that holds weights alone, the configuration of its model: a `.keras` or
+        config: for a file that holds only weights, the configuration of its model: a `.keras` or
             JSON file, or a dictionary as `json.loads(model.to_json())` returns it.
-        options: for such a file in place of `config`, the options of the one layer as keras-lmu
-            names them, `memory_d`, `order`, `theta` and those that differ from keras-lmu's
-            defaults. `hidden_cell` is a class's name, such as "LSTMCell", or a dictionary
-            `{"class_name": ..., "config": {...}}`.
+        options: for a file that holds only weights of one layer, in place of `config`: the
+            layer's options under keras-lmu's names, `memory_d`, `order`, `theta` and those that
+            differ from keras-lmu's defaults. `hidden_cell` is a class's name, such as "LSTMCell",
+            or a dictionary `{"class_name": ..., "config": {...}}`.
 
     Returns:
-        An `lmu.LMU`; a dictionary of them by name where the file has several layers. With `layer`
-        that layer, a `Dense` as `nn.Linear`, followed by its activation in an `nn.Sequential`.
+        An `lmu.LMU`, or a dictionary of them by name if the file has several layers. With `layer`,
+        that layer; a `Dense` becomes an `nn.Linear`, in an `nn.Sequential` with its activation if
+        it has one.
 
     Raises:
         ValueError: a damaged file, a file of other layers, options that do not fit the weights, or
-            what has no equal here, such as `go_backwards`. The message names the file.
+            options without an equivalent here, such as `go_backwards`. The message names the file.
         ModuleNotFoundError: h5py is missing: `pip install 'linrec[keras]'`.
 
     Warns:
-        UserWarning: keras-lmu cuts the memory of a layer, and the outputs differ by what it cuts.
+        UserWarning: keras-lmu truncates a layer's memory, so that its outputs differ from ours.
 
     Numerical error: outputs of 200 steps agree to 1e-5 up to order 16. keras-lmu discretises in
-    single precision, here that is done in double, and for high orders keras-lmu's own error is
-    larger: 2e-5 for order 32, 4e-4 for order 256. Two things are not copied. Without a static
-    number of steps keras-lmu cuts the memory's response after int(5 theta) steps, and with
-    `conv_mode="raw"` where less than `truncate_ir` of it is left; here the memory is never cut.
+    single precision, linrec in double, and for high orders keras-lmu's own error is larger: 2e-5
+    for order 32, 4e-4 for order 256. Two truncations are not copied. Without a static number of
+    steps, keras-lmu cuts the memory's response after int(5 theta) steps; with `conv_mode="raw"`,
+    it cuts it where less than `truncate_ir` of it is left. Here the memory is never cut.
 
-    Variables are read from the file itself, as Keras stores them: those that lie in another file,
-    are compressed, or are larger than what is stored of them are refused, so that a small file
+    Variables are read from the file itself, as Keras stores them. A variable that is in another
+    file, is compressed, or is larger than its stored content is refused, so that a small file
     takes little memory. A `.keras` archive has checksums, so that damage is found. Plain HDF5 as
-    Keras writes it has none: a changed number is noticed only where it is not finite or over 1e12,
-    and libhdf5 may crash or never return where its own tables are damaged. Checksums that another
-    program has added (`h5repack -f FLET`) are compared. Read files of unknown origin in a process
-    of their own.
+    Keras writes it has none: a changed number is noticed only if it is not finite or over 1e12,
+    and libhdf5 may crash or never return if its own tables are damaged. Checksums added by another
+    program (`h5repack -f FLET`) are compared. Read files of unknown origin in a process of their
+    own.
 
     Example:
         >>> import torch, lmu
@@ -166,7 +167,7 @@ def name_file_in_errors(path: Path) -> Iterator[None]:
 
 
 def select_layers(file: KerasFile, name: str | None) -> Sequence[KerasLayer]:
-    """Find the layer of a name, or else all of keras-lmu."""
+    """Find the layer with this name, or all layers of keras-lmu if there is none."""
     if name is None:
         chosen = [each for each in file.layers if is_lmu(each)]
         inside = [each for each in file.layers if not is_lmu(each) and holds_lmu(each.config)]
@@ -196,7 +197,7 @@ def names(layers: Sequence[KerasLayer]) -> str:
 
 
 def is_lmu(layer: KerasLayer) -> bool:
-    """Whether a layer is of keras-lmu."""
+    """Return whether a layer is of keras-lmu."""
     if layer.kind == "RNN" and layer.config is not None:
         return base_name(layer.config.get("cell") or {}) == "LMUCell"
     return layer.kind in ("LMU", "LMUFeedforward", "RNN")
@@ -213,7 +214,7 @@ def convert_layer(layer: KerasLayer, options: Mapping[str, Any], keras_2: bool) 
 
 
 def collect_settings(layer: KerasLayer, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect the options of a layer, and refuse what changes outputs and is not known."""
+    """Collect the options of a layer, and refuse unknown ones that would change its outputs."""
     config = options if layer.config is None else layer.config
     if layer.kind == "RNN" and layer.config is not None:
         if layer.config.get("go_backwards"):
@@ -237,7 +238,7 @@ def collect_settings(layer: KerasLayer, options: Mapping[str, Any]) -> dict[str,
 
 
 def unit(layer: KerasLayer, settings: Mapping[str, Any], keras_2: bool) -> LMU:
-    """Make an `LMU` of the options and variables of one of keras-lmu."""
+    """Make an `LMU` from the options and variables of a layer of keras-lmu."""
     memory_d = size(settings["memory_d"], "memory_d", MOST_CHANNELS)
     order = size(settings["order"], "order", HIGHEST_ORDER)
     to_memory, of_memory = settings["hidden_to_memory"], settings["memory_to_memory"]
@@ -257,7 +258,7 @@ def unit(layer: KerasLayer, settings: Mapping[str, Any], keras_2: bool) -> LMU:
     told = units if to_memory else 0
     kernel = held.get("kernel")
     if kernel is None:
-        # The memory is then told of x, and of h after it, as they are.
+        # The memory's input is then x, followed by h, as they are.
         kernel = np.eye(memory_d, dtype=np.float32)
     if kernel.ndim != 2 or kernel.shape[1] != memory_d or kernel.shape[0] <= told:
         raise ValueError(
@@ -329,7 +330,7 @@ def warn_of_cut(layer: KerasLayer, settings: Mapping[str, Any]) -> None:
 
 
 def size(value: Any, name: str, largest: int) -> int:
-    """Check a whole number that says how large a layer is."""
+    """Check a whole number that is one of a layer's sizes."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
         raise ValueError(f"{name} is {value!r}: expected a whole number from 1 to {largest:,}")
     return value
@@ -338,7 +339,7 @@ def size(value: Any, name: str, largest: int) -> int:
 def hidden_cell(
     setting: Any, weights: Sequence[np.ndarray], keras_2: bool
 ) -> tuple[nn.Module | None, int]:
-    """Make a hidden cell, and say how many units it has."""
+    """Make a hidden cell, and return its number of units too."""
     if setting is None:
         if weights:
             raise ValueError(

@@ -21,15 +21,15 @@ CELLS = ("Dense", "SimpleRNNCell", "LSTMCell", "GRUCell")  # hidden cells that a
 
 @dataclass(frozen=True, eq=False)
 class KerasLayer:
-    """A layer of a file.
+    """A layer in a file.
 
     Args:
-        name: its own, unique in its model.
+        name: its name, unique in its model.
         kind: its class, without the package's name.
-        config: its options; None in a file that has weights alone.
-        own: its variables: of a cell that it runs, the cell's. By position.
-        hidden: those of its hidden cell.
-        input_shape: what it was built for, if that is known.
+        config: its options; None in a file that holds only weights.
+        own: its variables, or those of the cell that it runs, in Keras' order.
+        hidden: the variables of its hidden cell.
+        input_shape: the shape that it was built for, if that is known.
     """
 
     name: str
@@ -52,10 +52,10 @@ def read(path: Path, config: Mapping[str, Any] | None, layer: str | None = None)
     """Read the layers of a file.
 
     Args:
-        path: a `.keras` archive, a `.weights.h5` or a legacy `.h5`; which, is seen in its content.
+        path: a `.keras` archive, a `.weights.h5` or a legacy `.h5`, told apart by their content.
         config: the model's configuration, for a file that has none.
-        layer: the layer whose variables are read; None: those of keras-lmu. Of others nothing is,
-            so that they may be of any kind.
+        layer: the layer whose variables are read; None: all layers of keras-lmu. No variables of
+            other layers are read, so that those may be of any kind.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -88,7 +88,7 @@ def read_archive(path: Path, layer: str | None) -> KerasFile:
 
 
 def is_keras_2(described: Mapping[str, Any]) -> bool:
-    """Whether Keras 2 wrote a file, by its own version number."""
+    """Return whether Keras 2 wrote a file, by the version number in it."""
     return text(described.get("keras_version", "3")).startswith("2")
 
 
@@ -119,12 +119,12 @@ def parse_config(content: str) -> Mapping[str, Any]:
 
 
 def base_name(record: Mapping[str, Any]) -> str:
-    """Say the class of a record without its package: `keras-lmu>LMU` is `LMU`."""
+    """Return the class of a record without its package: `LMU` for `keras-lmu>LMU`."""
     return text(record.get("class_name", "")).rpartition(">")[2]
 
 
 def model_layers(config: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]] | None:
-    """List the records of a model's layers; None where that is no model's configuration."""
+    """List the records of a model's layers; None if this is not the configuration of a model."""
     if config is None or "class_name" not in config:
         return None
     inner = config.get("config", {})
@@ -142,15 +142,15 @@ class Reader:
     """A reader of the variables of one layer, or of all layers of keras-lmu.
 
     Args:
-        room: of the file.
-        layer: the name of that layer; None: all of keras-lmu.
+        room: the reader of the file's variables.
+        layer: the name of the layer; None: all layers of keras-lmu.
     """
 
     room: Room
     layer: str | None
 
     def reads(self, name: str, kind: str, options: Mapping[str, Any]) -> bool:
-        """Whether a layer is wanted, and of a kind whose variables are known."""
+        """Return whether a layer is to be read, and of a kind whose variables are known."""
         cell: Mapping[str, Any] = options
         if kind == "RNN":
             held = options.get("cell")
@@ -164,13 +164,13 @@ class Reader:
 
 
 def hidden_kind(cell: Mapping[str, Any]) -> str | None:
-    """Say the class of the hidden cell of a layer of keras-lmu."""
+    """Return the class of the hidden cell of a layer of keras-lmu."""
     hidden = cell.get("hidden_cell")
     return base_name(hidden) if isinstance(hidden, Mapping) else hidden
 
 
 def holds_lmu(setting: Any) -> bool:
-    """Whether a layer of keras-lmu is somewhere in an option."""
+    """Return whether an option contains a layer of keras-lmu, at any depth."""
     if isinstance(setting, Mapping):
         return base_name(setting) in OF_LMU or any(map(holds_lmu, setting.values()))
     return isinstance(setting, list) and any(map(holds_lmu, setting))
@@ -194,7 +194,7 @@ def positional_layers(
         name = text(options.get("name", record.get("name", key)))
         group = held.get(f"{key}_{count}" if count else key)
         if group is None or find_name(group, name) != name:
-            # Of a model that was put together otherwise than it is described.
+            # The model was put together in another way than its configuration describes.
             group = next((each for each in held.values() if find_name(each) == name), None)
         if kind in MODELS:
             if group is not None:
@@ -233,7 +233,7 @@ def layer_at(
     config: Mapping[str, Any] | None,
     input_shape: Sequence[int | None] | None = None,
 ) -> KerasLayer:
-    """Read the variables of a layer, wherever its kind has them."""
+    """Read the variables of a layer, from the places where its kind keeps them."""
     own = room.variables(group, "layer/cell", "layer", "cell", "")
     # (Keras 2 numbers the hidden cell under the layer that runs it.)
     places = ("", "cell/", "layer/", "layer/cell/")
@@ -242,13 +242,13 @@ def layer_at(
 
 
 def find_name(group: Any, default: str = "") -> str:
-    """Say the name that a layer gave itself."""
+    """Return the name that a layer gave itself."""
     held = find_below(group, "vars") if hasattr(group, "keys") else None
     return default if held is None else text(held.attrs.get("name", default))
 
 
 def snake_case(name: str) -> str:
-    """Write a class's name as Keras 3 does: `LMUFeedforward` is `lmu_feedforward`."""
+    """Write a class's name as Keras 3 does: `LMUFeedforward` becomes `lmu_feedforward`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", name).lower()
 
 
@@ -272,7 +272,7 @@ def legacy_layers(
     for record in records:
         group = held.get(name_of(record))
         paths = list_paths(group)
-        # A model within the model lists the variables of all its layers.
+        # A model inside the model lists the variables of all its layers.
         leaves = list(leaves_of(record))
         inner = {name_of(leaf) for leaf in leaves} if leaves != [record] else None
         for leaf in leaves:
@@ -285,7 +285,7 @@ def legacy_layers(
 
 
 def name_of(record: Mapping[str, Any]) -> str:
-    """Say the name of a layer."""
+    """Return the name of a layer."""
     return text(record.get("config", {}).get("name", record.get("name", "")))
 
 
@@ -295,7 +295,7 @@ def list_paths(group: Group | None) -> list[str]:
 
 
 def leaves_of(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """List the layers of a model, and of the models in it; of a layer itself."""
+    """List the layers of a model and of the models in it, or a layer itself."""
     if base_name(record) not in MODELS:
         yield record
         return
@@ -311,7 +311,7 @@ def owner(path: str, names: Set[str]) -> str | None:
 def named_layer(
     group: Group, paths: Sequence[str], record: Mapping[str, Any], room: Room
 ) -> KerasLayer:
-    """Read the variables of a layer at their paths; a record without a class is of an LMU."""
+    """Read the variables of a layer at their paths; a record without a class is an LMU's."""
     name, kind, options = name_of(record), base_name(record), record.get("config", {})
     found: dict[str, dict[str, np.ndarray]] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""Variables in HDF5: read from the file itself, into no more memory than the file takes."""
+"""Variables in HDF5, read from the file itself into no more memory than the file takes."""
 
 import io
 from dataclasses import dataclass, field
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_NUMBER = 1e12  # no weights are larger, but those of which a bit was flipped
+LARGEST_NUMBER = 1e12  # weights are only larger if a bit was flipped
 
-Group = Any  # of h5py, which is imported where a file is opened
+Group = Any  # of h5py, which is only imported when a file is opened
 
 
 def text(value: Any) -> str:
@@ -29,7 +29,7 @@ def open_hdf5(file: Path | io.BytesIO) -> Group:
 
 
 def list_children(group: Group) -> dict[str, Any]:
-    """List what lies in a group itself; links to elsewhere are refused."""
+    """List the members of a group; links to elsewhere are refused."""
     import h5py
 
     for name in group:
@@ -39,7 +39,7 @@ def list_children(group: Group) -> dict[str, Any]:
 
 
 def find_below(group: Group, path: str) -> Any | None:
-    """Find what lies at a path of groups; None if there is nothing."""
+    """Find the group or variable at a path of groups; None if there is none."""
     for part in path.split("/"):
         found = list_children(group) if hasattr(group, "keys") else {}
         if part not in found:
@@ -56,23 +56,23 @@ def filters(dataset: Any) -> list[int]:
 
 @dataclass
 class Room:
-    """A reader of variables that counts how many bytes a file has left to be read.
+    """A reader of variables that counts how many bytes of a file are left to be read.
 
-    A variable that was never written reads as zeros, one with many names reads many times, and
-    compressed zeros grow a thousandfold: a file of kilobytes could fill the memory. Keras writes
+    A variable that was never written reads as zeros, one with many names is read many times, and
+    compressed zeros expand a thousandfold: a file of kilobytes could fill the memory. Keras writes
     none of these, and each is refused before it is read.
 
     Args:
-        left: the bytes of the file, which all its variables share.
-        seen: the groups that were searched.
+        left: the bytes that are left of the file, for all its variables together.
+        seen: the groups that have been searched.
     """
 
     left: int
     seen: set[Group] = field(default_factory=set)
 
     def is_new(self, group: Group) -> bool:
-        """Whether a group is met for the first time: it may have many names, and contain itself."""
-        seen = group in self.seen  # whatever name it was opened by
+        """Return whether a group is new: it may have many names, and even contain itself."""
+        seen = group in self.seen  # under any name
         self.seen.add(group)
         return not seen
 
@@ -97,7 +97,7 @@ class Room:
             raise ValueError("its variables are larger together than the file")
         values = np.asarray(dataset[()])
         largest = float(np.abs(values).max(initial=0))
-        if not largest <= LARGEST_NUMBER:  # nor not a number
+        if not largest <= LARGEST_NUMBER:  # also true for NaN
             raise ValueError(
                 f"`{dataset.name}` has {largest:.3g} in it: expected finite numbers of at most "
                 f"{LARGEST_NUMBER:g}"
@@ -105,7 +105,7 @@ class Room:
         return values.astype(np.promote_types(values.dtype.newbyteorder("="), np.float32))
 
     def variables(self, group: Group, *paths: str) -> tuple[np.ndarray, ...]:
-        """Read the variables at the first of some paths that exists, `0`, `1`, … in order."""
+        """Read the variables `0`, `1`, … in order, at the first of some paths that exists."""
         for path in paths:
             found = find_below(group, f"{path}/vars" if path else "vars")
             if found is not None:

@@ -1,4 +1,4 @@
-"""Delays: band-limited noise, to be given back as it was up to a window ago."""
+"""Delays: band-limited noise, to be recalled at delays of up to a window."""
 
 import math
 
@@ -19,16 +19,16 @@ def delay_steps(theta: int) -> tuple[int, ...]:
 def band_limited_noise(
     count: int, length: int, theta: int, generator: torch.Generator, cycles: int = CYCLES
 ) -> Tensor:
-    """Draw signals of random phases and amplitudes, up to a number of cycles a window.
+    """Draw signals with random phases and amplitudes, of up to `cycles` cycles a window.
 
-    They are scaled to a root mean square of 0.5, and fade in during a quarter of a window, since a
-    memory of smooth signals cannot hold a jump.
+    They are scaled to a root mean square of 0.5, and fade in during a quarter of a window, because
+    a memory of smooth signals cannot hold a jump.
 
     Args:
-        count: how many.
-        length: steps, a multiple of the window.
+        count: how many signals.
+        length: how many steps, a multiple of the window.
         theta: the window, in steps.
-        generator: draws them.
+        generator: draws the signals.
         cycles: the highest frequency, in cycles a window.
 
     Returns:
@@ -55,7 +55,7 @@ def delayed_noise(seed: int = 0, *, theta: int, windows: int = 2, test: int = 4)
         theta: the window, in steps: one step more than the longest delay. At least 40, so that the
             highest frequency is well below one half.
         windows: how many windows a signal lasts.
-        test: how many signals to report; there is one to train on and one to choose by.
+        test: how many test signals; there is one to train on and one to choose by.
 
     Returns:
         The task; inputs `(signals, windows·theta, 1)` and targets `(signals, windows·theta, 5)`.

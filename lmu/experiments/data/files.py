@@ -1,4 +1,4 @@
-"""Finding a data set's files: in a folder of yours or downloaded, and checked in both cases."""
+"""Finding a data set's files, in a folder of yours or by download, and checking them."""
 
 import os
 import sys
@@ -19,15 +19,15 @@ class DataFile:
     """One file of a data set, as its publisher distributes it.
 
     Args:
-        path: where it lies below a data folder. What ends in `.gz` is uncompressed when it is
-            read, and may lie there uncompressed (without the `.gz`) too.
-        sha256: checksum of the uncompressed content, in hexadecimal. That of a `.gz` would not do:
-            its header holds a time and a name, and mirrors differ in them. None: a part of the
-            file will do as well, and who reads it says what is missing.
+        path: its path below a data folder. A `.gz` file is uncompressed when it is read; the data
+            folder may also hold it uncompressed (without the `.gz`).
+        sha256: checksum of the uncompressed content, in hexadecimal. A checksum of the `.gz` would
+            not do: its header holds a time and a name, which differ between mirrors. None: a part
+            of the file will do as well, and its reader reports what is missing.
         urls: where to download it, in the order to try.
-        source: what to say of a file that cannot be downloaded by itself: where it can be had.
-        largest: bytes of the uncompressed content, at most. What has more is refused before it is
-            read, and what unpacks to more as soon as it does.
+        source: for a file that cannot be downloaded automatically, where to get it.
+        largest: bytes of the uncompressed content, at most. A larger file is refused before it is
+            read, and one that unpacks to more as soon as it does.
     """
 
     path: str
@@ -41,14 +41,14 @@ def find(file: DataFile, folder: str | os.PathLike[str] | None = None) -> Path:
     """Find a file in the data folder, without any network, or download it into the user's cache.
 
     Args:
-        file: which one.
+        file: the file.
         folder: the data folder; None takes the environment variable `LMU_DATA`, if it is set.
 
     Returns:
-        Where it is.
+        The path of the file.
 
     Raises:
-        FileNotFoundError: the data folder does not exist, or the file is in none and cannot be
+        FileNotFoundError: the data folder does not exist, or the file is missing and cannot be
             downloaded.
     """
     place = data_folder(folder)
@@ -63,10 +63,10 @@ def find(file: DataFile, folder: str | os.PathLike[str] | None = None) -> Path:
 def open_file(
     file: DataFile, folder: str | os.PathLike[str] | None = None
 ) -> AbstractContextManager[BinaryIO]:
-    """Open a file for reading, uncompressed. At its end its checksum is compared.
+    """Open a file for reading, uncompressed. Its checksum is compared at its end.
 
     Args:
-        file: which one.
+        file: the file.
         folder: the data folder; None takes the environment variable `LMU_DATA`, if it is set.
 
     Returns:
@@ -83,18 +83,18 @@ def open_file(
 def read(file: DataFile, folder: str | os.PathLike[str] | None = None) -> bytes:
     """Return a file's content, uncompressed and checked.
 
-    It is looked for in the data folder first, without any network; what the folder lacks is
-    downloaded once, into the user's cache folder.
+    The data folder is searched first, without any network; a missing file is downloaded once, into
+    the user's cache folder.
 
     Args:
-        file: which one.
+        file: the file.
         folder: the data folder; None takes the environment variable `LMU_DATA`, if it is set.
 
     Returns:
         The uncompressed content.
 
     Raises:
-        FileNotFoundError: the data folder does not exist, or the file is in none and cannot be
+        FileNotFoundError: the data folder does not exist, or the file is missing and cannot be
             downloaded.
         ValueError: the file is truncated, too large, or its content is not the published one.
         OSError: it cannot be read.
@@ -104,18 +104,18 @@ def read(file: DataFile, folder: str | os.PathLike[str] | None = None) -> bytes:
 
 
 def read_lines(file: DataFile, folder: str | os.PathLike[str] | None = None) -> Iterator[str]:
-    """Read a file of text in UTF-8 line by line.
+    """Read a text file in UTF-8 line by line.
 
     Raises:
         FileNotFoundError: as `find` does.
-        ValueError: as `open_file` does; or the text is of another encoding.
+        ValueError: as `open_file` does, or the text has another encoding.
     """
     with open_file(file, folder) as stream:
         yield from iterate_lines(stream, stream.name)
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return the data folder: the one given, else that named by `LMU_DATA`.
+    """Return the data folder: the given one, or else the one named by `LMU_DATA`.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -133,17 +133,17 @@ def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
 
 
 def _download(file: DataFile, why: str) -> Path:
-    # pooch is needed for nothing else: who has the files need not have it.
+    # pooch is needed for nothing else: users who have the files need not install it.
     import pooch
 
     cache = Path(os.fspath(pooch.os_cache("linrec")), file.path)
-    pooch.get_logger().setLevel("WARNING")  # it advises to write down the .gz's checksum
+    pooch.get_logger().setLevel("WARNING")  # it advises to record the checksum of the .gz
     failures = []
     for url in file.urls:
         try:
             pooch.retrieve(
                 url,
-                known_hash=None,  # of the .gz; the content is checked below
+                known_hash=None,  # would be of the .gz; the content is checked below
                 fname=cache.name,
                 path=cache.parent,
                 progressbar=sys.stderr.isatty(),
@@ -151,7 +151,7 @@ def _download(file: DataFile, why: str) -> Path:
             mend = "The next address is tried."
             with unpack(cache, file.largest, checksum=file.sha256, mend=mend) as stream:
                 while stream.read(2**20):
-                    pass  # at the end it has been checked
+                    pass  # the check is at the end
             return cache
         except (OSError, ValueError) as error:
             cache.unlink(missing_ok=True)

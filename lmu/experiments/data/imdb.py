@@ -1,4 +1,4 @@
-"""IMDB: film reviews, for or against, and more of them that say not which."""
+"""IMDB: film reviews labelled for or against, and more reviews without labels."""
 
 import os
 import re
@@ -14,12 +14,12 @@ from lmu.files import DamagedFile, decode, tar_members
 PUBLISHED = DataFile(
     "imdb/aclImdb_v1.tar.gz",
     urls=("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",),
-    largest=2**30,  # the tar has half of it
+    largest=2**30,  # twice the size of the tar
 )
 LABELLED = 25_000  # reviews to train on, and as many to test
 MEMBER = re.compile(r"aclImdb/(train|test)/(neg|pos|unsup)/([0-9]{1,9})_([0-9]{1,9})\.txt")
 
-# What GloVe takes for words: "do" and "n't", "it" and "'s", each mark of punctuation by itself.
+# GloVe's words: "do" and "n't", "it" and "'s", each punctuation mark by itself.
 WORD = re.compile(r"\w+(?=n't)|n't|'\w+|\w+|[^\w\s]")
 BREAK = re.compile(r"<br\s*/?>")
 
@@ -29,12 +29,12 @@ Text = list[str]
 class Reviews(dict[tuple[str, str], list[Text]]):
     """Reviews as lists of words, by part ("train", "test") and label ("neg", "pos", "unsup").
 
-    In the order of their numbers, so that the order of the archive has no say.
+    The reviews are in the order of their numbers, whatever the order in the archive.
     """
 
     @property
     def reduced(self) -> str:
-        """Say in a sentence which labelled reviews are missing; empty if none are."""
+        """A sentence on the missing labelled reviews; empty if none are missing."""
         train, test = (
             sum(len(self[part, label]) for label in ("neg", "pos")) for part in ("train", "test")
         )
@@ -44,7 +44,7 @@ class Reviews(dict[tuple[str, str], list[Text]]):
 
 
 def split_words(review: str) -> Text:
-    """Take a review apart into lower-case words and marks of punctuation.
+    """Split a review into lower-case words and punctuation marks.
 
     Example:
         >>> split_words("It's great.<br />Don't miss it!")
@@ -56,18 +56,18 @@ def split_words(review: str) -> Text:
 def imdb_reviews(
     folder: str | os.PathLike[str] | None = None, *, unlabelled: bool = False
 ) -> Reviews:
-    """Read the reviews out of their archive, in memory.
+    """Read the reviews from their archive into memory.
 
     Args:
         folder: the data folder, which holds `imdb/aclImdb_v1.tar.gz`; None takes `LMU_DATA` or
             downloads.
-        unlabelled: whether the 50,000 reviews without a label are read as well.
+        unlabelled: whether to read the 50,000 reviews without labels as well.
 
     Returns:
         The reviews.
 
     Raises:
-        FileNotFoundError: the archive is neither here nor can it be downloaded.
+        FileNotFoundError: the archive is missing and cannot be downloaded.
         ValueError: the archive is damaged, or holds no reviews.
 
     References:
@@ -98,7 +98,7 @@ def _members(
     with open_file(PUBLISHED, folder) as stream:
         for name, content in tar_members(stream, stream.name, wanted):
             named = MEMBER.fullmatch(name)
-            assert named is not None  # it was wanted
+            assert named is not None  # since the member was wanted
             if name in known:
                 raise DamagedFile(
                     f"`{stream.name}` has the member `{name}` twice: expected each review once. "
@@ -114,7 +114,7 @@ def shorten(text: Text, longest: int, beginning: int) -> Text:
 
     Args:
         text: the words.
-        longest: how many are kept.
+        longest: how many words are kept.
         beginning: how many of these are from the beginning; the others are from the end.
 
     Example:
@@ -138,10 +138,10 @@ def split_labelled(
     Args:
         reviews: the reviews.
         words: the words' numbers.
-        longest: words of a review that are kept.
+        longest: how many words of a review are kept.
         validation: how many reviews of the training set, the last of each label, are set aside.
-        beginning: how many of the words that are kept are from the beginning, the others from the
-            end. None: all.
+        beginning: how many of the kept words are from the beginning; the others are from the end.
+            None: all.
 
     Returns:
         Training, validation and test examples: inputs `(reviews, time)` and targets `(reviews)`.

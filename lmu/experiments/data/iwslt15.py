@@ -1,4 +1,4 @@
-"""IWSLT'15: talks in English and Vietnamese, sentence by sentence, to be translated."""
+"""IWSLT'15: talks in English and Vietnamese, to be translated sentence by sentence."""
 
 import os
 from collections.abc import Iterable
@@ -15,25 +15,25 @@ from lmu.files import DamagedFile
 
 PARTS = ("train", "tst2012", "tst2013")  # to learn from, to choose by, to report
 PUBLISHED = 133_317  # pairs to learn from
-# Of files that mix talks with other texts, by their number of pairs: how many are talks, the first.
+# For files of talks followed by other texts, by their number of pairs: how many pairs are talks.
 TALKS = {24_340: 3_545}
 SOURCE = (
     "It is in Stanford's preparation of IWSLT'15 English-Vietnamese, at "
     "https://nlp.stanford.edu/projects/nmt/data/iwslt15.en-vi/."
 )
 
-Sentences = list[str]  # each of words with spaces between
+Sentences = list[str]  # with spaces between the words
 
 
 class Subwords:
-    """A language's frequent words, and pieces that the others are made of.
+    """A language's frequent words, and pieces from which the other words are made.
 
     Byte-pair encoding, learned from the training sentences alone. Numbers 0 … 3 are padding, an
     unknown letter, the beginning and the end of a sentence.
 
     Args:
-        sentences: what to learn from.
-        count: how many pieces there may be, the first four among them.
+        sentences: the sentences to learn from.
+        count: how many pieces there may be, including the first four.
 
     References:
         Sennrich, Haddow and Birch 2016, Neural Machine Translation of Rare Words with Subword
@@ -44,7 +44,7 @@ class Subwords:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         self.pieces = Tokenizer(models.BPE(unk_token=SPECIAL[1]))
-        # Words of these data are what stands between spaces: marks of punctuation too.
+        # Words of these data are separated by spaces, and punctuation marks are words too.
         self.pieces.pre_tokenizer = pre_tokenizers.Metaspace()
         self.pieces.decoder = decoders.Metaspace()
         trainer = trainers.BpeTrainer(
@@ -60,7 +60,7 @@ class Subwords:
         return self.pieces.encode(sentence).ids
 
     def decode(self, numbers: Tensor) -> str:
-        """Read the numbers `(time)` of a sentence, as far as its end."""
+        """Turn the numbers `(time)` of a sentence into text, up to its end."""
         kept: list[int] = []
         for number in numbers.tolist():
             if number in (END, PADDING):
@@ -73,9 +73,9 @@ class Languages(NamedTuple):
     """The word pieces of both languages, and the published sentences of tst2013.
 
     Args:
-        read: the pieces of the language that is read.
-        written: those of the language that is written.
-        english: the sentences to translate, of words with spaces between.
+        read: the pieces of the source language.
+        written: the pieces of the target language.
+        english: the sentences to translate, with spaces between the words.
         vietnamese: their translations.
     """
 
@@ -90,15 +90,15 @@ def iwslt15(
 ) -> Dataset:
     """Return the task: translate English into Vietnamese.
 
-    tst2012 is there to choose by, tst2013 to report. Where other texts stand in for talks to learn
-    from, as in `TALKS`, the talks are repeated until they are half of the pairs.
+    tst2012 is for validation, tst2013 for test. If other texts replace some of the training talks,
+    as in `TALKS`, the talks are repeated until they are half of the pairs.
 
     Args:
         folder: the data folder, which holds `iwslt15/train.en` and the like; None takes `LMU_DATA`.
         pieces: how many words and pieces of words each language has.
-        longest: pieces of a sentence. Longer pairs are not learned from; to choose by and to
-            report, what is read is cut, and so are the targets that the cross-entropy is of. The
-            score of a translation is taken with whole sentences.
+        longest: pieces in a sentence, at most. Longer training pairs are left out. For validation
+            and test, inputs are cut, and so are the targets of the cross-entropy; translations are
+            scored on whole sentences.
 
     Returns:
         The task: inputs `(pairs, 2, time)`, the English sentence and the Vietnamese one from its
@@ -107,7 +107,7 @@ def iwslt15(
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: two files that belong together have not as many lines.
+        ValueError: two files of a pair have different numbers of lines.
 
     References:
         Cettolo et al. 2015, The IWSLT 2015 Evaluation Campaign. Luong and Manning 2015 for the
@@ -139,7 +139,7 @@ def sentences(
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, or they have not as many lines.
+        ValueError: a file is damaged, or the two have different numbers of lines.
     """
     english, vietnamese = (
         list(
@@ -173,7 +173,7 @@ def _split(
     whole: bool,
     repeat: int = 0,
 ) -> Split:
-    """Number the pieces of sentences; the first `repeat` pairs are repeated to be half of all."""
+    """Number the pieces of sentences; repeat the first `repeat` pairs to be half of all."""
     read, written = (
         [language.encode(sentence) for sentence in side]
         for language, side in zip((languages.read, languages.written), texts, strict=True)

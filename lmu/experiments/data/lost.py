@@ -1,4 +1,4 @@
-"""Samples that are lost: series that are not evenly sampled."""
+"""Lost samples: series that are not evenly sampled."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from lmu.experiments.data.splits import Dataset, Split
 
 
 def lose_samples(data: Dataset, lost: int, seed: int = 0) -> Dataset:
-    """Lose some samples of each series, and say how long it is since the one before.
+    """Remove some samples of each series, and add the time since the previous one to the others.
 
     Args:
-        data: series, evenly sampled: inputs `(series, time, features)`.
-        lost: how many samples of each are lost, others in each; the last one never is.
-        seed: seed of which they are.
+        data: evenly sampled series: inputs `(series, time, features)`.
+        lost: how many samples each series loses, others in each; the last sample is never lost.
+        seed: seed of the choice.
 
     Returns:
         The task with inputs `(series, time - lost, features + 1)`. The last feature is the number
-        of steps since the sample before, or since the beginning: nothing is said of the future.
-        Where there is a target for each sample, those of lost samples are lost.
+        of steps since the previous sample, or since the beginning: it tells nothing of the future.
+        If there is a target for each sample, the targets of lost samples are lost too.
 
     Raises:
         ValueError: nothing would be left.
@@ -31,7 +31,7 @@ def lose_samples(data: Dataset, lost: int, seed: int = 0) -> Dataset:
 
 
 def thin(split: Split, lost: int, generator: torch.Generator) -> Split:
-    """Lose samples of one split."""
+    """Remove samples of one split."""
     inputs, targets = split
     count, steps, _ = inputs.shape
     order = torch.rand(count, steps - 1, generator=generator).argsort(-1)
@@ -44,5 +44,5 @@ def thin(split: Split, lost: int, generator: torch.Generator) -> Split:
 
 
 def take_samples(series: Tensor, kept: Tensor) -> Tensor:
-    """Take some samples of each of `(series, time, features)`."""
+    """Take some samples of each series of `(series, time, features)`."""
     return series.gather(1, kept.unsqueeze(-1).expand(-1, -1, series.shape[-1]))

@@ -24,11 +24,11 @@ def mackey_glass_series(count: int, length: int, seed: int) -> NDArray[np.float6
     by Euler's method with 10 substeps a sample, from the history 1.2 + 0.2 (U[0, 1) - 0.5), one
     draw a substep, and x(0) = 1.2; then squashed by tanh(x - 1).
 
-    The system is chaotic: a last digit that differs is another series after some thousand samples.
-    So every number is made by single additions, subtractions, multiplications and divisions, which
-    IEEE 754 rounds in one way on every processor, and never by numpy's powers, hyperbolic functions
-    or sums, whose last digits depend on the vector instructions that are there. A seed has the same
-    series everywhere, bit for bit.
+    The system is chaotic: a different last digit leads to a different series after a thousand
+    samples or so. So every number is computed by single additions, subtractions, multiplications
+    and divisions, which IEEE 754 rounds in the same way on every processor, and never by numpy's
+    powers, hyperbolic functions or sums, whose last digits depend on the available vector
+    instructions. A seed gives the same series everywhere, bit for bit.
 
     Args:
         count: how many series.
@@ -47,7 +47,7 @@ def mackey_glass_series(count: int, length: int, seed: int) -> NDArray[np.float6
     state = np.full(count, 1.2)
     samples = []
     for _ in range(-(-length * SUBSTEPS // delay)):
-        # Over one delay the delayed term is known beforehand.
+        # The delayed term of one whole delay is known in advance.
         drive = (0.2 / SUBSTEPS) * delayed / (1.0 + _tenth_power(delayed))
         delayed = np.empty_like(drive)
         for substep in range(delay):
@@ -74,8 +74,8 @@ def _tenth_power(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def _tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute tanh(x) for |x| ≤ 1 by Lambert's continued fraction x / (1 + x² / (3 + x² / (5 + ….
 
-    Cut off behind 19 it errs by 6.4e-20 relatively at x = 1 and by less below, and
-    so by its roundings alone. All terms are positive, so that these do not grow.
+    Cut off after 19, its relative error is 6.4e-20 at x = 1 and smaller below, so that only its
+    roundings matter. All terms are positive, so that these do not grow.
     """
     square = x * x
     fraction = np.full_like(x, 19.0)
@@ -91,9 +91,9 @@ def mackey_glass(
 
         inputs_t = x_t      targets_t = x_{t + ahead}
 
-    The first 100 samples are dropped and the mean over all series is subtracted; a quarter of the
-    series trains, a quarter validates and half tests. The notebook that the task is known from
-    has the two swapped, which asks for the past: one that the network has read.
+    The first 100 samples are dropped and the mean over all series is subtracted. A quarter of the
+    series are for training, a quarter for validation and half for test. The public notebook with
+    this task swaps inputs and targets, and so asks for a past sample that the network has read.
 
     Args:
         seed: seed of the series' histories.
@@ -110,7 +110,7 @@ def mackey_glass(
             "quarter validates and half tests. Pass 128 for the published task."
         )
     samples = mackey_glass_series(series, DROPPED + length + ahead, seed)[:, DROPPED:]
-    mean = math.fsum(samples.flat) / samples.size  # rounded once: the same in any order
+    mean = math.fsum(samples.flat) / samples.size  # the sum is rounded once: the same in any order
     samples = torch.from_numpy(samples - mean).float().unsqueeze(-1)
     whole = Split(samples[:, :length], samples[:, ahead:])
     quarter = series // 4

@@ -97,7 +97,7 @@ def permuted_mnist(
     files: MnistFiles = PUBLISHED,
     validation: int = 10_000,
 ) -> Dataset:
-    """Return psMNIST: tell the digit from its pixels, one at a time, in an order drawn once.
+    """Return psMNIST: recognise the digit from its pixels, one at a time, in an order drawn once.
 
     Args:
         seed: seed of the order, a permutation of the 784 pixels that all images share.
@@ -110,7 +110,7 @@ def permuted_mnist(
         50,000 images to train on, 10,000 to choose by and 10,000 to report.
 
     Raises:
-        FileNotFoundError: the files are neither here nor can they be downloaded.
+        FileNotFoundError: the files are missing and cannot be downloaded.
         ValueError: a file is damaged.
 
     References:
@@ -138,7 +138,7 @@ def permuted_mnist(
 def _images(
     images: DataFile, labels: DataFile, folder: str | os.PathLike[str] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read the images and their labels, as many of each."""
+    """Read the images and their labels, and check that there are as many of each."""
     found = []
     for file in (images, labels):
         try:

@@ -1,4 +1,4 @@
-"""Pairs of sentences: questions that ask the same (QQP), sentences that follow (SNLI)."""
+"""Pairs of sentences: questions that ask the same (QQP), sentences that follow others (SNLI)."""
 
 import os
 from collections.abc import Callable
@@ -24,14 +24,14 @@ class Pair(NamedTuple):
 
 
 class PairFiles(NamedTuple):
-    """The three files of a data set of pairs, how to read a line, and how many there should be.
+    """The three files of a data set of pairs, with a parser of lines and the published numbers.
 
     Args:
         train: to learn from.
         validation: to choose by.
         test: to report.
-        parse: from a line to a pair; None if the line is none. A line of another form is a
-            `ValueError`.
+        parse: from a line to a pair, or to None if the line has none. It raises a `ValueError` for
+            a line of another form.
         published: how many pairs the published training and validation files have.
     """
 
@@ -54,7 +54,7 @@ def question_pair(line: str) -> Pair:
 
 
 def sentence_pair(line: str) -> Pair | None:
-    """Read a line of SNLI, a JSON object; pairs on whose label nobody agreed are none."""
+    """Read a line of SNLI, a JSON object; None for a pair without an agreed label."""
     record = parse_json(line)
     names = ("gold_label", "sentence1", "sentence2")
     texts = [record.get(name) if isinstance(record, dict) else None for name in names]
@@ -96,12 +96,12 @@ SNLI = PairFiles(
 def sentence_pairs(
     files: PairFiles, folder: str | os.PathLike[str] | None = None, *, longest: int = 60
 ) -> Dataset:
-    """Return a task of pairs of sentences, its words with GloVe's vectors.
+    """Return a task of pairs of sentences, whose words have GloVe's vectors.
 
     Args:
-        files: which: `QUORA` or `SNLI`.
+        files: the data set, `QUORA` or `SNLI`.
         folder: the data folder; None takes `LMU_DATA`.
-        longest: words of a sentence that are kept, the first ones.
+        longest: how many words of a sentence are kept, the first ones.
 
     Returns:
         The task: inputs `(pairs, 2, time)`, padded on the right, and targets `(pairs)`: 1 for
@@ -109,7 +109,7 @@ def sentence_pairs(
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a line is of another form.
+        ValueError: a line has another form.
 
     References:
         Wang, Hamza and Florian 2017 (Quora question pairs, as partitioned there). Bowman et al.

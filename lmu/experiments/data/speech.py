@@ -26,15 +26,15 @@ BANDS = 40
 WINDOW, HOP = 0.025, 0.010  # seconds
 STEPS = 98  # windows in a second
 MOST_RECORDINGS, LARGEST_RECORDING = 10_000, 2**20
-QUIETEST = 1e-6  # power below which nothing is heard
+QUIETEST = 1e-6  # added to each power, so that silence has a logarithm
 
 
 def mel_filters(rate: int, length: int, bands: int = BANDS) -> Tensor:
-    """Compute triangular filters that are equally far apart in mel, 2595 log₁₀(1 + f / 700).
+    """Compute triangular filters that are evenly spaced in mel, 2595 log₁₀(1 + f / 700).
 
     Args:
         rate: samples a second.
-        length: samples that are transformed.
+        length: how many samples are transformed.
         bands: how many filters, from 20 Hz to half the rate.
 
     Returns:
@@ -60,7 +60,7 @@ def mel_filters(rate: int, length: int, bands: int = BANDS) -> Tensor:
 
 @lru_cache
 def transform(rate: int) -> tuple[Tensor, Tensor, int, int]:
-    """Prepare the window, the filters, the length of a transform and the hop, in samples."""
+    """Return the window, the filters, and the length of a transform and the hop in samples."""
     size, hop = round(WINDOW * rate), round(HOP * rate)
     length = 2 ** math.ceil(math.log2(size))
     return torch.hann_window(size), mel_filters(rate, length), length, hop
@@ -85,7 +85,7 @@ def spectrogram(samples: Tensor, rate: int) -> Tensor:
 def second_of(samples: Tensor, rate: int) -> Tensor:
     """Take the last second of a recording, or put silence before a shorter one.
 
-    A network that is read at the end then hears the word last.
+    So a network that is read at the end hears the word last.
     """
     return torch.nn.functional.pad(samples[-rate:], (max(0, rate - len(samples)), 0))
 
@@ -94,15 +94,15 @@ def sound(content: bytes, name: str, rate: int) -> Tensor:
     """Read a recording: a WAV file of one channel and 16 bits.
 
     Args:
-        content: the file.
-        name: what it is called, for what is said of it.
-        rate: samples a second that it has to have.
+        content: the file's bytes.
+        name: the file's name, for messages.
+        rate: the required samples a second.
 
     Returns:
         Its samples in [-1, 1].
 
     Raises:
-        DamagedFile: it is none.
+        DamagedFile: the file is not a recording of this form.
     """
     with explain_parser_errors(
         name, f"a WAV file of one channel, 16 bits and {rate:,} samples a second"
@@ -120,8 +120,9 @@ def sound(content: bytes, name: str, rate: int) -> Tensor:
 def spoken_digits(folder: str | os.PathLike[str] | None = None) -> Dataset:
     """Return the free spoken digits: 3,000 recordings of six speakers.
 
-    Recordings 0 to 4 of each digit and speaker test, as published; 5 to 9 choose. Each is a second
-    of a spectrogram, with every band shifted and scaled to mean 0 and variance 1 in training.
+    Recordings 0 to 4 of each digit and speaker are for test, as published; 5 to 9 are for
+    validation. Each is a spectrogram of one second, with every band shifted and scaled to mean 0
+    and variance 1 in training.
 
     Args:
         folder: the data folder, which holds `fsdd/recordings.zip`; None takes `LMU_DATA`.
@@ -157,7 +158,7 @@ def spoken_digits(folder: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def speech_commands(folder: str | os.PathLike[str] | None = None) -> Dataset:
-    """Return Speech Commands, as its archive unpacks: a folder of WAV files for each word.
+    """Return Speech Commands, read from its unpacked archive: a folder of WAV files for each word.
 
     Args:
         folder: the data folder, which holds `speech_commands/` with `validation_list.txt`,
@@ -168,7 +169,7 @@ def speech_commands(folder: str | os.PathLike[str] | None = None) -> Dataset:
         in alphabetical order: 35 in version 2.
 
     Raises:
-        FileNotFoundError: there is no such folder, or a list or recording is not in it.
+        FileNotFoundError: there is no such folder, or a list or recording in it is missing.
         ValueError: a file is damaged.
 
     References:
@@ -208,7 +209,7 @@ def names(path: Path) -> Iterable[str]:
 
 
 def dataset(found: dict[str, list[tuple[Tensor, int]]], rate: int) -> Dataset:
-    """Make spectrograms of recordings, scaled by those to train on."""
+    """Make spectrograms of recordings, scaled by the training recordings."""
     splits = [
         Split(
             torch.cat(list(pieces([samples for samples, _ in part], rate))),
@@ -224,6 +225,6 @@ def dataset(found: dict[str, list[tuple[Tensor, int]]], rate: int) -> Dataset:
 
 
 def pieces(recordings: list[Tensor], rate: int) -> Iterator[Tensor]:
-    """Make spectrograms of some recordings at a time."""
+    """Make spectrograms, a few recordings at a time."""
     for start in range(0, len(recordings), 256):
         yield spectrogram(torch.stack(recordings[start : start + 256]), rate)

@@ -11,15 +11,15 @@ class Split(NamedTuple):
     """Examples and their targets.
 
     Args:
-        inputs (examples, time, features): what the network reads.
-        targets (examples, ...): what it should answer.
+        inputs (examples, time, features): the inputs that the network reads.
+        targets (examples, ...): the desired outputs.
     """
 
     inputs: Tensor
     targets: Tensor
 
     def join(self, other: "Split") -> "Split":
-        """Put these examples and others together."""
+        """Concatenate these examples and others."""
         return Split(*(torch.cat(parts) for parts in zip(self, other, strict=True)))
 
 
@@ -30,9 +30,9 @@ class Dataset(NamedTuple):
         train: examples to learn from.
         validation: examples to choose by.
         test: examples to report.
-        vocabulary: what a network of words has to know: which word has which number.
-        reduced: one sentence that says what is missing or stands for something else; empty if
-            these are the published data, whole.
+        vocabulary: the numbers of the words, for a network of words.
+        reduced: one sentence that names missing or replaced data; empty if these are the published
+            data, whole.
     """
 
     train: Split
@@ -43,10 +43,10 @@ class Dataset(NamedTuple):
 
     @staticmethod
     def empty(length: int = 1) -> "Dataset":
-        """Return a data set without examples, for networks that need to know none.
+        """Return a data set without examples, for networks that need none.
 
         Args:
-            length: time steps of the examples that there are none of.
+            length: the length of the empty time axis, in steps.
         """
         nothing = Split(torch.empty(0, length, 1), torch.empty(0))
         return Dataset(nothing, nothing, nothing)
@@ -62,7 +62,7 @@ class Dataset(NamedTuple):
         for split in self.splits:
             for part in split:
                 checksum.update(f"{part.dtype}{tuple(part.shape)}".encode())
-                # Row by row: a view of overlapping windows is never written out whole.
+                # Row by row, so that a view of overlapping windows is never copied whole.
                 for row in part.split(4096):
                     checksum.update(row.contiguous().view(torch.uint8).numpy().data)
         return checksum.hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Series that are learned from as they come: a chaotic one, and speech."""
+"""Series for online learning: a chaotic one, and speech."""
 
 import os
 import re
@@ -18,13 +18,13 @@ from lmu.experiments.data.speech import (
 from lmu.experiments.data.splits import Dataset, Split
 from lmu.files import zip_members
 
-LENGTH = 2_500  # samples of a series
-SPACING = 6  # samples of Mackey-Glass between two that are taken
+LENGTH = 2_500  # samples in a series
+SPACING = 6  # every sixth sample of Mackey-Glass is taken
 NAME = re.compile(r"(\d)_(\w+)_(\d+)\.wav$")
 
 
 def next_samples(series: Tensor) -> Split:
-    """Take each sample for an input and the next one for its target.
+    """Take each sample as an input and the next one as its target.
 
     Args:
         series (series, time + 1): the samples.
@@ -37,15 +37,15 @@ def next_samples(series: Tensor) -> Split:
 
 
 def sparse_mackey_glass(seed: int = 0, *, series: int = 1, length: int = LENGTH) -> Dataset:
-    """Return series of Mackey-Glass, every sixth sample of them; the next one is the target.
+    """Return every sixth sample of Mackey-Glass series; the next of these is the target.
 
     Args:
         seed: seed of the series' histories.
-        series: how many there are to choose by, and as many to test; none to train on.
-        length: samples that are read in each.
+        series: how many series for validation, and as many for test; there are none for training.
+        length: how many samples of each series are read.
 
     Returns:
-        The task; inputs and targets `(series, length, 1)`, of mean 0 and variance 1.
+        The task; inputs and targets `(series, length, 1)`, with mean 0 and variance 1.
     """
     found = mackey_glass_series(2 * series, DROPPED + SPACING * (length + 1), seed)
     samples = torch.from_numpy(found[:, DROPPED::SPACING][:, : length + 1].copy())
@@ -63,18 +63,18 @@ def speech_samples(
 ) -> Dataset:
     """Return the sound of spoken digits, 8,000 samples a second; the next sample is the target.
 
-    A series is a third of a second of one speaker, one digit after another. Series to choose by are
-    of recordings 5 to 9, those to test of recordings 0 to 4, of another speaker in each seed.
+    A series is a third of a second of one speaker, one digit after another. Validation series are
+    from recordings 5 to 9, test series from recordings 0 to 4, of another speaker for each seed.
 
     Args:
-        seed: which speakers and recordings.
+        seed: selects speakers and recordings.
         folder: the data folder, which holds `fsdd/recordings.zip`; None takes `LMU_DATA`.
-        series: how many there are to choose by, and as many to test; none to train on.
-        length: samples that are read in each.
+        series: how many series for validation, and as many for test; there are none for training.
+        length: how many samples of each series are read.
 
     Returns:
-        The task; inputs and targets `(series, length, 1)`, scaled to a mean square of 1 in those to
-        choose by.
+        The task; inputs and targets `(series, length, 1)`, scaled to a mean square of 1 in the
+        validation series.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -93,7 +93,7 @@ def speech_samples(
     )
     for name, content in members:
         match = NAME.search(name)
-        assert match is not None  # it was wanted
+        assert match is not None  # since the member was wanted
         take = found.setdefault((match[2], int(match[3])), [])
         take.append((match[1], sound(content, f"{path}: {name[:80]}", DIGITS_RATE)))
     speakers = sorted({speaker for speaker, _ in found})

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-PADDING, UNKNOWN, BEGIN, END = 0, 1, 2, 3  # what no word may be called
+PADDING, UNKNOWN, BEGIN, END = 0, 1, 2, 3  # reserved numbers, never those of a word
 SPECIAL = ("<padding>", "<unknown>", "<begin>", "<end>")
 
 
 def pad(rows: Sequence[Sequence[int]], length: int) -> Tensor:
-    """Write rows of numbers as one tensor `(rows, length)`, int32, cut or padded on the right."""
+    """Put rows of numbers into one tensor `(rows, length)`, int32, cut or padded on the right."""
     numbers = torch.full((len(rows), length), PADDING, dtype=torch.int32)
     for place, row in zip(numbers, rows, strict=True):
         kept = torch.tensor(row[:length], dtype=torch.int32)
@@ -24,14 +24,14 @@ class Vocabulary:
 
     Args:
         words: the words, in the order of their numbers, from 4 on.
-        vectors (len(words), width): a vector for each of them, if there are any.
+        vectors (len(words), width): a vector for each word. None: there are none.
 
     Attributes:
-        vectors (4 + len(words), width): those of all numbers, zero for the first four; None if
-            none were given.
+        vectors (4 + len(words), width): the vectors of all numbers, zero for the first four; None
+            if none were given.
 
     Raises:
-        ValueError: a word that is there twice, or vectors that are not as many as the words.
+        ValueError: a word that occurs twice, or a number of vectors other than that of the words.
 
     Example:
         >>> words = Vocabulary(["a", "cat", "sat"])
@@ -62,23 +62,23 @@ class Vocabulary:
 
     @staticmethod
     def of(texts: Iterable[Sequence[str]], *, most: int | None = None) -> "Vocabulary":
-        """Take the words of texts, the most frequent first.
+        """Number the words of texts, the most frequent first.
 
         Args:
-            texts: each a list of words.
-            most: how many numbers there may be, the first four among them; None: any number.
+            texts: lists of words.
+            most: how many numbers there may be, including the first four; None: any number.
         """
         counts = Counter(word for text in texts for word in text)
-        # Of words as frequent as each other the one that sorts first, wherever it was met.
+        # Equally frequent words are in alphabetical order, wherever they were met.
         ordered = sorted(counts, key=lambda word: (-counts[word], word))
         return Vocabulary(ordered if most is None else ordered[: most - len(SPECIAL)])
 
     def encode(self, texts: Sequence[Sequence[str]], longest: int | None = None) -> Tensor:
-        """Write texts as numbers, padded on the right to the length of the longest.
+        """Encode texts as numbers, padded on the right to the length of the longest.
 
         Args:
-            texts: each a list of words.
-            longest: words of a text that are kept, the first ones; None: all.
+            texts: lists of words.
+            longest: how many words of a text are kept, the first ones; None: all.
 
         Returns:
             numbers (texts, time), int32.
@@ -87,7 +87,7 @@ class Vocabulary:
         return pad(known, max(map(len, known), default=0))
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
-        """Read numbers as words, as far as the end or the padding."""
+        """Decode numbers as words, up to the end or the padding."""
         words = []
         for number in numbers:
             if number in (END, PADDING):

@@ -11,9 +11,9 @@ class AttentionMemory:
     """The source's states, prepared for attention.
 
     Attributes:
-        keys (*batch, heads, source_time, size): what queries are compared with.
-        values (*batch, heads, source_time, size): what is mixed.
-        padding_mask (*batch, 1, 1, source_time): True in the padding, which nothing looks at.
+        keys (*batch, heads, source_time, size): vectors that queries are compared with.
+        values (*batch, heads, source_time, size): vectors that are mixed.
+        padding_mask (*batch, 1, 1, source_time): True in the padding, which is never attended to.
     """
 
     keys: Tensor
@@ -21,7 +21,7 @@ class AttentionMemory:
     padding_mask: Tensor
 
     def unsqueeze(self) -> "AttentionMemory":
-        """Add an axis behind the batch, for the hypotheses of each sentence."""
+        """Add an axis after the batch, for the hypotheses of each sentence."""
         batch = self.padding_mask.ndim - 3
         parts = (part.unsqueeze(batch) for part in (self.keys, self.values, self.padding_mask))
         return AttentionMemory(*parts)
@@ -32,15 +32,15 @@ class DotProductAttention(nn.Module):
 
         c_{t,h} = Σ_s softmax_s(Q_h q_t · K_h v_s / √size) V_h v_s      o_t = W [c_{t,1} … c_{t,H}]
 
-    Each of the H heads has a share of the numbers, size = query_size / H.
+    Each of the H heads has an equal share of the numbers, size = query_size / H.
 
     Args:
         query_size: the size of q, and of o.
         value_size: the size of v.
-        heads: H, how many mixtures there are.
+        heads: H, the number of mixtures.
 
     Raises:
-        ValueError: heads among which the numbers cannot be shared out.
+        ValueError: a query size that is not divisible by the number of heads.
 
     Example:
         >>> import torch
@@ -65,7 +65,7 @@ class DotProductAttention(nn.Module):
         self.key = nn.Linear(value_size, query_size, False)
         self.value = nn.Linear(value_size, query_size, False)
         self.combined = nn.Linear(query_size, query_size, False)
-        # Queries and keys begin as large as their inputs: smaller ones would look everywhere alike.
+        # Queries and keys begin as large as their inputs: smaller ones would attend uniformly.
         for layer in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(layer.weight)
 
@@ -77,10 +77,10 @@ class DotProductAttention(nn.Module):
         return AttentionMemory(keys, mixed, padding_mask.unsqueeze(-2).unsqueeze(-2))
 
     def forward(self, queries: Tensor, source: AttentionMemory) -> Tensor:
-        """Answer `queries (*batch, time, query_size)`, each by itself."""
+        """Compute a mixture for each of `queries (*batch, time, query_size)`, by itself."""
         shared = self.share_out(self.query(queries))
         scores = (shared @ source.keys.mT) * shared.shape[-1] ** -0.5
-        # The least finite number, not -∞: where all is padding the softmax stays a number.
+        # The least finite number, not -∞: so the softmax is not NaN where all is padding.
         scores = scores.masked_fill(source.padding_mask, torch.finfo(scores.dtype).min)
         context = scores.softmax(-1) @ source.values
         return self.combined(context.transpose(-2, -3).flatten(-2))

@@ -1,4 +1,4 @@
-"""Plain methods that a network has to beat: bags of words and of places, polynomials, pixels."""
+"""Plain baselines that a network has to beat: bags of words and places, polynomials, pixels."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lmu.experiments.models.network import Network
 from lmu.experiments.models.words import PADDING
 
-SERIES_AT_ONCE = 4  # of which polynomials are written out
+SERIES_AT_ONCE = 4  # series whose polynomial terms are in memory at a time
 
 
 class BagOfWords(Network):
@@ -18,9 +18,9 @@ class BagOfWords(Network):
 
         score_c = b_c + Σ_w s_{c,w}        s_{c,w} = log P(w | c), at first
 
-    over the different words w of a text. Of two texts there are three bags, each with scores of its
-    own: the words of both, those of the first alone, and those of the second alone. One score, for
-    and against, is the difference of two.
+    over the different words w of a text. Two texts have three bags, each with scores of its own:
+    the words of both, the words of the first alone, and the words of the second alone. A single
+    score, for and against, is the difference of two.
 
     Args:
         words: how many words there are; the first is the padding.
@@ -46,7 +46,7 @@ class BagOfWords(Network):
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def count(self, texts: Tensor, labels: Tensor) -> Self:
-        """Begin with the scores of naive Bayes.
+        """Set the scores to those of naive Bayes.
 
         Args:
             texts (examples, time), or (examples, 2, time): words.
@@ -55,7 +55,7 @@ class BagOfWords(Network):
         classes, words, bags = self.classes, self.words, self.bags
         kinds = max(classes, 2)
         found = self.features(texts).flatten(1)
-        counts = torch.ones(kinds, bags * words)  # as if each had been seen once
+        counts = torch.ones(kinds, bags * words)  # as if each had already been seen once
         for kind in range(kinds):
             own = found[labels == kind]
             counts[kind] += torch.bincount(own[own != PADDING], minlength=bags * words)
@@ -90,12 +90,12 @@ class BagOfWords(Network):
         return scores.squeeze(-1) if self.classes == 1 else scores
 
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute the scores of whole texts: a bag of words has no order to be read in."""
+        """Compute the scores of whole texts: in a bag of words the reading order is irrelevant."""
         return self(inputs)
 
 
 def different(words: Tensor) -> Tensor:
-    """Sort `words (texts, time)`, each word once; repetitions become padding."""
+    """Sort the words of each of `words (texts, time)`; repetitions become padding."""
     ordered = words.sort(-1).values
     again = ordered[:, 1:] == ordered[:, :-1]
     return torch.cat([ordered[:, :1], torch.where(again, PADDING, ordered[:, 1:])], -1)
@@ -106,11 +106,11 @@ class DelayPolynomial(Network):
 
         y_t = Σ_{|α| ≤ p} w_α Π_i x_{t-d_i}^{α_i}
 
-    Samples before the first are zeros. Of several inputs the products are of all of them.
+    Samples before the first are zeros. With several inputs, products mix all of them.
 
     Args:
         delays: d, in samples.
-        degree: p, of the products.
+        degree: p, the largest degree of a product.
         inputs: how many numbers a sample has.
 
     Example:
@@ -137,11 +137,11 @@ class DelayPolynomial(Network):
         self.weights = nn.Parameter(torch.zeros(self.size, 1, dtype=torch.float64))
 
     def fit(self, series: Tensor, targets: Tensor) -> Self:
-        """Fit it by least squares; without a series it stays as it is.
+        """Fit the polynomial by least squares; without series it stays unchanged.
 
         Args:
             series (series, time, inputs): the inputs.
-            targets (series, time, 1): the outputs there.
+            targets (series, time, 1): the desired outputs.
         """
         if not len(series):
             return self
@@ -152,7 +152,7 @@ class DelayPolynomial(Network):
             terms = self.terms(x).flatten(0, 1)
             gram += terms.T @ terms
             right += terms.T @ y.reshape(-1, 1)
-        # A ridge of a billionth: products of neighbouring samples are nearly the same.
+        # A ridge of a billionth, because products of neighbouring samples are nearly collinear.
         gram += 1e-9 * gram.diagonal().mean() * torch.eye(self.size, dtype=torch.float64)
         with torch.no_grad():
             self.weights.copy_(torch.linalg.solve(gram, right))
@@ -178,7 +178,7 @@ class DelayPolynomial(Network):
         return torch.cat([self.terms(x) @ self.weights for x in parts]).to(features.dtype)
 
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute what `forward` does, of the samples that the longest delay reaches."""
+        """Compute the outputs of `forward` from only the samples that the longest delay reaches."""
         reach = max(self.delays) + 1
         padded = nn.functional.pad(inputs, (0, 0, reach - 1, 0))
         windows = padded.unfold(-2, reach, 1).transpose(-1, -2).flatten(0, 1)
@@ -219,27 +219,27 @@ class Pixels(Network):
         return self.layers(features)
 
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute the scores when the last sample is there: all of them are needed at once."""
+        """Compute the scores after the last sample: all samples are needed at once."""
         return self(inputs)
 
 
 class BagOfPlaces(Network):
-    """Guess the order of scattered tokens from the place of each alone.
+    """A guess of the order of scattered tokens, from the place of each alone.
 
         score_{i,c} = log Σ_{t: token c} P(i | t)
         P(i | t) = C(t, i) C(T - 1 - t, k - 1 - i) / C(T - 1, k - 1)
 
-    P(i | t) is the chance that of k tokens, scattered evenly over T steps, the one at step t is the
-    i-th: the best that can be said of a token without the others. The one number that could be
-    trained is what the scores are multiplied by, 1.
+    With k tokens scattered evenly over T steps, P(i | t) is the chance that the token at step t is
+    the i-th: the best guess from one token without the others. The only number that could be
+    trained is a factor of the scores, 1.
 
     Args:
-        tokens: how many there are, with those that are not copied.
-        copied: k.
-        others: the first so many tokens are not copied.
+        tokens: how many tokens there are, including those that are not copied.
+        copied: k, how many tokens are copied.
+        others: how many tokens, the first ones, are not copied.
 
-    Inputs are tokens `(sequences, T + k)`, outputs scores `(sequences, T + k, tokens)`, those after
-    the last k steps for the copies.
+    Inputs are tokens `(sequences, T + k)`, outputs scores `(sequences, T + k, tokens)`; the scores
+    of the last k steps are for the copies.
 
     Example:
         >>> import torch
@@ -274,7 +274,7 @@ class BagOfPlaces(Network):
         return torch.cat([before, scores], -2)
 
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute the scores when all tokens are there: their places count from the first."""
+        """Compute the scores after the last token: all tokens are needed at once."""
         return self(inputs)
 
 

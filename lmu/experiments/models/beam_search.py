@@ -1,4 +1,4 @@
-"""Beam search: the likeliest sentence, as far as a few hypotheses at a time can find it."""
+"""Beam search: an approximate search for the likeliest sentence, with a few hypotheses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from lmu.experiments.models.words import PADDING
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """How the likeliest sentence is looked for.
+    """A beam search for the likeliest sentence.
 
         score = log p(words) / words^length_power
 
     Args:
         beams: hypotheses kept for each sentence; 1 is greedy: always the likeliest next word.
-        longest: words of a sentence, at most, with its end.
-        length_power: what makes up for the fact that long sentences are unlikely; 0: nothing.
+        longest: words in a sentence, at most, with its end.
+        length_power: how strongly long sentences, which are less likely, are favoured; 0: not.
 
     Example:
         >>> import torch
@@ -45,14 +45,14 @@ class BeamSearch:
         begin: int,
         end: int,
     ) -> Tensor:
-        """Write a sentence for each of the batch.
+        """Write a sentence for each entry of the batch.
 
         Args:
             step: from words `(batch, beams)` and states `(batch, beams, state_size)` to the logits
                 of the next words `(batch, beams, words)` and the next states.
             state (batch, beams, state_size): the states before the first word.
-            begin: the word that stands before a sentence.
-            end: the word that ends it.
+            begin: the word before the start of a sentence.
+            end: the word that ends a sentence.
 
         Returns:
             The sentences `(batch, longest)`, each with its end, and 0 after it.
@@ -60,7 +60,7 @@ class BeamSearch:
         batch = state.shape[0]
         words = torch.full((batch, self.beams), begin, device=state.device)
         written = words.new_zeros(batch, self.beams, 0)
-        # All hypotheses are the same at first: one of them is enough.
+        # All hypotheses are equal at first: one of them is enough.
         likelihood = state.new_full((batch, self.beams), -torch.inf)
         likelihood[:, 0] = 0
         ended = torch.zeros_like(words, dtype=torch.bool)
@@ -84,7 +84,7 @@ class BeamSearch:
         """Choose the best continuations of all hypotheses; ended ones stay as they are."""
         stays = torch.full_like(following[0, 0], -torch.inf)
         stays[PADDING] = 0
-        # A word that is padding would be lost: a sentence goes on or ends.
+        # Padding is no word to write: a sentence goes on or ends.
         goes_on = following.clone()
         goes_on[..., PADDING] = -torch.inf
         following = torch.where(ended.unsqueeze(-1), stays, goes_on)
@@ -95,5 +95,5 @@ class BeamSearch:
         return totals.flatten(1).gather(-1, chosen), chosen
 
     def scores(self, likelihood: Tensor, written: Tensor) -> Tensor:
-        """Compute each hypothesis' score."""
+        """Compute the score of each hypothesis."""
         return likelihood / (written != PADDING).sum(-1).clamp(min=1) ** self.length_power

@@ -1,4 +1,4 @@
-"""A network that reads a whole sequence, keeps all of it, and thinks in several layers."""
+"""A network that remembers a whole sequence, and classifies it by several layers."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ class DeepClassifier(SampleNetwork):
         m_n = Σ_j Ā^(n-j) B̄ x_j      h_0 = normalised (√(θ / (2i+1)) m_{n,i} for each i, x_n)
         h_k = dropout(relu(W_k h_{k-1} + b_k))      scores = W h_K + b
 
-    With these factors the memory holds the coefficients of orthonormal polynomials: distances
-    between its states are those between what it remembers, and an adversary moves them as far as
-    it would move the inputs. There is no trained input encoder, for
-    the reason given in `SequenceClassifier`.
+    With these factors the memory holds the coefficients of orthonormal polynomials. Distances
+    between its states equal the distances between the remembered signals, and an adversary moves
+    the states as far as it would move the inputs. There is no trained input encoder, for the reason
+    given in `SequenceClassifier`.
 
     Args:
         classes: how many classes.
@@ -64,7 +64,7 @@ class DeepClassifier(SampleNetwork):
         return self.memory
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Compute the last state's coefficients next to the last input: `(*batch, order + 1)`."""
+        """Compute the last state's coefficients and the last input: `(*batch, order + 1)`."""
         return self.factors * self.memory.final(inputs).outputs
 
     def head(self, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A memory that is read at several delays: nothing of it has to be trained."""
+"""A memory that is read at several delays, and needs no training."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from lmu.memory import LegendreMemory
 
 
 class DelayReader(SampleNetwork):
-    """A Legendre memory, and a readout that is known in closed form.
+    """A Legendre memory with a readout in closed form.
 
         m_t = Ā m_{t-1} + B̄ x_t        y_t = C m_t ≈ (x_{t-k} for each delay k)
         C_ki = P̃_i((k + ½) / θ)
 
-    The half is there since the input is held for a step: x_{t-k} is what the window holds between
-    k and k + 1 steps ago. The readout begins with these values and may be trained further.
+    The half is there because the input is held for a step: the window has the value x_{t-k} from k
+    to k + 1 steps ago. The readout begins with these values and may be trained further.
 
     Args:
         order: how many polynomials, d.

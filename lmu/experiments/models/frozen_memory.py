@@ -1,4 +1,4 @@
-"""Networks of one parallel LMU whose memory is frozen, and so computed once."""
+"""Networks of one parallel LMU with a frozen memory, which is computed once."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from lmu.layers import ParallelLMU
 
 
 class FrozenMemoryNetwork(SampleNetwork):
-    """One LMU without an input encoder, and a readout: the base of the two below.
+    """One LMU without an input encoder, and a readout: the base of the two networks below.
 
-    The features are the memory's states m next to the inputs x, and what is trained begins with
+    The features are the memory's states m next to the inputs x. The trained part begins with
     o = relu(W_m m + W_x x + b_o).
 
     Args:
@@ -40,7 +40,7 @@ class FrozenMemoryNetwork(SampleNetwork):
         return self.lmu
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Compute memory and input, `(*batch, order + 1)` at the end or `(*batch, time, …)`."""
+        """Compute memory and input: `(*batch, order + 1)` at the end, or `(*batch, time, …)`."""
         memory = self.lmu.memory
         if self.at_end:
             return torch.cat([memory.final(inputs).outputs, inputs[..., -1, :]], dim=-1)
@@ -57,9 +57,9 @@ class SequenceClassifier(FrozenMemoryNetwork):
 
         m_n = Σ_j Ā^(n-j) B̄ x_j      o_n = relu(W_m m_n + W_x x_n + b_o)      scores = W o_n + b
 
-    There is no trained input encoder u = U_x x + b_u: with one input channel its scale is a scale
-    of W_m, and its offset moves m_n by a constant, which b_o takes up. The function class is the
-    same, and the features (m_n, x_n) can be computed once.
+    There is no trained input encoder u = U_x x + b_u: with one input channel, its scale can be part
+    of W_m, and its offset moves m_n by a constant, which can be part of b_o. The function class is
+    the same, and the features (m_n, x_n) can be computed once.
 
     Args:
         classes: how many classes.
@@ -103,8 +103,8 @@ class SeriesPredictor(FrozenMemoryNetwork):
         m_t = Σ_j Ā^(t-j) B̄ x_j      o_t = relu(W_m m_t + W_x x_t + b_o)
         y_t = w · relu(W_1 o_t + b_1) + b_2
 
-    There is no trained input encoder, for the reason given in `SequenceClassifier`. The offset
-    would differ from one in b_o only until the window has filled.
+    There is no trained input encoder, for the reason given in `SequenceClassifier`. Its offset
+    would differ from an offset in b_o only until the window has filled.
 
     Args:
         hidden_size: width of o.

@@ -1,4 +1,4 @@
-"""A network that says, after each word, which word may be next."""
+"""A network that predicts, after each word, the next one."""
 
 import torch
 from torch import Tensor, nn
@@ -10,22 +10,22 @@ from lmu.layers import Layer
 
 
 class LanguageModel(StreamingNetwork):
-    """Words (or letters), a layer that looks at no later step, and a score for each next word.
+    """Vectors of words (or letters), a causal layer, and a score for each possible next word.
 
         logits_t = E z_t + b        z_t = W layer(e_0 … e_t),   e_t the vector of word t
 
-    Trained on all steps in parallel where the layer is; writes word by word from its state.
+    It trains on all steps in parallel if the layer does, and writes word by word from its state.
 
     Args:
         words: the vectors of the words.
-        layer: reads them.
-        tied: True: E holds the vectors of the words themselves; False: a matrix of its own. W is
-            there only if E is tied and the layer's outputs are of another size.
+        layer: reads the vectors.
+        tied: True: E holds the vectors of the words themselves. False: E is a matrix of its own. W
+            exists only if E is tied and the layer's outputs have another size.
         dropout: the share of e and of z that is dropped in training.
-        said: how many of the words, the first ones, have a score: an output layer of all words of
-            a long vocabulary would be most of the work. None: all.
+        said: how many of the words, the first ones, have a score. With a long vocabulary, scores
+            for all words would be most of the work. None: all.
 
-    Inputs are words `(texts, time)`, outputs `(texts, time, words)`, as many as have a score.
+    Inputs are words `(texts, time)`, outputs `(texts, time, words)` for the words with a score.
 
     Raises:
         ValueError: vectors of another size than the layer reads.
@@ -69,25 +69,26 @@ class LanguageModel(StreamingNetwork):
         self.bias = nn.Parameter(torch.zeros(self.said)) if tied else None
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Return the words: nothing of it is frozen."""
+        """Return the words: nothing in the network is frozen."""
         return inputs
 
     def head(self, features: Tensor) -> Tensor:
         """Compute the logits `(*batch, time, words)` of `words (*batch, time)`."""
-        # The layer looks at no later step, so that no word's logits depend on padding: where no
-        # state is asked for it need not be told of the lengths, and puts zeros nowhere.
+        # The layer is causal, so that no word's logits depend on padding. The state is not used, so
+        # the layer need not know the lengths, and puts no zeros into the padding.
         return self.logits(self.layer(self.dropout(self.words(features))).outputs)
 
     def run(self, words: Tensor, initial_state: Tensor | None = None) -> Result:
-        """Read words from where the last ones were left, as for training on long texts in pieces.
+        """Read words from a given state on, for example to train on long texts in pieces.
 
         Args:
             words (*batch, time): the words.
-            initial_state (*batch, state_size): what `run` or `step` returned before. None: zeros.
+            initial_state (*batch, state_size): the state that `run` or `step` returned before.
+                None: zeros.
 
         Returns:
-            The logits `(*batch, time, words)`, of no meaning past the end of a padded text, and
-            the state at each text's own end.
+            The logits `(*batch, time, words)`, meaningless past the end of a padded text, and the
+            state at each text's own end.
         """
         outputs, state = self.read(words, initial_state)
         return Result(self.logits(outputs), state)
@@ -95,7 +96,7 @@ class LanguageModel(StreamingNetwork):
     def read(self, words: Tensor, initial_state: Tensor | None = None) -> Result:
         """Compute the layer's outputs `(*batch, time, size)`, and the state as `run` does.
 
-        The state is the layer's, followed by the last words, as many as the vectors depend on.
+        The state is the layer's, followed by the last words that later vectors depend on.
         """
         state, before, kept = initial_state, None, self.words.remembered
         if kept and initial_state is not None:
@@ -142,14 +143,14 @@ class LanguageModel(StreamingNetwork):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Go on with texts, word by word: each costs one step, however long the text is.
+        """Continue texts, word by word: each word costs one step, however long the text is.
 
         Args:
             prompt (*batch, time): the words to begin with, at least one, without padding; they
                 are read in parallel.
             steps: how many words to write.
-            temperature: what logits are divided by before a word is drawn; 0 takes the likeliest.
-            generator: draws; None is torch's global one.
+            temperature: the divisor of the logits before a word is drawn; 0 takes the likeliest.
+            generator: draws the words; None is torch's global one.
 
         Returns:
             The new words `(*batch, steps)`.

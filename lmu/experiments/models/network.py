@@ -12,12 +12,12 @@ from lmu.layers import Layer
 
 
 class Network(Pretrained, nn.Module, ABC):
-    """A network with a frozen memory first and trained layers after it.
+    """A network with a frozen memory and trained layers after it.
 
         forward = head ∘ features
 
     Attributes:
-        fitted: numbers that were fitted to the data when it was built, if it is not trained.
+        fitted: how many numbers were fitted to the data at construction, if it is not trained.
 
     A frozen memory gives the same states for the same input in every epoch. They are the input's
     features: `features` computes them once, and training repeats the `head` alone.
@@ -41,7 +41,7 @@ class Network(Pretrained, nn.Module, ABC):
         """Compute the outputs from the features: the part with parameters.
 
         Args:
-            features (*batch, ..., features): what `features` returned.
+            features (*batch, ..., features): the result of `features`.
 
         Returns:
             The outputs, one for each row of features.
@@ -49,7 +49,7 @@ class Network(Pretrained, nn.Module, ABC):
 
     @abstractmethod
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute what `forward` computes, reading one time step at a time.
+        """Compute the outputs of `forward`, reading one time step at a time.
 
         Args:
             inputs (*batch, time, input_size): the sequences.
@@ -71,10 +71,10 @@ class Network(Pretrained, nn.Module, ABC):
 
 
 class StreamingNetwork(Network):
-    """A network that says something after each time step, and can be fed one at a time.
+    """A network with outputs after each time step, which can read one step at a time.
 
     Attributes:
-        time_axis: where time is in the inputs: the last but one axis, or the last of words.
+        time_axis: the time axis of the inputs: the last but one, or for words the last.
     """
 
     time_axis = -2
@@ -85,10 +85,11 @@ class StreamingNetwork(Network):
 
         Args:
             input (*batch, input_size): the step's input.
-            state (*batch, state_size): what the step before returned; None before the first.
+            state (*batch, state_size): the state that the previous step returned; None before the
+                first.
 
         Returns:
-            The outputs after this step and the state to pass to the next.
+            The outputs after this step, and the state to pass to the next.
         """
 
     def steps(self, inputs: Tensor) -> Iterator[Tensor]:
@@ -107,11 +108,11 @@ class StreamingNetwork(Network):
 
 
 class SampleNetwork(StreamingNetwork):
-    """A network of numbers: a layer reads the samples, and a readout follows it.
+    """A network for numeric samples: a layer that reads them, and a readout.
 
     Attributes:
-        input_size: numbers a sample.
-        at_end: True: the outputs of a sequence are those after its last sample. False: after each.
+        input_size: how many numbers a sample has.
+        at_end: True: a sequence has outputs after its last sample. False: after each sample.
     """
 
     input_size: int = 1
@@ -127,7 +128,7 @@ class SampleNetwork(StreamingNetwork):
         """Compute the outputs `(*batch, outputs)` from the layer's `(*batch, size)`."""
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Return the inputs: where a network says nothing else, none of it is frozen."""
+        """Return the inputs: unless a network overrides this, none of it is frozen."""
         return inputs
 
     def head(self, features: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class SampleNetwork(StreamingNetwork):
 
     @property
     def state_size(self) -> int:
-        """Numbers kept from step to step."""
+        """The number of entries of the state."""
         return self.reader.state_size
 
     def run(
@@ -146,41 +147,42 @@ class SampleNetwork(StreamingNetwork):
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> Result:
-        """Read a block from where the last one was left, in parallel over time where that goes.
+        """Read a block from a given state on, in parallel over time where possible.
 
         Args:
             inputs (*batch, time, input_size): the samples.
-            initial_state (*batch, state_size): what `run` or `step` returned before. None: zeros.
+            initial_state (*batch, state_size): the state that `run` or `step` returned before.
+                None: zeros.
             lengths (*batch): the samples of each right-padded sequence.
 
         Returns:
-            What `step` says after each sample, `(*batch, time, outputs)`, of no meaning past the
+            The outputs of `step` after each sample, `(*batch, time, outputs)`, meaningless past the
             lengths, and the state at each sequence's own end.
         """
         outputs, state = self.reader(inputs, initial_state, lengths)
         return Result(self.read_out(outputs), state)
 
     def resume(self, inputs: Tensor, initial_state: Tensor | None = None) -> Result:
-        """Compute what `forward` does, from where the last block was left.
+        """Compute the outputs of `forward`, from a given state on.
 
         Args:
             inputs (*batch, time, input_size): the samples.
-            initial_state (*batch, state_size): what was returned before. None: zeros.
+            initial_state (*batch, state_size): the state that was returned before. None: zeros.
 
         Returns:
-            The outputs of `forward`, and the state to go on from.
+            The outputs of `forward`, and the state to continue from.
         """
         read = self.reader.final if self.at_end else self.reader
         outputs, state = read(inputs, initial_state)
         return Result(self.read_out(outputs), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Read one sample; the outputs are a sequence's that ends here."""
+        """Read one sample; the outputs are those of a sequence that ends here."""
         outputs, state = self.reader.step(input, state)
         return Result(self.read_out(outputs), state)
 
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute what `forward` computes, reading one sample at a time."""
+        """Compute the outputs of `forward`, reading one sample at a time."""
         if not self.at_end:
             return torch.stack(list(self.steps(inputs)), dim=-2)
         state = None

@@ -1,4 +1,4 @@
-"""Counts of short sequences: what says the next letter without a network."""
+"""Counts of short sequences: a prediction of the next letter without a network."""
 
 import torch
 from torch import Tensor, nn
@@ -6,30 +6,30 @@ from torch import Tensor, nn
 from linrec import Result
 from lmu.experiments.models.network import StreamingNetwork
 
-MOST = 2**62  # of the numbers that contexts are written as
+MOST = 2**62  # the largest number for a context
 
 
 class NGrams(StreamingNetwork):
-    """Interpolated n-grams: how often a letter followed the last ones, out of how many did.
+    """Interpolated n-grams: the share of times that a letter followed the last letters.
 
         P(c | h) = (N(h c) + s D(h) P(c | h')) / (N(h) + s D(h))        P = 1 / letters beneath all
 
-    h are the last letters, h' those without the first of them. N(h c) counts how often c followed
-    h, N(h) how often any letter did, D(h) how many different ones did. The counts are made when it
-    is built; s is 1, as Witten and Bell have it, and the one number that could be trained. What is
-    before a window's first letter counts as a letter of its own.
+    h are the last letters, and h' is h without its first letter. N(h c) counts how often c followed
+    h, N(h) how often any letter did, and D(h) how many different letters did. The counts are made
+    at construction. s is 1, as in Witten and Bell, and the only number that could be trained. The
+    place before a window's first letter counts as a letter of its own.
 
     Args:
-        letters: how many there are.
+        letters: how many letters there are.
         order: n: h has n - 1 letters at most.
         windows (windows, time): letters to count.
         following (windows, time): the letter after each.
-        said: how many letters may follow, those of the lowest numbers. None: all.
+        said: how many letters, those with the lowest numbers, may follow. None: all.
 
     Inputs are letters `(windows, time)`, outputs log P `(windows, time, said)`.
 
     Raises:
-        ValueError: n below 1, or contexts that are too many to be numbered.
+        ValueError: n below 1, or too many possible contexts to be numbered.
 
     Example:
         >>> import torch
@@ -80,7 +80,7 @@ class NGrams(StreamingNetwork):
         return numbers.unfold(-1, self.order - 1, 1)
 
     def encode(self, contexts: Tensor, length: int) -> Tensor:
-        """Number the last letters of `contexts (…, n - 1)`, `length` of them, `(…)`."""
+        """Number the last `length` letters of `contexts (…, n - 1)`, `(…)`."""
         code = contexts.new_zeros(contexts.shape[:-1])
         for letter in contexts[..., contexts.shape[-1] - length :].unbind(-1):
             code = code * (self.letters + 1) + letter
@@ -101,7 +101,7 @@ class NGrams(StreamingNetwork):
         """Find N(h c) of each letter that may follow, `(…, said)`, after contexts `codes (…)`."""
         seen, counts = self.get_buffer(f"seen{length}"), self.get_buffer(f"counts{length}")
         flat = codes.flatten() * self.said
-        # What followed one context stands in one piece, from `first` on.
+        # The letters after one context are in one piece, from `first` on.
         first, end = (torch.searchsorted(seen, edge) for edge in (flat, flat + self.said))
         followers = end - first
         rows = torch.arange(len(flat), device=codes.device).repeat_interleave(followers)
@@ -120,7 +120,7 @@ class NGrams(StreamingNetwork):
         return self.predict(self.contexts(features))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Read one letter of each text `(*batch)`; the state are the last n - 1."""
+        """Read one letter of each text `(*batch)`; the state is the last n - 1 letters."""
         if state is None:
             state = input.new_zeros(*input.shape, self.order - 1, dtype=torch.long)
         state = torch.cat([state, input.long().unsqueeze(-1) + 1], -1)[..., 1:]

@@ -16,13 +16,13 @@ Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 class OnlineNetwork(Network):
-    """The base of networks that predict each sample from those before, and then learn it.
+    """The base of networks that predict each sample from those before it, and then learn it.
 
-    Each series is begun with the weights of the beginning. What is predicted of a sample was said
-    before it, or anything later, was learned from.
+    Each series starts from the initial weights. A sample is predicted before the network learns
+    from it or from any later one.
 
     Attributes:
-        predicted: the predictions of the series that were predicted last.
+        predicted: the predictions for the last predicted series.
         milliseconds: the processor's time for each of their samples.
     """
 
@@ -36,12 +36,12 @@ class OnlineNetwork(Network):
             series (time, 1): the samples; each is the target of the one before.
 
         Returns:
-            predictions (time, 1): of the samples that come next.
+            predictions (time, 1): the prediction of the next sample, at each sample.
         """
         raise NotImplementedError
 
     def begun_anew(self) -> Self:
-        """Copy the network, so that what one series teaches is forgotten before the next."""
+        """Copy the network, so that each series starts from the same weights."""
         self.predicted = None
         return copy.deepcopy(self)
 
@@ -50,7 +50,7 @@ class OnlineNetwork(Network):
         return inputs
 
     def head(self, features: Tensor) -> Tensor:
-        """Predict the next of each sample of `features (series, time, 1)`, and learn them."""
+        """Predict the next sample at each of `features (series, time, 1)`, and learn them."""
         begun = time.process_time()
         with torch.enable_grad():
             found = [self.begun_anew().learn(series) for series in features]
@@ -59,22 +59,22 @@ class OnlineNetwork(Network):
         return self.predicted
 
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute what `forward` does, which reads one sample at a time as it is."""
+        """Compute the outputs of `forward`, which already reads one sample at a time."""
         return self(inputs)
 
 
 class OnlineReader(OnlineNetwork):
     """A layer, and a readout of its outputs, that learn at every sample.
 
-    A layer wrapped into `linrec.nn.OnlineLayer` has exact gradients through the whole past, and so
-    has one without weights before a readout that has some: a memory. Of any other layer the
-    gradient goes back a number of samples: truncated backpropagation through time.
+    Gradients through the whole past are exact for a layer in `linrec.nn.OnlineLayer`, and for a
+    layer without weights, such as a memory. For any other layer the gradient goes back `reach`
+    samples: truncated backpropagation through time.
 
     Args:
         layer: reads the samples.
         readout: from the layer's outputs to one number.
         optimizer: from the parameters to an optimiser.
-        reach: samples that the gradient goes back, of which the last one's error is learned from.
+        reach: how many samples the gradient goes back from the error of the last one.
 
     Example:
         >>> import torch, linrec
@@ -122,13 +122,13 @@ class OnlineReader(OnlineNetwork):
 
 
 class RecursiveLeastSquares(OnlineNetwork):
-    """A line of the last samples, fitted to all samples so far at every one of them.
+    """A linear function of the last samples, refitted at every sample to all samples so far.
 
         k = P z / (λ + zᵀ P z)      w ← w + k (y - wᵀ z)      P ← (P - k zᵀ P) / λ
 
     Args:
         delays: how many of the last samples are in z, besides a constant.
-        forgetting: λ, by which what is older counts less; 1: all count alike.
+        forgetting: λ, the factor by which each older sample counts less; 1: all count alike.
 
     Example:
         >>> import torch
@@ -160,7 +160,7 @@ class RecursiveLeastSquares(OnlineNetwork):
                 gain = gain / (self.forgetting + read @ gain)
                 weights = weights + gain * (sample - weights @ read)
                 spread = (spread - torch.outer(gain, read @ spread)) / self.forgetting
-                spread = (spread + spread.T) / 2  # as it is but for rounding
+                spread = (spread + spread.T) / 2  # symmetric but for rounding
             read[1:-1] = read[:-2].clone()
             read[0] = sample
             found.append((weights @ read).view(1))

@@ -1,4 +1,4 @@
-"""Any layer with a trained readout: the networks that others are compared with."""
+"""Any layer with a trained readout: networks for comparison."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from lmu.layers import Layer
 
 
 class LayerNetwork(SampleNetwork):
-    """A layer and a readout, all of it trained: the base of the two below.
+    """A layer and a readout, both trained: the base of the two networks below.
 
     Args:
         layer: reads the sequence.
@@ -49,7 +49,7 @@ class LayerClassifier(LayerNetwork):
 
 
 class LayerPredictor(LayerNetwork):
-    """A layer and a linear layer after it, at every time step.
+    """A layer, followed by a linear layer at every time step.
 
     Args:
         layer: reads the sequence.

@@ -1,4 +1,4 @@
-"""Networks that read a text, or two, and name a class."""
+"""Networks that read one or two texts and classify them."""
 
 from abc import abstractmethod
 
@@ -13,13 +13,13 @@ from lmu.layers import Layer, Stack
 
 
 class TextReader(Pretrained, nn.Module):
-    """Read a text into one vector: a layer's output after the last word.
+    """A reader that turns a text into one vector: a layer's output after the last word.
 
     Args:
         words: the vectors of the words.
-        layer: reads them.
-        word_dropout: the share of words that are left out in training: their vectors are zero, and
-            those of the others are larger for it.
+        layer: reads the vectors.
+        word_dropout: the share of words that are left out in training: their vectors are set to
+            zero, and the others are scaled up.
 
     Raises:
         ValueError: vectors of another size than the layer reads.
@@ -53,7 +53,7 @@ class TextReader(Pretrained, nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether a text has one vector, trained by nothing, so that it can be computed once."""
+        """Whether nothing in the reader is trained, so that vectors can be computed once."""
         trained = any(parameter.requires_grad for parameter in self.parameters())
         return not trained and self.word_dropout.p == 0
 
@@ -66,8 +66,8 @@ class TextReader(Pretrained, nn.Module):
             vectors = vectors * self.word_dropout(vectors.new_ones(*texts.shape, 1))
         layer = self.layer
         if isinstance(layer, Stack):
-            # Layers that can be stepped look at no later step: padding reaches no word's outputs,
-            # and only the topmost layer has to know where a text ends.
+            # Layers that can be stepped are causal: padding affects no word's outputs, and only the
+            # topmost layer has to know where a text ends.
             *below, layer = layer
             for each in below:
                 vectors = each(vectors).outputs
@@ -76,7 +76,7 @@ class TextReader(Pretrained, nn.Module):
     def step(self, word: Tensor, state: Tensor | None = None) -> Result:
         """Read one word of each text `(*batch)`; padding changes nothing.
 
-        The state `(*batch, state_size)` is the layer's, followed by what it said last.
+        The state `(*batch, state_size)` is the layer's, followed by its last output.
         """
         if state is None:
             state = self.words.embedding.weight.new_zeros(*word.shape, self.state_size)
@@ -93,7 +93,7 @@ class TextReader(Pretrained, nn.Module):
 class TextNetwork(StreamingNetwork):
     """The base of networks that read texts into vectors.
 
-    If nothing of the reader is trained then its vectors are the features, computed once.
+    If nothing in the reader is trained, its vectors are the features, computed once.
 
     Args:
         reader: reads one text.
@@ -129,7 +129,7 @@ class TextNetwork(StreamingNetwork):
 
 
 class TextClassifier(TextNetwork):
-    """Classify a text from the vector that it is read into.
+    """A classifier of texts, from the vector that a reader makes of each.
 
         scores = W v + b
 
@@ -158,7 +158,7 @@ class TextClassifier(TextNetwork):
 
 
 class PairClassifier(TextNetwork):
-    """Name the relation of two texts, read by the same reader into the vectors v₁ and v₂.
+    """A classifier of the relation of two texts, which one reader turns into vectors v₁ and v₂.
 
         scores = W [v₁, v₂, |v₁ - v₂|, v₁·v₂] + b
 
@@ -192,5 +192,5 @@ class PairClassifier(TextNetwork):
 
 
 def squeeze_single_class(scores: Tensor) -> Tensor:
-    """Take the axis of classes away where there is only one."""
+    """Remove the axis of classes if there is only one."""
     return scores.squeeze(-1) if scores.shape[-1] == 1 else scores

@@ -1,4 +1,4 @@
-"""An encoder that reads a sentence, and a decoder that looks at it while it writes another."""
+"""An encoder that reads a sentence, and a decoder that attends to it while writing another."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from lmu.layers import Bidirectional, Layer
 BEGIN, END = 2, 3  # of a sentence, in the words of both languages
 SLOWEST = 1_000.0  # the longest period of the places' sinusoids, in periods of the fastest
 
-Sources = tuple[AttentionMemory, ...]  # what was read, for each attention
+Sources = tuple[AttentionMemory, ...]  # the source as prepared for each attention
 Look = tuple[Layer, nn.LayerNorm, DotProductAttention, AttentionMemory]
 
 
@@ -31,7 +31,7 @@ class SentenceTranslator(Network):
 
         Args:
             sentences (batch, time): words, padded with 0 on the right.
-            search: how the best translation is looked for. None: greedily.
+            search: how the best translation is searched for. None: greedily.
 
         Returns:
             The translations `(batch, longest)`, each with its end, and 0 after it.
@@ -39,33 +39,34 @@ class SentenceTranslator(Network):
 
 
 class Translator(SentenceTranslator):
-    """Read a sentence, and write it in another language.
+    """A translator that reads a sentence and writes it in another language.
 
         v = encoder(place(source))      x^0 = place(y)       place(e)_t = √width e_t + p_t
         h^k = layer_k(x^{k-1})          x^k_t = h^k_t + attention_k(norm(h^k_t), v)
         logits_t = W norm(block(x^n_t)) + b
 
-    with y one step late, and p_t sinusoids of the place t.
+    with y delayed by one step, and p_t sinusoids of the place t.
 
-    The decoder has one layer or several, and looks at the source after each: the layers above the
-    first hear of what was found before, and so of where the sentence has got to. Given the words
-    before, all steps are computed at once; it writes word by word from its state.
+    The decoder has one or more layers, and attends to the source after each. So the layers above
+    the first see what the attention below them found, and how far the sentence has got. If the
+    target is given, all steps are computed at once; in translation, the network writes word by word
+    from its state.
 
     Args:
-        source_words: the vectors of the words that are read; 0 is padding.
-        target_words: those of the words that are written; 0 is padding, 2 the beginning and 3 the
-            end of a sentence. W is their transpose.
-        encoder: reads; it may look at later words.
-        decoder: writes, one layer or several from below; they may not.
-        block: combines what was found with what was written, each step by itself. None: nothing
-            stands there.
-        dropout: the share of all vectors of words, of what is found, and of what W reads, that is
-            dropped in training.
-        heads: of each attention.
+        source_words: the vectors of the source's words; 0 is padding.
+        target_words: the vectors of the target's words; 0 is padding, 2 the beginning and 3 the end
+            of a sentence. W is their transpose.
+        encoder: the layer that reads; it may look at later words.
+        decoder: the layer or layers that write, the lowest first; they may not.
+        block: a layer that combines the decoder's outputs with the results of attention, each step
+            by itself. None: there is none.
+        dropout: the share of the words' vectors, of the results of attention, and of the inputs of
+            W that is dropped in training.
+        heads: how many heads each attention has.
 
     Inputs are words `(pairs, 2, time)`: the source, and the target one step later, from word 2 on.
-    Outputs are the logits of the target `(pairs, time, words)`, as far as the longest target goes:
-    what is padding in all pairs is cut off.
+    Outputs are the logits of the target `(pairs, time, words)`, up to the end of the longest
+    target: padding that all pairs have in common is cut off.
 
     Raises:
         ValueError: vectors of other sizes than the layers read, or no layers.
@@ -133,18 +134,18 @@ class Translator(SentenceTranslator):
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(target_words.count))
         self.dropout = nn.Dropout(dropout)
-        # The state: those of the layers, and how many words were written.
+        # The state: the layers' states, and the number of words written.
         self.state_sizes = [*(layer.state_size for layer in layers), 1]
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Return the words: nothing of it is frozen."""
+        """Return the words: nothing in the network is frozen."""
         return inputs
 
     def head(self, features: Tensor) -> Tensor:
         """Compute the logits `(*batch, time, words)` of words `(*batch, 2, time)`."""
         read, said = (without_common_padding(words) for words in features.unbind(-2))
         sources = self.read(read)
-        # The decoder looks at no later word, so that padding behind the sentence does no harm.
+        # The decoder is causal, so that padding after the sentence does no harm.
         vectors = self.place(self.target_words(said), count_places(said))
         for layer, norm, attention, source in self.looks(sources):
             vectors = layer(vectors).outputs
@@ -163,11 +164,12 @@ class Translator(SentenceTranslator):
     def place(self, vectors: Tensor, steps: Tensor) -> Tensor:
         """Add sinusoids of the places `steps (*batch)` to the vectors of words."""
         width = vectors.shape[-1]
-        # The vectors begin of length 1: as large as the sinusoids, neither hides the other.
+        # The vectors begin with length 1; scaled to the size of the sinusoids, neither hides the
+        # other.
         return self.dropout(width**0.5 * vectors + sinusoids(steps.to(vectors), width))
 
     def looks(self, sources: Sources) -> Iterator[Look]:
-        """Go through the decoder's layers, each with its norm, its attention and the source."""
+        """Yield the decoder's layers, each with its norm, its attention and the source."""
         looks = zip(self.layers, self.norms, self.attentions, sources, strict=True)
         return cast(Iterator[Look], looks)
 
@@ -179,12 +181,12 @@ class Translator(SentenceTranslator):
         return nn.functional.linear(vectors, self.target_words.embedding.weight, self.bias)
 
     def step(self, sources: Sources, word: Tensor, state: Tensor | None = None) -> Result:
-        """Hear one word of the target `(*batch)`, and give the logits of the next.
+        """Read one word of the target `(*batch)`, and compute the logits of the next.
 
         Args:
-            sources: what was read.
-            word (*batch): the word before.
-            state (*batch, state_size): what the step before returned. None: zeros.
+            sources: the result of `read`.
+            word (*batch): the previous word.
+            state (*batch, state_size): the state that the previous step returned. None: zeros.
 
         Returns:
             The logits `(*batch, words)` and the state.
@@ -205,7 +207,7 @@ class Translator(SentenceTranslator):
         return Result(logits, torch.cat([*ends, written + 1], -1))
 
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute the logits, hearing the target one word at a time."""
+        """Compute the logits, reading the target one word at a time."""
         read, said = (without_common_padding(words) for words in inputs.unbind(-2))
         sources, state = self.read(read), None
         outputs = []
@@ -216,7 +218,7 @@ class Translator(SentenceTranslator):
 
     @torch.no_grad()
     def translate(self, sentences: Tensor, search: BeamSearch | None = None) -> Tensor:
-        """Translate, one word of the translation after the other."""
+        """Translate sentences word by word; arguments and result as of the base class."""
         search = search or BeamSearch()
         training = self.training
         self.eval()
@@ -234,11 +236,11 @@ def count_places(words: Tensor) -> Tensor:
 
 
 def sinusoids(steps: Tensor, width: int) -> Tensor:
-    """Compute sines and cosines of the places `steps (*batch)`, of periods of 6 to 6,000 steps.
+    """Compute sines and cosines of the places `steps (*batch)`, with periods of 6 to 6,000 steps.
 
     Args:
         steps (*batch): the places, from 0.
-        width: how many numbers; of an odd number the last cosine is left out.
+        width: how many numbers; if odd, the last cosine is left out.
 
     Returns:
         The numbers `(*batch, width)`.

@@ -12,26 +12,26 @@ COUNTED = 128
 
 
 class WordTranslation(SentenceTranslator):
-    """The first of IBM's translation models: each word is said by some word of the source.
+    """The first of IBM's translation models: each target word comes from some source word.
 
         P(f | source) = 1/(l+1) Σ_{i=0…l} t(f | e_i)
         t(f | e) = (N(e f) + s P(f)) / (N(e) + s)
 
-    e_1 … e_l are the words of the source and e_0 is a word that stands before every sentence, for
-    what no other word says. N(e f) counts how often e says f: which word of the source does is
-    not known, and expected by the t of the round before. P(f) are the frequencies of the words
-    (each counted once more than it is found); s is 1, the one number that could be trained. The
-    order of the words counts for nothing.
+    e_1 … e_l are the words of the source. e_0 is a word before every sentence, from which words
+    come that no other word produces. N(e f) counts how often f comes from e; since the source word
+    of f is not known, the count is an expectation under the t of the previous round. P(f) are the
+    frequencies of the words (each counted once more than it is found). s is 1, the only number that
+    could be trained. The order of the words is ignored.
 
-    It is fitted when it is built, and translates each word by the likeliest one, in the order of
-    the source.
+    The model is fitted at construction, and translates each word by the likeliest one, in the order
+    of the source.
 
     Args:
-        read: how many words the language has that is read.
-        written: how many the language has that is written.
+        read: how many words the source language has.
+        written: how many words the target language has.
         pairs (pairs, 2, time): the source, and the target one step later; 0 is padding.
         answers (pairs, time): the words of the targets, up to their ends.
-        rounds: how often the counts are expected anew.
+        rounds: how often the expected counts are computed.
 
     Inputs are words `(pairs, 2, time)`, outputs log P `(pairs, time, written)`, the same at every
     step.
@@ -58,7 +58,8 @@ class WordTranslation(SentenceTranslator):
         said = answers[answers != PADDING].long()
         frequencies = 1.0 + torch.bincount(said, minlength=written)
         self.frequencies = nn.Buffer(frequencies / frequencies.sum())
-        # Every word says any other to begin with, and the first counts are those of neighbours.
+        # At first any word may come from any other, and the counts are of pairs in the same
+        # sentences.
         counts = torch.zeros(read, written)
         for _ in range(rounds):
             counts = self.expect(counts, pairs, answers)
@@ -67,7 +68,7 @@ class WordTranslation(SentenceTranslator):
 
     @torch.no_grad()
     def expect(self, counts: Tensor, pairs: Tensor, answers: Tensor) -> Tensor:
-        """Expect how often each word says each other one, by the chances of earlier counts."""
+        """Compute how often words are expected to come from each other, given earlier counts."""
         chances = self.chances(counts)
         flat = torch.zeros(counts.numel())
         for source, target in zip(pairs[:, 0].split(COUNTED), answers.split(COUNTED), strict=True):
@@ -80,7 +81,7 @@ class WordTranslation(SentenceTranslator):
         return flat.view_as(counts)
 
     def chances(self, counts: Tensor) -> Tensor:
-        """Compute t(f | e) `(*batch, written)` of counts `(*batch, written)`."""
+        """Compute t(f | e) `(*batch, written)` from counts `(*batch, written)`."""
         smoothed = counts + self.scale * self.frequencies
         return smoothed / smoothed.sum(-1, keepdim=True)
 
@@ -102,7 +103,7 @@ class WordTranslation(SentenceTranslator):
         return found.log().unsqueeze(-2).expand(*found.shape[:-1], steps, -1)
 
     def stream(self, inputs: Tensor) -> Tensor:
-        """Compute log P; hearing the words of the target one at a time changes nothing."""
+        """Compute log P; reading the target one word at a time changes nothing."""
         return self.head(inputs)
 
     @torch.no_grad()
@@ -111,12 +112,12 @@ class WordTranslation(SentenceTranslator):
 
         Args:
             sentences (batch, time): words, padded with 0 on the right.
-            search: says how long a translation may be. None: as by default.
+            search: its `longest` limits the translation. None: the default search.
         """
         longest = (search or BeamSearch()).longest
         sentences = without_common_padding(sentences)[:, : longest - 1].long()
         said = self.chances(self.counts)[sentences]
-        said[..., : END + 1] = 0  # an end comes where the source ends
+        said[..., : END + 1] = 0  # the end comes where the source ends
         written = torch.where(sentences == PADDING, PADDING, said.argmax(-1))
         written = nn.functional.pad(written, (0, longest - written.shape[-1]))
         ends = (sentences != PADDING).sum(-1, keepdim=True)
@@ -124,5 +125,5 @@ class WordTranslation(SentenceTranslator):
 
 
 def add_null(source: Tensor) -> Tensor:
-    """Put the word that stands before every sentence before `source (*batch, time)`."""
+    """Put the word e_0 before `source (*batch, time)`."""
     return nn.functional.pad(without_common_padding(source).long(), (1, 0), value=BEGIN)

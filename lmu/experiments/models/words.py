@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from linrec.nn import Pretrained
 
-PADDING = 0  # the word that stands past the end of a text
+PADDING = 0  # the word that fills the place after the end of a text
 
 
 def without_common_padding(words: Tensor) -> Tensor:
-    """Cut off the end of `words (*batch, time)` that is padding in all of them, but one word.
+    """Cut off the common padding at the end of `words (*batch, time)`, but keep at least one word.
 
-    In a graph nothing is cut off, which saves work and changes no result.
+    This saves work and changes no result. In a graph of `torch.compile` nothing is cut off.
     """
     if torch.compiler.is_compiling():
         return words
@@ -28,14 +28,14 @@ class Words(Pretrained, nn.Module):
     Args:
         count: how many words; they are whole numbers from 0.
         width: numbers in a vector.
-        trained: whether the vectors are trained. Those that are not are meant to be given by
-            `set_vectors`; they are in the state dict all the same.
+        trained: whether the vectors are trained. Untrained ones are meant to be set by
+            `set_vectors`, and are in the state dict too.
         padded: whether word 0 is padding on the right. Its vector is zero.
 
-    Vectors begin normally distributed, of length 1 on average.
+    Vectors begin normally distributed, with length 1 on average.
 
     Attributes:
-        remembered: how many words before it the vector of a word depends on.
+        remembered: the number of previous words that a word's vector depends on.
 
     Example:
         >>> import torch
@@ -58,7 +58,7 @@ class Words(Pretrained, nn.Module):
         self.embedding.weight.requires_grad_(trained)
 
     def set_vectors(self, vectors: Tensor) -> None:
-        """Take `vectors (count, width)` for the words, such as GloVe's."""
+        """Set the words' vectors to `vectors (count, width)`, such as GloVe's."""
         if vectors.shape != self.embedding.weight.shape:
             raise ValueError(
                 f"`vectors` has shape {tuple(vectors.shape)}: expected "
@@ -76,7 +76,7 @@ class Words(Pretrained, nn.Module):
 
         Args:
             words (*batch, time): the piece.
-            before (*batch, remembered): the words before it. None: there are none.
+            before (*batch, remembered): the words before the piece. None: there are none.
         """
         return self(words)
 
@@ -86,18 +86,18 @@ class Words(Pretrained, nn.Module):
 
 
 class PairedWords(Words):
-    """Words whose vectors depend on words before, too: a vector for each word and each pair.
+    """Words whose vectors depend on previous words too: a vector for each word and each pair.
 
         e_t = v[w_t] + p₁[w_{t-1}, w_t] + … + p_reach[w_{t-reach}, w_t]
 
-    A vector is looked up however many there are, so that pairs cost memory and next to no time.
-    There are reach · count² of them: for letters, not for words of a language. Word 0 stands before
-    the first.
+    Looking up a vector takes the same time however many there are, so that pairs cost memory and
+    next to no time. There are reach · count² of them, which is feasible for letters, not for the
+    words of a language. Word 0 comes before the first.
 
     Args:
         count: how many words; they are whole numbers from 0.
         width: numbers in a vector.
-        reach: how many words before are paired with each.
+        reach: how many previous words are paired with each word.
 
     Example:
         >>> import torch
@@ -119,7 +119,7 @@ class PairedWords(Words):
         if before is None:
             before = words.new_zeros(*words.shape[:-1], self.remembered)
         vectors, earlier = self.embedding(words), torch.cat([before.long(), words], -1)
-        for table in range(self.remembered):  # of each word and the one `table + 1` before it
+        for table in range(self.remembered):  # pairs of a word and the one `table + 1` before it
             paired = earlier[..., self.remembered - table - 1 : earlier.shape[-1] - table - 1]
             vectors = vectors + self.pairs((table * self.count + paired) * self.count + words)
         return vectors
@@ -130,18 +130,17 @@ class PairedWords(Words):
 
 
 class EncodedWords(Words):
-    """Words whose vectors x are encoded by layers of their own.
+    """Words whose vectors x are encoded by trained layers.
 
         u = gelu(U_k … gelu(U_1 x + b_1) … + b_k)      gelu(z) = z P(N(0, 1) ≤ z)
 
-    What becomes of a word depends on nothing else, so each different word among those given is
-    encoded once.
+    The encoding of a word depends on nothing else, so that each different word is encoded once.
 
     Args:
         count: how many words.
         width: numbers in a vector x.
-        sizes: how many numbers each layer gives; `width` of the encoded words is the last.
-        trained: whether the vectors are trained; the encoder is.
+        sizes: the output size of each layer; the last is the `width` of the encoded words.
+        trained: whether the vectors are trained; the encoder always is.
 
     Raises:
         ValueError: no sizes.

@@ -1,4 +1,4 @@
-"""Figures that become the content of a PNG file."""
+"""Figures of matplotlib, and their content as a PNG file."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from linrec.reporting import image_of
 
 def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
     """Begin a figure of several panels, `size` in inches."""
-    # Half a second to import, and needed by those who draw alone.
+    # Takes half a second to import, and is only needed for drawing.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
@@ -15,5 +15,5 @@ def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any
 
 
 def png(figure: Any) -> bytes:
-    """Write a figure as a PNG file's content."""
+    """Return a figure as the content of a PNG file."""
     return image_of(figure, dpi=100)

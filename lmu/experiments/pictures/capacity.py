@@ -1,4 +1,4 @@
-"""How well a memory of order 100 gives back a signal, over the delay and the window."""
+"""The error with which a memory of order 100 recalls a signal, over the delay and the window."""
 
 import torch
 
@@ -18,7 +18,7 @@ def errors(theta: int, order: int = 100, dtype: torch.dtype = torch.float32) -> 
     Args:
         theta: the window, in steps.
         order: how many polynomials.
-        dtype: in which numbers the memory is run.
+        dtype: the dtype in which the memory runs.
 
     Returns:
         RMSE / RMS(signal) at delays from 0 to theta - 1.

@@ -1,4 +1,4 @@
-"""The loss of language models over their parameters, and over the letters that they read."""
+"""The loss of language models over their parameters and over the letters that they read."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from lmu.experiments.tables import Results
 
 
 def draw_scaling(results: Sequence[Results]) -> bytes:
-    """Draw the bits per character of `scaling` over parameters, and over letters.
+    """Draw the bits per character of `scaling`, over parameters and over letters.
 
     Args:
-        results: our runs, of this experiment and of others; those that are missing are left out.
+        results: our runs, of this experiment and of others; missing ones are left out.
 
     Returns:
         A PNG file's content.
@@ -36,7 +36,7 @@ def draw_scaling(results: Sequence[Results]) -> bytes:
 
 
 def count_letters(run: Results) -> int:
-    """Count the letters that a run was trained on, each as often as it was read."""
+    """Count the letters that a run was trained on, including repetitions."""
     first = run.first
     setting = SCALING.setting(first.model, first.budget)
     return first.epochs * (setting.recipe.examples or 0) * WINDOW

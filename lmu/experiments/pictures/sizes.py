@@ -1,4 +1,4 @@
-"""Scores over how many numbers were trained."""
+"""Scores over the number of trained parameters."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from lmu.experiments.tables import Results
 def draw_sizes(experiment: Experiment, results: Sequence[Results]) -> bytes:
     """Draw the scores of an experiment's models over their sizes, ours filled.
 
-    Published models of a size that is not known are lines. Of ours those of the full budget are
-    drawn, each seed as a dot.
+    Published models of unknown size are lines. Of our runs, those with the full budget are drawn,
+    each seed as a dot.
 
     Args:
-        experiment: which.
+        experiment: the experiment.
         results: our runs, of this experiment and of others.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The window that a Legendre memory holds, while it follows a signal."""
+"""The window that a Legendre memory holds while it follows a signal."""
 
 import torch
 
@@ -8,13 +8,13 @@ from lmu.experiments.pictures.canvas import panels, png
 from lmu.legendre import decoder, delay_system
 
 THETA = 500  # steps
-CYCLES = 4  # of the signal's highest frequency, a window
+CYCLES = 4  # the signal's highest frequency, in cycles a window
 
 
 def draw_window(
     orders: tuple[int, ...] = (4, 8, 16), moments: tuple[int, ...] = (700, 950)
 ) -> bytes:
-    """Draw what memories of several orders hold of a signal's last 500 steps, at some moments.
+    """Draw a signal's last 500 steps as memories of several orders hold them, at some moments.
 
     Args:
         orders: how many polynomials each memory has.

@@ -1,11 +1,11 @@
 """The tasks of the speed-up: the unit of 2019 and the forms of the simplified one.
 
-The simplified networks have the trained encoder u = U_x x + b_u of the paper, so that their
-memories have to be run, and differentiated, in every training step. The last form leaves it out,
-as our experiments do (`experiments.models.SequenceClassifier` says why nothing is lost): then the
-memory is the same in every epoch, is computed once, and costs a training step nothing.
+The simplified networks have the paper's trained encoder u = U_x x + b_u, so that their memories
+have to be run and differentiated in every training step. The last form leaves it out, as our
+experiments do (`experiments.models.SequenceClassifier` explains why nothing is lost). Then the
+memory is the same in every epoch: it is computed once, and costs nothing in a training step.
 
-Nothing is compiled: all run on PyTorch's eager operators.
+Nothing is compiled: everything runs on PyTorch's eager operators.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from lmu.layers import LMU, ParallelLMU
 
 
 class Way(StrEnum):
-    """A way to train; the first is the baseline of the others."""
+    """A way to train; the first is the baseline for the others."""
 
     ORIGINAL = "LMU of 2019, step by step"
     STEPPED = "simplified LMU, step by step"
@@ -40,8 +40,8 @@ class Task(NamedTuple):
     Args:
         network: owns the parameters.
         forward: from inputs to predictions: the network, or the part of it that is trained.
-        inputs (batch, ...): of one step.
-        targets (batch, ...): of one step.
+        inputs (batch, ...): the inputs of one step.
+        targets (batch, ...): the targets of one step.
         loss: from predictions and targets to a number.
     """
 
@@ -74,12 +74,12 @@ class Case:
     """A shape on which training steps are timed.
 
     Args:
-        name: what it is called on the command line.
-        title: what it is, in a few words.
+        name: its name on the command line.
+        title: a description in a few words.
         batch: sequences in a step.
-        length: time steps of a sequence.
-        steps: training steps of an epoch.
-        tasks: what is timed.
+        length: time steps in a sequence.
+        steps: training steps in an epoch.
+        tasks: the tasks to time.
     """
 
     name: str
@@ -94,7 +94,7 @@ Build = Callable[[Dataset], Network]
 
 
 def classification_task(build: Build, classes: int = 10) -> Callable[[Case], Task]:
-    """Train a network to name the classes of noise; its features are inputs, or computed once."""
+    """Return a maker of tasks that classify noise, with inputs or precomputed features."""
 
     def task(case: Case) -> Task:
         network = build(Dataset.empty())
@@ -106,7 +106,7 @@ def classification_task(build: Build, classes: int = 10) -> Callable[[Case], Tas
 
 
 def prediction_task(build: Build) -> Callable[[Case], Task]:
-    """Train a network to predict noise; its features are inputs, or computed once."""
+    """Return a maker of tasks that predict noise, with inputs or precomputed features."""
 
     def task(case: Case) -> Task:
         network = build(Dataset.empty())
@@ -153,10 +153,10 @@ LENGTHS = (64, 256, 1_024, 4_096, 16_384)
 def over_length(length: int) -> Case:
     """Make a case of any length: a window as long as the sequence, read at its end.
 
-    Both units have 128 hidden units and a memory of order 64; 16 sequences are a step.
+    Both units have 128 hidden units and a memory of order 64; a step has 16 sequences.
 
     Args:
-        length: time steps of a sequence.
+        length: time steps in a sequence.
 
     Returns:
         The case; an epoch is one step.

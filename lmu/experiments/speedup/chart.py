@@ -14,7 +14,7 @@ def chart(speedups: Speedups) -> bytes:
     """Draw the time of an epoch of each task, and the time of a step over sequence length.
 
     Args:
-        speedups: what was measured.
+        speedups: the measured timings.
 
     Returns:
         A PNG file's content.

@@ -14,23 +14,23 @@ from lmu.experiments.training import flush_subnormals
 from lmu.files import parse_json
 from lmu.files.entries import COUNT, TEXT, TEXTS, Kind, check_entries, is_number
 
-SHORTEST = 0.1  # seconds that are timed at once: steps that are shorter are repeated
-WARM = 1.0  # seconds of a first step beyond which what happens once is not worth another
+SHORTEST = 0.1  # seconds that are timed at once: shorter steps are repeated
+WARM = 1.0  # seconds of a first step beyond which its one-time costs are not worth another step
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a training step takes in one way.
+    """The times that a training step takes in one way.
 
     Args:
-        case: the shape's name.
-        title: what it is, in a few words.
+        case: the name of the case.
+        title: a description in a few words.
         way: how it is trained.
         batch: sequences in a step.
-        length: time steps of a sequence.
-        steps: training steps of an epoch.
+        length: time steps in a sequence.
+        steps: training steps in an epoch.
         parameters: how many numbers are trained.
-        seconds: what a step took, in each turn.
+        seconds: the time of a step, in each turn.
     """
 
     case: str
@@ -55,12 +55,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Speedups:
-    """Timings of one machine.
+    """Timings from one machine.
 
     Args:
         timings: of every case and way.
         versions: of Python, torch and linrec.
-        hardware: where it was measured.
+        hardware: the hardware of the measurements.
     """
 
     timings: tuple[Timing, ...]
@@ -69,18 +69,18 @@ class Speedups:
 
     @staticmethod
     def here(timings: Iterable[Timing] = (), device: str = "cpu") -> "Speedups":
-        """Say that timings are of this machine, or of one of its devices."""
+        """Label timings as those of this machine, or of one of its devices."""
         return Speedups(tuple(timings), versions(), hardware(torch.device(device)))
 
     def with_case(self, timings: Iterable[Timing]) -> "Speedups":
-        """Add the timings of a case, or put them in the place of earlier ones."""
+        """Add the timings of a case, or replace earlier ones."""
         new = tuple(timings)
         names = {timing.case for timing in new}
         kept = tuple(timing for timing in self.timings if timing.case not in names)
         return replace(self, timings=kept + new)
 
     def cases(self) -> Iterator[tuple[str, list[Timing]]]:
-        """Go through the cases, by name."""
+        """Yield the cases with their names."""
         for name in dict.fromkeys(timing.case for timing in self.timings):
             yield name, [timing for timing in self.timings if timing.case == name]
 
@@ -92,12 +92,12 @@ class Speedups:
         return None
 
     def to_json(self) -> str:
-        """Write them down."""
+        """Write the timings as JSON."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "Speedups":
-        """Read what `to_json` wrote.
+        """Read timings from the result of `to_json`.
 
         Raises:
             ValueError: the text is something else.
@@ -118,7 +118,7 @@ class Speedups:
 
 
 def is_seconds(value: object) -> bool:
-    """Tell whether these are times, at least one."""
+    """Tell whether a value is a list of times, at least one."""
     if not isinstance(value, list) or not value:
         return False
     return all(is_number(each) and each > 0 for each in value)
@@ -142,16 +142,16 @@ TIMING = {
 
 
 def measure(case: Case, turns: int = 3, seconds: float = 5.0, device: str = "cpu") -> list[Timing]:
-    """Time the training steps of a case by turns, so that what disturbs one way disturbs all.
+    """Time the training steps of a case in turns, so that a disturbance affects all ways alike.
 
-    A step that is short is repeated in its turn for a tenth of a second. Each way's first step is
-    not counted, unless it takes more than a second. Subnormal numbers are zeros, as in training.
+    A short step is repeated in its turn for a tenth of a second. Each way's first step is not
+    counted, unless it takes more than a second. Subnormal numbers are zeros, as in training.
 
     Args:
-        case: what is timed.
-        turns: how many at least.
+        case: the case to time.
+        turns: how many turns, at least.
         seconds: for how long more turns are taken.
-        device: where steps are computed.
+        device: the device that computes the steps.
 
     Returns:
         The timing of each way.
@@ -201,6 +201,6 @@ def time_step(step: Callable[[], object], repetitions: int, device: str) -> floa
 
 
 def wait(device: str) -> None:
-    """Wait until a device has done all that it was given."""
+    """Wait until a device has finished all its work."""
     if torch.device(device).type != "cpu":
         torch.accelerator.synchronize(device)

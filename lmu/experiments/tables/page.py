@@ -1,4 +1,4 @@
-"""Tables in a page, between the marks that it has for them."""
+"""Tables in a page, put between the marks that it has for them."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from linrec.reporting import Table, fill_page
 
 
 def fill_page_tables(page: str, tables: Mapping[str, list[Table]]) -> str:
-    """Put tables, each under a heading, in the place of what stood between their marks.
+    """Replace the text between a page's marks by tables, each under a heading.
 
     Args:
         page: the page's text, with `<!-- lmu table: NAME -->` and `<!-- lmu table: end of NAME -->`
@@ -14,10 +14,10 @@ def fill_page_tables(page: str, tables: Mapping[str, list[Table]]) -> str:
         tables: by the name in their marks.
 
     Returns:
-        The text with the tables of now.
+        The text with the current tables.
 
     Raises:
-        ValueError: the page has no marks of such a name.
+        ValueError: the page has no marks with such a name.
     """
     for name, own in tables.items():
         sections = [f"### {table.title}\n\n{table.markdown(bold=2)}" for table in own]

@@ -26,11 +26,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Results:
-    """Runs that differ in their seeds alone.
+    """Runs that differ only in their seeds.
 
     Args:
-        records: of the runs, at least one.
-        yours: whether a user made them; else they came with the library.
+        records: the records of the runs, at least one.
+        yours: whether a user made them; otherwise they came with the library.
     """
 
     records: tuple[Record, ...]
@@ -38,7 +38,7 @@ class Results:
 
     @property
     def first(self) -> Record:
-        """A run that speaks for all in everything but its figures and its time."""
+        """A run that represents all of them, except for its figures and its time."""
         return self.records[0]
 
     def mean(self, digits: int, figure: str | None = None) -> str:
@@ -49,7 +49,7 @@ class Results:
         return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
     def sampling_error(self, metric: Metric) -> str:
-        """Write the standard error of a share of as many test examples: √(p (1 - p) / n)."""
+        """Write the standard error of a share p of the n test examples: √(p (1 - p) / n)."""
         if metric is not ACCURACY:
             return ""
         share = statistics.fmean(record.score for record in self.records) / 100
@@ -57,9 +57,9 @@ class Results:
 
     @property
     def time(self) -> str:
-        """Write the median time of a run's training: that of the processor where it was kept.
+        """Write the median training time of the runs, the processor's time where it was kept.
 
-        Runs on a processor and on an accelerator have a median each.
+        Runs on a processor and runs on an accelerator have a median each.
         """
         if not self.first.epochs:
             return ""
@@ -79,19 +79,20 @@ class Results:
 def read_records(
     folder: Path = RECORDS, *, yours: bool = False, damaged: list[Exception] | None = None
 ) -> list[Results]:
-    """Read the records of a folder, whatever they are called, and put seeds together.
+    """Read the records in a folder, and group runs that differ only in their seeds.
 
     Args:
-        folder: of records, or of run folders; the library's own are the default.
-        yours: whether they are a user's.
-        damaged: a list that takes what was wrong with files that are no records, which are left
-            out; None: the first of them is refused.
+        folder: a folder of records, whatever their names, or with `yours` of run folders; by
+            default the library's own records.
+        yours: whether they are a user's: the `result.json` of run folders.
+        damaged: a list to which the errors of unreadable files are added, which are left out.
+            None: the first of them raises an error.
 
     Returns:
         The results, in the order of models and budgets.
 
     Raises:
-        ValueError: a file of the library's folder, or a `result.json`, is no record. The message
+        ValueError: a file of the library's folder, or a `result.json`, is not a record. The message
             names it.
         OSError: a file or folder cannot be read.
     """
@@ -126,7 +127,7 @@ def result_tables(results: Iterable[Results], experiments: Mapping[str, Experime
 
     Args:
         results: our runs.
-        experiments: which there are, by name; results of others are left out.
+        experiments: the experiments by name; results of others are left out.
 
     Returns:
         The tables, in the order of the experiments.
@@ -148,7 +149,7 @@ def result_table(experiment: Experiment, results: list[Results]) -> Table:
     notes: list[str] = []
     ours = [result_row(experiment, result, notes) for result in known]
     rows = [*published, *ours]
-    # A column that says nothing is left out.
+    # Empty columns are left out.
     kept = [i for i in range(len(COLUMNS) + 2) if i < 2 or any(row[i] for row in rows)]
     where = dict.fromkeys(record.hardware for r in known for record in r.records)
     notes += [f"Run on {', '.join(where)}."] if where else ["There are no runs of ours yet."]
@@ -157,7 +158,7 @@ def result_table(experiment: Experiment, results: list[Results]) -> Table:
         experiment.table,
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
-        # A figure of one seed is not made to stand out.
+        # A figure from one seed is not highlighted.
         frozenset(i for i, each in enumerate(known, len(published)) if len(each.records) > 1),
         tuple(notes),
     )
@@ -185,7 +186,7 @@ def effort(record: Record) -> str:
 
 
 def result_row(experiment: Experiment, results: Results, notes: list[str]) -> tuple[str, ...]:
-    """Write one of our results; what its data lack is put into the notes."""
+    """Write one of our results; a note is added where its data are incomplete."""
     first = results.first
     metric = experiment.setting(first.model, first.budget).recipe.metric
     reported, *others = first.figures

@@ -19,10 +19,10 @@ def speedup_tables(speedups: Speedups) -> list[Table]:
     """Make a table of the tasks, and one over sequence length.
 
     Args:
-        speedups: what was measured.
+        speedups: the measured timings.
 
     Returns:
-        One table or two: what was not measured has none.
+        One or two tables; there is none for timings that were not measured.
     """
     cases = list(speedups.cases())
     tasks = [timings for name, timings in cases if not name.startswith(OVER_LENGTH)]

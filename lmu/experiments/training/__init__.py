@@ -1,4 +1,4 @@
-"""Training a network: it knows no experiment."""
+"""Training of networks, independent of the experiments."""
 
 from lmu.experiments.training.allocation import keep_memory as keep_memory
 from lmu.experiments.training.loop import Outcome as Outcome

@@ -1,21 +1,22 @@
-"""Memory that training gives back is kept by the process, to be taken again."""
+"""Keeping the memory that training frees in the process, for reuse."""
 
 import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-LARGEST_MAPPED = 1 << 25  # bytes: the largest that glibc takes
+LARGEST_MAPPED = 1 << 25  # bytes: the largest threshold that glibc accepts
 KEPT = 1 << 30  # bytes
 
 
 def keep_memory() -> bool:
-    """Let glibc keep memory that is freed, for the life of the process.
+    """Make glibc keep freed memory, for the life of the process.
 
-    Each step of training frees what it took. Where that goes back to Linux, the next step's first
-    touch of each page is a fault, and for outputs of a megabyte takes longer than to compute them.
+    Each training step frees the memory that it took. If that goes back to Linux, each page faults
+    when the next step first touches it, which for outputs of a megabyte takes longer than computing
+    them.
 
     Returns:
-        Whether the C library is one that can be told.
+        Whether the C library has this setting.
     """
     if not sys.platform.startswith("linux"):
         return False

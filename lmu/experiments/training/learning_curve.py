@@ -1,4 +1,4 @@
-"""The picture of a run."""
+"""The learning curve of a run, as a picture."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from lmu.experiments.training.recipe import Metric
 
 
 def learning_curve(history: list[dict[str, Any]], metric: Metric) -> bytes:
-    """Draw the training loss of each epoch, and the validation score where there is one.
+    """Draw the training loss of each epoch, and the validation score if there is one.
 
     Args:
-        history: an entry an epoch, as in `metrics.jsonl`.
+        history: one entry per epoch, as in `metrics.jsonl`.
         metric: the score.
 
     Returns:
         A PNG file's content.
     """
-    # Half a second to import, and needed once, at the end.
+    # Takes half a second to import, and is only needed once, at the end.
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -25,10 +25,10 @@ class Outcome:
     """The outcome of a training.
 
     Args:
-        best_epoch: the epoch with the best validation score, counted from 1; 0: there was none.
-            The last one without validation examples.
-        best_score: that score; None without validation examples.
-        history: an entry an epoch: `epoch`, `training_loss`, `validation_score`, `seconds`, and
+        best_epoch: the epoch with the best validation score, or without validation examples the
+            last, counted from 1. 0: there was no epoch.
+        best_score: the best validation score; None without validation examples.
+        history: one entry per epoch: `epoch`, `training_loss`, `validation_score`, `seconds`, and
             the `cpu_seconds` of all threads.
     """
 
@@ -38,17 +38,17 @@ class Outcome:
 
 
 class Batches:
-    """Batches of examples that are in memory, in an order drawn anew each time.
+    """Batches of examples in memory, in an order drawn anew each time.
 
-    Indexing tensors costs a few microseconds a batch; worker processes would cost more than the
-    training step of a network that is read at its last step only.
+    Indexing tensors costs a few microseconds per batch; worker processes would cost more than a
+    training step of a network that is only read at its last step.
 
     Args:
         examples: inputs and targets, examples first.
-        size: examples in a batch; the last batch has what remains.
+        size: examples in a batch; the last batch has the remaining ones.
         generator: draws the order.
         count: how many of the examples, drawn anew each time. None: all.
-        lengths (examples): numbers in which those of a batch are alike. None: any are together.
+        lengths (examples): numbers that should be similar within a batch. None: batches are random.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class Batches:
     def __iter__(self) -> Iterator[Examples]:
         order = torch.randperm(len(self.inputs), generator=self.generator)[: self.count]
         batches = self.group_batches(order)
-        # Sent to the device at once: a step that sends its own would wait for the one before.
+        # Sent to the device all at once: a step that sends its own would wait for the previous one.
         sent = torch.cat(batches).to(self.inputs.device)
         for chosen in sent.split([len(batch) for batch in batches]):
             yield self.inputs[chosen], self.targets[chosen]
 
     def group_batches(self, order: Tensor) -> list[Tensor]:
-        """Take an order apart into batches, of examples of like length if these are known.
+        """Split an order into batches, of examples of similar length if the lengths are known.
 
-        A hundred batches are drawn at a time and sorted by length, so that which examples meet
-        is still left to chance; then the batches are shuffled.
+        The examples of a hundred batches at a time are sorted by length, so that chance still
+        decides which ones share a batch; then the batches are shuffled.
         """
         if self.lengths is None:
             return list(order.split(self.size))
@@ -92,7 +92,7 @@ class Batches:
 
 
 class Training:
-    """Everything that changes in training, and so the content of a checkpoint.
+    """Everything that changes in training, which is the content of a checkpoint.
 
     Args:
         network: the network.
@@ -120,20 +120,20 @@ class Training:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The entry of the best epoch; of equal ones, the first. The last one without scores."""
+        """The entry of the best epoch, the first of equals; without scores, the last entry."""
         if self.history[-1]["validation_score"] is None:
             return self.history[-1]
         sign = -1.0 if self.recipe.metric.higher_is_better else 1.0
         return min(self.history, key=lambda entry: sign * entry["validation_score"])
 
     def start_epoch(self) -> None:
-        """Set the network to train and the sums to zero."""
+        """Set the network to training mode and the sums to zero."""
         self.network.train()
         self.loss = torch.zeros_like(self.loss)
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     def step(self, batch: Examples, done: float) -> None:
-        """Take one step down the loss of a batch, with a share of all steps already done."""
+        """Take one training step on a batch; `done` is the share of all steps already taken."""
         inputs, targets = batch
         drawn = len(inputs)
         factor = self.recipe.schedule(done)
@@ -152,11 +152,11 @@ class Training:
         if self.recipe.max_gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.max_gradient_norm)
         self.optimizer.step()
-        # Left where it was computed: to read it would make an accelerator wait each step.
+        # Left on its device: reading it would make an accelerator wait in each step.
         self.loss = self.loss.to(loss.device) + loss.detach() * drawn
 
     def finish_epoch(self, examples: int, validation: Examples | None) -> dict[str, Any]:
-        """Score the epoch, enter it into the history, and return the entry."""
+        """Score the epoch, add an entry to the history, and return it."""
         loss = self.loss.item() / examples
         epoch = len(self.history) + 1
         if not math.isfinite(loss):
@@ -176,7 +176,7 @@ class Training:
         return self.history[-1]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the next epoch depends on."""
+        """Return everything that the next epoch depends on."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -199,7 +199,7 @@ class Training:
 
 def move_inputs(inputs: Tensor, gradient: Tensor, distance: float) -> Tensor:
     """Move each of `inputs (examples, ...)` along its gradient by a distance."""
-    # (Of what is classified with certainty a gradient is so small that its square is zero.)
+    # (The gradient of a confidently classified example is so small that its square is zero.)
     flat = gradient.flatten(1)
     scaled = flat / flat.abs().amax(1, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)
     directions = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1)
@@ -212,8 +212,8 @@ def predictions(
     """Compute a network's outputs without training it, a batch at a time.
 
     Args:
-        network: set to evaluation meanwhile.
-        forward: what is computed: the network itself, or a part of it.
+        network: set to evaluation mode meanwhile.
+        forward: the function to compute: the network itself, or a part of it.
         examples: inputs `(examples, ...)` and targets `(examples, ...)`.
         size: examples in a batch.
 
@@ -256,20 +256,20 @@ def train(
 ) -> Outcome:
     """Train a network, and leave it with the weights of its best validation epoch.
 
-    After each epoch the best and the last state are written to the run folder. A run that was
-    interrupted, by whatever, goes on from the last whole epoch, and ends as it would have ended.
-    Dropout draws from torch's global generator: seed it before. Subnormal numbers are zeros
-    meanwhile, on the processor.
+    After each epoch the best and the last state are written to the run folder. An interrupted run
+    continues from the last whole epoch, and ends as it would have without the interruption.
+    Dropout draws from torch's global generator: seed it before. Meanwhile the processor treats
+    subnormal numbers as zeros.
 
     Args:
         network: the network; all its parameters that require a gradient are trained.
         training: inputs and targets to learn from, on the network's device.
         validation: inputs and targets to choose the epoch by. None: the last epoch counts.
         recipe: loss, metric, optimiser, batch size and epochs.
-        folder: the run folder, new or that of the run to go on with.
+        folder: the run folder, new or of the run to continue.
         seed: seed of the order of the examples.
         forward: from a batch of inputs to predictions; None is the network itself. The inputs
-            may be features that were computed once, and this the rest of the network.
+            may be features that were computed once; then this is the rest of the network.
         progress: whether to show progress bars.
         tensorboard: whether to write the metrics for TensorBoard, too.
 
@@ -278,7 +278,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss became infinite or NaN.
-        ValueError: a checkpoint of the run to go on with is missing or damaged.
+        ValueError: a checkpoint of the run to continue is missing or damaged.
     """
     if not recipe.epochs:
         weights = {"network": network.state_dict(), "epoch": 0}
@@ -290,7 +290,7 @@ def train(
         network.load_state_dict(checkpoint["network"])
 
     if (folder.path / LAST).exists():
-        folder.load(BEST, take_weights)  # needed in the end: what is wrong with it is said now
+        folder.load(BEST, take_weights)  # needed at the end, but checked now
         folder.load(LAST, run.load_state_dict)
     folder.relog(run.history)
     if len(run.history) < recipe.epochs:
@@ -323,8 +323,8 @@ def _run_epochs(
                 run.step(batch, step / steps)
             entry = run.finish_epoch(batches.count, validation)
             folder.log(entry)
-            # The best before the last: killed between the two, the run goes on from the epoch
-            # before and comes to the same best again.
+            # The best is written before the last: a run killed between the two continues from the
+            # previous epoch and finds the same best again.
             if entry is run.best:
                 weights = {"network": run.network.state_dict(), "epoch": epoch}
                 folder.save(BEST, weights | {"configuration": folder.configuration})

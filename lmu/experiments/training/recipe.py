@@ -17,9 +17,9 @@ class Metric:
         score = finalize(Σ accumulate(predictions, targets))
 
     Args:
-        name: what it is called in tables and files.
+        name: its name in tables and files.
         accumulate: from the predictions and targets of a batch to a vector of sums over it, so that
-            no more than a batch of predictions is ever in memory.
+            only one batch of predictions is in memory at a time.
         finalize: from the sums over all batches to the number.
         higher_is_better: whether a higher number is a better one.
         digits: decimals that are printed.
@@ -91,7 +91,7 @@ def constant_rate(done: float) -> float:
 
 
 def name_of(function: Callable[..., object]) -> str:
-    """Name a function, and the arguments by name that it was given beforehand."""
+    """Return a function's name, with the keyword arguments that `partial` has fixed."""
     if not isinstance(function, partial):
         return str(getattr(function, "__name__", type(function).__name__))
     given = ", ".join(f"{name}={value!r}" for name, value in function.keywords.items())
@@ -109,19 +109,20 @@ class Recipe:
         batch_size: examples in a step, and in a batch that is scored.
         epochs: how often all examples are seen. 0: the network is scored as it was built.
         examples: how many examples, drawn anew, make an epoch; None: all.
-        bucket_by: from all inputs to a number for each, by which those of a batch are alike: their
-            lengths, so that there is little padding. None: batches are drawn at random.
-        schedule: from the share of all steps that are done, 0 … 1, to what the learning rates of
-            the optimiser are multiplied by.
-        max_gradient_norm: the largest norm of all gradients together: longer ones are shortened to
-            it. None: they are taken as they are.
-        curriculum: from the inputs and targets of a batch, and the share of all steps that are
-            done, to easier ones or fewer (Bengio et al. 2009). None: they are taken as they are.
-        adversarial_distance: how far inputs are moved to where the network does worst, in Euclidean
-            norm, x + distance · g / |g| with g the gradient of the loss; half of the loss is then
-            that of the moved inputs (Goodfellow, Shlens and Szegedy 2015). 0: they are not moved.
+        bucket_by: from all inputs to a number for each, such as its length; batches are made of
+            inputs with similar numbers, so that there is little padding. None: batches are random.
+        schedule: from the share of all steps already taken, 0 … 1, to a factor for the learning
+            rates of the optimiser.
+        max_gradient_norm: the largest norm of all gradients together; longer ones are scaled down
+            to it. None: they are not scaled.
+        curriculum: from the inputs and targets of a batch, and the share of all steps already
+            taken, to easier or fewer ones (Bengio et al. 2009). None: they are used as they are.
+        adversarial_distance: how far, in Euclidean norm, inputs are moved in the direction that
+            raises the loss most, x + distance · g / |g| with g the gradient of the loss. Half of
+            the loss is then that of the moved inputs (Goodfellow, Shlens and Szegedy 2015). 0: they
+            are not moved.
         with_validation: whether to train on the validation examples too, with a recipe that was
-            chosen while they were kept apart. No epoch is chosen then: the last one counts.
+            chosen while they were held out. Then no epoch is chosen: the last one counts.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -138,7 +139,7 @@ class Recipe:
     with_validation: bool = False
 
     def describe(self) -> dict[str, float | str | None]:
-        """Return all settings but the optimiser's own, as values of JSON, for a record."""
+        """Return all settings but the optimiser's own, as JSON values, for a record."""
         return {
             "loss": name_of(self.loss),
             "schedule": name_of(self.schedule),
@@ -158,11 +159,11 @@ class Recipe:
         return replace(self, epochs=epochs)
 
     def with_learning_rate(self, rate: float | None) -> "Recipe":
-        """Return the recipe with another learning rate, of all parameters; None keeps its own."""
+        """Return the recipe with another learning rate for all parameters; None keeps its own."""
         if rate is None:
             return self
         if not 0 < rate < math.inf:
             raise ValueError(f"`learning_rate` is {rate}: expected a positive number.")
-        # Recipes hold partial functions of an optimiser's class: a later rate takes the place.
+        # Recipes hold partial functions of an optimiser's class: a later rate replaces the first.
         changed = partial(cast(Callable[..., torch.optim.Optimizer], self.optimizer), lr=rate)
         return replace(self, optimizer=changed)

@@ -32,20 +32,24 @@ RESTART = "Train again, in another folder, with `--output FOLDER`."
 class RunFolder:
     """The files of one run.
 
-    `config.json` says what was run, `metrics.jsonl` has a line an epoch, `best.safetensors` the
-    weights of the best validation epoch, `last.safetensors` all that is needed to go on,
-    `curve.png` the learning curve, `result.json` the score on the test examples. Every file but
-    `metrics.jsonl` is written next to its place and then moved to it, so that a run killed at any
-    moment leaves whole files; `metrics.jsonl` is written anew from the last state when a run goes
-    on.
+    - `config.json` describes the run;
+    - `metrics.jsonl` has a line per epoch;
+    - `best.safetensors` has the weights of the best validation epoch;
+    - `last.safetensors` has all that is needed to continue;
+    - `curve.png` shows the learning curve;
+    - `result.json` has the score on the test examples.
 
-    One process at a time: the folder is locked until this object is forgotten or its process ends.
+    Every file but `metrics.jsonl` is written next to its place and then moved to it, so that a run
+    killed at any moment leaves whole files; `metrics.jsonl` is rewritten from the last state when a
+    run continues.
+
+    The folder is locked for other processes until this object is forgotten or its process ends.
 
     Args:
-        path: where it is, or will be.
-        configuration: what is run, in values that JSON knows. A run goes on only with its own.
-        resume: True goes on with the run that the folder holds, if it holds one; False refuses
-            a folder that holds anything.
+        path: the folder, which need not exist yet.
+        configuration: the run's settings, as JSON values. A run continues only with its own.
+        resume: True continues the run that the folder holds, if it holds one; False refuses a
+            folder that holds anything.
 
     Raises:
         FileExistsError: the folder holds a run (or other files) and `resume` is False.
@@ -64,9 +68,9 @@ class RunFolder:
         with explain_os_errors(self.path, "written"):
             self.path.mkdir(parents=True, exist_ok=True)
         self.lock = FolderLock(self.path)
-        for part in self.path.glob(f"*{PART}"):  # of processes that were killed
+        for part in self.path.glob(f"*{PART}"):  # left by processes that were killed
             part.unlink(missing_ok=True)
-        if self._holds_files():  # looked at again: now nobody else writes
+        if self._holds_files():  # checked again: now nobody else writes
             self._refuse_others(resume)
             self._compare()
         else:
@@ -114,7 +118,7 @@ class RunFolder:
     def save(self, name: str, checkpoint: dict[str, Any]) -> None:
         """Write a checkpoint of tensors, numbers, strings, lists and dictionaries.
 
-        Its form is that of its name: `.pt` is torch's, any other that of safetensors.
+        The name decides the format: torch's for `.pt`, else safetensors.
         """
         write_form = write_torch_checkpoint if name.endswith(".pt") else written_checkpoint
         self.write(name, write_form(checkpoint))
@@ -123,11 +127,11 @@ class RunFolder:
         """Read a checkpoint; nothing in it is executed.
 
         Args:
-            name: of its file.
-            take: is given what it holds.
+            name: the name of its file.
+            take: a function that is called with the content.
 
         Raises:
-            ValueError: the file is missing, damaged, or of something else.
+            ValueError: the file is missing, damaged, or no checkpoint.
         """
         path = self.path / name
         if not path.exists():
@@ -140,5 +144,5 @@ class RunFolder:
         append(self.path / METRICS, json.dumps(metrics))
 
     def relog(self, history: list[dict[str, Any]]) -> None:
-        """Write `metrics.jsonl` anew: a line that was cut off, or of a lost epoch, goes."""
+        """Rewrite `metrics.jsonl`, without lines that were cut off or belong to lost epochs."""
         self.write(METRICS, "".join(json.dumps(metrics) + "\n" for metrics in history).encode())

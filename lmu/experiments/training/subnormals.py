@@ -1,4 +1,4 @@
-"""Numbers below the normal range, which some processors are many times slower at."""
+"""Flushing of numbers below the normal range, with which some processors are many times slower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ import torch
 
 @contextmanager
 def flush_subnormals() -> Iterator[None]:
-    """Take numbers below the normal range for zeros, on this thread, as long as the context lasts.
+    """Treat numbers below the normal range as zeros, on this thread, while the context lasts.
 
-    The gradients of an LSTM fade into them within a few hundred steps; on some processors its
-    training step then takes ten times as long. (torch cannot be asked for the setting before;
-    afterwards it is off, as in a new process.)
+    The gradients of an LSTM fade into that range within a few hundred steps; on some processors its
+    training step then takes ten times as long. (torch cannot report the earlier setting; afterwards
+    it is off, as in a new process.)
     """
     torch.set_flush_denormal(True)
     try:
