@@ -1,4 +1,4 @@
-"""Modules that own tensors, and build a fresh recurrence of them in every call."""
+"""Modules that own tensors and build a recurrence from them in every call."""
 
 from linrec.nn.blocks import FeedForward as FeedForward
 from linrec.nn.blocks import Gated as Gated

@@ -1,6 +1,6 @@
-"""The arguments that modules were made with, in what JSON knows, and back.
+"""Constructor arguments of modules, converted to JSON values and back.
 
-Nothing is evaluated: classes are looked up by name in linrec, lmu and a table of torch's.
+Nothing is evaluated: classes are looked up by name in linrec, lmu and a table of torch modules.
 """
 
 import importlib
@@ -23,7 +23,7 @@ from linrec.systems import LinearRecurrence, StateSpace
 
 OURS = ("linrec.", "lmu.")  # where classes are looked up
 
-# Modules of torch, with the attributes that their constructors are called with.
+# Modules of torch, with the attributes that hold their constructor arguments.
 TORCHS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.RNNCell: ("input_size", "hidden_size", "bias", "nonlinearity"),
     nn.GRUCell: ("input_size", "hidden_size", "bias"),
@@ -60,10 +60,10 @@ STRUCTURES = {
 
 
 class Remembered:
-    """A module that remembers the arguments that it was made with."""
+    """A module that remembers its constructor arguments."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Write the arguments down before the constructor takes them."""
+        """Record the arguments before the constructor runs."""
         made = super().__new__(cls)
         try:
             bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
@@ -74,23 +74,23 @@ class Remembered:
         return made
 
     def arguments(self) -> Mapping[str, object]:
-        """Return what to call the class with to make a module of the same form."""
+        """Return the constructor arguments of a module of the same form."""
         return self.__dict__.get("_arguments", {})
 
 
 def plain(value: object) -> bool:
-    """Whether an argument may be kept: no tensor, which is large, and nothing that is read once."""
+    """Whether an argument may be kept: not a tensor, which is large, and not an iterator."""
     return not isinstance(value, Tensor | Iterator)
 
 
 def encode(value: object) -> Any:
-    """Write an argument in what JSON knows."""
+    """Convert an argument to JSON values."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
         return [encode(each) for each in value]
     if isinstance(value, Remembered):
-        skipped = getattr(type(value), "only_first", ())  # what only first weights depend on
+        skipped = getattr(type(value), "only_first", ())  # they affect initial weights only
         given = {n: encode(v) for n, v in value.arguments().items() if n not in skipped}
         return {"class": name_of(type(value)), "arguments": given}
     if isinstance(value, nn.Sequential):
@@ -129,7 +129,7 @@ def encode_form(recurrence: LinearRecurrence) -> dict[str, Any]:
 
 
 def decode_form(form: dict[str, Any]) -> LinearRecurrence:
-    """Make a recurrence of zeros."""
+    """Make a recurrence of the encoded form, filled with zeros."""
     tensors = {
         name: torch.zeros(shape, dtype=getattr(torch, dtype))
         for name, (shape, dtype) in form["shapes"].items()
@@ -141,7 +141,7 @@ def decode_form(form: dict[str, Any]) -> LinearRecurrence:
 
 
 def options_of(value: object, but: object = ()) -> dict[str, Any]:
-    """List the fields of a frozen dataclass that are not as they are by default."""
+    """List the fields of a frozen dataclass that differ from their defaults."""
     assert is_dataclass(value)
     given = {each.name: (getattr(value, each.name), each) for each in fields(value) if each.init}
     return {
@@ -152,10 +152,10 @@ def options_of(value: object, but: object = ()) -> dict[str, Any]:
 
 
 def decode(value: Any, expected: type[Remembered] | None = None) -> Any:
-    """Make what `encode` wrote down.
+    """Make the value that `encode` converted.
 
     Raises:
-        ValueError: a name that is none of ours.
+        ValueError: a name that is not ours.
     """
     if isinstance(value, list):
         return [decode(each) for each in value]
@@ -185,7 +185,7 @@ def decode(value: Any, expected: type[Remembered] | None = None) -> Any:
 
 
 def class_of(name: str, expected: type[Remembered] | None) -> type[Remembered]:
-    """Find the class of a name: the expected one, one derived from it, or one of ours."""
+    """Find the class with a name: the expected one, one derived from it, or one of ours."""
     if expected is not None and name == name_of(expected):
         return expected
     module, _, own = str(name).rpartition(".")
@@ -203,5 +203,5 @@ def class_of(name: str, expected: type[Remembered] | None) -> type[Remembered]:
 
 
 def name_of(kind: type) -> str:
-    """Give the whole name of a class."""
+    """Return the full name of a class."""
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,4 +1,4 @@
-"""Blocks that a deep stack is made of: a way around each layer."""
+"""Building blocks of deep stacks: residual, highway and gated layers, feed-forward layers."""
 
 from collections.abc import Iterable
 
@@ -13,11 +13,11 @@ from linrec.nn.stack import Stack
 
 
 class Pointwise(Layer):
-    """A layer that does the same to each step by itself, and keeps nothing.
+    """A layer that maps each step by itself, without a state.
 
     Args:
-        input_size: numbers a step takes.
-        output_size: numbers a step gives.
+        input_size: input features of a step.
+        output_size: output features of a step.
     """
 
     def __init__(self, input_size: int, output_size: int) -> None:
@@ -25,7 +25,7 @@ class Pointwise(Layer):
         self.input_size, self.output_size, self.state_size = input_size, output_size, 0
 
     def apply_to(self, inputs: Tensor) -> Tensor:
-        """Compute the outputs of steps by themselves, `(..., output_size)`."""
+        """Compute the outputs of steps, each by itself, `(..., output_size)`."""
         raise NotImplementedError
 
     def forward(
@@ -35,7 +35,7 @@ class Pointwise(Layer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`. There is no state."""
+        """Run all steps; arguments and result as in `Layer.forward`. There is no state."""
         check_steps(self, inputs)
         lengths = expand_lengths(lengths, inputs)
         inputs = zero_padding(inputs, lengths)
@@ -43,13 +43,13 @@ class Pointwise(Layer):
         return Result(outputs, inputs.new_zeros(*inputs.shape[:-2], 0))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
+        """Run one step; arguments and result as in `Layer.step`."""
         check_step(self, input)
         return Result(self.apply_to(input), input.new_zeros(*input.shape[:-1], 0))
 
 
 class FeedForward(Pointwise):
-    """Two linear layers with a nonlinearity between, at each step by itself.
+    """Two linear layers with a nonlinearity between, applied to each step by itself.
 
         y_t = W₂ gelu(W₁ x_t + b₁) + b₂
 
@@ -69,7 +69,7 @@ class FeedForward(Pointwise):
         self.outer = nn.Linear(inner, width)
 
     def apply_to(self, inputs: Tensor) -> Tensor:
-        """Compute y of steps by themselves."""
+        """Compute y of steps, each by itself."""
         return self.outer(nn.functional.gelu(self.inner(inputs)))
 
 
@@ -77,8 +77,8 @@ class _Wrapped(Layer):
     """A layer behind a norm, whose outputs are mixed with its inputs.
 
     Args:
-        layer: gives as many numbers as it takes.
-        dropout: the share of its outputs that are dropped in training.
+        layer: has as many outputs as inputs.
+        dropout: the share of its outputs that is dropped in training.
     """
 
     def __init__(self, layer: Layer, dropout: float) -> None:
@@ -100,7 +100,7 @@ class _Wrapped(Layer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`."""
+        """Run all steps; arguments and result as in `Layer.forward`."""
         check_steps(self, inputs)
         inputs = zero_padding(inputs, expand_lengths(lengths, inputs))
         normed = self.norm(inputs)
@@ -108,7 +108,7 @@ class _Wrapped(Layer):
         return Result(self.mix(inputs, normed, outputs), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
+        """Run one step; arguments and result as in `Layer.step`."""
         check_step(self, input)
         normed = self.norm(input)
         outputs, state = self.layer.step(normed, state)
@@ -121,11 +121,11 @@ class Residual(_Wrapped):
         y_t = x_t + dropout(layer(norm(x_t)))
 
     Args:
-        layer: gives as many numbers as it takes.
-        dropout: the share of its outputs that are dropped in training.
+        layer: has as many outputs as inputs.
+        dropout: the share of its outputs that is dropped in training.
 
     Raises:
-        ValueError: a layer that does not.
+        ValueError: the layer has different numbers of inputs and outputs.
 
     Example:
         >>> import torch, linrec
@@ -148,14 +148,14 @@ class Highway(_Wrapped):
         y_t = g_t · dropout(layer(z_t)) + (1 - g_t) · x_t
         g_t = σ(W z_t + b)                                        z_t = norm(x_t)
 
-    The gate's bias begins at -1: at first the inputs pass more than the layer.
+    The gate's bias begins at -1, so that initially the inputs count for more than the layer.
 
     Args:
-        layer: gives as many numbers as it takes.
-        dropout: the share of its outputs that are dropped in training.
+        layer: has as many outputs as inputs.
+        dropout: the share of its outputs that is dropped in training.
 
     Raises:
-        ValueError: a layer that does not.
+        ValueError: the layer has different numbers of inputs and outputs.
 
     Example:
         >>> import torch, linrec
@@ -173,7 +173,7 @@ class Highway(_Wrapped):
         nn.init.constant_(self.gate.bias, -1.0)
 
     def mix(self, inputs: Tensor, normed: Tensor, outputs: Tensor) -> Tensor:
-        """Let the gate choose between inputs and outputs."""
+        """Mix inputs and outputs by the gate."""
         return torch.lerp(inputs, self.dropout(outputs), torch.sigmoid(self.gate(normed)))
 
 
@@ -182,11 +182,11 @@ class Gated(Layer):
 
         y_t = W (silu(G x_t + g) ∘ layer(x)_t) + b                          silu(z) = z σ(z)
 
-    A recurrence and a feed-forward layer in one: of a layer that widens, such as a minGRU, this is
-    the whole block of a deep network.
+    A recurrence and a feed-forward layer in one: with a layer that widens, such as a minGRU, this
+    is a complete block of a deep network.
 
     Args:
-        layer: of any sizes.
+        layer: the layer, of any sizes.
 
     Example:
         >>> import torch, linrec
@@ -216,7 +216,7 @@ class Gated(Layer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`."""
+        """Run all steps; arguments and result as in `Layer.forward`."""
         check_steps(self, inputs)
         lengths = expand_lengths(lengths, inputs)
         inputs = zero_padding(inputs, lengths)
@@ -224,13 +224,13 @@ class Gated(Layer):
         return Result(zero_padding(self.read(outputs, inputs), lengths), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
+        """Run one step; arguments and result as in `Layer.step`."""
         check_step(self, input)
         outputs, state = self.layer.step(input, state)
         return Result(self.read(outputs, input), state)
 
     def read(self, outputs: Tensor, inputs: Tensor) -> Tensor:
-        """Compute y `(..., input_size)` from the layer's outputs, of steps by themselves."""
+        """Compute y `(..., input_size)` from the layer's outputs, each step by itself."""
         return self.outer(nn.functional.silu(self.gate(inputs)) * outputs)
 
 
@@ -240,12 +240,12 @@ def residual_blocks(layers: Iterable[Layer], *, expansion: int = 4, dropout: flo
         z = x + dropout(layer(norm(x)))        y = z + dropout(W₂ gelu(W₁ norm(z) + b₁) + b₂)
 
     Args:
-        layers: the layers, from below; each gives as many numbers as it takes.
-        expansion: how many times wider the feed-forward layers are inside; 0: there are none.
-        dropout: the share of each layer's outputs that are dropped in training.
+        layers: the layers, first to last; each has as many outputs as inputs.
+        expansion: how many times wider the feed-forward layers are inside; 0 for none.
+        dropout: the share of each layer's outputs that is dropped in training.
 
     Returns:
-        The stack, of two layers for each (one without feed-forward layers).
+        The stack, with two layers for each given one (one layer without feed-forward layers).
 
     Raises:
         ValueError: no layers, or layers of different widths.

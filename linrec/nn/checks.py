@@ -1,4 +1,4 @@
-"""Check the inputs and the state that a layer is given."""
+"""Validation of the inputs that a layer is called with."""
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,9 @@ def check_steps(layer: Layer, inputs: Tensor) -> None:
 
 
 def check_input(name: str, tensor: Tensor, size: int, dtype: torch.dtype) -> None:
-    """Refuse a tensor whose last axis does not fit, or whose dtype is not that of the weights."""
+    """Refuse a tensor whose last axis does not fit, or whose dtype differs from the weights'."""
     check_size(name, tensor, size)
-    # Autocast casts by itself what meets weights.
+    # Autocast itself casts tensors that meet weights.
     if tensor.dtype != dtype and not under_autocast(tensor.device.type):
         raise TypeError(
             f"`{name}` has dtype {tensor.dtype}: expected {dtype}, that of the weights. Pass "
@@ -44,13 +44,13 @@ def check_size(name: str, tensor: Tensor, size: int) -> None:
 
 
 def find_dtype(layer: nn.Module, inputs: Tensor) -> torch.dtype:
-    """Find the dtype of a layer's weights; without any, that of its inputs."""
+    """Find the dtype of a layer's weights, or of its inputs if it has no weights."""
     weight = first_parameter(layer)
     return inputs.dtype if weight is None else weight.dtype
 
 
 def first_parameter(module: nn.Module) -> Tensor | None:
-    """Find the first of `module.parameters()`, in a tenth of the time: every step asks for it."""
+    """Find the first of `module.parameters()`, in a tenth of the time: every step needs it."""
     for parameter in module._parameters.values():
         if parameter is not None:
             return parameter
@@ -61,7 +61,7 @@ def first_parameter(module: nn.Module) -> Tensor | None:
 
 
 def declared_input_size(module: nn.Module) -> int | None:
-    """Find the number of features that a module says that it takes; None if it does not."""
+    """Find the number of input features that a module declares; None if it declares none."""
     size, recurrence = getattr(module, "input_size", None), getattr(module, "recurrence", None)
     if size is None and isinstance(recurrence, LinearRecurrence):
         size = recurrence.input_size

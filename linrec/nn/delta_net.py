@@ -13,23 +13,23 @@ from linrec.systems import LinearRecurrence
 
 
 class DeltaNet(AttentionLayer):
-    """The delta rule: the value stored under a key is replaced, by a share, by the new value.
+    """The delta rule: a step replaces a share β of the value under its key by the new value.
 
         S_t = S_{t-1} + β_t k_t (v_t - S_{t-1}ᵀ k_t)ᵀ        o_t = S_tᵀ q_t / √keys   for each head
             = (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ      y_t = W_o RMSNorm(o_t)
         v = silu(W_v x),  k, q = silu(W x) / |silu(W x)|,    β_t = σ(W_β x_t)
 
-    Weights begin as those of `torch.nn.Linear`. The authors have a short convolution before each
-    silu, which is not here.
+    Weights are initialised as in `torch.nn.Linear`. The authors' short convolution before each silu
+    is left out.
 
     Args:
-        width: numbers a step takes and gives.
-        heads: matrices.
-        key_width: numbers of q and of k, of all heads together. None: the width.
+        width: features of a step, in and out.
+        heads: number of heads, each with a matrix S.
+        key_width: size of q and of k, of all heads together. None: the width.
         executor: how the recurrence is run.
 
     Raises:
-        ValueError: widths that cannot be divided among the heads.
+        ValueError: a width that cannot be divided among the heads.
 
     Example:
         >>> import torch, linrec
@@ -57,11 +57,11 @@ class DeltaNet(AttentionLayer):
         self.out = HeadReadOut(width, width, nn.RMSNorm(width // heads, eps=1e-5), gate=False)
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, with a system for each head; see `RecurrentLayer.recurrence`."""
         return self.delta_rule(inputs, None)
 
     def delta_rule(self, inputs: Tensor, alpha: Tensor | None) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, S decayed by `alpha (*batch, heads, time, 1)` first."""
+        """Make the recurrence; first S decays by `alpha (*batch, heads, time, 1)`."""
         q, k, v = self.parts(silu(widen(self.projection(inputs))))
         q, k = normalise(q), normalise(k)
         beta = split_heads(torch.sigmoid(widen(self.beta(inputs))), self.heads)
@@ -75,18 +75,18 @@ class GatedDeltaNet(DeltaNet):
         S_t = α_t (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ        o_t = S_tᵀ q_t / √keys
         α_t = exp(-a softplus(W_α x_t + b))        y_t = W_o (RMSNorm(o_t) ⊙ silu(W_g x_t))
 
-    q, k, v and β are as of `DeltaNet`; a, α and b as of `SSD`, one for each head.
+    q, k, v and β are as in `DeltaNet`; a, α and b as in `SSD`, one for each head.
 
     Args:
-        width: numbers a step takes and gives.
-        heads: matrices.
-        key_width: numbers of q and of k, of all heads together. None: the width.
-        dt_min: the least softplus(b) at first.
-        dt_max: the largest softplus(b) at first.
+        width: features of a step, in and out.
+        heads: number of heads, each with a matrix S.
+        key_width: size of q and of k, of all heads together. None: the width.
+        dt_min: the least softplus(b) initially.
+        dt_max: the largest softplus(b) initially.
         executor: how the recurrence is run.
 
     Raises:
-        ValueError: widths that cannot be divided among the heads.
+        ValueError: a width that cannot be divided among the heads.
 
     Example:
         >>> import torch, linrec
@@ -116,13 +116,13 @@ class GatedDeltaNet(DeltaNet):
         self.out = HeadReadOut(width, width, self.out.norm, gate=True)
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
-        # This is softplus, whose compiled gradient is given the wrong layout (torch 2.13).
+        """Make the recurrence, with a system for each head; see `RecurrentLayer.recurrence`."""
+        # This is softplus, whose own compiled gradient has the wrong layout (torch 2.13).
         dt = -logsigmoid(-widen(self.alpha(inputs)) - self.dt_bias)
         alpha = torch.exp(-dt * widen(self.log_decay).exp())
         return self.delta_rule(inputs, split_heads(alpha, self.heads))
 
 
 def normalise(tensor: Tensor) -> Tensor:
-    """Scale vectors to length 1; those shorter than 0.001 stay short, and gradients finite."""
+    """Scale vectors to length 1; ones under 0.001 stay short, which keeps gradients finite."""
     return tensor * torch.rsqrt(tensor.square().sum(-1, keepdim=True) + 1e-6)

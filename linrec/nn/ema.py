@@ -11,16 +11,16 @@ from linrec.systems import LinearRecurrence
 
 
 class EMA(RecurrentLayer):
-    """The damped moving average of Mega, several for each channel.
+    """The damped moving averages of Mega, several for each channel.
 
         h_t = (1 - α δ) h_{t-1} + α β x_t        y_t = η · h_t / √order + ω x_t
         α = σ(a),  δ = σ(d)                      each channel by itself: h, α, δ, β, η (order,)
 
-    At first a, d ~ N(0, 0.2²), β ~ ±1 + N(0, 0.02²), signs alternating, and η, ω ~ N(0, 1).
+    Initially a, d ~ N(0, 0.2²), β ~ ±1 + N(0, 0.02²), signs alternating, and η, ω ~ N(0, 1).
 
     Args:
-        width: channels, which a step takes and gives.
-        order: moving averages for each.
+        width: channels, in and out.
+        order: moving averages for each channel.
         executor: how the recurrence is run.
 
     Example:
@@ -54,7 +54,7 @@ class EMA(RecurrentLayer):
             self.drive[:, 1::2] -= 1
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, a system for each channel; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, with a system for each channel; see `RecurrentLayer.recurrence`."""
         rate, damping = torch.sigmoid(widen(self.rate)), torch.sigmoid(widen(self.damping))
         B, C = rate * self.drive, self.read / self.read.shape[-1] ** 0.5
         A = Diagonal(1 - rate * damping)
@@ -62,5 +62,5 @@ class EMA(RecurrentLayer):
         return averages, split_heads(inputs, self.input_size)
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Add ω x; as `RecurrentLayer.read_out`."""
+        """Add ω x; see `RecurrentLayer.read_out`."""
         return read + self.around * inputs

@@ -10,14 +10,14 @@ from linrec.systems import LinearRecurrence
 
 
 class HeadReadOut(nn.Module):
-    """Normalise the outputs of each head, and mix them.
+    """The readout of several heads: normalises the outputs of each, and mixes them.
 
         y = W_o (norm(o) ⊙ silu(W_g x))        norm: each head by itself
 
     Args:
-        width: numbers that a step takes and gives.
-        values: numbers that the heads have together.
-        norm: of one head.
+        width: features of a step, in and out.
+        values: size of o, of all heads together.
+        norm: the norm of one head.
         gate: whether there is a W_g.
     """
 
@@ -28,7 +28,7 @@ class HeadReadOut(nn.Module):
         self.projection = nn.Linear(values, width, bias=False)
 
     def forward(self, read: Tensor, heads: int, inputs: Tensor) -> Tensor:
-        """Mix `read (..., values)`, of inputs of the same steps."""
+        """Mix `read (..., values)`, given the inputs of the same steps."""
         outputs = self.norm(read.unflatten(-1, (heads, -1))).flatten(-2)
         if self.gate is not None:
             outputs = outputs * silu(self.gate(inputs))
@@ -36,15 +36,15 @@ class HeadReadOut(nn.Module):
 
 
 class AttentionLayer(RecurrentLayer):
-    """Linear attention: q, k and v of the inputs, and a matrix of keys by values for each head.
+    """Linear attention: projects inputs to q, k and v; each head has a keys by values matrix.
 
-    A subclass makes the recurrence of them, and `out` once all that it has before it is made.
+    A subclass makes the recurrence from q, k and v; it creates `out` last, after its other parts.
 
     Args:
-        width: numbers a step takes and gives.
-        heads: matrices.
-        key_width: numbers of q and of k, of all heads together.
-        value_width: numbers of v, of all heads together.
+        width: features of a step, in and out.
+        heads: number of heads, each with a matrix.
+        key_width: size of q and of k, of all heads together.
+        value_width: size of v, of all heads together.
         executor: how the recurrence is run.
     """
 
@@ -66,7 +66,7 @@ class AttentionLayer(RecurrentLayer):
         return [split_heads(part, self.heads) for part in projected.split(self.sizes, -1)]
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Normalise, gate and mix; as `RecurrentLayer.read_out`."""
+        """Normalise, gate and mix; see `RecurrentLayer.read_out`."""
         return self.out(read, self.heads, inputs)
 
 
@@ -77,23 +77,23 @@ def attention(
     values: Tensor,
     corrected: Tensor | None = None,
 ) -> tuple[LinearRecurrence, Tensor]:
-    """Make the recurrence of a matrix, whose columns are copies of one system.
+    """Make the recurrence of a matrix S, whose columns are copies of one system.
 
         S_t = (diag(a_t) + k_t c_tᵀ) S_{t-1} + k_t v_tᵀ        o_t = S_tᵀ q_t
 
     Args:
-        gates (*batch, heads, time, keys): a, one number for all keys if there is but one; or A.
+        gates (*batch, heads, time, keys): a, or one number for all keys; or A.
         keys (*batch, heads, time, keys): k.
         queries (*batch, heads, time, keys): q.
         values (*batch, heads, time, values): v.
-        corrected (*batch, heads, time, keys): c, of a delta rule. None: zeros.
+        corrected (*batch, heads, time, keys): c, in a delta rule. None: zeros.
 
     Returns:
         The recurrence, and v.
     """
     columns = keys.unsqueeze(-1)
     if isinstance(gates, Tensor):
-        # (Expanded, it is known to be one number by its stride.)
+        # (The stride of the expanded tensor tells that it is one number.)
         gates = gates.expand(*gates.shape[:-1], keys.shape[-1])
         # (One tensor for U and B: what is fed back takes the way of the inputs.)
         gates = (

@@ -1,7 +1,7 @@
-"""Folders and repositories of modules, through huggingface_hub's own mixin.
+"""Modules in folders and repositories, through huggingface_hub's own mixin.
 
-A folder has `config.json`, the class and the arguments of its constructor, and `model.safetensors`,
-the weights. Nothing in it is unpickled or evaluated.
+A folder has `config.json`, with the class and its constructor arguments, and `model.safetensors`,
+with the weights. Nothing in it is unpickled or evaluated.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ except ModuleNotFoundError:
 
 Module = TypeVar("Module", bound=Remembered)
 
-VERSION = 1  # of the form of a folder
+VERSION = 1  # of the format of a folder
 WEIGHTS = "model.safetensors"
-CARD = "README.md"  # which is its reader's once it is there
+CARD = "README.md"  # never overwritten: the user may have edited it
 
 
 class Folder(PyTorchModelHubMixin):
@@ -39,7 +39,7 @@ class Folder(PyTorchModelHubMixin):
 
     Args:
         module: the module.
-        config: what it is made of.
+        config: its class and constructor arguments.
     """
 
     def __init__(self, module: nn.Module, config: Mapping[str, Any]) -> None:
@@ -116,7 +116,7 @@ def load(expected: type[Module], folder: str | PathLike[str], options: Mapping[s
 
 
 def check_configuration(path: Path, expected: type[Remembered]) -> None:
-    """Check that a configuration is an object of JSON, before huggingface_hub takes it for one."""
+    """Check that a configuration is a JSON object, before huggingface_hub assumes so."""
     try:
         if path.exists() and not isinstance(json.loads(read(path)), dict):
             raise ValueError("it holds no object")
@@ -128,7 +128,7 @@ def check_configuration(path: Path, expected: type[Remembered]) -> None:
 
 
 def config_of(module: Remembered) -> dict[str, Any]:
-    """Encode a module's class and arguments, and check that they make it again."""
+    """Encode a module's class and arguments, and check that they make the same module."""
     config = {"linrec_version": VERSION, **encode(module)}
     again = decode(config, type(module))
     shapes, mine = (
@@ -158,7 +158,7 @@ def make_module(config: object, expected: type[Remembered], folder: str) -> nn.M
         if version != VERSION:
             raise ValueError("its `config.json` is missing, or not one of linrec")
         return cast(nn.Module, decode(config, expected))
-    except Exception as error:  # what somebody else wrote makes constructors fail in any way
+    except Exception as error:  # with a stranger's arguments, constructors may fail in any way
         raise ValueError(
             f"`{folder}` cannot be read ({error}): expected what "
             f"`{expected.__name__}.save_pretrained` wrote."
@@ -166,7 +166,7 @@ def make_module(config: object, expected: type[Remembered], folder: str) -> nn.M
 
 
 def load_weights(module: nn.Module, path: Path, config: Mapping[str, Any]) -> None:
-    """Read weights that have to fit in every name and shape, in the dtype that they have."""
+    """Load weights in their own dtype; every name and shape has to fit."""
     try:
         state, metadata = unseal_tensors(read(path))
         check_sums(metadata, config, state)
@@ -179,7 +179,7 @@ def load_weights(module: nn.Module, path: Path, config: Mapping[str, Any]) -> No
             parameter.requires_grad_(name not in still)
     except OSError:
         raise
-    except Exception as error:  # what is damaged makes its reader fail in any way
+    except Exception as error:  # readers of damaged files may fail in any way
         raise ValueError(
             f"`{path}` cannot be read ({error}): expected the weights that `save_pretrained` "
             "wrote. Take another copy of the folder."
@@ -203,7 +203,7 @@ def check_sums(
 ) -> None:
     """Compare the checksum of the configuration.
 
-    (Folders of early versions have a checksum of the weights' names and numbers alone.)
+    (Folders of early versions have only a checksum of the weights' names and numbers.)
     """
     if SEAL not in metadata:
         if metadata.get("sha256") != digest(state):

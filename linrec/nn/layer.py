@@ -12,14 +12,14 @@ from linrec.nn.segments import pass_resets as pass_resets
 
 
 class Layer(Pretrained, TakesPacked, ABC):
-    """A causal map of sequences to sequences.
+    """A causal map from sequences to sequences.
 
-    Whatever a layer has to keep from step to step is one tensor of real numbers, its state: it can
-    be sliced, reordered and carried like any other, whichever layer it is of.
+    The state of every layer is one tensor of real numbers, which holds all that it keeps from step
+    to step. It can be sliced, reordered and passed on in the same way for all layers.
 
     Attributes:
-        input_size: numbers a step takes.
-        output_size: numbers a step gives.
+        input_size: input features of a step.
+        output_size: output features of a step.
         state_size: numbers kept from step to step.
 
     Example:
@@ -44,10 +44,10 @@ class Layer(Pretrained, TakesPacked, ABC):
         """Run all steps.
 
         Args:
-            inputs (*batch, time, input_size): x; or a `PackedSequence`, and then outputs are one.
+            inputs (*batch, time, input_size): x; or a `PackedSequence`, as the outputs are then.
             initial_state (*batch, state_size): the state before the first step. None: zeros.
-            lengths (*batch): the steps of each right-padded sequence; what stands past them has no
-                effect, and outputs there are zero.
+            lengths (*batch): the steps of each right-padded sequence; the padding has no effect,
+                and outputs there are zero.
 
         Returns:
             `outputs (*batch, time, output_size)` and the state at each sequence's own end,
@@ -60,7 +60,7 @@ class Layer(Pretrained, TakesPacked, ABC):
 
         Args:
             input (*batch, input_size): x_t.
-            state (*batch, state_size): what the step before returned. None: zeros.
+            state (*batch, state_size): the state that the previous step returned. None: zeros.
 
         Returns:
             `outputs (*batch, output_size)` and `state (*batch, state_size)`.
@@ -73,18 +73,18 @@ class Layer(Pretrained, TakesPacked, ABC):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Compute the last step only; arguments as of `forward`.
+        """Compute the last step only; arguments as in `forward`.
 
         Args:
             inputs (*batch, time, input_size): x.
             initial_state (*batch, state_size): the state before the first step. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
-            resets (*batch, time): True where the state before a step is forgotten, of layers whose
-                `forward` takes them. None: nowhere.
+            resets (*batch, time): True where the state before a step is forgotten, for layers whose
+                `forward` takes resets. None: nowhere.
 
         Returns:
-            `outputs (*batch, output_size)`, those of each sequence's last own step (zero where it
-            has none), and `final_state (*batch, state_size)`.
+            `outputs (*batch, output_size)` of each sequence's own last step (zero for a sequence
+            without steps), and `final_state (*batch, state_size)`.
         """
         outputs, state = self(inputs, initial_state, lengths, **pass_resets(resets))
         return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)

@@ -1,4 +1,4 @@
-"""Linear attention that forgets: at rates that inputs set, or at fixed ones."""
+"""Linear attention that forgets, at rates set by the inputs or at fixed rates."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from linrec.planner import Auto
 from linrec.structures import BlockDiagonal
 from linrec.systems import LinearRecurrence
 
-GAIN = 2**-2.5  # of the projections, in the code of the authors of both
+GAIN = 2**-2.5  # of the projections, in the authors' code of both layers
 
 
 class GatedLinearAttention(AttentionLayer):
@@ -20,19 +20,19 @@ class GatedLinearAttention(AttentionLayer):
         S_t = diag(α_t) S_{t-1} + k_t v_tᵀ        o_t = S_tᵀ q_t / √keys        for each head
         α_t = σ(W_α₂ W_α₁ x_t + b)^(1/τ)          y_t = W_o (LayerNorm(o_t) ⊙ silu(W_g x_t))
 
-    q, k and v are W x_t, of half the width for q and k. At first the weights are Glorot uniform of
+    q, k and v are W x_t, with half the width for q and k. Weights are initially Glorot uniform with
     gain 2^-2.5 (W_o: 1).
 
     Args:
-        width: numbers a step takes and gives.
-        heads: matrices.
-        key_width: numbers of q and of k, of all heads together. None: half the width.
-        rank: of W_α₂ W_α₁.
-        temperature: τ; the larger, the longer the memory.
+        width: features of a step, in and out.
+        heads: number of heads, each with a matrix S.
+        key_width: size of q and of k, of all heads together. None: half the width.
+        rank: the rank of W_α₂ W_α₁.
+        temperature: τ; a larger one makes the memory longer.
         executor: how the recurrence is run.
 
     Raises:
-        ValueError: widths that cannot be divided among the heads.
+        ValueError: a width that cannot be divided among the heads.
 
     Example:
         >>> import torch, linrec
@@ -66,31 +66,31 @@ class GatedLinearAttention(AttentionLayer):
         initialise(self.out.projection, gain=1.0)
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, with a system for each head; see `RecurrentLayer.recurrence`."""
         q, k, v = self.parts(self.projection(inputs))
         log_gates = logsigmoid(widen(self.forget(inputs))) / self.temperature
         return attention(split_heads(log_gates.exp(), self.heads), k, q / q.shape[-1] ** 0.5, v)
 
 
 class Retention(AttentionLayer):
-    """Multi-scale retention: each head forgets at a rate of its own, and keys turn as they age.
+    """Multi-scale retention: each head forgets at its own rate, and keys rotate as they age.
 
         S_t = γ e^(-iθ) S_{t-1} + k_t v_tᵀ        o_t = Re(S_tᵀ q̄_t) / √keys      for each head
         γ = 1 - 2^(-5-head)                       y_t = W_o (norm(o_t) ⊙ silu(W_g x_t))
 
-    The complex numbers of q and k are pairs of the real ones that are turned by e^(iθt) in the
-    paper, where S does not turn: the product of both is the same, and here no position is needed.
-    θ goes from 1 to 10⁻⁴ over the pairs; norm is LayerNorm without weights. At first the weights
-    are Glorot uniform of gain 2^-2.5 (W_o: 1/2).
+    The complex numbers of q and k are pairs of real ones. The paper rotates q and k by e^(iθt)
+    instead of S: the products are the same, and rotating S needs no position. θ goes from 1 to
+    10⁻⁴ over the pairs; norm is LayerNorm without weights. Weights are initially Glorot uniform
+    with gain 2^-2.5 (W_o: 1/2).
 
     Args:
-        width: numbers a step takes and gives, and of q and of k of all heads together.
-        heads: matrices.
-        value_width: numbers of v, of all heads together. None: twice the width.
+        width: features of a step, in and out; also the size of q and of k, of all heads together.
+        heads: number of heads, each with a matrix S.
+        value_width: size of v, of all heads together. None: twice the width.
         executor: how the recurrence is run.
 
     Raises:
-        ValueError: widths that cannot be divided among the heads, or into pairs.
+        ValueError: a width that cannot be divided among the heads, or into pairs.
 
     Example:
         >>> import torch, linrec
@@ -126,13 +126,13 @@ class Retention(AttentionLayer):
         initialise(self.out.projection, gain=0.5)
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, with a system for each head; see `RecurrentLayer.recurrence`."""
         q, k, v = self.parts(self.projection(inputs))
         turned = torch.polar(*self.turns(inputs))
         return attention(turned, pairs(k), pairs(q).conj() / k.shape[-1] ** 0.5, v)
 
     def real_recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the same recurrence in real numbers, for ONNX: γ turns pairs of them.
+        """Make the same recurrence in real numbers, for ONNX, with 2 × 2 rotations.
 
         With S in real and imaginary parts, Re(S q̄) is the sum of the products of the parts.
         """
@@ -160,7 +160,7 @@ def pairs(tensor: Tensor) -> Tensor:
 def initialise(
     linear: nn.Module | None, sizes: list[int] | None = None, gain: float = GAIN
 ) -> None:
-    """Draw Glorot uniform weights, for each part of the outputs by itself."""
+    """Draw Glorot uniform weights, separately for each part of the outputs."""
     assert isinstance(linear, nn.Linear)
     for part in linear.weight.split(sizes or len(linear.weight)):
         nn.init.xavier_uniform_(part, gain)

@@ -13,22 +13,22 @@ SCHEMES = ("implicit", "symplectic")
 
 
 class LinOSS(SkipLayer):
-    """Oscillators that inputs push; outputs read their positions.
+    """Oscillators driven by the inputs, whose positions the outputs read.
 
         p''(t) = -a p(t) + B x(t)        y(t) = C p(t) + D x(t)        a = relu(â),  dt = σ(d)
 
-    With the velocity v = p' a step is
+    With the velocity v = p', a step is
 
         v_t = v_{t-1} + dt (-a p + B x_t)        p_t = p_{t-1} + dt v_t
 
     where p is p_t ("implicit", which loses energy: LinOSS-IM) or p_{t-1} ("symplectic", which keeps
-    it, as long as dt² a < 4: LinOSS-IMEX). The state has velocity and position of each in turn.
+    it, as long as dt² a < 4: LinOSS-IMEX). The state has each oscillator's velocity and position.
 
-    At first â and d are uniform from 0 to 1, entries of B within 1/√width, of C within 1/√states,
+    Initially â and d are uniform from 0 to 1, entries of B within 1/√width, of C within 1/√states,
     and D ~ N(0, 1). B and C are real, as in the paper; in the authors' code they are complex.
 
     Args:
-        width: numbers a step takes and gives.
+        width: features of a step, in and out.
         states: oscillators.
         scheme: "implicit" or "symplectic".
         executor: how the recurrence is run.
@@ -64,7 +64,7 @@ class LinOSS(SkipLayer):
         self.D = nn.Parameter(torch.randn(width))
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, the same for all inputs; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, the same for all inputs; see `RecurrentLayer.recurrence`."""
         dt, a = torch.sigmoid(widen(self.step_size)), torch.relu(widen(self.stiffness))
         one = torch.ones_like(a)
         if self.scheme == "implicit":

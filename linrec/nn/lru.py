@@ -18,15 +18,15 @@ class LRU(SkipLayer):
         s_t = λ s_{t-1} + γ (B x_t)        y_t = Re(C s_t) + D x_t
         λ = exp(-exp(ν) + i exp(θ))        γ = exp(c),  √(1 - |λ|²) at first
 
-    λ begins uniformly in the ring r_min ≤ |λ| ≤ r_max, at phases from 0 to max_phase; entries of
-    B ~ N(0, 1/(2·width)) and of C ~ N(0, 1/states), real and imaginary; D ~ N(0, 1), a diagonal.
+    Initially λ is uniform in the ring r_min ≤ |λ| ≤ r_max, with phases from 0 to max_phase; real
+    and imaginary parts of B ~ N(0, 1/(2·width)), of C ~ N(0, 1/states); D ~ N(0, 1), a diagonal.
 
     Args:
-        width: numbers a step takes and gives.
+        width: features of a step, in and out.
         states: complex states.
-        r_min: the least |λ| at first.
-        r_max: the largest |λ| at first; less than 1, or as good as.
-        max_phase: the largest phase at first, in radians a step.
+        r_min: the least |λ| initially.
+        r_max: the largest |λ| initially; at most 1.
+        max_phase: the largest phase initially, in radians per step.
         executor: how the recurrence is run.
 
     Raises:
@@ -73,7 +73,7 @@ class LRU(SkipLayer):
         """Draw the published initial values."""
         r_min, r_max, max_phase = self.ring
         states, width, _ = self.B.shape
-        # |λ|² is uniform, so that λ is in the ring's area; and neither 0 nor 1.
+        # |λ|² is uniform, so that λ is uniform in the ring's area; and neither 0 nor 1.
         uniform = torch.rand(2, states, dtype=torch.float64).clamp(1e-12, 1 - 1e-6)
         square = r_min**2 + (r_max**2 - r_min**2) * uniform[0]
         with torch.no_grad():
@@ -85,7 +85,7 @@ class LRU(SkipLayer):
         nn.init.normal_(self.D)
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, the same for all inputs; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, the same for all inputs; see `RecurrentLayer.recurrence`."""
         decay, phase = widen(self.log_decay).exp(), widen(self.log_phase).exp()
         B = widen(self.log_scale).exp().unsqueeze(-1) * complex_of(self.B)
         poles = torch.polar(torch.exp(-decay), phase)

@@ -1,4 +1,4 @@
-"""The GRU and the LSTM whose gates look at inputs alone: linear recurrences."""
+"""The minimal GRU and LSTM: their gates see inputs only, so they are linear recurrences."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from linrec.systems import LinearRecurrence
 
 
 def positive_map(a: Tensor) -> Tensor:
-    """Map numbers to positive ones, continuously, and large ones to themselves and a half.
+    """Map numbers continuously to positive ones, adding 1/2 to those that are not negative.
 
         g(a) = a + 1/2 where a ≥ 0, σ(a) elsewhere
 
@@ -36,17 +36,17 @@ def positive_map(a: Tensor) -> Tensor:
 
 
 class MinRNN(RecurrentLayer):
-    """A recurrent layer whose gates and candidates look at the input alone: the base of both.
+    """The base of both: a recurrent layer whose gates and candidates see only the input.
 
     Args:
-        input_size: numbers a step takes.
-        hidden_size: numbers a step gives; the states.
-        bias: whether the projection has one.
+        input_size: input features of a step.
+        hidden_size: output features of a step, which are also the states.
+        bias: whether the projection has a bias.
         activation: g.
         executor: how the recurrence is run.
     """
 
-    gates: int  # vectors of the projection, the candidate too
+    gates: int  # vectors of the projection, including the candidate
 
     def __init__(
         self,
@@ -67,12 +67,13 @@ class MinGRU(MinRNN):
 
         h_t = (1 - z_t) h_{t-1} + z_t g(h̃_t)        z_t = σ(W_z x_t + b_z),  h̃_t = W_h x_t + b_h
 
-    The authors run it in logarithms, for which g makes h̃ positive. Nothing here takes one, and g
-    may be any function. Outputs are the states. Weights begin as those of `torch.nn.Linear`.
+    The authors compute in logarithms, and their g makes h̃ positive for that. No logarithms are
+    taken here, and g may be any function. Outputs are the states. Weights are initialised as in
+    `torch.nn.Linear`.
 
     Args:
-        input_size: numbers a step takes.
-        hidden_size: numbers a step gives; the states.
+        input_size: input features of a step.
+        hidden_size: output features of a step, which are also the states.
         bias: whether there are b_z and b_h.
         activation: g; `torch.nn.Identity()` for the paper's section 3.1, which has none.
         executor: how the recurrence is run.
@@ -92,9 +93,9 @@ class MinGRU(MinRNN):
     gates = 2  # z, h̃
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence of some inputs; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence from the inputs; see `RecurrentLayer.recurrence`."""
         z, candidate = widen(self.projection(inputs)).chunk(2, -1)
-        # 1 - σ(z) = σ(-z), which keeps its digits where it is small.
+        # 1 - σ(z) = σ(-z), which stays accurate where it is small.
         kept = LinearRecurrence(Diagonal(torch.sigmoid(-z)), time_varying=True)
         return kept, torch.sigmoid(z) * self.activation(candidate)
 
@@ -105,13 +106,13 @@ class MinLSTM(MinRNN):
         h_t = f'_t h_{t-1} + i'_t g(h̃_t)        f' = f / (f + i),  i' = i / (f + i)
         f_t = σ(W_f x_t + b_f)    i_t = σ(W_i x_t + b_i)    h̃_t = W_h x_t + b_h
 
-    Where both f and i are too small for a quotient it is right all the same: f' = σ(-δ) and
-    i' = σ(δ) with δ = log i - log f. Outputs are the states. Weights begin as those of
+    It is computed as f' = σ(-δ) and i' = σ(δ) with δ = log i - log f, which is accurate even where
+    f and i are too small for a quotient. Outputs are the states. Weights are initialised as in
     `torch.nn.Linear`.
 
     Args:
-        input_size: numbers a step takes.
-        hidden_size: numbers a step gives; the states.
+        input_size: input features of a step.
+        hidden_size: output features of a step, which are also the states.
         bias: whether there are b_f, b_i and b_h.
         activation: g; `torch.nn.Identity()` for the paper's section 3.2, which has none.
         executor: how the recurrence is run.
@@ -130,7 +131,7 @@ class MinLSTM(MinRNN):
     gates = 3  # f, i, h̃
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence of some inputs; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence from the inputs; see `RecurrentLayer.recurrence`."""
         f, i, candidate = widen(self.projection(inputs)).chunk(3, -1)
         delta = softplus(-f) - softplus(-i)  # log σ(a) = -softplus(-a)
         kept = LinearRecurrence(Diagonal(torch.sigmoid(-delta)), time_varying=True)

@@ -13,13 +13,13 @@ from linrec.nn.pretrained import Pretrained
 from linrec.nn.recurrent import RecurrentLayer, real
 from linrec.systems import LinearRecurrence
 
-PROBES = 3  # so many drawn inputs tell which state a parameter moves
+PROBES = 3  # random inputs that are tried to find which state a parameter moves
 
 
 class OnlineState(NamedTuple):
-    """A layer's state, and its derivatives in the layer's parameters.
+    """A layer's state, and its derivatives with respect to the layer's parameters.
 
-    `states (*batch, units)` are those of the recurrence, complex where it is; `traces` has
+    `states (*batch, units)` are the recurrence's, and complex if it is; `traces` has a tensor
     `(*batch, *parameter.shape)` for each parameter that moves states.
     """
 
@@ -33,14 +33,14 @@ class OnlineLayer(Pretrained, nn.Module):
         x_t = a_t ∘ x_{t-1} + b_t        e_t = a_t ∘ e_{t-1} + ∂a_t/∂θ ∘ x_{t-1} + ∂b_t/∂θ
 
     e = dx/dθ is the derivative through the whole past, carried forward (real-time recurrent
-    learning). In a diagonal recurrence each parameter moves one state, so that e has as many
-    numbers as there are parameters, where a full matrix takes n times as many. The outputs of a
-    step are differentiable: `loss.backward()` adds what backpropagation through all steps so far
-    would add, and no step keeps a graph of the one before. While parameters change from step to
+    learning). In a diagonal recurrence each parameter moves one state, so e has as many numbers as
+    there are parameters; with a full matrix it would have n times as many. The outputs of a step
+    are differentiable: `loss.backward()` adds the gradient of backpropagation through all steps so
+    far, although no step keeps the graph of the previous one. If parameters change from step to
     step, e mixes the derivatives at their past values.
 
-    The gradient that goes on to the step's *input* is of this step alone: a layer below learns
-    from the present only (Zucchet et al. 2023, section 3, measure what that costs).
+    The gradient with respect to the step's *input* is of this step only, so a layer below learns
+    from the present alone (Zucchet et al. 2023, section 3, measure the cost).
 
     Args:
         layer: a layer whose recurrence is diagonal and whose parameters move one state each:
@@ -48,9 +48,9 @@ class OnlineLayer(Pretrained, nn.Module):
             channel of `S4D` moves all of its states.)
 
     Raises:
-        TypeError: no `RecurrentLayer`.
+        TypeError: the layer is not a `RecurrentLayer`.
         ValueError: its recurrence is not diagonal, or a parameter moves several states; the
-            message names it.
+            message names the parameter.
 
     Example:
         >>> import torch, linrec
@@ -79,18 +79,18 @@ class OnlineLayer(Pretrained, nn.Module):
                 "such as `linrec.nn.LRU`."
             )
         self.layer = layer
-        self.moves = find_states(layer)  # of each parameter: the state that each number moves
+        self.moves = find_states(layer)  # for each parameter, the state that each number moves
 
     def step(self, input: Tensor, state: OnlineState | None = None) -> Result:
         """Run one step.
 
         Args:
             input (*batch, input_size): x_t.
-            state: what the step before returned. None: zeros.
+            state: the state that the previous step returned. None: zeros.
 
         Returns:
-            `outputs (*batch, output_size)`, differentiable in the parameters through the whole
-            past, and the `OnlineState` as `state`.
+            `outputs (*batch, output_size)`, differentiable with respect to the parameters through
+            the whole past, and the `OnlineState` as `state`.
         """
         check_step(self.layer, input)
         batch = input.shape[:-1]
@@ -120,7 +120,7 @@ class OnlineLayer(Pretrained, nn.Module):
         return Result(self.read(states, input), cast(Tensor, OnlineState(final, traces)))
 
     def forward(self, inputs: Tensor, state: OnlineState | None = None) -> Result:
-        """Run steps one after the other, and learn nothing: outputs of all of them."""
+        """Run all steps without learning, and return the outputs of each."""
         outputs = []
         for each in inputs.unbind(-2):
             now, state = cast(tuple[Tensor, OnlineState], self.step(each, state))
@@ -138,7 +138,7 @@ class OnlineLayer(Pretrained, nn.Module):
         return self.layer.read_out(read, input)
 
     def starting(self, input: Tensor) -> OnlineState:
-        """Make the state before the first step, and its derivatives: zeros."""
+        """Make the state before the first step and its derivatives, all zeros."""
         batch = input.shape[:-1]
         with torch.no_grad():
             gates, _ = Parts(self.layer)(input)
@@ -148,7 +148,7 @@ class OnlineLayer(Pretrained, nn.Module):
 
 
 class Parts(nn.Module):
-    """A step's gates and what its input adds, as a module whose parameters can be given."""
+    """A module that computes a and b of one step, for given parameters."""
 
     def __init__(self, layer: RecurrentLayer) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class Parts(nn.Module):
             inputs (*batch, input_size): x of one step.
 
         Returns:
-            Two `(*batch, units)`, those of all heads side by side.
+            a and b, both `(*batch, units)`, with all heads side by side.
         """
         recurrence, drive = of_step(self.layer, inputs)
         diagonal = recurrence.A.as_diagonal()
@@ -176,13 +176,13 @@ class Parts(nn.Module):
         return diagonal.expand_as(added).flatten(before), added.flatten(before)
 
     def given(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute a and b with parameters in the place of the layer's own."""
+        """Compute a and b with the given parameters instead of the layer's own."""
         named = {f"layer.{name}": value for name, value in parameters.items()}
         return cast(tuple[Tensor, Tensor], functional_call(self, named, (inputs,)))
 
 
 def of_step(layer: RecurrentLayer, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-    """Make the recurrence of one step, and what drives it, `(*batch, *heads, m)`."""
+    """Make the recurrence of one step, and its inputs `(*batch, *heads, m)`."""
     recurrence, drive = layer.recurrence(inputs.unsqueeze(-2))
     return recurrence.at(0), drive.squeeze(-2)
 
@@ -190,9 +190,9 @@ def of_step(layer: RecurrentLayer, inputs: Tensor) -> tuple[LinearRecurrence, Te
 def derivatives(
     parts: Parts, fixed: dict[str, Tensor], moved: dict[str, Tensor], inputs: Tensor, states: Tensor
 ) -> dict[str, Tensor]:
-    """Differentiate a ∘ x + b of each series in each parameter, x being given.
+    """Differentiate a ∘ x + b with respect to each parameter, for each series, at fixed x.
 
-    Each parameter moves one state: the derivative of the sum over states is that of its own.
+    Each parameter moves one state, so the derivative of the sum over states is that state's.
     """
 
     def total(moved: dict[str, Tensor], x: Tensor, state: Tensor, imaginary: bool) -> Tensor:
@@ -209,9 +209,9 @@ def derivatives(
 
 
 def find_states(layer: RecurrentLayer) -> dict[str, Tensor]:
-    """Find which state each number of each parameter moves, by differentiating drawn steps.
+    """Find which state each number of each parameter moves, from derivatives at random inputs.
 
-    Parameters that move none (of the outputs alone) are left out.
+    Parameters that move no state (they only affect outputs) are left out.
     """
     parameters = {name: each for name, each in layer.named_parameters() if each.requires_grad}
     parts, generator = Parts(layer), torch.Generator().manual_seed(0)

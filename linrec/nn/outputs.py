@@ -1,4 +1,4 @@
-"""A layer that gives its outputs alone, as `torch.nn.Sequential` wants them."""
+"""A wrapper that returns only a layer's outputs, for `torch.nn.Sequential`."""
 
 from typing import final
 
@@ -15,14 +15,14 @@ class Outputs(Pretrained, TakesPacked):
 
         Sequential(Outputs(layer), …)(x) = …(layer(x).outputs)
 
-    Sequences begin from a state of zeros. The layer stays what it is: it has its own names under
-    `module` in the state dict, and can be streamed by itself.
+    Sequences begin from a state of zeros. The layer itself is unchanged: its names are under
+    `module` in the state dict, and it can be streamed by itself.
 
     Args:
-        module: gives outputs and a state, such as those of `linrec.nn` and `lmu`.
+        module: a module that returns outputs and a state, such as those of `linrec.nn` and `lmu`.
 
     Raises:
-        TypeError: something else than a module.
+        TypeError: the argument is not a module.
 
     Example:
         >>> import torch, linrec
@@ -48,7 +48,7 @@ class Outputs(Pretrained, TakesPacked):
         Args:
             inputs (*batch, time, input_size): x.
             lengths (*batch): the steps of each right-padded sequence.
-            resets (*batch, time): True where the state before a step is forgotten, of modules
-                whose `forward` takes them. None: nowhere.
+            resets (*batch, time): True where the state before a step is forgotten, for
+                modules whose `forward` takes resets. None: nowhere.
         """
         return self.module(inputs, lengths=lengths, **pass_resets(resets))[0]

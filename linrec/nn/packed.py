@@ -1,4 +1,4 @@
-"""Modules that take and give torch's packed sequences, as `torch.nn.LSTM` does."""
+"""Support for torch's packed sequences in modules, as in `torch.nn.LSTM`."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from linrec.executors import Result
 
 
 class TakesPacked(nn.Module):
-    """A module whose `forward(inputs, initial_state, lengths)` is called with packed sequences too.
+    """A module whose `forward(inputs, initial_state, lengths)` accepts packed sequences too.
 
     They are padded and run with their lengths, and the outputs are packed as the inputs were.
-    States are those of each sequence's own end, in the order before they were sorted.
+    States are at each sequence's own end, in the original (unsorted) order.
     """
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        """Run all steps; packed sequences are padded, and outputs packed again."""
+        """Run all steps; pad packed sequences, and pack their outputs again."""
         if not given or not isinstance(given[0], PackedSequence):
             return super().__call__(*given, **named)
         packed, *rest = given
@@ -33,7 +33,7 @@ class TakesPacked(nn.Module):
 
 
 def packed_like(packed: PackedSequence, outputs: Tensor, lengths: Tensor) -> PackedSequence:
-    """Pack `outputs (batch, time, p)` in the order in which other sequences are packed."""
+    """Pack `outputs (batch, time, p)` in the order of another packed sequence."""
     order = packed.sorted_indices
     if order is not None:
         outputs, lengths = outputs[order], lengths[order.cpu()]

@@ -1,4 +1,4 @@
-"""Plans that modules keep from call to call, of recurrences that are not being trained."""
+"""Plans of recurrences that are not being trained, kept by modules from call to call."""
 
 from typing import Any, final
 
@@ -12,7 +12,7 @@ from linrec.constraints import BoundParameters
 from linrec.executors import Executor, Plan, Result
 from linrec.systems import LinearRecurrence
 
-# What tensors are put into.
+# A recurrence's structure, into which tensors are put.
 Template = LinearRecurrence | BoundParameters
 
 
@@ -20,9 +20,8 @@ Template = LinearRecurrence | BoundParameters
 class PlanCache:
     """Run recurrences, and keep the plans of frozen ones.
 
-    A plan says itself whether it still stands for a recurrence; one that does not is made anew.
-    The plans of the last few lengths are kept. They are no part of a copy, a pickle or a state
-    dict.
+    A plan knows whether it is still valid for a recurrence; an invalid one is made anew. The plans
+    of the last few lengths are kept. They are not part of a copy, a pickle or a state dict.
 
     Args:
         executor: how recurrences are run.
@@ -36,10 +35,10 @@ class PlanCache:
         self.last: tuple[LinearRecurrence, dict[str, Tensor]] | None = None  # with its leaves
 
     def recurrence(self, shape: Template, leaves: dict[str, Tensor]) -> LinearRecurrence:
-        """Put tensors into a shape; the same tensors as last time give the same recurrence.
+        """Put tensors into a template; the same tensors as last time give the same recurrence.
 
-        A value that holds tensors follows what is written into them. Wrappers that end with a
-        transform, and results of a graph, are not held on to.
+        A kept recurrence holds the tensors, so it sees later writes into them. Wrappers that end
+        with a transform, and results of a graph, are not kept.
         """
         if torch.compiler.is_compiling():
             return shape.with_leaves(leaves)
@@ -55,7 +54,7 @@ class PlanCache:
         return made
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Drop everything that is kept."""
         self.plans.clear()
         self.last = None
 
@@ -66,7 +65,7 @@ class PlanCache:
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> Result:
-        """As `linrec.run`."""
+        """Run all steps, as `linrec.run` does."""
         call = prepare_call(recurrence, inputs, initial_state, lengths)
         return call.run(self.executor, self.plan(call, last_only=False), compared=True)
 
@@ -77,12 +76,12 @@ class PlanCache:
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> Result:
-        """As `linrec.final`."""
+        """Run for the last step only, as `linrec.final` does."""
         call = prepare_call(recurrence, inputs, initial_state, lengths)
         return call.run_last(self.executor, self.plan(call, last_only=True), compared=True)
 
     def plan(self, call: PreparedCall, *, last_only: bool) -> Plan | None:
-        """Find or make the plan of a call; None where it has to be made in the call itself."""
+        """Find or make the plan of a call; None if it has to be made in the call itself."""
         recurrence, length, batch = call.given, call.steps, call.batch_shape
         if not length or torch.compiler.is_compiling():  # a graph should not have side effects
             return None
@@ -113,8 +112,8 @@ class PlanCache:
         return plan
 
     def same(self, executor: Executor, recurrence: LinearRecurrence, length: int) -> Plan | None:
-        """Find the plan of a call that differs in nothing but its batch."""
-        for plan in list(self.plans.values()):  # another thread may be keeping one
+        """Find the plan of a call that differs only in its batch."""
+        for plan in list(self.plans.values()):  # another thread may be adding one
             if plan.executor == executor and plan.why_not(recurrence, length) is None:
                 return plan
         return None

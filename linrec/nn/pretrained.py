@@ -1,4 +1,4 @@
-"""Modules that can be written into a folder, and read again, here or on the Hugging Face Hub."""
+"""Modules that can be saved and loaded, in a folder or on the Hugging Face Hub."""
 
 from os import PathLike
 from typing import Any, Self
@@ -7,7 +7,7 @@ from linrec.nn.arguments import Remembered
 
 
 class Pretrained(Remembered):
-    """A module that can be saved in a folder, weights and arguments, and made again from it.
+    """A module whose weights and arguments can be saved in a folder and loaded from it.
 
     `save_pretrained`, `from_pretrained` and `push_to_hub` are those of huggingface_hub's mixin
     (`pip install 'linrec[hub]'`); folders are read and written without a network.
@@ -17,7 +17,7 @@ class Pretrained(Remembered):
         """Write weights, as safetensors with a checksum, and `config.json` into a folder.
 
         Args:
-            folder: where; it is made.
+            folder: the folder, created if missing.
             options: those of `huggingface_hub.PyTorchModelHubMixin.save_pretrained`, such as
                 `push_to_hub=True` and `repo_id`.
 
@@ -35,7 +35,7 @@ class Pretrained(Remembered):
         """Make the module that `save_pretrained` wrote, in evaluation mode.
 
         Args:
-            folder: where it is, or the name of a repository on the Hub.
+            folder: the folder, or the name of a repository on the Hub.
             options: those of `huggingface_hub.PyTorchModelHubMixin.from_pretrained`, such as
                 `revision` and `local_files_only=True`.
 
@@ -58,7 +58,7 @@ class Pretrained(Remembered):
             options: those of `huggingface_hub.PyTorchModelHubMixin.push_to_hub`.
 
         Returns:
-            What it returns: the address of the commit.
+            The address of the commit.
         """
         from linrec.nn import hub
 

@@ -25,24 +25,25 @@ class Recurrence(Pretrained, TakesPacked):
 
         x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t
 
-    Of a symbolic recurrence the module owns the parameters instead, by their names. What their
-    symbols say of them (positive, between bounds) stays true in training: the module then trains
-    ρ with exp(ρ) or lower + (upper - lower)·σ(ρ) the parameter, by `torch.nn.utils.parametrize`.
+    For a symbolic recurrence, the module owns the recurrence's parameters instead, by name. The
+    assumptions of their symbols (positive, between bounds) hold throughout training: the module
+    then trains ρ, and the parameter is exp(ρ) or lower + (upper - lower)·σ(ρ), by
+    `torch.nn.utils.parametrize`.
 
     A frozen recurrence keeps its plan (kernels, powers) from call to call; a trained one prepares
     anew in each. Works with `.to`, `state_dict`, `torch.func.functional_call`, `torch.compile` and
     autocast (under which it computes in the dtype of its matrices).
 
-    Of a `StateSpace` it makes a `SampledSystem`, whose calls take the `dt` of each step.
+    A `StateSpace` gives a `SampledSystem`, whose calls take the `dt` of each step.
 
     Args:
-        recurrence: the system; its tensors are copied. Or one of `linrec.symbolic`. Or one in
-            continuous time, and then the other arguments are those of `SampledSystem`.
-        trainable: which of "A", "B", "C", "D" are parameters. (Of a structure of several
-            tensors, one alone is named as in the state dict: "A_diagonal".) Of a symbolic
-            recurrence the names of its parameters.
-        executor: how it is run.
-        parameters: of a symbolic recurrence the values to start from, by name; tensors
+        recurrence: the system; its tensors are copied. It may be one of `linrec.symbolic`, or one
+            in continuous time, for which the other arguments are those of `SampledSystem`.
+        trainable: which of "A", "B", "C", "D" are parameters. (One tensor of a structure that has
+            several is named as in the state dict: "A_diagonal".) For a symbolic recurrence, the
+            names of its parameters.
+        executor: how it runs.
+        parameters: for a symbolic recurrence, the values to start from, by name; tensors
             `(*batch)` make a batch of systems. None: the recurrence has numbers already.
 
     Raises:
@@ -67,7 +68,7 @@ class Recurrence(Pretrained, TakesPacked):
     def __new__(cls, *args: Any, **options: Any) -> Self: ...
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
-        """Make a `SampledSystem` of a system in continuous time."""
+        """Make a `SampledSystem` if the system is in continuous time."""
         given = args[0] if args else options.get("recurrence")
         if cls is Recurrence and isinstance(given, StateSpace):
             options.pop("recurrence", None)
@@ -97,7 +98,7 @@ class Recurrence(Pretrained, TakesPacked):
         if isinstance(shape, BoundParameters):
             for name in (name for name in shape.constraints if name in trained):
                 parametrize.register_parametrization(self, name, shape.constraints[name])
-        # What the tensors are put into; of a recurrence it holds no numbers.
+        # The tensors are put into this; for a recurrence it holds no numbers itself.
         self.shape = shape.to("meta") if isinstance(shape, LinearRecurrence) else shape
         self.leaf_names = tuple(self.shape.leaves())
         self.plans = PlanCache(executor)
@@ -109,7 +110,7 @@ class Recurrence(Pretrained, TakesPacked):
         return self.plans.recurrence(self.shape, leaves)
 
     def arguments(self) -> dict[str, object]:
-        """Return what to call the class with to make a module of the same form."""
+        """Return the constructor arguments of a module of the same form."""
         if not isinstance(self.shape, LinearRecurrence):
             raise ValueError(
                 "The recurrence is symbolic, and symbols are not written into folders. Save "
@@ -130,9 +131,9 @@ class Recurrence(Pretrained, TakesPacked):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `linrec.run`.
+        """Run all steps; arguments and result as in `linrec.run`.
 
-        (With resets, A stays what it is: sequences are run piece by piece.)
+        (With resets, A is unchanged: sequences are run piece by piece.)
         """
         if resets is not None:
             return run_segments(self, inputs, initial_state, lengths, resets)
@@ -145,22 +146,22 @@ class Recurrence(Pretrained, TakesPacked):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Run for the last step only; arguments and result as of `linrec.final`."""
+        """Run for the last step only; arguments and result as in `linrec.final`."""
         if resets is not None:
             outputs, state = self(inputs, initial_state, lengths, resets)
             return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
         return self.plans.final(self.recurrence, inputs, initial_state, lengths)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `linrec.step`."""
+        """Run one step; arguments and result as in `linrec.step`."""
         return step(self.recurrence, input, state)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Recurrence":
-        self.plans.clear()  # they refuse moved tensors, and would only hold on to memory
+        self.plans.clear()  # plans are invalid for moved tensors, and would only keep memory in use
         return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
-        """Say its sizes."""
+        """Describe the sizes."""
         shape = self.recurrence
         copies = f", copies={shape.copies}" if shape.copies > 1 else ""
         return (
@@ -184,10 +185,10 @@ def as_template(recurrence: object, parameters: Mapping[Any, Any] | None) -> Tem
 
 
 def check_names(shape: BoundParameters, trained: Collection[str]) -> None:
-    """Refuse names of parameters that a module has another use for.
+    """Refuse parameter names that a module uses for something else.
 
-    `torch.nn.utils.parametrize` keeps constraints in a `ModuleDict`, which takes no name of one
-    of its own attributes, as `update`.
+    `torch.nn.utils.parametrize` keeps constraints in a `ModuleDict`, which refuses the names of its
+    own attributes, such as `update`.
     """
     own = {"", "shape", "leaf_names", "plans", "parametrizations"}
     known = {*own, *vars(nn.Module()), *dir(Recurrence)}

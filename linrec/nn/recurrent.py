@@ -1,4 +1,4 @@
-"""Layers that are one linear recurrence, made of their inputs."""
+"""Layers that consist of one linear recurrence, made from their inputs."""
 
 from abc import abstractmethod
 
@@ -15,25 +15,25 @@ from linrec.resets import check_resets, with_resets
 from linrec.run import final, run, step
 from linrec.systems import LinearRecurrence
 
-# The recurrence, what drives it, its initial state, and lengths.
+# The recurrence, its inputs, its initial state, and lengths.
 Arguments = tuple[LinearRecurrence, Tensor, Tensor | None, Tensor | None]
 
 
 class RecurrentLayer(Layer):
-    """A layer that makes a linear recurrence of its inputs, runs it, and reads its outputs.
+    """A layer that makes a linear recurrence from its inputs, runs it, and reads its outputs.
 
         s_t = A_t s_{t-1} + B_t u_t        y_t = read_out(Re(C_t s_t + D_t u_t), x_t)
 
-    A subclass says in `recurrence` what A, B, C, D and u are, and in `read_out`, if there is more,
-    what is made of what the recurrence outputs. Both look at one step at a time.
+    A subclass defines A, B, C, D and u in `recurrence`; it may override `read_out` to process the
+    recurrence's outputs. Both see one step at a time.
 
     The recurrence may have batch axes of its own after those of the inputs, such as the heads of
-    attention: u is then `(*batch, heads, time, m)`. In the layer's state and in what is read they
-    are side by side. A complex state is kept as real and imaginary parts.
+    attention: u is then `(*batch, heads, time, m)`. The layer's state and `read` hold the heads
+    side by side. A complex state is kept as real and imaginary parts.
 
     Args:
-        input_size: numbers a step takes.
-        output_size: numbers a step gives.
+        input_size: input features of a step.
+        output_size: output features of a step.
         state_size: real numbers kept from step to step.
         executor: how the recurrence is run.
 
@@ -67,7 +67,7 @@ class RecurrentLayer(Layer):
 
     @abstractmethod
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence that the layer is on some inputs, and what drives it.
+        """Make the layer's recurrence for some inputs, and the recurrence's own inputs u.
 
         Args:
             inputs (*batch, time, input_size): x.
@@ -95,7 +95,7 @@ class RecurrentLayer(Layer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`.
+        """Run all steps; arguments and result as in `Layer.forward`.
 
         Args:
             inputs (*batch, time, input_size): x.
@@ -118,7 +118,7 @@ class RecurrentLayer(Layer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Compute the last step only; arguments as of `forward`, result as of `Layer.final`."""
+        """Compute the last step only; arguments as in `forward`, result as in `Layer.final`."""
         if 0 in inputs.shape[-2:-1]:
             return super().final(inputs, initial_state, lengths)
         inputs, lengths, heads, given = self.prepare(inputs, initial_state, lengths, resets)
@@ -131,7 +131,7 @@ class RecurrentLayer(Layer):
         return Result(outputs, pack(end, heads))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
+        """Run one step; arguments and result as in `Layer.step`."""
         check_step(self, input)
         recurrence, drive = self.recurrence(input.unsqueeze(-2))
         heads = drive.ndim - input.ndim - 1
@@ -147,11 +147,11 @@ class RecurrentLayer(Layer):
         lengths: Tensor | None,
         resets: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, int, Arguments]:
-        """Check a call, put zeros into the padding, and make what `run` is called with.
+        """Check a call, put zeros into the padding, and make the arguments of `run`.
 
         Returns:
-            The inputs, their lengths, the number of axes of heads; and the recurrence, what drives
-            it, its initial state and its lengths.
+            The inputs, their lengths, the number of axes of heads; and the recurrence, its inputs,
+            its initial state and its lengths.
         """
         check_steps(self, inputs)
         lengths = expand_lengths(lengths, inputs)
@@ -168,7 +168,7 @@ class RecurrentLayer(Layer):
     def unpacked(
         self, name: str, state: Tensor | None, recurrence: LinearRecurrence, drive: Tensor
     ) -> Tensor | None:
-        """Write the layer's state as that of its recurrence, or batch of recurrences."""
+        """Convert the layer's state to the state of its recurrence, or batch of recurrences."""
         if state is None:
             return None
         check_size(name, state, self.state_size)
@@ -178,12 +178,12 @@ class RecurrentLayer(Layer):
         return state.unflatten(-1, (*heads, recurrence.state_size)) if heads else state
 
     def extra_repr(self) -> str:
-        """Say its sizes."""
+        """Describe the sizes."""
         return f"{self.input_size}, {self.output_size}, states={self.state_size}"
 
 
 class SkipLayer(RecurrentLayer):
-    """A recurrent layer whose inputs are added to its outputs, channel by channel.
+    """A recurrent layer that adds its inputs to its outputs, channel by channel.
 
     y_t = Re(C_t s_t) + D x_t        D (width,), a parameter of the subclass
     """
@@ -191,12 +191,12 @@ class SkipLayer(RecurrentLayer):
     D: nn.Parameter
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Add D x; as `RecurrentLayer.read_out`."""
+        """Add D x; see `RecurrentLayer.read_out`."""
         return read + self.D * inputs
 
 
 def pack(state: Tensor, heads: int) -> Tensor:
-    """Write the state of recurrences side by side, in real numbers."""
+    """Put the states of recurrences side by side, as real numbers."""
     state = state.flatten(state.ndim - 1 - heads)
     if not state.is_complex():
         return state
@@ -205,7 +205,7 @@ def pack(state: Tensor, heads: int) -> Tensor:
 
 
 def real(tensor: Tensor) -> Tensor:
-    """Take the real part of what may be complex."""
+    """Take the real part of a tensor that may be complex."""
     return tensor.real if tensor.is_complex() else tensor
 
 
@@ -215,12 +215,12 @@ def complex_of(parts: Tensor) -> Tensor:
 
 
 def widen(tensor: Tensor) -> Tensor:
-    """Cast to the dtype that recurrences accumulate in: gates near 1 are many in float32 alone."""
+    """Cast to the dtype that recurrences accumulate in: half precision has few gates near 1."""
     return tensor.to(accumulation_dtype(tensor.dtype))
 
 
 def split_heads(tensor: Tensor, heads: int) -> Tensor:
-    """Write `(*batch, time, heads · size)` as `(*batch, heads, time, size)`."""
+    """Reshape `(*batch, time, heads · size)` to `(*batch, heads, time, size)`."""
     return tensor.unflatten(-1, (heads, -1)).movedim(-2, -3)
 
 

@@ -1,4 +1,4 @@
-"""The diagonal state-space model, a system for each channel."""
+"""The diagonal state-space model with a system for each channel."""
 
 import math
 
@@ -13,7 +13,7 @@ from linrec.planner import Auto
 from linrec.structures import Diagonal
 from linrec.systems import LinearRecurrence, StateSpace
 
-# The imaginary parts of the poles at first, of n = 0 … states - 1.
+# The initial imaginary parts of the poles n = 0 … states - 1.
 POLES = {
     "lin": lambda n: math.pi * n,
     "inv": lambda n: 2 * len(n) / math.pi * (2 * len(n) / (2 * n + 1) - 1),
@@ -21,26 +21,26 @@ POLES = {
 
 
 class S4D(SkipLayer):
-    """The diagonal state-space model: a system, and a length of its step, for each channel.
+    """The diagonal state-space model: each channel has its own system and step length.
 
         s'(t) = Λ s(t) + 1 x(t)        y(t) = 2 Re(C s(t)) + D x(t)
         Λ = -exp(a) + i ω,             discretised with a step exp(b) for each channel
 
-    At first Re Λ = -1/2, Im Λ_n = π n ("lin") or N/π (N/(2n+1) - 1) ("inv", N = 2·states), C has
-    parts ~ N(0, 1/2), D ~ N(0, 1), and steps are log-uniform. A state stands for a pair of
-    conjugates.
+    Initially Re Λ = -1/2, Im Λ_n = π n ("lin") or N/π (N/(2n+1) - 1) ("inv", N = 2·states), real
+    and imaginary parts of C are ~ N(0, 1/2), D ~ N(0, 1), and steps are log-uniform. Each state
+    stands for a conjugate pair.
 
     Args:
-        width: channels, which a step takes and gives.
+        width: channels, in and out.
         states: complex states for each channel.
-        poles: "lin" or "inv", where they begin.
-        dt_min: the least step at first.
-        dt_max: the largest step at first.
-        method: how it is discretised, as of `linrec.discretize`; "zoh" or "bilinear".
+        poles: the initial poles, "lin" or "inv".
+        dt_min: the least step initially.
+        dt_max: the largest step initially.
+        method: how it is discretised, as in `linrec.discretize`; "zoh" or "bilinear".
         executor: how the recurrence is run.
 
     Raises:
-        ValueError: unknown poles, or no positive steps.
+        ValueError: unknown poles, or steps that are not positive.
 
     Example:
         >>> import torch, linrec
@@ -75,7 +75,7 @@ class S4D(SkipLayer):
         self.D = nn.Parameter(torch.randn(width))
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, a system for each channel; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, with a system for each channel; see `RecurrentLayer.recurrence`."""
         poles = torch.complex(-widen(self.log_decay).exp(), widen(self.frequency))
         C = 2 * complex_of(self.C).unsqueeze(-2)
         system = StateSpace(Diagonal(poles), torch.ones_like(poles).unsqueeze(-1), C)

@@ -1,4 +1,4 @@
-"""The diagonal state-space model of many inputs, with a step for each state."""
+"""The diagonal state-space model of all channels, with a step for each state."""
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +13,26 @@ from linrec.systems import LinearRecurrence, StateSpace
 
 
 class S5(SkipLayer):
-    """The simplified state-space layer: one system of all channels, a step for each state.
+    """The simplified state-space layer: one system of all channels, with a step for each state.
 
         s'(t) = Λ s(t) + B x(t)        y(t) = 2 Re(C s(t)) + D x(t)
         Λ = -exp(a) + i ω,             discretised with a step exp(b) for each state
 
-    Λ begins as the eigenvalues of the normal part of HiPPO-LegS, `blocks` times the same, and
-    B and C as Gaussian matrices of variance 1/columns in the coordinates of its eigenvectors;
-    D ~ N(0, 1), and steps are log-uniform. A state stands for a pair of conjugates.
+    Initially Λ has the eigenvalues of the normal part of HiPPO-LegS, repeated `blocks` times; B and
+    C are Gaussian matrices of variance 1/columns in the coordinates of its eigenvectors;
+    D ~ N(0, 1), and steps are log-uniform. Each state stands for a conjugate pair.
 
     Args:
-        width: numbers a step takes and gives.
+        width: features of a step, in and out.
         states: complex states.
-        blocks: of how many equal parts they are made at first.
-        dt_min: the least step at first.
-        dt_max: the largest step at first.
-        method: how it is discretised, as of `linrec.discretize`; "zoh" or "bilinear".
+        blocks: the number of equal parts that the states initially consist of.
+        dt_min: the least step initially.
+        dt_max: the largest step initially.
+        method: how it is discretised, as in `linrec.discretize`; "zoh" or "bilinear".
         executor: how the recurrence is run.
 
     Raises:
-        ValueError: states that cannot be divided so, or no positive steps.
+        ValueError: states that cannot be divided into the blocks, or steps that are not positive.
 
     Example:
         >>> import torch, linrec
@@ -73,7 +73,7 @@ class S5(SkipLayer):
         self.D = nn.Parameter(torch.randn(width))
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, the same for all inputs; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, the same for all inputs; see `RecurrentLayer.recurrence`."""
         poles = torch.complex(-widen(self.log_decay).exp(), widen(self.frequency))
         system = StateSpace(Diagonal(poles), complex_of(self.B), 2 * complex_of(self.C))
         steps = widen(self.log_dt).exp()
@@ -81,17 +81,16 @@ class S5(SkipLayer):
 
 
 def hippo_normal(order: int) -> tuple[Tensor, Tensor]:
-    """Diagonalise the normal part of HiPPO-LegS, which is -1/2 and a skew-symmetric matrix.
+    """Diagonalise the normal part of HiPPO-LegS, which is skew-symmetric but for -1/2 times I.
 
-    The matrix of LegS is -√(2n+1)√(2k+1) below its diagonal and -(n+1) on it; with one half of
-    √(2n+1)√(2k+1) added it is what is diagonalised here.
+    The matrix of LegS is -√(2n+1)√(2k+1) below its diagonal and -(n+1) on it. Adding half of
+    √(2n+1)√(2k+1) to every entry gives the normal part.
 
     Args:
         order: its size, even.
 
     Returns:
-        The imaginary parts that are positive, `(order/2,)`, and their eigenvectors,
-        `(order, order/2)`.
+        The positive imaginary parts, `(order/2,)`, and their eigenvectors, `(order, order/2)`.
     """
     root = (2 * torch.arange(order, dtype=torch.float64) + 1).sqrt()
     half = torch.outer(root, root) / 2

@@ -1,4 +1,4 @@
-"""A continuous-time system as a module, sampled at any times."""
+"""A continuous-time system as a module, sampled at arbitrary times."""
 
 from collections.abc import Collection
 
@@ -20,15 +20,15 @@ from linrec.systems import LinearRecurrence, StateSpace
 
 
 class TimedRecurrence(Pretrained, TakesPacked):
-    """A recurrence whose steps may have lengths of their own, run by a kept plan where they do not.
+    """A recurrence whose steps may differ in length; with equal steps it runs by a kept plan.
 
-    A subclass makes the recurrence in `recurrence_of`, and the cache of plans.
+    A subclass defines `recurrence_of` and creates the cache of plans.
     """
 
     plans: PlanCache
 
     def recurrence_of(self, dt: Tensor | None) -> LinearRecurrence:
-        """Make the recurrence of steps of length `dt (*batch, time)`; None: all of one length."""
+        """Make the recurrence of steps of length `dt (*batch, time)`; None: equal steps."""
         raise NotImplementedError
 
     def forward(
@@ -42,12 +42,12 @@ class TimedRecurrence(Pretrained, TakesPacked):
         """Run all steps.
 
         Args:
-            inputs (*batch, time, m): u, each held over its step; or a `PackedSequence`, and then
-                outputs are one.
+            inputs (*batch, time, m): u, each held over its step; or a `PackedSequence`, as the
+                outputs are then.
             initial_state (*batch, n): the state before the first step. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
-            dt (*batch, time): the length of each step; NaN may stand past a sequence's end. None:
-                all are as long as the module was made for.
+            dt (*batch, time): the length of each step; it may be NaN past a sequence's end. None:
+                the length that the module was made for.
             resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
@@ -70,7 +70,7 @@ class TimedRecurrence(Pretrained, TakesPacked):
         dt: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Run for the last step only; arguments as of `forward`.
+        """Run for the last step only; arguments as in `forward`.
 
         Returns:
             `outputs (*batch, p)` and `final_state (*batch, n)`.
@@ -91,8 +91,8 @@ class TimedRecurrence(Pretrained, TakesPacked):
 
         Args:
             input (*batch, m): u_t.
-            state (*batch, n): the state before. None: zeros.
-            dt (*batch): the length of this step. None: that which the module was made for.
+            state (*batch, n): the previous state. None: zeros.
+            dt (*batch): the length of this step. None: the length that the module was made for.
 
         Returns:
             `outputs (*batch, p)` and `state (*batch, n)`.
@@ -108,20 +108,20 @@ class SampledSystem(TimedRecurrence):
 
         x'(t) = A x(t) + B u(t)        y(t) = C x(t) + D u(t)
 
-    Each call discretises it: with one step for all samples, or with the `dt` of each, in which the
-    module is differentiable. Equal steps share one matrix exponential. Sample t is held until the
-    end of its step, where y_t is read.
+    Each call discretises it, with one step length for all samples or with the `dt` of each, with
+    respect to which the module is differentiable. Equal steps share one matrix exponential. Sample
+    t is held until the end of its step, where y_t is read.
 
     Args:
         system: the system; its tensors are copied.
-        dt: the length of the steps of a call that gives none, in the unit of time of `system`.
-        method: how samples become steps; one of `linrec.discretize`, "gbt" excepted.
-        trainable: which of "A", "B", "C", "D" are parameters. (Of a structure of several tensors,
-            one alone is named as in the state dict: "A_left".)
-        executor: how it is run.
+        dt: the step length of calls without a `dt`, in the unit of time of `system`.
+        method: the method of discretisation, one of `linrec.discretize` except "gbt".
+        trainable: which of "A", "B", "C", "D" are parameters. (One tensor of a structure that has
+            several is named as in the state dict: "A_left".)
+        executor: how it runs.
 
     Raises:
-        TypeError: `system` is no StateSpace.
+        TypeError: `system` is not a `StateSpace`.
         ValueError: a trainable name that the system does not have, or a step that is not positive.
 
     Example:
@@ -155,7 +155,7 @@ class SampledSystem(TimedRecurrence):
         self.dt, self.method = float(dt), method
         self.input_size, self.output_size = system.input_size, system.output_size
         self.state_size = system.state_size
-        discretize(system, self.dt, method)  # refuses what it cannot discretise
+        discretize(system, self.dt, method)  # refuses systems that it cannot discretise
         held = LinearRecurrence(system.A, *system.matrices())
         asked = {trainable} if isinstance(trainable, str) else set(trainable)
         names = {name: {name, name.partition("_")[0]} for name in held.leaves()}
@@ -171,7 +171,7 @@ class SampledSystem(TimedRecurrence):
                 self.register_parameter(name, nn.Parameter(copy))
             else:
                 self.register_buffer(name, copy)
-        self.shape = held.to("meta")  # what the tensors are put into; it holds no numbers
+        self.shape = held.to("meta")  # the tensors are put into it; it holds no numbers
         self.plans = PlanCache(executor)
         # The frozen recurrence of the constructor's dt, and the tensors that it was made of.
         self.kept: tuple[list[Tensor], LinearRecurrence] | None = None
@@ -187,10 +187,10 @@ class SampledSystem(TimedRecurrence):
         """Discretise the system of the present tensors.
 
         Args:
-            dt (*batch, time): the length of each step. None: that of the constructor for all.
+            dt (*batch, time): the length of each step. None: the constructor's, for all steps.
 
         Returns:
-            The recurrence: time-varying where there is a `dt`.
+            The recurrence, time-varying if there is a `dt`.
         """
         if dt is not None:
             return discretize(self.system, dt, self.method, dt_per="step")
@@ -207,7 +207,7 @@ class SampledSystem(TimedRecurrence):
     recurrence_of = recurrence
 
     def arguments(self) -> dict[str, object]:
-        """Return what to call the class with to make a module of the same form."""
+        """Return the constructor arguments of a module of the same form."""
         B, C, D = self.shape.matrices()
         return {
             "system": StateSpace(self.shape.A, B, C, D),
@@ -221,7 +221,7 @@ class SampledSystem(TimedRecurrence):
         return {**super().__getstate__(), "kept": None}
 
     def extra_repr(self) -> str:
-        """Say its sizes."""
+        """Describe the sizes."""
         return (
             f"{type(self.shape.A).__name__}, states={self.state_size}, inputs={self.input_size}, "
             f"outputs={self.output_size}, dt={self.dt:g}, method={self.method!r}"
@@ -229,6 +229,6 @@ class SampledSystem(TimedRecurrence):
 
 
 def same_values(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal in every way."""
+    """Whether two tensors are equal in values, shape, dtype and device."""
     known = has_values(one, other) and (one.dtype, one.device) == (other.dtype, other.device)
     return known and torch.equal(one, other)

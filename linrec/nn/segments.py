@@ -1,4 +1,4 @@
-"""Sequences that start anew in places, run piece by piece between them."""
+"""Sequences with resets, run piece by piece from one reset to the next."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,13 +20,13 @@ def run_segments(
     resets: Tensor,
     **over_time: Tensor | None,
 ) -> Result:
-    """Run from one reset to the next, the state put to zero where a sequence starts anew.
+    """Run from one reset to the next, with the state set to zero at each reset.
 
-    For what is no linear recurrence, or one whose matrix would have to be written out for each
-    step. Sequences are cut wherever one of them starts anew.
+    This is for modules that are not a linear recurrence, and for recurrences whose matrix would
+    have to be written out for each step. All sequences are cut wherever one of them is reset.
 
     Args:
-        forward: as of `Layer`.
+        forward: a method such as `Layer.forward`.
         inputs (*batch, time, input_size): x.
         initial_state (*batch, state_size): the state before the first step. None: zeros.
         lengths (*batch): the steps of each right-padded sequence.
@@ -34,7 +34,7 @@ def run_segments(
         over_time (*batch, time): other arguments of `forward` that have an axis of time.
 
     Returns:
-        What `forward` returns.
+        The result of `forward`.
     """
     steps = inputs.shape[-2]
     resets = check_resets(resets, inputs).expand(inputs.shape[:-1])
@@ -47,7 +47,7 @@ def run_segments(
         own = None if lengths is None else (lengths - start).clamp(0, stop - start)
         if state is not None and steps:
             forgotten = resets[..., start]
-            # What stands in the padding is no reset: the state there is that of the end.
+            # Resets in the padding are ignored: the state there is the sequence's last.
             forgotten = forgotten if lengths is None else forgotten & (start < lengths)
             state = torch.where(forgotten.unsqueeze(-1), 0, state)
         named: dict[str, Any] = {
@@ -60,5 +60,5 @@ def run_segments(
 
 
 def pass_resets(resets: Tensor | None) -> dict[str, Tensor]:
-    """Give resets to a layer inside, which need not know of them where there are none."""
+    """Make the argument of an inner layer, which need not accept resets if there are none."""
     return {} if resets is None else {"resets": resets}

@@ -15,25 +15,25 @@ from linrec.systems import LinearRecurrence
 
 
 class SelectiveSSM(SkipLayer):
-    """The selective state-space model of Mamba: inputs set decay, gain and readout.
+    """The selective state-space model of Mamba: the inputs set decay, gain and readout.
 
         s_t = exp(Δ_t A) s_{t-1} + Δ_t B_t x_t        y_t = C_t · s_t + D x_t       for each channel
         B_t = W_B x_t,  C_t = W_C x_t,  Δ_t = softplus(W_Δ W_r x_t + b),  A = -exp(a)
 
-    Each channel has its own A (states,) and Δ; B and C are of all. At first A = -(1, 2, …, states),
-    D = 1, softplus(b) is log-uniform, and W_Δ within 1/√rank. What Mamba has around it (a short
-    convolution, a gate) is not here.
+    Each channel has its own A (states,) and Δ; all share B and C. Initially A = -(1, 2, …, states),
+    D = 1, softplus(b) is log-uniform, and W_Δ within 1/√rank. The rest of a Mamba block (a short
+    convolution, a gate) is not included.
 
     Args:
-        width: channels, which a step takes and gives.
+        width: channels, in and out.
         states: states for each channel.
         rank: the rank of W_Δ W_r. None: width / 16, rounded up.
-        dt_min: the least step at first.
-        dt_max: the largest step at first.
+        dt_min: the least step initially.
+        dt_max: the largest step initially.
         executor: how the recurrence is run.
 
     Raises:
-        ValueError: no positive steps.
+        ValueError: steps that are not positive.
 
     Example:
         >>> import torch, linrec
@@ -67,9 +67,9 @@ class SelectiveSSM(SkipLayer):
         self.D = nn.Parameter(torch.ones(width))
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, a system for each channel; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, with a system for each channel; see `RecurrentLayer.recurrence`."""
         low, B, C = self.projection(inputs).split(self.sizes, -1)
-        # This is softplus, whose compiled gradient is given the wrong layout (torch 2.13).
+        # This is softplus, whose own compiled gradient has the wrong layout (torch 2.13).
         dt = -logsigmoid(-widen(self.dt(low)))
         rates = split_heads(dt, self.input_size)  # (*batch, width, time, 1)
         gates = torch.exp(-rates * widen(self.log_decay).exp().unsqueeze(-2))

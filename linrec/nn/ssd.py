@@ -13,24 +13,24 @@ from linrec.systems import LinearRecurrence
 
 
 class SSD(RecurrentLayer):
-    """The state-space model of Mamba-2: a matrix for each head, which forgets at one rate.
+    """The state-space model of Mamba-2: each head has a matrix that decays at one rate.
 
         S_t = exp(-Δ_t a) S_{t-1} + Δ_t B_t x_tᵀ        y_t = S_tᵀ C_t + D x_t        for each head
         B_t = W_B x_t,  C_t = W_C x_t,  Δ_t = softplus(W_Δ x_t + b)
 
-    B and C are of all heads. At first a is uniform from 1 to 16, softplus(b) log-uniform, D = 1.
-    What Mamba-2 has around it (a short convolution, a gate, a norm) is not here.
+    All heads share B and C. Initially a is uniform from 1 to 16, softplus(b) log-uniform, D = 1.
+    The rest of a Mamba-2 block (a short convolution, a gate, a norm) is not included.
 
     Args:
-        width: channels, which a step takes and gives.
-        heads: equal parts of them, each with an a, a Δ and a D of its own.
+        width: channels, in and out.
+        heads: number of equal parts of the channels, each with its own a, Δ and D.
         states: rows of each S.
-        dt_min: the least step at first.
-        dt_max: the largest step at first.
+        dt_min: the least step initially.
+        dt_max: the largest step initially.
         executor: how the recurrence is run.
 
     Raises:
-        ValueError: channels that cannot be divided so, or no positive steps.
+        ValueError: channels that cannot be divided among the heads, or steps that are not positive.
 
     Example:
         >>> import torch, linrec
@@ -61,7 +61,7 @@ class SSD(RecurrentLayer):
         self.D = nn.Parameter(torch.ones(heads))
 
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
-        """Make the recurrence, a system for each head; as `RecurrentLayer.recurrence`."""
+        """Make the recurrence, with a system for each head; see `RecurrentLayer.recurrence`."""
         B, C, dt = self.projection(inputs).split(self.sizes, -1)
         dt = softplus(widen(dt) + self.dt_bias)
         gates = split_heads(torch.exp(-dt * widen(self.log_decay).exp()), len(self.D))
@@ -69,5 +69,5 @@ class SSD(RecurrentLayer):
         return attention(gates, B.unsqueeze(-3), C.unsqueeze(-3), drive)
 
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
-        """Add D x; as `RecurrentLayer.read_out`."""
+        """Add D x; see `RecurrentLayer.read_out`."""
         return read + (self.D.unsqueeze(-1) * inputs.unflatten(-1, (len(self.D), -1))).flatten(-2)

@@ -18,10 +18,10 @@ class Stack(Layer):
     The state is the layers' states, one after the other.
 
     Args:
-        layers: the layers, from below.
+        layers: the layers, first to last.
 
     Raises:
-        ValueError: no layers, or sizes that do not fit together.
+        ValueError: no layers, or sizes that do not match.
 
     Example:
         >>> import torch, linrec
@@ -48,11 +48,11 @@ class Stack(Layer):
                 )
 
     def arguments(self) -> dict[str, object]:
-        """Return what to call the class with to make a stack of the same form."""
+        """Return the constructor arguments of a stack of the same form."""
         return {"layers": list(self)}
 
     def __iter__(self) -> Iterator[Layer]:
-        """Go through the layers, from below."""
+        """Iterate over the layers, first to last."""
         return (cast(Layer, layer) for layer in self.layers)
 
     def states(self, state: Tensor | None) -> list[Tensor | None]:
@@ -69,7 +69,7 @@ class Stack(Layer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Run all steps; arguments and result as of `Layer.forward`."""
+        """Run all steps; arguments and result as in `Layer.forward`."""
         outputs, state = self.all_layers(inputs, initial_state, lengths, resets)
         return Result(outputs[-1], state)
 
@@ -80,7 +80,7 @@ class Stack(Layer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """Run all steps, and return the outputs of every layer, from below, and the state."""
+        """Run all steps, and return the outputs of every layer, first to last, and the state."""
         outputs, ends = [], []
         for layer, start in zip(self, self.states(initial_state), strict=True):
             inputs, end = layer(inputs, start, lengths, **pass_resets(resets))
@@ -95,7 +95,7 @@ class Stack(Layer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> Result:
-        """Compute the last step only, of the topmost layer; as `Layer.final`."""
+        """Compute only the last step of the last layer; see `Layer.final`."""
         ends = []
         *below, top = zip(self, self.states(initial_state), strict=True)
         for layer, start in below:
@@ -105,14 +105,14 @@ class Stack(Layer):
         return Result(outputs, torch.cat([*ends, end], -1))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Run one step; arguments and result as of `Layer.step`."""
+        """Run one step; arguments and result as in `Layer.step`."""
         outputs, state = self.step_of_all_layers(input, state)
         return Result(outputs[-1], state)
 
     def step_of_all_layers(
         self, input: Tensor, state: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Run one step, and return the outputs of every layer, from below, and the state."""
+        """Run one step, and return the outputs of every layer, first to last, and the state."""
         outputs, ends = [], []
         for layer, start in zip(self, self.states(state), strict=True):
             input, end = layer.step(input, start)

@@ -231,7 +231,7 @@ def evaluate(
     """Score a trained network on the test examples.
 
     Args:
-        experiment: what it was trained for.
+        experiment: the experiment that it was trained for.
         checkpoint: the `best.safetensors` of its run folder.
         data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
         streaming: True runs the recurrent form too, one time step at a time, and compares.
@@ -284,7 +284,7 @@ def restore(
     """Rebuild a trained network with its weights, and load its data.
 
     Args:
-        experiment: what it was trained for.
+        experiment: the experiment that it was trained for.
         checkpoint: the `best.safetensors` of its run folder.
         data_folder: where the data set's files are; None is `LMU_DATA`, or downloads.
 
@@ -310,7 +310,7 @@ def restore_alone(experiment: Experiment, checkpoint: AnyPath) -> Network:
     """Rebuild a trained network with its weights, without loading its data.
 
     Args:
-        experiment: what it was trained for.
+        experiment: the experiment that it was trained for.
         checkpoint: the `best.safetensors` of its run folder.
 
     Returns:

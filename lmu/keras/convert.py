@@ -49,7 +49,7 @@ HIGHEST_ORDER = 2_048
 MOST_CHANNELS = 4_096
 
 HIGHEST_ORDER_CUT = 64  # memories of higher orders have forgotten all before they are cut
-SMALLEST_CUT = 1e-6  # of the memory, that is told of
+SMALLEST_CUT = 1e-6  # the smallest share of the memory whose cut is reported
 
 # Those that say how weights begin or are punished, how a layer is called, or how it is computed.
 PASSED_OVER = {

@@ -20,7 +20,7 @@ from lmu.layers.padding import last_own_step, own_steps, without_padding
 
 @dataclass(frozen=True)
 class Parallelism:
-    """How an `LMU` runs, and why, in a form to print.
+    """A printable report of how an `LMU` runs, and why.
 
     Attributes:
         memory_reason: why the memory goes step by step; None: it runs in parallel.

@@ -26,7 +26,7 @@ Sentences = list[str]  # with spaces between the words
 
 
 class Subwords:
-    """A language's frequent words, and pieces from which the other words are made.
+    """A language's frequent words, and pieces that make up the other words.
 
     Byte-pair encoding, learned from the training sentences alone. Numbers 0 … 3 are padding, an
     unknown letter, the beginning and the end of a sentence.

@@ -11,9 +11,9 @@ from lmu.experiments.data.files import DataFile, find
 from lmu.experiments.data.splits import Dataset, Split
 from lmu.files import DamagedFile, zip_member
 
-LETTERS = " abcdefghijklmnopqrstuvwxyz"  # their numbers are their places
+LETTERS = " abcdefghijklmnopqrstuvwxyz"  # numbered by position
 LENGTH = 100_000_000  # letters of the published text
-LARGEST = 2 * LENGTH  # letters of a text that stands for it
+LARGEST = 2 * LENGTH  # letters of a text in its place, at most
 PUBLISHED = DataFile(
     "text8/text8.zip", urls=("http://mattmahoney.net/dc/text8.zip",), largest=LARGEST
 )
@@ -22,15 +22,15 @@ BEGINNING = " anarchism originated as a term of abuse"  # of the published text
 
 
 def encode_letters(text: str) -> Tensor:
-    """Write a text of the 27 letters as numbers `(len(text))`, uint8.
+    """Encode a text of the 27 letters as numbers `(len(text))`, uint8.
 
     Raises:
-        ValueError: another letter.
+        ValueError: the text has another letter.
     """
     content = text.encode("utf-8", "surrogatepass")
     numbers = _NUMBERS[np.frombuffer(content, np.uint8)]
     if (numbers > len(LETTERS)).any():
-        # What stands before the first such byte are letters of one byte each.
+        # All letters before the first such byte have one byte each.
         odd = text[int((numbers > len(LETTERS)).argmax())]
         raise ValueError(
             f"The text has the letter {odd!r}: expected small letters a … z and spaces alone, as "
@@ -40,7 +40,7 @@ def encode_letters(text: str) -> Tensor:
 
 
 def decode_letters(numbers: Tensor) -> str:
-    """Read `numbers (time)` as a text."""
+    """Decode `numbers (time)` as a text."""
     return "".join(LETTERS[number] for number in numbers.tolist())
 
 
@@ -49,22 +49,22 @@ def text8(
     *,
     most: tuple[int | None, int | None] = (None, None),
 ) -> Dataset:
-    """Return the task: at each letter of a window of 180, say which is next.
+    """Return the task: at each letter of a window of 180, predict the next one.
 
-    Nine tenths of the text train, a twentieth chooses and the last twentieth tests: 90, 5 and 5
-    million letters of the published text.
+    Nine tenths of the text are for training, a twentieth for validation and the last twentieth for
+    test: 90, 5 and 5 million letters of the published text.
 
     Args:
         folder: the data folder, which holds `text8/text8.zip`; None takes `LMU_DATA` or downloads.
-        most: windows to choose by and to test, at most, the first ones; None: all.
+        most: how many windows for validation and for test, at most, the first ones; None: all.
 
     Returns:
-        The task: inputs and targets `(windows, 180)`, numbers of letters, uint8. What lies behind
-        the last whole window of a part is left out.
+        The task: inputs and targets `(windows, 180)`, numbers of letters, uint8. Letters after the
+        last whole window of a part are left out.
 
     Raises:
-        FileNotFoundError: the file is neither here nor can it be downloaded.
-        ValueError: the file is no archive of a text of these letters.
+        FileNotFoundError: the file is missing and cannot be downloaded.
+        ValueError: the file is not an archive of a text of these letters.
 
     References:
         Mahoney 2011, About the Test Data. Mikolov et al. 2012 for the parts.
@@ -85,7 +85,7 @@ def text8(
 
 
 def _text(path: Path) -> Tensor:
-    """Read the numbers of all letters, in pieces: the text itself is never held whole."""
+    """Read the numbers of all letters in pieces: the whole text is never in memory."""
     pieces, count = [], 0
     with zip_member(path, "text8", LARGEST) as stream:
         while content := stream.read(2**20):

@@ -46,7 +46,7 @@ class BagOfWords(Network):
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def count(self, texts: Tensor, labels: Tensor) -> Self:
-        """Set the scores to those of naive Bayes.
+        """Set the scores by naive Bayes.
 
         Args:
             texts (examples, time), or (examples, 2, time): words.

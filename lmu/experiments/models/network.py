@@ -177,7 +177,7 @@ class SampleNetwork(StreamingNetwork):
         return Result(self.read_out(outputs), state)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """Read one sample; the outputs are those of a sequence that ends here."""
+        """Read one sample; the outputs are for a sequence that ends here."""
         outputs, state = self.reader.step(input, state)
         return Result(self.read_out(outputs), state)
 

@@ -1,4 +1,4 @@
-"""The error with which a memory of order 100 recalls a signal, over the delay and the window."""
+"""The error of a signal recalled by a memory of order 100, over the delay and the window."""
 
 import torch
 

@@ -69,7 +69,7 @@ class Speedups:
 
     @staticmethod
     def here(timings: Iterable[Timing] = (), device: str = "cpu") -> "Speedups":
-        """Label timings as those of this machine, or of one of its devices."""
+        """Label timings with this machine, or with one of its devices."""
         return Speedups(tuple(timings), versions(), hardware(torch.device(device)))
 
     def with_case(self, timings: Iterable[Timing]) -> "Speedups":

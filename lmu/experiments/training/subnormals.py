@@ -1,4 +1,4 @@
-"""Flushing of numbers below the normal range, with which some processors are many times slower."""
+"""Flushing of numbers below the normal range, which slow some processors down many times."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
