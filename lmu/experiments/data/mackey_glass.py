@@ -103,6 +103,9 @@ def mackey_glass(
 
     Returns:
         The task; each split's inputs and targets are `(series, length, 1)`.
+
+    Raises:
+        ValueError: `series` is not a positive multiple of 4.
     """
     if series % 4 or series <= 0:
         raise ValueError(
