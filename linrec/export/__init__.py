@@ -1,4 +1,4 @@
-"""Recurrences and modules where they are needed: programs of torch, models of ONNX, C."""
+"""Export of recurrences and modules: as programs of torch, models of ONNX, and C."""
 
 from linrec.export.c import to_c as to_c
 from linrec.export.comparison import ExportReport as ExportReport

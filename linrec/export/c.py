@@ -20,31 +20,30 @@ def to_c(
     example: Tensor | None = None,
     dtype: torch.dtype | None = None,
 ) -> str:
-    """Write one step as a header of C99, without allocation.
+    """Write one step as a header of C99 that allocates no memory.
 
-    It has a struct with the state, `NAME_init(&state)` and `NAME_step(&state, input, output)`.
-    Numbers are written exactly, as hexadecimal constants.
+    The header has a struct with the state, `NAME_init(&state)` and
+    `NAME_step(&state, input, output)`. Numbers are written exactly, as hexadecimal constants.
 
-    Of a recurrence, where a third of a matrix or more is zero (diagonal, companion, banded), only
-    the rest is multiplied; diagonal plus low rank is multiplied in thin products where they are
-    fewer. A complex recurrence has pairs, real part first, in state, input and output.
+    For a recurrence, matrices with a third or more zeros (diagonal, companion, banded) are
+    multiplied without the zeros, and diagonal plus low rank by thin products where these take fewer
+    multiplications. A complex recurrence has pairs, real part first, in state, input and output.
 
-    Of a module with whatever layers it has, the step is traced for one sequence. A module that is
-    one recurrence is written as that recurrence. The header includes math.h; words are read as
-    `int`.
+    For a module, with any layers, the step is traced for one sequence. A module that is one
+    recurrence is written as that recurrence. The header includes math.h; words are read as `int`.
 
-    Of what `quantize` made, `NAME_step(&state, input)` is of whole numbers alone, and
-    `NAME_read(&state, input, output)` writes floats; states are those of
-    `QuantizedRecurrence.step`, bit by bit. Of what `quantize_weights` made, states are kept in 16
-    bits and widened by shifts, so that no compiler has to know the type; where they are rounded by
-    chance, the struct has the generator's number too.
+    For a result of `quantize`, `NAME_step(&state, input)` uses integers only, and
+    `NAME_read(&state, input, output)` writes floats; states equal those of
+    `QuantizedRecurrence.step` bit for bit. For a result of `quantize_weights`, states are kept in
+    16 bits and widened by shifts, so that compilers need not know the type; with stochastic
+    rounding, the struct also has the state of the random generator.
 
     Args:
         target: a time-invariant recurrence; a module with `step(input, state)`, whose state is one
-            tensor that begins as zeros; or what `quantize` or `quantize_weights` returned.
-        name: the prefix of all names, and the header's: an identifier of C. None: `recurrence`,
-            of a module `network`.
-        example (batch, time, m): what a module takes; of words (batch, time). None: made from
+            tensor, initially zeros; or a result of `quantize` or `quantize_weights`.
+        name: the prefix of all names and the header's name, an identifier of C. None: `recurrence`,
+            or `network` for a module.
+        example (batch, time, m): inputs of the module, or (batch, time) of words. None: made from
             `module.input_size`.
         dtype: float32 or float64. None: the target's own.
 
@@ -52,15 +51,15 @@ def to_c(
         The header.
 
     Raises:
-        TypeError: the target is none of these; or rounded, and given a dtype.
+        TypeError: the target is none of these; or a dtype is given for a rounded recurrence.
         ValueError: a recurrence varies with time, is a batch of systems, or has numbers that are
-            not finite; a module has no such step, or an operation that is not written in C; the
-            name is none of C.
+            not finite; a module has no such step, or uses an operation that cannot be written in
+            C; the name is not an identifier of C.
 
-    Numerical error: that of `Recurrent`, whose sums these are; of a module that of the same sums in
-    another order, with functions of the system's mathematical library; of what is rounded its
-    `bound`, and the outputs' sums of n products of float32. (Compilers must not be allowed to
-    reassociate: no -ffast-math.)
+    Numerical error: for a recurrence that of `Recurrent`, which has the same sums; for a module
+    that of the same sums in another order, with functions of the system's math library; for a
+    rounded recurrence its `bound`, and the outputs' sums of n products in float32. (Compilers must
+    not be allowed to reassociate: no -ffast-math.)
 
     Example:
         >>> import linrec, linrec.export
@@ -97,6 +96,6 @@ def to_c(
 
 
 def find_recurrence(target: object) -> LinearRecurrence | None:
-    """Find the recurrence that a target is, if it is no more than that."""
+    """Return the recurrence if a target is nothing but a recurrence, else None."""
     found = target if isinstance(target, LinearRecurrence) else getattr(target, "recurrence", None)
     return found if isinstance(found, LinearRecurrence) else None

@@ -1,4 +1,4 @@
-"""Operations of torch on arrays of C: loops with strides, one statement for each number."""
+"""Operations of torch on arrays of C, as loops with strides."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from linrec.export.c_source import TYPES, exact, indent, write_list
 
 @dataclass(frozen=True, eq=False)
 class Array:
-    """A tensor in C: a buffer, and where in it each number is.
+    """A tensor in C: a buffer, and the place of each number in it.
 
     Attributes:
-        name: of the buffer.
-        places: a view of the numbers' places in the buffer, whose strides are the tensor's.
-        dtype: of the tensor; whole numbers and truth values are `int`.
+        name: the name of the buffer.
+        places: a view of the numbers' places in the buffer, with the tensor's strides.
+        dtype: the dtype of the tensor; integers and booleans are `int`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Program:
     """Statements of C, written one after the other, and the constants that they use.
 
     Args:
-        dtype: of the numbers, float32 or float64.
+        dtype: the dtype of the numbers, float32 or float64.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -100,7 +100,7 @@ class Program:
         return Array(name, torch.arange(value.numel()).reshape(value.shape), value.dtype)
 
     def assign(self, target: Array, expression: str, operands: Sequence[Operand]) -> None:
-        """Compute each number of an array from those at its place: `{0}`, `{1}`, … of operands."""
+        """Compute each number of an array from the operands at its place, `{0}`, `{1}`, …."""
         names = [f"i{axis}" for axis in range(len(target.shape))]
         found = []
         for operand in operands:

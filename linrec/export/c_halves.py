@@ -1,4 +1,4 @@
-"""The step of a recurrence with a state in float16 as C99: one header, without the type."""
+"""The step of a recurrence with a state in float16 as a C99 header that needs no half type."""
 
 from linrec.export.c_integers import fields_of, floats, weights_of
 from linrec.export.c_source import check_name, indent, write_header
@@ -20,7 +20,7 @@ CHANCE_COMMENT = """,
    but for a chance of {chance:.0e} a sequence. States are rounded up or down by chance: set
    `random` to another number after {name}_init, or all of them round alike"""
 
-# Numbers of 32 bits by shifts (Marsaglia 2003, Xorshift RNGs, section 3.1).
+# Random numbers of 32 bits by shifts (Marsaglia 2003, Xorshift RNGs, section 3.1).
 DRAW = """
 static inline uint32_t {name}_draw({name}_t *self)
 {{
@@ -109,7 +109,7 @@ DIRECT = """\
                 sum += D[i * {m} + j] * u[j];"""
 
 
-# What differs between roundings to the nearest, of two to the even one, and by chance.
+# The code that differs between rounding to nearest, ties to even, and stochastic rounding.
 NEAREST = {
     "sum": "float",
     "drawn": "",
@@ -129,7 +129,7 @@ BY_CHANCE = {
 
 
 def to_c_halves(small: HalfRecurrence, name: str = "recurrence") -> str:
-    """Write the step of a recurrence with a state in float16 as a header of C99; as `to_c`."""
+    """Write the step of a recurrence with a state in float16 as a header of C99; see `to_c`."""
     check_name(name)
     (n, m), p = small.B.shape, len(small.readout)
     constants = [

@@ -1,4 +1,4 @@
-"""The step of a recurrence in whole numbers as C99: one header, for processors without floats."""
+"""The step of a recurrence in integers as a C99 header, for processors without floats."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ DIRECT = """\
 
 
 def to_c_integers(small: QuantizedRecurrence, name: str = "recurrence") -> str:
-    """Write the step of a recurrence in whole numbers as a header of C99; as `to_c`."""
+    """Write the step of a recurrence in integers as a header of C99; see `to_c`."""
     check_name(name)
     (n, m), p = small.B.shape, len(small.readout)
     constants = [
@@ -97,7 +97,7 @@ def to_c_integers(small: QuantizedRecurrence, name: str = "recurrence") -> str:
 
 
 def fields_of(small: RoundedRecurrence) -> dict[str, Any]:
-    """Name the sizes of a rounded recurrence, and how far it may err."""
+    """Return the sizes of a rounded recurrence and its error bounds, by name."""
     (n, m), p = small.B.shape, len(small.readout)
     return {
         **sizes(n, m, p, small.copies),
@@ -124,5 +124,5 @@ def whole(name: str, numbers: list[int], type_: str) -> list[str]:
 
 
 def floats(numbers: list[float]) -> str:
-    """Write numbers as constants of single precision, without a rounding of their decimals."""
+    """Write numbers as constants of single precision, exactly."""
     return write_list(f"{number.hex()}f" for number in numbers)

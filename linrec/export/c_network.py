@@ -1,4 +1,4 @@
-"""The step of a whole module as C99: a traced graph, written operation by operation."""
+"""The step of a module as C99: a traced graph, written operation by operation."""
 
 import operator
 from typing import Any
@@ -43,7 +43,7 @@ def network_to_c(
     example: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Write the step of a module as a header of C99; arguments and result as of `to_c`."""
+    """Write the step of a module as a header of C99; arguments and result as in `to_c`."""
     check_name(name)
     if dtype not in TYPES:
         raise ValueError(f"`dtype` is {dtype}: expected torch.float32 or torch.float64.")
@@ -138,7 +138,7 @@ def write_graph(
 
 
 def write_results(written: Program, outputs: Any, after: Any) -> None:
-    """Copy the results where the caller has them, the state last: outputs may be read from it."""
+    """Copy the results to the caller's arrays, the state last: outputs may be read from it."""
     for name, value in (("output", outputs), ("state", after)):
         value = value if isinstance(value, Array) else written.constant(value)
         if name == "state" and value.name == "state":  # moved within itself
@@ -148,7 +148,7 @@ def write_results(written: Program, outputs: Any, after: Any) -> None:
 
 
 def has_arrays(argument: Any) -> bool:
-    """Tell whether an argument depends on the input or the state."""
+    """Return whether an argument depends on the input or the state."""
     if isinstance(argument, list | tuple):
         return any(map(has_arrays, argument))
     return isinstance(argument, Array)
@@ -167,7 +167,7 @@ def compute(
         return arguments[0]
     if target in VIEWS:
         return view(written, target, arguments, options)
-    if target in FILLED:  # of a shape alone
+    if target in FILLED:  # depends only on a shape
         like = node.meta["val"]
         return target(torch.empty(like.shape, dtype=like.dtype), *arguments[1:])
     write = OPERATIONS.get(target)

@@ -1,4 +1,4 @@
-"""The operations of torch in C: a table of expressions, and what takes more than one."""
+"""The operations of torch in C: a table of expressions, and functions for longer code."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from linrec.export.c_arrays import Array, Operand, Program
 
 aten = torch.ops.aten
 
-# Views: the same numbers in other places, found by doing the same to the places.
+# Views have the same numbers in other places; applying the view to the places finds these.
 VIEWS = {
     aten.view.default,
     aten._unsafe_view.default,
@@ -77,7 +77,7 @@ for _name, _sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "
 
 
 def elementwise(written: Program, expression: str, arguments: Any, like: Tensor) -> Array:
-    """Write an operation that takes number by number."""
+    """Write an elementwise operation."""
     expression = re.sub(r"F\((\w+)\)", lambda found: written.function(found[1]), expression)
     operands: list[Operand] = []
     for each in arguments[: 1 + max(i for i in range(3) if f"{{{i}}}" in expression)]:
@@ -168,7 +168,7 @@ MAXIMUM = write_reduction(-math.inf, "sum = {0} > sum ? {0} : sum;")
 
 
 def write_softmax(written: Program, given: Any, options: dict[str, Any], like: Tensor) -> Array:
-    """Write e^x over the sum of all, without overflow."""
+    """Write a softmax, without overflow."""
     source, axis = given[0], [given[1]]
     one = like.sum(given[1], keepdim=True)
     most = MAXIMUM(written, [source, axis], {}, one)
@@ -177,7 +177,7 @@ def write_softmax(written: Program, given: Any, options: dict[str, Any], like: T
 
 
 def write_norm(written: Program, given: Any, options: dict[str, Any], like: Any) -> list[Array]:
-    """Write (x - mean) / √(variance + ε), scaled and moved."""
+    """Write (x - mean) / √(variance + ε), scaled and shifted."""
     source, shape, weight, bias, epsilon = given
     axes = list(range(-len(shape), 0))
     one = like[0].sum(axes, keepdim=True)
@@ -197,7 +197,7 @@ def write_norm(written: Program, given: Any, options: dict[str, Any], like: Any)
 def write_batch_norm(
     written: Program, given: Any, options: dict[str, Any], like: Any
 ) -> list[Array]:
-    """Write (x - mean) / √(variance + ε), of means and variances that are constants."""
+    """Write (x - mean) / √(variance + ε) with constant means and variances."""
     source, weight, bias, mean, variance, _, epsilon = given
     found, shape = source, [1, -1, *[1] * (len(source.shape) - 2)]
     root = elementwise(
@@ -211,7 +211,7 @@ def write_batch_norm(
 
 
 def write_embedding(written: Program, given: Any, options: dict[str, Any], like: Tensor) -> Array:
-    """Write the rows of a table at places that are read."""
+    """Write the rows of a table that an array of indices selects."""
     table, places = given[:2]
     target = written.new(like.shape, like.dtype)
     names = [f"i{axis}" for axis in range(len(like.shape))]
@@ -222,7 +222,7 @@ def write_embedding(written: Program, given: Any, options: dict[str, Any], like:
 
 
 def write_choice(written: Program, given: Any, options: dict[str, Any], like: Tensor) -> Array:
-    """Write the rows, columns, … of an array that a list of indices names."""
+    """Write the rows, columns, … of an array that a list of indices selects."""
     source, axis, indices = given
     target, names = written.new(like.shape, like.dtype), [f"i{each}" for each in range(like.ndim)]
     axis %= like.ndim

@@ -1,4 +1,4 @@
-"""The step of a recurrence as C99: one header, without allocation."""
+"""The step of a recurrence as a C99 header that allocates no memory."""
 
 import re
 from collections.abc import Iterable
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from linrec.systems import LinearRecurrence
 
-# Words that name nothing in C99.
+# Words that cannot be names in C99.
 KEYWORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if "
     "inline int long register restrict return short signed sizeof static struct switch typedef "
     "union unsigned void volatile while _Bool _Complex _Imaginary".split()
 )
 
-# The C types, with what a constant of each ends with.
+# The C types, with the suffix of their constants.
 TYPES = {torch.float32: ("float", "f"), torch.float64: ("double", "")}
 
-# The beginning of every header, after a comment: sizes, the state, and its start.
+# The beginning of every header, after a comment: sizes, the state, and its initialisation.
 BEGINNING = """
 #ifndef {guard}_H
 #define {guard}_H
@@ -77,7 +77,7 @@ class Matrix:
     """A matrix as constants of C: all of its numbers, or its nonzero ones.
 
     Attributes:
-        name: what the constants are called.
+        name: the name of the constants.
         values (rows, columns): its numbers.
     """
 
@@ -91,7 +91,7 @@ class Matrix:
 
     @property
     def multiplications(self) -> int:
-        """How many multiplications a product takes."""
+        """The number of multiplications of a product."""
         return int(np.count_nonzero(self.values)) if self.sparse else self.values.size
 
     def constants(self, type_: str, ending: str) -> list[str]:
@@ -110,7 +110,7 @@ class Matrix:
         ]
 
     def added(self, vector: str) -> str:
-        """Add one row of the product with a vector to `sum`."""
+        """Write code that adds one row of the product with a vector to `sum`."""
         if self.sparse:
             return (
                 f"for (j = {self.name}_row[i]; j < {self.name}_row[i + 1]; j++)\n"
@@ -126,7 +126,7 @@ class Matrix:
 def recurrence_to_c(
     recurrence: LinearRecurrence, name: str = "recurrence", *, dtype: torch.dtype | None = None
 ) -> str:
-    """Write the step of a recurrence as a header of C99; arguments and result as of `to_c`."""
+    """Write the step of a recurrence as a header of C99; arguments and result as in `to_c`."""
     check_name(name)
     if recurrence.time_varying or recurrence.batch_shape:
         kind = "varies with time" if recurrence.time_varying else "is a batch of systems"
@@ -165,9 +165,9 @@ def recurrence_to_c(
 
 
 def write_header(comment: str, step: str, name: str, *, includes: str, **values: object) -> str:
-    """Put a header together: a comment, sizes and state, and the functions of a step.
+    """Write a header of a comment, sizes and state, and the functions of a step.
 
-    What the struct has besides the state are `fields`, and `start` is what they begin as.
+    `fields` are the struct's members besides the state, and `start` sets their initial values.
     """
     page = comment + BEGINNING + step + "\n#endif\n"
     includes = f"\n{includes}" if includes else ""
@@ -176,7 +176,7 @@ def write_header(comment: str, step: str, name: str, *, includes: str, **values:
 
 
 def sizes(n: int, m: int, p: int, copies: int) -> dict[str, object]:
-    """Name the sizes of a step: of a copy n, m and p, and of all copies."""
+    """Return the sizes of a step by name: n, m and p of one copy, and of all copies."""
     return {
         "n": n,
         "m": m,
@@ -190,7 +190,7 @@ def sizes(n: int, m: int, p: int, copies: int) -> dict[str, object]:
 
 
 def check_name(name: str) -> None:
-    """Refuse what C does not take for a name."""
+    """Refuse a name that is not an identifier of C."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in KEYWORDS:
         raise ValueError(f"`name` is {name!r}: expected an identifier of C, such as `memory`.")
 
@@ -235,7 +235,7 @@ def row_loop(rows: int, terms: str, target: str, type_: str, ending: str, plain:
 
 
 def matrices_of(recurrence: LinearRecurrence, dtype: torch.dtype) -> dict[str, Matrix]:
-    """List the matrices that are multiplied by, in real numbers of a dtype."""
+    """List the matrices of the step, as real numbers of a dtype."""
     parts, n = recurrence.A.as_diagonal_plus_low_rank(), recurrence.A.state_size
     dense = recurrence.A.to_dense()
     found: dict[str, Tensor | None] = {"A": dense}
@@ -253,7 +253,7 @@ def matrices_of(recurrence: LinearRecurrence, dtype: torch.dtype) -> dict[str, M
 
 
 def in_reals(matrix: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """Write a matrix of complex numbers as one of pairs, each a + bi as [[a, -b], [b, a]]."""
+    """Write a complex matrix as a real one, each a + bi as [[a, -b], [b, a]]."""
     matrix = matrix.detach().cpu().resolve_conj()
     if matrix.is_complex():
         real, imaginary = matrix.real, matrix.imag
@@ -265,7 +265,7 @@ def in_reals(matrix: Tensor, dtype: torch.dtype) -> np.ndarray:
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Name the dtype of the parts of numbers, of 32 bits or more."""
+    """Return the dtype of real and imaginary parts, of 32 bits or more."""
     return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
 
 
@@ -275,12 +275,12 @@ def exact(value: float, ending: str) -> str:
 
 
 def write_list(numbers: Iterable[str]) -> str:
-    """Write an initializer, a few numbers a line."""
+    """Write an initializer, a few numbers per line."""
     every = list(numbers)
     lines = [", ".join(every[start : start + 4]) for start in range(0, len(every), 4)]
     return "{\n    " + ",\n    ".join(lines) + "\n}"
 
 
 def indent(text: str, depth: int) -> str:
-    """Move lines to the right."""
+    """Indent lines."""
     return "\n".join("    " * depth + line if line else line for line in text.splitlines())

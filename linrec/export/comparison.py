@@ -21,14 +21,14 @@ from linrec.export.writing import Format
 from linrec.run import run
 from linrec.systems import LinearRecurrence
 
-# By whose bound a form is judged: its sums are those of this executor.
+# The executor whose bound applies to a form, because it has the same sums.
 EXECUTORS: dict[Form, Executor] = {
     Form.STEP: Recurrent(),
     Form.SCAN: Recurrent(),
     Form.CONV: Toeplitz(),
     Form.FFT: FFTConvolution(),
 }
-MOST_STEPS = 64  # of what is compared
+MOST_STEPS = 64  # in a comparison
 
 # Reads samples from standard input and writes outputs, then the state.
 MAIN = """
@@ -60,9 +60,9 @@ class ExportReport:
     Attributes:
         difference: the largest difference of an output or a state.
         size: the largest output or state.
-        share: of recurrences, the largest error as a share of its bound; 1 is the bound. None of
-            modules, which have none.
-        sequences, steps: over how many it was run.
+        share: for recurrences, the largest error as a share of its bound, where 1 is the bound.
+            None for modules, which have no bound.
+        sequences, steps: the number of sequences and of steps that were run.
     """
 
     difference: float
@@ -72,7 +72,7 @@ class ExportReport:
     steps: int
 
     def __str__(self) -> str:
-        """Say it in a sentence."""
+        """Write the report as a sentence."""
         share = "" if self.share is None else f", {self.share:.2g} of the bound of its error"
         return (
             f"Largest difference {self.difference:.1e}, of numbers up to {self.size:.2g}{share} "
@@ -92,20 +92,20 @@ def compare(
 ) -> ExportReport:
     """Run an exported file, and compare it with its source, a recurrence or a module.
 
-    It is run at another number of sequences and of steps than it was traced with.
+    It is run with other numbers of sequences and steps than it was traced with.
 
     Args:
-        content: the file's, from `linrec.export.exported` with weights as they are.
-        target: the recurrence or module that it was made of.
+        content: the content of the file, from `linrec.export.exported` with unchanged weights.
+        target: the recurrence or module that was exported.
         form: its form.
         format: its format. ONNX needs onnxruntime, C a compiler called `cc`.
         name: the prefix of names in C.
-        example: inputs `(batch, time, m)`, or `(batch, time)` of whole numbers, to run it on. None:
-            normal numbers, where the target says how many features it takes.
-        length: of `conv` and `fft` the longest sequence.
+        example: inputs `(batch, time, m)`, or `(batch, time)` of integers, to run it on. None:
+            normal random numbers, if the target declares its number of features.
+        length: for `conv` and `fft`, the longest sequence.
 
     Returns:
-        Differences from the target; of a recurrence, errors measured against double precision.
+        Differences from the target; for a recurrence, errors measured against double precision.
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
@@ -151,21 +151,21 @@ def assure(
     format: Format | str,
     **options: Any,
 ) -> str:
-    """Compare, and say in a sentence how far the file is, or why it was not compared.
+    """Compare, and say in a sentence how far off the file is, or why it was not compared.
 
     Args:
-        content: the file's.
-        target: what it was made of.
+        content: the content of the file.
+        target: the recurrence or module that was exported.
         form: its form.
         format: its format.
-        options: `name`, `example` and `length`, as of `compare`.
+        options: `name`, `example` and `length`, as in `compare`.
 
     Returns:
         The sentence.
 
     Raises:
-        ValueError: an error is over its bound, or without a bound a hundredth of the largest
-            number; or something is not a number.
+        ValueError: an error exceeds its bound, or, without a bound, a hundredth of the largest
+            number; or a result is not a number.
 
     Example:
         >>> import linrec, linrec.export
@@ -185,7 +185,7 @@ def assure(
 
 
 def some_inputs(module: nn.Module, example: Tensor | None, length: int | None) -> Tensor:
-    """Draw inputs of three sequences, or take them of an example."""
+    """Draw inputs of three sequences, or take them from an example."""
     most = MOST_STEPS if length is None else min(length, MOST_STEPS)
     if example is None:
         generator = torch.Generator().manual_seed(0)
@@ -196,7 +196,7 @@ def some_inputs(module: nn.Module, example: Tensor | None, length: int | None) -
 
 
 def run_form(running: Runner, form: Form, inputs: Tensor, state: Tensor | None) -> list[Tensor]:
-    """Run all steps, one by one if the form is a step; give outputs, and the last state."""
+    """Run all steps, one by one if the form is a step; return outputs and the last state."""
     if form is not Form.STEP:
         found = running(inputs) if state is None else running(inputs, state)
         return [found] if isinstance(found, Tensor) else list(found)
@@ -209,7 +209,7 @@ def run_form(running: Runner, form: Form, inputs: Tensor, state: Tensor | None) 
 
 
 def load_checked(content: bytes, format: Format) -> Runner:
-    """Load the content of a file, and refuse damaged content in a sentence."""
+    """Load the content of a file; raise a readable error if it is damaged."""
     archive = format in (Format.TORCH, Format.PACKAGE)
     try:
         if archive and not content.startswith(b"PK"):
@@ -266,7 +266,7 @@ def load_onnx(content: bytes) -> Runner:
 
 
 def run_header(source: str, name: str, inputs: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compile a header, and run each sequence through its step from the state of zeros."""
+    """Compile a header, and run each sequence through its step from a zero state."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise FileNotFoundError("there is no compiler of C: expected `cc`")
@@ -311,13 +311,13 @@ def largest_share(
         recurrence: the system.
         form: the form.
         got: outputs, and the final state where the form has one.
-        inputs, state: what it was run on.
-        length: of `conv` and `fft` the steps of the kernel.
+        inputs, state: the inputs and the initial state of the run.
+        length: for `conv` and `fft`, the steps of the kernel.
     """
     from linrec.testing import error_bound  # (hypothesis is not needed to write a file)
 
     steps, executor = inputs.shape[-2], EXECUTORS[form]
-    # Transforms are of the kernel's length, whatever the sequence's.
+    # Transforms have the kernel's length, whatever the length of the sequence.
     longest = steps if length is None or form not in (Form.CONV, Form.FFT) else length
     whole = nn.functional.pad(inputs, (0, 0, 0, longest - steps))
     allowed = error_bound(recurrence, whole, executor, state)
@@ -332,5 +332,5 @@ def largest_share(
 
 
 def largest(tensors: Iterable[Tensor]) -> float:
-    """The largest absolute value of all; NaN where there is one."""
+    """Return the largest absolute value; NaN if there is one."""
     return float(torch.stack([each.abs().max() for each in tensors]).max())

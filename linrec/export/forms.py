@@ -1,4 +1,4 @@
-"""The forms in which a recurrence or a module can be exported, as modules of tensors alone."""
+"""The forms in which a recurrence or a module can be exported, as modules of plain tensors."""
 
 import inspect
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from linrec.systems import LinearRecurrence
 
 
 class Form(StrEnum):
-    """How time is gone through."""
+    """The form of an export: one step, or one of three ways to run all steps."""
 
     STEP = "step"  # one step, with the state before it and after it
     SCAN = "scan"  # all steps, as one node with a body
@@ -37,11 +37,11 @@ class Example:
     """The arguments to trace a form with.
 
     Attributes:
-        module: takes tensors and gives tensors.
+        module: a module that takes and returns tensors.
         arguments: some tensors to call it with.
         inputs: their names.
-        outputs: the names of what it gives.
-        time: which axis of the first argument is time; None of a step.
+        outputs: the names of its outputs.
+        time: which axis of the first argument is time; None for a step.
     """
 
     module: nn.Module
@@ -52,7 +52,7 @@ class Example:
 
 
 def as_module(target: LinearRecurrence | nn.Module) -> nn.Module:
-    """Take a module as it is, and make one of a recurrence."""
+    """Return a module as it is, or make one from a recurrence."""
     if isinstance(target, LinearRecurrence):
         return Recurrence(target)
     if isinstance(target, nn.Module):
@@ -71,10 +71,10 @@ def example_of(
     Args:
         module: the module.
         form: the form.
-        inputs (batch, time, m): an example of what the module takes, or (batch, time) of whole
-            numbers. None: made from `module.input_size`.
+        inputs (batch, time, m): example inputs, or (batch, time) of integers. None: made from
+            `module.input_size`.
         length: the steps of an example that is made.
-        by_steps: of `scan`, whether the loop goes over the module's `step`.
+        by_steps: for `scan`, whether the loop goes over the module's `step`.
     """
     own = module.recurrence if isinstance(module, Recurrence) else None
     if own is not None and own.time_varying:
@@ -93,7 +93,7 @@ def example_of(
     whole_numbers = not (inputs.is_floating_point() or inputs.is_complex())
     time = inputs.ndim - (1 if whole_numbers else 2)
     for axis in (0, time):
-        if inputs.shape[axis] < 2:  # of one, torch would make a constant
+        if inputs.shape[axis] < 2:  # torch would make a size of one a constant
             inputs = inputs.repeat_interleave(2, axis)
     inputs = in_order(inputs)
     if form is Form.STEP:
@@ -101,7 +101,7 @@ def example_of(
         names = ("input", "state"), ("output", "next_state")
         return Example(Step(module), (first, state), *names, None)
     if form is Form.SCAN and not by_steps:
-        # (The second is how networks go on, whose `forward` gives outputs alone.)
+        # (The second is how networks continue; their `forward` returns only outputs.)
         for name in ("forward", "resume"):
             method = getattr(module, name, None)
             if method is not None and "initial_state" in inspect.signature(method).parameters:
@@ -118,13 +118,13 @@ def example_of(
 
 
 def with_state(module: nn.Module, inputs: Tensor, state: Tensor, time: int) -> Example:
-    """Make the example of a module that takes all steps and a state."""
+    """Make the example for a module that takes all steps and a state."""
     given = (inputs, state)
     return Example(module, given, ("inputs", "state"), ("outputs", "final_state"), time)
 
 
 def takes_steps(module: nn.Module) -> bool:
-    """Whether a module has a `step` that needs no more than an input and a state."""
+    """Whether a module has a `step` that needs only an input and a state."""
     step = getattr(module, "step", None)
     if not callable(step):
         return False
@@ -138,7 +138,7 @@ def first_step(module: nn.Module, inputs: Tensor, time: int) -> tuple[Tensor, Te
     """Return the first step's input, and a state.
 
     Raises:
-        ValueError: the module has no `step`, or its state is no tensor.
+        ValueError: the module has no `step`, or its state is not a tensor.
     """
     first = in_order(inputs.select(time, 0))
     if not takes_steps(module):
@@ -158,7 +158,7 @@ def first_step(module: nn.Module, inputs: Tensor, time: int) -> tuple[Tensor, Te
 
 @contextmanager
 def running(example: Example, form: Form, length: int) -> Iterator[None]:
-    """Let every recurrence of a module run in a form, for as long as it is traced."""
+    """Make every recurrence of a module run in a form while the module is traced."""
     kept: list[tuple[nn.Module, str, object]] = []
 
     def put(module: nn.Module, name: str, value: object) -> None:
@@ -177,7 +177,7 @@ def running(example: Example, form: Form, length: int) -> Iterator[None]:
                     put(module, "plans", Convolved(module.plans, kernel, way_of(form)))
             for module in [] if form is Form.STEP else list(example.module.modules()):
                 if module in convolved:
-                    continue  # what is left is a loop
+                    continue  # it stays a loop
                 if isinstance(getattr(module, "executor", None), Executor):
                     put(module, "executor", Recurrent())
                 if isinstance(getattr(module, "plans", None), PlanCache):
@@ -226,12 +226,12 @@ def kernels_of(example: Example, length: int) -> dict[nn.Module, Kernel]:
 
 
 def way_of(form: Form) -> Way:
-    """How a form convolves."""
+    """Return how a form convolves."""
     return "conv" if form is Form.CONV else "fft"
 
 
 def input_size_of(module: nn.Module) -> int:
-    """Ask a module for the features that it takes."""
+    """Find the number of input features that a module declares."""
     size = declared_input_size(module)
     if size is not None:
         return size

@@ -23,9 +23,9 @@ class Kernel:
 
     Attributes:
         outputs (*heads, p, m, length): h, the latest step first, as `conv1d` takes it.
-        states (*heads, length·m, n): what the inputs of all steps leave in the last state,
-            likewise.
-        copies: how many copies of the system there are.
+        states (*heads, length·m, n): the effect of the inputs of all steps on the last state, also
+            latest step first.
+        copies: the number of copies of the system.
     """
 
     outputs: Tensor
@@ -34,17 +34,17 @@ class Kernel:
 
     @property
     def length(self) -> int:
-        """The steps that it has."""
+        """The number of steps."""
         return self.outputs.shape[-1]
 
     @staticmethod
     def of(recurrence: LinearRecurrence, length: int, heads: Sequence[int] = ()) -> "Kernel":
-        """Compute the impulse response in double precision, in coordinates that lose few digits.
+        """Compute the impulse response in double precision, in accurate coordinates.
 
         Args:
             recurrence: the system.
-            length: the steps.
-            heads: the batch axes of a system that is many, each with inputs of its own.
+            length: the number of steps.
+            heads: the batch axes of a batch of systems, each with its own inputs.
 
         Raises:
             ValueError: the recurrence varies with time, is complex, or is a batch of systems.
@@ -81,8 +81,8 @@ class Kernel:
     def convolved(self, inputs: Tensor, way: Way) -> Tensor:
         """Convolve `inputs (*batch, *heads, time, copies·m)`, of no more steps than the kernel has.
 
-        As one convolution, padded in front, with a group for each head; or by Fourier transforms of
-        a power of two of points, which ONNX's `DFT` takes of real signals alone: axes are added
+        It is one convolution, padded in front, with a group for each head; or Fourier transforms
+        whose length is a power of two. ONNX's `DFT` transforms only real signals, so axes are added
         before the transform.
         """
         *heads, p, m, length = self.outputs.shape
@@ -106,17 +106,17 @@ class Kernel:
     def last_state(self, inputs: Tensor) -> Tensor:
         """Compute the state after `inputs`, `(*batch, *heads, copies·n)`."""
         m = self.outputs.shape[-2]
-        # (As many steps as the kernel has: a slice of the kernel would tie a graph to a length.)
+        # (Inputs are padded to the kernel's length: slicing the kernel would fix a graph's length.)
         whole = pad(inputs, (0, 0, self.length - inputs.shape[-2], 0))
         apart = whole.unflatten(-1, (self.copies, m)).movedim(-2, -3).flatten(-2)
         return matvec(self.states.mT.unsqueeze(-3), apart).flatten(-2)  # the same for all copies
 
 
 class Recorded:
-    """Stands for a module's `PlanCache`: runs recurrences, and remembers which.
+    """A stand-in for a module's `PlanCache` that runs recurrences and records them.
 
     Args:
-        keeper: the module's own.
+        keeper: the module's own cache.
     """
 
     def __init__(self, keeper: object) -> None:
@@ -127,22 +127,22 @@ class Recorded:
         return getattr(self.keeper, name)
 
     def run(self, recurrence: LinearRecurrence, *given: object) -> Result:
-        """As the keeper's."""
+        """Run all steps by the module's own cache."""
         self.recurrences.append(recurrence)
         return self.keeper.run(recurrence, *given)  # type: ignore[attr-defined]  # a PlanCache
 
     def final(self, recurrence: LinearRecurrence, *given: object) -> Result:
-        """As the keeper's."""
+        """Compute the last step by the module's own cache."""
         self.recurrences.append(recurrence)
         return self.keeper.final(recurrence, *given)  # type: ignore[attr-defined]  # likewise
 
 
 class Convolved:
-    """Stands for a module's `PlanCache`: convolves with a constant kernel from a zero state.
+    """A stand-in for a module's `PlanCache` that convolves from a zero state.
 
     Args:
-        keeper: the module's own.
-        kernel: of the recurrence that the module runs.
+        keeper: the module's own cache.
+        kernel: the constant kernel of the recurrence that the module runs.
         way: how it is convolved.
     """
 
@@ -160,7 +160,7 @@ class Convolved:
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> Result:
-        """Convolve; the state is that after the last step."""
+        """Convolve, and return the state after the last step too."""
         self.check(initial_state, lengths)
         return Result(self.kernel.convolved(inputs, self.way), self.kernel.last_state(inputs))
 
@@ -171,7 +171,7 @@ class Convolved:
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> Result:
-        """Take the last step; where it is the state, one product gives it."""
+        """Return the last step; if outputs are the state, one product gives it."""
         self.check(initial_state, lengths)
         state = self.kernel.last_state(inputs)
         if recurrence.C is None and recurrence.D is None:
@@ -179,7 +179,7 @@ class Convolved:
         return Result(self.kernel.convolved(inputs, self.way)[..., -1, :], state)
 
     def check(self, initial_state: Tensor | None, lengths: Tensor | None) -> None:
-        """Refuse initial states and lengths, which a convolution with a constant does not take."""
+        """Refuse initial states and lengths, which a convolution with a constant cannot use."""
         if initial_state is not None or lengths is not None:
             given = "an initial state" if initial_state is not None else "lengths"
             raise ValueError(

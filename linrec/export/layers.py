@@ -1,4 +1,4 @@
-"""Layers that make a recurrence of their inputs, as they are exported: in real numbers."""
+"""Export, in real numbers, of layers that make a recurrence from their inputs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ Made = Callable[[Tensor], tuple[LinearRecurrence, Tensor]]
 
 
 def recurrent_layers(module: nn.Module) -> list[RecurrentLayer]:
-    """List the layers that make a recurrence of their inputs."""
+    """List the layers that make a recurrence from their inputs."""
     return [each for each in module.modules() if isinstance(each, RecurrentLayer)]
 
 
 def constant_recurrence(layer: RecurrentLayer) -> tuple[LinearRecurrence, torch.Size] | None:
     """Make the recurrence of a layer, in real numbers, if it is the same for all inputs.
 
-    Its state is the layer's: real and imaginary parts, side by side.
+    Its state is the layer's state: real and imaginary parts, side by side.
 
     Returns:
         The recurrence, and its axes of heads.
@@ -42,11 +42,11 @@ def constant_recurrence(layer: RecurrentLayer) -> tuple[LinearRecurrence, torch.
 
 @contextmanager
 def in_real_numbers(layer: RecurrentLayer) -> Iterator[None]:
-    """Let a layer make its recurrence without complex numbers, where that can be, for a while.
+    """Make a layer compute its recurrence without complex numbers, if possible, within a context.
 
-    A recurrence that is the same for all inputs becomes a constant (a module of its own, since a
-    loop in a graph takes buffers alone). What is made of inputs has to be made in real numbers by
-    the layer itself, which calls that `real_recurrence`.
+    A recurrence that is the same for all inputs becomes a constant (in a module of its own, since a
+    loop in a graph accepts only buffers). One that depends on the inputs has to be made in real
+    numbers by the layer itself, in a method `real_recurrence`.
     """
     constant, made = constant_recurrence(layer), layer.recurrence
     others: Made | None = getattr(layer, "real_recurrence", None)
@@ -67,16 +67,16 @@ def in_real_numbers(layer: RecurrentLayer) -> Iterator[None]:
 def with_constant(
     constant: Recurrence, made: Made, inputs: Tensor
 ) -> tuple[LinearRecurrence, Tensor]:
-    """Return the constant recurrence, and what drives it."""
+    """Return the constant recurrence and its inputs."""
     return constant.recurrence, made(inputs)[1]
 
 
 @dataclass(frozen=True, eq=False)
 class Convolution(Executor):
-    """Run one recurrence as a convolution with a constant kernel, from a zero state.
+    """An executor for one recurrence: a convolution with a constant kernel, from a zero state.
 
     Args:
-        kernel: of that recurrence.
+        kernel: the kernel of that recurrence.
         way: how it is convolved.
     """
 
@@ -86,7 +86,7 @@ class Convolution(Executor):
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
-        """Convolve; the state is that after the last step."""
+        """Convolve, and return the state after the last step too."""
         side_by_side = beside(inputs, plan.copies)
         outputs = self.kernel.convolved(side_by_side, self.way)
         if plan.copies > 1:
@@ -107,5 +107,5 @@ class Convolution(Executor):
 
 
 def beside(inputs: Tensor, copies: int) -> Tensor:
-    """Write `(*batch, copies, time, m)`, as executors are given copies, side by side."""
+    """Put copies `(*batch, copies, time, m)`, as executors receive them, side by side."""
     return inputs.movedim(-3, -2).flatten(-2) if copies > 1 else inputs

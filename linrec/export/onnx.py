@@ -14,7 +14,7 @@ from linrec.export.forms import Form, as_module, dtype_of
 from linrec.export.program import as_form, trace_form
 from linrec.systems import LinearRecurrence
 
-# What the extra `onnx` brings that is needed here; `onnxruntime` runs what is written.
+# The packages of the extra `onnx` that are needed here; `onnxruntime` runs the models.
 NEEDED = ("onnx", "onnxscript")
 
 
@@ -25,23 +25,24 @@ def to_onnx(
     example: Tensor | None = None,
     length: int | None = None,
 ) -> bytes:
-    """Export a recurrence or a module to ONNX, its batch and its time left open.
+    """Export a recurrence or a module to ONNX, with dynamic batch and time axes.
 
     The step is a few products; `scan` is one node `Scan`, `conv` one `Conv` and `fft` `DFT`s, whose
     kernels are constants. Arguments and names of inputs and outputs are those of `to_program`.
 
     Args:
         target: the recurrence or module.
-        form: how time is gone through: `step`, `scan`, `conv` or `fft`.
-        example: inputs to trace a module with that does not say how many features it takes.
-        length: of `conv` and `fft` the longest sequence. A model of ONNX refuses no longer one, but
-            its outputs are then those of the kernel cut off; the metadata say `linrec.length`.
+        form: `step`, `scan`, `conv` or `fft`.
+        example: inputs to trace a module that does not declare its number of features.
+        length: for `conv` and `fft`, the longest sequence. A model of ONNX does not refuse longer
+            ones, but their outputs are those of the truncated kernel; the metadata has the length
+            as `linrec.length`.
 
     Returns:
         The model, to be written to a file.
 
     Raises:
-        ValueError: the form cannot be had of the target, or the target is complex.
+        ValueError: the target cannot be exported in this form, or is complex.
         ModuleNotFoundError: onnx or onnxscript is not installed.
 
     Example:
@@ -94,7 +95,7 @@ def to_onnx(
 
 
 def is_complex(program: ExportedProgram, form: Form) -> bool:
-    """Whether a program computes with complex numbers, transforms apart."""
+    """Whether a program computes with complex numbers outside of transforms."""
     values = [
         node.meta.get("val")
         for node in program.graph.nodes
@@ -105,7 +106,7 @@ def is_complex(program: ExportedProgram, form: Form) -> bool:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep torch's exporter from telling of what concerns nobody here (torchvision, its own)."""
+    """Silence messages of torch's exporter that concern no user (torchvision, its own code)."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -11,8 +11,8 @@ from linrec.export.forms import Form
 from linrec.export.program import as_form, trace_form
 from linrec.systems import LinearRecurrence
 
-# Inductor of torch 2.13 declares the result of a loop twice where it also writes another result
-# into that memory: the C++ does not compile. So nothing is written into what was read.
+# If Inductor of torch 2.13 writes another result into the memory of a loop's result, it declares
+# that twice, and the C++ does not compile. So results never reuse the memory of inputs.
 SETTINGS = {"inplace_buffers": False}
 
 
@@ -23,27 +23,27 @@ def to_package(
     example: Tensor | None = None,
     length: int | None = None,
 ) -> bytes:
-    """Compile a recurrence or a module with AOTInductor, its batch and its time left open.
+    """Compile a recurrence or a module with AOTInductor, with dynamic batch and time axes.
 
     The package (.pt2) runs from C++ (`torch::inductor::AOTIModelPackageLoader`) and from Python
     (`torch._inductor.aoti_load_package`), on processors like this machine's. Arguments and results
-    are those of `to_program`. It reads its inputs as contiguous and does not look whether they are:
-    pass `input.contiguous()`, or set AOTI_RUNTIME_CHECK_INPUTS=1 to have it look.
+    are those of `to_program`. It assumes that its inputs are contiguous, without checking: pass
+    `input.contiguous()`, or set AOTI_RUNTIME_CHECK_INPUTS=1 to have them checked.
 
     Args:
         target: the recurrence or module.
-        form: how time is gone through: `step`, `scan`, `conv` or `fft`.
-        example: inputs to trace a module with that does not say how many features it takes.
-        length: of `conv` and `fft` the longest sequence.
+        form: `step`, `scan`, `conv` or `fft`.
+        example: inputs to trace a module that does not declare its number of features.
+        length: for `conv` and `fft`, the longest sequence.
 
     Returns:
         The package, to be written to a file.
 
     Raises:
-        ValueError: the form cannot be had of the target, or torch cannot compile it; without a
-            compiler of C++ it cannot.
+        ValueError: the target cannot be exported in this form, or torch cannot compile it, for
+            instance because there is no C++ compiler.
 
-    Numerical error: that of the executor whose sums the form has, as of `to_program`.
+    Numerical error: that of the executor with the same sums, as in `to_program`.
 
     Example:
         >>> import linrec, linrec.export

@@ -20,7 +20,7 @@ from linrec.export.forms import (
 )
 from linrec.systems import LinearRecurrence
 
-# Steps of an example, where no length is given.
+# Steps of an example without a given length.
 TRACED = 8
 
 
@@ -30,7 +30,7 @@ def trace_form(
     example: Tensor | None,
     length: int | None,
 ) -> tuple[ExportedProgram, Example]:
-    """Trace a form, its batch and time open; arguments as of `to_program`."""
+    """Trace a form with dynamic batch and time axes; arguments as in `to_program`."""
     form = as_form(form)
     convolves = form in (Form.CONV, Form.FFT)
     if convolves and length is None:
@@ -64,7 +64,7 @@ def trace_module(
     *,
     by_steps: bool = False,
 ) -> tuple[ExportedProgram, Example]:
-    """Trace a module in a form; `by_steps` as of `example_of`."""
+    """Trace a module in a form; `by_steps` as in `example_of`."""
     made = example_of(module, form, example, length or TRACED, by_steps=by_steps)
     longest = length if form in (Form.CONV, Form.FFT) else None
     with running(made, form, length or TRACED), torch.no_grad(), quietly():
@@ -78,15 +78,15 @@ def trace_module(
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep torch from telling, graph and all, of what cannot be traced: a sentence says it."""
+    """Silence torch's long messages about untraceable code: our own error says it."""
     log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            # (LSTMs keep their weights in a list as well, which follows them.)
+            # (LSTMs also keep their weights in a list, which is updated with them.)
             warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)
-            # (torch 2.13 copies graphs by what it deprecates itself.)
+            # (torch 2.13 copies graphs by functions that it has deprecated.)
             warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
             yield
     finally:
@@ -96,7 +96,7 @@ def quietly() -> Iterator[None]:
 def drop_unused(program: ExportedProgram) -> None:
     """Drop unused operations, such as the ones a constant has replaced.
 
-    Checks that a tensor has the dtype that it was cast from would keep it.
+    (Checks of the dtype before a cast would otherwise keep the uncast tensor.)
     """
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
@@ -105,7 +105,7 @@ def drop_unused(program: ExportedProgram) -> None:
 
 
 def open_axes(example: Example, longest: int | None) -> tuple[dict[int, Dim], ...]:
-    """Leave the batch open, and time up to the longest."""
+    """Make the batch axis dynamic, and the time axis up to the longest sequence."""
     batch, axes = Dim("batch"), []
     for place, _ in enumerate(example.arguments):
         own = {0: batch}
@@ -116,12 +116,12 @@ def open_axes(example: Example, longest: int | None) -> tuple[dict[int, Dim], ..
 
 
 def refuse(form: Form, module: nn.Module, trace: Callable[[], ExportedProgram]) -> ExportedProgram:
-    """Say in a sentence that a module cannot be traced in a form."""
+    """Trace, and raise a readable error if a module cannot be traced in a form."""
     try:
         return trace()
     except ValueError:
         raise
-    except Exception as error:  # whatever a module does that cannot be traced
+    except Exception as error:  # tracing may fail in any way
         reason = str(error).strip().partition("\n")[0][:300]
         if "specialized" in str(error):
             reason = (
@@ -135,7 +135,7 @@ def refuse(form: Form, module: nn.Module, trace: Callable[[], ExportedProgram]) 
 
 
 def as_form(form: Form | str) -> Form:
-    """Return the form of a name; refuse an unknown one."""
+    """Return the form with a name, or refuse an unknown name."""
     try:
         return Form(form)
     except ValueError:
@@ -151,9 +151,9 @@ def to_program(
     example: Tensor | None = None,
     length: int | None = None,
 ) -> ExportedProgram:
-    """Export a recurrence or a module with `torch.export`, its batch and its time left open.
+    """Export a recurrence or a module with `torch.export`, with dynamic batch and time axes.
 
-    | form | it takes | it gives |
+    | form | inputs | outputs |
     |---|---|---|
     | `step` | `input (batch, m)`, `state (batch, n)` | `output`, `next_state` |
     | `scan` | `inputs (batch, time, m)`, `state (batch, n)` | `outputs`, `final_state` |
@@ -161,18 +161,19 @@ def to_program(
 
     Args:
         target: the recurrence, or a module that runs recurrences. `step` needs a method `step`.
-            `scan` takes a `forward` or `resume` with an `initial_state`; where there is none, or it
+            `scan` uses a `forward` or `resume` with an `initial_state`; if there is none, or it
             loops in Python, the loop goes over `step`, and without a `step` there are no states.
-        form: how time is gone through: `step`, `scan`, `conv` or `fft`.
-        example (batch, time, m): inputs to trace a module with that does not say how many it takes
-            (`input_size`); or (batch, time) of whole numbers, such as words.
-        length: of `conv` and `fft` the longest sequence, which is the length of the kernel.
+        form: `step`, `scan`, `conv` or `fft`.
+        example (batch, time, m): inputs to trace a module that does not declare its `input_size`;
+            or (batch, time) of integers, such as words.
+        length: for `conv` and `fft`, the longest sequence, which is the length of the kernel.
 
     Returns:
         The program; `torch.export.save` writes it.
 
     Raises:
-        ValueError: the form cannot be had of the target; the message says why, and what can.
+        ValueError: the target cannot be exported in this form; the message says why, and which
+            forms are possible.
 
     Example:
         >>> import torch, linrec, linrec.export
@@ -185,7 +186,7 @@ def to_program(
 
 
 def save_program(program: ExportedProgram) -> bytes:
-    """Write an exported program down, as `torch.export.load` reads it."""
+    """Serialise an exported program, for `torch.export.load`."""
     content = io.BytesIO()
     torch.export.save(program, content)
     return content.getvalue()

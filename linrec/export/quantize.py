@@ -1,4 +1,4 @@
-"""A recurrence in whole numbers, weights of 8 bits and states of 16, and a bound on its error."""
+"""Quantisation to integers, weights of 8 bits and states of 16, with a bound on the error."""
 
 from dataclasses import dataclass
 
@@ -15,24 +15,24 @@ from linrec.export.rounded import (
 )
 from linrec.systems import LinearRecurrence
 
-LARGEST = 2**15 - 1  # of a state or an input of 16 bits
+LARGEST = 2**15 - 1  # the largest state or input of 16 bits
 MULTIPLIER = 22  # bits of the larger of a row's two multipliers
-ROUNDS = 0.5 + 1e-6  # a rounding to whole numbers, and those of float64 in what follows
+ROUNDS = 0.5 + 1e-6  # a rounding to integers, and the roundings of float64 below
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedRecurrence(RoundedRecurrence):
-    """A recurrence of whole numbers, as `quantize` makes it; every step is exact arithmetic.
+    """A recurrence of integers, as `quantize` makes it; every step is exact arithmetic.
 
         x_t = k x_{t-1} + round((a A x_{t-1} + b B u_t) / 2^s)        y_t = R x_t + D u_t
 
-    Row i has k_i of 0 or 1, and multipliers a_i, b_i and a shift s_i. Rounding is to the nearest,
+    Row i has k_i of 0 or 1, multipliers a_i, b_i and a shift s_i. Rounding is to the nearest,
     halves away from zero. States and inputs fit 16 bits, whatever the inputs are.
 
     Attributes:
         multipliers (n, 2): a and b.
         shift (n): s.
-        input_unit: what an input of 1 stands for.
+        input_unit: the value of an integer input of 1.
 
     The others are those of `RoundedRecurrence`.
     """
@@ -43,10 +43,10 @@ class QuantizedRecurrence(RoundedRecurrence):
     state_dtype = torch.int64
 
     def whole(self, inputs: Tensor) -> Tensor:
-        """Round inputs to whole numbers.
+        """Round inputs to integers.
 
         Raises:
-            ValueError: one is larger than it may be, or is not finite.
+            ValueError: an input is out of range, or is not finite.
         """
         rounded = (inputs.double() / self.input_unit).round()
         check_range(inputs, LARGEST * self.input_unit, rounded.abs() <= LARGEST)
@@ -55,19 +55,19 @@ class QuantizedRecurrence(RoundedRecurrence):
     take = whole
 
     def step(self, input: Tensor, state: Tensor) -> Tensor:
-        """Run one step of whole numbers, exactly; as `RoundedRecurrence.step`."""
+        """Run one step in integers, exactly; see `RoundedRecurrence.step`."""
         a, b = self.multipliers.unbind(-1)
         total = a * product(state, self.A) + b * product(input, self.B)
         half = 1 << (self.shift - 1)
         return self.kept * state + total.sign() * ((total.abs() + half) >> self.shift)
 
     def read(self, input: Tensor, state: Tensor) -> Tensor:
-        """Compute outputs `(*batch, copies·p)` of whole inputs and states."""
+        """Compute outputs `(*batch, copies·p)` from integer inputs and states."""
         return super().read(self.input_unit * input.double(), state)
 
 
 def product(vectors: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply whole numbers: in float64, which is exact below 2^53 and has fast products."""
+    """Multiply integers in float64, which is exact below 2^53 and has fast products."""
     return (vectors.double() @ matrix.double().mT).to(torch.int64)
 
 
@@ -78,13 +78,13 @@ def quantize(
     largest_input: float = 1.0,
     weights: torch.dtype = torch.int8,
 ) -> QuantizedRecurrence:
-    """Round a recurrence to whole numbers of 8 bits, its state to 16, with a bound on the error.
+    """Quantise a recurrence to integer weights of 8 bits and states of 16, with an error bound.
 
-    A state is counted in units of 1/32767 of the largest value that it can have, so that nothing
-    overflows. Of a row of A what is rounded is the row itself or its difference from the identity,
-    whichever is smaller: slow systems have A close to 1, where the difference is what matters.
-    What is read, R, is fitted to the rounded matrices by least squares, for white inputs and in the
-    presence of rounding errors.
+    States are in units of 1/32767 of the largest value that they can have, so nothing overflows.
+    For each row of A, the row itself or its difference from the identity is rounded, whichever is
+    smaller: slow systems have A close to 1, where the difference is what matters. The readout R is
+    fitted to the rounded matrices by least squares, for white inputs and in the presence of
+    rounding errors.
 
     With û_t the rounded inputs, r_t the rounding errors (each at most half a unit) and Â, B̂ the
     rounded matrices, the states are x̂_t = Â x̂_{t-1} + B̂ û_t + r_t, so that for |u| ≤ U
@@ -96,16 +96,16 @@ def quantize(
 
     Args:
         recurrence: a real, time-invariant system.
-        steps: the longest sequence for which the bound is to hold. It costs 4 steps·n³.
+        steps: the longest sequence for which the bound holds. Computing it costs 4 steps·n³.
         largest_input: U, the largest absolute value of an input.
         weights: torch.int8, or torch.int16 for 256 times smaller errors of the matrices.
 
     Returns:
-        The recurrence in whole numbers.
+        The recurrence in integers.
 
     Raises:
-        ValueError: the recurrence is complex, varies or is a batch; or rounding errors alone could
-            leave the range of a state.
+        ValueError: the recurrence is complex, time-varying or a batch; or rounding errors alone
+            could exceed the range of a state.
 
     Numerical error: see above; `QuantizedRecurrence.bound` has the numbers.
 
@@ -133,7 +133,7 @@ def quantize(
     A_step, B_step, multipliers, shift = steps_of(A - identity, B, levels)
     rest = ((A - identity) / A_step).round()
     A_found = rest * A_step + identity
-    # Inputs fill the range; where rounding errors come on top, units are made larger.
+    # Inputs fill the range; to leave room for rounding errors, units are made larger.
     drive = (B / B_step).round()
     reached = Reached.of(A_found, drive * B_step, torch.eye(len(A)).double(), steps)
     noise = ROUNDS * (reached.states + reached.inputs)
@@ -170,7 +170,7 @@ def quantize(
 
 
 def steps_of(A: Tensor, B: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Choose the rounding steps of the rows of two matrices: whole numbers over 2^s.
+    """Choose the rounding steps of the rows of two matrices, as integers over 2^s.
 
     Returns:
         The steps of A and of B `(n, 1)`, their numerators `(n, 2)` and s `(n)`.

@@ -1,4 +1,4 @@
-"""A recurrence with weights of 8 bits and its state in float16, and a bound on its error."""
+"""Quantisation to weights of 8 bits and states in float16, with a bound on the error."""
 
 import math
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from linrec.export.rounded import (
 )
 from linrec.systems import LinearRecurrence
 
-# States are counted in units so that none is over this: up to 2^11 float16 has every whole number,
-# and rounds by half a unit at most.
+# Units are chosen so that no state exceeds this: up to 2^11 float16 has every integer, and rounds
+# by half a unit at most.
 LARGEST = 2**11 - 1
 HALF_UNIT = 0.5
-EPS = 2.0**-24  # half of float32's, of one rounding
+EPS = 2.0**-24  # half of float32's eps, for one rounding
 DROPPED = 2**13 - 1  # the bits that float32 has beyond float16
 SMALLEST = 2.0**-14  # below it float16 has a fixed unit, 2^-24
-CHANCE = 1e-9  # that a state or an output leaves the bound of random roundings
+CHANCE = 1e-9  # probability that a state or an output leaves the bound of random roundings
 
 
 @dataclass(frozen=True, eq=False)
 class HalfRecurrence(RoundedRecurrence):
-    """A recurrence with whole weights and its state in float16, as `quantize_weights` makes it.
+    """A recurrence with integer weights and a float16 state, as `quantize_weights` makes it.
 
         x_t = float16(k x_{t-1} + a A x_{t-1} + b B u_t)        y_t = R x_t + D u_t
 
@@ -38,7 +38,7 @@ class HalfRecurrence(RoundedRecurrence):
     Attributes:
         units (n, 2): a and b, numbers of float32.
         largest_input: the largest absolute value of an input.
-        stochastic: whether states are rounded up or down by chance, so that they are right on
+        stochastic: whether states are rounded up or down at random, so that they are right on
             average.
 
     The others are those of `RoundedRecurrence`.
@@ -55,7 +55,7 @@ class HalfRecurrence(RoundedRecurrence):
         return inputs.double()
 
     def step(self, input: Tensor, state: Tensor) -> Tensor:
-        """Run one step, with sums in float64; as `RoundedRecurrence.step`.
+        """Run one step, with sums in float64; see `RoundedRecurrence.step`.
 
         Random roundings are drawn from torch's generator of the device.
         """
@@ -66,10 +66,10 @@ class HalfRecurrence(RoundedRecurrence):
 
 
 def round_by_chance(numbers: Tensor) -> Tensor:
-    """Round to float16, up with a chance that is the share of the way: E[round(x)] = x.
+    """Round to float16 at random, up or down, with E[round(x)] = x.
 
-    What float32 has beyond float16 are 13 bits; 13 random ones are added to them, and what does not
-    carry is dropped. Numbers below 2^-14 are rounded to the nearest.
+    float32 has 13 bits more than float16; 13 random bits are added to these, and after carrying
+    they are dropped. Numbers below 2^-14 are rounded to the nearest.
     """
     single = numbers.to(torch.float32)
     bits = single.view(torch.int32)
@@ -87,13 +87,13 @@ def quantize_weights(
     weights: torch.dtype = torch.int8,
     stochastic: bool = False,
 ) -> HalfRecurrence:
-    """Round the matrices to whole numbers of 8 bits and the state to float16, with a bound.
+    """Quantise a recurrence to integer weights of 8 bits and a float16 state, with an error bound.
 
-    For processors with floats and little memory; those without take `quantize`, whose state of 16
-    bits is 16 times finer at its largest. A state is counted in units in which it is below 2^11:
-    there float16 rounds by half a unit or less. Of a row of A what is rounded is the row itself or
-    its difference from the identity, whichever is smaller. What is read, R, is fitted to the
-    rounded matrices.
+    This is for processors with floats and little memory; for those without floats use `quantize`,
+    whose state of 16 bits is 16 times finer at its largest. States are in units in which they are
+    below 2^11, where float16 rounds by half a unit or less. For each row of A, the row itself or
+    its difference from the identity is rounded, whichever is smaller. The readout R is fitted to
+    the rounded matrices.
 
     With Â, B̂ the rounded matrices and |u| ≤ U
 
@@ -104,29 +104,29 @@ def quantize_weights(
     rounding of the sums in float32 (γ), by states near their largest.
 
     Roundings to the nearest may all go one way, and for slow systems of high order they could then
-    fill the range. Where chance decides (`stochastic`), up as often as the share of the way that a
-    number has come, the error of each rounding is 0 on average, whatever came before it, and lies
-    in an interval of one unit. By Hoeffding's inequality for martingales the second sum is then
+    fill the range. Stochastic rounding (`stochastic`) rounds up with a probability equal to the
+    fraction that is rounded off. Each error then has mean 0, whatever came before it, and lies in
+    an interval of one unit. By Hoeffding's inequality for martingales the second sum is then
 
         (ln(2 N / δ) / 2 · Σ_k |R Â^k|²)^(1/2) + Σ_k |R Â^k| r,
         r = 2^-13 + (n + m + 4) 2^-53 (k L + L |Â - k| + U |B̂|)
 
-    with sums taken in float64, for all N = steps·copies·(n + p) states and outputs of a sequence at
-    once, but for a chance of δ = 10^-9.
+    with sums taken in float64. It holds for all N = steps·copies·(n + p) states and outputs of a
+    sequence at once, except with probability δ = 10^-9.
 
     Args:
         recurrence: a real, time-invariant system.
-        steps: the longest sequence for which the bound is to hold. It costs 4 steps·n³.
+        steps: the longest sequence for which the bound holds. Computing it costs 4 steps·n³.
         largest_input: U, the largest absolute value of an input.
         weights: torch.int8, or torch.int16 for 256 times smaller errors of the matrices.
-        stochastic: round states up or down by chance.
+        stochastic: whether to round states up or down at random.
 
     Returns:
-        The recurrence with whole weights.
+        The recurrence with integer weights.
 
     Raises:
-        ValueError: the recurrence is complex, varies or is a batch; or rounding errors alone could
-            leave the range of a state.
+        ValueError: the recurrence is complex, time-varying or a batch; or rounding errors alone
+            could exceed the range of a state.
 
     Numerical error: see above; `HalfRecurrence.bound` has the numbers.
 
@@ -148,7 +148,7 @@ def quantize_weights(
     A, B, kept = given.A, given.B, given.kept
     a, rest = round_rows(A - given.identity, levels)
     A_found = rest * a + given.identity
-    # Inputs fill the range; where rounding errors come on top, units are made larger.
+    # Inputs fill the range; to leave room for rounding errors, units are made larger.
     b, drive = round_rows(B, levels)
     additions = rounding_errors(kept, rest * a, drive * b, largest_input, stochastic)
     eye = torch.eye(len(A), dtype=torch.float64)
@@ -188,7 +188,7 @@ def quantize_weights(
 
 
 def round_rows(matrix: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Write the rows of a matrix as numbers of float32 `(n, 1)` times whole ones `(n, m)`."""
+    """Write the rows of a matrix as float32 numbers `(n, 1)` times integers `(n, m)`."""
     wanted = (matrix.abs().amax(-1, keepdim=True) / levels).clamp(min=2.0**-100)
     unit = wanted.float().double()
     return unit, (matrix / unit).round().clamp(-levels, levels)
@@ -197,9 +197,9 @@ def round_rows(matrix: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 def rounding_errors(
     kept: Tensor, moved: Tensor, drive: Tensor, largest_input: float, stochastic: bool
 ) -> Tensor:
-    """Bound what one step's roundings add to a state `(n)`: to float16, and of sums in float32.
+    """Bound one step's rounding error of a state `(n)`: of float16, and of sums in float32.
 
-    Of random ones, what is not zero on average: to float32, and of sums in float64.
+    For random roundings, bound the part that has no mean of 0: of float32, and of sums in float64.
     """
     terms = moved.shape[-1] + drive.shape[-1] + 4
     sums = LARGEST * (kept + moved.abs().sum(-1)) + largest_input * drive.abs().sum(-1)

@@ -1,4 +1,4 @@
-"""Recurrences of rounded matrices: how they are run and read, and how far outputs can be moved."""
+"""Recurrences of rounded matrices: running, readout, and bounds on the error of outputs."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from linrec.systems import LinearRecurrence
 
 @dataclass(frozen=True, eq=False)
 class RoundedRecurrence(ABC):
-    """A recurrence of whole weights, with a bound on the error of its outputs.
+    """A recurrence of integer weights, with a bound on the error of its outputs.
 
     Attributes:
-        A (n, n): whole numbers of 8 or 16 bits.
-        B (n, m): likewise.
+        A (n, n): integers of 8 or 16 bits.
+        B (n, m): integers of 8 or 16 bits.
         kept (n): k, 1 where A has the difference from a row of the identity.
         readout (p, n): R, from rounded states to outputs, in float64.
-        D (p, m): of inputs in their own unit; None: no direct way.
-        copies: how many copies of the system there are.
-        steps: how long sequences may be for the bound to hold.
-        perturbation (p): how far outputs of the rounded matrices may be from those of the given.
-        rounding (p): how far outputs may be from those, by the rounding of states and inputs.
+        D (p, m): from inputs in their own unit to outputs. None: no such term.
+        copies: the number of copies of the system.
+        steps: the longest sequence for which the bound holds.
+        perturbation (p): a bound on the output error from the rounding of the matrices.
+        rounding (p): a bound on the further output error from the rounding of states and inputs.
     """
 
     A: Tensor
@@ -45,22 +45,22 @@ class RoundedRecurrence(ABC):
 
     @abstractmethod
     def take(self, inputs: Tensor) -> Tensor:
-        """Check that inputs are in the range, and write them as `step` takes them."""
+        """Check that inputs are in the range, and convert them for `step`."""
 
     @abstractmethod
     def step(self, input: Tensor, state: Tensor) -> Tensor:
         """Run one step.
 
         Args:
-            input (*batch, copies, m): u, as `take` writes it.
-            state (*batch, copies, n): x before it.
+            input (*batch, copies, m): u, as converted by `take`.
+            state (*batch, copies, n): x before the step.
 
         Returns:
-            The state after it, `(*batch, copies, n)`.
+            The state after the step, `(*batch, copies, n)`.
         """
 
     def read(self, input: Tensor, state: Tensor) -> Tensor:
-        """Compute outputs `(*batch, copies·p)` of states, and of inputs as `step` takes them."""
+        """Compute outputs `(*batch, copies·p)` from states and from inputs converted by `take`."""
         outputs = state.double() @ self.readout.mT
         if self.D is not None:
             outputs = outputs + input @ self.D.mT
@@ -70,13 +70,13 @@ class RoundedRecurrence(ABC):
         """Run all steps from a zero state.
 
         Args:
-            inputs (*batch, time, copies·m): u, in its own unit.
+            inputs (*batch, time, copies·m): u, in the original unit.
 
         Returns:
             Outputs `(*batch, time, copies·p)` in float64, and the last state as `step` returns it.
 
         Raises:
-            ValueError: an input is larger than it may be, or is not finite.
+            ValueError: an input is out of range, or is not finite.
         """
         steps = self.take(inputs).unflatten(-1, (self.copies, -1)).unbind(-3)
         shape = (*inputs.shape[:-2], self.copies, len(self.A))
@@ -101,13 +101,13 @@ def check_range(inputs: Tensor, largest: float, in_range: Tensor) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ScaledSystem:
-    """A system of one copy in double precision, its states in units of their own.
+    """One copy of a system in double precision, with rescaled states.
 
     Attributes:
-        A (n, n): of states in their units.
-        B (n, m): from inputs in their own unit.
-        C (p, n): to outputs in their own unit.
-        D (p, m): None: no direct way.
+        A (n, n): for the rescaled states.
+        B (n, m): from inputs in their original unit to rescaled states.
+        C (p, n): from rescaled states to outputs in their original unit.
+        D (p, m): from inputs to outputs. None: no such term.
         kept (n): 1 where a row of A is closer to that of the identity than to zero.
     """
 
@@ -121,7 +121,7 @@ class ScaledSystem:
     def of(
         cls, recurrence: LinearRecurrence, steps: int, largest_input: float, largest: int
     ) -> "ScaledSystem":
-        """Choose units in which states are `largest` at most, for inputs of `largest_input`."""
+        """Choose units in which states are at most `largest`, for inputs up to `largest_input`."""
         A, B, C, D = matrices(recurrence)
         eye = torch.eye(len(A), dtype=torch.float64)
         scale = largest_input * Reached.of(A, B, eye, steps).inputs
@@ -132,14 +132,14 @@ class ScaledSystem:
 
     @property
     def identity(self) -> Tensor:
-        """The rows of the identity that are kept as they are, `(n, n)`; the rest is rounded."""
+        """The rows of the identity that are kept exact, `(n, n)`; the rest of A is rounded."""
         return torch.diag(self.kept)
 
 
 def check(
     recurrence: LinearRecurrence, steps: int, largest_input: float, weights: torch.dtype
 ) -> int:
-    """Check that a recurrence can be rounded, and return the levels of each sign."""
+    """Check that a recurrence can be rounded, and return the number of levels of each sign."""
     kinds = {
         "varies with time": recurrence.time_varying,
         "is a batch of systems": bool(recurrence.batch_shape),
@@ -173,7 +173,7 @@ def matrices(recurrence: LinearRecurrence) -> tuple[Tensor, Tensor, Tensor, Tens
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """Bounds of the outputs' movement by inputs, and by additions to states, of at most 1.
+    """Bounds on the effect on outputs of inputs, and of additions to states, of at most 1.
 
     Attributes:
         inputs (p): Σ_k |R A^k B|, summed over inputs.
@@ -189,7 +189,7 @@ class Reached:
     def of(
         cls, A: Tensor, B: Tensor, readout: Tensor, steps: int, additions: Tensor | None = None
     ) -> "Reached":
-        """Sum up over `steps` steps, for `additions (n)` r to states."""
+        """Sum over `steps` steps, for `additions (n)` r to states."""
         inputs = states = squares = torch.zeros(len(readout), dtype=torch.float64)
         additions = torch.ones(len(A), dtype=torch.float64) if additions is None else additions
         power = readout
@@ -209,7 +209,7 @@ def fit_readout(
     steps: int,
     largest: int,
 ) -> tuple[Tensor, Tensor]:
-    """Fit the read-out R of rounded matrices, and bound the remainder, for inputs of at most 1.
+    """Fit the readout R to rounded matrices, and bound the remainder, for inputs of at most 1.
 
     White inputs up to `largest` have a variance of a third of its square, and roundings 1/12. With
     G_k = C A^k B and Ĝ_k = Â^k B̂ the error's variance is least for

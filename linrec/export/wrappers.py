@@ -1,4 +1,4 @@
-"""Modules that put a form around another: tensors in, tensors out."""
+"""Wrappers that give a module the arguments and results of a form, as plain tensors."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.func import functional_call
 
 
 class Step(nn.Module):
-    """One step: the input and the state before it, to the output and the state after it."""
+    """One step, from input and state to output and next state."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Step(nn.Module):
 
 
 class Steps(nn.Module):
-    """All steps, and the state before and after them."""
+    """All steps, from inputs and initial state to outputs and final state."""
 
     def __init__(self, module: nn.Module, method: str = "forward") -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class StepLoop(nn.Module):
     """All steps, as one loop over the module's `step`, and the state before and after them.
 
     Args:
-        module: has a `step`.
+        module: a module with a `step`.
         time: which axis of the inputs is time.
-        at_end: whether outputs are wanted after the last step alone.
+        at_end: whether to return outputs of the last step only.
     """
 
     def __init__(self, module: nn.Module, time: int, *, at_end: bool) -> None:
@@ -61,7 +61,7 @@ class StepLoop(nn.Module):
 
 
 class Sequences(nn.Module):
-    """All steps from a zero state; outputs alone."""
+    """All steps from a zero state, with outputs only."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -74,10 +74,10 @@ class Sequences(nn.Module):
 
 
 def in_order(tensor: Tensor) -> Tensor:
-    """Copy a tensor so that its numbers lie in memory one after the other.
+    """Copy a tensor into contiguous memory.
 
-    A compiler (AOTInductor) reads what it is given later by the strides of the example, without
-    looking: of a step that was cut out of a sequence they were those of the sequence, and it read
-    what lies behind the input. (`contiguous` would leave the stride of an axis of one as it is.)
+    Code compiled by AOTInductor reads later inputs by the strides of the example, unchecked. The
+    strides of a step that was cut out of a sequence are the sequence's, with which it would read
+    beyond the input. (`contiguous` would keep the stride of an axis of size one.)
     """
     return tensor.clone(memory_format=torch.contiguous_format)

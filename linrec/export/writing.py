@@ -1,4 +1,4 @@
-"""Write a recurrence or a module into a file, in a form and a format."""
+"""Exported files of recurrences and modules, in a form and a format."""
 
 from enum import StrEnum
 
@@ -25,15 +25,15 @@ class Format(StrEnum):
 
 
 class Weights(StrEnum):
-    """The numbers that C is written in."""
+    """The type of the weights in C."""
 
-    FLOAT = "float"  # as they are
+    FLOAT = "float"  # unchanged
     INT8 = "int8"  # whole numbers; states have 16 bits
     INT16 = "int16"
 
 
 class States(StrEnum):
-    """The numbers of a state with whole weights."""
+    """The type of a state with integer weights."""
 
     INT16 = "int16"  # for processors without floats
     FLOAT16 = "float16"
@@ -59,18 +59,18 @@ def exported(
         form: `step`, `scan`, `conv` or `fft`.
         format: `onnx`, `torch`, `package` or `c`.
         name: the prefix of all names in C.
-        example: inputs to trace a module with that does not say how many features it takes.
-        length: of `conv`, `fft` and whole numbers the longest sequence.
-        weights: of C: `float`, `int8` or `int16`; see `quantize`.
-        states: with whole weights: `int16`, or `float16`; see `quantize_weights`.
-        stochastic: of states in float16, whether they are rounded by chance.
-        largest_input: of C in whole numbers.
+        example: inputs to trace a module that does not declare its number of features.
+        length: for `conv`, `fft` and integer weights, the longest sequence.
+        weights: for C, `float`, `int8` or `int16`; see `quantize`.
+        states: with integer weights, `int16` or `float16`; see `quantize_weights`.
+        stochastic: whether states in float16 are rounded at random.
+        largest_input: the largest absolute value of an input, for integer weights in C.
 
     Returns:
         The file's content.
 
     Raises:
-        ValueError: the form cannot be had of the target, or in the format.
+        ValueError: the target cannot be exported in this form, or the form in this format.
 
     Example:
         >>> import linrec, linrec.export
@@ -132,7 +132,7 @@ def exported(
 
 
 def linear(target: LinearRecurrence | nn.Module) -> LinearRecurrence:
-    """Find the recurrence that a target is, and refuse one that is more."""
+    """Return the recurrence that a target is, and refuse a target that is more."""
     found = find_recurrence(target)
     if found is not None:
         return found

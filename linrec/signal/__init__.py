@@ -1,4 +1,4 @@
-"""Filters with the signatures of scipy.signal, differentiable in everything they are given."""
+"""Filters with the signatures of scipy.signal, differentiable in all their arguments."""
 
 from linrec.signal.delays import lfilter_zi as lfilter_zi
 from linrec.signal.delays import lfiltic as lfiltic

@@ -1,4 +1,4 @@
-"""Convert the arguments of filters: to tensors of one dtype, coefficients divided by a₀."""
+"""Conversion of filter arguments to tensors of one dtype, with coefficients divided by a₀."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -19,14 +19,14 @@ Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any] | complex
 
 
 def convert_arguments(optional: str = "", /, **given: object) -> list[Any]:
-    """Take tensors and arrays, and numbers among them, in the dtype that holds them all.
+    """Convert tensors, arrays and plain numbers to tensors of their common dtype.
 
-    Plain numbers and whole ones have no precision of their own: 0.1 is 0.1 in float64 next to a
-    sequence in float64, and does not widen one in float32.
+    Plain numbers and integers have no precision of their own: 0.1 is exact to float64 next to a
+    sequence in float64, but does not widen one in float32.
 
     Args:
-        optional: the name of the one that may be None, and stays so.
-        given: what was given, by name.
+        optional: the name of the argument that may be None, and then stays None.
+        given: the arguments, by name.
 
     Returns:
         A tensor for each, in order.
@@ -52,7 +52,7 @@ def convert_arguments(optional: str = "", /, **given: object) -> list[Any]:
 
 def is_plain(value: object) -> bool:
     """Whether these are numbers without a floating-point dtype of their own."""
-    if isinstance(value, Tensor):  # (one that is quantized has no numbers to be read as they are)
+    if isinstance(value, Tensor):  # (the numbers of a quantized tensor cannot be read directly)
         return not (value.is_floating_point() or value.is_complex() or value.is_quantized)
     if is_of_numpy(value):
         return np.asarray(value).dtype.kind in "iub"
@@ -65,7 +65,7 @@ def is_of_numpy(value: object) -> bool:
 
 
 def as_numbers(name: str, value: object, plain: bool) -> Tensor:
-    """Take a value as a tensor; plain numbers in double precision."""
+    """Convert a value to a tensor; plain numbers become double precision."""
     if not plain:
         return as_tensor(name, value)
     if isinstance(value, Tensor):
@@ -81,7 +81,7 @@ def as_numbers(name: str, value: object, plain: bool) -> Tensor:
 
 
 def normalise(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide the coefficients of a filter by a₀, whose axis they get if they have none."""
+    """Divide the coefficients of a filter by a₀; scalars become vectors."""
     b, a = (vector.reshape(1) if vector.ndim == 0 else vector for vector in (b, a))
     for name, vector in (("b", b), ("a", a)):
         if vector.shape[-1] == 0:
@@ -99,7 +99,7 @@ def normalise(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def of_one_length(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Fill the shorter of numerator and denominator up with zeros."""
+    """Pad the shorter of numerator and denominator with zeros."""
     length = max(b.shape[-1], a.shape[-1])
     return pad(b, (0, length - b.shape[-1])), pad(a, (0, length - a.shape[-1]))
 
@@ -135,13 +135,13 @@ def check_delays(
     """Check that delays have the shape of the outputs, with `order` on the axis of time.
 
     Args:
-        zi ([sections,] ...): the delays. Of other axes than that of time, those that filters alone
-            have may be missing, and any may be 1.
+        zi ([sections,] ...): the delays. Apart from the axis of time, axes that only the filters
+            have may be missing, and any axis may be 1.
         batch: the batch axes of filters and sequences together.
-        order: how many delays a filter has.
+        order: the number of delays of a filter.
         axis: the axis of time, counted from the end.
-        least: how many axes the sequences have.
-        sections: how many sections come first. None: there is no such axis.
+        least: the number of axes of the sequences.
+        sections: the size of the first axis, of sections. None: there is no axis of sections.
     """
     wanted = [*batch]
     wanted.insert(len(wanted) + 1 + axis, order)

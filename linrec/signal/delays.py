@@ -1,4 +1,4 @@
-"""Initial delays of a filter: settled on a constant input, or after given past samples."""
+"""Initial delays of a filter: of a steady state, or after given past samples."""
 
 import torch
 from torch import Tensor
@@ -16,9 +16,9 @@ from linrec.signal.arguments import (
 
 
 def lfilter_zi(b: Numbers, a: Numbers) -> Tensor:
-    """Compute the delays of a steady start, as `scipy.signal.lfilter_zi`.
+    """Compute the delays of a steady start, as `scipy.signal.lfilter_zi` does.
 
-    With them the response to a constant 1 is constant, g = Σ b / Σ a, from the first step on:
+    With them, the response to a constant 1 is constant from the first step on, g = Σ b / Σ a:
 
         z_i = Σ_{j > i} (b_j - a_j g)
 
@@ -28,10 +28,11 @@ def lfilter_zi(b: Numbers, a: Numbers) -> Tensor:
             are skipped, as scipy does.
 
     Returns:
-        The delays, `(*batch, max(M, N))`, for an input that starts at 1; multiply by where it does.
+        The delays, `(*batch, max(M, N))`, for an input that starts at 1; for others, multiply by
+        the first input.
 
     Raises:
-        ValueError: a is 0, or the filter has a pole at 1, so that no start is steady.
+        ValueError: a is 0, or the filter has a pole at 1 and therefore no steady start.
 
     Example:
         >>> from linrec.signal import lfilter, lfilter_zi
@@ -58,7 +59,7 @@ def lfilter_zi(b: Numbers, a: Numbers) -> Tensor:
 
 
 def sosfilt_zi(sos: Numbers) -> Tensor:
-    """Compute the delays of a steady start, as `scipy.signal.sosfilt_zi`.
+    """Compute the delays of a steady start, as `scipy.signal.sosfilt_zi` does.
 
     Args:
         sos (*batch, sections, 6): b₀, b₁, b₂, 1, a₁, a₂ of each section.
@@ -67,7 +68,7 @@ def sosfilt_zi(sos: Numbers) -> Tensor:
         The delays `(*batch, sections, 2)`, for an input that starts at 1.
 
     Raises:
-        ValueError: `sos` is not made of sections, or one of them has a pole at 1.
+        ValueError: `sos` does not consist of sections, or one of them has a pole at 1.
 
     Example:
         >>> from linrec.signal import sosfilt_zi
@@ -86,7 +87,7 @@ def sosfilt_zi(sos: Numbers) -> Tensor:
 
 
 def lfiltic(b: Numbers, a: Numbers, y: Numbers, x: Numbers | None = None) -> Tensor:
-    """Compute the delays that past outputs and inputs have left, as `scipy.signal.lfiltic`.
+    """Compute the delays from past outputs and inputs, as `scipy.signal.lfiltic` does.
 
         a₀ z_i = Σ_{k ≥ 1} b_{i+k} x_{-k} - a_{i+k} y_{-k}        (from i = 0: b_{i+1} x_{-1} + …)
 
@@ -94,7 +95,7 @@ def lfiltic(b: Numbers, a: Numbers, y: Numbers, x: Numbers | None = None) -> Ten
         b (M + 1): the numerator in powers of 1/z.
         a (N + 1): the denominator.
         y: the past outputs y_{-1}, y_{-2}, …, the latest first; those left out are 0.
-        x: the past inputs, likewise. None: 0.
+        x: the past inputs, in the same order. None: 0.
 
     Returns:
         The delays, `(max(M, N),)`.
@@ -122,7 +123,7 @@ def lfiltic(b: Numbers, a: Numbers, y: Numbers, x: Numbers | None = None) -> Ten
 
 
 def left(coefficients: Tensor, past: Tensor | None, order: int) -> Tensor:
-    """Sum what past values leave for later steps, Σ_{k ≥ 1} c_{i+k} v_{-k}."""
+    """Sum the effect of past values on later steps, Σ_{k ≥ 1} c_{i+k} v_{-k}."""
     delays = coefficients.new_zeros(order)
     if past is None:
         return delays

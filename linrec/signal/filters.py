@@ -1,10 +1,10 @@
-"""Filters run forwards in time: by their coefficients, and by second-order sections.
+"""Filters given by their coefficients or by second-order sections, run forwards in time.
 
 A filter is the recurrence of its transposed direct form II, whose states are scipy's delays:
 
     y_t = b₀ x_t + z₀        z_i ← z_{i+1} + b_{i+1} x_t - a_{i+1} y_t        (a₀ = 1)
 
-that is a pre-update system (`linrec.pre_update`) with A = Companion(a, transposed), B = b - a b₀,
+This is a pre-update system (`linrec.pre_update`) with A = Companion(a, transposed), B = b - a b₀,
 C = (1, 0, …) and D = b₀.
 """
 
@@ -58,31 +58,31 @@ def lfilter(
     *,
     executor: Executor = Auto(),
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Filter a sequence by a rational transfer function, as `scipy.signal.lfilter`.
+    """Filter a sequence by a rational transfer function, as `scipy.signal.lfilter` does.
 
         a₀ y_t = b₀ x_t + b₁ x_{t-1} + … + b_M x_{t-M} - a₁ y_{t-1} - … - a_N y_{t-N}
 
     Args:
         b (*batch, M + 1): the numerator in powers of 1/z, any M. Batch axes give a filter for each
             sequence: they broadcast against the axes of `x` other than `axis`.
-        a (*batch, N + 1): the denominator; everything is divided by a₀. N = 0: a FIR filter, which
-            has no recurrence and is convolved, whatever the executor.
-        x: sequences along `axis`, any other axes, any length, 0 included.
+        a (*batch, N + 1): the denominator; everything is divided by a₀. With N = 0 it is an FIR
+            filter, which has no recurrence and is convolved, whatever the executor.
+        x: sequences along `axis`, with any other axes and of any length, including 0.
         axis: the axis of time.
         zi: the delays before the first step, shaped as `x` but with max(M, N) on `axis`; other axes
             may be 1. None: zeros, and only the outputs are returned.
         executor: how the recurrence is run.
 
     Returns:
-        The outputs y, shaped as `x` (and as the filters' batch axes); with `zi`, a pair of outputs
-        and of the delays after the last step, to go on from. The dtype is torch's common one of
-        what was given; whole numbers count as floating-point ones.
+        The outputs y, shaped as `x` (broadcast with the filters' batch axes); with `zi`, a pair of
+        the outputs and the delays after the last step, to continue from. The dtype is the common
+        torch dtype of the arguments; integers count as floating-point numbers.
 
     Raises:
-        ValueError: a₀ is 0, a coefficient vector is empty, or the shapes do not belong together.
+        ValueError: a₀ is 0, a coefficient vector is empty, or the shapes do not match.
 
-    Numerical error: at step t, about (N + M)(t + 1)·eps times what the same loop gives of absolute
-    values, with `Recurrent`; that of the executor beyond.
+    Numerical error: at step t with `Recurrent`, about (N + M)(t + 1)·eps times the result of the
+    same loop over absolute values; other executors add their own error.
 
     Example:
         >>> import torch
@@ -133,27 +133,28 @@ def sosfilt(
     *,
     executor: Executor = Auto(),
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Filter by second-order sections, one behind the other, as `scipy.signal.sosfilt`.
+    """Filter by a cascade of second-order sections, as `scipy.signal.sosfilt` does.
 
-    High orders keep their digits so: the poles of a section depend on its own two coefficients.
+    This keeps filters of high order accurate: a section's poles depend only on its own two
+    coefficients.
 
     Args:
         sos (*batch, sections, 6): b₀, b₁, b₂, 1, a₁, a₂ of each section. Batch axes give a filter
             for each sequence, as in `lfilter`.
-        x: sequences along `axis`, any other axes, any length, 0 included.
+        x: sequences along `axis`, with any other axes and of any length, including 0.
         axis: the axis of time.
-        zi (sections, ...): the delays before the first step, each section's shaped as `x` but with
-            2 on `axis`; other axes may be 1. None: zeros, and only the outputs are returned.
+        zi (sections, ...): the delays before the first step, for each section shaped as `x` but
+            with 2 on `axis`; other axes may be 1. None: zeros, and only the outputs are returned.
         executor: how the recurrences are run.
 
     Returns:
-        The outputs, shaped as `x`; with `zi`, a pair of outputs and of the delays after the last
+        The outputs, shaped as `x`; with `zi`, a pair of the outputs and the delays after the last
         step, `(sections, ...)`.
 
     Raises:
-        ValueError: `sos` is not made of sections with a₀ = 1, or the shapes do not belong together.
+        ValueError: `sos` does not consist of sections with a₀ = 1, or the shapes do not match.
 
-    Numerical error: that of `lfilter`, section by section.
+    Numerical error: as for `lfilter`, in each section.
 
     Example:
         >>> import torch
@@ -185,7 +186,7 @@ def sosfilt(
 
 
 def batch_of(inputs: Tensor, axis: int, **filters: Tensor) -> torch.Size:
-    """Broadcast the batch axes of filters, `(*batch, coefficients)`, and of sequences."""
+    """Broadcast the batch axes of filters, `(*batch, coefficients)`, against those of sequences."""
     shapes = {name: vectors.shape[:-1] for name, vectors in filters.items()}
     return broadcast(x=inputs.movedim(axis, -1).shape[:-1], **shapes)
 
@@ -193,14 +194,14 @@ def batch_of(inputs: Tensor, axis: int, **filters: Tensor) -> torch.Size:
 def direct_form(
     b: Tensor, a: Tensor, x: Tensor, state: Tensor | None, executor: Executor
 ) -> tuple[Tensor, Tensor]:
-    """Run one filter in transposed direct form II: outputs, and the delays after the last step.
+    """Run a filter in transposed direct form II; return outputs and the delays after the last step.
 
     Args:
         b (*batch, M + 1): the numerator.
         a (*batch, N + 1): the denominator, a₀ = 1.
         x (*batch, time): the inputs.
         state (*batch, n): the max(M, N) delays before the first step, or None.
-        executor: how it is run.
+        executor: how it runs.
     """
     recursive = a.shape[-1] > 1
     b, a = of_one_length(b, a)
@@ -223,7 +224,7 @@ def direct_form(
 
 
 def convolve(b: Tensor, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a filter without feedback, a convolution; its delays are the outputs still to come.
+    """Run a filter without feedback as a convolution; its delays are the outputs still to come.
 
     Args:
         b (*batch, n + 1): the coefficients.

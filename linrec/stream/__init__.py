@@ -1,3 +1,3 @@
-"""A system with its state: fed samples or blocks as they come, for many streams at once."""
+"""Streaming: a system with its state, fed samples or blocks as they come, for many streams."""
 
 from linrec.stream.stream import Stream as Stream

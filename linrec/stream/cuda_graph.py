@@ -1,4 +1,4 @@
-"""A step as a CUDA graph: recorded once, launched whole for each sample."""
+"""A step as a CUDA graph, which is recorded once and launched for each sample."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from linrec._tensors.full_precision import full_precision
 from linrec.stream.frozen_copy import Held
 
-# A graph is recorded after so many runs, in which libraries make what they make once.
+# Runs before a graph is recorded, in which libraries do their one-time setup.
 WARM_UP = 3
 
 
@@ -22,14 +22,14 @@ def why_not(held: Held) -> str | None:
 
 
 def record(device: torch.device, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
-    """Record the work that a function gives to a GPU.
+    """Record the work that a function launches on a GPU.
 
     Args:
         device: the GPU.
-        work: computes from tensors, and into tensors, that stay where they are.
+        work: reads and writes tensors that stay at the same addresses.
 
     Returns:
-        What it returned, which is written again by each call of the second.
+        The tensor that `work` returned, and a function that recomputes it in place.
 
     References:
         PyTorch documentation, CUDA semantics, "CUDA Graphs" (on running the work before).
@@ -53,10 +53,10 @@ def record(device: torch.device, work: Callable[[], Tensor]) -> tuple[Tensor, Ca
 
 
 class CapturedStep:
-    """One step with tensors in fixed places: of the sample, of the state and of the outputs.
+    """One step with sample, state and outputs at fixed addresses.
 
     Args:
-        held: what is stepped.
+        held: the system to step.
         state (*streams, n): where the streams are.
         streams: the axes of the streams.
     """
@@ -80,7 +80,7 @@ class CapturedStep:
         self.state.copy_(state)  # (it has moved on while it was recorded)
 
     def fits(self, state: Tensor) -> bool:
-        """Whether the places are of the right size for a state."""
+        """Whether the tensors have the right size for a state."""
         return self.state.shape == state.shape
 
     def __call__(self, sample: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +88,7 @@ class CapturedStep:
 
         Args:
             sample (*streams, m): u.
-            state (*streams, n): x. That of the step before is where it has to be already.
+            state (*streams, n): x. The state that the previous step returned is not copied.
         """
         if state is not self.state:
             self.state.copy_(state)

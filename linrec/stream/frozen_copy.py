@@ -25,8 +25,8 @@ class HeldRecurrence:
     """A copy of a recurrence, ready to be fed.
 
     Args:
-        recurrence: the system. Of one that varies in time its matrices are of no use: those of each
-            block come with the block.
+        recurrence: the system. If it varies in time, its matrices are not used: each block brings
+            its own.
         executor: how blocks are run.
     """
 
@@ -46,11 +46,11 @@ class HeldRecurrence:
         return HeldRecurrence, (self.given, self.executor)  # steps and plans are made anew
 
     def leaves(self) -> dict[str, Tensor]:
-        """List the tensors that say which system it is: none of one that varies."""
+        """List the tensors that identify the system; none for one that varies."""
         return {} if self.varying else self.given.leaves()
 
     def kinds(self) -> list[str]:
-        """List the classes and options that say which system it is."""
+        """List the classes and options that identify the system."""
         options = [f"copies={self.given.copies}"]
         if self.varying:
             sizes = (self.input_size, self.state_size, self.given.output_size)
@@ -58,7 +58,7 @@ class HeldRecurrence:
         return [type(self.given).__name__, type(self.given.A).__name__, *options]
 
     def fast_step(self) -> PreparedStep | None:
-        """Return the step for samples of the states' dtype; None if there is none."""
+        """Return the step for samples of the states' dtype, or None if there is none."""
         return self.prepared if self.given.dtype == self.state_dtype else None
 
     def cast_samples(self, samples: Tensor) -> tuple[Tensor, torch.dtype]:
@@ -127,9 +127,9 @@ class HeldModule:
     """A copy of a module, in evaluation mode and without gradients, ready to be fed.
 
     Args:
-        module: has `step(input, state)`, which gives outputs and the next state, one tensor. Where
-            `run`, or else `forward`, does so for blocks `(*streams, time, input_size)` it runs
-            them; a module where neither does, such as a cell, is stepped through them.
+        module: has `step(input, state)`, which returns outputs and the next state, one tensor. If
+            `run`, or else `forward`, does the same for blocks `(*streams, time, input_size)`, it
+            runs them; otherwise, as for a cell, blocks are run step by step.
     """
 
     varying, batch_shape = False, torch.Size()
@@ -146,22 +146,22 @@ class HeldModule:
         self.device, self.dtype = leaf.device, leaf.dtype
         self.one_step = cast(Callable[..., Any], self.module.step)
         self.all_steps = cast(Callable[..., Any], getattr(self.module, "run", self.module))
-        # What gives no outputs and state is found out before it is needed.
+        # A module that does not return outputs and a state is refused now, not at the first sample.
         with torch.no_grad():
             tried = self.step(self.zeros(1, self.input_size), None)
             self.outputs, self.state_dtype = tried.outputs[0], tried.final_state.dtype
             self.takes_blocks = self.runs(self.zeros(1, 2, self.input_size))
 
     def zeros(self, *shape: int) -> Tensor:
-        """Make zeros of the module's dtype, where it is."""
+        """Make zeros in the module's dtype, on its device."""
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def leaves(self) -> dict[str, Tensor]:
-        """List the tensors that say which module it is."""
+        """List the tensors that identify the module."""
         return self.module.state_dict()
 
     def kinds(self) -> list[str]:
-        """List the classes that say which module it is."""
+        """List the classes that identify the module."""
         named = ((name, type(each)) for name, each in named_modules(self.module))
         return [f"{name}: {kind.__module__}.{kind.__qualname__}" for name, kind in named]
 
@@ -184,7 +184,7 @@ class HeldModule:
         )
 
     def pair(self, found: object) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """Take outputs and state apart, if they are that."""
+        """Split a result into outputs and state; two Nones if it is something else."""
         if is_tuple(found) and len(found) == 2:
             outputs, state = found
             if isinstance(outputs, Tensor) and isinstance(state, Tensor):
@@ -192,7 +192,7 @@ class HeldModule:
         return None, None
 
     def runs(self, samples: Tensor) -> bool:
-        """Whether the module gives outputs of every step of a block, and the state after it."""
+        """Whether the module returns outputs of every step of a block, and the state after it."""
         try:
             outputs, state = self.pair(self.all_steps(samples, None))
         except (TypeError, ValueError, RuntimeError):  # it takes one step, or no state
@@ -237,8 +237,8 @@ SIZES = ("input_size", "state_size")
 def hold(system: object, executor: Executor | None) -> Held:
     """Copy a recurrence or module for a stream.
 
-    A module that is a recurrence and nothing else says so by `as_recurrence()`; it is then run as
-    that recurrence, without looking at its weights again.
+    A module that is nothing but a recurrence returns it from `as_recurrence()`; it is then run as
+    that recurrence, and its weights are not read again.
     """
     if isinstance(system, nn.Module) and hasattr(system, "as_recurrence"):
         with torch.no_grad():
@@ -262,18 +262,18 @@ def hold(system: object, executor: Executor | None) -> Held:
 
 
 class Frozen:
-    """A module that is a recurrence, with its numbers frozen.
+    """A frozen recurrence in the place of a module.
 
     Args:
         recurrence: the recurrence.
-        executor: how it is run.
+        executor: how it runs.
     """
 
     def __init__(self, recurrence: LinearRecurrence, executor: Executor) -> None:
         self.held = HeldRecurrence(recurrence, executor)
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
-        """As the module's own."""
+        """Run one step, as the module's own `step`."""
         held = self.held
         step, dtype = held.fast_step(), held.state_dtype
         fits = input.dtype == dtype and input.shape[-1] == held.input_size
@@ -286,7 +286,7 @@ class Frozen:
     def forward(
         self, inputs: Tensor, initial_state: Tensor | None = None, lengths: Tensor | None = None
     ) -> Result:
-        """As the module's own."""
+        """Run all steps, as the module's own `forward`."""
         held = self.held
         plain = inputs.dtype == held.given.dtype == held.state_dtype and inputs.ndim > 1
         if initial_state is None or not plain or not inputs.shape[:-1].numel():
@@ -295,7 +295,7 @@ class Frozen:
 
 
 def freeze(module: nn.Module) -> None:
-    """Prepare a recurrence inside of a module, for good."""
+    """Replace the recurrence inside a module by a frozen one, permanently."""
     recurrence = cast(Callable[[], LinearRecurrence], module.as_recurrence)()
     plans = getattr(module, "plans", None)
     frozen = Frozen(recurrence, plans.executor if isinstance(plans, PlanCache) else Auto())
@@ -319,12 +319,12 @@ def check_protocol(module: nn.Module) -> None:
 
 
 def is_number(tensor: Tensor) -> bool:
-    """Whether a tensor is computed with."""
+    """Whether a tensor has floating-point or complex numbers."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
 def check_samples(held: Held, samples: object, streams: torch.Size) -> Tensor:
-    """Check the shape of samples: one a stream, or a block."""
+    """Check the shape of samples: one per stream, or a block."""
     samples = check_tensor("samples", samples)
     m, axes = held.input_size, len(streams)
     fits = samples.ndim in (axes + 1, axes + 2) and samples.shape[-1] == m

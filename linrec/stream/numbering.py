@@ -1,4 +1,4 @@
-"""Numbers and indices of streams, checked."""
+"""Validation of numbers and indices of streams."""
 
 import operator
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Indices = int | slice | Sequence[int] | Tensor
 
 
 def check_rows(indices: Indices, count: int) -> list[int]:
-    """Turn names of streams into indices, each once."""
+    """Convert indices, a slice or a mask of streams to a list of indices, each once."""
     if isinstance(indices, slice):
         rows: list[int] = list(range(count)[indices])
     elif isinstance(indices, Tensor) and indices.dtype == torch.bool:
@@ -37,7 +37,7 @@ def check_rows(indices: Indices, count: int) -> list[int]:
 
 
 def as_index(value: object) -> int:
-    """Take a whole number."""
+    """Convert a value to a whole number."""
     if isinstance(value, bool):
         raise TypeError("`indices` has a bool: expected whole numbers, or a tensor as a mask.")
     try:

@@ -1,4 +1,4 @@
-"""One step of a recurrence with everything looked up beforehand, and plans for blocks."""
+"""A step of a recurrence with everything looked up in advance, and plans for blocks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ Advance = Callable[[Tensor, Tensor], Tensor]
 def advance_of(recurrence: LinearRecurrence) -> Advance:
     """Make the function that computes A x + B u for `x (*batch, n)` and `u (*batch, m)`.
 
-    Small products cost as much to look up as to compute. A dense matrix adds B u while it
-    multiplies, and one input needs no product with B. What is returned is a new tensor.
+    Small products take as long to dispatch as to compute. A dense matrix adds B u while it
+    multiplies, and one input needs no product with B. The function returns a new tensor.
     """
     A, B = recurrence.A, recurrence.B
     leaves = list(A.leaves().values())
@@ -43,7 +43,7 @@ def advance_of(recurrence: LinearRecurrence) -> Advance:
 
 
 class PreparedStep:
-    """One step of a recurrence that does not change, of tensors that are known to fit.
+    """One step of a recurrence that does not change, without checks of its arguments.
 
     Args:
         recurrence: the system, in the dtype of its states.
@@ -61,7 +61,7 @@ class PreparedStep:
 
         Args:
             sample (*batch, m): u.
-            state (*batch, n): x; it is left as it is.
+            state (*batch, n): x, which is not modified.
         """
         copies = self.copies
         if copies > 1:
@@ -88,15 +88,15 @@ class KeptPlan:
 
 
 class BlockPlans:
-    """Runs blocks of a recurrence that does not change, and keeps the plans of the last lengths.
+    """The plans of the last lengths of blocks, for a recurrence that does not change.
 
-    Every length is prepared as if it came forever. If it were not at first, its blocks would be run
-    by one executor then and by another later: a stream that is read back from a file would give
-    other roundings than the one that went on.
+    Every length is prepared as if it came forever. Otherwise its first blocks might be run by one
+    executor and later ones by another, and a stream loaded from a file would round differently from
+    one that was never interrupted.
 
     Args:
         recurrence: the system, in the dtype of its states.
-        executor: how it is run.
+        executor: how it runs.
     """
 
     capacity = 8
@@ -106,13 +106,13 @@ class BlockPlans:
         self.kept: dict[int, KeptPlan] = {}
 
     def run(self, inputs: Tensor, state: Tensor, lengths: Tensor | None) -> Result:
-        """As `linrec.run`, for one step or more."""
+        """Run one step or more, as `linrec.run` does."""
         plan = self.plan(inputs.shape[-2], inputs.shape[:-2])
         call = prepare_call(self.recurrence, inputs, state, lengths)
         return call.run(self.executor, plan, compared=True)
 
     def plan(self, length: int, batch: torch.Size) -> Plan:
-        """Find or make a plan, and let go of that of the length not used for longest."""
+        """Find or make a plan, and drop the plan of the least recently used length."""
         kept = self.kept.pop(length, None)
         if kept is None or kept.batch != batch:
             kept = self.chosen(length, batch, kept)
@@ -122,7 +122,7 @@ class BlockPlans:
         return kept.plan
 
     def chosen(self, length: int, batch: torch.Size, before: KeptPlan | None) -> KeptPlan:
-        """Choose an executor; a plan that it has made already is taken."""
+        """Choose an executor, and reuse its plan if it already has one."""
         executor = self.executor.select(self.recurrence, length, batch, prepared=True)
         if before is not None and before.plan.executor == executor:
             return KeptPlan(before.plan, batch)

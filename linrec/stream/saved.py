@@ -13,14 +13,14 @@ from linrec._files import SEAL, bytes_of, read, safetensors, seal_tensors, unsea
 from linrec._tensors.dtypes import double_dtype
 from linrec.stream.frozen_copy import Held
 
-VERSION = 1  # of the file's form
+VERSION = 1  # of the file format
 FORM = "linrec.stream"
 
 
 def fingerprint(held: Held) -> dict[str, Any]:
-    """Say which system it is: its classes, the shapes and dtypes of its tensors, and a digest.
+    """Identify a system by its classes, the shapes and dtypes of its tensors, and a digest.
 
-    Two systems of one fingerprint have the same numbers, bit by bit, on whatever device.
+    Two systems with the same fingerprint have the same numbers, bit for bit, on any device.
     """
     digest = hashlib.sha256()
     leaves = {name: leaf.detach().cpu().resolve_conj() for name, leaf in held.leaves().items()}
@@ -39,7 +39,7 @@ def fingerprint(held: Held) -> dict[str, Any]:
 def save(
     path: str | PathLike[str], system: dict[str, Any], state: Tensor, streams: torch.Size
 ) -> None:
-    """Write a state whole or not at all."""
+    """Write a state to a file, completely or not at all."""
     stored = state.detach().cpu().resolve_conj()
     stored = (torch.view_as_real(stored) if stored.is_complex() else stored).contiguous()
     metadata = {
@@ -53,7 +53,7 @@ def save(
 
 
 def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size, Tensor]:
-    """Read streams and states; refuse another system's."""
+    """Read streams and states, and refuse those of another system."""
     path = Path(path)
     safetensors()
     try:
@@ -67,7 +67,7 @@ def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size,
             parts = json.loads(metadata["system"]), streams, tensors["state"].clone()
     except OSError:
         raise
-    except Exception as error:  # what is damaged makes its reader fail in any way
+    except Exception as error:  # readers of damaged files may fail in any way
         raise ValueError(
             f"`{path}` cannot be read ({type(error).__name__}: {error}): expected what "
             "`Stream.save` wrote."
@@ -85,7 +85,7 @@ def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size,
             "it was saved by."
         )
     own = hashlib.sha256(bytes_of(state)).hexdigest()
-    if SEAL not in metadata and own != metadata.get("state_sha256"):  # as of before
+    if SEAL not in metadata and own != metadata.get("state_sha256"):  # an older file
         raise ValueError(
             f"`{path}` is damaged: the checksum of its state is wrong. Take another copy of it."
         )

@@ -1,4 +1,4 @@
-"""A recurrence or a module together with its state."""
+"""`Stream`: a recurrence or a module together with its state."""
 
 # pyright: reportUnnecessaryIsInstance=false
 # (Callers without types are checked too.)
@@ -26,32 +26,32 @@ class Stream:
 
         x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t
 
-    However the samples are cut into blocks, the outputs are those of one run over all of them, up
-    to rounding errors: those of each block are within its executor's bound, and those of the state
-    are carried on by A as any change of the state is.
+    However the samples are cut into blocks, the outputs equal those of one run over all samples, up
+    to rounding errors: within each block they are within the executor's bound, and errors of the
+    state are carried on by A like any change of the state.
 
-    The stream keeps a copy of the system, in evaluation mode and without gradients: what happens to
-    the module afterwards, training or another dtype, does not reach a stream that has begun. No
-    graph is recorded, whatever `torch.is_grad_enabled` says, and outputs never require gradients.
-    Nothing grows with time: what is kept is the system, one state, and the plans of the last eight
-    lengths of blocks. Outputs and states that were handed out share no memory with the stream.
+    The stream keeps a copy of the system, in evaluation mode and without gradients: later training
+    of the module, or a change of its dtype, does not affect the stream. No graph is recorded,
+    whatever `torch.is_grad_enabled` says, and outputs never require gradients. Memory does not grow
+    with time: the stream keeps the system, one state, and the plans of the last eight lengths of
+    blocks. Returned outputs and states share no memory with the stream.
 
-    Threads: every method takes the stream's lock, so that calls from several threads are done one
-    after the other, each whole. The order is that in which they get the lock. Streams of their own
-    run at the same time; so can two streams of one module.
+    Threads: every method takes the stream's lock, so calls from several threads run one after the
+    other, each completely, in the order in which they get the lock. Different streams run at the
+    same time, even two streams of one module.
 
     Args:
         system: a `LinearRecurrence`, or a module with `step(input, state)`, and with `forward` or
             `run` for blocks: `linrec.nn.Recurrence`, the layers and networks of `lmu`, or your own
-            with `input_size`, `state_size` and one tensor as the state, zeros at the beginning.
-            Of a recurrence that varies in time, any matrices: those of a block come with it.
-        streams: how many streams there are, k, on the first axis of samples `(k, m)`; several axes
-            as a tuple. None: one stream, without an axis. They broadcast against the batch axes of
-            the recurrence.
+            with `input_size`, `state_size` and one tensor as the state, initially zeros. For a
+            recurrence that varies in time, the matrices are not used: each block brings its own.
+        streams: the number of streams, k, on the first axis of samples `(k, m)`; a tuple for
+            several axes. None: one stream, without an axis. The axes broadcast against the batch
+            axes of the recurrence.
         executor: how blocks of a recurrence are run. None: by the module's executor, or `Auto`.
 
     Raises:
-        TypeError: something else than a recurrence or such a module.
+        TypeError: the system is not a recurrence or a module as above.
         ValueError: numbers of streams that do not fit.
 
     Example:
@@ -88,18 +88,18 @@ class Stream:
 
         Args:
             samples (*streams, m) or (*streams, time, m): one sample of each stream, or a block of
-                any length, 0 included.
-            lengths (*streams): how many samples of a right-padded block are a stream's own; a
-                stream of 0 stays as it is. None: all.
-            matrices: of a recurrence that varies in time those of these steps, as a
-                `LinearRecurrence` of as many.
+                any length, including 0.
+            lengths (*streams): the number of samples of a right-padded block that belong to each
+                stream; with 0 a stream stays as it is. None: all.
+            matrices: for a recurrence that varies in time, a `LinearRecurrence` with the matrices
+                of these steps.
 
         Returns:
             The outputs, `(*streams, p)` or `(*streams, time, p)`, zero past the lengths.
 
         Raises:
             ValueError: samples of another shape or device, or lengths with a single sample.
-            TypeError: samples of a dtype that the system is not run in, or missing matrices.
+            TypeError: samples in a dtype that the system cannot run in, or missing matrices.
 
         Example:
             >>> import torch, linrec
@@ -148,13 +148,13 @@ class Stream:
     def capture(self) -> str | None:
         """Record the step of one sample as a CUDA graph, which `push` launches from now on.
 
-        A step is a handful of small kernels, and a GPU takes longer to be given them than to run
-        them. A graph is given to it once. Results are the same, blocks are run as before, and what
-        changes the number of streams records another graph.
+        A step is a handful of small kernels, and launching them takes longer than running them. A
+        graph is launched as one. Results are the same and blocks are run as before. After a change
+        of the number of streams, another graph is recorded.
 
         Returns:
-            None; or the sentence why there is nothing to capture, as on the CPU. `push` then runs
-            as before.
+            None; or a sentence that says why there is nothing to capture, for example on the CPU.
+            `push` then runs as before.
 
         Example:
             >>> import linrec
@@ -171,7 +171,7 @@ class Stream:
 
     @property
     def streams(self) -> torch.Size:
-        """The axes of streams before a sample's own: `(k,)`, or `()` of one stream."""
+        """The axes of streams, before a sample's own axis: `(k,)`, or `()` for one stream."""
         return self._streams
 
     @property
@@ -186,10 +186,11 @@ class Stream:
             self._take(self._checked(state, self._state.shape))
 
     def reset(self, indices: Indices | None = None) -> None:
-        """Put streams back to where they began, to a state of zeros.
+        """Set the states of streams back to zeros.
 
         Args:
-            indices: which, on the first axis: a number, numbers, a slice or a mask. None: all.
+            indices: the streams, on the first axis: a number, numbers, a slice or a mask. None:
+                all.
 
         Raises:
             ValueError: there is no such stream.
@@ -207,15 +208,15 @@ class Stream:
         """Add new streams behind the present ones.
 
         Args:
-            streams: how many.
-            state (streams, *other axes, n): what they go on from, as `leave` returned it; says how
-                many there are itself. None: zeros.
+            streams: the number of new streams.
+            state (streams, *other axes, n): the states to continue from, as `leave` returned them;
+                their number is then the number of new streams. None: zeros.
 
         Returns:
             Their indices on the first axis.
 
         Raises:
-            ValueError: a stream without an axis, or a state that does not fit.
+            ValueError: the stream has no axis of streams, or the state does not fit.
 
         Example:
             >>> import linrec
@@ -237,14 +238,14 @@ class Stream:
             return range(before, before + count)
 
     def leave(self, indices: Indices) -> Tensor:
-        """Let streams end; those behind them move up.
+        """Remove streams; the ones behind them move up.
 
         Args:
-            indices: which, on the first axis: a number, numbers, a slice or a mask.
+            indices: the streams, on the first axis: a number, numbers, a slice or a mask.
 
         Returns:
-            Their states, in the order asked for, `(len(indices), *other axes, n)`: with
-            `join(state=...)` they go on later.
+            Their states, in the given order, `(len(indices), *other axes, n)`, from which
+            `join(state=...)` can continue later.
 
         Raises:
             ValueError: there is no such stream, or one is named twice.
@@ -268,23 +269,23 @@ class Stream:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the states into a file, with a fingerprint of the system.
 
-        The file is one of safetensors: the states, and a fingerprint of the system (classes, shapes
-        and dtypes, a digest of its numbers). It is written next to its place and then moved there,
-        so that it is whole or not there at all. The system itself is not in it.
+        The file is a safetensors file of the states and a fingerprint of the system (classes,
+        shapes and dtypes, a digest of its numbers). It is written under a temporary name in the
+        same folder and then renamed, so that it is complete or absent. It does not hold the system.
 
         Args:
             path: the file.
 
         Raises:
             ModuleNotFoundError: safetensors is not installed.
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         with self._lock:
             state, streams = self._state.clone(), self._streams
         saved.save(path, saved.fingerprint(self._held), state, streams)
 
     def load(self, path: str | PathLike[str]) -> None:
-        """Go on from states that `save` wrote, with as many streams as there were.
+        """Continue from states that `save` wrote, with the number of streams in the file.
 
         Args:
             path: the file.
@@ -292,7 +293,8 @@ class Stream:
         Raises:
             ModuleNotFoundError: safetensors is not installed.
             FileNotFoundError: there is no such file.
-            ValueError: it is of another system, of a newer version, damaged, or something else.
+            ValueError: the file is of another system or of a newer version, is damaged, or has
+                something else in it.
         """
         streams, state = saved.load(path, saved.fingerprint(self._held))
         with self._lock:
@@ -325,7 +327,7 @@ class Stream:
         self._take(kept["state"])
 
     def _take(self, state: Tensor) -> None:
-        """Go on from a state, and set the shape of a sample for `push`."""
+        """Continue from a state, and set the shape of a sample for `push`."""
         kind = self._held
         self._state = state
         self._step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = kind.fast_step()
@@ -355,7 +357,7 @@ class Stream:
         return state.detach().to(self._state, copy=True)
 
     def _check_axis(self) -> None:
-        """Refuse to change the number of streams where no axis is theirs alone."""
+        """Refuse to change the number of streams if they have no axis of their own."""
         batch = self._held.batch_shape
         if len(self._streams) <= len(batch):
             more = f" before those of the recurrence, {show(batch)}" if batch else ""
@@ -365,7 +367,7 @@ class Stream:
             )
 
     def _rows(self, indices: Indices) -> Tensor:
-        """Turn what names streams into indices of the first axis, each once."""
+        """Convert indices, a slice or a mask to indices of the first axis, each once."""
         self._check_axis()
         rows = check_rows(indices, self._streams[0])
         return torch.tensor(rows, dtype=torch.int64, device=self._state.device)

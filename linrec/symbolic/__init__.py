@@ -1,4 +1,4 @@
-"""Linear systems of sympy expressions: derived from equations, read, and bound to numbers."""
+"""Linear systems of sympy expressions: derived from equations, analysed, bound to numbers."""
 
 from linrec.symbolic.composition import parallel as parallel
 from linrec.symbolic.composition import series as series

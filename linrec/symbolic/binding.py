@@ -1,6 +1,6 @@
-"""From symbolic matrices and values of their symbols to tensors, and the structure they have."""
+"""Binding: from symbolic matrices and values of their symbols to tensors in a structure."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportArgumentType=false
 
 from abc import ABC, abstractmethod
@@ -31,10 +31,10 @@ class Numerical:
     """Matrices as a torch function that computes each distinct entry once.
 
     Args:
-        symbols: the parameters; the clock is the last one, if the entries know it.
+        symbols: the parameters; the last one is the time, if the entries depend on it.
         program: computes the distinct entries that depend on the symbols.
-        constants: the distinct other entries.
-        places: for each matrix, where its entries are found; None for one that is left out.
+        constants: the other distinct entries.
+        places: for each matrix, the indices of its entries; None for an omitted matrix.
         time_varying: whether the last symbol is the time.
     """
 
@@ -75,7 +75,7 @@ def put_entries(entries: Tensor, places: Tensor) -> Tensor:
 
 
 def has_dtype(value: object) -> bool:
-    """Whether a value has a dtype, which a Python number has not."""
+    """Whether a value has a dtype, unlike a Python number."""
     return not isinstance(value, int | float | complex)
 
 
@@ -84,7 +84,7 @@ def numerical(
     symbols: tuple[sympy.Symbol, ...],
     clock: sympy.Symbol | None = None,
 ) -> Numerical:
-    """Prepare A, B, C and D for numbers: of A its blocks only, and no identities and zeros."""
+    """Prepare A, B, C and D for numbers: only the blocks of A, and no identities or zeros."""
     names = symbols if clock is None else (*symbols, clock)
     A, B, C, D = matrices
     one = sympy.eye(A.rows)
@@ -131,7 +131,7 @@ def leaves(nested: Any) -> list[sympy.Expr]:
 
 
 def indices(nested: Any, distinct: Mapping[sympy.Expr, int]) -> Tensor:
-    """Replace entries by where they are found."""
+    """Replace entries by their indices."""
 
     def replaced(part: Any) -> Any:
         return [replaced(each) for each in part] if isinstance(part, list) else distinct[part]
@@ -156,7 +156,7 @@ def blocks_of(A: Structure, size: int) -> Structure:
 
 
 def check_steps(steps: Any) -> None:
-    """Refuse a number of steps that is none."""
+    """Refuse an invalid number of steps."""
     whole = steps is None or (isinstance(steps, Integral) and not isinstance(steps, bool))
     if not whole or (steps is not None and steps < 0):
         raise ValueError(
@@ -166,12 +166,12 @@ def check_steps(steps: Any) -> None:
 
 
 class Bindable(ABC):
-    """A recurrence that lacks nothing but numbers for its parameters."""
+    """A recurrence that only lacks numbers for its parameters."""
 
     @property
     @abstractmethod
     def parameters(self) -> tuple[sympy.Symbol, ...]:
-        """List the symbols that `bind` wants values for, by name."""
+        """List the symbols that `bind` needs values for, by name."""
 
     @abstractmethod
     def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
@@ -186,17 +186,17 @@ class Bindable(ABC):
     ) -> LinearRecurrence:
         """Give the parameters values: numbers, or tensors, which keep their gradients.
 
-        What is constant is a constant, a diagonal or block-diagonal A is stored as such, and an
-        identity or a zero matrix is left out. Computed in double precision and cast last.
+        Constant matrices stay constant, a diagonal or block-diagonal A is stored as such, and
+        identity and zero matrices are left out. Values are computed in double precision, then cast.
 
         Args:
             values: values by name or by symbol, as well as or instead of `parameters`.
-            steps: how many steps a system whose matrices depend on time is wanted for.
+            steps: the number of steps, for a system whose matrices depend on time.
             parameters (*batch): a value for each parameter, by name. Batch axes broadcast, and
                 bind a batch of systems.
 
         Returns:
-            The recurrence, in the dtype of the tensors; of numbers alone in torch's default.
+            The recurrence, in the dtype of the tensors, or torch's default if there are none.
 
         Raises:
             ValueError: a value is missing, unknown, or not what its symbol was declared to be.
@@ -207,7 +207,7 @@ class Bindable(ABC):
 
     @abstractmethod
     def check(self, values: Mapping[str, Any]) -> None:
-        """Refuse values that satisfy their symbols' assumptions and yet make no system."""
+        """Refuse values that satisfy their symbols' assumptions but give no valid system."""
 
     def at(self, values: Mapping[str, Any], /, steps: int | None = None) -> LinearRecurrence:
         """Bind values that were checked against their symbols' assumptions."""
@@ -228,7 +228,7 @@ class Bindable(ABC):
             ValueError: a value is missing, or on the border of what its symbol was declared to be.
         """
         start = starting_values(self.parameters, values)
-        self.bind(start)  # what cannot be evaluated is refused now, not in training
+        self.bind(start)  # raises now, not in training, if it cannot be evaluated
         known = {symbol.name: constraint(symbol) for symbol in self.parameters}
         kept = {name: module for name, module in known.items() if module is not None}
         return BoundParameters(self, start, kept)

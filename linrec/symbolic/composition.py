@@ -1,4 +1,4 @@
-"""Two symbolic systems made into one: behind each other, or side by side."""
+"""Composition of two symbolic systems, in series or in parallel."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ def series(first: Kind, second: Kind) -> Kind:
         second: a system of the same kind, with as many inputs as `first` has outputs.
 
     Returns:
-        The composed system of n₁ + n₂ states, the first one's before the second one's.
+        The composed system of n₁ + n₂ states, first those of `first`, then those of `second`.
 
     Raises:
-        ValueError: the outputs of one do not fit the inputs of the other.
+        ValueError: the outputs of `first` do not fit the inputs of `second`.
         TypeError: the systems are of different kinds.
 
     Example:
@@ -47,7 +47,7 @@ def series(first: Kind, second: Kind) -> Kind:
             "expected as many. Give `first` a C, or `second` a B, that makes them meet."
         )
     through = second.B * first.C
-    # In discrete time the second system sees what the first one makes of the input at once.
+    # In discrete time the second system sees the first one's output in the same step.
     corner = through * first.A if first.discrete else through
     driven = second.B * first.D + (through * first.B if first.discrete else 0 * second.B * first.D)
     A = sympy.Matrix.vstack(
@@ -117,10 +117,10 @@ def check_kinds(first: object, second: object) -> None:
 def join(
     first: Kind, second: Kind, matrices: tuple[sympy.MatrixBase, ...], compose: Compose
 ) -> Kind:
-    """Make the composed system; names of states are kept where no two are the same.
+    """Make the composed system; names of states are kept if they are all different.
 
-    What was discretised is so also after it was composed: evaluated by `linrec.discretize`, since
-    the formulas divide 0 by 0 where parameters meet.
+    Discretised parts are still evaluated by `linrec.discretize` after composition, because the
+    formulas divide 0 by 0 where parameters coincide.
     """
     states = (*first.states, *second.states)
     names: dict[str, Any] = {"states": states} if len(set(states)) == len(states) else {}
@@ -167,7 +167,7 @@ class Composed:
         return parameters_of((*self.first.parameters, *self.second.parameters))
 
     def power(self, k: sympy.Expr) -> Matrix | None:
-        """Compute A^k; None: nothing better is known than the power of A."""
+        """Compute A^k; None for a series, with no better formula than the power of A."""
         if self.compose is composition.series:
             return None
         return Matrix(sympy.diag(self.first.power(k), self.second.power(k)))
@@ -180,7 +180,7 @@ class Composed:
         return tuple(dict.fromkeys(conditions))
 
     def subs(self, values: Mapping[sympy.Symbol, object]) -> LinearRecurrence:
-        """Put expressions in the place of parameters of both."""
+        """Substitute expressions for parameters of both."""
         first, second = self.first.subs(values), self.second.subs(values)
         return (
             series(first, second) if self.compose is composition.series else parallel(first, second)

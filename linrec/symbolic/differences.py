@@ -1,12 +1,12 @@
-"""From difference equations to a recurrence: which values are states, and how they move.
+"""From difference equations to a recurrence: the choice of states, and their updates.
 
-Every equation is moved in time until the newest unknown in it is one of time t, and the equations
-are solved for these. Then x_i(t) is a sum of older unknowns x_j(t - k), k ≥ 1, and of inputs
-u_j(t - k). The recurrence may hold any values that inputs up to u(t) determine: unknown i is held
-at t + a_i, its *anchor*, together with as many older ones as the equations reach back to.
+Every equation is shifted in time until its newest unknown is at time t, and the equations are
+solved for these unknowns. Then x_i(t) is a sum of older unknowns x_j(t - k), k ≥ 1, and of inputs
+u_j(t - k). The state may contain any values that inputs up to u(t) determine: unknown i is held at
+t + a_i, its *anchor*, together with as many older values as the equations refer to.
 """
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportOperatorIssue=false
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def recurrence(
     Args:
         equations: as many linear forms as there are unknowns; each of them is zero.
         unknowns: the functions that the equations determine.
-        inputs: the functions that are given.
+        inputs: the given functions.
         outputs: a linear form for each output.
         time: the symbol of time.
 
@@ -44,7 +44,7 @@ def recurrence(
         The recurrence; its outputs at step t are the forms at time t.
 
     Raises:
-        ValueError: the equations determine nothing, or an output depends on inputs to come.
+        ValueError: the equations determine nothing, or an output depends on future inputs.
     """
     rows = solve(equations, unknowns, time)
     newest = find_newest(rows, inputs)
@@ -103,7 +103,7 @@ def solve(
 
 
 def find_newest(rows: Rows, inputs: Sequence[UndefinedFunction]) -> Anchors:
-    """Find the largest shift at which each unknown follows from u(t); left out: any."""
+    """Find the largest shift at which u(t) determines each unknown; omitted ones have no limit."""
     newest: Anchors = {}
     for _ in range(len(rows) + 1):
         for unknown, row in rows.items():
@@ -120,7 +120,7 @@ def find_newest(rows: Rows, inputs: Sequence[UndefinedFunction]) -> Anchors:
 def check_known(
     rows: Rows, newest: Anchors, outputs: Sequence[LinearForm], time: sympy.Symbol
 ) -> None:
-    """Refuse outputs that depend on inputs that are still to come."""
+    """Refuse outputs that depend on future inputs."""
     for form in outputs:
         for signal in form:
             latest = newest.get(signal.function, signal.shift) if signal.function in rows else 0
@@ -134,14 +134,14 @@ def check_known(
 def choose_anchors(rows: Rows, newest: Anchors, outputs: Sequence[LinearForm]) -> Anchors:
     """Anchor each unknown at the newest time an output reads, else at the newest known.
 
-    What is read at x(t) though x(t + 1) is known is held at t, and the inputs with it: one state
-    for each input is fewer than one for each unknown.
+    If outputs read x(t) although x(t + 1) is known, the state holds x(t) and the inputs: one state
+    per input is fewer than one per unknown.
     """
     anchors: Anchors = {}
     for signal in (signal for form in outputs for signal in form if signal.function in rows):
         anchors[signal.function] = max(signal.shift, anchors.get(signal.function, signal.shift))
     anchors = newest | anchors
-    # Whatever an anchored value is computed from has to be held as well, at that time or later.
+    # The values that an anchored one is computed from have to be held too, at that time or later.
     for _ in rows:
         for unknown in [unknown for unknown in rows if unknown in anchors]:
             for signal in (signal for signal in rows[unknown] if signal.function in rows):
@@ -153,14 +153,14 @@ def choose_anchors(rows: Rows, newest: Anchors, outputs: Sequence[LinearForm]) -
 def anchor(rows: Rows, anchors: Anchors, time: sympy.Symbol) -> Rows:
     """Write each unknown at its anchor in terms of anchored unknowns of earlier steps.
 
-    Signals are counted from the anchor from here on: Signal(x, -1) is x at its anchor, a step ago.
+    Shifts are relative to the anchor from here on: Signal(x, -1) is x one step before its anchor.
     """
     updates: Rows = {}
     for unknown in sorted(rows, key=lambda unknown: anchors[unknown]):
         parts: list[tuple[sympy.Expr, LinearForm]] = []
         for signal, coefficient in shift_form(rows[unknown], anchors[unknown], time).items():
             counted = Signal(signal.function, signal.shift - anchors.get(signal.function, 0))
-            # What belongs to the same step has a smaller anchor, and was written before.
+            # A signal of the same step has a smaller anchor, and was written before.
             same_step = counted.shift == 0 and signal.function in rows
             meant = updates[signal.function] if same_step else {counted: sympy.Integer(1)}
             parts.append((coefficient, meant))
@@ -170,7 +170,7 @@ def anchor(rows: Rows, anchors: Anchors, time: sympy.Symbol) -> Rows:
 
 @dataclass(frozen=True)
 class StateLayout:
-    """The states: for each signal that is held its values of this and of earlier steps."""
+    """The order of the states: for each signal, its values at this and at earlier steps."""
 
     depths: Mapping[UndefinedFunction, int]
 
@@ -194,15 +194,15 @@ def assemble(
     ]
     depths = dict.fromkeys([*updates, *inputs], 0)
     for row in updates.values():
-        for signal in row:  # needed of the step before
+        for signal in row:  # needed from the previous step
             depths[signal.function] = max(depths[signal.function], -signal.shift)
     for form in read:
-        for signal in form:  # needed of this step
+        for signal in form:  # needed from this step
             through = signal.function in inputs and signal.shift == 0
             depth = 0 if through else 1 - signal.shift
             depths[signal.function] = max(depths[signal.function], depth)
     states = StateLayout(depths).index()
-    n, m = max(len(states), 1), len(inputs)  # a gain needs no state, but a system has one
+    n, m = max(len(states), 1), len(inputs)  # a gain needs no state, but a system must have one
     A, B = sympy.zeros(n, n), sympy.zeros(n, m)
     C, D = sympy.zeros(len(read), n), sympy.zeros(len(read), m)
     given = {Signal(function): place for place, function in enumerate(inputs)}

@@ -1,8 +1,8 @@
 """From differential equations to a StateSpace.
 
 The equations are solved for the highest derivative of each unknown; the lower ones are the states
-(companion form). Derivatives of inputs are taken out afterwards. With the q-th derivative of u the
-highest one, the states ζ = x - B_q u^(q-1) obey
+(companion form). Derivatives of inputs are eliminated afterwards. If the q-th derivative of u is
+the highest, the states ζ = x - B_q u^(q-1) obey
 
     ζ' = A ζ + … + (B_{q-1} + A B_q) u^(q-1)        y = C ζ + … + (D_{q-1} + C B_q) u^(q-1)
 
@@ -32,7 +32,7 @@ def state_space(
     Args:
         equations: as many linear forms as there are unknowns; each of them is zero.
         unknowns: the functions that the equations determine.
-        inputs: the functions that are given.
+        inputs: the given functions.
         outputs: a linear form for each output.
         time: the symbol of time.
 
@@ -73,7 +73,7 @@ def state_space(
             )
         B[q - 1], D[q - 1] = B[q - 1] + A * B[q], D[q - 1] + C * B[q]
     matrices = (tidy_matrix(Matrix(matrix)) for matrix in (A, B[0], C, D[0]))
-    # With derivatives of inputs taken out, the states are no longer these signals.
+    # After elimination of the inputs' derivatives, the states are no longer these signals.
     names = [signal.at(time) for signal in states] if not most else None
     given = [function(time) for function in inputs]
     return StateSpace(*matrices, time=time, states=names, inputs=given)
@@ -101,7 +101,7 @@ def check_forms(forms: Sequence[LinearForm], time: sympy.Symbol) -> None:
 def solve_highest(
     equations: Sequence[LinearForm], highest: Sequence[Signal], lower: Sequence[Signal]
 ) -> list[sympy.MatrixBase]:
-    """Solve for the highest derivatives: a row of coefficients of the lower ones for each."""
+    """Solve for the highest derivatives; each gives a row of coefficients of the lower ones."""
     leading = coefficients(equations, highest)
     inverted = inverse(leading) if leading.rows == leading.cols else None
     if inverted is None:

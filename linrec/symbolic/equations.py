@@ -1,6 +1,6 @@
-"""`from_equations`: read the user's equations, and tell states, inputs and outputs apart."""
+"""`from_equations`: finds states, inputs and outputs in the user's equations."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportArgumentType=false, reportOperatorIssue=false, reportReturnType=false
 
 from collections.abc import Mapping, Sequence
@@ -28,21 +28,19 @@ def from_equations(
 ) -> LinearRecurrence | StateSpace:
     """Derive the system that linear equations describe.
 
-    Difference equations, between functions at t, t - 1, t + 1, …, give a `LinearRecurrence`, and
-    differential ones a `StateSpace`. Both may be of any order, coupled and implicit. What the
-    equations say is kept to the step: of x(t+1) = a x(t) + u(t) the value x(t+1) is the output of
-    step t, since u(t) determines it; for the output x(t), which came a step earlier, pass
-    `outputs=[x(t)]`.
+    Difference equations, between functions at t, t - 1, t + 1, …, give a `LinearRecurrence`;
+    differential equations give a `StateSpace`. Both may be of any order, coupled and implicit.
+    Timing is exact: for x(t+1) = a x(t) + u(t), the output of step t is x(t+1), because u(t)
+    determines it; for the output x(t), which is known a step earlier, pass `outputs=[x(t)]`.
 
     Args:
         equations: sympy equations between functions of one time, or a mapping from their left
             sides to their right sides. Coefficients are parameters and functions of these; in
             difference equations they may depend on t.
-        inputs: the functions that are given, in order. None: those that stand on no left side, by
-            name.
-        outputs: linear expressions in the functions. None: those that an equation only defines,
-            as y(t) = c x(t); if there are none, then all unknowns, each at the newest time that
-            is written and known.
+        inputs: the given functions, in order. None: those that are on no left side, by name.
+        outputs: linear expressions in the functions. None: the unknowns that an equation defines
+            and that occur nowhere else, like y in y(t) = c x(t); if there are none, all unknowns,
+            each at the newest time that is written and known.
         time: the symbol of time. None: the one that all functions share.
 
     Returns:
@@ -115,7 +113,7 @@ def as_pairs(equations: Equations) -> list[tuple[sympy.Expr, sympy.Expr]]:
 
 
 def as_pair(equation: object) -> tuple[sympy.Expr, sympy.Expr]:
-    """Take an equation apart."""
+    """Split an equation into left and right side."""
     if isinstance(equation, BooleanAtom | bool):
         raise ValueError(
             f"An equation is {equation}: sympy saw that it {'always' if equation else 'never'} "
@@ -131,7 +129,7 @@ def as_pair(equation: object) -> tuple[sympy.Expr, sympy.Expr]:
 
 
 def as_function(value: object, time: sympy.Symbol) -> UndefinedFunction:
-    """Take u or u(t)."""
+    """Return the function u, given u or u(t)."""
     if isinstance(value, UndefinedFunction):
         return value
     if isinstance(value, AppliedUndef) and value.args == (time,):
@@ -145,7 +143,7 @@ def sorted_functions(
     time: sympy.Symbol,
     others: Sequence[sympy.Expr],
 ) -> tuple[list[UndefinedFunction], list[UndefinedFunction]]:
-    """Tell unknowns from inputs: unknowns stand on left sides, unless inputs are named."""
+    """Separate unknowns from inputs: unknowns are on left sides, unless inputs are named."""
     left = functions([side for side, _ in pairs], time)
     right = [side for _, side in pairs]
     everywhere = list(dict.fromkeys([*left, *functions([*right, *others], time)]))
@@ -169,7 +167,7 @@ def check_determined(
     unknowns: Sequence[UndefinedFunction],
     inputs: Sequence[UndefinedFunction],
 ) -> None:
-    """Refuse too many or too few equations, and systems that nothing enters."""
+    """Refuse too many or too few equations, and systems without inputs."""
     if len(forms) != len(unknowns):
         raise ValueError(
             f"There are {len(forms)} equations for {', '.join(map(str, unknowns))}: expected as "
@@ -202,7 +200,7 @@ def pure_definitions(
 def substitute(
     expression: sympy.Expr, definitions: Mapping[AppliedUndef, sympy.Expr], time: sympy.Symbol
 ) -> sympy.Expr:
-    """Put the right side of a definition in the place of its left side, at any time."""
+    """Substitute the right side of a definition for its left side, at any time."""
     by_function = {left.func: (left, right) for left, right in definitions.items()}
     values = {}
     for atom in expression.atoms(AppliedUndef):

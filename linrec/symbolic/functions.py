@@ -6,10 +6,10 @@ interpolates it there, in Newton's form
     f(A) = Σ_j f[λ₁, …, λ_j] (A - λ₁ I) … (A - λ_{j-1} I)
 
 where equal eigenvalues take derivatives instead of differences (Higham 2008, Functions of
-Matrices, section 1.2.2). No eigenvectors are needed, and defective matrices are no exception.
+Matrices, section 1.2.2). No eigenvectors are needed, so it covers defective matrices too.
 """
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportReturnType=false
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from sympy.polys.polyerrors import DomainError
 from linrec.symbolic.matrices import Matrix, block_size, exact, is_real, tidy, to_float
 from linrec.symbolic.polynomials import NoClosedForm, characteristic_polynomial
 
-# Of longer polynomials no factors are looked for.
+# Longer polynomials are not factored.
 LONGEST_FACTORED = 300
 
 
@@ -29,7 +29,7 @@ class Analytic(Protocol):
     """A function that can be expanded anywhere, and is real at real points."""
 
     def coefficient(self, point: sympy.Expr, order: int) -> sympy.Expr:
-        """Give the coefficient of (z - point)^order of its series there."""
+        """Return the coefficient of (z - point)^order in the series at `point`."""
         ...
 
 
@@ -40,7 +40,7 @@ class Power:
     exponent: sympy.Expr
 
     def coefficient(self, point: sympy.Expr, order: int) -> sympy.Expr:
-        """Give binomial(k, order) point^(k - order); at 0 only k = order is left."""
+        """Return binomial(k, order) point^(k - order); at 0 only k = order is left."""
         if point.is_zero:
             return sympy.KroneckerDelta(self.exponent, order)
         return (
@@ -61,7 +61,7 @@ class Exponential:
     integrals: int = 0
 
     def coefficient(self, point: sympy.Expr, order: int) -> sympy.Expr:
-        """Give the coefficient; the limit is taken at 0."""
+        """Return the coefficient, at 0 as a limit."""
         k = self.integrals
         if point.is_zero:
             return self.dt ** (order + k) / sympy.factorial(order + k)
@@ -96,8 +96,8 @@ def eigenvalues(A: sympy.MatrixBase, *, formulas: bool = True) -> list[sympy.Exp
 
     Args:
         A: the matrix.
-        formulas: only those that factors of degree 1 and 2 have; False also takes the indexed roots
-            of polynomials with numbers as coefficients, which cannot be calculated with.
+        formulas: whether only roots of factors of degree 1 and 2 are accepted; False also accepts
+            indexed roots of polynomials with numerical coefficients, which have no formula.
 
     Raises:
         NoClosedForm: the characteristic polynomial has an irreducible factor of higher degree.
@@ -119,9 +119,9 @@ def eigenvalues(A: sympy.MatrixBase, *, formulas: bool = True) -> list[sympy.Exp
 
 
 def factors(polynomial: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
-    """Factor a polynomial of rational coefficients; return others whole.
+    """Factor a polynomial with rational coefficients; return others unfactored.
 
-    So does a long one, but that coefficients without symbols are numbers always.
+    Long polynomials are not factored either, unless their coefficients are numbers.
     """
     if polynomial.free_symbols_in_domain:
         size = sum(len(sympy.Add.make_args(sympy.expand(c))) for c in polynomial.all_coeffs())
@@ -138,9 +138,9 @@ def factors(polynomial: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
 def is_seen_irreducible(polynomial: sympy.Poly) -> bool:
     """Whether one look shows that a polynomial has no factor of lower degree.
 
-    Of a product that is linear in a symbol c, c f + g, one factor holds c, and all others divide f
-    and g. So it has none where f and g have no common factor in the variable. sympy's factorisation
-    in many symbols draws numbers at random, and with some of them takes hours over such a sum.
+    If a product is linear in a symbol c, as c f + g, one factor holds c and all others divide f and
+    g. So there are no others if f and g have no common factor in the variable. sympy's
+    factorisation in many symbols draws random numbers, and some of them make it take hours.
     """
     numbers = getattr(polynomial.domain, "domain", None)  # of the symbols' coefficients
     if numbers not in (sympy.ZZ, sympy.QQ):
@@ -162,7 +162,7 @@ def roots(factor: sympy.Poly, formulas: bool) -> list[sympy.Expr]:
     if factor.degree() == 2:
         a, b, c = coefficients
         middle, quarter = tidy(-b / (2 * a)), tidy(b**2 / (4 * a**2) - c / a)
-        # A root that is known to be imaginary is written so: complex parts are then seen.
+        # A root known to be imaginary is written with I, so that sympy finds its complex parts.
         distance = sympy.I * sympy.sqrt(-quarter) if quarter.is_negative else sympy.sqrt(quarter)
         return [middle + tidy(distance), middle - tidy(distance)]
     if not formulas and not factor.free_symbols_in_domain:
@@ -188,10 +188,10 @@ def function_of_matrix(function: Analytic, A: Matrix) -> Matrix:
         NoClosedForm: the eigenvalues have no formula.
     """
     precise = exact(A)
-    if precise != A:  # of numbers in floating point equal eigenvalues would not be seen to be equal
+    if precise != A:  # in floating point, equal eigenvalues would not be found equal
         return Matrix(function_of_matrix(function, precise).applyfunc(to_float))
     n, size = A.rows, block_size(A)
-    if size < n:  # blocks do not know of each other
+    if size < n:  # blocks are independent
         blocks = [A[i : i + size, i : i + size] for i in range(0, n, size)]
         return Matrix(sympy.diag(*[function_of_matrix(function, Matrix(each)) for each in blocks]))
     nodes = eigenvalues(A)
@@ -206,13 +206,13 @@ def function_of_matrix(function: Analytic, A: Matrix) -> Matrix:
 
 
 def is_pair(first: sympy.Expr, second: sympy.Expr) -> bool:
-    """Whether two eigenvalues are seen to be a conjugate pair off the real line."""
+    """Whether two eigenvalues are known to be a conjugate pair off the real line."""
     real, imaginary = first.as_real_imag()
     return bool(imaginary.is_nonzero) and real - sympy.I * imaginary == sympy.expand(second)
 
 
 def function_of_pair(function: Analytic, A: Matrix, node: sympy.Expr) -> Matrix:
-    """Compute f(A) of an A with the eigenvalues σ ± iω.
+    """Compute f(A) for an A with the eigenvalues σ ± iω.
 
     The two terms of Newton's form are Re f(λ) I + Im f(λ) / ω (A - σ I).
     """
@@ -223,7 +223,7 @@ def function_of_pair(function: Analytic, A: Matrix, node: sympy.Expr) -> Matrix:
 
 
 def divided_differences(function: Analytic, nodes: list[sympy.Expr]) -> list[sympy.Expr]:
-    """Compute f[λ₁], f[λ₁, λ₂], …; equal nodes have to stand next to each other."""
+    """Compute f[λ₁], f[λ₁, λ₂], …; equal nodes have to be adjacent."""
     column = [function.coefficient(node, 0) for node in nodes]
     first = [column[0]]
     for order in range(1, len(nodes)):
@@ -238,7 +238,7 @@ def divided_differences(function: Analytic, nodes: list[sympy.Expr]) -> list[sym
 
 
 def real_form(expression: sympy.Expr) -> sympy.Expr:
-    """Simplify an entry of a function of a real matrix, conjugate eigenvalues added up."""
+    """Simplify an entry of a function of a real matrix, combining conjugate eigenvalues."""
     if expression.has(sympy.I) and all(s.is_real for s in expression.free_symbols):
         expression = sympy.expand(expression.rewrite(sympy.cos)).as_real_imag()[0]
     return tidy(expression)

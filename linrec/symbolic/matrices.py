@@ -1,4 +1,4 @@
-"""Convert arguments to symbolic matrices, or refuse them."""
+"""Conversion of arguments to symbolic matrices, with checks."""
 
 from collections.abc import Sequence
 from numbers import Number
@@ -9,13 +9,13 @@ from sympy.matrices import MatrixBase
 
 Matrix = sympy.ImmutableDenseMatrix
 
-# Operations of an expression that is not simplified thoroughly, and of one with complex
-# coefficients that is not factored over them.
+# Above these numbers of operations, an expression is not simplified thoroughly, and one with
+# complex coefficients is not factored over them.
 LONG, LONG_COMPLEX = 80, 40
 
 
 def as_expression(name: str, value: object) -> sympy.Expr:
-    """Take a sympy expression or a number; never a string, which sympy would evaluate."""
+    """Convert a sympy expression or a number; refuse strings, which sympy would evaluate."""
     if isinstance(value, str):
         raise TypeError(
             f"`{name}` is the string {value!r}: expected a sympy expression. Strings are never "
@@ -31,7 +31,7 @@ def as_expression(name: str, value: object) -> sympy.Expr:
 
 
 def as_entry(name: str, value: object) -> sympy.Expr:
-    """Take an entry of a matrix, which may not hold functions that stand for nothing yet."""
+    """Convert an entry of a matrix, which must not contain undefined functions."""
     entry = as_expression(name, value)
     unknown = sorted(map(str, entry.atoms(AppliedUndef)))
     if unknown:
@@ -45,7 +45,7 @@ def as_entry(name: str, value: object) -> sympy.Expr:
 
 
 def as_matrix(name: str, value: object) -> Matrix:
-    """Take a sympy matrix or nested lists of expressions."""
+    """Convert a sympy matrix or nested lists of expressions."""
     if isinstance(value, MatrixBase):
         rows: Sequence[Sequence[object]] = value.tolist()
     elif isinstance(value, Sequence) and not isinstance(value, str):
@@ -73,7 +73,7 @@ def check_shape(name: str, matrix: Matrix, rows: int | None, columns: int | None
 
 
 def tidy(expression: sympy.Expr) -> sympy.Expr:
-    """Simplify an expression, thoroughly only one so short that this takes no time."""
+    """Simplify an expression, thoroughly only if it is short."""
     operations, is_complex = expression.count_ops(), expression.has(sympy.I)
     if expression.is_rational_function(*expression.free_symbols):
         if is_complex and operations > LONG_COMPLEX:
@@ -86,9 +86,9 @@ def tidy(expression: sympy.Expr) -> sympy.Expr:
 def factor_real_parts(expression: sympy.Expr) -> sympy.Expr:
     """Write a rational function with complex coefficients as (a + i b) / (c + i d), each factored.
 
-    a, b, c and d have rational coefficients, and factors of all four are cancelled. Factors with
-    complex coefficients are not: sympy finds them by remainder sequences over Z[i], which may take
-    hours where there are three symbols, and a moment over Z.
+    a, b, c and d have rational coefficients, and common factors of all four are cancelled. Factors
+    with complex coefficients are not: sympy finds them by remainder sequences over Z[i], which may
+    take hours with three symbols; over Z they take a moment.
     """
     i = sympy.Dummy("i")
     fraction = sympy.fraction(sympy.together(expression.xreplace({sympy.I: i})))
@@ -122,21 +122,21 @@ def is_zero(expression: sympy.Expr) -> bool:
 
 
 def exact(matrix: sympy.MatrixBase) -> Matrix:
-    """Take numbers in floating point for the fractions that they are."""
+    """Convert floating-point numbers to the fractions that they represent."""
     return Matrix(
         matrix.xreplace({each: sympy.Rational(each) for each in matrix.atoms(sympy.Float)})
     )
 
 
 def to_float(expression: sympy.Expr) -> sympy.Expr:
-    """Write numbers in floating point, whole ones aside."""
+    """Convert numbers to floating point, except integers."""
     return expression.evalf()
 
 
 def is_real(expression: sympy.Expr) -> bool:
-    """Whether an expression is seen to be real wherever it is defined.
+    """Whether an expression is known to be real wherever it is defined.
 
-    sympy's own `is_real` says of 1/b that it is not known, as b may be 0.
+    sympy's own `is_real` is unknown for 1/b, because b may be 0.
     """
     if expression.is_real is not None:
         return expression.is_real
@@ -158,5 +158,5 @@ def block_size(A: sympy.MatrixBase) -> int:
 
 
 def scalar_or_matrix(response: sympy.MatrixBase) -> sympy.Expr | Matrix:
-    """Return the one entry of a system of one input and one output, or the matrix."""
+    """Return the matrix, or its one entry for a system of one input and one output."""
     return response[0, 0] if response.shape == (1, 1) else Matrix(response)

@@ -1,6 +1,6 @@
 """A, B, C and D as matrices of expressions: their sizes, parameters and names."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportArgumentType=false
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class NamedMatrices:
             if len(chosen) != count:
                 raise ValueError(f"`{name}` has {len(chosen)} names: expected {count}.")
             object.__setattr__(self, name, chosen)
-        parameters_of(self.matrices, time)  # refuses two symbols of one name
+        parameters_of(self.matrices, time)  # refuses two symbols with the same name
 
     @property
     def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
@@ -70,7 +70,7 @@ class NamedMatrices:
 
     @cached_property
     def parameters(self) -> tuple[sympy.Symbol, ...]:
-        """List the symbols that `bind` wants values for, by name."""
+        """List the symbols that `bind` needs values for, by name."""
         return parameters_of(self.matrices, self.time)
 
     @property
@@ -94,23 +94,23 @@ class NamedMatrices:
         return any(self.time in matrix.free_symbols for matrix in self.matrices)
 
     def subs(self, values: Mapping[sympy.Symbol, object]) -> Self:
-        """Put expressions in the place of parameters.
+        """Substitute expressions for parameters.
 
         Args:
-            values: what to put in the place of which symbol; all at once.
+            values: the expression for each symbol; all are substituted at once.
 
         Returns:
             A system of the same kind.
 
         Raises:
-            ValueError: a symbol has only the name of a parameter, or an expression is not what
-                its parameter was declared to be.
+            ValueError: a symbol has the name of a parameter without being it, or an expression
+                contradicts the assumptions of its parameter.
         """
         known = replacements((*self.parameters, self.time), values)
         return self.rebuilt(*(m.subs(known, simultaneous=True) for m in self.matrices))
 
     def rebuilt(self, A: object, B: object, C: object, D: object, **names: Labels) -> Self:
-        """Make a system of the same kind and time, of the same names unless others are given."""
+        """Make a system of the same kind and time, with the same names unless others are given."""
         kept = {"states": self.states, "inputs": self.inputs, "outputs": self.outputs}
         return type(self)(A, B, C, D, time=self.time, **(kept | names))
 

@@ -1,6 +1,6 @@
 """Parameters: the assumptions of their symbols, and how training keeps them."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportAttributeAccessIssue=false
 
 import math
@@ -25,9 +25,9 @@ NOT_FINITE = (sympy.oo, -sympy.oo, sympy.nan)
 
 
 class Bounded(sympy.Symbol):
-    """A real symbol between two bounds, which it does not reach.
+    """A real symbol strictly between two bounds.
 
-    sympy's own assumptions know the sign of a symbol, but no interval.
+    sympy's own assumptions cover the sign of a symbol, but not an interval.
 
     Args:
         name: the name of the symbol.
@@ -35,7 +35,7 @@ class Bounded(sympy.Symbol):
         upper: a number above all values.
 
     Raises:
-        ValueError: there is nothing between the bounds.
+        ValueError: the interval between the bounds is empty.
 
     Example:
         >>> from linrec.symbolic import Bounded
@@ -64,7 +64,7 @@ class Bounded(sympy.Symbol):
 
     @property
     def interval(self) -> sympy.Interval:
-        """The open interval that the values are in."""
+        """The open interval of the values."""
         return sympy.Interval.open(*map(sympy.nsimplify, (self.lower, self.upper)))
 
     def _hashable_content(self) -> tuple[Any, ...]:
@@ -85,7 +85,7 @@ def constraint(symbol: sympy.Symbol) -> FixedSign | Interval | None:
 
 
 def parameters_of(expressions: Iterable[sympy.Basic], *others: sympy.Symbol) -> tuple[Any, ...]:
-    """List the symbols of some expressions by name, `others` left out; refuse namesakes."""
+    """List the symbols of expressions by name, without `others`; refuse namesakes."""
     symbols = set().union(*(expression.free_symbols for expression in expressions)) - {*others}
     ordered = sorted(symbols, key=lambda symbol: symbol.name)
     for first, second in pairwise(ordered):
@@ -97,7 +97,7 @@ def parameters_of(expressions: Iterable[sympy.Basic], *others: sympy.Symbol) -> 
 
 
 def refuse_namesakes(expression: sympy.Basic, symbols: Iterable[Any]) -> None:
-    """Refuse an expression with a symbol that has the name of another one of the system."""
+    """Refuse an expression with a symbol that has the name of another symbol of the system."""
     known = {symbol.name: symbol for symbol in symbols}
     for symbol in expression.free_symbols:
         if known.get(symbol.name, symbol) != symbol:  # type: ignore[attr-defined]  # a Symbol
@@ -110,9 +110,9 @@ def replacements(
     """Check the substitutes of parameters.
 
     Raises:
-        ValueError: a symbol only has the name of a parameter, or an expression contradicts what its
-            parameter was declared to be: what was simplified by that would be wrong.
-        TypeError: a key is no symbol.
+        ValueError: a symbol has the name of a parameter without being it, or an expression
+            contradicts its parameter's assumptions, which simplifications have relied on.
+        TypeError: a key is not a symbol.
     """
     found = dict[sympy.Symbol, sympy.Expr]()
     for symbol, value in values.items():
@@ -134,7 +134,7 @@ def replacements(
 
 
 def namesakes(first: sympy.Basic, second: sympy.Basic) -> ValueError:
-    """Say that two symbols have one name."""
+    """Make the error for two symbols with the same name."""
     if first.assumptions0 == second.assumptions0:  # type: ignore[attr-defined]  # Symbols have them
         differ = "are not the same (a Dummy or a Bounded differs from every other)"
     else:
@@ -152,7 +152,7 @@ def assumptions(symbol: sympy.Basic) -> dict[str, bool]:
 
 
 def both(values: Mapping[Any, Any] | None, named: Mapping[str, Any]) -> dict[Any, Any]:
-    """Put values by name or symbol and values by keyword together; refuse one given twice."""
+    """Merge values by name or symbol with values by keyword; refuse one given twice."""
     names = {str(key) for key in values or {}}
     twice = sorted(names & named.keys())
     if twice:
@@ -183,7 +183,7 @@ def as_values(symbols: tuple[sympy.Symbol, ...], given: Mapping[Any, object]) ->
 
 
 def as_number(name: str, value: object) -> object:
-    """Take numbers of sympy, of `fractions` and the like as Python's; leave the rest as it is."""
+    """Convert numbers of sympy, `fractions` and the like to Python's; return others unchanged."""
     if isinstance(value, str):
         raise TypeError(f"`{name}` is the string {value!r}: expected a number or a tensor.")
     if isinstance(value, sympy.Basic):
@@ -201,7 +201,7 @@ def as_number(name: str, value: object) -> object:
 
 
 def as_float(name: str, value: sympy.Basic) -> float | complex:
-    """Take a number in double precision."""
+    """Convert a number to double precision."""
     try:
         taken = number(value) if value not in NOT_FINITE else float(value)  # type: ignore[arg-type]
     except ValueError as error:
@@ -210,12 +210,12 @@ def as_float(name: str, value: sympy.Basic) -> float | complex:
 
 
 def in_double(name: str, value: object) -> Tensor:
-    """Take a number or a tensor in double precision."""
+    """Convert a number or a tensor to a tensor in double precision."""
     value = as_number(name, value)
     if isinstance(value, int | float | complex):
         dtype = torch.complex128 if isinstance(value, complex) else torch.float64
         return torch.tensor(value, dtype=dtype)
-    if not holds_tensor(value):  # numbers, which would be rounded to torch's default on the way
+    if not holds_tensor(value):  # otherwise numbers would be rounded to torch's default dtype
         array = np.asarray(value)
         if array.dtype.kind in "iufc":
             value = array.astype(complex if array.dtype.kind == "c" else float)
@@ -226,7 +226,7 @@ def in_double(name: str, value: object) -> Tensor:
 def check_value(symbol: sympy.Symbol, value: object) -> Any:
     """Refuse a value with an entry that contradicts the symbol's assumptions.
 
-    Values that cannot be looked at, inside `vmap` and `torch.compile`, are taken as they are.
+    Values that cannot be read, inside `vmap` and `torch.compile`, are not checked.
     """
     value = as_number(symbol.name, value)
     tensor = in_double(symbol.name, value)
@@ -243,7 +243,7 @@ def check_value(symbol: sympy.Symbol, value: object) -> Any:
 def contradictions(symbol: sympy.Symbol, values: Tensor) -> Tensor:
     """Find the entries that a symbol cannot stand for.
 
-    Only a symbol that was made `extended_real` stands for an infinite number.
+    Only a symbol declared `extended_real` may be infinite.
     """
     extended = symbol.is_extended_real and symbol.is_finite is None
     wrong = torch.zeros_like(values, dtype=torch.bool) if extended else ~values.isfinite()
@@ -289,7 +289,7 @@ def describe(symbol: sympy.Symbol) -> str:
 def starting_values(
     symbols: tuple[sympy.Symbol, ...], given: Mapping[Any, object]
 ) -> dict[str, Tensor]:
-    """Turn the values that training starts from into tensors, which no border may be among."""
+    """Convert the initial values of training to tensors; refuse values on a bound."""
     values = {name: as_tensor(name, value) for name, value in as_values(symbols, given).items()}
     for symbol in symbols:
         keeper, value = constraint(symbol), values[symbol.name]

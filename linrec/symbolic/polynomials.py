@@ -1,21 +1,21 @@
 """Characteristic polynomials, resolvents and inverses of matrices of expressions, of bounded size.
 
-Formulas in free symbols grow without mercy: the determinant of a full matrix of order n has n!
-terms. Everything here is computed without divisions, in a ring of polynomials whose terms can be
-counted; what would grow beyond `LIMIT` is refused, where sympy would go on for hours.
+Formulas in free symbols grow fast: the determinant of a full matrix of order n has n! terms.
+Everything here is computed without divisions, in a ring of polynomials whose terms can be counted;
+results that would exceed `LIMIT` are refused, where sympy would go on for hours.
 
-With p(σ) = det(σ I - A) = Σ_k c_k σ^(n-k) the resolvent is (Faddeev and Leverrier)
+With p(σ) = det(σ I - A) = Σ_k c_k σ^(n-k), the resolvent is (Faddeev and Leverrier)
 
     (σ I - A)⁻¹ B = Σ_k σ^(n-1-k) V_k / p(σ)        V_0 = B        V_k = A V_{k-1} + c_k B
 
-and p itself is Berkowitz's, from the leading submatrices.
+and p itself is computed by Berkowitz's method, from the leading submatrices.
 
 References:
     Berkowitz 1984, On computing the determinant in small parallel time using a small number of
     processors. Gantmacher 1959, The Theory of Matrices, volume 1, chapter IV, section 5.
 """
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportReturnType=false, reportArgumentType=false
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Counter:
 
 
 def terms(element: Any) -> int:
-    """Count the terms of a polynomial; a number has as many as it has words of 64 bits."""
+    """Count the terms of a polynomial; a number counts one for each 64 bits."""
     if hasattr(element, "__len__"):
         return len(element)
     digits = getattr(element, "numerator", 0)
@@ -85,7 +85,7 @@ def too_large() -> NoClosedForm:
 
 @dataclass(frozen=True)
 class RingMatrix:
-    """A matrix over a common denominator, its numerators in a domain without divisions."""
+    """A matrix of numerators in a domain without divisions, over a common denominator."""
 
     rows: Rows
     denominator: sympy.Expr
@@ -97,12 +97,12 @@ class RingMatrix:
         return Counter(limit, weight)
 
     def expression(self, element: Any) -> sympy.Expr:
-        """Write an element of the domain."""
+        """Convert an element of the domain to an expression."""
         return self.domain.to_sympy(element)
 
 
 def domain_matrices(*matrices: sympy.MatrixBase) -> list[DomainMatrix]:
-    """Take matrices into one domain; the field of expressions where sympy knows no other."""
+    """Convert matrices to one domain, the field of expressions if sympy finds no other."""
     entries = [entry for matrix in matrices for entry in matrix.flat()]
     domain, _ = sympy.construct_domain(entries, field=True)
     if domain.is_RR or domain.is_CC or not domain.is_Exact:
@@ -112,12 +112,12 @@ def domain_matrices(*matrices: sympy.MatrixBase) -> list[DomainMatrix]:
             DomainMatrix.from_Matrix(sympy.Matrix(m)).convert_to(domain).to_dense()
             for m in matrices
         ]
-    except (CoercionFailed, TypeError):  # sympy 1.14 does not bring CC and polynomials together
+    except (CoercionFailed, TypeError):  # sympy 1.14 cannot unify CC and polynomials
         return [DomainMatrix.from_Matrix(sympy.Matrix(m)).convert_to(sympy.EX) for m in matrices]
 
 
 def ring_matrices(*matrices: sympy.MatrixBase) -> list[RingMatrix]:
-    """Write matrices over a denominator each, all in one domain."""
+    """Convert matrices to numerators over a denominator each, all in one domain."""
     made = []
     for matrix in domain_matrices(*matrices):
         if matrix.domain.has_assoc_Ring and matrix.domain.is_Composite:
@@ -148,10 +148,11 @@ def berkowitz(rows: Rows, domain: Domain, counter: Counter) -> list[Any]:
 
 
 def monic_coefficients(matrix: RingMatrix) -> list[Any]:
-    """Compute the coefficients of det(σ I - A) of the numerators.
+    """Compute the coefficients of det(σ I - A) for the matrix of numerators.
 
-    The two ways to number the states differ: of a companion matrix one has no terms but those of
-    the result, the other as many as there are partitions of n. Both are tried with little.
+    The two orders of the states differ in cost: for a companion matrix, one order has no terms
+    except those of the result, the other as many as n has partitions. Both are first tried with a
+    small limit.
     """
     turned = [row[::-1] for row in matrix.rows[::-1]]
     for rows, limit in ((matrix.rows, LIMIT // 6), (turned, LIMIT // 6), (turned, LIMIT)):
@@ -190,7 +191,7 @@ def determinant(matrix: sympy.MatrixBase) -> sympy.Expr:
 def resolvent(
     A: sympy.MatrixBase, B: sympy.MatrixBase, C: sympy.MatrixBase, variable: sympy.Symbol
 ) -> tuple[sympy.Matrix, sympy.Expr]:
-    """Compute C (s I - A)⁻¹ B as numerators `(p, m)` over a denominator, not in lowest terms.
+    """Compute C (s I - A)⁻¹ B as numerators `(p, m)` over a denominator, without cancelling.
 
     Raises:
         NoClosedForm: it has too many terms.

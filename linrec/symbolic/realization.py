@@ -1,10 +1,10 @@
 """Matrices that have a given transfer function: companion forms, and the Padé delay.
 
-They are written for w, which is 1/s in continuous time and 1/z in discrete time. A proper rational
+They are derived in w, which is 1/s in continuous time and 1/z in discrete time. A proper rational
 function is N(w) / D(w) with D(0) = 1, N = b₀ + b₁ w + … and D = 1 + a₁ w + … + a_n wⁿ.
 """
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportGeneralTypeIssues=false
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ def realize(
     """Find A, B, C, D of a scalar transfer function.
 
     With A the companion matrix of D, first row -a₁ … -a_n and ones below the diagonal, and B the
-    first unit vector, (I - w A)⁻¹ B = [1, w, …, w^(n-1)]ᵀ / D(w). Discrete systems here answer
-    C (I - w A)⁻¹ B + D, so that C holds the coefficients of N, the sizes of N and D being made
-    equal with zeros. Continuous ones answer C w (I - w A)⁻¹ B + D: D is b₀, and C holds the
+    first unit vector, (I - w A)⁻¹ B = [1, w, …, w^(n-1)]ᵀ / D(w). A discrete system has the
+    transfer function C (I - w A)⁻¹ B + D, so C holds the coefficients of N, after padding N and D
+    with zeros to equal sizes. A continuous one has C w (I - w A)⁻¹ B + D: D is b₀, and C holds the
     coefficients of (N - b₀ D)/w.
     """
     if realization not in REALIZATIONS:
@@ -43,7 +43,7 @@ def realize(
         D = numerator[0]
         C = [b - D * a for a, b in zip(denominator, numerator, strict=True)][1:]
         n = len(C)
-        if n == 0:  # a gain needs no state, but a system has one: it stays 0
+        if n == 0:  # a gain needs no state, but a system must have one: it stays 0
             return Matrix([[-1]]), Matrix([[0]]), Matrix([[0]]), Matrix([[D]])
     shift = [sympy.Integer(1)] * (n - 1)
     if realization == "balanced":
@@ -77,8 +77,8 @@ def companion(
 def scales(denominator: Sequence[sympy.Expr]) -> list[sympy.Expr]:
     """Choose a_{i+1} / a_i for the entries below the diagonal, 1 where that is 0 or infinite.
 
-    All entries of the first row are then -a₁. A companion matrix has entries that differ by
-    orders of magnitude as soon as there are several poles, this one hardly any.
+    All entries of the first row are then -a₁. The entries of a companion matrix of several poles
+    differ by orders of magnitude; these hardly differ.
     """
     one = sympy.Integer(1)
     return [
@@ -122,7 +122,7 @@ def coefficients(
 
 
 def trim(values: list[sympy.Expr]) -> list[sympy.Expr]:
-    """Leave out zeros at the end, but for the first value."""
+    """Remove zeros at the end, but keep the first value."""
     while len(values) > 1 and values[-1].is_zero:
         values = values[:-1]
     return values

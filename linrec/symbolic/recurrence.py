@@ -1,6 +1,6 @@
-"""The recurrence, with sympy expressions for entries."""
+"""The linear recurrence whose entries are sympy expressions."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportReturnType=false
 
 from collections.abc import Mapping
@@ -35,47 +35,47 @@ class Provenance(Protocol):
         ...
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Refuse values that make no system."""
+        """Refuse values that give no valid system."""
         ...
 
     @property
     def parameters(self) -> tuple[sympy.Symbol, ...]:
-        """List the symbols that `evaluated` wants values for."""
+        """List the symbols that `evaluated` needs values for."""
         ...
 
     def power(self, k: sympy.Expr) -> Matrix | None:
-        """Compute A^k; None if nothing better is known than the power of A."""
+        """Compute A^k; None if no better formula is known than the power of A."""
         ...
 
     def stability_conditions(self) -> Conditions | None:
-        """State the conditions of stability; None if A says as much."""
+        """State the conditions of stability; None to derive them from A."""
         ...
 
     def subs(self, values: Mapping[sympy.Symbol, object]) -> Any:
-        """Put expressions in the place of parameters, and discretise."""
+        """Substitute expressions for parameters, and discretise."""
         ...
 
 
 @dataclass(frozen=True, init=False)
 class LinearRecurrence(System, Bindable):
-    """A linear recurrence of n states, m inputs and p outputs, of sympy expressions.
+    """A linear recurrence with n states, m inputs and p outputs, made of sympy expressions.
 
         x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t        t = 0 … T-1
 
-    The symbols in the matrices are its parameters; `bind` gives them values, and so makes a
+    The symbols in the matrices are its parameters; `bind` gives them values and returns a
     `linrec.LinearRecurrence`. Matrices may depend on `time`, which counts the steps from 0.
 
     Args:
         A (n, n): a sympy matrix, or nested lists of expressions and numbers.
         B (n, m): how inputs drive the states. None: directly, m = n.
         C (p, n): how outputs are read from the states. None: outputs are the states.
-        D (p, m): how inputs are added to the outputs. None: they are not.
+        D (p, m): how inputs are added to the outputs. None: not at all.
         time: the symbol of time.
-        states: a name for each state, as functions of time. None: x1(t), x2(t), …; for
-            inputs and outputs likewise.
+        states: a name for each state, as functions of time. None: x1(t), x2(t), …; inputs and
+            outputs can be named in the same way.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: the shapes do not match.
         TypeError: an entry is a string; strings are never evaluated.
 
     Example:
@@ -98,8 +98,8 @@ class LinearRecurrence(System, Bindable):
 
     @cached_property
     def parameters(self) -> tuple[sympy.Symbol, ...]:
-        """List the symbols that `bind` wants values for, by name."""
-        # A formula may have lost some that the numbers are computed from.
+        """List the symbols that `bind` needs values for, by name."""
+        # Some that the numbers depend on may have cancelled in the formula.
         known = () if self.source is None else self.source.parameters
         return parameters_of((*self.matrices, *known), self.time)
 
@@ -108,7 +108,7 @@ class LinearRecurrence(System, Bindable):
         return tuple(state.subs(self.time, self.time - 1) for state in self.states)
 
     def after(self) -> Labels:
-        """Name the signals that an update gives: the states."""
+        """Name the signals that an update computes: the states."""
         return self.states
 
     def impulse_response(self, step: sympy.Expr | int) -> sympy.Expr | Matrix:
@@ -117,14 +117,14 @@ class LinearRecurrence(System, Bindable):
             h_0 = C B + D        h_k = C A^k B
 
         Args:
-            step: k, a number, or a symbol to get the formula, which is for k = 0, 1, 2, …. Before
-                the impulse, at numbers k < 0, the response is 0.
+            step: k, a number, or a symbol for the formula, which is valid for k = 0, 1, 2, …. For
+                numbers k < 0, before the impulse, the response is 0.
 
         Returns:
-            The response; of several inputs or outputs the matrix `(p, m)`.
+            The response; for several inputs or outputs, the matrix `(p, m)`.
 
         Raises:
-            ValueError: A^k has no formula, k is no whole number, or the system depends on time.
+            ValueError: A^k has no formula, k is not an integer, or the system depends on time.
         """
         self.refuse_time_varying("impulse_response")
         k = as_expression("step", step)
@@ -133,7 +133,7 @@ class LinearRecurrence(System, Bindable):
             k = sympy.Integer(int(k))
         if k.is_integer is False or k.is_finite is False or k is sympy.nan:
             raise ValueError(f"`step` is {k}: expected a whole number of steps, or a symbol.")
-        if k.is_negative:  # an impulse is not felt before it comes
+        if k.is_negative:  # before the impulse
             return scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
         if k.is_Integer:
             power = apply_power(exact(self.A), exact(self.B), int(k))
@@ -148,8 +148,8 @@ class LinearRecurrence(System, Bindable):
         """State when all poles are inside the unit circle, by the criterion of Jury.
 
         Returns:
-            Inequalities between the parameters that hold together if and only if the recurrence
-            is stable; none if it always is, and `false` if it never is.
+            Inequalities between the parameters that all hold if and only if the recurrence is
+            stable; none if it always is, and `false` if it never is.
 
         Raises:
             ValueError: the system is complex, or depends on time.
@@ -162,7 +162,7 @@ class LinearRecurrence(System, Bindable):
         """Substitute expressions for parameters, and discretise again if this was discretised.
 
         Args:
-            values: what to put in the place of which symbol.
+            values: the expression for each symbol.
 
         Returns:
             A recurrence.
@@ -170,13 +170,13 @@ class LinearRecurrence(System, Bindable):
         return super().subs(values) if self.source is None else self.source.subs(values)
 
     def power(self, k: sympy.Expr) -> Matrix:
-        """Compute A^k, as exp(A k dt) where A was discretised so."""
+        """Compute A^k, as exp(A k dt) if the discrete A is exp(A dt)."""
         known = None if self.source is None else self.source.power(k)
         return function_of_matrix(Power(k), self.A) if known is None else known
 
     @cached_property
     def numerical(self) -> Numerical:
-        """The program that computes the matrices; made once, it depends on nothing else."""
+        """The function that computes the matrices, made once."""
         return numerical(self.matrices, self.parameters, self.time if self.time_varying else None)
 
     def check(self, values: Mapping[str, Any]) -> None:
@@ -187,7 +187,7 @@ class LinearRecurrence(System, Bindable):
     def evaluated(self, values: Mapping[str, Any], steps: int | None) -> Evaluated:
         """Compute A, B, C and D, numerically where the system was discretised.
 
-        The formula may divide 0 by 0 where parameters meet, which `linrec.discretize` does not.
+        The formula may divide 0 by 0 where parameters coincide; `linrec.discretize` does not.
         """
         check_steps(steps)
         if (steps is None) == self.time_varying:

@@ -1,6 +1,6 @@
 """Discretisation in closed form, by the methods and formulas of `linrec.discretize`."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportArgumentType=false
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ NOT_FINITE = (sympy.nan, sympy.oo, -sympy.oo, sympy.zoo)
 
 @dataclass(frozen=True)
 class Step:
-    """How time is cut into steps.
+    """The length of the steps and the method of discretisation.
 
     Args:
         dt: the length of a step, in the unit of time of the system.
-        method: one of the names that `linrec.discretize` knows.
+        method: one of the methods of `linrec.discretize`.
         alpha: for "gbt", how implicit it is.
-        prewarp: for "bilinear", the angular frequency at which the response is kept, per unit of
-            time.
+        prewarp: for "bilinear", the angular frequency at which the response is preserved, per unit
+            of time.
     """
 
     dt: sympy.Expr
@@ -34,12 +34,12 @@ class Step:
 
     @property
     def angle(self) -> sympy.Expr:
-        """How far the frequency that is kept turns in a step, ω dt; 0 where none is."""
+        """The preserved frequency in radians per step, ω dt; 0 if there is none."""
         return sympy.S.Zero if self.prewarp is None else self.prewarp * self.dt
 
     @property
     def warped(self) -> sympy.Expr:
-        """The step that keeps it, 2 tan(ω dt / 2) / ω."""
+        """The step length that preserves it, 2 tan(ω dt / 2) / ω."""
         if self.prewarp is None or self.prewarp.is_zero:
             return self.dt
         return 2 * sympy.tan(self.angle / 2) / self.prewarp
@@ -69,7 +69,7 @@ def closed_form(
     """Compute the discrete A, B, C, D (derived in linrec/discretization/methods.py).
 
     Raises:
-        NoClosedForm: the exponential has none.
+        NoClosedForm: the exponential has no closed form.
     """
     alpha = implicitness(step.method, step.alpha, None)
     if alpha is not None:
@@ -89,7 +89,7 @@ def closed_form(
 def bilinear(
     A: Matrix, B: Matrix, C: Matrix, D: Matrix, dt: sympy.Expr, alpha: sympy.Expr
 ) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-    """Step (I - α dt A) x_{t+1} = (I + (1-α) dt A) x_t + dt B (α u_{t+1} + (1-α) u_t)."""
+    """Solve (I - α dt A) x_{t+1} = (I + (1-α) dt A) x_t + dt B (α u_{t+1} + (1-α) u_t)."""
     z, identity = dt * A, sympy.eye(A.rows)
     if alpha == 0:
         return tidy_matrix(identity + z), tidy_matrix(dt * B), C, D

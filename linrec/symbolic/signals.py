@@ -1,6 +1,6 @@
-"""Linear forms of signals, read off equations; a nonlinear term is refused by name."""
+"""Linear forms of signals, read from equations; errors name a nonlinear term."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,8 @@ class Signal:
     """A function of time, shifted by steps or differentiated `order` times.
 
     Args:
-        function: the undefined function, as x of x(t).
-        shift: how many steps ahead; negative: ago.
+        function: the undefined function, such as x in x(t).
+        shift: the number of steps ahead; negative for the past.
         derivative: how many times it is differentiated.
     """
 
@@ -36,7 +36,7 @@ LinearForm = Mapping[Signal, sympy.Expr]
 
 
 def find_time(expressions: Iterable[sympy.Basic]) -> sympy.Symbol:
-    """Find the symbol that every function of time is a function of."""
+    """Find the symbol of time, the argument that all functions share."""
     applied = set().union(*(expression.atoms(AppliedUndef) for expression in expressions))
     if not applied:
         raise ValueError(
@@ -77,18 +77,19 @@ def read_signal(atom: sympy.Expr, time: sympy.Symbol) -> Signal:
 
 
 def linear_form(expression: sympy.Expr, time: sympy.Symbol) -> dict[Signal, sympy.Expr]:
-    """Write an expression as a sum of signals, each with a coefficient that has no signals in it.
+    """Write an expression as a sum of signals with coefficients that contain no signals.
 
-    An expression is linear in its signals if its derivatives by them have no signals left in them
-    and if nothing is left over once they are taken away. Either test alone is not enough: √(x u)
-    is the sum of its derivatives times x and u, and the derivatives of x + 1 are free of x.
+    An expression is linear in its signals if its derivatives with respect to them contain no
+    signals, and nothing is left after subtracting the derivatives times the signals. Neither test
+    is enough alone: √(x u) is the sum of its derivatives times x and u, and the derivative of
+    x + 1 is free of x.
 
     Args:
-        expression: what is to be written so.
+        expression: the expression.
         time: the symbol of time; coefficients may depend on it.
 
     Returns:
-        The coefficients that are not zero.
+        The nonzero coefficients.
 
     Raises:
         ValueError: the expression is not linear; the message names the term.

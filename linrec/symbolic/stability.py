@@ -1,6 +1,6 @@
 """Stability as inequalities between the coefficients of the characteristic polynomial."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
 import sympy
@@ -21,8 +21,8 @@ def hurwitz(A: sympy.MatrixBase) -> Conditions:
 def schur(A: sympy.MatrixBase) -> Conditions:
     """State when all eigenvalues are inside the unit circle.
 
-    z = (1 + s)/(1 - s) maps the left half of the plane into the circle, so that these are the
-    conditions of Hurwitz for (1 - s)ⁿ p((1 + s)/(1 - s)), which are equivalent to Jury's.
+    z = (1 + s)/(1 - s) maps the left half-plane into the unit circle, so these are the Hurwitz
+    conditions for (1 - s)ⁿ p((1 + s)/(1 - s)), which are equivalent to Jury's.
 
     References:
         Jury 1964, Theory and Application of the z-Transform Method, chapter 3.
@@ -42,8 +42,8 @@ def schur(A: sympy.MatrixBase) -> Conditions:
 def real_polynomial(A: sympy.MatrixBase) -> sympy.Poly:
     """Compute a real polynomial that is stable when det(s I - A) is.
 
-    Of a real system it is det(s I - A) itself, p. Of a complex one it is p times the polynomial of
-    the conjugate coefficients, whose roots are the conjugates of those of p.
+    For a real system it is p = det(s I - A) itself. For a complex one it is p times the polynomial
+    with the conjugate coefficients, whose roots are the conjugates of the roots of p.
     """
     s = sympy.Dummy("s")
     taken = {symbol: sympy.Dummy(symbol.name, real=True) for symbol in A.free_symbols}
@@ -81,7 +81,7 @@ def real_parts_negative(polynomial: sympy.Poly) -> Conditions:
 
 
 def positive(expressions: list[sympy.Expr]) -> Conditions:
-    """List the inequalities, without duplicates and tautologies."""
+    """List the inequalities expression > 0, without duplicates and tautologies."""
     found: dict[Relational | BooleanAtom, None] = {}
     for expression in expressions:
         condition = without_positive_factors(tidy(expression)) > 0

@@ -1,6 +1,6 @@
-"""The continuous-time system, with sympy expressions for entries, and its discretisation."""
+"""The continuous-time system whose entries are sympy expressions, and its discretisation."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
 import math
@@ -51,24 +51,24 @@ from linrec.symbolic.typeset import Labels
 
 @dataclass(frozen=True, init=False)
 class StateSpace(System):
-    """A linear system of n states, m inputs and p outputs in continuous time, of expressions.
+    """A linear continuous-time system with n states, m inputs and p outputs, of expressions.
 
         x'(t) = A x(t) + B u(t)        y(t) = C x(t) + D u(t)
 
-    The symbols in the matrices are its parameters. `discretize` makes a recurrence of it, and
+    The symbols in the matrices are its parameters. `discretize` makes a recurrence from it, and
     `bind` a `linrec.StateSpace`.
 
     Args:
         A (n, n): a sympy matrix, or nested lists of expressions and numbers, in 1 / unit of time.
         B (n, m): how inputs drive the states. None: directly, m = n.
         C (p, n): how outputs are read from the states. None: outputs are the states.
-        D (p, m): how inputs are added to the outputs. None: they are not.
+        D (p, m): how inputs are added to the outputs. None: not at all.
         time: the symbol of time.
-        states: a name for each state, as functions of time. None: x1(t), x2(t), …; for
-            inputs and outputs likewise.
+        states: a name for each state, as functions of time. None: x1(t), x2(t), …; inputs and
+            outputs can be named in the same way.
 
     Raises:
-        ValueError: the shapes do not belong together, or the matrices depend on time.
+        ValueError: the shapes do not match, or the matrices depend on time.
         TypeError: an entry is a string; strings are never evaluated.
 
     Example:
@@ -105,13 +105,14 @@ class StateSpace(System):
             theta: the delay, in the unit of time; a symbol or a number.
             numerator: the degree p of the Padé approximant's numerator, at most q.
             denominator: the degree q of its denominator; the number of states.
-            realization: as of `from_transfer_function`.
+            realization: as in `from_transfer_function`.
 
         Returns:
-            The system. With p = q it lets a part of the input through at once, with p < q not.
+            The system. With p = q part of the input passes through without delay (D is not zero);
+            with p < q nothing does.
 
         Raises:
-            ValueError: the degrees are no whole numbers, or p is larger than q.
+            ValueError: the degrees are not integers, or p is larger than q.
         """
         s = sympy.Dummy("s")
         transfer = forms.pade(as_expression("theta", theta), numerator, denominator, s)
@@ -122,18 +123,18 @@ class StateSpace(System):
         return self.states
 
     def after(self) -> Labels:
-        """Name the signals that the equations give: the derivatives of the states."""
+        """Name the signals that the equations determine: the derivatives of the states."""
         return tuple(sympy.diff(state, self.time) for state in self.states)
 
     def impulse_response(self, time: sympy.Expr) -> sympy.Expr | Matrix:
         """Compute the impulse response, C exp(A t) B.
 
         Args:
-            time: t, a number or an expression; the formula is for t > 0. Before the impulse, at
-                numbers t < 0, the response is 0.
+            time: t, a number or an expression; the formula is valid for t > 0. For numbers t < 0,
+                before the impulse, the response is 0.
 
         Returns:
-            The response; of several inputs or outputs the matrix `(p, m)`.
+            The response; for several inputs or outputs, the matrix `(p, m)`.
 
         Raises:
             ValueError: exp(A t) has no formula; t is 0 and an impulse passes through D.
@@ -142,7 +143,7 @@ class StateSpace(System):
         refuse_namesakes(time, self.parameters)
         if time.is_real is False or time.is_finite is False or time is sympy.nan:
             raise ValueError(f"`time` is {time}: expected a real time, in the unit of the system.")
-        if time.is_negative:  # an impulse is not felt before it comes
+        if time.is_negative:  # before the impulse
             return scalar_or_matrix(sympy.zeros(self.output_size, self.input_size))
         if time.is_zero and any(self.D):
             raise ValueError(
@@ -157,8 +158,8 @@ class StateSpace(System):
         """State when all poles have a negative real part, by the criterion of Routh and Hurwitz.
 
         Returns:
-            Inequalities between the parameters that hold together if and only if the system is
-            stable; none if it always is, and `false` if it never is.
+            Inequalities between the parameters that all hold if and only if the system is stable;
+            none if it always is, and `false` if it never is.
 
         Raises:
             ValueError: the system is complex.
@@ -178,19 +179,19 @@ class StateSpace(System):
         Args:
             dt: the length of a step, in the unit of time: a symbol, which becomes a parameter, or
                 a number.
-            method: one of the names of `linrec.discretize`.
+            method: one of the methods of `linrec.discretize`.
             alpha: for "gbt", how implicit it is.
             prewarp_frequency: for "bilinear", the angular frequency at which the frequency
-                response is kept, an expression or a number, from 0 to less than π/dt.
+                response is preserved, an expression or a number, from 0 to less than π/dt.
 
         Returns:
-            The recurrence in closed form. Where there is none, `Discretized`, which can be bound
-            all the same. Both are evaluated by `linrec.discretize`, which has no difficulties
-            where a formula divides 0 by 0.
+            The recurrence in closed form; if there is none, a `Discretized`, which can be bound in
+            the same way. Both are evaluated by `linrec.discretize`, which is accurate even where
+            the formula divides 0 by 0.
 
         Raises:
-            ValueError: an unknown method, a step that is not positive, "impulse" with a D, a
-                frequency that steps of this length cannot show.
+            ValueError: an unknown method, a step that is not positive, "impulse" with a D, or a
+                frequency of π/dt or more.
         """
         prewarp = prewarp_frequency
         prewarp = None if prewarp is None else as_expression("prewarp_frequency", prewarp)
@@ -225,7 +226,7 @@ class StateSpace(System):
                 bind a batch of systems.
 
         Returns:
-            The system, in the dtype of the tensors; of numbers alone in torch's default. A
+            The system, in the dtype of the tensors, or torch's default if there are none. A
             diagonal or block-diagonal A is stored as such.
 
         Raises:
@@ -239,11 +240,11 @@ class StateSpace(System):
 
 @dataclass(frozen=True)
 class Discretized(Bindable):
-    """A discretisation that is left unevaluated until there are numbers.
+    """A discretisation that is not evaluated until there are numbers.
 
     Args:
         system: the continuous-time system.
-        step: how time is cut into steps.
+        step: the step length and the method.
     """
 
     system: StateSpace
@@ -251,13 +252,13 @@ class Discretized(Bindable):
 
     @cached_property
     def parameters(self) -> tuple[sympy.Symbol, ...]:
-        """List the symbols that `bind` wants values for, by name."""
+        """List the symbols that `bind` needs values for, by name."""
         of_step = (self.step.dt, self.step.angle)
         return parameters_of((*self.system.matrices, *of_step), self.system.time)
 
     @cached_property
     def numerical(self) -> Numerical:
-        """The program that computes A dt and B dt, so that a step of them has the length 1."""
+        """The function that computes A dt and B dt, for which the step length is 1."""
         A, B, C, D = self.system.matrices
         dt = self.step.dt
         return numerical((A * dt, B * dt, C, D), self.parameters)
@@ -275,7 +276,7 @@ class Discretized(Bindable):
         return blocks_of(made.A, block_size(self.system.A)), made.B, made.C, made.D
 
     def warping(self, values: Mapping[str, Any]) -> Tensor:
-        """Compute the frequency that is kept, in radians per step, `(*batch)`."""
+        """Compute the preserved frequency in radians per step, `(*batch)`."""
         one, angle = Matrix([[1]]), Matrix([[self.step.angle]])
         program = numerical((angle, one, one, Matrix([[0]])), self.parameters)
         result = program.evaluate(values)[0].to_dense()[..., 0, 0]
@@ -288,11 +289,11 @@ class Discretized(Bindable):
 
     @cached_property
     def length(self) -> TorchFunction:
-        """The program that computes dt."""
+        """The function that computes dt."""
         return lower(self.parameters, [self.step.dt])
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Refuse a step that is not positive, where its symbol did not say that it is."""
+        """Refuse a step that is not positive, unless its symbol was declared positive."""
         if self.step.dt.is_positive:
             return
         (dt,) = self.length([in_double(name, value) for name, value in values.items()])
@@ -305,21 +306,21 @@ class Discretized(Bindable):
         return implicitness(self.step.method, self.step.alpha, None) is None
 
     def power(self, k: sympy.Expr) -> Matrix | None:
-        """Compute exp(A k dt); None for methods with another A."""
+        """Compute exp(A k dt); None for methods with a different discrete A."""
         if not self.exponential:
             return None
         at = sympy.Dummy("t", positive=True)
         return function_of_matrix(Exponential(at), self.system.A).subs(at, self.step.dt * k)
 
     def stability_conditions(self) -> Conditions | None:
-        """State when exp(A dt) is stable, which is when A is; None for other methods."""
+        """State when exp(A dt) is stable, that is, when A is; None for other methods."""
         return self.system.stability_conditions() if self.exponential else None
 
     def subs(self, values: Mapping[sympy.Symbol, object]) -> "LinearRecurrence | Discretized":
-        """Put expressions in the place of parameters, and discretise.
+        """Substitute expressions for parameters, and discretise.
 
         Args:
-            values: what to put in the place of which symbol.
+            values: the expression for each symbol.
 
         Returns:
             The recurrence, in closed form if there is one now.

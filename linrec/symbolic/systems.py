@@ -1,6 +1,6 @@
 """The base of symbolic systems in continuous and in discrete time."""
 
-# sympy's annotations are narrower, or wider, than what it does.
+# sympy's annotations are narrower, or wider, than its behaviour.
 # pyright: reportArgumentType=false, reportReturnType=false
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ class System(NamedMatrices, ABC):
     discrete: ClassVar[bool]
 
     def poles(self) -> list[sympy.Expr]:
-        """Compute the eigenvalues of A, as often as they occur.
+        """Compute the eigenvalues of A, repeated by multiplicity.
 
         Returns:
             The poles: expressions, or indexed roots of polynomials whose coefficients are numbers.
@@ -37,7 +37,7 @@ class System(NamedMatrices, ABC):
         return eigenvalues(self.A, formulas=False)
 
     def transfer_function(self, variable: sympy.Symbol) -> sympy.Expr | Matrix:
-        """Compute how outputs follow from inputs in the frequency domain.
+        """Compute the transfer function from inputs to outputs.
 
             continuous  H(s) = C (s I - A)⁻¹ B + D
             discrete    H(z) = C (I - A / z)⁻¹ B + D
@@ -46,7 +46,7 @@ class System(NamedMatrices, ABC):
             variable: s, or z.
 
         Returns:
-            The rational function; of several inputs or outputs the matrix of them `(p, m)`.
+            The rational function; for several inputs or outputs, their matrix `(p, m)`.
 
         Raises:
             ValueError: the system depends on time, or has a parameter of that name.
@@ -75,17 +75,17 @@ class System(NamedMatrices, ABC):
             transfer: a proper rational function of `variable`, or a constant.
             variable: s for a `StateSpace`, z for a `LinearRecurrence`; other symbols are
                 parameters.
-            realization: "controllable": the companion form that inputs enter at one place;
-                "observable": its transpose, of which outputs are read at one place; "balanced":
-                the controllable form with states scaled so that its entries differ little, whose
-                numbers can be trusted for more poles.
+            realization: "controllable": the companion form in which inputs drive one state;
+                "observable": its transpose, in which outputs read one state; "balanced": the
+                controllable form with states scaled so that its entries differ little, which stays
+                accurate for more poles.
 
         Returns:
             The system. In discrete time H(z) = C (I - A/z)⁻¹ B + D with D = 0, which has the
-            factor z in the numerator: unless the numerator has it already, as z/(z - a) has, there
-            is one state more than poles, as of 1/(z - a) and (z + 1)/(z - a). A constant is a
-            gain: a system of one state, which stays 0 in continuous time and is never remembered
-            in discrete time.
+            factor z in the numerator. If the given numerator has this factor, as in z/(z - a),
+            there are as many states as poles; otherwise, as in 1/(z - a) and (z + 1)/(z - a), there
+            is one more. A constant is a gain: a system of one state, which stays 0 in continuous
+            time and is not carried over between steps in discrete time.
 
         Raises:
             ValueError: the function is not rational, or not proper.
@@ -105,9 +105,9 @@ class System(NamedMatrices, ABC):
 
         Args:
             zeros: the zeros of the transfer function, in s or z.
-            poles: its poles, as many or more.
-            gain: its factor.
-            realization: as of `from_transfer_function`.
+            poles: its poles, at least as many as zeros.
+            gain: its constant factor.
+            realization: as in `from_transfer_function`.
 
         Returns:
             The system.
@@ -122,7 +122,7 @@ class System(NamedMatrices, ABC):
 
     @abstractmethod
     def after(self) -> Labels:
-        """Name the signals that an update gives."""
+        """Name the signals that an update computes."""
 
     def latex(self) -> str:
         """Write the two equations with their matrices, as LaTeX.

@@ -1,9 +1,9 @@
 """Lowering of sympy expressions to torch: a list of operations, without generated code.
 
 sympy's `lambdify` writes source code and executes it; names of symbols and functions are part of
-that code, and its torch code for matrices cuts gradients. Here an expression is traversed once, in
-postorder, and is turned into a list of torch functions with the places of their arguments. A
-symbol's name is never more than a key, and a function that is not in the table is refused.
+that code, and its torch code for matrices loses gradients. Here an expression is traversed once, in
+postorder, and turned into a list of torch functions with the indices of their arguments. A symbol's
+name is only a key, and a function that is not in the table is refused.
 """
 
 import operator
@@ -15,7 +15,7 @@ import sympy
 import torch
 from torch import Tensor
 
-# Up to here all whole numbers are numbers of double precision.
+# Up to this size, double precision represents all integers exactly.
 EXACT = 2**53
 
 FUNCTIONS: dict[type[sympy.Basic], Callable[..., Any]] = {
@@ -71,14 +71,14 @@ class TorchFunction:
 
 
 def lower(symbols: Sequence[sympy.Symbol], expressions: Sequence[sympy.Expr]) -> TorchFunction:
-    """Turn expressions into a program; equal parts of them are computed once.
+    """Turn expressions into a torch function that computes equal subexpressions once.
 
     Args:
         symbols: the inputs, in order.
-        expressions: what is to be computed; none of them a constant.
+        expressions: the expressions, none of them constant.
 
     Returns:
-        The program.
+        The function.
 
     Raises:
         ValueError: a function that torch does not have.
@@ -130,7 +130,7 @@ def node_operations(
 
 
 def power(node: sympy.Pow, arguments: list[int]) -> tuple[Callable[..., Any], tuple[int, ...]]:
-    """Choose the operation of a power; the frequent ones have faster ways."""
+    """Choose the operation of a power; common exponents have faster ones."""
     special = {-1: torch.reciprocal, sympy.S.Half: torch.sqrt, -sympy.S.Half: torch.rsqrt}
     base, exponent = node.args
     if exponent in special and base.free_symbols:
@@ -141,7 +141,7 @@ def power(node: sympy.Pow, arguments: list[int]) -> tuple[Callable[..., Any], tu
 
 
 def odd_power(base: Tensor, exponent: float) -> Tensor:
-    """Raise to an odd whole number so large that in double precision it is even."""
+    """Raise to an odd integer so large that double precision rounds it to an even one."""
     return base.sgn() * base.abs() ** exponent
 
 
@@ -156,7 +156,7 @@ def postorder(expression: sympy.Basic) -> list[sympy.Basic]:
 
 
 def number(constant: sympy.Basic) -> float | complex | int:
-    """Evaluate a constant to double precision; whole numbers stay whole where these are exact."""
+    """Evaluate a constant in double precision; exactly representable integers stay integers."""
     if constant.is_Integer and abs(constant) <= EXACT:  # type: ignore[operator]  # an Integer
         return int(constant)  # type: ignore[call-overload]  # an Integer, as was just seen
     try:
@@ -174,7 +174,7 @@ def number(constant: sympy.Basic) -> float | complex | int:
 
 
 def shorten(constant: sympy.Basic) -> str:
-    """Write a constant, of many digits the first ones."""
+    """Write a constant, shortened to its first digits if it has many."""
     digits = max((abs(each.p).bit_length() for each in constant.atoms(sympy.Rational)), default=0)
     if digits > 200 or constant.is_Float:
         return f"about {sympy.N(constant, 5)}"

@@ -1,4 +1,4 @@
-"""Systems for the eye: LaTeX for notebooks, and equations as text."""
+"""Display of systems: LaTeX for notebooks, and equations as text."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,7 +12,7 @@ Labels = tuple[sympy.Expr, ...]
 
 
 class Described(Protocol):
-    """A system as far as its equations are concerned."""
+    """A system with matrices and names, as needed to write its equations."""
 
     @property
     def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
@@ -36,12 +36,12 @@ class Described(Protocol):
 
 
 def describe(system: Described, before: Labels, after: Labels) -> str:
-    """Write a system as text: its sizes, and an equation a line.
+    """Write a system as text: its sizes, and one equation per line.
 
     Args:
         system: the system.
         before: the signals that A multiplies.
-        after: the signals that an update gives.
+        after: the signals that an update computes.
     """
     A, B, C, D = system.matrices
     update, read = sympy.Matrix.hstack(A, B), sympy.Matrix.hstack(C, D)
@@ -86,7 +86,7 @@ def labels(letter: str, count: int, time: sympy.Symbol) -> tuple[sympy.Expr, ...
 def row_equations(
     lefts: Sequence[sympy.Expr], matrix: Matrix, rights: Sequence[sympy.Expr]
 ) -> list[str]:
-    """Write left = Σ matrix · right for each row as text, without rows that say x = x."""
+    """Write left = Σ matrix · right for each row as text, without rows x = x."""
     lines = []
     for i, left in enumerate(lefts):
         right = sympy.Add(

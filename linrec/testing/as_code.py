@@ -1,4 +1,4 @@
-"""Values written as the Python code that makes them, to be pasted."""
+"""Values written as Python code that makes them, for pasting."""
 
 import dataclasses
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
-# What the written code is to be preceded by.
+# Imports that the written code needs.
 IMPORTS = "import torch\nimport linrec\nimport linrec.testing\nfrom torch import inf, nan, tensor\n"
 
 
@@ -56,7 +56,7 @@ def named(value: object) -> str:
 
 
 def written_tensor(tensor: Tensor) -> str:
-    """Write a tensor; one of no elements by its shape."""
+    """Write a tensor; an empty one by its shape."""
     if not tensor.numel():
         return f"torch.zeros({tuple(tensor.shape)}, dtype={tensor.dtype})"
     values = tensor.detach().cpu().resolve_conj().resolve_neg().tolist()

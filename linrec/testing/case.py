@@ -1,4 +1,4 @@
-"""One case to check: a recurrence, its inputs, and the exact results."""
+"""A case to check: a recurrence, its inputs, and the exact results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ from linrec.testing.reference import exact_reference
 
 
 class Comparison(NamedTuple):
-    """A result, the exact value, and the error allowed.
+    """A result, the exact value, and the allowed error.
 
     Attributes:
-        what: what is compared, in a few words.
-        got: what was given.
-        expected: what should have been given, broadcast against it.
-        allowed: the largest difference allowed of each number.
+        what: a short description of the comparison.
+        got: the result.
+        expected: the exact value, broadcast against the result.
+        allowed: the largest allowed difference of each number.
     """
 
     what: str
@@ -68,17 +68,17 @@ class Case:
     def allowed(
         self, executor: Executor, *, gradient_of: "Case | None" = None, blind: bool = False
     ) -> Result:
-        """How far an executor may be from the truth, as it is rounded once or run in a loop.
+        """Return how far an executor may be from the truth, which is rounded once or run in a loop.
 
         Args:
             executor: the executor.
-            gradient_of: the case whose gradient this is, if it is not run by itself.
-            blind: whether the executor could see no values.
+            gradient_of: the case whose gradient this is, if any.
+            blind: whether the executor could not read any values.
         """
         bound, eps = self.bounds.of(executor, blind=blind), torch.finfo(torch.float64).eps
         if gradient_of is not None:
             bound = self.bounds.of_gradient(executor, gradient_of.bounds)
-        # (Of what is not run exactly, the reference is a loop in numbers at least as wide.)
+        # (If a case is not run exactly, the reference is a loop in at least this precision.)
         loop = self.bounds.of(Recurrent())
         share = float(np.finfo(np.longdouble).eps) / torch.finfo(self.bounds.dtype).eps
         return Result(
@@ -159,7 +159,7 @@ class Case:
     def small(self) -> "Case":
         """The first sequence's first three steps, in double precision, for derivatives.
 
-        What grows beyond a thousand is too curved for differences to tell its derivatives.
+        Beyond a thousand, functions are too curved for differences to approximate derivatives.
         """
         one = self.part(slice(0, min(self.steps, 3)))
         recurrence, inputs, state = first_of_batch(one)

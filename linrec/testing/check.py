@@ -35,7 +35,7 @@ from linrec.testing.strategies import (
     transitions,
 )
 
-# What is tried on large cases: the rest would take long, and shows on small ones.
+# Properties tried on large cases: others would take long, and fail on small ones too.
 LARGE_TOO = (
     "agreement",
     "last step",
@@ -86,7 +86,7 @@ PROPERTIES: dict[str, Property] = {
 # Bounds of more states over hundreds of steps take seconds; large cases have both at less cost.
 FEW_STATES = 8
 
-# Differences run a case some hundred times: they are tried on one case in so many.
+# Differences run a case some hundred times; one case in this many tries them.
 DEAR = ("first derivatives", "second derivatives", "forward mode")
 SELDOM = 5
 
@@ -120,29 +120,29 @@ def check_executor(
     """Search for recurrences on which an executor breaks a promise.
 
     Outputs, final states and derivatives are compared with the exact recurrence; see
-    docs/verifying.md for all the properties, and `error_bound` for what is allowed.
+    docs/verifying.md for all properties, and `error_bound` for the allowed errors.
 
     Args:
-        executor: the executor. One of your own is held to the bound of any order of additions
-            and multiplications.
-        steps: draws how long sequences are. None: up to 24 steps, in one case of four up to 300;
-            and beside them the large cases. One that cuts time in pieces of thousands should be
-            given lengths of several.
-        batch: draws how many sequences there are beside the axes of the system. None: one or two.
-        sizes: draws how many states. None: up to 5, in some 8, 16 or 40, and one case in eight is
-            of an engineering system (`engineering_systems`). Where none of the three is given,
+        executor: the executor. One of your own has to keep the bound that holds for any order of
+            additions and multiplications.
+        steps: draws the number of steps. None: up to 24, in one case of four up to 300, and large
+            cases besides. An executor that cuts time in pieces of thousands should be given lengths
+            of several pieces.
+        batch: draws the number of sequences, besides the axes of the system. None: one or two.
+        sizes: draws the number of states. None: up to 5, in some cases 8, 16 or 40; one case in
+            eight has an engineering system (`engineering_systems`). If none of the three is given,
             one case in six is large: up to 4,096 steps, 140 states, or 300 sequences,
             powers of two among them, and numbers of 10⁶.
-        examples: how many cases are tried.
-        random_seed: where the search begins; the same seed tries the same cases in the same
-            program. (Hypothesis also draws constants that it finds in the modules that are loaded.)
+        examples: the number of cases to try.
+        random_seed: the seed of the search; the same seed tries the same cases in the same
+            program. (Hypothesis also draws constants that it finds in loaded modules.)
 
     Returns:
-        How much of its bound each property used.
+        The share of its bound that each property used.
 
     Raises:
         Disagreement: a promise is broken; the message has the smallest such case as code.
-        TypeError: no executor.
+        TypeError: the argument is not an executor.
 
     Example:
         >>> import linrec
@@ -186,18 +186,18 @@ def check_recurrence(
 
     Args:
         recurrence: the system.
-        executors: who is to agree; those that cannot run it are left out.
-        steps: draws how long sequences are; up to 24 steps.
-        batch: draws how many sequences there are beside the axes of the system. None: one or two.
-        examples: how many cases are tried.
-        random_seed: where the search begins.
+        executors: the executors to compare; those that cannot run it are left out.
+        steps: draws the number of steps. None: up to 24.
+        batch: draws the number of sequences, besides the axes of the system. None: one or two.
+        examples: the number of cases to try.
+        random_seed: the seed of the search.
 
     Returns:
-        How much of its bound each property used, for each executor.
+        The share of its bound that each property used, for each executor.
 
     Raises:
         Disagreement: a promise is broken.
-        TypeError: no recurrence, or no executors.
+        TypeError: the arguments are not a recurrence and executors.
 
     Example:
         >>> import linrec
@@ -224,16 +224,16 @@ def check_structure(
     """Check the five operations of a structure, and every executor on recurrences around it.
 
     Args:
-        structure: a structure, one a step in `Varying`, or a strategy that draws such.
-        examples: how many cases are tried.
-        random_seed: where the search begins.
+        structure: a structure, a `Varying` with one for each step, or a strategy that draws these.
+        examples: the number of cases to try.
+        random_seed: the seed of the search.
 
     Returns:
-        How much of its bound each property used, for each executor.
+        The share of its bound that each property used, for each executor.
 
     Raises:
         Disagreement: a promise is broken.
-        TypeError: no structure, nor a strategy.
+        TypeError: the argument is neither a structure nor a strategy.
 
     Example:
         >>> import torch, linrec
@@ -267,14 +267,14 @@ def check_case(
     executor: Executor,
     property: str,
 ) -> float:
-    """Check one property of one executor on one case, as the printed program does.
+    """Check one property of one executor on one case; printed programs call this.
 
     Args:
         recurrence: the system.
         inputs (*batch, time, m): u.
         initial_state (*batch, n): the state before the first step. None: zeros.
         lengths (*batch): the steps of each sequence; None: all.
-        executor: who is checked.
+        executor: the executor to check.
         property: the name of the property.
 
     Returns:
@@ -282,7 +282,7 @@ def check_case(
 
     Raises:
         Disagreement: the property does not hold.
-        ValueError: there is no property of this name.
+        ValueError: there is no property with this name.
 
     Example:
         >>> import torch, linrec
@@ -327,10 +327,10 @@ def search(
     most_failures: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Try cases on every executor and property; shrink a failure, and go on without it.
+    """Try cases on every executor and property; shrink a failure, and continue without it.
 
-    One case of each large extent is among them, on the properties that show there: after the first
-    cases, so that what goes wrong there alone is met soon.
+    After the first cases comes one of each large extent, with the properties for large cases, so
+    that errors of large cases are found early.
     """
     listed = executors if isinstance(executors, Iterable) else [executors]
     executors = [an_executor(each) for each in listed]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from linrec._tensors.dtypes import double_dtype
 
-MANY = 1000  # of so many numbers and more, fewer ways are tried
+MANY = 1000  # from this many numbers on, fewer ways are tried
 
-State = Any  # a tensor, or tuples, lists and dicts of such; None before the first step
+State = Any  # a tensor, or tuples, lists and dicts of tensors; None before the first step
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Trial:
 
     Attributes:
         module: the module, in evaluation mode.
-        inputs (batch, time, features): what it is fed.
+        inputs (batch, time, features): its inputs.
         is_widened: whether the module is a copy in double precision, which it need not support.
     """
 
@@ -98,8 +98,8 @@ def movement(
 ) -> list[float]:
     """How far each tensor of a function moves with a module's numbers and inputs, each rounded.
 
-    At random, eight times (three of what is large); the largest number that moved, multiplied by
-    the roundings along the longest path.
+    The moves are random, eight times (three for large tensors); the result is the largest movement
+    times the roundings along the longest path.
     """
     generator, eps = torch.Generator().manual_seed(0), torch.finfo(dtype_of(module)).eps
 

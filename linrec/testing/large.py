@@ -1,4 +1,4 @@
-"""Cases of a size at which executors go wrong that are right on small ones."""
+"""Large cases, on which executors can fail that are right on small ones."""
 
 from typing import NamedTuple
 
@@ -35,9 +35,9 @@ class Extent(NamedTuple):
     is_varying: bool = False
 
 
-# The most telling first: of a short search only those are tried. Sizes are taken in turn, so that
-# each kind is met once before any is met again: few, some and many, powers of two of steps and of
-# states, and one step more. (One less, and most powers again, are met where runs are joined.)
+# The most telling come first, because a short search tries only those. Sizes are taken in turn, so
+# that each kind comes once before any comes again: few, some and many, powers of two of steps and
+# states, and one step more. (Joined runs have one step less, and most powers again.)
 EXTENTS: tuple[Extent, ...] = (
     Extent(between(1100, 2500)),
     Extent(between(5, 40), sizes=between(17, 31), batch=between(4, 8)),
@@ -74,8 +74,8 @@ EXTENTS: tuple[Extent, ...] = (
 def large_cases(draw: st.DrawFn, extent: Extent) -> Case:
     """Draw a large case: normal numbers, and matrices whose powers stay small.
 
-    Sums of rows and of columns of |A| are one at most, so that a bound is found in one pass, of the
-    adjoint too: permutations, diagonals that forget slowly, contractions.
+    The row and column sums of |A| are at most one, so that one pass finds a bound, for the adjoint
+    too: permutations, diagonals that forget slowly, contractions.
     """
     steps, n, batch = draw(extent.steps), draw(extent.sizes), draw(extent.batch)
     dtype, seed = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 2**31 - 1))

@@ -22,11 +22,11 @@ Strategy = st.SearchStrategy
 between = st.integers
 FEW_STEPS, FEW_SEQUENCES = between(1, 12), between(1, 3)
 
-# How many steps and sequences, and how large the numbers, where modules go wrong that are right on
-# short sequences: those that cut time in pieces, count in powers of two, or clamp what is large.
-# Each kind of size is met once before any is met again; powers of two are also met where calls are
-# joined. The most telling come first: of a short search only those are tried.
-# Errors over many steps add up: these are tried in double precision, where the module runs in it.
+# Numbers of steps and sequences, and sizes of inputs, at which modules fail that are right on short
+# sequences: modules that cut time in pieces, count in powers of two, or clamp large numbers. Each
+# kind of size comes once before any comes again; joined calls also have powers of two. The most
+# telling come first, because a short search tries only those.
+# Errors over many steps add up, so these are tried in double precision if the module can run in it.
 LARGE: tuple[tuple[Strategy[int], Strategy[int], float], ...] = (
     (between(40, 100), between(4, 8), 1.0),
     (between(2, 4), between(70, 200), 1.0),
@@ -61,39 +61,40 @@ def check_module(
         forward(inputs (batch, time, features), state=None) -> (outputs, state)
         step(input (batch, features), state=None) -> (output, state)
 
-    A state is whatever the module takes back: a tensor, or tuples, lists or dicts of them. Where
-    `forward` has an argument `lengths`, padding is checked too: of sequences of several lengths,
-    and of none of their own. Gradients in inputs, initial state and parameters, of outputs and
-    final state, are compared from form to form and with differences, and in training mode the
-    module has to be what it is in evaluation mode, dropout aside. Where it can be differentiated
-    twice, mapped by `torch.func.vmap`, or called without any step, that is checked too.
+    A state is whatever the module accepts back: a tensor, or tuples, lists or dicts of tensors. If
+    `forward` has an argument `lengths`, padding is checked too, for sequences of several lengths,
+    including 0. Gradients of outputs and final state with respect to inputs, initial state and
+    parameters are compared between the forms and with differences. In training mode, apart from
+    dropout, the module has to compute the same function as in evaluation mode. If it can be
+    differentiated twice, mapped by `torch.func.vmap`, or called without any step, that is checked
+    too.
 
-    A module need not be linear, so that there is no bound to derive: what is allowed is how far
-    the outputs move when every parameter, buffer and input moves by one rounding error, at random,
-    eight times, multiplied by the number of operations along the longest path (time and the widest
-    tensor together). That is an estimate, not a proof.
+    A module need not be linear, so no bound can be derived. Instead, the allowed error is the
+    movement of the outputs when every parameter, buffer and input moves by one rounding error, at
+    random, eight times, multiplied by the number of operations along the longest path (time and the
+    widest tensor together). That is an estimate, not a proof.
 
     Args:
         module: the module; it is put into evaluation mode, and back.
         input_size: the number of features. None: `module.input_size`.
-        inputs (batch, time, features): these alone are tried. None: others are searched for. Of
-            another dtype than the module's, a copy of it in double precision is checked.
-        steps: draws how many steps, of those that are searched for. None: mostly 1 to 12; one
-            example in three is longer, up to 2,200 steps, has up to 256 sequences, or numbers of
-            10⁵. A module that cuts time in longer pieces should be given lengths of several.
-        batch: draws how many sequences. None: mostly 1 to 3, as above.
-        without: properties that are not asked of it, such as "differences" where a gradient is
-            not meant to be the function's own (straight-through, truncated).
-        examples: how many inputs are tried.
-        random_seed: where the search begins.
+        inputs (batch, time, features): the only inputs to try. None: inputs are searched for. If
+            their dtype is not the module's, a copy of the module in double precision is checked.
+        steps: draws the number of steps in the search. None: mostly 1 to 12; one example in three
+            is longer, up to 2,200 steps, has up to 256 sequences, or numbers of 10⁵. A module that
+            cuts time in longer pieces should be given lengths of several pieces.
+        batch: draws the number of sequences. None: mostly 1 to 3, as above.
+        without: properties that are not checked, such as "differences" if a gradient is not meant
+            to be the function's own (straight-through, truncated).
+        examples: the number of inputs to try.
+        random_seed: the seed of the search.
 
     Returns:
-        How much of what is allowed each property used.
+        The share of the allowed error that each property used.
 
     Raises:
         Disagreement: the forms differ; the message says where, and has the inputs as code.
         ValueError: the number of features is not known.
-        TypeError: no module, or one that has no `step`.
+        TypeError: the argument is not a module, or has no `step`.
 
     Example:
         >>> import linrec
@@ -130,7 +131,7 @@ def search_module(
     most_failures: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Try inputs on every property; shrink a failure, and go on without it."""
+    """Try inputs on every property; shrink a failure, and continue without it."""
     size, dtype = features(module, input_size), dtype_of(module)
     known_names(without)
     report, was_training = Report(), module.training
@@ -267,7 +268,7 @@ PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
     )
 }
 
-# What is tried on wide inputs too, and on very long ones; the rest shows on small ones.
+# Properties tried on wide inputs too, and on very long ones; others fail on small ones too.
 WIDE_TOO = (
     "streaming",
     "continuation",

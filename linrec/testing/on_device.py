@@ -1,4 +1,4 @@
-"""An executor that runs another one on a device, so that the kit can be asked about the device."""
+"""An executor that runs another one on a device, so that the kit can check the device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ SLACK = 3.0
 
 @dataclass(frozen=True)
 class OnDevice(Executor):
-    """Move a call to a device, run it there with another executor, and move its results back.
+    """An executor that runs another one on a device, moving calls there and results back.
 
-    What it promises is what the other one does, gradients with it: the kit holds it to the same
-    bounds, on CUDA to three times as much (there kernels have products of 22 bits).
+    It promises what the other executor does, including gradients: the kit checks it against the
+    same bounds, or three times these on CUDA (whose kernels have products of 22 bits).
 
     Args:
         inner: the other executor.
@@ -40,7 +40,7 @@ class OnDevice(Executor):
     device: str
 
     def why_not(self, recurrence: LinearRecurrence, length: int) -> str | None:
-        """As of the other."""
+        """Return the other executor's reason."""
         return self.inner.why_not(recurrence, length)
 
     def execute(

@@ -1,4 +1,4 @@
-"""The recurrence as its definition says, without rounding, sharing no code with executors."""
+"""The exact reference: the recurrence by its definition, independent of the executors' code."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from linrec._tensors.dtypes import double_dtype
 from linrec.executors import Result
 from linrec.systems import LinearRecurrence
 
-# Rational numbers grow by some hundred digits a step: up to so many products of them.
+# Rational numbers grow by some hundred digits per step; beyond this many products, no exact loop.
 EXACT = 1 << 18
 
 
@@ -36,11 +36,11 @@ def exact_reference(
 
         x_t = A x_{t-1} + B u_t        y_t = C x_t + D u_t
 
-    Floating-point numbers are fractions whose denominator is a power of two; their sums and
-    products are such fractions again, and Python's whole numbers hold them, however long they
-    get. Every sequence of every batch is run by itself, copies too, on dense matrices. Where that
-    would take more than about a second (T² n (n + m) B multiplications beyond 2.6e5), and for
-    numbers that are not finite, a loop over numpy's widest numbers stands in for it.
+    Floating-point numbers are fractions whose denominator is a power of two. So are their sums and
+    products, which Python's integers hold at any length. Every sequence of every batch, and every
+    copy, is run by itself, on dense matrices. If that would take more than about a second
+    (T² n (n + m) B multiplications beyond 2.6e5), and for numbers that are not finite, a loop over
+    numpy's widest numbers replaces it.
 
     Args:
         recurrence: the system.
@@ -51,8 +51,8 @@ def exact_reference(
     Returns:
         Outputs and final state, in float64 or complex128, without gradients.
 
-    Numerical error: eps/2 of each number of the result; of the loop over wide numbers (64 bits
-    where the processor has them, else 53), that loop's.
+    Numerical error: eps/2 of each number of the result; for the loop over wide numbers (64 bits
+    if the processor has them, else 53), the error of that loop.
 
     Example:
         >>> import torch, linrec, linrec.testing
@@ -142,7 +142,7 @@ def wide_loop(
     )
     u, states = u.astype(kind)[..., None], [x.astype(kind)[..., None]]
     own = (np.arange(u.shape[-3]) < ends[..., None])[..., None, None]
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is the caller's to see
+    with np.errstate(over="ignore", invalid="ignore"):  # callers check for overflow
         drive = B @ u
         for t in range(u.shape[-3]):
             after = A[..., min(t, A.shape[-3] - 1), :, :] @ states[-1] + drive[..., t, :, :]

@@ -12,16 +12,16 @@ from linrec.executors import Executor
 from linrec.testing.as_code import IMPORTS, imports_of, written
 from linrec.testing.case import Case, Comparison
 
-# Where a program is to make the module: only its user knows how.
+# The place in a program where the user has to make the module.
 MODULE_TO_BE_MADE = "module = ...  # as it was checked\n"
 
 
 class Disagreement(AssertionError):
-    """An executor gives something else than the definition does.
+    """A result differs from the definition by more than is allowed.
 
     Attributes:
-        property: the name of what does not hold.
-        executor: for which executor.
+        property: the name of the property that fails.
+        executor: the executor.
         case: the smallest case found, or the smallest inputs of a module.
         code: that case as a program that shows the disagreement.
     """
@@ -68,11 +68,11 @@ class Report:
 
     Attributes:
         shares: by property and executor, the largest error over its bound; above 1 is a failure.
-        examples: by property and executor, how many cases it was tried on.
-        comparisons: by property and executor, how many comparisons that were; the table says "none"
-            of a property that had nothing to compare.
+        examples: by property and executor, the number of cases tried.
+        comparisons: by property and executor, the number of comparisons; the table says "none" for
+            a property that had nothing to compare.
         failures: the smallest disagreement of each pair that failed.
-        extents: the fewest and the most steps, states and sequences that were tried.
+        extents: the smallest and largest numbers of steps, states and sequences tried.
     """
 
     shares: dict[tuple[str, Executor], float] = field(default_factory=dict)
@@ -82,14 +82,14 @@ class Report:
     extents: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def see(self, **extents: int) -> None:
-        """Remember how large a case is."""
+        """Record the size of a case."""
         for name, size in extents.items():
             least, most = self.extents.get(name, (size, size))
             self.extents[name] = min(least, size), max(most, size)
 
     @property
     def limits(self) -> str:
-        """Describe the sizes tried, and so the limits of the check."""
+        """Describe the sizes tried, which are the limits of the check."""
         tried = max(self.examples.values(), default=0)
         ranges = (
             f"{least} to {most} {name}" if least < most else f"{most} {name}"
@@ -98,14 +98,14 @@ class Report:
         return f"{tried} cases: {', '.join(ranges)}. Beyond that nothing was tried."
 
     def note(self, property: str, executor: Executor, share: float, compared: int = 1) -> None:
-        """Remember a share, if it is the largest so far, and how many comparisons it is of."""
+        """Record a share, if it is the largest so far, and its number of comparisons."""
         pair = property, executor
         self.shares[pair] = max(self.shares.get(pair, 0.0), share)
         self.examples[pair] = self.examples.get(pair, 0) + 1
         self.comparisons[pair] = self.comparisons.get(pair, 0) + compared
 
     def fail(self, pair: tuple[str, Executor], failure: Disagreement) -> None:
-        """Remember a failure."""
+        """Record a failure."""
         self.failures.append(failure)
         self.note(*pair, math.inf)
 
@@ -151,7 +151,7 @@ def align(rows: Sequence[Sequence[str]]) -> str:
 def share(comparison: Comparison) -> float:
     """Return the worst difference as a share of its bound; infinite for NaN.
 
-    Two infinities of one sign do not differ, nor do two NaN. Where the bound itself is not finite,
+    Two infinities of the same sign are equal, and so are two NaN. If the bound is not finite,
     intermediate results overflow and nothing is promised.
     """
     _, got, expected, allowed = comparison

@@ -1,4 +1,4 @@
-"""Run hypothesis until something fails, shrink that for a while, and hand it back."""
+"""A search by hypothesis that shrinks the first failure for a while and returns it."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -10,11 +10,11 @@ from hypothesis.errors import Flaky
 
 from linrec.testing.report import Disagreement
 
-# After so many attempts to make a failing example smaller, the smallest so far will do.
+# After this many attempts to make a failing example smaller, the smallest so far is taken.
 ATTEMPTS = 300
 
-# So many are drawn at once: once hypothesis has drawn ten, it tries five variants of each, with
-# mostly the same sizes, before it draws another.
+# Number of examples drawn at once: after ten, hypothesis tries five variants of each, mostly with
+# the same sizes, before it draws another.
 AT_ONCE = 10
 
 QUIET = settings(
@@ -48,11 +48,11 @@ def smallest_failure(
     """Try examples on every key; after the first failure only its key, on ever smaller examples.
 
     Args:
-        drawn: what examples are drawn from.
-        keys: what is tried on the example of this number.
-        attempt: tries one key on one example, and raises a `Disagreement`.
-        examples: how many are tried.
-        random_seed: where the search begins.
+        drawn: the strategy that draws examples.
+        keys: returns the keys to try on the example with this number.
+        attempt: tries one key on one example, and raises a `Disagreement` if it fails.
+        examples: the number of examples to try.
+        random_seed: the seed of the search.
         progress: called after each example that passed.
         simplest: whether the first is the simplest there is, which is the same for all seeds.
 
@@ -82,8 +82,7 @@ def smallest_failure(
         except (Disagreement, Enough):
             return found[-1]
         except Flaky:
-            # What fails once and not again is a failure too, if it did fail: that of an executor
-            # that gives something else each time.
+            # A failure that does not repeat counts too: the executor is not deterministic.
             if not found:
                 raise
             return found[-1]

@@ -25,10 +25,10 @@ DTYPES = (torch.float64, torch.float32, torch.complex128, torch.complex64)
 FORMS = (Dense, Diagonal, BlockDiagonal, Companion, DiagonalPlusLowRank)
 BATCHES = ((), (), (2,), (1,), (2, 1), (3, 2))
 
-# Most systems are small; some have as many states as memories have in practice.
+# Most systems are small; some have as many states as practical memories.
 SIZES = st.sampled_from((1, 2, 3, 4, 5) * 5 + (8, 16, 40))
 
-# Steps of most sequences are few; `MANY_STEPS` are for those who cut time in pieces of some size.
+# Most sequences are short; `MANY_STEPS` is for executors that cut time in pieces of some size.
 STEPS = st.one_of(st.integers(0, 7), st.integers(0, 24))
 MANY_STEPS = st.one_of(STEPS, STEPS, st.integers(0, 300))
 
@@ -92,13 +92,13 @@ def structures(
 ) -> Structure:
     """Draw a transition matrix in any structure.
 
-    Dense ones are stable, marginal (rotations, permutations), unstable, nilpotent, defective
-    (Jordan blocks), singular, badly scaled, not normal (Legendre) or anything; diagonals and
-    blocks as well.
+    Dense matrices, diagonals and blocks are stable, marginal (rotations, permutations), unstable,
+    nilpotent, defective (Jordan blocks), singular, badly scaled, not normal (Legendre) or
+    arbitrary.
 
     Args:
         sizes: the number of states (blocks make it a multiple).
-        dtypes: real and complex.
+        dtypes: real and complex dtypes.
         batch_shapes: the batch axes.
 
     Returns:
@@ -139,11 +139,11 @@ def transitions(
     dtypes: st.SearchStrategy[torch.dtype] = st.sampled_from(DTYPES),  # noqa: B008  # as above
     batch_shapes: st.SearchStrategy[tuple[int, ...]] = st.sampled_from(BATCHES),  # noqa: B008
 ) -> Structure | Varying:
-    """Draw an A: a structure for all steps or, in `Varying`, one for each.
+    """Draw an A: a structure for all steps, or a `Varying` with one for each.
 
     Args:
-        sizes: as of `structures`.
-        dtypes: as of `structures`.
+        sizes: as in `structures`.
+        dtypes: as in `structures`.
         batch_shapes: the batch axes; a `Varying` one has an axis of time after them.
 
     Returns:
@@ -180,7 +180,7 @@ def matrices(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int
     made = KINDS[kind](draw(tensors((*batch, n, n), wide)))
     if dtype == wide:
         return made
-    most = (torch.finfo(dtype).max / 64) ** 0.5  # float16 has not the range of a product of two
+    most = (torch.finfo(dtype).max / 64) ** 0.5  # float16 lacks the range for a product of two
     return made.clamp(-most, most).to(dtype)
 
 
@@ -191,10 +191,10 @@ def recurrences(
 ) -> LinearRecurrence:
     """Draw a recurrence: a transition with or without B, C and D, copies, and batch axes.
 
-    Of a time-varying one, A varies or else some of B, C and D.
+    In a time-varying one, either A varies or some of B, C and D.
 
     Args:
-        transitions: what A is drawn from.
+        transitions: the strategy that draws A.
 
     Returns:
         A strategy.
@@ -247,12 +247,12 @@ def inputs_for(
     lengths: st.SearchStrategy[int] = STEPS,
     sequences: st.SearchStrategy[int] | None = None,
 ) -> Tensor:
-    """Draw inputs `(*batch, time, m)` for a recurrence, of its dtype; also of no steps.
+    """Draw inputs `(*batch, time, m)` for a recurrence, in its dtype, sometimes without steps.
 
     Args:
-        recurrence: what they are for; a time-varying one says itself how many steps there are.
+        recurrence: the recurrence; a time-varying one determines the number of steps.
         lengths: the number of steps otherwise.
-        sequences: how many there are beside the axes of the system. None: one or two.
+        sequences: the number of sequences, besides the axes of the system. None: one or two.
 
     Returns:
         A strategy.
@@ -281,8 +281,8 @@ def initial_states_for(
     """Draw an initial state `(*batch, n)`, or none.
 
     Args:
-        recurrence: what it is for.
-        batch: its batch axes. None: those of the recurrence.
+        recurrence: the recurrence.
+        batch: the batch axes of the state. None: those of the recurrence.
 
     Returns:
         A strategy.
@@ -305,7 +305,7 @@ def initial_states_for(
 
 @st.composite
 def lengths(draw: st.DrawFn, inputs: Tensor) -> Tensor | None:
-    """Draw how many steps of each sequence are its own, or None.
+    """Draw the number of steps of each sequence, or None.
 
     Args:
         inputs (*batch, time, m): the sequences.
