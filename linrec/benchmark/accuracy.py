@@ -1,4 +1,4 @@
-"""How accurate the executors are compared with the plain loop, on the systems that people have."""
+"""Accuracy of the executors compared with the plain loop, on systems from practice."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -86,7 +86,7 @@ def systems(
 
 
 def around(A: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Give a matrix one random input and output."""
+    """Add one random input and output to a matrix."""
     n = len(A)
     return A, random.standard_normal((n, 1)), random.standard_normal((1, n)), np.zeros((1, 1))
 
@@ -122,8 +122,8 @@ def measure_accuracy(
     """Run every system by every executor, in both precisions, and by the loop.
 
     Args:
-        orders: those of scipy's filters.
-        cutoffs: theirs, as parts of half the sampling rate.
+        orders: the orders of scipy's filters.
+        cutoffs: their cutoffs, as fractions of half the sampling rate.
         largest: the largest order of a Legendre memory.
 
     Yields:

@@ -1,4 +1,4 @@
-"""This machine's own rates, measured and kept."""
+"""Measurement of this machine's rates, which the planner uses."""
 
 import json
 from dataclasses import asdict
@@ -10,16 +10,16 @@ from linrec.benchmark.timing import machine, medians
 from linrec.planner.rates import Rates, rates_file, read_stored
 from linrec.reporting import write
 
-# A GPU is busy with products, transforms and copies so many times as large as a CPU is.
+# How many times larger products, transforms and copies have to be for a GPU than for a CPU.
 LARGER = 16
 
 
 def measure_rates(seconds: float = 4.0, device: str = "cpu") -> Rates:
-    """Measure what this machine does in a second, of each kind of work that costs are made of.
+    """Measure this machine's rates for each kind of work that costs are made of.
 
     Args:
-        seconds: for how long it measures, in seconds.
-        device: of which device.
+        seconds: the time to measure for, in seconds.
+        device: the device.
     """
     scale = LARGER if torch.device(device).type == "cuda" else 1
     left, right = (
@@ -49,7 +49,7 @@ def measure_rates(seconds: float = 4.0, device: str = "cpu") -> Rates:
         fresh=False,
         device=device,
     )
-    # Results are written into memory that is new, and read and written again within it.
+    # Results are written into new memory, and read and written again within it.
     fresh, reused = 4.0 * many / taken["fresh"], 8.0 * few / taken["reused"]
     return Rates(
         operations=2.0 * 512 * scale * 256 * 2048 / taken["product"],
@@ -63,12 +63,12 @@ def store_rates(rates: Rates, path: Path | None = None, device: str = "cpu") -> 
     """Keep rates for the planner to use from the next start on; the file is whole or not there.
 
     Args:
-        rates: what was measured.
-        path: where. None: the user's cache folder.
-        device: of which device; those of other cards stay.
+        rates: the measured rates.
+        path: the file. None: one in the user's cache folder.
+        device: the measured device; rates of other cards are kept.
 
     Returns:
-        Where they are.
+        The path of the file.
     """
     kind, here = torch.device(device).type, machine(device)
     path = path or rates_file(kind)

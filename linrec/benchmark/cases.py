@@ -21,19 +21,19 @@ Ways = dict[str, Callable[[], object]]
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of the table.
+    """One case, a row of the table.
 
     Attributes:
-        name: what is run.
-        floor: what it is compared with, in words.
-        make: makes what is timed, "floor" among it; on the device that it is given, or on the CPU.
-        targets: the times that are aimed at, in those of another way: `{"run": ("floor", 1.5)}`;
-            None: none, but they are compared.
-        numbers: how many numbers come out.
-        operations: how many multiplications and additions the definition takes.
-        fresh: whether memory is made new to the process in each call. (That of results beyond 32
-            MiB always is.)
-        leanest: the memory that a way may hold, in those of its outputs: `{"forward": 1.3}`.
+        name: a description of the case.
+        floor: a description of its floor.
+        make: makes the functions to time, including "floor", on the given device or the CPU.
+        targets: the targeted times as multiples of another way's: `{"run": ("floor", 1.5)}`; None
+            for ways that are compared without a target.
+        numbers: the number of output numbers.
+        operations: the number of multiplications and additions in the definition.
+        fresh: whether memory is new to the process in each call. (It always is for results beyond
+            32 MiB.)
+        leanest: the memory that a way may hold, as a multiple of its outputs': `{"forward": 1.3}`.
     """
 
     name: str
@@ -81,8 +81,8 @@ def in_kept_memory(way: Callable[[], object]) -> Callable[[], object]:
 def rounds(ways: Ways) -> list[Ways]:
     """Split ways by whether they compute in kept memory: each kind takes turns by itself.
 
-    Linux has less at hand after a way that keeps its memory, and what follows in new memory would
-    pay for that: the FFT of 32 channels took four times as long.
+    After a way that keeps its memory, Linux has less free memory ready, and the next way in new
+    memory would pay for that: the FFT of 32 channels took four times as long.
     """
     kept = {name: way for name, way in ways.items() if name.endswith(", kept")}
     new = {name: way for name, way in ways.items() if name not in kept}

@@ -1,4 +1,4 @@
-"""Time every executor over the number of steps and of states, to see which is fastest where."""
+"""Times of every executor over the numbers of steps and states, to see which is fastest where."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ STATES = (1, 4, 16, 64, 256)
 
 
 def crossover(seconds: float = 0.3) -> Iterator[dict[str, object]]:
-    """Time all executors over steps, with plans at hand: all states of eight sequences."""
+    """Time all executors on all states of eight sequences, with plans made in advance."""
     for steps in STEPS:
         yield from at("steps", 32, steps, 8, seconds)
     for states in STATES:

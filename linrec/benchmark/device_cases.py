@@ -31,7 +31,7 @@ def measure_cases(device: str, seconds: float, cases: tuple[Trial, ...] = CASES)
 
     Args:
         device: the device.
-        seconds: for how long, in all.
+        seconds: the time for all, in seconds.
         cases: which.
 
     Yields:

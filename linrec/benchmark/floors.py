@@ -17,7 +17,7 @@ def measure_floors(device: str, seconds: float, quick: bool = False) -> Iterator
 
     Args:
         device: the device.
-        seconds: for how long, in all.
+        seconds: the time for all, in seconds.
         quick: whether small sizes do.
 
     Yields:

@@ -22,11 +22,11 @@ TURN = 100  # calls in a row, before it is another way's turn
 def measure_latency(calls: int = CALLS) -> Iterator[dict[str, Any]]:
     """Time one sample at a time through a Legendre memory of each order, in float32.
 
-    Each call is timed by itself, with all others: the percentiles are those of single samples. The
-    ways take turns, so that what disturbs one disturbs all; garbage is not collected meanwhile.
+    Each call is timed by itself, and none is left out, so the percentiles are of single samples.
+    The ways take turns, so that disturbances affect all; garbage is not collected meanwhile.
 
     Args:
-        calls: how many of each way.
+        calls: the number of calls of each way.
 
     Yields:
         The order, the way, and percentiles of its times in seconds.

@@ -1,4 +1,4 @@
-"""How long layers take to train, compared with torch's recurrent ones, over the number of steps."""
+"""Training times of layers over the number of steps, compared with torch's recurrent layers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -11,11 +11,11 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def peak_bytes(way: Callable[[], object]) -> int | None:
     """Measure the peak memory that a call adds to the process, in bytes.
 
-    Memory that was given back before, and kept by the allocator, is handed to the system first:
-    the call would take it without anybody noticing.
+    Freed memory that the allocator keeps is first returned to the system: the call would otherwise
+    reuse it uncounted.
 
     Args:
-        way: the function. It should have been called before, so that what is kept from the first
+        way: the function. It should have been called before, so that memory kept from the first
             call (plans, the threads' own memory) is there already.
 
     Returns:

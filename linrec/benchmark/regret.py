@@ -13,10 +13,10 @@ from linrec.planner import CANDIDATES, Auto
 from linrec.run import final, run
 from linrec.systems import LinearRecurrence
 
-# Shapes whose outputs are larger, or which would take longer however they are run, are left out.
+# Shapes with larger outputs, or that would take longer with every executor, are left out.
 MOST_NUMBERS, LONGEST = 1 << 24, 0.2
 
-# An executor that is estimated to be so many times slower than the best is not timed.
+# An executor estimated to be this many times slower than the best is not timed.
 HOPELESS = 12.0
 
 
@@ -57,7 +57,7 @@ class Sizes:
 
 
 def shapes(seed: int = 0) -> Iterator[Sizes]:
-    """Go through the grid of all shapes in a random order, without end of its variety."""
+    """Yield the grid of all shapes in a random order."""
     grid = [
         Sizes(order, steps, batch, channels, outputs, last, gradient, trained)
         for order in (1, 2, 8, 32, 64, 128, 256, 512)
@@ -82,7 +82,7 @@ class Regret:
     rows: list[dict[str, object]] = field(default_factory=list)
 
     def ratios(self) -> list[float]:
-        """Give the time of the choice over the best time, shape by shape."""
+        """List the time of the choice over the best time, for each shape."""
         found = []
         for row in self.rows:
             seconds = row["seconds"]
@@ -104,7 +104,7 @@ class Regret:
 def measure(
     count: int, auto: Auto | None = None, seed: int = 0, device: str = "cpu"
 ) -> Iterator[dict[str, object]]:
-    """Time all executors that have a chance, shape by shape, with plans at hand.
+    """Time all executors that have a chance, shape by shape, with plans made in advance.
 
     Yields:
         A row for `Regret`.

@@ -1,4 +1,4 @@
-"""Measure a device within a time: part by part, each kept when it is done."""
+"""A measurement of a device within a time limit, saved after each part."""
 
 import json
 import os
@@ -20,7 +20,7 @@ RESULTS = "device.json"
 # A part is not begun for less than this, and is ended by force so long after its time, in seconds.
 LEAST, GRACE = 5.0, 15.0
 
-# Of what a process said that failed, so many letters are kept.
+# Characters that are kept of the output of a failed process.
 KEPT = 3000
 
 
@@ -45,10 +45,10 @@ class Session:
         """Run the parts, one after the other; time that one leaves is that of the others.
 
         Args:
-            say: is told a line about each.
+            say: called with a line about each part.
 
         Returns:
-            What `device.json` holds.
+            The content of `device.json`.
         """
         end = time.perf_counter() + self.given.seconds
         for index, name in enumerate(self.names):
@@ -78,12 +78,12 @@ def run_apart(name: str, given: Settings, most: float) -> tuple[list[Row], str]:
     """Run a part in a process of its own, which may crash or hang.
 
     Args:
-        name: which.
-        given: what it is told.
-        most: after how many seconds it is ended in any case.
+        name: the part.
+        given: its settings.
+        most: the seconds after which it is ended in any case.
 
     Returns:
-        Its rows, those before an error too, and "done" or what became of it.
+        Its rows, including those before an error, and "done" or the reason why it ended.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows"

@@ -229,10 +229,10 @@ def written_into(page: str, found: dict[str, Any]) -> str:
         page: a text with `<!-- linrec bench: NAME -->` and `<!-- linrec bench: end of NAME -->`
             for some of cases, peers, regret, accuracy, crossover, models, small models,
             recurrences, latency, certificates.
-        found: what `linrec bench --output` keeps as JSON.
+        found: the content of the JSON file of `linrec bench --output`.
 
     Raises:
-        ValueError: the page has no mark or one without an end, or asks for what was not measured.
+        ValueError: the page has no mark, a mark without an end, or a mark of a missing measurement.
     """
     asked = [name for name in SECTIONS if f"<!-- {PROGRAM}: {name} -->" in page]
     if not asked:

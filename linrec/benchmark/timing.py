@@ -1,4 +1,4 @@
-"""Times that can be compared: taken in turns, in one run, and the median of several."""
+"""Comparable times: functions take turns in one run, and the median of each is taken."""
 
 import ctypes
 import os
@@ -33,15 +33,15 @@ def medians(
     device: str = "cpu",
     clock: Callable[[], float] | None = None,
 ) -> dict[str, float]:
-    """Time several functions in turns, so that what disturbs one disturbs all.
+    """Time several functions in turns, so that disturbances affect all of them.
 
-    Each is called once before, not timed. What a call gives is given back outside the timed part,
-    so that the memory of each result is newly allocated.
+    Each is first called once without timing. Results are freed outside the timed part, so that the
+    memory of each result is newly allocated.
 
     Args:
         ways: the functions, by name.
-        seconds: for how long they take turns, in seconds.
-        least: how many turns at least.
+        seconds: the time for all turns, in seconds.
+        least: the least number of turns.
         fresh: whether memory is new to the process in each call, as that of large results is;
             else calls find what those before gave back, as in a loop. On a GPU: whether its caches
             are overwritten before each call, which its own clock then times; else calls are timed
@@ -110,7 +110,7 @@ def time_launched(device: str, way: Callable[[], object]) -> list[float]:
 
 
 def synchronize(device: str) -> None:
-    """Wait until a device has done all that it was given."""
+    """Wait until a device has finished all its work."""
     kind = torch.device(device).type
     module: Any = getattr(torch, kind, None)
     if kind != "cpu" and hasattr(module, "synchronize"):
@@ -139,7 +139,7 @@ def in_a_row(way: Callable[[], object], clock: Callable[[], float] | None = None
 
 
 def give_back() -> None:
-    """Hand memory that the allocator keeps back to the system, where there is a way to."""
+    """Return the memory that the allocator keeps to the system, if that is possible."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):  # not the GNU library, or no library at all

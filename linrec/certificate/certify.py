@@ -1,4 +1,4 @@
-"""Certify: how far, at most, these numbers are from the exact ones."""
+"""`certify`: rigorous bounds on the distance of a run's numbers from the exact ones."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -28,18 +28,18 @@ from linrec.systems import LinearRecurrence
 
 
 class Cuts(NamedTuple):
-    """In how many cuts products are computed: of matrices, for states, and for outputs."""
+    """The number of cuts in which products are computed: of matrices, for states, for outputs."""
 
     of_matrices: int
     of_states: int
     of_outputs: int
 
 
-# The cheapest first. The next is tried where most bounds come from what is not known rather than
-# from the error itself. Products in two cuts are right to about 2^-70 of the largest, in three to
-# 2^-90, in four to 2^-110; in one they are rounded. Errors of matrices and of states are carried on
-# in a norm that overestimates, those of outputs count once. There are fewer states between chunks:
-# less is carried on, and a cut less is enough.
+# The cheapest first. The next is tried if most bounds come from uncertainty rather than from the
+# error itself. Products in two cuts are accurate to about 2^-70 of the largest, in three to 2^-90,
+# in four to 2^-110; in one they are rounded. Errors of matrices and of states are propagated in a
+# norm that overestimates; errors of outputs count once. Chunks have fewer states in between, so
+# less is propagated, and one cut less is enough.
 SINGLE = (Cuts(3, 1, 1),)
 BETWEEN_CHUNKS = Cuts(4, 2, 2)
 DOUBLE = (BETWEEN_CHUNKS, Cuts(4, 3, 2), Cuts(4, 3, 3))
@@ -50,9 +50,9 @@ class Certificate:
     """Rigorous bounds on the errors of one run, in the shapes that `run` returns.
 
     Attributes:
-        result: the numbers that are certified.
+        result: the certified numbers.
         bound: |result - exact| is at most this, entry by entry; infinite where nothing is certain.
-        centre: better numbers than those of the result, in double precision.
+        centre: more accurate numbers than the result, in double precision.
         radius: |centre - exact| is at most this.
     """
 
@@ -75,31 +75,31 @@ def certify(
 
         |outputs - exact| ≤ bound.outputs        |final_state - exact| ≤ bound.final_state
 
-    Exact is what the recurrence gives in exact arithmetic on the floating-point numbers that
-    recurrence, inputs and initial state are made of (of a structure other than linrec's, on what
-    its `to_dense` gives in double precision). Every rounding on the way to the bound is counted.
-    States are computed in double precision and corrected by the recurrence of their residuals; a
-    norm in which A hardly grows bounds what is then still wrong (docs/numerics.md has the
-    derivation). Most bounds are close to the error itself.
+    "Exact" is the result of exact arithmetic on the floating-point numbers of recurrence, inputs
+    and initial state (for a structure other than linrec's, on its `to_dense` in double precision).
+    Every rounding on the way to the bound is counted. States are computed in double precision and
+    corrected by the recurrence of their residuals; a norm in which A hardly grows bounds the
+    remaining error (docs/numerics.md has the derivation). Most bounds are close to the error
+    itself.
 
     Args:
         recurrence: the system.
         inputs (*batch, time, m): u.
         initial_state (*batch, n): the state before the first step. None: zeros.
-        result: what is certified: what `run` returned, or outputs `(*batch, time, p)` alone, from
-            anywhere; their final state is then taken from the centre. None: it is run.
-        lengths (*batch): how many steps of each right-padded sequence are its own.
-        executor: how it is run, where no result is given.
+        result: the result to certify: that of `run`, or outputs `(*batch, time, p)` alone, from any
+            program; their final state is then taken from the centre. None: the recurrence is run.
+        lengths (*batch): the number of steps of each right-padded sequence.
+        executor: how it runs if no result is given.
 
     Returns:
         The result and its bounds, in double precision. They are infinite where exact numbers could
-        not be enclosed, as of inputs that are not finite.
+        not be enclosed, for example with inputs that are not finite.
 
     Raises:
-        ValueError, TypeError: as `run` does; or the result has another shape.
+        ValueError, TypeError: as `run` does; or the result has a different shape.
 
-    Numerical error: none that is not counted, on devices whose double precision follows IEEE 754
-    with gradual underflow (the default of torch).
+    Numerical error: fully counted, on devices whose double precision follows IEEE 754 with gradual
+    underflow (the default of torch).
 
     Example:
         >>> import torch, linrec
@@ -142,7 +142,7 @@ def certify(
 
 
 def chunk_of(call: PreparedCall) -> int:
-    """The steps that `Chunked` takes at a time."""
+    """Return the number of steps that `Chunked` takes at a time."""
     if call.system.time_varying or not call.steps:
         return 1
     return Chunked().chunk(call.system, call.steps)
@@ -175,8 +175,8 @@ def compare(
     """Compare results with enclosures of outputs and final state.
 
     Returns:
-        The certificate, and whether most bounds are at most four times what is between the result
-        and the centre: of a bound, which adds up both, the radius is three quarters at most.
+        The certificate, and whether most bounds are at most four times the distance between the
+        result and the centre, that is, whether the radius is at most three quarters of the bound.
     """
     enclosed = [restore_form(call, without_padding(call, outputs)), restore_form(call, end)]
     enclosed[1] = enclosed[1].map(lambda each: each.squeeze(-2))
@@ -204,9 +204,9 @@ def end_of_chunks(
 
     Args:
         chunked: the system.
-        inputs (*batch, time, m): those of single steps.
-        states (*batch, chunks + 1, n): before and after whole chunks.
-        ends (*batch, 1, 1): where sequences end.
+        inputs (*batch, time, m): the inputs of single steps.
+        states (*batch, chunks + 1, n): the states before and after whole chunks.
+        ends (*batch, 1, 1): the ends of the sequences.
         cuts: how products are enclosed.
     """
     size = chunked.chunk
@@ -224,7 +224,7 @@ def end_of_chunks(
 
 
 def restore_form(call: PreparedCall, found: Enclosure) -> Enclosure:
-    """Return an enclosure to the caller's form: complex, copies side by side."""
+    """Convert an enclosure to the caller's form: complex, copies side by side."""
     if call.inputs.is_complex():
         radius = found.radius.unflatten(-1, (-1, 2)).sum(-1)
         found = Enclosure(whole(found.high, True), whole(found.low, True), radius)
@@ -256,5 +256,5 @@ def bound_difference(given: Tensor, enclosed: Enclosure) -> Tensor:
 
 
 def certain(bound: Tensor) -> Tensor:
-    """Make up for the rounding of a bound; nothing is certain where it is not a number."""
+    """Enlarge a bound to cover its own rounding; NaN becomes infinite."""
     return (INFLATED * bound).nan_to_num_(nan=torch.inf, posinf=torch.inf)

@@ -1,4 +1,4 @@
-"""Several steps of a system as one, with matrices enclosed to twice the digits of a double."""
+"""Several steps of a system as one, with matrices enclosed to twice double precision."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +27,7 @@ LONG, LEAST = 1 << 17, 4
 
 @dataclass(frozen=True, eq=False)
 class ChunkedSystem:
-    """A system, L steps at a time, in coordinates in which A hardly grows.
+    """A system that takes L steps at a time, in coordinates in which A hardly grows.
 
         x_{(i+1)L-1} = A^L x_{iL-1} + [A^(L-1) B … B] u        y = [C A; …; C A^L] x_{iL-1} + H u
 
@@ -39,7 +39,7 @@ class ChunkedSystem:
         skips: A, A², A⁴, … as steps without inputs, from the states before to those after.
         end: the states in their own coordinates, and what a chunk of inputs adds to them.
         chunk: L.
-        steps: how many steps there are.
+        steps: the number of steps.
     """
 
     states: RealSystem
@@ -58,7 +58,7 @@ class ChunkedSystem:
 def in_chunks(
     system: RealSystem, chunk: int, multiplied: Product, padded: bool
 ) -> ChunkedSystem | None:
-    """Take steps of a system in chunks of up to a number; None where that is of no use.
+    """Combine steps of a system into chunks of at most `chunk`; None if that does not help.
 
     Args:
         system: the system, step by step.
@@ -73,7 +73,7 @@ def in_chunks(
     many = inputs.shape[:-1].numel() * n >= LONG
     if not many or size < LEAST or groups > 1 or n == 1 or any(system.by_step.values()):
         return None
-    if not bool(inputs.isfinite().all()):  # a chunk would lose steps before those that are not
+    if not bool(inputs.isfinite().all()):  # a chunk would lose the finite steps before others
         return None
     product = partial(enclose_product, multiplied)
     A = exactly(system.A.squeeze(-3))
@@ -122,7 +122,7 @@ def inverse(matrix: Tensor, near: Tensor, multiplied: Product) -> Enclosure:
     """Enclose the inverse of a matrix M, `(*batch, n, n)`, with another one N near it.
 
     N + (1 - N M) N is nearer. With N M = 1 - E for that one, the inverse is (1 + E + E² + …) N, and
-    what follows E N is less than ‖E‖²/(1 - ‖E‖) ‖N‖, in norms of rows.
+    the terms after E N are less than ‖E‖²/(1 - ‖E‖) ‖N‖ together, in norms of rows.
     """
     found = exactly(near)
     found = Enclosure(near, left_over(found, matrix, multiplied)[0] @ near, found.radius)
@@ -146,7 +146,7 @@ def left_over(near: Enclosure, matrix: Tensor, multiplied: Product) -> tuple[Ten
 def assemble(
     system: RealSystem, inputs: Tensor, start: Enclosure, **matrices: Enclosure
 ) -> RealSystem:
-    """Make a system of enclosed matrices; A alone is in doubt entry by entry."""
+    """Make a system of enclosed matrices; only A has a doubt for each entry."""
     matrices["A"] = matrices["A"].map(lambda each: each.unsqueeze(-3))
     given = {name: matrix.high for name, matrix in matrices.items()}
     tails = {name: matrix.low for name, matrix in matrices.items()}
@@ -160,7 +160,7 @@ def assemble(
 
 
 def exactly(matrix: Tensor) -> Enclosure:
-    """Take a matrix as it is."""
+    """Enclose a matrix that is exact."""
     zeros = torch.zeros_like(matrix)
     return Enclosure(matrix, zeros, zeros, is_exact=True)
 
@@ -209,7 +209,7 @@ class Power(NamedTuple):
     Attributes:
         matrix: an enclosure.
         size (*batch, 1, 1): its norm at most.
-        off (*batch, 1, 1): the norm of high + low less the power itself, at most.
+        off (*batch, 1, 1): a bound on the norm of high + low minus the power itself.
     """
 
     matrix: Enclosure
@@ -277,7 +277,7 @@ def put_below(
 
 
 def parts_of(enclosure: Enclosure) -> tuple[Tensor, Tensor, Tensor]:
-    """Take an enclosure apart."""
+    """Split an enclosure into high, low and radius."""
     return enclosure.high, enclosure.low, enclosure.radius
 
 

@@ -21,20 +21,20 @@ from linrec.certificate.real import RealSystem
 from linrec.certificate.sums import Matrices, Term
 from linrec.certificate.ways import Way
 
-# So many numbers are worked on at a time: what is computed of them stays in the cache.
+# Numbers that are worked on at a time, so that intermediate results stay in the cache.
 CACHED = 1 << 16
 
 
 def enclose_states(system: RealSystem, way: Way, cuts: int) -> Enclosure:
     """Enclose the initial state and the states of all steps, `(*batch, time + 1, n)`.
 
-    Of any sequence x̂ that begins at the initial state, the residuals r say how far it is off:
+    The residuals r of any sequence x̂ that begins at the initial state determine its error e:
 
         r_t = A x̂_{t-1} + B u_t - x̂_t        e_t = x_t - x̂_t = A e_{t-1} + r_t
 
-    The size of e is bounded in some norm, which is carried on by a bound on the norm of A. That is
-    enough to tell single precision from the truth, with residuals of rounded products. With others
-    the recurrence of e is run too, and gives ê; its own residuals are bounded then:
+    The size of e is bounded in some norm, from step to step by a bound on the norm of A. With
+    residuals from rounded products, that is enough to certify single precision. With more accurate
+    ones, the recurrence of e is run too, and gives ê; then its own residuals are bounded:
 
         s_t = A ê_{t-1} + r_t - ê_t          f_t = e_t - ê_t = A f_{t-1} + s_t
     """
@@ -86,13 +86,13 @@ def find_residuals(
 def side_by_side(system: RealSystem, cuts: int) -> bool:
     """Say whether `Matrices` multiply: one group of states, matrices that are always the same.
 
-    (Of more than two cuts the digits are wanted that numbers of different sizes would take there.)
+    (More than two cuts need the digits that numbers of different sizes would lose there.)
     """
     return cuts < 3 and system.groups[0] == 1 and not any(system.by_step.values())
 
 
 def term(system: RealSystem, name: str) -> Term:
-    """Take a matrix of a constant system with what belongs to it."""
+    """Return a matrix of a constant system with its tail and doubt."""
     matrix: Tensor = getattr(system, name)
     tail, doubt = system.tails.get(name), system.doubts.get(name)
     if name == "A":
@@ -102,7 +102,7 @@ def term(system: RealSystem, name: str) -> Term:
 
 
 def join(pieces: list[Tensor]) -> Tensor:
-    """Put pieces of time together."""
+    """Join pieces of time."""
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, -2)
 
 
@@ -113,7 +113,7 @@ def residuals_of(
     states = states.squeeze(-3)
     before, after = (part[..., steps, :] for part in (states[..., :-1, :], states[..., 1:, :]))
     found = matrices.add_up([before, system.inputs[..., steps, :]])
-    # A difference of numbers of which little is left rounds little.
+    # A small difference of nearly equal numbers rounds little.
     off = found.rest if found.part is None else found.part - after
     total = off - after if found.part is None else off + found.rest
     error = found.error + 2 * UNIT * off.abs()
@@ -162,7 +162,7 @@ def multiply_enclosure(
 
 
 def doubtful(doubt: Tensor, vectors: Tensor, by_step: bool) -> Tensor:
-    """Bound what doubts, of entries or in one column of whole rows, do to products."""
+    """Bound the effect on products of doubts, given by entries or in one column for whole rows."""
     sizes = vectors.abs()
     if doubt.shape[-1] != sizes.shape[-1]:
         sizes = sizes.sum(-1, keepdim=True)
@@ -172,7 +172,7 @@ def doubtful(doubt: Tensor, vectors: Tensor, by_step: bool) -> Tensor:
 def enclose_outputs(system: RealSystem, states: Enclosure, cuts: int) -> Enclosure:
     """Enclose y = C x + D u, `(*batch, time, p)`, for the states `(*batch, time, n)`.
 
-    One cut takes rounded products, and is for states without a correction.
+    One cut means rounded products, and is for states without a correction.
     """
     if side_by_side(system, cuts) and system.C is not None:
         names = ["C"] if system.D is None else ["C", "D"]

@@ -1,7 +1,7 @@
 """Products of matrices and vectors as sums of floating-point numbers that round only in their tail.
 
-Numbers are cut into slices of so few bits that ordinary matrix products of slices are exact, in
-whatever order they add up (Ozaki, Ogita, Oishi and Rump 2012). All is in double precision.
+Numbers are cut into slices with few enough bits that ordinary matrix products of slices are exact,
+in any order of summation (Ozaki, Ogita, Oishi and Rump 2012). All is in double precision.
 """
 
 import math
@@ -18,8 +18,8 @@ UNIT = 2.0**-53
 # of (1 - UNIT)^K at most, which this outweighs for K up to 1e10: T·n of the largest runs.
 INFLATED = 1 + 2e-6
 
-# What gradual underflow may take from one number: 2^-1075 for each product, and there are fewer
-# than 2^40 of them in a sum.
+# The most that gradual underflow can take from one number: 2^-1075 for each product, with fewer
+# than 2^40 products in a sum.
 UNDERFLOW = 2.0**-1030
 
 
@@ -30,10 +30,10 @@ def gamma(roundings: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Enclosure:
-    """Where exact numbers are: high + low, up to `radius`, all of one shape.
+    """An enclosure of exact numbers: high + low, up to `radius`, all of one shape.
 
     Attributes:
-        is_exact: whether low and radius are zeros, for sure.
+        is_exact: whether low and radius are known to be zeros.
     """
 
     high: Tensor
@@ -42,7 +42,7 @@ class Enclosure:
     is_exact: bool = field(default=False, kw_only=True)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Enclosure":
-        """Do the same to all three."""
+        """Apply a function to all three tensors."""
         made = function(self.high), function(self.low), function(self.radius)
         return Enclosure(*made, is_exact=self.is_exact)
 
@@ -66,7 +66,7 @@ class ExactProduct:
 
     Attributes:
         parts: tensors `(*batch, time, rows)`; their sum and the rest are M v.
-        rest (*batch, time, rows): what is left, computed with rounding.
+        rest (*batch, time, rows): the remainder, computed with rounding.
         size (*batch, time, rows): no |part|, |rest| or sum of them is larger.
         error: the rest is wrong by `error` times the size at most.
     """
@@ -136,7 +136,7 @@ def exact_product(matrix: Tensor, vectors: Tensor, by_step: bool, cuts: int = 3)
 
 
 def rounded_product(matrix: Tensor, vectors: Tensor, by_step: bool) -> ExactProduct:
-    """Multiply in the ordinary way, as a rest alone; arguments as of `exact_product`."""
+    """Multiply as usual, with rounding, as a rest alone; arguments as in `exact_product`."""
     q = matrix.shape[-1]
     rows = matrix.abs().sum(-1)
     rows = rows if by_step else rows.unsqueeze(-2)
@@ -150,7 +150,7 @@ def product_in(cuts: int) -> Product:
 
 
 def slices(numbers: Tensor, bits: int, cuts: int) -> tuple[list[Tensor], Tensor]:
-    """Cut the numbers of each row in parts, and give the size of the largest, `(..., 1)`.
+    """Cut the numbers of each row in parts; also return the size of the largest, `(..., 1)`.
 
     Adding c and subtracting it again rounds to a multiple of the spacing of floating-point numbers
     about c, which is between 2^-53 c and 2^-52 c; with c = 2^(54 - β) max |row| the multiple is at

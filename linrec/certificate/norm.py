@@ -1,4 +1,4 @@
-"""A norm of states in which a transition matrix hardly grows, and how much it does at most."""
+"""A norm of states in which a transition matrix hardly grows, and a bound on its growth."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Norm:
 
     @property
     def condition(self) -> Tensor:
-        """How much larger numbers get on their way there and back, `(*batch)`."""
+        """The growth of numbers in the transformation there and back, `(*batch)`."""
         return torch.linalg.matrix_norm(self.forward) * torch.linalg.vector_norm(self.rows, dim=-1)
 
 
@@ -49,7 +49,7 @@ def fitting_norm(A: Tensor, uncertainty: Tensor | None, steps: int) -> Norm:
     Args:
         A (*batch, n, n): the transition matrices, real.
         uncertainty (*batch, n, n): how far the true ones may be from A, by entries, or None.
-        steps: for how many steps it is wanted.
+        steps: the number of steps that it is for.
     """
     n = A.shape[-1]
     one = torch.eye(n, dtype=A.dtype, device=A.device).expand_as(A)
@@ -135,7 +135,7 @@ def spectral_norm(M: Tensor, V: Tensor | None = None) -> Tensor:
     n = M.shape[-1]
     one = torch.eye(n, dtype=M.dtype, device=M.device)
     size = M.abs().amax((-2, -1), keepdim=True).clamp(min=1e-290)
-    M = M / size  # so that no square underflows that matters beside the largest, which is 1
+    M = M / size  # no square that matters beside the largest, 1, underflows
     if V is None:
         finite = torch.isfinite(M).all((-2, -1), keepdim=True)
         _, V = torch.linalg.eigh(torch.where(finite, M.mH @ M, one))

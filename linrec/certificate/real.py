@@ -1,4 +1,4 @@
-"""The call to certify, as a real system in double precision."""
+"""The call to certify, written as a real system in double precision."""
 
 from dataclasses import dataclass, field
 
@@ -13,19 +13,19 @@ from linrec.structures import Structure
 
 @dataclass(frozen=True, eq=False)
 class RealSystem:
-    """A call written out in real numbers, a complex one as its real and imaginary parts by turns.
+    """A call written out in real numbers; complex numbers are alternating real and imaginary parts.
 
-    The states are k groups of b that do not meet: each by itself where A is diagonal, else all n.
+    The states are k independent groups of b: single states if A is diagonal, else one group of n.
 
     Attributes:
-        A (*batch, k, [time,] b, b): what carries states on.
+        A (*batch, k, [time,] b, b): the transition matrix of each group.
         B (*batch, [time,] n, m), C (*batch, [time,] p, n), D (*batch, [time,] p, m): or None.
         inputs (*batch, time, m): u.
         start (*batch, n): the state before the first step.
         by_step: which of A (and what belongs to it), B, C and D have an axis of time.
-        tails: by the name of a matrix or of the start, what is to be added where it was rounded. (A
-            start that was rounded belongs to a system that does not vary.)
-        doubts: how far that and its tail may be from what it stands for, entry by entry, or in
+        tails: by the name of a matrix or of the start, the part that rounding took off. (A rounded
+            start only occurs in a system that does not vary.)
+        doubts: by name, how far matrix plus tail may be from the exact one, entry by entry, or in
             one column for all entries of a row.
     """
 
@@ -55,7 +55,7 @@ class RealSystem:
         return self.cut(name, getattr(self, name), steps)
 
     def cut(self, name: str, matrix: Tensor | None, steps: slice) -> Tensor | None:
-        """As `at`, for what belongs to a matrix of some name."""
+        """Cut a tensor that belongs to the matrix of this name to some steps, as `at` does."""
         if matrix is None or not self.by_step[name]:
             return matrix
         return matrix[..., steps, :, :]
@@ -92,7 +92,7 @@ def real_system(call: PreparedCall) -> RealSystem:
 
 
 def transition(A: Structure, varying: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Write A out in groups, with the tail and the doubt of that, or None, as of `RealSystem`."""
+    """Write A out in groups, with its tail and doubt, or None, as in `RealSystem`."""
     diagonal = A.as_diagonal()
     if diagonal is not None:
         each = diagonal.detach()[..., None, None]
@@ -119,7 +119,7 @@ def real_matrix(matrix: Tensor) -> Tensor:
 
 
 def parts(vectors: Tensor) -> Tensor:
-    """Write complex vectors as real and imaginary parts by turns."""
+    """Write complex vectors as alternating real and imaginary parts."""
     if not vectors.is_complex():
         return vectors
     return torch.view_as_real(vectors.resolve_conj()).flatten(-2)

@@ -1,4 +1,4 @@
-"""Sums of products with matrices that are the same at every step: one product, side by side."""
+"""Sums of products with constant matrices, side by side in one product."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from linrec.certificate.exact import (
     slices,
 )
 
-# No coefficient of a bound is less: what underflows where columns are scaled is nothing next to it.
+# The least coefficient of a bound: underflow in the scaling of columns is negligible beside it.
 LEAST = 2.0**-1000
 
 
@@ -36,12 +36,12 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Sums M v + … of many v: an exact part, a rest, and a bound on its error.
+    """Sums M v + … for many v: an exact part, a rest, and a bound on the error.
 
     Attributes:
-        part (*batch, time, r): it has no error; None, if all is rounded.
-        rest (*batch, time, r): what is left.
-        error (*batch, time, r): how far both together are off, at most.
+        part (*batch, time, r): the exact part; None if all is rounded.
+        rest (*batch, time, r): the remainder.
+        error (*batch, time, r): a bound on the error of part plus rest.
     """
 
     part: Tensor | None
@@ -59,8 +59,8 @@ class Matrices:
     α + β = 54, and exact. What rounds is in M₁ v + M₀ v₁. Each matrix is scaled by a power of two,
     so that its largest number is about 1, and its vectors the other way.
 
-    Of a row whose small numbers meet large v, and its large ones small v, w s is much too large:
-    where that matters, matrices have to be multiplied one by one (`exact_product`).
+    If small numbers of a row meet large v, and large ones small v, w s is much too large. Where
+    that matters, matrices have to be multiplied one by one (`exact_product`).
 
     Attributes:
         pieces: the parts, `(*batch, r, q)`; the tail is in the last.
@@ -149,8 +149,8 @@ class Matrices:
 def bits_of_vectors(q: int) -> int:
     """Choose β, the bits of vectors, for q columns.
 
-    Of the rest, M₁ v and M₀ v₁, the second is larger, as all columns leave something of v: bits go
-    from M to v, until both are about alike where M has few zeros.
+    The rest is M₁ v and M₀ v₁. The second is larger, because every column leaves a part of v, so
+    bits go from M to v until both are about equal for an M with few zeros.
     """
     return 27 + min(max(q.bit_length() - 2, 0) // 2, 9)
 
@@ -167,7 +167,7 @@ def add_product(total: Tensor, matrix: Tensor, vectors: Tensor) -> None:
 
 
 def scale_of(matrix: Tensor) -> Tensor:
-    """Give a power of two, twice the largest number at most, for each column, `(*batch, 1, q)`.
+    """Return a power of two for each column, at most twice its largest number, `(*batch, 1, q)`.
 
     (`ldexp` rounds through single precision, and `exp2` need not be exact.)
     """
@@ -186,5 +186,5 @@ def beside(tensors: list[Tensor]) -> Tensor:
 
 
 def or_zeros(part: Tensor | None, matrix: Tensor) -> Tensor:
-    """Take a part of a matrix for all of its columns; zeros, if there is none."""
+    """Expand a part of a matrix to all of its columns, or make zeros if there is none."""
     return torch.zeros_like(matrix) if part is None else part.expand_as(matrix)

@@ -1,7 +1,7 @@
-"""Three ways to compute all states in double precision, and to carry bounds on errors along.
+"""Three ways to compute all states in double precision, and to propagate bounds on errors.
 
-How well states were computed is seen afterwards. Bounds are carried along in sums and products of
-numbers that are not negative, whose rounding `INFLATED` makes up for.
+The accuracy of the states is checked afterwards. Bounds are propagated in sums and products of
+non-negative numbers, whose rounding `INFLATED` covers.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from linrec.certificate.real import RealSystem, whole
 from linrec.executors.carry import carry, pairings
 from linrec.scan import linear_scan
 
-# No bound that is carried along is less: what may underflow on the way is nothing compared with it.
+# The least bound that is propagated: any underflow is negligible compared with it.
 LEAST = 2.0**-990
 
 
 class Way(Protocol):
-    """How states and bounds of a system are carried from step to step."""
+    """A way to propagate states and bounds of a system from step to step."""
 
     def solve(self, drive: Tensor, start: Tensor) -> Tensor:
         """Compute the states x_t = A x_{t-1} + b_t, `(*batch, k, time, b)`, in some precision.
@@ -54,7 +54,7 @@ def way_of(system: RealSystem, is_complex: bool) -> Way:
 
 @dataclass(frozen=True, eq=False)
 class Elementwise:
-    """Systems of one state each, real or complex: a number is multiplied by a number.
+    """Systems of one state each, real or complex, in which a number is multiplied by a number.
 
     Attributes:
         factors (*batch, k, [time] or 1): the numbers.
@@ -91,7 +91,7 @@ class Contracting:
     Attributes:
         A (*batch, k, b, b): the matrix.
         norm: this norm.
-        steps: how many steps there are.
+        steps: the number of steps.
     """
 
     A: Tensor
@@ -105,7 +105,7 @@ class Contracting:
         return cls(system.A, fitting_norm(system.A, system.doubt("A"), steps), steps)
 
     def solve(self, drive: Tensor, start: Tensor) -> Tensor:
-        """Run in pairs of steps, in the coordinates S x, in which no power of A loses digits."""
+        """Scan in pairs of steps, in the coordinates S x, in which no power of A loses digits."""
         S, R = (M.squeeze(-3) for M in (self.norm.forward, self.norm.backward))
         start = (S @ start.transpose(-1, -2)).squeeze(-1)
         drive = multiply(S, drive.squeeze(-3), False)
@@ -139,8 +139,8 @@ class Rotating:
 
         |g_t| ≤ |(1 + E)^-1 Q_t* A_t Q_{t-1}| |g_{t-1}| + |(1 + E)^-1 Q_t* s_t|
 
-    where the matrix is R_t, nearly triangular, up to what is bounded. Products of |R_t| grow little
-    more than those of A_t itself; those of |A_t| would grow without limit.
+    where the matrix is R_t up to bounded errors, nearly triangular. Products of |R_t| grow little
+    more than products of A_t itself; products of |A_t| would grow without limit.
 
     Attributes:
         A (*batch, k, time, b, b): the matrices.
@@ -196,8 +196,8 @@ def accumulate(growth: Tensor, sizes: Tensor) -> Tensor:
     """Bound f_t = growth_t f_{t-1} + sizes_t, f_{-1} = 0, from above.
 
     Args:
-        growth (*batch, k, time or 1): how f may grow.
-        sizes (*batch, k, time): what is added.
+        growth (*batch, k, time or 1): the factors.
+        sizes (*batch, k, time): the added terms.
     """
     sizes = sizes + LEAST
     if sizes.shape[-1] == 0:
@@ -208,9 +208,9 @@ def accumulate(growth: Tensor, sizes: Tensor) -> Tensor:
             f = factor * f + now
             found.append(f)
         return INFLATED * torch.stack(found, -1)
-    # A scan multiplies factors with each other. Of factors of 1 or more no product underflows; of
-    # factors below 1 every partial product is below 1, and so what underflows is nothing beside
-    # LEAST times the largest f.
+    # A scan multiplies factors with each other. Products of factors of at least 1 cannot underflow;
+    # partial products of factors below 1 are below 1, so any underflow is negligible beside LEAST
+    # times the largest f.
     small = scan_last_axis(growth.clamp(max=1), sizes)
     small = small + LEAST * torch.nan_to_num(small, 0.0).amax(-1, keepdim=True)
     if not bool((growth > 1).any()):

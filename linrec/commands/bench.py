@@ -38,7 +38,7 @@ QUICK, LONG = 0.3, 4.0  # seconds for all ways of a case
 
 
 class Dtype(StrEnum):
-    """The precisions that other libraries are compared in."""
+    """The precisions in which other libraries are compared."""
 
     FLOAT32 = "float32"
     FLOAT64 = "float64"
@@ -112,7 +112,7 @@ def bench(
         given = Settings(device, 60 * minutes, quick, shapes, tuple(python or ()))
         measure_device(console, given, list(PARTS) if everything else names, output)
         return
-    # What cannot be written, or not be added to, is said before minutes are spent.
+    # Files that cannot be written or added to are refused before minutes are spent.
     if calibrate:
         make_room(rates_file())
     if output is not None:
@@ -160,7 +160,7 @@ def bench(
 
 
 def refuse(device: str, beyond: list[str]) -> None:
-    """Refuse a device that is not there, and options that are for the CPU alone."""
+    """Refuse a missing device, and options that are only for the CPU."""
     if beyond:
         raise typer.BadParameter(
             f"--{beyond[0]} is measured on the CPU alone: expected --device and --all without it."
@@ -236,7 +236,7 @@ def show_rates(console: Console, rates: dict[str, float], path: Path) -> None:
 def save(found: dict[str, Any], folder: Path) -> None:
     """Merge the measurements into the JSON file, and draw the new charts.
 
-    Sections that were measured on another machine are kept, with its name.
+    Sections measured on another machine are kept, with its name.
     """
     merged, here = read_file(folder), found["machine"]
     machines = {name: machine_of(merged, name) for name in merged.keys() & SECTIONS.keys()}
@@ -282,7 +282,7 @@ def make_room(file: Path) -> None:
 
 
 def write_page(page: Path, folder: Path | None) -> None:
-    """Put the tables into a page: of a device, that nothing was measured on one if so."""
+    """Put the tables into a page; device tables say so if nothing was measured."""
     on_device = page.is_file() and device_sections(page.read_text(encoding="utf-8"))
     if on_device:
         kept = folder or Path(linrec.benchmark.__file__).parent / "measured" / "devices"

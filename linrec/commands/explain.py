@@ -1,4 +1,4 @@
-"""`linrec explain`: which executor would run it, and why."""
+"""`linrec explain`: which executor would run a recurrence, and why."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`linrec export`: a recurrence or a module in a file, for where it is needed."""
+"""`linrec export`: write a recurrence or a module into a file, for other programs."""
 
 import re
 from pathlib import Path

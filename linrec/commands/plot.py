@@ -16,7 +16,7 @@ from linrec.reporting import image_of, write
 from linrec.response import frequency_response, impulse_response, poles, step_response
 from linrec.systems import LinearRecurrence
 
-# A legend of more lines than these would cover what it explains.
+# A legend with more lines than this would cover the plot.
 MOST_LABELS = 12
 
 
@@ -55,7 +55,7 @@ def draw_responses(recurrence: LinearRecurrence, length: int, title: str) -> Any
 
     Args:
         recurrence: a time-invariant recurrence; one copy of it is drawn.
-        length: the steps of impulse and step response.
+        length: the number of steps of impulse and step response.
         title: the title of the figure.
     """
     from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def draw_responses(recurrence: LinearRecurrence, length: int, title: str) -> Any
 
 
 def describe(recurrence: LinearRecurrence) -> str:
-    """Say the sizes of one copy, and how many systems there are."""
+    """Describe the sizes of one copy, and the number of systems."""
     own = recurrence.per_copy()
     sizes = [
         (math.prod(recurrence.batch_shape), "system"),

@@ -1,4 +1,4 @@
-"""`MODULE:NAME` in a command line: the user's object of that name."""
+"""Loading of the user's object that `MODULE:NAME` in a command line names."""
 
 import importlib
 import importlib.util
@@ -65,7 +65,7 @@ def _module(source: str) -> ModuleType:
 
 
 def call_factory(found: object) -> object:
-    """Call the object if it is a function or a class, which must need no arguments."""
+    """Call the object if it is a function or a class; it must not need arguments."""
     known = (LinearRecurrence, StateSpace, Executor, nn.Module)
     if not callable(found) or isinstance(found, known):
         return found
@@ -86,7 +86,7 @@ def is_needed(parameter: inspect.Parameter) -> bool:
 
 
 def find_recurrence(module: nn.Module, target: str) -> LinearRecurrence:
-    """Return the recurrence of a module, or of the one part of it that is one."""
+    """Return the recurrence of a module, or of its only part that is one."""
     parts = {name: part for name, part in module.named_modules() if hasattr(part, "as_recurrence")}
     if "" in parts or len(parts) == 1:
         as_recurrence = cast(
@@ -111,7 +111,7 @@ def find_recurrence(module: nn.Module, target: str) -> LinearRecurrence:
 
 
 def recurrence(target: str, dt: float | None = None) -> LinearRecurrence:
-    """Load a recurrence: one as it stands, one that a module holds, or a system in steps of dt."""
+    """Load a recurrence: given directly, held by a module, or a system discretised with dt."""
     found = call_factory(load(target))
     if isinstance(found, nn.Module):
         found = find_recurrence(found, target)

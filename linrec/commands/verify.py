@@ -1,4 +1,4 @@
-"""`linrec verify`: is every way to run it the same function?"""
+"""`linrec verify`: check that all ways to run something compute the same function."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ WIDTH = 110
 
 
 class Options(TypedDict):
-    """How a search is to be done."""
+    """The options of a search."""
 
     most_failures: int
     progress: Callable[[], object]
@@ -77,7 +77,7 @@ def verify(
     torch.set_num_threads(1)  # cases are too small for more
     kind = None if dtype is None else DTYPES[dtype]
     searches = package(kind) if target is None else of_target(target, kind, dt, input_size)
-    # A table that is read by a program, or in a narrow window, keeps its columns whole.
+    # Columns stay whole in a narrow window, and if a program reads the table.
     console, failed = Console(width=max(Console().width, WIDTH)), False
     for title, run in searches:
         report = with_progress(title, examples, seed, run)
@@ -104,14 +104,14 @@ def of_target(
     target: str, dtype: torch.dtype | None, dt: float | None, input_size: int | None
 ) -> list[Verified]:
     """List the checks of the user's recurrence, executor, structure or module."""
-    torch.manual_seed(0)  # what draws its own weights is made again by a program that it prints
+    torch.manual_seed(0)  # printed programs can draw the same random weights again
     found = call_factory(load(target))
     if isinstance(found, Executor):
         systems = everyday(recurrences(transitions_of(dtype)), dtype)
         executor, drawn = found, cases(systems, MANY_STEPS)
 
         def tried(n: int, seed: int, progress: Callable[[], object]) -> Report:
-            # One that is wrong in one thing is so in most: its first failure says enough.
+            # A wrong one fails most properties: its first failure says enough.
             large = extents(n, dtype is None)
             return search(drawn, [executor], n, seed, large=large, progress=progress)
 
@@ -157,19 +157,19 @@ def transitions_of(dtype: torch.dtype | None) -> st.SearchStrategy[Structure | V
 
 
 def options(progress: Callable[[], object]) -> Options:
-    """Go on after a failure: the table shows what else fails."""
+    """Make options that continue after a failure: the table shows what else fails."""
     return {"most_failures": 1000, "progress": progress}
 
 
 def of_operations(title: str, drawn: st.SearchStrategy) -> Verified:
-    """The five operations of the structures in these cases."""
+    """Make the check of the five operations of the structures in these cases."""
     return title, lambda n, seed, progress: search(
         drawn, [Recurrent()], n, seed, operations.PROPERTIES, **options(progress)
     )
 
 
 def of_cases(title: str, drawn: st.SearchStrategy, large: bool = False) -> Verified:
-    """All executors on these cases, and on large ones."""
+    """Make the check of all executors on these cases, and on large ones."""
     return title, lambda n, seed, progress: search(
         drawn, EXECUTORS, n, seed, large=extents(n, large), **options(progress)
     )
@@ -181,7 +181,7 @@ def extents(examples: int, large: bool) -> tuple[Extent, ...]:
 
 
 def as_pasted(failure: str, target: str | None, dtype: torch.dtype | None) -> str:
-    """Let the program of a failure make the user's module itself, as it was made here."""
+    """Complete the program of a failure with code that makes the user's module."""
     cast = "" if dtype is None else f".to({dtype})"
     return failure.replace(
         MODULE_TO_BE_MADE,
@@ -200,7 +200,7 @@ def of_module(title: str, module: nn.Module, size: int) -> Verified:
 def with_progress(
     title: str, examples: int, seed: int, run: Callable[[int, int, Callable[[], object]], Report]
 ) -> Report:
-    """Show how many cases were tried; shrinking a failure tries more."""
+    """Show the number of cases tried; shrinking a failure tries more."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), transient=True) as bar:
         task = bar.add_task(title, total=examples)

@@ -187,7 +187,7 @@ def check_recurrence(
     Args:
         recurrence: the system.
         executors: the executors to compare; those that cannot run it are left out.
-        steps: draws the number of steps. None: up to 24.
+        steps: draws the number of steps; by default up to 24.
         batch: draws the number of sequences, besides the axes of the system. None: one or two.
         examples: the number of cases to try.
         random_seed: the seed of the search.
