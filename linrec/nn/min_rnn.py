@@ -14,7 +14,7 @@ from linrec.systems import LinearRecurrence
 
 
 def positive_map(a: Tensor) -> Tensor:
-    """Map numbers continuously to positive ones: add 1/2, or take the sigmoid below zero.
+    """Map numbers continuously to positive ones, adding 1/2 to numbers from 0 on.
 
         g(a) = a + 1/2 where a ≥ 0, σ(a) elsewhere
 

@@ -186,7 +186,7 @@ def sosfilt(
 
 
 def batch_of(inputs: Tensor, axis: int, **filters: Tensor) -> torch.Size:
-    """Broadcast the batch axes of filters, `(*batch, coefficients)`, against those of sequences."""
+    """Broadcast the batch axes of filters, `(*batch, coefficients)`, and of sequences."""
     shapes = {name: vectors.shape[:-1] for name, vectors in filters.items()}
     return broadcast(x=inputs.movedim(axis, -1).shape[:-1], **shapes)
 

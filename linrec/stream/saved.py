@@ -53,7 +53,7 @@ def save(
 
 
 def load(path: str | PathLike[str], system: dict[str, Any]) -> tuple[torch.Size, Tensor]:
-    """Read streams and states, and refuse those of another system."""
+    """Read streams and states; refuse a file of another system."""
     path = Path(path)
     safetensors()
     try:

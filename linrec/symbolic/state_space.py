@@ -258,7 +258,7 @@ class Discretized(Bindable):
 
     @cached_property
     def numerical(self) -> Numerical:
-        """The function that computes A dt and B dt, for which the step length is 1."""
+        """The function that computes A dt and B dt, of a system with step length 1."""
         A, B, C, D = self.system.matrices
         dt = self.step.dt
         return numerical((A * dt, B * dt, C, D), self.parameters)

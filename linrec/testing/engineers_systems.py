@@ -99,7 +99,7 @@ def engineering_systems(
     families: st.SearchStrategy[str] = st.sampled_from(list(FAMILIES)),  # noqa: B008  # strategies are constants
     dtypes: st.SearchStrategy[torch.dtype] = st.sampled_from((torch.float64, torch.float32)),  # noqa: B008  # as above
 ) -> LinearRecurrence:
-    """Draw systems from practice, for which powers of A lose digits in A's own coordinates.
+    """Draw systems from practice whose powers of A lose digits in A's own coordinates.
 
     Filters of scipy (Butterworth, Chebyshev of both kinds, elliptic, Bessel) of orders 2 to 8 with
     cutoffs from 0.005 to 0.45, random companion matrices, cascades, Legendre memories, Jordan
