@@ -10,14 +10,18 @@ from typer.testing import CliRunner
 
 from lmu.commands import app
 from lmu.experiments.speedup import CASES, Case, Speedups, Timing, Way, measure, over_length
+from lmu.experiments.speedup import timing as timing_module
 from lmu.experiments.speedup.cases import PSMNIST
 from lmu.experiments.speedup.chart import chart
+from lmu.experiments.speedup.cuda_graph import WARM_UP, record
 from lmu.experiments.tables import read_measured, speedup_tables
 
 SIZES = {
     "psmnist": {Way.ORIGINAL: 102_027, Way.PARALLEL: 166_092, Way.FROZEN: 166_090},
     "mackey-glass": {Way.ORIGINAL: 18_050, Way.PARALLEL: 17_243, Way.LSTM: 18_026},
 }
+
+GRAPHS_OF_LENGTHS = {Way.ORIGINAL: Way.ORIGINAL_GRAPH, Way.PARALLEL: Way.PARALLEL_GRAPH}
 
 
 def tiny(case: Case) -> Case:
@@ -129,3 +133,52 @@ def test_the_speed_ups_that_came_with_the_library() -> None:
     assert (ratios["psmnist", Way.PARALLEL] or 0) > 220
     assert {case for case, _ in ratios} >= {case.name for case in CASES}
     assert set(PSMNIST) == {way for case, way in ratios if case == "psmnist"}
+
+
+def test_steps_are_recorded_as_graphs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = []
+    monkeypatch.setattr(timing_module, "graphs_of", lambda case, device: GRAPHS_OF_LENGTHS)
+    monkeypatch.setattr(timing_module, "record", lambda step, device: recorded.append(step) or step)
+    timings = measure(tiny(over_length(12)), turns=2, seconds=0.0)
+    ways = [Way.ORIGINAL, Way.STEPPED, Way.PARALLEL, *GRAPHS_OF_LENGTHS.values()]
+    assert [t.way for t in timings] == ways and len(recorded) == 2
+    assert chart(Speedups.here(timings)).startswith(b"\x89PNG")
+
+
+def test_a_graph_that_cannot_be_recorded_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(step: object, device: str) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(timing_module, "graphs_of", lambda case, device: GRAPHS_OF_LENGTHS)
+    monkeypatch.setattr(timing_module, "record", refuse)
+    with pytest.warns(UserWarning, match="as a CUDA graph: operation not permitted"):
+        timings = measure(tiny(over_length(12)), turns=1, seconds=0.0)
+    assert [t.way for t in timings] == [Way.ORIGINAL, Way.STEPPED, Way.PARALLEL]
+
+
+def test_long_stepped_networks_are_not_recorded() -> None:
+    assert timing_module.graphs_of(over_length(1_024), "cuda") == GRAPHS_OF_LENGTHS
+    assert list(timing_module.graphs_of(over_length(4_096), "cuda")) == [Way.PARALLEL]
+    assert timing_module.graphs_of(over_length(64), "cpu") == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", (Way.ORIGINAL, Way.PARALLEL, Way.FROZEN, Way.LSTM))
+def test_a_graph_takes_the_same_steps(way: Way) -> None:
+    """Without dropout, ten replays leave the parameters where ten steps after the warm-up do."""
+    case = replace(next(case for case in CASES if case.name == "psmnist"), batch=4, length=12)
+    found = []
+    for recorded in (False, True):
+        torch.manual_seed(0)
+        task = case.tasks[way](case).to("cuda")
+        step = task.training_step(recorded=recorded)
+        for module in task.network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if recorded:
+            step = record(step, "cuda")
+        for _ in range(10 if recorded else 10 + WARM_UP):
+            step()
+        found.append([p.detach().clone() for p in task.network.parameters()])
+    for eager, graphed in zip(*found, strict=True):
+        torch.testing.assert_close(graphed, eager, rtol=1e-3, atol=1e-4)

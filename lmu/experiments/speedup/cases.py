@@ -5,7 +5,8 @@ have to be run and differentiated in every training step. The last form leaves i
 experiments do (`experiments.models.SequenceClassifier` explains why nothing is lost). Then the
 memory is the same in every epoch: it is computed once, and costs nothing in a training step.
 
-Nothing is compiled: everything runs on PyTorch's eager operators.
+Nothing is compiled: everything runs on PyTorch's eager operators. On a GPU, most of a short step
+is the time in which Python launches its kernels; there, steps are timed as CUDA graphs as well.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,6 +33,18 @@ class Way(StrEnum):
     PARALLEL = "simplified LMU, parallel"
     FROZEN = "simplified LMU, memory once"
     LSTM = "torch.nn.LSTM"
+    ORIGINAL_GRAPH = "LMU of 2019, as a CUDA graph"
+    PARALLEL_GRAPH = "simplified LMU, parallel, as a CUDA graph"
+    FROZEN_GRAPH = "simplified LMU, memory once, as a CUDA graph"
+    LSTM_GRAPH = "torch.nn.LSTM, as a CUDA graph"
+
+
+GRAPHS = {
+    Way.ORIGINAL: Way.ORIGINAL_GRAPH,
+    Way.PARALLEL: Way.PARALLEL_GRAPH,
+    Way.FROZEN: Way.FROZEN_GRAPH,
+    Way.LSTM: Way.LSTM_GRAPH,
+}
 
 
 class Task(NamedTuple):
@@ -56,9 +69,16 @@ class Task(NamedTuple):
         self.network.to(device)
         return self._replace(inputs=self.inputs.to(device), targets=self.targets.to(device))
 
-    def training_step(self) -> Callable[[], object]:
-        """Return a function that takes one step of Adam at each call."""
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3, fused=True)
+    def training_step(self, *, recorded: bool = False) -> Callable[[], object]:
+        """Return a function that takes one step of Adam at each call.
+
+        Args:
+            recorded: whether the step becomes a CUDA graph. It repeats what the GPU does, so Adam
+                has to count its steps there.
+        """
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=1e-3, fused=True, capturable=recorded
+        )
         self.network.train()
 
         def step() -> None:

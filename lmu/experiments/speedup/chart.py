@@ -4,9 +4,17 @@ from linrec.reporting import image_of
 from lmu.experiments.speedup.cases import Way
 from lmu.experiments.speedup.timing import Speedups
 
-COLOURS = dict(
-    zip(Way, ("tab:gray", "tab:orange", "tab:blue", "tab:cyan", "tab:pink"), strict=True)
-)
+COLOURS = {
+    Way.ORIGINAL: "tab:gray",
+    Way.STEPPED: "tab:orange",
+    Way.PARALLEL: "tab:blue",
+    Way.FROZEN: "tab:cyan",
+    Way.LSTM: "tab:pink",
+    Way.ORIGINAL_GRAPH: "black",
+    Way.PARALLEL_GRAPH: "navy",
+    Way.FROZEN_GRAPH: "teal",
+    Way.LSTM_GRAPH: "purple",
+}
 OVER_LENGTH = "length-"
 
 

@@ -3,18 +3,21 @@
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from lmu.experiments.record import hardware, versions
-from lmu.experiments.speedup.cases import Case, Way
+from lmu.experiments.speedup.cases import GRAPHS, Case, Way
+from lmu.experiments.speedup.cuda_graph import record
 from lmu.experiments.training import flush_subnormals
 from lmu.files import parse_json
 from lmu.files.entries import COUNT, TEXT, TEXTS, Kind, check_entries, is_number
 
 SHORTEST = 0.1  # seconds that are timed at once: shorter steps are repeated
+LONGEST_GRAPH = 1_024  # time steps of a stepped network, each of which is dozens of kernels
 WARM = 1.0  # seconds of a first step beyond which its one-time costs are not worth another step
 
 
@@ -145,7 +148,9 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0, device: str = "cpu
     """Time the training steps of a case in turns, so that a disturbance affects all ways alike.
 
     A short step is repeated in its turn for a tenth of a second. Each way's first step is not
-    counted, unless it takes more than a second. Subnormal numbers are zeros, as in training.
+    counted, unless it takes more than a second. Subnormal numbers are zeros, as in training. On a
+    GPU most ways are also timed as CUDA graphs; a way that cannot be recorded is left out, with a
+    warning.
 
     Args:
         case: the case to time.
@@ -161,6 +166,15 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0, device: str = "cpu
         torch.manual_seed(0)
         tasks[way] = build(case).to(device)
         ways[way] = tasks[way].training_step()
+    for way, graph in graphs_of(case, device).items():
+        torch.manual_seed(0)
+        task = case.tasks[way](case).to(device)
+        try:
+            ways[graph] = record(task.training_step(recorded=True), device)
+        except RuntimeError as error:
+            warnings.warn(f"`{case.name}`: no {graph}: {error}", stacklevel=2)
+        else:
+            tasks[graph] = task
     times: dict[Way, list[float]] = {way: [] for way in ways}
     repetitions: dict[Way, int] = {}
     end = time.perf_counter() + seconds
@@ -188,6 +202,14 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0, device: str = "cpu
         )
         for way in ways
     ]
+
+
+def graphs_of(case: Case, device: str) -> dict[Way, Way]:
+    """Return the ways that are timed as CUDA graphs too, with the names of the graphs."""
+    if torch.device(device).type != "cuda":
+        return {}
+    stepped = () if case.length <= LONGEST_GRAPH else (Way.ORIGINAL,)
+    return {way: GRAPHS[way] for way in case.tasks if way in GRAPHS and way not in stepped}
 
 
 def time_step(step: Callable[[], object], repetitions: int, device: str) -> float:
