@@ -86,7 +86,7 @@ class Experiment:
         name: its name on the command line.
         title: a description in a few words.
         paper: authors, year and title.
-        table: where the paper reports it.
+        table: the heading of its results: the task, and what is measured.
         target: the paper's own figure; None if none is known.
         baselines: other published results, for comparison.
         data: from a seed, a data folder and a budget to the examples.

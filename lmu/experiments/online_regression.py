@@ -113,7 +113,7 @@ ONLINE_MACKEY_GLASS = Experiment(
     name="online-mackey-glass",
     title="Mackey-Glass, learned while it is predicted",
     paper="Vural et al. 2020, Achieving Online Regression Performance of LSTMs (other series)",
-    table="none: Mackey-Glass learned online, six samples ahead, NRMSE of the second half",
+    table="Mackey-Glass learned online, six samples ahead, NRMSE of the second half",
     target=None,
     baselines=(),
     data=load_chaos,
@@ -125,7 +125,7 @@ ONLINE_SPEECH = replace(
     ONLINE_MACKEY_GLASS,
     name="online-speech",
     title="the sound of speech, learned while it is predicted",
-    table="none: speech learned online, a sample ahead, NRMSE of the second half",
+    table="Speech learned online, a sample ahead, NRMSE of the second half",
     data=load_speech,
     models=models({"lmu": 0.003, "min-gru": 0.001, "lstm": 0.003, "lstm-1": 0.001}),
 )

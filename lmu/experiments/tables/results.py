@@ -181,7 +181,7 @@ def effort(record: Record) -> str:
     """Write a run's budget and epochs, and whether it trained on the validation examples too."""
     if not record.epochs:
         return f"{record.budget}, untrained"
-    trained = f"{record.budget}, {record.epochs} epochs"
+    trained = f"{record.budget}, {record.epochs} epoch{'s' * (record.epochs > 1)}"
     return trained if record.examples[1] else f"{trained}, no validation"
 
 
