@@ -129,8 +129,8 @@ LAYERS = {
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
            experiments.selective_copy experiments.spoken_digits experiments.text8
            < experiments.lost_samples experiments.characters experiments.scaling < experiments
-        7  experiments.speedup.cases < experiments.speedup.timing < experiments.speedup.chart
-           < experiments.speedup
+        7  experiments.speedup.cases experiments.speedup.cuda_graph
+           < experiments.speedup.timing < experiments.speedup.chart < experiments.speedup
         8  experiments.tables.page experiments.tables.results
            experiments.tables.speedups < experiments.tables
         9  experiments.pictures.canvas < experiments.pictures.capacity

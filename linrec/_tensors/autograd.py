@@ -29,11 +29,7 @@ def records_gradient(*tensors: Tensor | None) -> bool:
 
 
 def is_unwatched(*tensors: Tensor) -> bool:
-    """Whether no derivative or transform is active, so that autograd can be bypassed.
-
-    (Levels of forward derivatives have no public name; if the private one is missing, they count as
-    active.)
-    """
+    """Whether no derivative or transform is active, so that autograd can be bypassed."""
     return not torch.compiler.is_compiling() and not records_gradient(*tensors) and is_plain()
 
 
@@ -42,7 +38,23 @@ def is_plain() -> bool:
     # (This check has no public name; torch's own `Function.apply` makes it in every call.)
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]  # as said
         return False
-    return getattr(forward_ad, "_current_level", 0) < 0
+    return not in_forward_mode()
+
+
+def in_forward_mode() -> bool:
+    """Whether a level of forward-mode differentiation is active.
+
+    (Levels have no public name; if the private one is missing, they count as active.)
+    """
+    return not torch.compiler.is_compiling() and getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def has_tangent(tensor: Tensor) -> bool:
+    """Whether a tensor carries a tangent of forward-mode differentiation."""
+    if not in_forward_mode():
+        return False
+    found = forward_ad.unpack_dual(tensor)  # pyright: ignore[reportUnknownMemberType]  # untyped
+    return found.tangent is not None
 
 
 def is_already(target: torch.dtype | torch.device | str, tensors: Iterable[Tensor]) -> bool:

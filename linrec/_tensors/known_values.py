@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from linrec._tensors.autograd import records_gradient
+from linrec._tensors.autograd import has_tangent, records_gradient
 
 
 def is_seen(condition: Tensor, *, wait: bool = True) -> bool:
@@ -69,3 +69,15 @@ def may_look(*tensors: Tensor) -> bool:
     if not has_values(*tensors):
         return False
     return not records_gradient(*tensors) or all(tensor.device.type == "cpu" for tensor in tensors)
+
+
+def may_keep(*tensors: Tensor) -> bool:
+    """Whether something computed from tensors may be kept until their values change.
+
+    Not if a gradient or a tangent has to pass through the computation. And not for trained tensors
+    on a device: values are not compared there in each call, and torch does not count writes through
+    `.data`, by which weights are often clipped or averaged.
+    """
+    if records_gradient(*tensors) or any(map(has_tangent, tensors)):
+        return False
+    return not any(each.requires_grad and each.device.type != "cpu" for each in tensors)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from linrec._tensors.autograd import has_tangent
 from linrec.coordinates import Coordinates
 from linrec.executors.changed_values import Record
 from linrec.executors.workload import Estimates
@@ -65,6 +66,7 @@ class Plan:
     overflows: bool = False
     made_of: Record = field(init=False, repr=False)
     differentiable: frozenset[str] = field(init=False, repr=False)
+    tangents: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         leaves = self.recurrence.leaves()
@@ -75,6 +77,8 @@ class Plan:
         object.__setattr__(self, "made_of", Record(leaves, copies))
         recorded = frozenset(trained if torch.is_grad_enabled() else ())
         object.__setattr__(self, "differentiable", recorded)
+        carried = frozenset(name for name, leaf in leaves.items() if has_tangent(leaf))
+        object.__setattr__(self, "tangents", carried)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -107,7 +111,12 @@ class Plan:
                 return "it was prepared for another kind of recurrence"
         if not self.made_of.still(given):
             return "it was prepared for a recurrence of other values"
-        if not torch.is_grad_enabled() or not (self.tensors or self.squares):
+        if not (self.tensors or self.squares):
+            return None
+        for name, leaf in given.items():
+            if has_tangent(leaf) and (name not in self.tangents or leaf is not mine[name]):
+                return f"it was prepared without the tangent of {name}"
+        if not torch.is_grad_enabled():
             return None
         missing = [name for name, leaf in given.items() if leaf.requires_grad]
         missing = [name for name in missing if name not in self.differentiable]

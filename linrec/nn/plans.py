@@ -1,4 +1,4 @@
-"""Plans of recurrences that are not being trained, kept by modules from call to call."""
+"""Plans of recurrences, kept by modules between calls that record no gradient in them."""
 
 from typing import Any, final
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from linrec._call import PreparedCall, prepare_call
 from linrec._tensors.autograd import records_gradient
 from linrec._tensors.dtypes import accumulation_dtype
+from linrec._tensors.known_values import may_keep
 from linrec.constraints import BoundParameters
 from linrec.executors import Executor, Plan, Result
 from linrec.systems import LinearRecurrence
@@ -18,10 +19,11 @@ Template = LinearRecurrence | BoundParameters
 
 @final
 class PlanCache:
-    """Run recurrences, and keep the plans of frozen ones.
+    """Run recurrences, and keep their plans where no gradient in the system is recorded.
 
-    A plan knows whether it is still valid for a recurrence; an invalid one is made anew. The plans
-    of the last few lengths are kept. They are not part of a copy, a pickle or a state dict.
+    In training, gradients pass through the plan, and each step makes its own. A plan that is kept
+    knows whether it is still valid for a recurrence; an invalid one is made anew. The plans of the
+    last few lengths are kept. They are not part of a copy, a pickle or a state dict.
 
     Args:
         executor: how recurrences are run.
@@ -85,15 +87,15 @@ class PlanCache:
         recurrence, length, batch = call.given, call.steps, call.batch_shape
         if not length or torch.compiler.is_compiling():  # a graph should not have side effects
             return None
+        tensors = recurrence.tensors()
+        if not may_keep(*tensors):
+            return None
         dtype, gradient = call.inputs.dtype, records_gradient(call.inputs, call.state)
         key = (length, last_only, gradient, dtype, *batch)
         kept = self.plans.get(key)
         if kept is not None and kept.why_not(recurrence, length) is None:
             return kept
-        tensors = recurrence.tensors()
         if dtype != accumulation_dtype(recurrence.dtype) or not all(map(has_memory, tensors)):
-            return None
-        if any(tensor.requires_grad for tensor in tensors):
             return None
         executor = self.executor.select(
             recurrence, length, batch, last_only=last_only, prepared=True, gradient=gradient

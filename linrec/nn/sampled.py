@@ -5,7 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from linrec._tensors.known_values import has_values
+from linrec._tensors.known_values import has_values, may_keep
 from linrec.discretization import discretize
 from linrec.executors import Executor, Result
 from linrec.lengths import expand_lengths, last_step
@@ -195,11 +195,11 @@ class SampledSystem(TimedRecurrence):
         if dt is not None:
             return discretize(self.system, dt, self.method, dt_per="step")
         leaves = [getattr(self, name) for name in self.shape.leaves()]
-        if torch.compiler.is_compiling() or any(leaf.requires_grad for leaf in leaves):
+        if torch.compiler.is_compiling() or not may_keep(*leaves):
             return discretize(self.system, self.dt, self.method)
         kept = self.kept
         if kept is None or not all(map(same_values, kept[0], leaves)):
-            copies = [leaf.clone() for leaf in leaves]
+            copies = [leaf.detach().clone() for leaf in leaves]
             kept = copies, discretize(self.system, self.dt, self.method)
             self.kept = kept if has_values(*leaves) else None
         return kept[1]

@@ -9,6 +9,7 @@ import pickle
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import linrec
 from linrec.testing import error_bound, exact_reference
@@ -121,6 +122,54 @@ def test_plans_made_in_inference_mode_serve_training() -> None:
         module(inputs)
     module(inputs).outputs.sum().backward()
     assert inputs.grad is not None and bool(inputs.grad.all())
+
+
+@pytest.mark.parametrize("write", [lambda A: A.mul_(0.5), lambda A: A.data.mul_(0.5)])
+def test_what_is_trained_keeps_its_plan_while_it_is_evaluated(write) -> None:
+    module = linrec.nn.Recurrence(linrec.LinearRecurrence([[0.5]], [[1.0]]), trainable=["A"])
+    inputs = torch.randn(6, 1)
+
+    def fresh() -> torch.Tensor:
+        return linrec.run(linrec.LinearRecurrence(module.A.detach(), [[1.0]]), inputs).outputs
+
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            module(inputs)
+            (kept,) = module.plans.plans.values()
+            module(inputs)
+            assert [*module.plans.plans.values()] == [kept]
+        module(inputs).outputs.sum().backward()
+        assert module.A.grad is not None and bool(module.A.grad)
+        module.A.grad = None
+        with torch.no_grad():
+            write(module.A)
+            torch.testing.assert_close(module(inputs).outputs, fresh())
+
+
+@pytest.mark.parametrize("trainable", [[], ["A", "B"]], ids=["frozen", "trained"])
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_tangents_pass_where_plans_are_kept(executor: str, trainable: list[str]) -> None:
+    recurrence = linrec.LinearRecurrence(torch.eye(2) * 0.5, torch.ones(2, 1)).to(torch.float64)
+    way, inputs = EXECUTORS[executor], torch.randn(7, 1, dtype=torch.float64)
+    module = linrec.nn.Recurrence(recurrence, trainable=trainable, executor=way)
+    with torch.no_grad():
+        module(inputs)
+    matrices = {"A": recurrence.A.to_dense(), "B": recurrence.B}
+
+    def outputs(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        system = linrec.LinearRecurrence(A, B)
+        return linrec.run(system, inputs, executor=linrec.Recurrent()).outputs
+
+    for _ in range(2):
+        tangents = {name: torch.randn_like(each) for name, each in matrices.items()}
+        right = torch.func.jvp(outputs, (*matrices.values(),), (*tangents.values(),))[1]
+        with forward_ad.dual_level():
+            duals = {
+                name: forward_ad.make_dual(matrices[name], tangents[name]) for name in tangents
+            }
+            for _ in range(2):
+                dual = torch.func.functional_call(module, duals, (inputs,)).outputs
+                torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, right)
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import linrec
 from linrec._call import prepare_call
@@ -132,6 +133,23 @@ def test_a_plan_without_gradients_is_refused_where_they_are_asked_for() -> None:
     trained = linrec.Toeplitz().prepare(recurrence, 5)
     linrec.run(recurrence, torch.ones(5, 1), plan=trained).outputs.sum().backward()
     assert A.grad is not None and bool(A.grad.any())
+
+
+def test_a_plan_without_tangents_is_refused_where_there_are_some() -> None:
+    A, B = torch.eye(2), torch.ones(2, 1)
+    plan = linrec.Toeplitz().prepare(linrec.LinearRecurrence(A, B), 5)
+    with forward_ad.dual_level():
+        carried = linrec.LinearRecurrence(forward_ad.make_dual(A, torch.ones(2, 2)), B)
+        with pytest.raises(ValueError, match="prepared without the tangent of A"):
+            linrec.run(carried, torch.ones(5, 1), plan=plan)
+        again = linrec.Toeplitz().prepare(carried, 5)
+        outputs = linrec.run(carried, torch.ones(5, 1), plan=again).outputs
+        expected = linrec.run(carried, torch.ones(5, 1), executor=linrec.Recurrent()).outputs
+        tangents = [forward_ad.unpack_dual(each).tangent for each in (outputs, expected)]
+        torch.testing.assert_close(*tangents)
+        other = linrec.LinearRecurrence(forward_ad.make_dual(A, torch.zeros(2, 2)), B)
+        with pytest.raises(ValueError, match="prepared without the tangent of A"):
+            linrec.run(other, torch.ones(5, 1), plan=again)
 
 
 def test_the_keeper_keeps_few_plans_and_makes_stale_ones_anew() -> None:
