@@ -180,7 +180,7 @@ def running(example: Example, form: Form, length: int) -> Iterator[None]:
                     continue  # it stays a loop
                 if isinstance(getattr(module, "executor", None), Executor):
                     put(module, "executor", Recurrent())
-                if isinstance(getattr(module, "plans", None), PlanCache):
+                elif isinstance(getattr(module, "plans", None), PlanCache):
                     put(module, "plans", PlanCache(Recurrent()))
             yield
     finally:
@@ -199,6 +199,7 @@ def kernels_of(example: Example, length: int) -> dict[nn.Module, Kernel]:
         module
         for module in example.module.modules()
         if isinstance(getattr(module, "plans", None), PlanCache)
+        and not isinstance(module, RecurrentLayer)
     ]
     recorders = [Recorded(module.plans) for module in keepers]
     try:

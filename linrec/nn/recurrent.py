@@ -1,6 +1,7 @@
 """Layers that consist of one linear recurrence, made from their inputs."""
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,13 @@ from linrec.executors import Executor, Result
 from linrec.lengths import expand_lengths, last_step, zero_padding
 from linrec.nn.checks import check_size, check_step, check_steps
 from linrec.nn.layer import Layer
+from linrec.nn.plans import PlanCache
 from linrec.planner import Auto
 from linrec.resets import check_resets, with_resets
 from linrec.run import final, run, step
 from linrec.systems import LinearRecurrence
+
+LARGEST_KERNEL = 1 << 21  # numbers that the plan of a layer may keep, a few times as many in all
 
 # The recurrence, its inputs, its initial state, and lengths.
 Arguments = tuple[LinearRecurrence, Tensor, Tensor | None, Tensor | None]
@@ -63,7 +67,16 @@ class RecurrentLayer(Layer):
         sizes = {"input_size": input_size, "output_size": output_size, "state_size": state_size}
         for name, size in sizes.items():
             setattr(self, name, whole(name, size))
-        self.executor = executor
+        self.plans = PlanCache(executor)
+
+    @property
+    def executor(self) -> Executor:
+        """How the recurrence is run."""
+        return self.plans.executor
+
+    @executor.setter
+    def executor(self, executor: Executor) -> None:
+        self.plans = PlanCache(executor)
 
     @abstractmethod
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
@@ -106,7 +119,10 @@ class RecurrentLayer(Layer):
         """
         inputs, lengths, heads, given = self.prepare(inputs, initial_state, lengths, resets)
         recurrence, drive, start, ends = given
-        read, end = run(recurrence, drive, start, lengths=ends, executor=self.executor)
+        if keeps_plan(recurrence, drive):
+            read, end = self.plans.run(recurrence, drive, start, ends)
+        else:
+            read, end = run(recurrence, drive, start, lengths=ends, executor=self.executor)
         read = read.movedim(-2, inputs.ndim - 2).flatten(inputs.ndim - 1)
         outputs = self.read_out(real(read).to(inputs.dtype), inputs)
         return Result(zero_padding(outputs, lengths), pack(end, heads))
@@ -123,7 +139,10 @@ class RecurrentLayer(Layer):
             return super().final(inputs, initial_state, lengths)
         inputs, lengths, heads, given = self.prepare(inputs, initial_state, lengths, resets)
         recurrence, drive, start, ends = given
-        read, end = final(recurrence, drive, start, lengths=ends, executor=self.executor)
+        if keeps_plan(recurrence, drive):
+            read, end = self.plans.final(recurrence, drive, start, ends)
+        else:
+            read, end = final(recurrence, drive, start, lengths=ends, executor=self.executor)
         read = real(read.flatten(read.ndim - 1 - heads)).to(inputs.dtype)
         outputs = self.read_out(read, last_step(inputs, lengths))
         if lengths is not None:
@@ -177,6 +196,10 @@ class RecurrentLayer(Layer):
         heads = drive.shape[state.ndim - 1 : -2]
         return state.unflatten(-1, (*heads, recurrence.state_size)) if heads else state
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "RecurrentLayer":
+        self.plans.clear()  # (they would only keep memory in use)
+        return super()._apply(fn, recurse)
+
     def extra_repr(self) -> str:
         """Describe the sizes."""
         return f"{self.input_size}, {self.output_size}, states={self.state_size}"
@@ -193,6 +216,18 @@ class SkipLayer(RecurrentLayer):
     def read_out(self, read: Tensor, inputs: Tensor) -> Tensor:
         """Add D x; see `RecurrentLayer.read_out`."""
         return read + self.D * inputs
+
+
+def keeps_plan(recurrence: LinearRecurrence, drive: Tensor) -> bool:
+    """Whether the plan of one call may serve the next, as when a layer is evaluated.
+
+    It has to be small beside the layer's results, since each layer of a network keeps its own; and
+    on a device, comparing the matrices with those of the last call would wait.
+    """
+    if recurrence.time_varying or drive.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    kernels = recurrence.batch_shape.numel() * recurrence.input_size * recurrence.output_size
+    return kernels * drive.shape[-2] <= LARGEST_KERNEL
 
 
 def pack(state: Tensor, heads: int) -> Tensor:

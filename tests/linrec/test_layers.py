@@ -214,3 +214,39 @@ def test_works_with_compile_autocast_and_copies() -> None:
     again = pickle.loads(pickle.dumps(layer))
     assert again(inputs).outputs.equal(layer(inputs).outputs)
     assert copy.deepcopy(layer).step(inputs[:, 0]).outputs.shape == (2, 4)
+
+
+CONSTANT = {
+    "EMA": lambda: linrec.nn.EMA(3),
+    "LRU": lambda: linrec.nn.LRU(3, 4),
+    "S4D": lambda: linrec.nn.S4D(3, states=4),
+    "LinOSS": lambda: linrec.nn.LinOSS(3, 4),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_plans_are_kept_while_a_layer_is_evaluated(name: str) -> None:
+    layer, inputs = CONSTANT[name](), torch.randn(2, 40, 3)
+    with torch.no_grad():
+        first = layer(inputs).outputs
+        kept = list(layer.plans.plans.values())
+        assert torch.equal(layer(inputs).outputs, first)
+        assert kept and list(layer.plans.plans.values()) == kept
+        for parameter in layer.parameters():
+            parameter.data.mul_(0.5)
+        changed = layer(inputs).outputs
+        layer.executor = linrec.Recurrent()
+        torch.testing.assert_close(changed, layer(inputs).outputs, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(changed, first)
+    layer(inputs).outputs.sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+def test_large_plans_of_layers_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linrec.nn.recurrent.LARGEST_KERNEL", 3 * 40 - 1)
+    layer = linrec.nn.S4D(3, states=4)
+    with torch.no_grad():
+        layer(torch.randn(2, 40, 3))
+        assert not layer.plans.plans
+        layer(torch.randn(2, 39, 3))
+        assert layer.plans.plans
