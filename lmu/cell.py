@@ -270,19 +270,22 @@ class LMUCell(Pretrained, nn.Module):
         weights, hidden = self.step_weights(rows), self.make_hidden_call()
         memory, states = self.unpack_state(state, rows, batch)
         drive, given = (f(rows.unsqueeze(1)).squeeze(1) for f in (self.drive, hidden.inputs))
-        memory = self.next_memory(weights, drive, memory.to(self.dtype), states)
-        output, states = hidden.step(memory, given, states)
+        memory = self.next_memory(weights, drive, memory.to(weights.A.dtype), states)
+        output, states = hidden.step(memory.to(self.dtype), given, states)
         state = torch.cat([memory, *states], -1)
         return Result(output.view(*batch, self.output_size), state.view(*batch, state.shape[-1]))
 
     def step_weights(self, rows: Tensor) -> StepWeights:
-        """Discretise and transpose the matrices for all steps of a call, and draw the dropout."""
-        recurrence = self.memory.recurrence
+        """Discretise and transpose the matrices for all steps of a call, and draw the dropout.
+
+        The memory is accumulated, as in runs in parallel, in float32 at least.
+        """
+        recurrence, dtype = self.memory.recurrence, torch.promote_types(self.dtype, torch.float32)
         e_h, e_m = self.hidden_to_memory, self.memory_to_memory
         assert recurrence.B is not None
         return StepWeights(
-            recurrence.A.to_dense().mT,
-            recurrence.B.mT,
+            recurrence.A.to_dense().mT.to(dtype),
+            recurrence.B.mT.to(dtype),
             None if e_h is None else e_h.weight.mT,
             None if e_m is None else e_m.weight.mT,
             None if e_h is None else self.mask(rows, self.output_size, self.input_dropout),
@@ -321,9 +324,10 @@ class LMUCell(Pretrained, nn.Module):
         if weights.e_h is not None:
             u = torch.addmm(u, apply_mask(states[0], weights.hidden_mask), weights.e_h)
         if weights.e_m is not None:
-            u = torch.addmm(u, apply_mask(memory, weights.memory_mask), weights.e_m)
+            remembered = memory.to(u.dtype)
+            u = torch.addmm(u, apply_mask(remembered, weights.memory_mask), weights.e_m)
         # Āᵀ and B̄ᵀ serve all channels, each of which is a row of its own here.
-        driven = u.reshape(-1, 1) * weights.B
+        driven = u.reshape(-1, 1).to(memory.dtype) * weights.B
         memory = torch.addmm(driven, memory.view(-1, self.order), weights.A)
         return memory.view(u.shape[0], self.memory_size)
 

@@ -174,7 +174,9 @@ class Highway(_Wrapped):
 
     def mix(self, inputs: Tensor, normed: Tensor, outputs: Tensor) -> Tensor:
         """Mix inputs and outputs by the gate."""
-        return torch.lerp(inputs, self.dropout(outputs), torch.sigmoid(self.gate(normed)))
+        # (Under autocast the gate is in half precision, which `lerp` does not mix with others.)
+        gate = torch.sigmoid(self.gate(normed)).to(inputs.dtype)
+        return torch.lerp(inputs, self.dropout(outputs).to(inputs.dtype), gate)
 
 
 class Gated(Layer):

@@ -128,8 +128,10 @@ class Retention(AttentionLayer):
     def recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the recurrence, with a system for each head; see `RecurrentLayer.recurrence`."""
         q, k, v = self.parts(self.projection(inputs))
-        turned = torch.polar(*self.turns(inputs))
-        return attention(turned, pairs(k), pairs(q).conj() / k.shape[-1] ** 0.5, v)
+        turned, q = torch.polar(*self.turns(inputs)), pairs(q)
+        # (vmap has no rule for the real part of a tensor that torch has marked as conjugate.)
+        conjugate = torch.complex(q.real, -q.imag)
+        return attention(turned, pairs(k), conjugate / k.shape[-1] ** 0.5, v)
 
     def real_recurrence(self, inputs: Tensor) -> tuple[LinearRecurrence, Tensor]:
         """Make the same recurrence in real numbers, for ONNX, with 2 × 2 rotations.

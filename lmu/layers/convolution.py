@@ -55,8 +55,9 @@ class CausalConvolution(Layer):
         if initial_state is None:
             initial_state = inputs.new_zeros(*batch, self.state_size)
         earlier = initial_state.unflatten(-1, (self.before, self.input_size))
-        seen = torch.cat([earlier.expand(*batch, *earlier.shape[-2:]), inputs], -2)
-        last, part = last_rows(seen, lengths, self.before), None
+        earlier = earlier.expand(*batch, *earlier.shape[-2:]).to(inputs.dtype)
+        seen = torch.cat([earlier, inputs], -2)
+        last, part = self.as_state(last_rows(seen, lengths, self.before)), None
         if resets is not None:
             part = segments(resets, inputs, self.before)
             ends = last_rows(part, lengths, self.before)
@@ -78,11 +79,15 @@ class CausalConvolution(Layer):
         check_step(self, input)
         if state is None:
             state = input.new_zeros(*input.shape[:-1], self.state_size)
-        seen = torch.cat([state.expand(*input.shape[:-1], self.state_size), input], -1)
+        state = state.expand(*input.shape[:-1], self.state_size).to(input.dtype)
+        seen = torch.cat([state, input], -1)
         weight = self.convolution.weight.mT.flatten(1)  # (output_size, kernel_size · input_size)
-        return Result(
-            nn.functional.linear(seen, weight, self.convolution.bias), seen[..., self.input_size :]
-        )
+        outputs = nn.functional.linear(seen, weight, self.convolution.bias)
+        return Result(outputs, self.as_state(seen[..., self.input_size :]))
+
+    def as_state(self, inputs: Tensor) -> Tensor:
+        """Return inputs as a state, which in half precision is in float32, as of all layers."""
+        return inputs.to(torch.promote_types(inputs.dtype, torch.float32))
 
 
 def last_rows(seen: Tensor, lengths: Tensor | None, count: int) -> Tensor:

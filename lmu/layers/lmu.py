@@ -247,13 +247,14 @@ class LMU(LMUCell, Layer):
         mask: Tensor | None,
     ) -> tuple[Tensor, Tensor, States]:
         """Run memory and hidden module one step after the other."""
-        weights, memory = self.step_weights(inputs), memory.to(self.dtype)
+        weights = self.step_weights(inputs)
+        memory = memory.to(weights.A.dtype)
         drives = self.drive(inputs).unbind(1)
         own = [None] * len(drives) if mask is None else mask.unbind(1)
         outputs = []
         for drive, given, active in zip(drives, hidden.inputs(inputs).unbind(1), own, strict=True):
             following = self.next_memory(weights, drive, memory, states)
-            output, after = hidden.step(following, given, states, active)
+            output, after = hidden.step(following.to(self.dtype), given, states, active)
             memory = keep_ended(active, following, memory)
             states = tuple(map(keep_ended, [active] * len(states), after, states))
             outputs.append(output)

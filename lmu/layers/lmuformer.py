@@ -222,6 +222,7 @@ class LMUFormer(Layer):
         before, earlier = split(initial_state, sizes)
         features, state = self.features(without_padding(inputs, lengths), before, lengths, resets)
         scores = without_padding(self.head(features), lengths)
+        dtype, scores = scores.dtype, widen(scores)
         steps = torch.ones_like(scores[..., :1])
         own = own_rows(inputs, lengths)
         if own is not None:
@@ -229,7 +230,7 @@ class LMUFormer(Layer):
         sums, end = running_sums(torch.cat([scores, steps], -1), earlier, lengths, resets)
         totals, counts = sums.split([self.output_size, 1], -1)
         outputs = without_padding(totals / counts.clamp(min=1), lengths)
-        return Result(outputs, torch.cat([state, end], -1))
+        return Result(outputs.to(dtype), torch.cat([state, end], -1))
 
     def step(self, input: Tensor, state: Tensor | None = None) -> Result:
         """Run one step; arguments and result as of `Layer.step`."""
@@ -237,10 +238,16 @@ class LMUFormer(Layer):
         before, total, count = split(state, self.state_sizes)
         features, now = self.features.step(input, before)
         scores = self.head(features)
+        dtype, scores = scores.dtype, widen(scores)
         one = torch.ones_like(scores[..., :1])
         total = scores if total is None else total + scores
         count = one if count is None else count + one
-        return Result(total / count, torch.cat([now, total, count], -1))
+        return Result((total / count).to(dtype), torch.cat([now, total, count], -1))
+
+
+def widen(scores: Tensor) -> Tensor:
+    """Cast scores to the dtype of their sums: half precision cannot count beyond 256 or 2,048."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def running_sums(

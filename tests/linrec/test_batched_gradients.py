@@ -62,3 +62,40 @@ def test_jacobians_of_three_kinds_are_the_loops(executor: linrec.Executor) -> No
             torch.func.jacrev(outputs_of)(inputs),
         ):
             torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+LAYERS = {
+    "Retention": lambda: linrec.nn.Retention(4, 2),
+    "GatedLinearAttention": lambda: linrec.nn.GatedLinearAttention(4, 2),
+    "LRU": lambda: linrec.nn.LRU(4, 4),
+    "S4D": lambda: linrec.nn.S4D(4, states=2),
+    "MinGRU": lambda: linrec.nn.MinGRU(4, 4),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_under_transforms(name: str) -> None:
+    """Jacobians of runs and steps, and the gradients of each sequence, as autograd has them."""
+    layer = LAYERS[name]().double()
+    inputs = normal(3, 9, 4)
+
+    def outputs_of(each: Tensor) -> Tensor:
+        return layer(each)[0]
+
+    def output_of(each: Tensor) -> Tensor:
+        return layer.step(each)[0]
+
+    for function, given in ((outputs_of, inputs[0]), (output_of, inputs[0, 0])):
+        right = torch.autograd.functional.jacobian(function, given)
+        torch.testing.assert_close(torch.func.jacrev(function)(given), right)
+    parameters = {key: each.detach() for key, each in layer.named_parameters()}
+
+    def loss(values: dict[str, Tensor], each: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, values, (each,))[0].square().sum()
+
+    mapped = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, inputs)
+    for place, each in enumerate(inputs):
+        layer.zero_grad()
+        layer(each)[0].square().sum().backward()
+        for key, parameter in layer.named_parameters():
+            torch.testing.assert_close(mapped[key][place], parameter.grad)
