@@ -27,4 +27,4 @@ __all__ = [
     "to_program",
 ]
 
-network_to_c = to_c_integers = to_c_halves = to_c  # the names of its parts before 0.2
+network_to_c = to_c_integers = to_c_halves = to_c  # the earlier names of its parts

@@ -54,4 +54,4 @@ __all__ = [
     "residual_blocks",
 ]
 
-PlanKeeper = PlanCache  # its name before 0.1
+PlanKeeper = PlanCache  # its earlier name

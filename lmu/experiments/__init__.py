@@ -62,7 +62,7 @@ _RENAMED = {"Figure": PublishedResult, "Setting": TrainingSetup, "Source": Prove
 
 
 def __getattr__(name: str) -> object:
-    """Return an attribute by its name from before 0.1."""
+    """Return an attribute by its earlier name."""
     if name in _RENAMED:
         return _RENAMED[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

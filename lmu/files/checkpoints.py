@@ -60,7 +60,7 @@ def read_checkpoint(path: Path) -> Any:
     refuse_devices(path)
     with explain_os_errors(path, "read"):
         content = path.read_bytes()
-    if content.startswith(b"PK"):  # from versions before 0.1
+    if content.startswith(b"PK"):  # from earlier versions
         return read_torch_checkpoint(path)
     size = int.from_bytes(content[:8], "little")
     if size > min(HEADER, len(content) - 8):
