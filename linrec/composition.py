@@ -13,6 +13,7 @@ from torch import Tensor
 from linrec._tensors.annotated import matrix_rank, solve, split
 from linrec._tensors.arguments import check_kind, holds_tensor, is_computed, to_tensor
 from linrec._tensors.dtypes import accumulation_dtype, double_dtype
+from linrec._tensors.full_precision import full_precision
 from linrec._tensors.known_values import is_seen
 from linrec._tensors.shapes import broadcast, show
 from linrec.structures import Dense, Diagonal, Structure
@@ -56,13 +57,14 @@ def series(first: System, second: System) -> System:
         )
     A_1, B_1, C_1, D_1 = matrices(first)
     A_2, B_2, C_2, D_2 = matrices(second)
-    through = B_2 @ C_1
-    acts_at_once = isinstance(first, LinearRecurrence)
-    corner = through @ A_1 if acts_at_once else through
-    driven = B_2 @ D_1 + through @ B_1 if acts_at_once else B_2 @ D_1
-    A = blocks([[A_1, None], [corner, A_2]])
-    B = blocks([[B_1], [driven]])
-    return rebuild(first, second, Dense(A), B, blocks([[D_2 @ C_1, C_2]]), D_2 @ D_1)
+    with full_precision(A_1):
+        through = B_2 @ C_1
+        acts_at_once = isinstance(first, LinearRecurrence)
+        corner = through @ A_1 if acts_at_once else through
+        driven = B_2 @ D_1 + through @ B_1 if acts_at_once else B_2 @ D_1
+        A = blocks([[A_1, None], [corner, A_2]])
+        B = blocks([[B_1], [driven]])
+        return rebuild(first, second, Dense(A), B, blocks([[D_2 @ C_1, C_2]]), D_2 @ D_1)
 
 
 def parallel(first: System, second: System) -> System:
@@ -154,6 +156,18 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
             f"{D_2.shape[-1]} and {D_2.shape[-2]} (of one copy): expected as many outputs of each "
             "as the other has inputs. Give one a B or a C that makes them meet."
         )
+    with full_precision(A_1):
+        return close_loop(first, other, (A_1, B_1, C_1, D_1), (A_2, B_2, C_2, D_2), sign)
+
+
+Matrices = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def close_loop(
+    first: System, other: System, forth: Matrices, back: Matrices, sign: float
+) -> System:
+    """Close a loop of two systems, given their matrices; see `feedback`."""
+    (A_1, B_1, C_1, D_1), (A_2, B_2, C_2, D_2) = forth, back
     at_once = isinstance(first, LinearRecurrence)
     H_1, E_1 = (C_1 @ A_1, C_1 @ B_1 + D_1) if at_once else (C_1, D_1)
     H_2, E_2 = (C_2 @ A_2, C_2 @ B_2 + D_2) if at_once else (C_2, D_2)
@@ -228,7 +242,11 @@ def solve_loop(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
     whole = blocks([parts])
     narrow, dtype = whole.dtype, accumulation_dtype(whole.dtype)
     loop, whole = loop.to(dtype), whole.to(dtype)
-    if is_seen(matrix_rank(loop.detach()) < loop.shape[-1]):
+    if is_seen(~loop.isfinite()):
+        raise ValueError(
+            "The gains around the loop are not finite: expected finite matrices and a finite gain."
+        )
+    if is_seen(matrix_rank(equilibrate(loop.detach())) < loop.shape[-1]):
         raise ValueError(
             "The loop is algebraic and has no solution: each step's input depends on itself, and "
             "I - sign·D₂D₁ (of recurrences: with C B added to D) is singular to working precision. "
@@ -236,6 +254,17 @@ def solve_loop(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
         )
     widths = [part.shape[-1] for part in parts]
     return list(split(solve(loop, whole).to(narrow), widths, -1))
+
+
+def equilibrate(matrix: Tensor) -> Tensor:
+    """Divide rows and columns by their largest entries.
+
+    A rank is judged relative to the largest entry, and loops of very different gains share none.
+    """
+    for axis in (-1, -2):
+        largest = matrix.abs().amax(axis, keepdim=True)
+        matrix = matrix / torch.where(largest > 0, largest, 1)
+    return matrix
 
 
 def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Tensor, Tensor]:

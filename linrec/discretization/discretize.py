@@ -118,9 +118,10 @@ def discretize(
     dtype, steps = system.dtype, check_step(dt, system, dt_per)
     weight = implicitness(method, alpha, prewarp_frequency)
     varying = steps.ndim > 0 and dt_per in (None, "step")
-    if varying and (repeated := repeated_steps(system, steps)) is not None:
+    warp = prewarp_frequency
+    alike = varying and not (isinstance(warp, Tensor) and warp.ndim)  # one frequency for all steps
+    if alike and (repeated := repeated_steps(system, steps)) is not None:
         few, places = repeated
-        warp = prewarp_frequency
         made = discretize(system, few, method, dt_per="step", alpha=alpha, prewarp_frequency=warp)
         return at_places(made, places)
     if prewarp_frequency is not None:
@@ -209,7 +210,7 @@ def repeated_steps(system: StateSpace, steps: Tensor) -> tuple[Tensor, Tensor] |
     None where fewer than half of these would be saved, where the steps need a gradient, and where
     their values cannot be read.
     """
-    if system.batch_shape or steps.requires_grad or not at_hand(steps):
+    if system.batch_shape or steps.requires_grad or not steps.numel() or not at_hand(steps):
         return None
     # (NaN, where a sequence has ended, is not equal to itself; no step is negative.)
     few, places = unique_places(steps.nan_to_num(nan=-1.0))

@@ -361,3 +361,26 @@ def test_steps_that_are_no_real_numbers(dt: object, error: str) -> None:
 def test_only_continuous_systems() -> None:
     with pytest.raises(TypeError, match="in discrete time already"):
         discretize(linrec.LinearRecurrence([[0.5]]))  # type: ignore[arg-type]  # tested
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 5)])
+@pytest.mark.parametrize("method", ["zoh", "bilinear"])
+def test_no_steps(shape: tuple[int, ...], method: str) -> None:
+    lag = linrec.StateSpace([[-1.0]], [[1.0]])
+    made = linrec.discretize(lag, torch.zeros(shape), method)
+    assert made.A.to_dense().shape == (*shape, 1, 1) and made.time_varying
+    module, inputs = linrec.nn.SampledSystem(lag), torch.zeros(2, *shape[-1:], 1)[: shape[0] or 2]
+    dt = torch.zeros(len(inputs), shape[-1])
+    assert module(inputs[:0], dt=dt[:0]).outputs.shape == (0, shape[-1], 1)
+    assert module(inputs[:, :0], dt=dt[:, :0]).outputs.shape == (len(inputs), 0, 1)
+
+
+@pytest.mark.parametrize("steps", [torch.full((10,), 0.1), torch.linspace(0.1, 0.11, 10)])
+def test_a_frequency_for_each_step(steps: Tensor) -> None:
+    """Also where steps repeat, whose matrices are otherwise computed once."""
+    swing = linrec.StateSpace([[0.0, 1.0], [-4.0, -0.1]], [[0.0], [1.0]], [[1.0, 0.0]])
+    frequencies = torch.linspace(1, 10, 10)
+    made = linrec.discretize(swing, steps, "bilinear", prewarp_frequency=frequencies)
+    for t, (dt, frequency) in enumerate(zip(steps.tolist(), frequencies.tolist(), strict=True)):
+        alone = linrec.discretize(swing, dt, "bilinear", prewarp_frequency=frequency)
+        torch.testing.assert_close(made.A.to_dense()[t], alone.A.to_dense())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import linrec
-from linrec.interop import to_control
+from linrec.interop import from_pre_update, to_control, to_pre_update
 from tests.cases import contraction, normal
 
 FREQUENCIES, EPS = np.linspace(0.1, 3.0, 7), np.finfo(float).eps
@@ -216,3 +216,68 @@ def test_systems_that_do_not_fit_are_refused() -> None:
         linrec.feedback(first, system(linrec.StateSpace, 2, 1, 2, False))
     with pytest.raises(TypeError, match="`second` is of type str"):
         linrec.feedback(first, "unity")
+
+
+LOOPS = (1e7, 1e9, 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("gain", LOOPS)
+def test_loops_of_very_different_gains(gain: float, dtype: torch.dtype) -> None:
+    """Two channels that share nothing: each closes as it does alone, D = g / (1 + g)."""
+    eye = torch.eye(2, dtype=dtype)
+    both = linrec.StateSpace(-eye, eye, eye, torch.diag(torch.tensor([gain, 0.0], dtype=dtype)))
+    D = linrec.feedback(both).D
+    assert D is not None
+    torch.testing.assert_close(D.diagonal(), torch.tensor([gain / (1 + gain), 0.0], dtype=dtype))
+
+
+@pytest.mark.parametrize("gain", [1.0, 1e7, 1e9])
+def test_singular_loops_are_refused_in_any_units(gain: float) -> None:
+    """I + D = [[g, g], [1, 1]], or with g in a column, has rank one."""
+    eye = torch.eye(2)
+    for rows in ([[gain, gain], [1.0, 1.0]], [[gain, 1.0], [gain, 1.0]]):
+        system = linrec.StateSpace(-eye, eye, eye, torch.tensor(rows) - eye)
+        with pytest.raises(ValueError, match="singular to working precision"):
+            linrec.feedback(system)
+
+
+@pytest.mark.parametrize("gain", [float("nan"), float("inf")])
+def test_gains_that_are_not_finite_are_refused(gain: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        linrec.feedback(linrec.StateSpace([[-1.0]], [[1.0]], [[1.0]], [[1.0]]), gain)
+
+
+SYSTEMS = (
+    linrec.LinearRecurrence(normal(3, 3, seed=1), normal(3, 2, seed=2), normal(2, 3, seed=3)),
+    linrec.LinearRecurrence(normal(2, 2, seed=4), normal(2, 2, seed=5), normal(2, 2, seed=6)),
+)
+UNDER_AUTOCAST = {
+    "series": lambda a, b: linrec.series(a, b).tensors(),
+    "parallel": lambda a, b: linrec.parallel(a, b).tensors(),
+    "feedback": lambda a, b: linrec.feedback(a, b).tensors(),
+    "gain": lambda a, b: linrec.feedback(a, 0.5).tensors(),
+    "to_pre_update": lambda a, b: [each for each in to_pre_update(a) if torch.is_tensor(each)],
+    "from_pre_update": lambda a, b: from_pre_update(a.A, a.B, a.C, torch.ones(2, 2)).tensors(),
+    "similarity": lambda a, b: linrec.similarity_transform(a, normal(3, 3, seed=7)).tensors(),
+    "balanced": lambda a, b: linrec.balanced_realization(shrink(a)).system.tensors(),
+    "adjoint": lambda a, b: linrec.adjoint(a).tensors(),
+    "response": lambda a, b: [linrec.frequency_response(a, torch.tensor([0.1, 1.0]))],
+}
+
+
+def shrink(system: linrec.LinearRecurrence) -> linrec.LinearRecurrence:
+    return linrec.LinearRecurrence(0.1 * system.A.to_dense(), system.B, system.C)
+
+
+@pytest.mark.parametrize("name", UNDER_AUTOCAST)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_systems_are_computed_in_full_precision_under_autocast(
+    name: str, dtype: torch.dtype
+) -> None:
+    pair = [each.to(dtype) for each in SYSTEMS]
+    plain = UNDER_AUTOCAST[name](*pair)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = UNDER_AUTOCAST[name](*pair)
+    for mine, right in zip(cast, plain, strict=True):
+        assert mine.dtype == right.dtype and torch.equal(mine, right)
