@@ -148,8 +148,8 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
         basis (n, n): T, whose columns are the new basis vectors.
 
     Returns:
-        The system in the new coordinates, dense, in the dtype of the system. If C was None it
-        becomes T, so that outputs remain the states in the old coordinates.
+        The system in the new coordinates, dense, in the dtype of the system; complex if T is. If C
+        was None it becomes T, so that outputs remain the states in the old coordinates.
 
     Raises:
         ValueError: T has another shape or is singular, or the system varies with time.
@@ -169,8 +169,10 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
     """
     check_invariant(system, "similarity_transform")
     n = system.A.state_size
-    dtype = double_dtype(system.dtype)
-    T = as_tensor("basis", basis, torch.float64).detach().to(dtype)
+    T = as_tensor("basis", basis, torch.float64).detach()
+    if T.is_complex():  # (which keeps the precision of the system)
+        system = system.to(torch.promote_types(system.dtype, torch.complex64))
+    T = T.to(double_dtype(system.dtype))
     if T.shape != (n, n):
         raise ValueError(
             f"`basis` has shape {show(T.shape)}: expected ({n}, {n}), a column a state."

@@ -109,6 +109,21 @@ class Recurrence(Pretrained, TakesPacked):
         leaves = {name: getattr(self, name) for name in self.leaf_names}
         return self.plans.recurrence(self.shape, leaves)
 
+    @property
+    def input_size(self) -> int:
+        """The number of inputs, m."""
+        return self.recurrence.input_size
+
+    @property
+    def output_size(self) -> int:
+        """The number of outputs, p."""
+        return self.recurrence.output_size
+
+    @property
+    def state_size(self) -> int:
+        """The number of states, n."""
+        return self.recurrence.state_size
+
     def arguments(self) -> dict[str, object]:
         """Return the constructor arguments of a module of the same form."""
         if not isinstance(self.shape, LinearRecurrence):

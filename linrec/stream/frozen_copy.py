@@ -138,7 +138,7 @@ class HeldModule:
         check_protocol(module)
         self.module = copy.deepcopy(module).requires_grad_(False).eval()
         for part in self.module.modules():
-            if part is not self.module and hasattr(part, "as_recurrence"):
+            if part is not self.module and is_recurrence(part):
                 freeze(part)
         self.input_size, self.state_size = (int(getattr(module, n)) for n in SIZES)
         tensors = [*self.module.parameters(), *self.module.buffers()]
@@ -231,6 +231,7 @@ class HeldModule:
 
 
 Held = HeldRecurrence | HeldModule
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 SIZES = ("input_size", "state_size")
 
 
@@ -240,7 +241,7 @@ def hold(system: object, executor: Executor | None) -> Held:
     A module that is nothing but a recurrence returns it from `as_recurrence()`; it is then run as
     that recurrence, and its weights are not read again.
     """
-    if isinstance(system, nn.Module) and hasattr(system, "as_recurrence"):
+    if isinstance(system, nn.Module) and is_recurrence(system):
         with torch.no_grad():
             recurrence = cast(Callable[[], LinearRecurrence], system.as_recurrence)()
         own = getattr(system, "plans", None)
@@ -259,6 +260,20 @@ def hold(system: object, executor: Executor | None) -> Held:
             "executors of its own: expected None. Give it to the module."
         )
     return HeldModule(system)
+
+
+def is_recurrence(module: nn.Module) -> bool:
+    """Whether a module is nothing but the recurrence that its `as_recurrence()` returns.
+
+    A subclass that overrides `forward` or `step` computes something else, and so may hooks.
+    """
+    whole = next((kind for kind in type(module).__mro__ if "as_recurrence" in vars(kind)), None)
+    if whole is None or any(getattr(module, name) for name in HOOKS):
+        return False
+    return not any(
+        name in vars(module) or getattr(type(module), name, None) is not getattr(whole, name, None)
+        for name in ("forward", "step", "__call__")
+    )
 
 
 class Frozen:

@@ -26,7 +26,10 @@ def advance_of(recurrence: LinearRecurrence) -> Advance:
     if diagonal is not None:
         return lambda x, u: torch.addcmul(recurrence.drive(u), diagonal, x)
     dense = A.to_dense() if len(leaves) == 1 and leaves[0].ndim == 2 else None
-    if dense is None or dense is not leaves[0] or (B is not None and B.ndim > 2):
+    batched = any(
+        matrix is not None and matrix.ndim > 2 for matrix in (B, recurrence.C, recurrence.D)
+    )
+    if dense is None or dense is not leaves[0] or batched:
         return lambda x, u: A.apply(x) + recurrence.drive(u)
     transposed = dense.mT
     column = B[:, 0].contiguous() if B is not None and B.shape[-1] == 1 else None

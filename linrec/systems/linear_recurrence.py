@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.autograd import is_already
+from linrec._tensors.dtypes import check_cast
 from linrec.structures import Structure, matvec
 from linrec.structures.base import make_unchecked
 from linrec.systems.four_matrices import (
@@ -145,9 +146,14 @@ class LinearRecurrence(FourMatrices):
         return self.rebuilt(structure, *(leaves.get(name) for name in "BCD"))
 
     def to(self, target: torch.dtype | torch.device | str) -> "LinearRecurrence":
-        """Cast or move every tensor."""
+        """Cast or move every tensor.
+
+        Raises:
+            ValueError: whole numbers, or real ones of a complex system.
+        """
         if is_already(target, self.tensors()):
             return self
+        check_cast(self.dtype, target)
         move = once(lambda leaf, _: leaf.to(target))
         return self.with_leaves({name: move(leaf, 0) for name, leaf in self.leaves().items()})
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._tensors.dtypes import check_cast
 from linrec.structures import Structure
 from linrec.structures.base import make_unchecked
 from linrec.systems.four_matrices import (
@@ -72,6 +73,11 @@ class StateSpace(FourMatrices):
         batch_axes(self.A, *self.matrices())
 
     def to(self, target: torch.dtype | torch.device | str) -> "StateSpace":
-        """Cast or move every tensor."""
+        """Cast or move every tensor.
+
+        Raises:
+            ValueError: whole numbers, or real ones of a complex system.
+        """
+        check_cast(self.dtype, target)
         B, C, D = (None if matrix is None else matrix.to(target) for matrix in self.matrices())
         return make_unchecked(StateSpace, A=self.A.to(target), B=B, C=C, D=D)

@@ -24,4 +24,5 @@ def largest_share(
 
 
 def single(transition: str, system: str) -> linrec.LinearRecurrence:
-    return SYSTEMS[system](TRANSITIONS[transition]()).to(torch.float32)
+    made = SYSTEMS[system](TRANSITIONS[transition]())
+    return made.to(torch.complex64 if made.dtype.is_complex else torch.float32)

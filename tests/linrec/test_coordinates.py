@@ -12,6 +12,7 @@ from scipy import linalg, signal
 
 import linrec
 from linrec.interop import from_scipy
+from tests.cases import normal
 
 
 @pytest.fixture(autouse=True)
@@ -194,3 +195,19 @@ def test_numbers_that_are_not_finite_are_refused(bad):
     ):
         with pytest.raises(ValueError, match="`A` holds NaN or an infinity"):
             verb()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_complex_basis_gives_a_complex_system(dtype: torch.dtype) -> None:
+    """In the coordinates of its eigenvectors a rotation is diagonal; outputs stay the same."""
+    A = torch.tensor([[0.9, -0.2], [0.2, 0.9]], dtype=dtype)
+    system = linrec.LinearRecurrence(A, normal(2, 1).to(dtype), normal(1, 2).to(dtype))
+    eigenvalues, basis = torch.linalg.eig(A)
+    made = linrec.similarity_transform(system, basis)
+    assert made.dtype == torch.promote_types(dtype, torch.complex64)
+    torch.testing.assert_close(made.A.to_dense(), torch.diag(eigenvalues), rtol=0, atol=1e-6)
+    inputs = normal(9, 1).to(dtype)
+    outputs = linrec.run(made, inputs.to(made.dtype)).outputs
+    expected = linrec.run(system, inputs).outputs
+    torch.testing.assert_close(outputs.real, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(outputs.imag, torch.zeros_like(expected), rtol=0, atol=1e-6)

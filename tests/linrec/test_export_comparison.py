@@ -37,7 +37,7 @@ def test_what_was_exported_is_within_its_bound(form: str, format: str) -> None:
 
 @needs_compiler
 def test_complex_systems_are_compared_in_c_as_well() -> None:
-    turning = single("diagonal complex", "ABCD").to(torch.complex64)
+    turning = single("diagonal complex", "ABCD")
     report = compare_export(exported(turning, "step", "c"), turning, "step", "c")
     assert report.share is not None and 0 < report.share <= 1
 

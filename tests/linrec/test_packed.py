@@ -45,6 +45,15 @@ def test_packed_sequences_are_what_each_is_alone(name: str, order: str) -> None:
         torch.testing.assert_close(state, alone.final_state)
     whole = module(packed, torch.zeros_like(states))  # with a state before the first step
     torch.testing.assert_close(whole.outputs.data, outputs.data)
+    assert torch.equal(module(inputs=packed).outputs.data, outputs.data)
+    if isinstance(module, lmu.Bidirectional):  # it has no `final`
+        return
+    final: Callable[..., linrec.Result] = getattr(module, "final")  # noqa: B009  # of no type that pyright knows
+    for last in (final(packed), final(inputs=packed)):
+        for sequence, own, state in zip(sequences, *last, strict=True):
+            alone = final(sequence)
+            torch.testing.assert_close(own, alone.outputs)
+            torch.testing.assert_close(state, alone.final_state)
 
 
 def test_outputs_alone_are_packed_too_and_gradients_flow() -> None:
@@ -60,3 +69,5 @@ def test_lengths_with_a_packed_sequence_are_refused() -> None:
     packed = pack_sequence([torch.randn(3, 3)])
     with pytest.raises(ValueError, match="Leave out `lengths`"):
         linrec.nn.MinGRU(3, 4)(packed, lengths=torch.tensor([3]))
+    with pytest.raises(ValueError, match="Leave out `lengths`"):
+        linrec.nn.MinGRU(3, 4).final(packed, None, torch.tensor([3]))  # type: ignore[arg-type]  # tested

@@ -292,3 +292,16 @@ def test_leaves_rebuild_every_recurrence() -> None:
         again = recurrence.with_leaves(recurrence.leaves())
         assert again.copies == 2
         assert again.A.to_dense().equal(recurrence.A.to_dense())
+
+
+@pytest.mark.parametrize("kind", [linrec.LinearRecurrence, linrec.StateSpace])
+def test_dtypes_that_cannot_hold_a_system_are_refused(kind) -> None:
+    real = kind([[-0.5]], [[0.5]])
+    for dtype in (torch.int64, torch.bool, torch.float8_e5m2):
+        with pytest.raises(ValueError, match=f"of torch.float32 cannot be of {dtype}"):
+            real.to(dtype)
+    turning = kind(linrec.Diagonal(torch.tensor([0.5j])), torch.ones(1, 1))
+    with pytest.raises(ValueError, match=r"expected torch\.complex128, say"):
+        turning.to(torch.float64)
+    assert turning.to(torch.complex128).A.to_dense().item() == 0.5j
+    assert real.to(torch.complex64).A.to_dense().item() == -0.5
