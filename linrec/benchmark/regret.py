@@ -91,7 +91,7 @@ class Regret:
         return found
 
     def summary(self) -> dict[str, float]:
-        """The geometric mean and the 95th percentile."""
+        """Return the geometric mean and the 95th percentile."""
         ratios = torch.tensor(self.ratios(), dtype=torch.float64)
         return {
             "shapes": len(ratios),

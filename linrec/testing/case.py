@@ -68,7 +68,7 @@ class Case:
     def allowed(
         self, executor: Executor, *, gradient_of: "Case | None" = None, blind: bool = False
     ) -> Result:
-        """Return the allowed error of an executor, with the error of the truth itself.
+        """Return the allowed error of an executor, plus the truth's, by one rounding or a loop.
 
         Args:
             executor: the executor.

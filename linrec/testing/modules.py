@@ -80,7 +80,7 @@ def check_module(
         inputs (batch, time, features): the only inputs to try. None: inputs are searched for. If
             their dtype is not the module's, a copy of the module in double precision is checked.
         steps: draws the number of steps in the search. None: mostly 1 to 12; one example in three
-            is larger: up to 2,200 steps, up to 256 sequences, or numbers of 10⁵. For a module that
+            is larger, with up to 2,200 steps, 256 sequences, or numbers of 10⁵. For a module that
             cuts time into longer pieces, give lengths of several pieces.
         batch: draws the number of sequences. None: mostly 1 to 3, as above.
         without: properties that are not checked, such as "differences" if a gradient is not meant
