@@ -1,4 +1,4 @@
-"""Benchmarks: executors compared with the machine's limits and with other libraries."""
+"""Benchmarks of the executors against the machine's limits and other libraries."""
 
 from linrec.benchmark.calibration import measure_rates as measure_rates
 from linrec.benchmark.calibration import store_rates as store_rates

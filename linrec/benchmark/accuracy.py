@@ -1,4 +1,4 @@
-"""Accuracy of the executors compared with the plain loop, on systems from practice."""
+"""The executors' accuracy compared with the plain loop's, on systems from practice."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -22,10 +22,10 @@ from linrec.planner import Auto
 from linrec.run import run
 from linrec.systems import LinearRecurrence
 
-# Steps, and bits after the binary point of the reference.
+# The number of steps, and the reference's bits after the binary point.
 STEPS, POINT = 600, 300
 
-# Kinds of filters with their arguments between order and cutoff, as scipy's functions take them.
+# Kinds of filters, with the arguments that scipy's functions take between order and cutoff.
 FILTERS = {
     "butter": (),
     "cheby1": (1,),
@@ -48,7 +48,7 @@ EXECUTORS: tuple[Executor, ...] = (
 def systems(
     orders: tuple[int, ...] = ORDERS, cutoffs: tuple[float, ...] = CUTOFFS, largest: int = 256
 ) -> Iterator[tuple[str, Any]]:
-    """Make the systems of each family, one after another, by the family's name."""
+    """Yield the systems of each family, with the family's name."""
     for kind, between in FILTERS.items():
         for order, cutoff in product(orders, cutoffs):
             b, a = getattr(signal, kind)(order, *between, cutoff)
@@ -73,7 +73,7 @@ def systems(
     for n in (5, 20):
         turn = np.linalg.qr(random.standard_normal((n, n)))[0]
         yield "orthogonal", around(turn, random)
-        # Of norm 50, and stable beyond what rounding can do to it.
+        # A matrix of norm 50 that no rounding can make unstable.
         skew = np.triu(random.standard_normal((n, n)), 1) * np.eye(n, k=1)
         skew *= 50 / np.linalg.norm(skew, 2)
         if n == 5:
@@ -92,7 +92,7 @@ def around(A: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, ...]
 
 
 def exact_outputs(matrices: list[np.ndarray], inputs: np.ndarray) -> np.ndarray:
-    """Run a loop in fixed-point numbers of Python: 300 bits after the point.
+    """Run a loop in Python's integers as fixed-point numbers with 300 bits after the point.
 
     Args:
         matrices: A, B, C and D.
@@ -110,7 +110,7 @@ def exact_outputs(matrices: list[np.ndarray], inputs: np.ndarray) -> np.ndarray:
 
 
 def to_fixed_point(array: np.ndarray) -> np.ndarray:
-    """Write doubles as whole multiples of 2^-POINT; smaller parts are cut off."""
+    """Convert doubles to whole multiples of 2^-POINT, cutting off smaller parts."""
     ratios = [float(entry).as_integer_ratio() for entry in array.flat]
     whole = [(top << POINT) // bottom for top, bottom in ratios]
     return np.array(whole, object).reshape(array.shape)
@@ -119,7 +119,7 @@ def to_fixed_point(array: np.ndarray) -> np.ndarray:
 def measure_accuracy(
     orders: tuple[int, ...] = ORDERS, cutoffs: tuple[float, ...] = CUTOFFS, largest: int = 256
 ) -> Iterator[dict[str, Any]]:
-    """Run every system by every executor, in both precisions, and by the loop.
+    """Run every system with every executor and with the loop, in both precisions.
 
     Args:
         orders: the orders of scipy's filters.
@@ -127,8 +127,8 @@ def measure_accuracy(
         largest: the largest order of a Legendre memory.
 
     Yields:
-        The family, the dtype, the executor, the loop's error and the executor's, both the largest
-        of a sequence relative to its largest output.
+        The family, the dtype, the executor, the loop's error and the executor's error; both are the
+        largest error of a sequence relative to its largest output.
     """
     inputs = np.random.default_rng(1).standard_normal((STEPS, 1))
     for family, matrices in systems(orders, cutoffs, largest):

@@ -10,12 +10,12 @@ from linrec.benchmark.timing import machine, medians
 from linrec.planner.rates import Rates, rates_file, read_stored
 from linrec.reporting import write
 
-# How many times larger products, transforms and copies have to be for a GPU than for a CPU.
+# The factor by which products, transforms and copies are larger on a GPU than on a CPU.
 LARGER = 16
 
 
 def measure_rates(seconds: float = 4.0, device: str = "cpu") -> Rates:
-    """Measure this machine's rates for each kind of work that costs are made of.
+    """Measure this machine's rates for each kind of work in the planner's costs.
 
     Args:
         seconds: the time to measure for, in seconds.
@@ -49,7 +49,7 @@ def measure_rates(seconds: float = 4.0, device: str = "cpu") -> Rates:
         fresh=False,
         device=device,
     )
-    # Results are written into new memory, and read and written again within it.
+    # Results are written into new memory once, then read and written again there.
     fresh, reused = 4.0 * many / taken["fresh"], 8.0 * few / taken["reused"]
     return Rates(
         operations=2.0 * 512 * scale * 256 * 2048 / taken["product"],
@@ -60,7 +60,7 @@ def measure_rates(seconds: float = 4.0, device: str = "cpu") -> Rates:
 
 
 def store_rates(rates: Rates, path: Path | None = None, device: str = "cpu") -> Path:
-    """Keep rates for the planner to use from the next start on; the file is whole or not there.
+    """Save rates for the planner to use from the next start on, in a file written atomically.
 
     Args:
         rates: the measured rates.

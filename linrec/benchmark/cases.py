@@ -1,4 +1,4 @@
-"""The cases that are timed, each with its floor: the least work any method must do."""
+"""The timed cases, each with its floor: the least work that any method must do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,13 +27,13 @@ class Trial:
         name: a description of the case.
         floor: a description of its floor.
         make: makes the functions to time, including "floor", on the given device or the CPU.
-        targets: the targeted times as multiples of another way's: `{"run": ("floor", 1.5)}`; None
-            for ways that are compared without a target.
+        targets: the target times as multiples of another way's time: `{"run": ("floor", 1.5)}`;
+            None for ways that are compared without a target.
         numbers: the number of output numbers.
         operations: the number of multiplications and additions in the definition.
-        fresh: whether memory is new to the process in each call. (It always is for results beyond
-            32 MiB.)
-        leanest: the memory that a way may hold, as a multiple of its outputs': `{"forward": 1.3}`.
+        fresh: whether memory is new to the process in each call. (It always is for results larger
+            than 32 MiB.)
+        leanest: the memory that a way may hold, as a multiple of its outputs: `{"forward": 1.3}`.
     """
 
     name: str
@@ -63,7 +63,7 @@ def legendre(
 
 
 def backward(outputs: Tensor, inputs: tuple[Tensor, ...], gradient: Tensor) -> object:
-    """Compute the gradients of some inputs."""
+    """Compute the gradients in some inputs."""
     return torch.autograd.grad(outputs, inputs, gradient)
 
 
@@ -79,7 +79,7 @@ def in_kept_memory(way: Callable[[], object]) -> Callable[[], object]:
 
 
 def rounds(ways: Ways) -> list[Ways]:
-    """Split ways by whether they compute in kept memory: each kind takes turns by itself.
+    """Split ways into those in new memory and those in kept memory, which are timed separately.
 
     After a way that keeps its memory, Linux has less free memory ready, and the next way in new
     memory would pay for that: the FFT of 32 channels took four times as long.
@@ -92,15 +92,15 @@ def rounds(ways: Ways) -> list[Ways]:
 def all_states(
     batch: int, steps: int, order: int, copies: int = 1, *, most: float, fft: bool = False
 ) -> Trial:
-    """All states of a frozen memory, the gradient in its inputs, and that in the memory itself.
+    """Make a case: all states of a frozen memory, and gradients in its inputs and the memory.
 
-    On a CPU in memory that is kept, too (`reuse_memory`).
+    On a CPU, also in kept memory (`reuse_memory`).
 
     Args:
         batch, steps, order, copies: the sizes.
-        most: how many times the floor the forward pass may take.
-        fft: whether `Auto(per_step=False)`, which may take the FFT, is timed too; the targets are
-            for it then.
+        most: the forward pass's largest target time, as a multiple of the floor.
+        fft: whether `Auto(per_step=False)`, which may choose the FFT, is timed too; it then has
+            the targets.
     """
 
     def make(device: str = "cpu") -> Ways:
@@ -154,7 +154,7 @@ def all_states(
 
 
 def elementwise(batch: int, steps: int, features: int) -> Trial:
-    """The elementwise scan, and its gradients."""
+    """Make a case: the elementwise scan and its gradients."""
 
     def make(device: str = "cpu") -> Ways:
         decay = torch.rand(batch, steps, features, device=device)
@@ -178,7 +178,7 @@ def elementwise(batch: int, steps: int, features: int) -> Trial:
 
 
 def one_output(device: str = "cpu") -> Ways:
-    """A readout of one output, and of all states, of the same memory."""
+    """Make a readout of one output and a readout of all states of the same memory."""
     inputs = torch.randn(32, 4096, 1, device=device)
     read = Recurrence(legendre(256, 2048.0, outputs=1, device=device))
     whole = Recurrence(legendre(256, 2048.0, device=device))
@@ -190,7 +190,7 @@ def one_output(device: str = "cpu") -> Ways:
 
 
 def last_step(device: str = "cpu") -> Ways:
-    """The last state alone, of a row of MNIST's pixels."""
+    """Make the computation of the last state alone, of a sequence of MNIST's pixels."""
     memory = Recurrence(legendre(468, 784.0, device=device))
     inputs = torch.randn(100, 784, 1, device=device)
     rows, kernel = inputs.flatten(1), torch.randn(784, 468, device=device)
@@ -198,7 +198,7 @@ def last_step(device: str = "cpu") -> Ways:
 
 
 def one_step(device: str = "cpu") -> Ways:
-    """One step of a memory, for streaming."""
+    """Make one step of a memory, for streaming."""
     memory = Recurrence(legendre(256, 784.0, device=device))
     state, value = torch.randn(256, device=device), torch.randn(1, device=device)
     recurrence = memory.recurrence
@@ -213,21 +213,21 @@ def one_step(device: str = "cpu") -> Ways:
 
 
 def preparation(device: str = "cpu") -> Ways:
-    """A kernel in double precision."""
+    """Make the preparation of a kernel in double precision."""
     recurrence = legendre(468, 784.0, device=device).to(torch.float64)
     return {"prepare": lambda: Toeplitz().prepare(recurrence, 784)}
 
 
 def choice(device: str = "cpu") -> Ways:
-    """The choice of an executor."""
+    """Make the choice of an executor."""
     recurrence, auto = legendre(468, 784.0, device=device), Auto()
     return {"choose": lambda: auto.select(recurrence, 784, (100,))}
 
 
 def training_step(device: str = "cpu") -> Ways:
-    """One step of training the paper's psMNIST network, 100 images at a time, all of it.
+    """Make a whole training step of the paper's psMNIST network, on 100 images.
 
-    A frozen memory of order 468 whose last state a layer of 346 reads, and ten classes.
+    It has a frozen memory of order 468, a layer of 346 on its last state, and ten classes.
     """
     memory = Recurrence(legendre(468, 784.0, device=device))
     readout = nn.Sequential(nn.Linear(468, 346), nn.ReLU(), nn.Linear(346, 10)).to(device)
@@ -246,7 +246,7 @@ def training_step(device: str = "cpu") -> Ways:
 
 
 def per_step(steps: tuple[int, ...], device: str = "cpu") -> Ways:
-    """Ever longer sequences, four at a time."""
+    """Make ways for ever longer sequences, four at a time."""
     ways: Ways = {}
     for length in steps:
         memory = legendre(64, 512.0, device=device)

@@ -1,4 +1,4 @@
-"""Measure certificates: their cost compared with the run, and the closeness of their bounds."""
+"""The cost of certificates compared with the run, and the tightness of their bounds."""
 
 import time
 from collections.abc import Iterator
@@ -17,24 +17,23 @@ from linrec.systems import LinearRecurrence
 
 ORDERS, STEPS = (4, 16, 64), (1_000, 65_536)
 
-# Bounds are compared with errors over so many steps: the exact loop is a slow one.
+# The steps over which bounds are compared with errors: the exact loop is slow.
 COMPARED = 1_000
 
 
 def measure_certificates(
     seconds: float = 3.0, orders: tuple[int, ...] = ORDERS, steps: tuple[int, ...] = STEPS
 ) -> Iterator[dict[str, Any]]:
-    """Time a run and its certificate, of Legendre memories with one output, in both precisions.
+    """Time runs of Legendre memories with one output, and their certificates, in both precisions.
 
     Args:
-        seconds: for how long they take turns.
+        seconds: how long they take turns.
         orders: n.
         steps: T.
 
     Yields:
-        The order, the steps, the dtype, both times of the processor in seconds, and the median over
-        the outputs of the first steps of the bound over the error, which is that beside a loop in
-        300 bits.
+        The order, the steps, the dtype, both processor times in seconds, and the median ratio of
+        bound to error over the outputs of the first steps, with errors by a loop in 300 bits.
     """
     random = np.random.default_rng(0)
     for order, length, dtype in product(orders, steps, (torch.float32, torch.float64)):

@@ -10,10 +10,10 @@ Rows = list[dict[str, Any]]
 
 
 def draw_roofline(rows: Rows, rates: dict[str, float]) -> bytes:
-    """Draw the roofline: outputs a second over operations for each, under the machine's limits.
+    """Draw the roofline: outputs a second over operations per output, under the machine's limits.
 
-    Outputs cannot be written faster than memory is filled, nor computed faster than operations
-    are done: the roof is the least of the two.
+    Outputs cannot be written faster than memory is filled, nor computed faster than the processor
+    computes: the roof is the lesser of the two rates.
     """
     figure, axes = plt.subplots(figsize=(7, 4.5))
     shown = [row for row in rows if row.get("numbers") and row["way"] in ("floor", "forward")]
@@ -61,7 +61,7 @@ def draw_crossover(rows: Rows) -> bytes:
 
 
 def draw_models(rows: Rows) -> bytes:
-    """Draw the time of a training step of every layer over the number of steps, torch's dashed."""
+    """Draw every layer's time for a training step over the number of steps; torch's are dashed."""
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for index, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
         own = [row for row in rows if row["model"] == model]
@@ -86,7 +86,7 @@ def draw_models(rows: Rows) -> bytes:
 
 
 def png_of(figure: Any) -> bytes:
-    """Render a drawing, and let go of it."""
+    """Render a figure and close it."""
     figure.tight_layout()
     content = image_of(figure, dpi=150)
     plt.close(figure)

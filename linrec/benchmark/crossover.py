@@ -1,4 +1,4 @@
-"""Times of every executor over the numbers of steps and states, to see which is fastest where."""
+"""Times of every executor over the numbers of steps and states, to find the fastest for each."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from linrec.planner import CANDIDATES, estimates_of
 from linrec.planner.rates import CPU
 from linrec.run import run
 
-# Executors that are estimated to take longer, in seconds, are left out.
+# Executors with a longer estimated time, in seconds, are left out.
 LONGEST = 0.5
 
 STEPS = (16, 64, 256, 1024, 4096, 16384, 65536)

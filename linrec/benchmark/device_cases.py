@@ -1,4 +1,4 @@
-"""The cases on a device: times, with the bytes and operations that bounds are stated in."""
+"""The cases on a device: their times, and the bytes and operations of their bounds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,13 +15,13 @@ from linrec.stream import Stream
 # For a first look.
 SMALL = (all_states(8, 64, 8, most=1.0), elementwise(2, 64, 32), elementwise(1, 512, 4))
 
-# Of how many numbers that come out, the bytes that a way must move for each.
+# The bytes that a way must move for each number of its result.
 STATES = {"floor": 4, "forward": 4, "with gradient": 8}
 SCANS = {"floor": 12, "forward": 12, "with gradient": 32, "gradient alone": 20}
 
-# Shares of what the device was measured to do that are aimed at.
+# Targets, as shares of the device's measured rates.
 SCAN_AIMS = {"forward": ("add", 0.85), "gradient alone": ("add", 0.8)}
-LONG_AIMS = {"forward": ("add", 0.7)}  # of one long sequence
+LONG_AIMS = {"forward": ("add", 0.7)}  # one long sequence
 STATE_AIMS = {"forward": ("fill", 0.8)}  # up to 64 states
 WIDE_AIMS = {"forward": ("tf32", 0.2)}  # beyond: 60 % of a third of TF32's rate
 
@@ -32,16 +32,16 @@ def measure_cases(device: str, seconds: float, cases: tuple[Trial, ...] = CASES)
     Args:
         device: the device.
         seconds: the time for all, in seconds.
-        cases: which.
+        cases: the cases.
 
     Yields:
-        Rows with the seconds of each way, its bytes and operations where they are known, and the
-        share of a floor that is aimed at.
+        Rows with the seconds of each way, its bytes and operations where they are known, and its
+        target as a share of a floor.
     """
     for case in cases:
         try:
             ways = case.make(device)
-            cold = case.numbers > 0  # caches hold nothing of what is large
+            cold = case.numbers > 0  # large results are not in caches
             times = medians(ways, seconds / len(cases), 2, fresh=cold, device=device)
             memory = {name: peak_bytes(device, way) for name, way in ways.items()}
         except torch.OutOfMemoryError as error:
@@ -58,7 +58,7 @@ def measure_cases(device: str, seconds: float, cases: tuple[Trial, ...] = CASES)
 
 
 def bounds_of(case: Trial, way: str) -> dict[str, Any]:
-    """Return the bytes and the operations of a way, and the share of a floor that is aimed at."""
+    """Return the bytes and the operations of a way, and its target as a share of a floor."""
     scan = case.name.startswith("elementwise")
     each = (SCANS if scan else STATES).get(way)
     moved = each * case.numbers if each and case.numbers else None
@@ -110,7 +110,7 @@ def measure_steps(device: str, seconds: float, order: int = 256) -> Iterator[dic
 
 
 def chosen_on(device: str) -> Iterator[dict[str, str]]:
-    """Say which executor is chosen for shapes that the cases have."""
+    """Yield the executor chosen for each shape of the cases."""
     for order, steps, batch in ((32, 1024, 2048), (468, 784, 100), (64, 65536, 4)):
         memory = legendre(order, steps / 2, device=device)
         chosen = Auto().select(memory, steps, (batch,), prepared=True)

@@ -1,4 +1,4 @@
-"""Other libraries on a GPU, and what we do there at the same work."""
+"""Other libraries on a GPU, and linrec at the same work."""
 
 from dataclasses import replace
 
@@ -9,12 +9,12 @@ from linrec.benchmark.peers import OURS, PEERS, SCAN, SHAPES, TORCH, Field, Peer
 from linrec.nn.heads import attention
 from linrec.run import run
 
-# Sequences, steps, heads, and numbers of a key and of a value.
+# Sequences, steps, heads, and the size of keys and values.
 HEADS = ((2, 4096, 16, 64), (8, 1024, 16, 64))
 
 
 def gated_delta(batch: int, steps: int, heads: int, size: int, *, device: str) -> Ways:
-    """The gated delta rule, in bfloat16."""
+    """Make the gated delta rule, in bfloat16."""
     half = torch.bfloat16
     q, k, v = torch.randn(3, batch, heads, steps, size, device=device, dtype=half)
     k = k / k.norm(dim=-1, keepdim=True)
@@ -29,7 +29,7 @@ def gated_delta(batch: int, steps: int, heads: int, size: int, *, device: str) -
 
 
 def scalar_gates(batch: int, steps: int, heads: int, size: int, *, device: str) -> Ways:
-    """Linear attention with one gate for each head, in bfloat16."""
+    """Make linear attention with one gate for each head, in bfloat16."""
     q, k, v = torch.randn(3, batch, heads, steps, size, device=device, dtype=torch.bfloat16)
     gates = torch.rand(batch, heads, steps, 1, device=device, dtype=torch.bfloat16)
     given = [each.clone().requires_grad_() for each in (q, k, v, gates)]
@@ -42,7 +42,7 @@ def scalar_gates(batch: int, steps: int, heads: int, size: int, *, device: str) 
 
 
 def both(function, given: list[torch.Tensor]) -> Ways:  # type: ignore[no-untyped-def]  # of tensors
-    """Time a function without and with its gradients."""
+    """Make the ways of a function: forward, and with its gradients."""
     gradient = torch.randn_like(function())
 
     def forward() -> torch.Tensor:
@@ -187,7 +187,7 @@ ways = {"training": training}
     ),
 )
 
-# In torch, and so for any device: the rest of the CPU's peers are not.
+# Of the CPU's peers, the only one in plain torch, which runs on any device.
 PLAIN = tuple(each for each in PEERS if each.name == "logcumsumexp scan")
 
 DEVICE_FIELD = Field(

@@ -1,4 +1,4 @@
-"""Tables of measurements on a device, for a terminal and for its page."""
+"""Tables of measurements on a device, for a terminal and for the device's page."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ NOT_MEASURED = "Not measured on a device."
 
 
 def of_checks(found: Found) -> Table:
-    """Count the checks that hold, and name the others."""
+    """Count the passed checks, and name the failed ones."""
     rows = found["checks"]
     failed = [row for row in rows if not row["passed"]]
     cells = [[row["check"], row["error"].splitlines()[0][:120]] for row in failed]
@@ -22,7 +22,7 @@ def of_checks(found: Found) -> Table:
 
 
 def of_floors(found: Found) -> Table:
-    """Rates that others are shares of."""
+    """Tabulate the device's rates, the reference for other rates."""
     cells = [
         [row["what"], f"{format_scaled(row['rate'])}{row['unit']}/s"] for row in found["floors"]
     ]
@@ -30,7 +30,7 @@ def of_floors(found: Found) -> Table:
 
 
 def of_cases(found: Found) -> Table:
-    """Times of the cases, and their shares of the device's own rates."""
+    """Tabulate the times of the cases, and their shares of the device's rates."""
     rates = {row["name"]: row["rate"] for row in found.get("floors", [])}
     cells, missed = [], set()
     for row in found["cases"]:
@@ -54,12 +54,12 @@ def of_cases(found: Found) -> Table:
 
 
 def share(amount: float | None, seconds: float, rate: float | None) -> float | None:
-    """The share of a rate; None if there is nothing to compare."""
+    """Return the share of a rate; None if there is nothing to compare."""
     return None if not amount or not rate or seconds <= 0 else amount / seconds / rate
 
 
 def of_steps(found: Found) -> Table:
-    """Times of one sample."""
+    """Tabulate the times of one sample."""
     cells = [
         [f"{row['streams']}", row["way"], row.get("reason") or duration(row["seconds"])]
         for row in found["steps"]
@@ -68,7 +68,7 @@ def of_steps(found: Found) -> Table:
 
 
 def of_rates(found: Found) -> Table:
-    """The rates that choices are made by."""
+    """Tabulate the rates used to choose executors."""
     cells = [
         [name, f"{format_scaled(rate)}/s"]
         for row in found["rates"]
@@ -78,12 +78,12 @@ def of_rates(found: Found) -> Table:
 
 
 def regret_table(found: Found) -> Table:
-    """The shapes on which most was lost."""
+    """Tabulate the shapes with the largest losses."""
     return of_regret({"rows": found["regret"], "summary": Regret(found["regret"]).summary()})
 
 
 def of_parts(found: Found) -> Table:
-    """What became of each part."""
+    """Tabulate the outcome of each part."""
     cells = [
         [name, part["outcome"].splitlines()[0], duration(part["seconds"])]
         for name, part in found["parts"].items()
@@ -104,30 +104,30 @@ DEVICE_SECTIONS: dict[str, Callable[[Found], Table]] = {
 
 
 def tables_of(found: Found) -> list[Table]:
-    """Make the tables of all that was measured."""
+    """Make the tables of all measurements."""
     return [make(found) for name, make in DEVICE_SECTIONS.items() if found.get(name)]
 
 
 def mark(name: str) -> str:
-    """Return the name of a section in a page's marks."""
+    """Return the name of a section as in a page's marks."""
     return f"device {name}"
 
 
 def device_sections(page: str) -> list[str]:
-    """List the sections of a device that a page has marks for."""
+    """List the device's sections that have marks in a page."""
     return [name for name in DEVICE_SECTIONS if f"<!-- {PROGRAM}: {mark(name)} -->" in page]
 
 
 def written_into(page: str, found: Found) -> str:
-    """Write the tables of a device into a page, or that nothing was measured.
+    """Write the tables of a device into a page, or a note that nothing was measured.
 
     Args:
         page: a text with `<!-- linrec bench: device NAME -->` and, after it,
             `<!-- linrec bench: end of device NAME -->` for some of `DEVICE_SECTIONS`.
-        found: what `device.json` holds; nothing if there is none.
+        found: the content of `device.json`; empty if there is none.
 
     Raises:
-        ValueError: the page has a mark without an end, or what was measured cannot be read.
+        ValueError: the page has a mark without an end, or the measurements cannot be read.
     """
     for name in device_sections(page):
         text = NOT_MEASURED

@@ -1,4 +1,4 @@
-"""Measure bandwidths and rates of a device, which its results are given as fractions of."""
+"""Bandwidths and rates of a device; its results are given as fractions of these."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 from linrec.benchmark.cases import Ways
 from linrec.benchmark.timing import medians
 
-# Numbers of a tensor, and rows of a square matrix: on a device; on a CPU, and for a quick look.
+# Numbers of a tensor and rows of a square matrix: on CUDA, for a quick look, and otherwise.
 SIZES = {"cuda": (1 << 27, 8192), "quick": (1 << 20, 256), "other": (1 << 24, 1024)}
 
 
@@ -18,10 +18,10 @@ def measure_floors(device: str, seconds: float, quick: bool = False) -> Iterator
     Args:
         device: the device.
         seconds: the time for all, in seconds.
-        quick: whether small sizes do.
+        quick: whether small sizes are enough.
 
     Yields:
-        Rows with a name, what it is, and how many bytes, operations or launches a second.
+        Rows with a name, a description, and the bytes, operations or launches a second.
     """
     kind = torch.device(device).type
     numbers, rows = SIZES["quick" if quick else kind if kind in SIZES else "other"]
@@ -46,7 +46,7 @@ def measure_floors(device: str, seconds: float, quick: bool = False) -> Iterator
 
 
 def traffic_of(numbers: int, device: str) -> Ways:
-    """Make ways that do nothing but read and write."""
+    """Make ways that only read and write memory."""
     left, right, out = torch.rand(3, numbers, device=device)
     return {
         "add": lambda: torch.add(left, right, out=out),
@@ -56,10 +56,10 @@ def traffic_of(numbers: int, device: str) -> Ways:
 
 
 def products(kind: str) -> dict[str, tuple[str, torch.dtype, str]]:
-    """List the products that are timed, each with its dtype and the precision of float32."""
+    """List the products to time, each with its dtype and the precision of float32 products."""
     found = {"float32": ("products in float32", torch.float32, "ieee")}
     if kind == "cuda":
-        # Three products of TF32 make one of nearly float32's digits (Triton's "tf32x3").
+        # Three products in TF32 make one with nearly float32's digits (Triton's "tf32x3").
         found["tf32"] = ("products in TF32; a third of it is 3xTF32's", torch.float32, "tf32")
         found["bfloat16"] = ("products in bfloat16", torch.bfloat16, "ieee")
         found["float64"] = ("products in float64", torch.float64, "ieee")
@@ -68,7 +68,7 @@ def products(kind: str) -> dict[str, tuple[str, torch.dtype, str]]:
 
 @contextmanager
 def precision_of_products(wanted: str) -> Iterator[None]:
-    """Set the precision of products in float32 on CUDA, as long as the context lasts."""
+    """Set the precision of float32 products on CUDA within the context."""
     before = torch.backends.cuda.matmul.fp32_precision
     torch.backends.cuda.matmul.fp32_precision = wanted
     try:

@@ -1,4 +1,4 @@
-"""The latency of one sample: a stream, compared with the product that a step cannot do without."""
+"""The latency of one sample in a stream, compared with the least product of a step."""
 
 import gc
 import time
@@ -15,15 +15,15 @@ from linrec.stream import Stream
 from linrec.systems import LinearRecurrence
 
 ORDERS = (16, 64, 256, 512)
-CALLS = 20_000  # of each way, after a tenth as many that are not counted
-TURN = 100  # calls in a row, before it is another way's turn
+CALLS = 20_000  # of each way, after a tenth as many uncounted ones
+TURN = 100  # calls of a way in a row, before the next way's turn
 
 
 def measure_latency(calls: int = CALLS) -> Iterator[dict[str, Any]]:
     """Time one sample at a time through a Legendre memory of each order, in float32.
 
-    Each call is timed by itself, and none is left out, so the percentiles are of single samples.
-    The ways take turns, so that disturbances affect all; garbage is not collected meanwhile.
+    Each call is timed by itself and none is left out, so the percentiles are of single samples.
+    The ways take turns, so that disturbances affect all. Garbage collection is off meanwhile.
 
     Args:
         calls: the number of calls of each way.
@@ -56,7 +56,7 @@ def measure_latency(calls: int = CALLS) -> Iterator[dict[str, Any]]:
 
 
 def ways_of(order: int) -> dict[str, Callable[[], object]]:
-    """Make the ways to step a memory: the bare product A x first."""
+    """Make the ways to step a memory, the bare product A x first."""
     memory = legendre(order, 2.0 * order)
     A, sample, state = memory.A.to_dense(), torch.randn(1), torch.randn(order)
     read = LinearRecurrence(memory.A, memory.B, torch.randn(1, order))
@@ -73,7 +73,7 @@ def ways_of(order: int) -> dict[str, Callable[[], object]]:
 
 
 def time_calls(way: Callable[[], object]) -> list[int]:
-    """Time a turn's calls, each by itself, in nanoseconds."""
+    """Time each call of a turn, in nanoseconds."""
     taken, now = [], time.perf_counter_ns
     for _ in range(TURN):
         start = now()

@@ -1,4 +1,4 @@
-"""Training times of layers over the number of steps, compared with torch's recurrent layers."""
+"""Training times of layers by the number of steps, compared with torch's recurrent layers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,7 +26,7 @@ BATCH, WIDTH = 8, 64
 STEPS = (64, 256, 1024, 4096)
 QUICK_STEPS = (64, 256, 1024)
 
-# Layers of one width. The first two are torch's, one step after the other.
+# Layers of one width. The first two are torch's, which run step by step.
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "torch.nn.GRU": lambda width: nn.GRU(width, width, batch_first=True),
     "torch.nn.LSTM": lambda width: nn.LSTM(width, width, batch_first=True),
@@ -46,7 +46,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def training_step(layer: nn.Module, inputs: torch.Tensor) -> Callable[[], None]:
-    """Run one training step: outputs of all steps, and gradients in inputs and parameters."""
+    """Make a training step: outputs of all steps, and gradients in inputs and parameters."""
     inputs = inputs.clone().requires_grad_()
     weights = torch.randn_like(layer(inputs)[0])
 
@@ -59,11 +59,11 @@ def training_step(layer: nn.Module, inputs: torch.Tensor) -> Callable[[], None]:
 
 
 def measure_models(seconds: float, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """Time a training step of every layer, in turns, for each number of steps.
+    """Time a training step of all layers in turn, for each number of steps.
 
     Args:
-        seconds: for how long the layers take turns, for each number of steps.
-        quick: whether the longest sequences are left out, and fewer turns taken.
+        seconds: how long the layers take turns, for each number of steps.
+        quick: whether to leave out the longest sequences and take fewer turns.
 
     Returns:
         Rows of model, steps, parameters and seconds.

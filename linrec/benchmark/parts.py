@@ -1,7 +1,7 @@
 """The parts of a measurement on a device; each runs in a process of its own.
 
-`python -m linrec.benchmark.parts NAME SETTINGS FILE` runs one, and writes each row into the file as
-soon as there is one, so that what ends the process takes nothing with it that was found before.
+`python -m linrec.benchmark.parts NAME SETTINGS FILE` runs one part. It writes each row into the
+file at once, so that no measurement is lost if the process ends early.
 """
 
 import json
@@ -30,10 +30,10 @@ class Settings:
 
     Attributes:
         device: the device.
-        seconds: how long it may take.
+        seconds: the time limit of the part.
         quick: whether a first look is enough.
-        shapes: over how many shapes a choice is judged.
-        pythons: interpreters that other libraries are looked for in.
+        shapes: the number of shapes over which choices are judged.
+        pythons: interpreters to search for other libraries.
     """
 
     device: str
@@ -44,7 +44,7 @@ class Settings:
 
 
 def check(given: Settings) -> Iterator[Row]:
-    """Hold every check on the device, and say which did not hold."""
+    """Run every check on the device, and report failures."""
     effort = SMALL if given.quick else FULL
     if not given.device.startswith("cuda"):
         effort = effort._replace(backend="eager")
@@ -52,7 +52,7 @@ def check(given: Settings) -> Iterator[Row]:
         start, error = time.perf_counter(), None
         try:
             each.hold(given.device, effort)
-        except Exception as caught:  # whatever it is, the others are tried
+        except Exception as caught:  # after any error, the others are tried
             error = f"{type(caught).__name__}: {caught}"[:2000]
         taken = time.perf_counter() - start
         yield {"check": each.name, "passed": error is None, "error": error, "seconds": taken}
@@ -79,14 +79,14 @@ def steps(given: Settings) -> Iterator[Row]:
 
 
 def rates(given: Settings) -> Iterator[Row]:
-    """Measure the rates that choices are made by, and keep them; of a first look they are not."""
+    """Measure the rates used to choose executors, and save them, except in a first look."""
     found = measure_rates(0.2 if given.quick else given.seconds / 2, given.device)
     kept = None if given.quick else str(store_rates(found, device=given.device))
     yield {"rates": asdict(found), "kept": kept}
 
 
 def regret(given: Settings) -> Iterator[Row]:
-    """Time all executors over shapes, and the one that is chosen."""
+    """Time all executors and the chosen one over many shapes."""
     return measure(2 if given.quick else given.shapes, device=given.device)
 
 
@@ -99,7 +99,7 @@ def peers(given: Settings) -> Iterator[Row]:
     )
 
 
-# In this order, and so many seconds of eight minutes for each.
+# The parts in order, each with its seconds of eight minutes.
 PARTS: dict[str, tuple[Callable[[Settings], Iterable[Row]], float]] = {
     "checks": (check, 120),
     "floors": (floors, 20),
@@ -112,7 +112,7 @@ PARTS: dict[str, tuple[Callable[[Settings], Iterable[Row]], float]] = {
 
 
 def run_part(name: str, given: Settings, file: Path) -> None:
-    """Run a part as long as there is time, and write its rows into a file, one a line."""
+    """Run a part within its time, and write its rows into a file, one a line."""
     end = time.perf_counter() + given.seconds
     with file.open("w", encoding="utf-8") as lines:
         for row in PARTS[name][0](given):

@@ -1,4 +1,4 @@
-"""The most memory that a call holds at once, as the system counts it."""
+"""The peak memory of a call, as the system counts it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +11,19 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def peak_bytes(way: Callable[[], object]) -> int | None:
     """Measure the peak memory that a call adds to the process, in bytes.
 
-    Freed memory that the allocator keeps is first returned to the system: the call would otherwise
+    Freed memory that the allocator keeps is first returned to the system; otherwise the call would
     reuse it uncounted.
 
     Args:
         way: the function. It should have been called before, so that memory kept from the first
-            call (plans, the threads' own memory) is there already.
+            call (plans, the threads' own memory) already exists.
 
     Returns:
-        The bytes; None where the system does not count them (elsewhere than on Linux).
+        The bytes; None where the system does not count them (all but Linux).
     """
     try:
         give_back()
-        RESET.write_text("5", encoding="ascii")  # the peak so far is forgotten: proc(5)
+        RESET.write_text("5", encoding="ascii")  # resets the peak: proc(5)
         before = read_memory("VmRSS")
         result = way()
         peak = read_memory("VmHWM")

@@ -1,4 +1,4 @@
-"""Time other libraries at the same work, each in a process of its own."""
+"""Times of other libraries at the same work, each in its own process."""
 
 import json
 import os
@@ -18,12 +18,12 @@ Shape = tuple[int, ...]
 
 
 def all_states_with_fft(*shape: int, device: str) -> Ways:
-    """All states with the FFT allowed: peers use it too, and have its errors."""
+    """Make all states with the FFT allowed; peers use it too, and have its errors."""
     ways = all_states(*shape, most=1.0, fft=True).make(device)
     return {name.removeprefix("FFT "): way for name, way in ways.items() if "FFT" in name}
 
 
-# The work that is compared, ours; batch, steps and order or features make a shape.
+# The compared work as linrec does it; batch, steps and order or features make a shape.
 OURS: dict[str, Callable[..., Ways]] = {
     "states": all_states_with_fft,
     "elementwise": lambda *shape, device: elementwise(*shape).make(device),
@@ -35,7 +35,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "training step": ((100, 784, 256),),
 }
 
-# What every peer's process begins and ends with: the same shapes, and times taken in the same way.
+# The code around every peer's own: the same shapes, timed in the same way.
 PRELUDE = """
 import json, statistics, time
 import numpy as np
@@ -91,7 +91,7 @@ for name in dict.fromkeys([MODULE, "torch", "tensorflow"]):
 print(json.dumps([found, ", ".join(versions)]))
 """
 
-# For peers in torch: a function, run forward and with its gradients.
+# For peers in torch: a function to run forward and with its gradients.
 TORCH = """
 import torch
 torch.set_default_dtype(getattr(torch, dtype))
@@ -120,11 +120,11 @@ class Peer:
     """Another library.
 
     Attributes:
-        name: what it is called.
-        module: what is imported.
-        install: what to type to have it.
-        work: what it is compared in, a key of `OURS`.
-        source: Python code that puts functions into `ways`, named as ours.
+        name: its name.
+        module: the module to import.
+        install: the command that installs it.
+        work: the compared work, a key of `OURS`.
+        source: Python code that puts functions into `ways`, under the same names as ours.
     """
 
     name: str
@@ -255,12 +255,12 @@ ways = ways_of(scan, decay, drive)
 
 @dataclass(frozen=True)
 class Field:
-    """Libraries that are compared, and the work that we do beside them.
+    """A set of libraries, with linrec's own work to compare.
 
     Attributes:
         peers: the libraries.
-        shapes: by what is done, the shapes that are timed.
-        ours: by what is done, our ways for a shape and a device.
+        shapes: the timed shapes, by work.
+        ours: linrec's ways for a shape and a device, by work.
     """
 
     peers: tuple[Peer, ...]
@@ -276,19 +276,19 @@ def measure_peers(
     field: Field | None = None,
     dtype: str = "float32",
 ) -> Iterator[dict[str, Any]]:
-    """Time every peer that one of the interpreters has, and us at the same work right after it.
+    """Time every peer that an interpreter has, and linrec at the same work right after it.
 
     Args:
-        pythons: interpreters to look for peers in; this process's own comes last.
-        limit: for how long a peer may take over one shape, in seconds.
-        seconds: for how long we are timed at each.
-        device: where both compute.
-        field: the peers. None: those on a CPU.
-        dtype: the name of the precision, as "bfloat16". A training step is timed in float32 alone.
+        pythons: interpreters to search for peers; this process's own comes last.
+        limit: the most seconds for a peer on one shape.
+        seconds: how long linrec is timed on each shape.
+        device: the device of both.
+        field: the peers. None: the peers on a CPU.
+        dtype: the name of the precision, such as "bfloat16". Training steps use float32 only.
 
     Yields:
-        Rows with the peer, the shape, the precision, what is done, and the seconds of both; or with
-        the reason why there are none.
+        Rows with the peer, the shape, the precision, the work, and the seconds of both, or the
+        reason why there are none.
     """
     field = field or Field(PEERS, SHAPES, OURS)
     for peer in field.peers:
@@ -313,7 +313,7 @@ def measure_peers(
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Make tensors of a dtype where none is named."""
+    """Set torch's default dtype within the context."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -323,7 +323,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def has(python: str, peer: Peer) -> bool:
-    """Whether an interpreter can find a peer."""
+    """Return whether an interpreter can find a peer."""
     code = f"import importlib.util as u; raise SystemExit(u.find_spec({peer.module!r}) is None)"
     try:
         return subprocess.run([python, "-c", code], capture_output=True, timeout=60).returncode == 0
@@ -339,10 +339,10 @@ def time_peer(
     device: str = "cpu",
     dtype: str = "float32",
 ) -> tuple[dict[str, float | str], str]:
-    """Time a peer on one shape, in a process of its own.
+    """Time a peer on one shape, in its own process.
 
     Returns:
-        By what is done, seconds or the reason why there are none; and the versions that ran.
+        Seconds, or the reason why there are none, by way; and the versions that ran.
     """
     given = (json.dumps(list(shape)), peer.module, device, dtype)
     setting = f"SHAPE_TEXT, MODULE, device, dtype = {given!r}\n"

@@ -1,6 +1,6 @@
-"""Recurrences of published models alone, beside loops over their steps and their chunk forms.
+"""Recurrences of published models, compared with loops over the steps and with chunk forms.
 
-Each with one matrix S (keys, values) as the state of each sequence, in float32:
+The state of a sequence is one matrix S (keys, values), in float32:
 
     GLA              S_t = diag(a_t) S_{t-1} + k_t v_tᵀ        y_t = S_tᵀ q_t
     Mamba-2          the same, a_t one number
@@ -8,10 +8,10 @@ Each with one matrix S (keys, values) as the state of each sequence, in float32:
     DeltaNet         S_t = (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ
     Gated DeltaNet   S_t = α_t (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ
 
-The chunk forms are those of the papers, in plain torch and as short as they can be: products of
-gates are exponentials of differences of sums of logarithms, which gates of 0 and, for GLA, sums
-below -88 within a chunk break. Where `fla-core` is installed, the authors' own references for a CPU
-are timed beside them; it has none in chunks for GLA.
+The chunk forms follow the papers, in plain torch and as short as possible. Products of gates are
+exponentials of differences of sums of logarithms; this fails for gates of 0 and, in GLA, for sums
+below -88 within a chunk. If `fla-core` is installed, the authors' own references for a CPU are
+timed too; it has no chunk form for GLA.
 
 References:
     Yang et al. 2024, Gated linear attention transformers, section 3; Parallelizing linear
@@ -42,13 +42,13 @@ Way = Callable[["Given"], Tensor]
 
 # Sequences times heads, steps, keys, values.
 SIZES: tuple[Size, ...] = ((8, 2048, 64, 64), (16, 512, 32, 32))
-LONGER = (2048, 8192, 32768, 65536)  # steps over which the time grows
-SEQUENCES, KEYS = 2, 32  # there
+LONGER = (2048, 8192, 32768, 65536)  # steps, for the growth of the time
+SEQUENCES, KEYS = 2, 32  # of these long sequences
 CHUNK = 64
 
 
 class Given(NamedTuple):
-    """Queries, keys, values and gates of a model; heads are sequences.
+    """Queries, keys, values and gates of a model, with heads as sequences.
 
     Attributes:
         q, k (batch, time, keys), v (batch, time, values), beta (batch, time, 1).
@@ -63,7 +63,7 @@ class Given(NamedTuple):
 
     @property
     def log_gates(self) -> Tensor:
-        """The gates' logarithms, of each step."""
+        """The logarithms of the gates of each step."""
         return self.gates.log().expand(-1, self.k.shape[1], -1)
 
 
@@ -72,7 +72,7 @@ DELTA_RULES = ("DeltaNet", "Gated DeltaNet")
 
 
 def draw(model: str, size: Size) -> Given:
-    """Draw queries, keys, values and gates, those as initial values of the model give them."""
+    """Draw queries, keys, values and gates, the gates as a newly initialised model has them."""
     batch, steps, keys, values = size
     generator = torch.Generator().manual_seed(0)
     q, k, v, low = (
@@ -103,12 +103,12 @@ def recurrence(model: str, given: Given) -> LinearRecurrence:
 
 
 def ours(model: str, given: Given) -> Tensor:
-    """Run it as `Auto` chooses."""
+    """Run a model as `Auto` chooses."""
     return run(recurrence(model, given), given.v).outputs
 
 
 def loop(model: str, given: Given) -> Tensor:
-    """Run it step by step."""
+    """Run a model step by step."""
     q, k, v, beta, gates = given
     S, outputs = k.new_zeros(len(k), k.shape[-1], v.shape[-1]), []
     steps = (each.unsqueeze(-2).unbind(1) for each in (q, k, v, beta))
@@ -123,7 +123,7 @@ def loop(model: str, given: Given) -> Tensor:
 
 
 def in_chunks(model: str, given: Given) -> Tensor:
-    """Run the chunk form of its paper; the steps are a multiple of `CHUNK`."""
+    """Run the chunk form of a model's paper; the steps are a multiple of `CHUNK`."""
     sums = given.log_gates.unflatten(1, (-1, CHUNK)).cumsum(2)
     sums = sums.expand(len(given.k), *sums.shape[1:])
     q, k, v, beta = (each.unflatten(1, (-1, CHUNK)) for each in given[:4])
@@ -153,14 +153,14 @@ def in_chunks(model: str, given: Given) -> Tensor:
 
 
 def authors() -> dict[str, Way]:
-    """Find the authors' references for a CPU, of `fla-core`; none where it is not installed."""
+    """Find the authors' references for a CPU in `fla-core`; none if it is not installed."""
     spec = find_spec("fla")
     if spec is None or not spec.submodule_search_locations:
         return {}
     folder = Path(next(iter(spec.submodule_search_locations))) / "ops"
 
     def named(rule: str, function: str) -> Callable[..., Any]:
-        # (The package itself asks for a GPU; these files for torch and einops alone.)
+        # (The package itself needs a GPU; these files need only torch and einops.)
         found = spec_from_file_location(f"fla_{rule}", folder / rule / "naive.py")
         assert found is not None and found.loader is not None
         module = module_from_spec(found)
@@ -197,15 +197,15 @@ def authors() -> dict[str, Way]:
 
 
 def measure_recurrences(seconds: float, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """Time every model, forward and with all gradients, in turns with its loop and chunk forms.
+    """Time every model in turn with its loop and chunk forms, forward and with all gradients.
 
     Args:
-        seconds: for how long they take turns, for each model and size.
-        quick: whether each takes one turn only, and long sequences are left out.
+        seconds: how long they take turns, for each model and size.
+        quick: whether each takes only one turn, and long sequences are left out.
 
     Returns:
-        Rows of model, size and seconds by way, forward and with gradient, and of memory; of what
-        grows with the steps, model, steps and seconds.
+        Rows of model, size and seconds by way, forward and with gradient, and of memory; for the
+        growth with the steps, rows of model, steps and seconds.
     """
     theirs = authors()
     for size in SIZES:
@@ -232,10 +232,10 @@ def measure_recurrences(seconds: float, quick: bool = False) -> Iterator[dict[st
 
 
 def call(way: Way, given: Given, back: bool) -> Callable[[], Any]:
-    """Make a call of a way, forward or with the gradients in all that it is given."""
+    """Make a call of a way, forward or with the gradients in all its arguments."""
     if not back:
         return torch.no_grad()(lambda: way(given))
-    # (Gates that are the same at all steps are no function of the inputs.)
+    # (Gates that are the same at all steps do not depend on the inputs.)
     leaves = Given(*(each.clone().requires_grad_(each.shape[1] > 1) for each in given))
     trained = [each for each in leaves if each.requires_grad]
     gradient = torch.ones_like(given.v)
@@ -245,9 +245,9 @@ def call(way: Way, given: Given, back: bool) -> Callable[[], Any]:
 def quickest(
     ways: Mapping[str, Callable[[], object]], seconds: float, least: int
 ) -> dict[str, float]:
-    """Time functions in turns, and take the least of each, in seconds.
+    """Time functions in turn, and return the least time of each, in seconds.
 
-    On one thread the time is that of the processor, which other programs lengthen less.
+    On one thread processor time is measured, which other programs affect less.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for way in ways.values():
@@ -264,7 +264,7 @@ def quickest(
 
 
 def memory(system: LinearRecurrence, inputs: Tensor) -> Iterator[tuple[str, float | None]]:
-    """Measure the memory of a run, also with gradients, over that of its arguments and results."""
+    """Measure a run's memory over its arguments' and results', without and with gradients."""
     own = {leaf.data_ptr(): leaf.untyped_storage().nbytes() for leaf in system.leaves().values()}
     moved = sum(own.values()) + 2 * inputs.nbytes
 

@@ -1,4 +1,4 @@
-"""How much time `Auto` loses by choosing from estimates, over many shapes."""
+"""The time that `Auto` loses by choosing from estimates, over many shapes."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from linrec.planner import CANDIDATES, Auto
 from linrec.run import final, run
 from linrec.systems import LinearRecurrence
 
-# Shapes with larger outputs, or that would take longer with every executor, are left out.
+# Shapes with larger outputs, or with a longer time for every executor, are left out.
 MOST_NUMBERS, LONGEST = 1 << 24, 0.2
 
 # An executor estimated to be this many times slower than the best is not timed.
@@ -22,10 +22,10 @@ HOPELESS = 12.0
 
 @dataclass(frozen=True)
 class Sizes:
-    """One shape: n states, T steps, sequences, channels, outputs of a channel (0: all states).
+    """One shape: n states, T steps, sequences, channels, and outputs of a channel (0: all states).
 
-    And what is asked for: the last step alone; a gradient in the inputs, or in the system as well,
-    which then has to be prepared in every call.
+    It also says what is computed: the last step alone; a gradient in the inputs, or in the system
+    as well, which then has to be prepared in every call.
     """
 
     order: int
@@ -38,7 +38,7 @@ class Sizes:
     trained: bool
 
     def recurrence(self, device: str = "cpu") -> LinearRecurrence:
-        """A Legendre memory of this shape."""
+        """Make a Legendre memory of this shape."""
         window = max(self.steps / 2, 4.0)
         memory = legendre(self.order, window, self.channels, self.outputs, device=device)
         if self.trained:
@@ -91,7 +91,7 @@ class Regret:
         return found
 
     def summary(self) -> dict[str, float]:
-        """The geometric mean and the 95th percentile."""
+        """Return the geometric mean and the 95th percentile."""
         ratios = torch.tensor(self.ratios(), dtype=torch.float64)
         return {
             "shapes": len(ratios),
@@ -104,7 +104,7 @@ class Regret:
 def measure(
     count: int, auto: Auto | None = None, seed: int = 0, device: str = "cpu"
 ) -> Iterator[dict[str, object]]:
-    """Time all executors that have a chance, shape by shape, with plans made in advance.
+    """Time all executors with a chance, shape by shape, with plans made in advance.
 
     Yields:
         A row for `Regret`.
@@ -151,7 +151,7 @@ def measure(
 def time_all(
     recurrence: LinearRecurrence, shape: Sizes, executors: list[Executor]
 ) -> dict[str, float]:
-    """Time executors in turns, and return the least of a few times of each."""
+    """Time executors in turn, and return the least of a few times of each."""
     ways = {type(each).__name__: way_of(recurrence, shape, each) for each in executors}
     best = dict.fromkeys(ways, math.inf)
     for _ in range(4):
@@ -161,7 +161,7 @@ def time_all(
 
 
 def way_of(recurrence: LinearRecurrence, shape: Sizes, executor: Executor) -> Callable[[], object]:
-    """Make the function that is timed: a call, with its gradients where asked."""
+    """Make the function to time: a call, with gradients if the shape has them."""
     sizes = (shape.batch, shape.steps, shape.channels)
     inputs = torch.randn(sizes, device=recurrence.device, requires_grad=shape.gradient)
     verb = final if shape.last_only else run

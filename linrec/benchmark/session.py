@@ -17,20 +17,20 @@ from linrec.reporting import write
 
 RESULTS = "device.json"
 
-# A part is not begun for less than this, and is ended by force so long after its time, in seconds.
+# The least seconds for which a part is started, and the seconds after its limit until it is killed.
 LEAST, GRACE = 5.0, 15.0
 
-# Characters that are kept of the output of a failed process.
+# The number of characters kept from the output of a failed process.
 KEPT = 3000
 
 
 class Session:
-    """Runs parts within a time, and keeps the rows of each.
+    """A run of parts within a time limit, which keeps the rows of each.
 
     Args:
-        given: the device and what else parts are told; `seconds` is the time of all together.
+        given: the device and other settings; `seconds` is the time of all parts together.
         names: the parts, in the order of `PARTS`.
-        folder: where `device.json` is written. None: nowhere.
+        folder: the folder for `device.json`. None: it is not written.
     """
 
     def __init__(self, given: Settings, names: Sequence[str], folder: Path | None) -> None:
@@ -42,7 +42,7 @@ class Session:
             self.found = kept
 
     def run(self, say: Callable[[str], object] = print) -> dict[str, Any]:
-        """Run the parts, one after the other; time that one leaves is that of the others.
+        """Run the parts one after another; time left over by one goes to the others.
 
         Args:
             say: called with a line about each part.
@@ -65,7 +65,7 @@ class Session:
         return self.found
 
     def keep(self, name: str, rows: list[Row] | None, outcome: str, seconds: float) -> None:
-        """Keep the rows of a part; earlier ones stay where it was skipped."""
+        """Keep the rows of a part; if it was skipped, earlier rows stay."""
         self.found["parts"][name] = {"outcome": outcome, "seconds": seconds}
         if rows is not None:
             self.found[name] = rows
@@ -75,12 +75,12 @@ class Session:
 
 
 def run_apart(name: str, given: Settings, most: float) -> tuple[list[Row], str]:
-    """Run a part in a process of its own, which may crash or hang.
+    """Run a part in its own process, which may crash or hang.
 
     Args:
         name: the part.
         given: its settings.
-        most: the seconds after which it is ended in any case.
+        most: the seconds after which it is killed in any case.
 
     Returns:
         Its rows, including those before an error, and "done" or the reason why it ended.
@@ -89,7 +89,7 @@ def run_apart(name: str, given: Settings, most: float) -> tuple[list[Row], str]:
         file = Path(folder) / "rows"
         settings = json.dumps(asdict(given))
         command = [sys.executable, "-m", "linrec.benchmark.parts", name, settings, str(file)]
-        # (Triton's interpreter, if it was asked for, is nothing to measure.)
+        # (Triton's interpreter must not be measured, even if it is set.)
         own = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
         try:
             limit = min(given.seconds + GRACE, most)
@@ -107,7 +107,7 @@ def run_apart(name: str, given: Settings, most: float) -> tuple[list[Row], str]:
 
 
 def read_rows(file: Path) -> Iterator[Row]:
-    """Read rows, up to one that was not written to its end."""
+    """Read rows, up to an incomplete one."""
     if not file.is_file():
         return
     for line in file.read_text(encoding="utf-8").splitlines():
@@ -119,7 +119,7 @@ def read_rows(file: Path) -> Iterator[Row]:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Read the file of an earlier session; nothing where there was none.
+    """Read the file of an earlier session; empty if there was none.
 
     Raises:
         ValueError: the file holds something else.
@@ -139,7 +139,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def complaints(found: dict[str, Any]) -> list[str]:
-    """List the checks that did not hold, and the parts that failed."""
+    """List the checks and the parts that failed."""
     wrong = [
         f"{row['check']}: {row['error']}" for row in found.get("checks", []) if not row["passed"]
     ]

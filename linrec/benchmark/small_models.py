@@ -1,9 +1,9 @@
-"""A training step of small models, beside the same models in plain torch.
+"""Training steps of small models, compared with the same models in plain torch.
 
-Where little is computed, a step is made of calls: what a library looks at and prepares costs as
-much as its arithmetic. The plain forms are what one would write by hand for one model alone: a loop
-over the steps, a convolution by FFT with a kernel in closed form, a sum in logarithms. They have
-the layer's own parameters and give its outputs.
+In small models a step is mostly overhead: a library's checks and preparations cost as much as its
+arithmetic. The plain forms are written by hand for one model alone: a loop over the steps, a
+convolution by FFT with a kernel in closed form, a sum in logarithms. They have the layer's own
+parameters and give its outputs.
 
 References:
     Feng et al. 2024, Were RNNs All We Needed?, appendix B (minGRU in logarithms); Gu et al. 2022,
@@ -33,8 +33,8 @@ class SmallModel(NamedTuple):
 
     Attributes:
         make: makes the layer.
-        inputs: the numbers that a step takes.
-        plain: makes, by name, forms of the layer for a number of steps.
+        inputs: the number of inputs of a step.
+        plain: functions that make forms of the layer for a number of steps, by name.
     """
 
     make: Callable[[], nn.Module]
@@ -95,7 +95,7 @@ def gru_in_a_loop(layer: MinGRU, steps: int) -> Way:
 
 
 def gru_in_logarithms(layer: MinGRU, steps: int) -> Way:
-    """Sum a minGRU in logarithms, as its paper does."""
+    """Sum a minGRU in logarithms, as in its paper."""
 
     def run(inputs: Tensor) -> Tensor:
         z, candidate = layer.projection(inputs).chunk(2, -1)
@@ -145,31 +145,31 @@ MODELS: dict[str, SmallModel] = {
 
 
 def ways_of(model: SmallModel, steps: int) -> tuple[nn.Module, dict[str, Way]]:
-    """Make a layer and all forms of it, ours first."""
+    """Make a layer and all its forms, linrec's first."""
     layer = model.make()
     ways: dict[str, Way] = {"ours": lambda inputs: layer(inputs)[0]}
     return layer, ways | {name: make(layer, steps) for name, make in model.plain.items()}
 
 
 def forward(way: Way, inputs: Tensor) -> None:
-    """Compute the outputs alone."""
+    """Compute only the outputs."""
     with torch.no_grad():
         way(inputs)
 
 
 def train(way: Way, layer: nn.Module, inputs: Tensor, weights: Tensor) -> None:
-    """Compute the outputs, and gradients in inputs and parameters."""
+    """Compute the outputs and the gradients in inputs and parameters."""
     layer.zero_grad()
     inputs.grad = None
     (weights * way(inputs)).sum().backward()
 
 
 def measure_small_models(seconds: float, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """Time small models and their plain forms, in turns.
+    """Time small models and their plain forms in turn.
 
     Args:
-        seconds: for how long the forms take turns, for each number of steps.
-        quick: whether fewer turns are taken.
+        seconds: how long the forms take turns, for each number of steps.
+        quick: whether to take fewer turns.
 
     Returns:
         Rows of model, steps, what ("forward" or "training step") and seconds by form.

@@ -12,7 +12,7 @@ Rows = list[dict[str, Any]]
 
 
 def of_cases(rows: Rows) -> Table:
-    """Times of the cases and their floors."""
+    """Tabulate the times of the cases and their floors."""
     cells, missed = [], set()
     for index, row in enumerate(rows):
         target = "" if row["target"] is None else f"≤ {row['target']:g}"
@@ -28,7 +28,7 @@ def of_cases(rows: Rows) -> Table:
 
 
 def of_peers(rows: Rows) -> Table:
-    """Times of other libraries and ours."""
+    """Tabulate the times of other libraries and of linrec."""
     cells = []
     for row in rows:
         shape = " × ".join(f"{size:,}" for size in row.get("shape", ()))
@@ -44,7 +44,7 @@ def of_peers(rows: Rows) -> Table:
 
 
 def of_accuracy(rows: Rows) -> Table:
-    """Errors of the executors over the loop's, by family and precision."""
+    """Tabulate the executors' errors over the loop's, by family and precision."""
     executors = list(dict.fromkeys(row["executor"] for row in rows))
     groups: dict[tuple[str, str], dict[str, list[float]]] = {}
     loops: dict[tuple[str, str], list[float]] = {}
@@ -65,7 +65,7 @@ def of_accuracy(rows: Rows) -> Table:
 
 
 def of_models(rows: Rows) -> list[Table]:
-    """Times of a training step over the number of steps, and of torch's layers."""
+    """Tabulate the times of a training step over the number of steps, torch's layers included."""
     steps = list(dict.fromkeys(row["steps"] for row in rows))
     names = dict.fromkeys((row["model"], row["parameters"]) for row in rows)
     taken = {(row["model"], row["steps"]): row["seconds"] for row in rows}
@@ -88,7 +88,7 @@ def of_models(rows: Rows) -> list[Table]:
 
 
 def of_small_models(rows: Rows) -> Table:
-    """Times of small models, and of plain forms of them over ours."""
+    """Tabulate the times of small models, and of their plain forms over linrec's."""
     forms = dict.fromkeys(form for row in rows for form in row["seconds"] if form != "ours")
     cells = []
     for row in rows:
@@ -102,7 +102,7 @@ def of_small_models(rows: Rows) -> Table:
 
 
 def of_recurrences(rows: Rows) -> list[Table]:
-    """Times of loops and chunk forms over ours, and of ours over the steps."""
+    """Tabulate the times of loops and chunk forms over linrec's, and linrec's over the steps."""
     cells = []
     for row in rows:
         if "size" not in row:
@@ -135,7 +135,7 @@ TORCHS = ("torch.nn.GRU", "torch.nn.LSTM")
 
 
 def of_latency(rows: Rows) -> Table:
-    """Percentiles of the time of one sample, beside the bare product's."""
+    """Tabulate percentiles of the time of one sample, and of the bare product."""
     cells, product, beside = [], "", {}
     for row in rows:
         product = product or row["way"]
@@ -149,7 +149,7 @@ def of_latency(rows: Rows) -> Table:
 
 
 def of_certificates(rows: Rows) -> Table:
-    """What certificates cost beside their runs, and how close they are."""
+    """Tabulate the cost of certificates relative to their runs, and their tightness."""
     cells = [
         [
             f"{row['order']:,}",
@@ -167,7 +167,7 @@ def of_certificates(rows: Rows) -> Table:
 
 
 def of_regret(kept: dict[str, Any]) -> Table:
-    """The shapes on which most was lost."""
+    """Tabulate the shapes with the largest losses."""
     cells = []
     for row in sorted(kept["rows"], key=lambda row: -regret(row))[:12]:
         best = min(row["seconds"], key=lambda name: row["seconds"][name])
@@ -179,7 +179,7 @@ def of_regret(kept: dict[str, Any]) -> Table:
 
 
 def of_crossover(rows: Rows) -> list[Table]:
-    """Nanoseconds an output of every executor, over steps and over states."""
+    """Tabulate every executor's nanoseconds per output, over steps and over states."""
     return [crossing(over, [row for row in rows if row["over"] == over]) for over in PANELS]
 
 
@@ -187,7 +187,7 @@ PANELS = ("steps", "states")
 
 
 def crossing(over: str, rows: Rows) -> Table:
-    """Write one of them; the fastest has a star."""
+    """Tabulate nanoseconds per output over one of the two; the fastest has a star."""
     executors = list(dict.fromkeys(row["executor"] for row in rows))
     cells = []
     for size in dict.fromkeys(row[over] for row in rows):
@@ -204,7 +204,7 @@ def crossing(over: str, rows: Rows) -> Table:
 
 
 def regret(row: dict[str, Any]) -> float:
-    """The time of the choice over the least."""
+    """Return the time of the choice over the least time."""
     return row["seconds"][row["chosen"]] / min(row["seconds"].values())
 
 
@@ -223,7 +223,7 @@ SECTIONS: dict[str, Callable[[Any], list[Table]]] = {
 
 
 def written_into(page: str, found: dict[str, Any]) -> str:
-    """Write the tables into a page, between the marks that it has for them.
+    """Write the tables into a page, between its marks for them.
 
     Args:
         page: a text with `<!-- linrec bench: NAME -->` and `<!-- linrec bench: end of NAME -->`
@@ -260,7 +260,7 @@ def written_into(page: str, found: dict[str, Any]) -> str:
 
 
 def machine_of(found: dict[str, Any], section: str) -> dict[str, Any]:
-    """Return the machine that a section was measured on; nothing, if the file does not say."""
+    """Return the machine on which a section was measured; empty if the file does not say."""
     others = found.get("other machines")
     named = others.get(section) if isinstance(others, dict) else None
     return named or found.get("machine") or {}

@@ -17,10 +17,11 @@ from torch import Tensor
 from linrec.kernels import versions_of_loops
 from linrec.reporting import processor
 
-# Short calls are timed in a row, as a loop makes them, for so many seconds; long ones singly.
+# The seconds of a turn, in which short calls are timed in a row, as in a loop; and the seconds
+# from which a call is timed singly.
 TURN, LONG = 0.002, 0.01
 
-# On a GPU, so many calls are in a queue together, each behind an overwriting of so many bytes.
+# On a GPU, the calls queued together, and the bytes overwritten before each.
 QUEUED, OVERWRITTEN = 10, 1 << 28
 
 
@@ -33,22 +34,22 @@ def medians(
     device: str = "cpu",
     clock: Callable[[], float] | None = None,
 ) -> dict[str, float]:
-    """Time several functions in turns, so that disturbances affect all of them.
+    """Time several functions in turn, so that disturbances affect all of them.
 
-    Each is first called once without timing. Results are freed outside the timed part, so that the
-    memory of each result is newly allocated.
+    Each is first called once without timing. Results are freed outside the timed part, so each
+    result is newly allocated.
 
     Args:
         ways: the functions, by name.
         seconds: the time for all turns, in seconds.
         least: the least number of turns.
-        fresh: whether memory is new to the process in each call, as that of large results is;
-            else calls find what those before gave back, as in a loop. On a GPU: whether its caches
-            are overwritten before each call, which its own clock then times; else calls are timed
-            in a row, their launches with them.
-        device: where the functions compute.
-        clock: times calls on a CPU; `time.process_time` leaves out other programs. None: the time
-            that passes.
+        fresh: whether memory is new to the process in each call, as for large results; otherwise
+            calls reuse the memory of earlier ones, as in a loop. On a GPU: whether caches are
+            overwritten before each call, which is then timed by the GPU's clock; otherwise calls
+            are timed in a row, including their launches.
+        device: the device of the functions.
+        clock: times calls on a CPU; `time.process_time` leaves out other programs. None: elapsed
+            time.
 
     Returns:
         The median time of each, in seconds.
@@ -70,7 +71,7 @@ def medians(
 def turn_on(
     device: str, fresh: bool, clock: Callable[[], float] | None = None
 ) -> Callable[[Callable[[], object]], list[float]]:
-    """Return how one turn of a function is timed on a device."""
+    """Return the function that times one turn on a device."""
     kind = torch.device(device).type
     if kind == "cpu":
         return partial(alone if fresh else in_a_row, clock=clock)
@@ -80,9 +81,9 @@ def turn_on(
 
 
 def time_queued(caches: Tensor, way: Callable[[], object]) -> list[float]:
-    """Time calls by the clock of a GPU, each behind an overwriting of its caches.
+    """Time calls by the clock of a GPU, each after its caches are overwritten.
 
-    (That takes longer than a launch, so that what is launched behind it waits for nothing.)
+    (Overwriting takes longer than a launch, so that the call behind it is already queued.)
     """
     marks = []
     for _ in range(QUEUED):
@@ -98,7 +99,7 @@ def time_queued(caches: Tensor, way: Callable[[], object]) -> list[float]:
 
 
 def time_launched(device: str, way: Callable[[], object]) -> list[float]:
-    """Time calls in a row on a device, until they fill a turn; the last is waited for."""
+    """Time calls in a row on a device until they fill a turn, and wait for the last."""
     synchronize(device)
     start, count, taken = time.perf_counter(), 0, 0.0
     while taken < TURN:
@@ -118,15 +119,15 @@ def synchronize(device: str) -> None:
 
 
 def alone(way: Callable[[], object], clock: Callable[[], float] | None = None) -> list[float]:
-    """Time one call, whose memory is new to the process."""
+    """Time one call, in memory that is new to the process."""
     give_back()
     return [once(way, clock=clock)]
 
 
 def in_a_row(way: Callable[[], object], clock: Callable[[], float] | None = None) -> list[float]:
-    """Time calls for one turn, but at least one.
+    """Time calls for one turn, at least one.
 
-    Before short ones one is made that is not counted: it finds caches and memory as another way has
+    Before short calls, one call is not counted, because it finds caches and memory as another way
     left them.
     """
     first = once(way, clock=clock)
@@ -162,7 +163,7 @@ def once(
 
 
 def machine(device: str = "cpu") -> dict[str, str | int]:
-    """Name the machine, as far as it can be named; of a device its name and what drives it."""
+    """Describe the machine and its software as far as they are known, with the device, if any."""
     kind, named = torch.device(device).type, {}
     if kind == "cuda":
         card = torch.cuda.get_device_properties(device)

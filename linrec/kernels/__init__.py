@@ -1,4 +1,4 @@
-"""Kernels and their fallbacks where they cannot run, independent of the rest of linrec."""
+"""Kernels, and fallbacks for machines without them, independent of the rest of linrec."""
 
 from linrec.kernels.cpu_loops import convolutions_for as convolutions_for
 from linrec.kernels.cpu_loops import convolves as convolves

@@ -4,14 +4,15 @@ Imported only where Triton is installed. Three kernels, of few fixed configurati
 
 - `split`: the factors of a product in TF32 parts, for [inputs of a chunk, state before] · block,
   the outputs of chunks of a dense system.
-- `gated`: x_t = a_t x_{t-1} + k_t v_tᵀ, y_t = x_tᵀ q_t with one number a_t for all of a matrix x,
-  in chunks of products. Decays from step j to step i are running products along i of a matrix that
-  is 1 up to the diagonal, so there is no division, and a may be any number.
-- `walk_matrices`: the same with a number for each row, and with l_t r_tᵀ x_{t-1} (delta rules): a
+- `gated`: x_t = a_t x_{t-1} + k_t v_tᵀ, y_t = x_tᵀ q_t with one number a_t for the whole matrix x,
+  as products over chunks. Decays from step j to step i are running products along i of a matrix
+  that is 1 up to the diagonal, so there is no division, and a may be any number.
+- `walk_matrices`: the same with a number for each row, and with l_t r_tᵀ x_{t-1} (delta rules). A
   program steps through time with a part of the matrix in registers.
 
-Products are in `PRECISION`: "tf32x3" is three products of TF32 parts, which keeps 22 bits of each
-factor; "ieee" all. Plain TF32 would keep 11, truncated instead of rounded, which adds up to a bias.
+Products are in `PRECISION`: "tf32x3" is three products of TF32 parts, which keep 22 bits of each
+factor; "ieee" keeps all. Plain TF32 would keep 11, truncated instead of rounded, which adds up to a
+bias.
 
 References:
     Dao and Gu 2024, Transformers are SSMs, section 6 (chunks).
@@ -42,8 +43,8 @@ def split(
 ):  # fmt: skip
     """Write two matrices side by side, three times: rounded to TF32, the remainder, rounded again.
 
-    For a right factor (not `LEFT`) the remainder is written last, so that the product of two
-    factors sums rounded · rounded, remainder · rounded and rounded · remainder.
+    For a right factor (not `LEFT`) the remainder comes last, so that the product of two factors is
+    rounded · rounded + remainder · rounded + rounded · remainder.
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(K, WIDE)
     rows = ((program // across) * HIGH + tl.arange(0, HIGH))[:, None]
@@ -75,7 +76,7 @@ def gated(
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, STARTED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Run one system, for some of the columns of its matrix, a chunk of steps at a time."""
+    """Run one system chunk by chunk, for some of the columns of its matrix."""
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
     system, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)
     n, lane = tl.arange(0, STATES), tl.arange(0, STEPS)
@@ -124,7 +125,7 @@ def walk_matrices(
     STATES: tl.constexpr, VALUES: tl.constexpr, STARTED: tl.constexpr, RANK: tl.constexpr,
     SUM: tl.constexpr,
 ):  # fmt: skip
-    """Run the steps of one system one by one, for some of the columns of its matrix."""
+    """Run one system step by step, for some of the columns of its matrix."""
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
     system, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)
     n = tl.arange(0, STATES)

@@ -1,4 +1,4 @@
-"""Launching of the chunk kernels: strides and a few configurations."""
+"""Launchers of the chunk kernels: strides and a few configurations."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,8 +14,9 @@ from linrec.kernels.launch import call, ceil_div
 # Rows and columns of a tile in `split`.
 HIGH, WIDE = 32, 64
 
-# From this many products and this many columns on, parts in TF32 are faster than float32. (On an
-# H200: 380 Tproducts a second, a third of it for three, against 51; and all parts are written.)
+# From this many products and this many columns on, parts in TF32 are faster than float32. (An H200
+# computes 380 Tproducts a second in TF32, of which three parts leave a third, and 51 in float32;
+# but all parts have to be written.)
 MANY_PRODUCTS, MANY_COLUMNS = 1 << 30, 256
 
 # Columns of a matrix per program, when walking and when running in chunks of this many steps.
@@ -28,10 +29,10 @@ LEAST = 16  # the smallest side of a product of tiles
 def launch_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
     """Multiply `[inputs (R, K), before (R, n)]` with `block (K + n, N)`, all in float32.
 
-    With x = x' + x'' of 11 bits each, rounded to nearest, and y likewise, the matrix units of a
-    device compute x' y' + x'' y' + x' y'' exactly. The error is x'' y'' ≤ 2⁻²²|x y| and the
-    rounding of each factor, 2⁻²⁴: 6 unit roundoffs. The matrix units add eight products at a time
-    and truncate, 2 units each time, which for 3 (K + n) products is below K + n units.
+    With x = x' + x'' of 11 bits each, rounded to nearest, and the same for y, the matrix units of a
+    device compute x' y' + x'' y' + x' y'' exactly. The error is x'' y'' ≤ 2⁻²²|x y| plus the
+    rounding of each factor, 2⁻²⁴: 6 unit roundoffs in all. The matrix units add eight products at a
+    time and truncate, with 2 units each time: below K + n units for 3 (K + n) products.
     """
     (R, K), n, N = inputs.shape, before.shape[1], block.shape[1]
     rows = torch.empty(R, 3, K + n, dtype=inputs.dtype, device=inputs.device)
@@ -51,7 +52,7 @@ def launch_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
 
 
 def is_split(inputs: Tensor, before: Tensor, block: Tensor) -> bool:
-    """Whether a product is large enough for parts, and the device has matrix units for them."""
+    """Return whether a product is large enough for parts and the device has matrix units."""
     products = len(inputs) * block.shape[0] * block.shape[1]
     if products < MANY_PRODUCTS or block.shape[1] < MANY_COLUMNS:
         return False

@@ -1,7 +1,7 @@
 """Chunk products and matrix scans as torch operations, in Triton on CUDA.
 
 `torch.ops.linrec.chunk_product` and `torch.ops.linrec.matrix_scan` have fake implementations and
-gradients. The second's gradients are those of its fallback, the loop over steps.
+gradients. `matrix_scan` has the gradients of its fallback, the loop over steps.
 """
 
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from linrec.kernels.elementwise import launches, serves
 
-# The smallest sides of a product that have a kernel, and the largest matrix column.
+# The smallest side of a product with a kernel, and the longest matrix column with one.
 LEAST, MOST_STATES = 16, 128
 
 
 def multiplies(inputs: Tensor, before: Tensor) -> bool:
-    """Whether there is a kernel for a product of `inputs (R, K)` and `before (R, n)`."""
+    """Return whether there is a kernel for a product of `inputs (R, K)` and `before (R, n)`."""
     if not serves(inputs) or inputs.dtype != torch.float32:
         return False
     return inputs.shape[-1] >= LEAST and before.shape[-1] >= LEAST
@@ -22,18 +22,18 @@ def multiplies(inputs: Tensor, before: Tensor) -> bool:
 
 @torch.library.custom_op("linrec::chunk_product", mutates_args=())
 def chunk_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
-    """Compute the outputs of chunks, [inputs of a chunk, state before it] · block.
+    """Compute the outputs of chunks: [inputs of the chunk, state before it] · block.
 
     Args:
         inputs (rows, K): the inputs of each chunk.
-        before (rows, n): the state before each.
-        block (K + n, N): a chunk's Toeplitz block, above the map from a state to the outputs.
+        before (rows, n): the state before each chunk.
+        block (K + n, N): a chunk's Toeplitz block, above the map from the state to the outputs.
 
     Returns:
         The products (rows, N).
 
-    Numerical error: as of a sum of K + n products. Factors have 22 bits where the product is
-    computed in parts, which adds 6·eps/2 of each term.
+    Numerical error: that of a sum of K + n products. If the product is computed in parts, factors
+    have 22 bits, which adds 6·eps/2 of each term.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ def multiply_now(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
 
 
 def plain_product(inputs: Tensor, before: Tensor, block: Tensor) -> Tensor:
-    """Multiply in torch's own operations."""
+    """Multiply with torch's own operations."""
     first, second = block.split([inputs.shape[-1], before.shape[-1]])
     return torch.addmm(inputs @ first, before, second)
 
@@ -97,7 +97,7 @@ def _(info, in_dims, inputs, before, block):  # type: ignore[no-untyped-def]  # 
 
 
 def scans(values: Tensor, states: int, rank: int) -> bool:
-    """Whether there is a kernel for systems of this number of states and rank of feedback."""
+    """Return whether there is a kernel for this number of states and this rank of feedback."""
     if not serves(values) or values.dtype not in (torch.float32, torch.float64):
         return False
     return rank <= 1 and states <= MOST_STATES
@@ -118,7 +118,7 @@ def matrix_scan(
         x_t = diag(a_t) x_{t-1} + l_t r_tᵀ x_{t-1} + k_t v_tᵀ        y_t = x_tᵀ q_t
 
     Args:
-        gates (systems, time, n): a; (systems, time, 1), or expanded: one number for all rows.
+        gates (systems, time, n): a. `(systems, time, 1)`, or expanded: one number for all rows.
         keys (systems, time, n): k.
         queries (systems, time, n): q.
         values (systems, time, columns): v.

@@ -8,12 +8,12 @@ two kernels. Products with the spectrum of a real signal keep the two apart:
 Both have rounding errors of the larger one, so kernels and gradients are divided by powers of two
 near their norms before they are combined.
 
-A block is two vectors of outputs, and its rows have the first as real parts and the second as
-imaginary ones. A long transform of n = n_1 n_2 numbers is n_2 short ones, of columns of n_1 numbers
-that are n_2 apart, and after a turn by e^(-2πi jk / n) n_1 short ones of the rows of results
-(Cooley and Tukey 1965), so that a short one works in the nearest cache. In the inverse n_1 and n_2
-change places, so that both directions meet frequencies in the same order, in which they are stored:
-f = j + n_2 i at place j n_1 + i.
+A block is two vectors of outputs: in its rows, the first vector holds the real parts and the second
+the imaginary parts. A long transform of n = n_1 n_2 numbers consists of n_2 short ones, of columns
+of n_1 numbers that are n_2 apart; a turn by e^(-2πi jk / n); and n_1 short ones, of the rows of the
+results (Cooley and Tukey 1965). So a short transform works in the nearest cache. The inverse swaps
+n_1 and n_2, so both directions have the frequencies in the order in which they are stored: f = j +
+n_2 i at place j n_1 + i.
 
 A few blocks share a buffer of T rows. Numbers are copied between it and the memory of outputs or
 gradients in the order of that memory. (Copied block by block, each row would wait for a line of
@@ -36,13 +36,13 @@ from linrec.kernels.cpu_scan import compile_loop
 from linrec.kernels.cpu_transforms import inlined, plus, read, times, transform, write
 from linrec.kernels.cpu_vectors import spread, width
 
-# The smallest scale: the reciprocal of a smaller one would leave float32.
+# The smallest scale: the reciprocal of a smaller one would exceed float32's range.
 SMALLEST = 2.0**-126
 
 
 @inlined
 def times_conjugate(a, b):
-    """Multiply a* b."""
+    """Compute a* b."""
     return a[0] * b[0] + a[1] * b[1], a[0] * b[1] - a[1] * b[0]
 
 
@@ -54,7 +54,7 @@ def swap(a):
 
 @inlined
 def transform_column(a, b, j, middle, columns, radices, roots, turns):
-    """Transform column j, which is in `a`, and write it into the rows of `middle`, turned."""
+    """Transform column j, given in `a`; turn it and write it into the rows of `middle`."""
     row = 2 * width(a)
     done = b if transform(a, b, radices, roots) else a
     for i in range(len(roots) // 2):
@@ -87,7 +87,7 @@ def transform_columns(given, across, steps, a, b, middle, plan):
 
 @inlined
 def copy_to(given, across, signals, start, apart, steps, scales):
-    """Copy scaled steps of signals into a buffer, padded with zeros up to a width."""
+    """Copy scaled steps of signals into a buffer, padded with zeros to a width."""
     size = len(scales)
     for step in range(steps):
         target, source = given[step * across : (step + 1) * across], signals[start + step * apart :]
@@ -99,7 +99,7 @@ def copy_to(given, across, signals, start, apart, steps, scales):
 
 @inlined
 def share_room(room, plan):
-    """Split scratch memory: for two short transforms, a long one, and the rest."""
+    """Split scratch memory into parts: two short transforms, a long one, and the rest."""
     row = 2 * width(room)
     short, n = max(plan[0], plan[1]) * row, plan[0] * plan[1] * row
     a, b = room[:short], room[short : 2 * short]

@@ -1,12 +1,12 @@
 """The elementwise scan of half-precision numbers, with sums in float32, compiled by Numba.
 
-Numbers are widened as they are read and rounded as they are written: each is read and written once.
-Numba supports neither format on a CPU. So the bits of float16 are passed as signed whole numbers,
-and those of bfloat16, the upper half of a float32's, as unsigned ones. The state of a scan stays in
+Numbers are widened as they are read and rounded as they are written; each is read and written once.
+Numba supports neither format on a CPU, so the bits of float16 are passed as signed integers and the
+bits of bfloat16, the upper half of a float32, as unsigned integers. The state of a scan stays in
 float32 from step to step.
 
-The gradient needs the states in float32 too. The scan marks those before every `BLOCK` steps; in
-the backward pass a block is scanned again from its mark, then traversed from its last step:
+The gradient needs the states in float32 too. The scan saves the state before every `BLOCK` steps as
+a mark; in the backward pass a block is scanned again from its mark, then traversed from its end:
 
     λ_t = g_t + a_{t+1} λ_{t+1}        ga_t = λ_t x_{t-1}
 
@@ -32,7 +32,7 @@ BLOCK = 64
 
 BITS, FLOAT, HALF = ir.IntType(32), ir.FloatType(), ir.HalfType()
 
-intrinsic: Any = extending.intrinsic  # (whose functions are called without the first argument)
+intrinsic: Any = extending.intrinsic  # (its functions are called without the first argument)
 
 
 @intrinsic
@@ -62,7 +62,7 @@ def narrow(typing, memory, place, number):
             builder.store(builder.bitcast(builder.fptrunc(value, HALF), ir.IntType(16)), at)
             return context.get_dummy_value()
         bits, sixteen = builder.bitcast(value, BITS), ir.Constant(BITS, 16)
-        # Half of a unit is added, less one bit where the unit is even.
+        # Add half a unit, less one bit if the unit is even.
         odd = builder.and_(builder.lshr(bits, sixteen), ir.Constant(BITS, 1))
         rounded = builder.add(builder.add(bits, ir.Constant(BITS, 0x7FFF)), odd)
         quiet = builder.or_(bits, ir.Constant(BITS, 0x400000))
@@ -75,16 +75,16 @@ def narrow(typing, memory, place, number):
 
 @compile_loop
 def scan_halves(a, a_at, b, b_at, marks, x, x_at, steps, features, width, begin, end):
-    """Write states by rows of at most `width` features, and mark some.
+    """Write states by rows of at most `width` features, and the marks.
 
     Args:
-        a, b, x: the flat memories of decays, drives and states, of which those of a step are side
-            by side.
-        a_at, b_at, x_at: how far sequences and steps are apart.
-        marks (blocks, batch, features): what the states before each block are written into; before
-            the first they are given.
+        a, b, x: the flat memories of decays, drives and states; the numbers of a step are side by
+            side.
+        a_at, b_at, x_at: the strides of sequences and of steps.
+        marks (blocks, batch, features): the states before each block; the first is given, the
+            others are written.
         steps, features: T and the number of features.
-        width: features of a piece.
+        width: the number of features of a piece.
         begin, end: the range of pieces of all sequences.
     """
     # (Compilers vectorise loops over slices, but few loops over indices.)
@@ -127,7 +127,7 @@ def differentiate_halves(
     begin,
     end,
 ):
-    """Write the gradients in decays, drives and the first state, from those in the states.
+    """Write the gradients in decays, drives and the first state, given those in the states.
 
     Args:
         a, a_at, b, b_at, marks, steps, features, width, begin, end: as for `scan_halves`.

@@ -1,4 +1,4 @@
-"""Calling of the compiled loops of half-precision scans: memory, marks and threads."""
+"""Callers of the compiled loops of half-precision scans: memory, marks and threads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 from linrec.kernels.cpu_halves import BLOCK, differentiate_halves, scan_halves
 from linrec.kernels.cpu_threads import share
 
-# Features of a piece: its states of a block stay in a near cache.
+# Features of a piece: the states of a block fit in a near cache.
 WIDTH = 512
 
 
@@ -23,7 +23,7 @@ def fill_halves(decay: Tensor, drive: Tensor, state: Tensor, states: Tensor) -> 
         states (batch, time, features): the result; features side by side in memory.
 
     Returns:
-        The states before every few steps in float32, for `differentiate_halves_on_cpu`.
+        The states before every few steps, in float32, for `differentiate_halves_on_cpu`.
     """
     batch, steps, features = drive.shape
     marks = state.new_empty(-(-steps // BLOCK), batch, features)
@@ -49,7 +49,7 @@ def differentiate_halves_on_cpu(
     """
     to_decay, to_drive = (torch.empty_like(gradient).contiguous() for _ in range(2))
     to_state = torch.empty_like(marks[0])
-    # (Both must stay alive while the loop runs: a freed copy would take its memory along.)
+    # (The tensors must stay alive while the loop runs: the memory of a freed copy is gone.)
     tensors = (side_by_side(decay), side_by_side(drive), side_by_side(gradient))
     a, b, g = (place(tensor) for tensor in tensors)
     written = (place(to_decay)[0], *place(to_drive), to_state.numpy())

@@ -1,4 +1,4 @@
-"""Calling of the compiled loops of the elementwise scan: strides, layouts and threads."""
+"""Callers of the compiled loops of the elementwise scan: strides, layouts and threads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 from linrec.kernels.cpu_scan import LANES, gradient_lanes, gradient_rows, scan_lanes, scan_rows
 from linrec.kernels.cpu_threads import share
 
-# From this many numbers on it pays to wake other threads.
+# From this many numbers on, other threads are worth waking.
 MANY = 1 << 18
 
 # Features of a row below which lanes are faster than vectors.
@@ -26,7 +26,7 @@ def fill_on_cpu(
         drive (*batch, time, features): b.
         states (*batch, time, features): the result.
         state (*batch, features): the state before the first step.
-        reverse: whether the last step is the first.
+        reverse: whether to scan from the last step to the first.
     """
     tensors = in_order(decay, drive, state.contiguous().unsqueeze(-2), states)
     given = [each for tensor in tensors for each in place(tensor, reverse)]
@@ -58,8 +58,8 @@ def differentiate_on_cpu(
 
 
 def in_order(*tensors: Tensor) -> list[Tensor]:
-    """Give tensors a single batch axis; swap it with the features if sequences are many, features
-    few."""
+    """Give tensors a single batch axis; swap it with the features if these are few and sequences
+    many."""
     found: list[Tensor] = []
     for tensor in tensors:
         plain = tensor.detach().resolve_conj().resolve_neg()

@@ -14,10 +14,9 @@ HAS_NUMBA = find_spec("numba") is not None
 
 COMPILED = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
-# Compiled convolutions take two vectors of outputs at a time, which should be nearly filled, and
-# transform no more numbers than the caches hold. They rearrange kernels in each call, which only
-# pays for several sequences; and compiling them takes seconds, so small convolutions are left to
-# torch.
+# Compiled convolutions compute two vectors of outputs at a time, which should be nearly filled, and
+# transform no more numbers than fit in the caches. They rearrange kernels in each call, which only
+# pays with several sequences. Compiling them takes seconds, so torch does small convolutions.
 BLOCK, FILLED = 128, 0.7
 SHORTEST, LONGEST, FEWEST_SEQUENCES, MANY = 128, 1 << 14, 16, 1 << 22
 
@@ -35,12 +34,12 @@ def import_loops(name: str = "cpu_launch") -> ModuleType | None:
 
 
 def has_loops(device: str) -> bool:
-    """Whether compiled loops run on a type of device: on CPUs, and not in a compiled graph."""
+    """Return whether compiled loops run on a type of device: on CPUs, outside compiled graphs."""
     return HAS_NUMBA and device == "cpu" and not torch.compiler.is_compiling()
 
 
 def versions_of_loops() -> dict[str, str]:
-    """Return Numba's version by name, where loops run; results differ by roundings."""
+    """Return Numba's version by name if loops run; its loops change results by roundings."""
     return {"numba": version("numba")} if has_loops("cpu") else {}
 
 
@@ -56,7 +55,7 @@ def loops_for(tensor: Tensor) -> ModuleType | None:
 
 
 def convolves(device: str, itemsize: int, steps: int, outputs: int, sequences: int) -> bool:
-    """Whether compiled loops convolve real sequences of T steps, to a number of outputs."""
+    """Return whether compiled loops convolve real sequences of given sizes."""
     if not has_loops(device) or itemsize not in (4, 8) or not SHORTEST <= steps <= LONGEST:
         return False
     width = BLOCK // itemsize

@@ -4,13 +4,13 @@ Imported only where Numba is installed. Each loop reads decays and drives once a
 once, in the order of the scan. Products and sums are rounded separately, since Numba fuses them
 only on request: the states equal those of the plain loop bit for bit.
 
-- A loop over rows has the features of a step side by side in memory and takes them as vectors; the
-  decays of a step may be one number.
-- A loop over lanes has any strides. A lane is one feature of one sequence; a few are run together,
-  since each step waits for the one before it.
+- A loop over rows needs the features of a step side by side in memory and takes them as vectors;
+  the decays of a step may be one number.
+- A loop over lanes takes any strides. A lane is one feature of one sequence; a few are run
+  together, since each step waits for the one before it.
 
 Each tensor is passed as its memory and its strides, `(start, sequence, step, feature)` in numbers;
-against the direction of time the stride of a step is negative. The features of a sequence are cut
+for a scan backwards in time, the stride of a step is negative. The features of a sequence are cut
 into pieces; a call scans the pieces from `begin` to `end` of all sequences.
 
 The gradient goes through the steps from the last one of the scan to the first:
@@ -27,13 +27,13 @@ from typing import Any
 import numba
 import numpy as np
 
-# Lanes that are run together. More would need more cache lines than fit where the distance between
-# steps is a power of two.
+# Lanes run together. More would need more cache lines than fit if the distance between steps is a
+# power of two.
 LANES = 8
 
 
 def compile_loop(function: Any) -> Any:
-    """Compile at the first call of each dtype, and cache the code if there is a folder for it."""
+    """Compile a loop at its first call with each dtype; cache the code if there is a folder."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # there is no folder
@@ -42,7 +42,7 @@ def compile_loop(function: Any) -> Any:
 
 @compile_loop
 def scan_rows(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):
-    """Write the states `x` by rows of at most `width` features, from decays, drives and state."""
+    """Write the states `x` from decays, drives and state, by rows of at most `width` features."""
     pieces = (features + width - 1) // width
     for piece in range(begin, end):
         n, left = piece // pieces, piece % pieces * width
@@ -88,7 +88,7 @@ def scan_lanes(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin
 def gradient_rows(
     a, a_at, g, g_at, s, s_at, x, x_at, to_b, to_a, to_at, steps, features, width, begin, end
 ):
-    """Write the gradients in drives and decays by rows, from those in the states `x`."""
+    """Write the gradients in drives and decays by rows, given those in the states `x`."""
     pieces = (features + width - 1) // width
     for piece in range(begin, end):
         n, left = piece // pieces, piece % pieces * width

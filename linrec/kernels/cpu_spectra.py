@@ -1,4 +1,4 @@
-"""Calling of the compiled convolutions: layouts of spectra, memory and threads."""
+"""Callers of the compiled convolutions: layouts of spectra, memory and threads."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from linrec.kernels.cpu_threads import share
 from linrec.kernels.cpu_transforms import radices_of
 from linrec.kernels.cpu_vectors import BYTES
 
-# Numbers in the blocks that share a buffer: a part of the second-level cache.
+# Numbers in the blocks that share a buffer: they fill a part of the second-level cache.
 TOGETHER = 1 << 18
 
 
@@ -81,7 +81,7 @@ def lay_out_signals(spectra: Tensor, size: int) -> Any:
 
 
 def lay_out_kernels(spectra: Tensor, size: int) -> Any:
-    """Arrange half spectra of kernels for the loops, two as one: H_a + i H_b.
+    """Arrange half spectra of kernels for the loops, in pairs H_a + i H_b.
 
     Args:
         spectra (m, p, frequencies): frequencies up to half of n.
@@ -95,7 +95,7 @@ def lay_out_kernels(spectra: Tensor, size: int) -> Any:
     missing = -spectra.shape[1] % (2 * width)
     filled = torch.nn.functional.pad(spectra, (0, 0, 0, missing))
     first, second = filled.unflatten(1, (-1, 2, width)).unbind(2)
-    # Mirrored, H*_a + i H*_b = (H_a - i H_b)*.
+    # The mirror image is H*_a + i H*_b = (H_a - i H_b)*.
     both = torch.cat([first + 1j * second, (first - 1j * second).conj()], -1)
     places = order.half + half * order.mirrored
     pairs = torch.view_as_real(both.movedim(0, 1).movedim(-1, 2)[:, :, places])
@@ -110,7 +110,7 @@ def sizes_of(spectrum: Tensor) -> Tensor:
 
 
 def take_out_signals(sums: Tensor, size: int) -> Tensor:
-    """Return half spectra of the signals' real parts from the loops' order.
+    """Extract half spectra of the signals' real parts from the loops' order.
 
     Args:
         sums (*batch, m, 2 n): as `correlate` writes them.
@@ -125,7 +125,7 @@ def take_out_signals(sums: Tensor, size: int) -> Tensor:
 
 
 def take_out_kernels(sums: Tensor, size: int, kernels: int) -> Tensor:
-    """Return half spectra of the two signals combined in one from the loops' order.
+    """Extract half spectra of both signals in each pair from the loops' order.
 
     Args:
         sums (blocks, m, 2 width n): as `correlate_inputs` writes them.
@@ -173,8 +173,8 @@ def run(
     Args:
         loop, given, signals, scales, results: the loop and its arguments.
         size: n, the length of the transforms.
-        long: the long transforms that need memory, beside the one of all loops.
-        pieces: the number of pieces to share.
+        long: the number of long transforms that need memory, in addition to the one of every loop.
+        pieces: the number of pieces to share among threads.
     """
     dtype, steps, features = signals.dtype, signals.shape[-2], signals.shape[-1]
     plan, row = plan_of(size, dtype), 2 * width_of(dtype)
@@ -196,11 +196,11 @@ def convolve_on_cpu(inputs: Tensor, spectrum: Tensor, outputs: Tensor, size: int
     Args:
         inputs (units, copies, m, frequencies): the half spectra of real inputs.
         spectrum (m, p, frequencies): the half spectra of real kernels.
-        outputs (units, copies, time, p): the result; numbers of a step side by side.
+        outputs (units, copies, time, p): the result, with the numbers of a step side by side.
         size: n, the length of the transforms.
 
     Returns:
-        Whether it was done: not if kernels are not finite, since one would spoil another.
+        Whether it was done: not if kernels are not finite, since one would spoil its partner.
     """
     scales = sizes_of(spectrum)
     if not scales.isfinite().all():
@@ -250,7 +250,7 @@ def correlate_inputs_on_cpu(inputs: Tensor, gradient: Tensor, size: int) -> Tens
         size: n, the length of the transforms.
 
     Returns:
-        `(m, p, frequencies)`; None if numbers are not finite, since one would spoil another.
+        `(m, p, frequencies)`; None if numbers are not finite, since one would spoil its partner.
     """
     signals, sequences = side_by_side(gradient), lay_out_signals(inputs.conj(), size)
     p, width = signals.shape[-1], width_of(signals.dtype)

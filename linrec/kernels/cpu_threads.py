@@ -1,4 +1,4 @@
-"""Additional threads for compiled loops."""
+"""A pool of additional threads for compiled loops."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def share(work: Callable[[int, int], None], pieces: int, threads: int) -> None:
-    """Run `work(begin, end)` over all pieces, a part of them in each thread."""
+    """Run `work(begin, end)` over all pieces, shared among threads."""
     bounds = [pieces * thread // threads for thread in range(threads + 1)]
     if threads > 1 and not THREADS:
         THREADS.append(ThreadPoolExecutor(thread_name_prefix="linrec"))

@@ -2,12 +2,13 @@
 
     X_k = Σ_j e^(-2πi jk / n) x_j
 
-A row is one number of as many signals as a vector holds: their real parts, then their imaginary
-ones. Numbers never move within a vector. Rows follow one another, `(n, 2, width)`.
+A row has one number of each of as many signals as a vector holds: their real parts, then their
+imaginary parts. Numbers never move within a vector. Rows follow one another, `(n, 2, width)`.
 
-Stages of radix r = 2, 3, 4, 5 and 8 go from one memory to another and put results in order on the
-way (Stockham's algorithm: Van Loan 1992, Computational Frameworks for the Fast Fourier Transform,
-section 1.7). A stage of n = r m splits `stride` signals, into which earlier stages have split one:
+Stages of radix r = 2, 3, 4, 5 and 8 go from one memory to another and sort the results on the way
+(Stockham's algorithm: Van Loan 1992, Computational Frameworks for the Fast Fourier Transform,
+section 1.7). Earlier stages have split a signal into `stride` signals; a stage of n = r m splits
+each of these:
 
     y[q + stride (r p + k)] = e^(-2πi pk / n) Σ_j e^(-2πi jk / r) x[q + stride (p + m j)]
 
@@ -36,38 +37,38 @@ inlined = numba.njit(nogil=True, forceinline=True)
 
 @inlined
 def read(memory, start):
-    """Read the row that starts at `start`: the real parts and the imaginary ones."""
+    """Read the row at `start`: the real parts and the imaginary parts."""
     return load(memory, start), load(memory, start + width(memory))
 
 
 @inlined
 def write(memory, start, value):
-    """Write a row, from `start` on."""
+    """Write a row at `start`."""
     store(memory, start, value[0])
     store(memory, start + width(memory), value[1])
 
 
 @inlined
 def plus(a, b):
-    """Add a + b."""
+    """Compute a + b."""
     return a[0] + b[0], a[1] + b[1]
 
 
 @inlined
 def minus(a, b):
-    """Subtract a - b."""
+    """Compute a - b."""
     return a[0] - b[0], a[1] - b[1]
 
 
 @inlined
 def plus_i(a, b):
-    """Add a + i b."""
+    """Compute a + i b."""
     return a[0] - b[1], a[1] + b[0]
 
 
 @inlined
 def minus_i(a, b):
-    """Subtract a - i b."""
+    """Compute a - i b."""
     return a[0] + b[1], a[1] - b[0]
 
 
@@ -180,7 +181,7 @@ def by_five(x, y, n, stride, roots):
 
 @inlined
 def by_eight(x, y, n, stride, roots):
-    """Take a stage of radix 8: two of four, the second turned by eighths of a circle."""
+    """Take a stage of radix 8: two of radix 4, the second turned by eighths of a circle."""
     m, row = n // 8, 2 * width(x)
     step, apart = stride * row, stride * m * row
     root = spread(x, HALF_ROOT)

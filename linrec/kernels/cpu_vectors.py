@@ -1,9 +1,9 @@
 """Processor vectors in code compiled by Numba.
 
-A vector holds 64 bytes: 16 numbers in float32 and 8 in float64. It is read from memory, added,
-subtracted, multiplied and written as one value, so that the compiler need not recognise a loop over
+A vector holds 64 bytes: 16 numbers in float32 or 8 in float64. It is read from memory, added,
+subtracted, multiplied and written as one value, so the compiler need not recognise a loop over
 vectors. A product and a sum may be fused, which rounds once instead of twice. Processors with
-narrower vectors take two or four instructions for each.
+narrower vectors take two or four instructions for each operation.
 
 Imported only where Numba is installed.
 """
@@ -24,12 +24,12 @@ from numba.core.typing import templates
 
 BYTES = 64
 
-intrinsic: Any = extending.intrinsic  # (whose functions are called without the first argument)
+intrinsic: Any = extending.intrinsic  # (its functions are called without the first argument)
 infer_global: Any = templates.infer_global
 
 
 class Vector(types.Type):
-    """Numba's type for `count` numbers of a dtype as one value."""
+    """The Numba type of `count` numbers of a dtype as one value."""
 
     def __init__(self, dtype):
         self.dtype, self.count = dtype, BYTES // (dtype.bitwidth // 8)
@@ -80,7 +80,7 @@ def load(typing, memory, place):
 
 @intrinsic
 def store(typing, memory, place, vector):
-    """Write a vector, from `memory[place]` on."""
+    """Write a vector, starting at `memory[place]`."""
 
     def write_code(context, builder, signature, values):
         where, at, what = values
@@ -93,7 +93,7 @@ def store(typing, memory, place, vector):
 
 @intrinsic
 def spread(typing, memory, number):
-    """Fill a vector, of the dtype of `memory`, with one number."""
+    """Fill a vector of `memory`'s dtype with one number."""
     kind = Vector(memory.dtype)
 
     def write_code(context, builder, signature, values):

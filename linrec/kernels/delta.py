@@ -1,7 +1,7 @@
-"""Chunked scans with feedback of matrix states, as torch operations.
+"""Chunked scans of matrix states with feedback, as torch operations.
 
-`torch.ops.linrec.delta_chunks` has a fake implementation and gradients, of any order: the first is
-`torch.ops.linrec.delta_gradients`, in kernels too; beyond, those of the loop over steps.
+`torch.ops.linrec.delta_chunks` has a fake implementation and gradients of any order. The first
+gradient is `torch.ops.linrec.delta_gradients`, in kernels too; higher ones use the loop over steps.
 """
 
 import torch
@@ -22,13 +22,13 @@ def delta_chunks(
     rights: Tensor,
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Run systems with feedback whose states are matrices with one gate a step, in chunks.
+    """Run systems with matrix states, feedback and one gate a step, in chunks.
 
         x_t = a_t x_{t-1} + l_t r_tᵀ x_{t-1} + k_t v_tᵀ        y_t = x_tᵀ q_t
 
     Args:
         gates (outer, inner, time): a.
-        keys (outer, inner, time, n): k, of any strides, as all of these.
+        keys (outer, inner, time, n): k, of any strides, like all arguments.
         queries (outer, inner, time, n): q.
         values (outer, inner, time, columns): v.
         lefts, rights (outer, inner, time, n): l and r.
@@ -36,11 +36,11 @@ def delta_chunks(
 
     Returns:
         y (outer, inner, time, columns), in the dtype of v, and the last x (outer·inner, n,
-        columns), in float32; and, for the gradients, x before each chunk, the fed-back terms, and
+        columns), in float32; for the gradients also x before each chunk, the fed-back terms, and
         the inverse that gives them.
 
-    Numerical error: that of `gated_chunks`, and of substitution in a chunk: a term that is fed
-    back j times is a product of j (n + 3) numbers or sums more.
+    Numerical error: as for `gated_chunks`, plus the error of substitution in a chunk: a term that
+    is fed back j times is a product of j (n + 3) more numbers or sums.
 
     Example:
         >>> import torch
@@ -110,10 +110,10 @@ def delta_gradients(
     """Differentiate `delta_chunks`, whose results `states`, `fed` and `inverses` are.
 
     Args:
-        gates, keys, queries, values, lefts, rights, start: as given there.
-        states, fed, inverses: as returned there.
+        gates, keys, queries, values, lefts, rights, start: the arguments of `delta_chunks`.
+        states, fed, inverses: its results of these names.
         to_outputs (outer, inner, time, columns): the gradient in y.
-        to_last (outer·inner, n, columns): that in the last x. None: zeros.
+        to_last (outer·inner, n, columns): the gradient in the last x. None: zeros.
 
     Returns:
         The gradients in the arguments, in their dtypes.
@@ -126,7 +126,7 @@ def delta_gradients(
     else:
         found = pull_delta(*given, start, to_outputs, to_last)
     cast = (each.to(own.dtype) for each, own in zip(found, given, strict=False))
-    # (New memory each, in the order that the fake implementation says.)
+    # (Each gets new memory, in the layout of the fake implementation.)
     return *(each.clone(memory_format=torch.contiguous_format) for each in cast), found[6]  # type: ignore[return-value]  # seven
 
 
@@ -151,8 +151,8 @@ def pull_delta(
 ) -> tuple[Tensor, ...]:
     """Compute the gradients in a loop, in float32 or more and in differentiable operations.
 
-    As `pull_loop` of gated chunks; with w_t = x_{t-1}ᵀ r_t and z_t = λ_tᵀ l_t, gradients in l and r
-    are λ_t w_t and x_{t-1} z_t, and λ_{t-1} = a_t λ_t + r_t z_tᵀ.
+    Like `pull_loop` of gated chunks. With w_t = x_{t-1}ᵀ r_t and z_t = λ_tᵀ l_t, the gradients in l
+    and r are λ_t w_t and x_{t-1} z_t, and λ_{t-1} = a_t λ_t + r_t z_tᵀ.
     """
     least = torch.promote_types(values.dtype, torch.float32)
     given = (gates, keys, queries, values, lefts, rights, to_outputs)

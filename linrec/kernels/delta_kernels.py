@@ -1,22 +1,22 @@
 """Triton kernels of chunks with feedback, x_t = a_t x_{t-1} + l_t r_tᵀ x_{t-1} + k_t v_tᵀ.
 
-Imported only where Triton is installed. With w_t = x_{t-1}ᵀ r_t, what is fed back, and X the state
-before a chunk, substitution in the chunk gives all of its w at once: with R and P of
-`gated_kernels`, and R⁻, P⁻ those of the step before,
+Imported only where Triton is installed. Let w_t = x_{t-1}ᵀ r_t be the fed-back term, and X the
+state before a chunk. Substitution in the chunk gives all its w at once: with R and P as in
+`gated_kernels`, and R⁻, P⁻ for the step before,
 
     (I - G) W = F V + (P⁻ ∘ r) X,        G = (r lᵀ) ∘ R⁻,    F = (r kᵀ) ∘ R⁻
 
 G is strictly triangular, and (I - G)⁻¹ is found by substitution, row by row. So W = W₀ + M X, where
-W₀ and M are of the chunk alone (the WY form of Bischof and Van Loan), and `advance` takes the state
-from chunk to chunk: w, and what l wᵀ adds to the state, need two products for each.
+W₀ and M depend on the chunk alone (the WY form of Bischof and Van Loan). `advance` takes the state
+from chunk to chunk, with two products for each: w, and the contribution of l wᵀ to the state.
 
-Backwards the same system runs with l and r, k and q, v and the gradient g exchanged:
-z_t = l_tᵀ λ_t, where λ_t is the gradient in x_t, and
+The backward pass runs the same system with l and r, k and q, v and the gradient g exchanged. With
+λ_t the gradient in x_t and z_t = l_tᵀ λ_t,
 
     (I - Gᵀ) Z = ((q lᵀ) ∘ R)ᵀ g + (E ∘ l) Λ
 
-so that the inverse serves again. With w and z known nothing is fed back any more: l and w are more
-keys and values, r and z more queries and gradients, and the kernels of gated chunks do the rest.
+so the inverse is used again. Once w and z are known, there is no feedback left: l and w are further
+keys and values, r and z further queries and gradients, for the kernels of gated chunks.
 
 References:
     Bischof and Van Loan 1987, The WY representation for products of Householder matrices.
@@ -48,7 +48,7 @@ def solve(
     right = given_rows(rights, system, t, n, T, N, 0)
     table = tables + place * (2 * (LEVELS + 1) * STEPS)
     none = tl.zeros((STEPS, STEPS), tl.float32)
-    # (Transposed, so that its columns are what a row of the inverse is made of.)
+    # (Transposed, so that a row of the inverse is computed from a column.)
     fall = tl.dot(left, tl.trans(right), none, input_precision=PRECISION)
     fall *= tl.trans(between(table, lane, lane, 1, 0, STEPS, LEVELS))
     fall = tl.where(lane[:, None] < lane[None, :], fall, 0.0)
@@ -59,7 +59,7 @@ def solve(
         inverse += tl.where(lane[:, None] == i, more[None, :], 0.0)
     at = inverses + (place * STEPS + lane[:, None]) * STEPS + lane[None, :]
     tl.store(at, inverse)
-    # (Asked for again: registers hold no more beside the loop.)
+    # (Loaded again, because the registers have no room for it during the loop.)
     right = given_rows(rights, system, t, n, T, N, 0)
     before = tl.load(table + LEVELS * STEPS + lane - 1, mask=lane > 0, other=1.0)
     way = tl.zeros((STEPS, STATES), tl.float32)
@@ -86,7 +86,7 @@ def solve_back(
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Compute what Λ and g show in Z: (I - Gᵀ)⁻¹ (E ∘ l), and (I - Gᵀ)⁻¹ ((q lᵀ) ∘ R)ᵀ g."""
+    """Compute the terms of Λ and g in Z: (I - Gᵀ)⁻¹ (E ∘ l), and (I - Gᵀ)⁻¹ ((q lᵀ) ∘ R)ᵀ g."""
     place = tl.program_id(0).to(tl.int64)
     system, chunk = place // chunks, place % chunks
     n, lane = tl.arange(0, STATES), tl.arange(0, STEPS)
@@ -122,8 +122,8 @@ def advance(
 ):  # fmt: skip
     """Advance some columns of the state from chunk to chunk, X' = a X + (E ∘ l)ᵀ W + additions.
 
-    The state before a chunk takes the place of what the chunk adds, and W = W₀ + M X that of W₀.
-    With `REVERSE` it is Λ from the last chunk to the first, with P⁻ ∘ r in place of E ∘ l.
+    The state before a chunk overwrites the chunk's addition, and W = W₀ + M X overwrites W₀. With
+    `REVERSE`, Λ goes from the last chunk to the first, with P⁻ ∘ r in place of E ∘ l.
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
     system, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)

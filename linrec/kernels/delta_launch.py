@@ -1,4 +1,4 @@
-"""Launching of the kernels of chunks with feedback."""
+"""Launchers of the kernels of chunks with feedback."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ from linrec.kernels.gated_launch import (
 )
 from linrec.kernels.launch import call
 
-# Columns of a matrix that a program takes from chunk to chunk, and warps of programs for matrices
-# of 64 rows at most and for larger ones.
+# Columns of a matrix that a program takes from chunk to chunk, and warps of a program: for matrices
+# of at most 64 rows, and for larger ones.
 COLUMNS, WARPS = 16, (4, 8)
 
 
 def steps_of_chunk() -> int:
-    """Return the steps of a chunk: half as many as rows, for chunks whose steps are pairs."""
+    """Return the steps of a chunk: half the rows of a gated chunk, since a step may be a pair."""
     return gated_launch.STEPS // 2
 
 
@@ -97,11 +97,11 @@ def launch_delta_pull(
     to_outputs: Tensor,
     to_last: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """Compute the gradients in all that was given, in float32; as `delta_gradients`.
+    """Compute the gradients in all arguments, in float32, as `delta_gradients` does.
 
-    What is fed back is found first, z. Then a step is a pair: l and w stand before k and v as a
-    step that has the gate, and the r and z of the next step, which see the same state as q, beside
-    them.
+    The fed-back terms z are computed first. Then each step becomes a pair: l and w, with the gate,
+    come before k and v; the r and z of the next step, which see the same state as q, come before q
+    and g.
     """
     sizes = Sizes.of(keys, values, steps_of_chunk())
     queries, to_outputs, lefts, rights = (
@@ -125,7 +125,7 @@ def launch_delta_pull(
     doubled = launch_tables(a2)
     found = launch_pull(k2, q2, v2, states, doubled, g2, begin, pairs=True)
     to_a, to_k, to_q, to_v = (each[0].unflatten(1, (sizes.T, 2)) for each in found[:4])
-    first = back[:, 0, None, :]  # z of the first step, which sees the start
+    first = back[:, 0, None, :]  # z of the first step, which sees the initial state
     to_start = found[4] + right[:, 0, :, None] * first
     to_right = torch.cat([(states[:, 0] * first).sum(2).unsqueeze(1), to_q[:, :-1, 0]], 1)
     pulled = to_a[:, :, 0], to_k[:, :, 1], to_q[:, :, 1], to_v[:, :, 1], to_k[:, :, 0], to_right
@@ -133,10 +133,10 @@ def launch_delta_pull(
 
 
 def in_pairs(first: Tensor, second: Tensor) -> Tensor:
-    """Put steps `(G, T, …)` in turns, `(G, 2T, …)`."""
+    """Interleave the steps of two tensors `(G, T, …)`: `(G, 2T, …)`."""
     return torch.stack([first, second], 2).flatten(1, 2)
 
 
 def ahead(rows: Tensor) -> Tensor:
-    """Move steps `(G, T, …)` to the step before; the last is zeros."""
+    """Shift rows `(G, T, …)` one step earlier; the last becomes zeros."""
     return torch.cat([rows[:, 1:], torch.zeros_like(rows[:, :1])], 1)

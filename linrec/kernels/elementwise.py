@@ -14,7 +14,7 @@ HAS_TRITON = find_spec("triton") is not None
 
 
 def serves(tensor: Tensor) -> bool:
-    """Whether there is a kernel for a tensor's device, and not just a loop."""
+    """Return whether there is a kernel for a tensor's device, not only a loop."""
     return HAS_TRITON and tensor.device.type == "cuda"
 
 
@@ -24,14 +24,14 @@ def elementwise_scan(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool)
 
         x_t = a_t x_{t-1} + b_t        t = 0 … T-1, or t = T-1 … 0 and x_{t+1}
 
-    A step at which a_t is 0 forgets the state before it (a reset), and one at which a_t is 1 and
-    b_t is 0 keeps it (a sequence that has ended). Half-precision numbers are summed in float32.
+    A step with a_t = 0 forgets the state before it (a reset); a step with a_t = 1 and b_t = 0 keeps
+    it (a sequence that has ended). Half-precision numbers are summed in float32.
 
     Args:
-        decay (batch, time, features): a, of any strides; one of 0 is read once.
+        decay (batch, time, features): a, of any strides; with stride 0, a number is read once.
         drive (batch, time, features): b.
         state (batch, features): the state before the first step.
-        reverse: whether the last step is the first.
+        reverse: whether to scan from the last step to the first.
 
     Returns:
         The states (batch, time, features), in the dtype of `drive`.
@@ -61,7 +61,7 @@ def scan_now(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tens
 def elementwise_gradients(
     decay: Tensor, state: Tensor, states: Tensor, gradient: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Differentiate the scan: a scan against its direction, with the gradient in a on the way.
+    """Differentiate the scan by one against its direction, with the gradient in a on the way.
 
         λ_t = g_t + a*_{t+1} λ_{t+1}        ga_t = λ_t x*_{t-1}        gx_{-1} = a*_0 λ_0
 
@@ -107,7 +107,7 @@ def differentiate_now(
 
 
 def launches(tensor: Tensor) -> bool:
-    """Whether a kernel runs: on CUDA, and on the CPU if Triton's interpreter is enabled."""
+    """Return whether a kernel runs: on CUDA, and on the CPU with Triton's interpreter."""
     if not HAS_TRITON or tensor.device.type not in ("cpu", "cuda"):
         return False
     from linrec.kernels.launch import INTERPRETED
@@ -116,7 +116,7 @@ def launches(tensor: Tensor) -> bool:
 
 
 def room(decay: Tensor, *others: Tensor) -> Tensor:
-    """Allocate states, with time last in memory if all inputs have it last."""
+    """Allocate states, with time last in memory if it is last in all inputs."""
     drive = others[0]
     B, T, F = drive.shape
     if lies_in_time(decay, *others):
@@ -125,7 +125,7 @@ def room(decay: Tensor, *others: Tensor) -> Tensor:
 
 
 def lies_in_time(*tensors: Tensor) -> bool:
-    """Whether the steps of a feature lie side by side, rather than the features of a step."""
+    """Return whether the steps of a feature lie side by side, not the features of a step."""
     for tensor in tensors:
         if tensor.shape[2] > 1 and tensor.stride(1) >= tensor.stride(2):
             return False
@@ -133,7 +133,7 @@ def lies_in_time(*tensors: Tensor) -> bool:
 
 
 def loop(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
-    """Scan in a loop over time, which is also the reference for the kernels."""
+    """Scan in a loop over time: the fallback, and the reference for the kernels."""
     half = drive.dtype in (torch.float16, torch.bfloat16)
     sums = torch.float32 if half else drive.dtype
     state, states = state.to(sums), []
@@ -147,7 +147,7 @@ def loop(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tensor:
 def shift_decays(decay: Tensor, reverse: bool) -> Tensor:
     """Return the conjugated decays of the backward scan: a*_{t+1}, and 0 where there is none."""
     nothing = torch.zeros_like(decay[:, :1])
-    # (Inside a custom operation, conjugation marks must not be read.)
+    # (Inside a custom operation, lazy conjugation must not be used.)
     conjugate = decay.conj_physical()
     parts = (nothing, conjugate[:, :-1]) if reverse else (conjugate[:, 1:], nothing)
     return torch.cat(parts, 1)
@@ -186,7 +186,7 @@ def setup_context(
 def backward(
     ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, None]:
-    """Scan the gradients back; differentiably, where second gradients are wanted."""
+    """Scan the gradients back, differentiably if second gradients are needed."""
     decay, state, states = ctx.saved_tensors  # type: ignore[attr-defined]  # as torch has it
     reverse: bool = ctx.reverse  # type: ignore[attr-defined]  # kept above
     if not torch.is_grad_enabled():

@@ -1,7 +1,7 @@
 """Chunked scans of matrix states with one gate per step, as torch operations.
 
-`torch.ops.linrec.gated_chunks` has a fake implementation and gradients, of any order: the first is
-`torch.ops.linrec.gated_gradients`, in kernels too; beyond, those of the loop over steps.
+`torch.ops.linrec.gated_chunks` has a fake implementation and gradients of any order. The first
+gradient is `torch.ops.linrec.gated_gradients`, in kernels too; higher ones use the loop over steps.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SERVED = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def runs_gated(values: Tensor, states: int, rank: int) -> bool:
-    """Whether there are kernels for systems of this number of states and rank of feedback."""
+    """Return whether there are kernels for this number of states and this rank of feedback."""
     return serves(values) and values.dtype in SERVED and states <= MOST_STATES and rank <= 1
 
 
@@ -25,25 +25,25 @@ def runs_gated(values: Tensor, states: int, rank: int) -> bool:
 def gated_chunks(
     gates: Tensor, keys: Tensor, queries: Tensor, values: Tensor, start: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Run systems whose states are matrices with one gate a step, in chunks.
+    """Run systems with matrix states and one gate a step, in chunks.
 
         x_t = a_t x_{t-1} + k_t v_tᵀ        y_t = x_tᵀ q_t
 
     Args:
         gates (outer, inner, time): a.
-        keys (outer, inner, time, n): k, of any strides, as all of these.
+        keys (outer, inner, time, n): k, of any strides, like all arguments.
         queries (outer, inner, time, n): q.
         values (outer, inner, time, columns): v.
         start (outer·inner, n, columns): x before the first step, in float32. None: zeros.
 
     Returns:
         y (outer, inner, time, columns), in the dtype of v, and the last x (outer·inner, n,
-        columns), in float32; and, for the gradients, x before each chunk and products of gates.
+        columns), in float32; for the gradients also x before each chunk and products of gates.
 
-    Numerical error: a term of y is a product of n + 3 numbers or sums, whose gates are multiplied
-    one by one: n + t + 3 roundings of float32 and, where states are carried from chunk to
-    chunk, one for each. Factors in float32 have 22 bits or more in a product. Half-precision
-    numbers are given exactly, and y is rounded once.
+    Numerical error: a term of y is a product of n + 3 numbers or sums, and its gates are multiplied
+    one by one: n + t + 3 roundings of float32, and one for each chunk through which a state is
+    carried. Factors in float32 have 22 bits or more in a product. Half-precision numbers are taken
+    exactly, and y is rounded once.
 
     Example:
         >>> import torch
@@ -101,10 +101,10 @@ def gated_gradients(
     """Differentiate `gated_chunks`, whose results `states` and `tables` are.
 
     Args:
-        gates, keys, queries, values, start: as given there.
-        states, tables: as returned there.
+        gates, keys, queries, values, start: the arguments of `gated_chunks`.
+        states, tables: its results of these names.
         to_outputs (outer, inner, time, columns): the gradient in y.
-        to_last (outer·inner, n, columns): that in the last x. None: zeros.
+        to_last (outer·inner, n, columns): the gradient in the last x. None: zeros.
 
     Returns:
         The gradients in gates, keys, queries and values, in their dtypes, and in the start.
@@ -177,9 +177,9 @@ def register_gradient(
     """Register the gradient of an operation on chunks, whose last argument is the initial state.
 
     Args:
-        operation: gives y, the last x, and what `by_kernels` needs beside the arguments.
-        by_kernels: takes the arguments, that, and the gradients in y and in the last x.
-        by_loop: takes the arguments and the two gradients, to be differentiated again.
+        operation: returns y, the last x, and the further results that `by_kernels` needs.
+        by_kernels: takes the arguments, these results, and the gradients in y and in the last x.
+        by_loop: takes the arguments and both gradients; can be differentiated again.
     """
 
     def keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, ...]) -> None:

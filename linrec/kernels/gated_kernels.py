@@ -1,22 +1,23 @@
 """Triton kernels of chunks of x_t = a_t x_{t-1} + k_t v_tᵀ, y_t = x_tᵀ q_t: one number a_t a step.
 
-Imported only where Triton is installed. With R[i,j] = a_i … a_{j+1} between steps of a chunk, P[i]
-what is left at step i of the state x before it, and E[j] what is left after it of step j,
+Imported only where Triton is installed. Let R[i,j] = a_i … a_{j+1} between steps of a chunk, P[i]
+the fraction left at step i of the state x before the chunk, and E[j] the fraction of step j left
+after the chunk. Then
 
-    what a chunk adds to the state = (E ∘ K)ᵀ V        y = P ∘ (Q x) + ((Q Kᵀ) ∘ R) V
+    a chunk's addition to the state = (E ∘ K)ᵀ V        y = P ∘ (Q x) + ((Q Kᵀ) ∘ R) V
 
-and the gradients, with g that in y, λ that in the state after a chunk and S = g Vᵀ,
+and, with g the gradient in y, λ the gradient in the state after a chunk, and S = g Vᵀ,
 
     q̄ = P ∘ (g xᵀ) + (S ∘ R) K        k̄ = E ∘ (V λᵀ) + (S ∘ R)ᵀ Q
     v̄ = E ∘ (K λ) + ((Q Kᵀ) ∘ R)ᵀ g   ā_q = Σ_{i ≥ q > j} R̄[i,j] R[i,q] R[q-1,j],  R̄ = (Q Kᵀ) ∘ S
 
-where j may also be the state before the chunk, and i that after it. All chunks are computed at
-once but for `carry`, which takes the states from one to the next, number by number.
+where j may also be the state before the chunk, and i the state after it. All chunks are computed at
+once except in `carry`, which takes the states from one chunk to the next, number by number.
 
-Nothing is divided and no logarithm taken, so that a may be anything. Where the blocks of 2^b steps
-of i and j are the two halves of a block of twice the size, R[i,j] is the product of two numbers:
-the gates from the start of i's block to i, and those after j to the end of j's. `decays` writes
-both down for each b; a gate is so multiplied at most as often as a chunk has steps.
+There are no divisions or logarithms, so a may be any number. If the blocks of 2^b steps of i and j
+are the two halves of a block of twice the size, R[i,j] is the product of two numbers: the gates
+from the start of i's block to i, and the gates after j to the end of j's block. `decays` stores
+both for each b, so that a gate is multiplied at most as often as a chunk has steps.
 
 References:
     Dao and Gu 2024, Transformers are SSMs, section 6 (chunks).
@@ -46,8 +47,8 @@ def decays(
 ):  # fmt: skip
     """Write products of gates in blocks of 1, 2, 4, … steps, for some chunks of a system.
 
-    Row b of a chunk's table holds, at a step, the gates from the start of its block of 2^b steps
-    to itself; row LEVELS + 1 + b those after it to the end of the block.
+    Row b of a chunk's table holds, for each step, the product of gates from the start of its block
+    of 2^b steps up to it; row LEVELS + 1 + b, the product after it to the end of the block.
     """
     program, groups = tl.program_id(0).to(tl.int64), tl.cdiv(chunks, MANY)
     system = program // groups
@@ -57,7 +58,7 @@ def decays(
     base = gates + (system // H) * gates_outer + (system % H) * gates_head
     t = chunk[:, None] * STEPS + lane[None, :]
     a = tl.load(base + t * gates_time, mask=t < T, other=1.0).to(tl.float32)
-    # From the end: at lane j the gate after step STEPS - 1 - j.
+    # From the end: lane j has the gate after step STEPS - 1 - j.
     t = chunk[:, None] * STEPS + (STEPS - lane)[None, :]
     seen = (t < T) & (lane > 0)[None, :]
     after = tl.load(base + t * gates_time, mask=seen, other=1.0).to(tl.float32)
@@ -73,7 +74,7 @@ def decays(
 
 @triton.jit
 def running(gates, level: tl.constexpr, MANY: tl.constexpr, STEPS: tl.constexpr):
-    """Multiply up the gates in each block of 2^level steps."""
+    """Compute running products of the gates in each block of 2^level steps."""
     if level == 0:
         return gates
     cut = tl.reshape(gates, (MANY * STEPS // (1 << level), 1 << level))
@@ -87,7 +88,7 @@ def between(
 ):  # fmt: skip
     """Compute R[i - EARLIER, j] for steps i of `rows` and j of `columns`; 0 for i - EARLIER < j.
 
-    With a `PAIR` of 1, rows 2i and 2i + 1 are those of one step: each sees the other.
+    With a `PAIR` of 1, rows 2i and 2i + 1 belong to one step: each sees the other.
     """
     rows -= EARLIER
     here = rows >= 0
@@ -111,7 +112,7 @@ def contribute(
     ROW: tl.constexpr, STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr,
     LEVELS: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Compute Σ_j w_j k_j v_jᵀ of a chunk, with weights w of a row of its table."""
+    """Compute Σ_j w_j k_j v_jᵀ of a chunk, with weights w from a row of its table."""
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
     place, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)
     system, chunk = place // chunks, place % chunks
@@ -140,7 +141,7 @@ def carry(
 ):  # fmt: skip
     """Write the state before each chunk over the chunk's contribution, for some numbers.
 
-    With `REVERSE` it is the gradient in the state after each, from the last chunk to the first.
+    With `REVERSE`, write the gradient in the state after each, from the last chunk to the first.
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(M, WIDTH)
     system, m = program // across, (program % across) * WIDTH + tl.arange(0, WIDTH)
@@ -156,7 +157,7 @@ def carry(
     at = states + first * M + m
     # The product of all gates of a chunk, for each number.
     gate = tables + first * table + LEVELS * STEPS + STEPS - 1 + 0 * m
-    # (The additions of four chunks are loaded at once, to wait for memory a fourth as often.)
+    # (Contributions of four chunks are loaded at once, to wait for memory a fourth as often.)
     for chunk in range(0, chunks, 4):
         rest = tl.where(own, chunks - chunk, 0)
         b0 = tl.load(at, mask=own, other=0.0)
@@ -191,7 +192,7 @@ def read(
 ):  # fmt: skip
     """Compute the outputs of a chunk, for some of the columns of its matrix.
 
-    With `FED` there are rows l_t and w_t as well, of `lefts` and `fed`, as there are k_t and v_t.
+    With `FED`, rows l_t and w_t of `lefts` and `fed` are used like k_t and v_t, in addition.
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(V, VALUES)
     place, v = program // across, (program % across) * VALUES + tl.arange(0, VALUES)
@@ -262,7 +263,7 @@ def pull_values(
     to_end = tl.load(table + (2 * LEVELS + 1) * STEPS + lane)
     to_u = dot_right(k, to_state, tl.zeros((STEPS, VALUES), tl.float32), PARTS, PRECISION)
     to_u *= to_end[:, None]
-    # (Transposed, as it is needed: rows are the steps that are seen.)
+    # (Transposed: rows are the steps that are seen.)
     scores = dot_whole(k, tl.trans(q), tl.zeros((STEPS, STEPS), tl.float32), PARTS, PRECISION)
     left = between(table, lane, lane, 0, PAIR, STEPS, LEVELS)
     scores = tl.where((lane | PAIR)[None, :] >= lane[:, None], scores * tl.trans(left), 0.0)
@@ -282,9 +283,9 @@ def pull_rows(
     STATES: tl.constexpr, VALUES: tl.constexpr, STEPS: tl.constexpr, LEVELS: tl.constexpr,
     PARTS: tl.constexpr, PRECISION: tl.constexpr, PAIR: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradients in the keys and queries of a chunk, and sums for those in the gates.
+    """Compute the gradients in a chunk's keys and queries, and sums for those in its gates.
 
-    These are R̄ where j is the state before the chunk, and where i is that after it.
+    The sums are R̄ for j the state before the chunk, and for i the state after it.
     """
     place = tl.program_id(0).to(tl.int64)
     system, chunk = place // chunks, place % chunks
@@ -380,7 +381,7 @@ def pull_gates(
     by_start, to_last = tl.load(edges), tl.load(edges + STEPS)
     left = between(table, lane, lane, 0, 0, STEPS, LEVELS)
     same = lane[:, None] >= lane[None, :]
-    # R̄; what goes to the state after the chunk goes through its last step.
+    # R̄; the path to the state after the chunk goes through its last step.
     bars = tl.where(same, scores * back, 0.0)
     bars += tl.where((lane == STEPS - 1)[:, None], to_last[None, :], 0.0)
     before = tl.load(table + LEVELS * STEPS + lane - 1, mask=lane > 0, other=1.0)

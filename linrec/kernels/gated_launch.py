@@ -1,4 +1,4 @@
-"""Launching of the kernels of gated chunks: strides and a few configurations."""
+"""Launchers of the kernels of gated chunks: strides and a few configurations."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,19 +18,19 @@ from linrec.kernels.gated_kernels import (
 )
 from linrec.kernels.launch import INTERPRETED, call
 
-# Steps of a chunk, and columns of a matrix that a program has.
+# Steps of a chunk, and matrix columns of a program.
 STEPS, VALUES = 64, 64
 
-# Numbers that a program carries from chunk to chunk, and chunks of whose gates one makes tables.
+# Numbers that a program carries from chunk to chunk, and chunks for which a program makes tables.
 WIDTH, MANY = 256, 8
 
-# Parts of bfloat16 that a factor in float32 is cut into.
+# Number of bfloat16 parts of a factor in float32.
 PARTS = 3
 
 PRECISION = "ieee" if INTERPRETED else "tf32x3"
 LEAST = 16  # the smallest side of a product of tiles
 
-# Warps of each kernel, for matrices of 64 rows at most and for larger ones.
+# Warps of each kernel: for matrices of at most 64 rows, and for larger ones.
 WARPS = {
     "contribute": (4, 8),
     "read": (4, 4),
@@ -45,9 +45,9 @@ class Sizes:
     """The sizes of a call, and the constants of its kernels.
 
     Args:
-        G, H: systems, and those of the inner of their two axes.
-        T, N, V: steps, rows and columns.
-        constants: of the kernels that multiply.
+        G, H: the number of systems, and the length of the inner of their two axes.
+        T, N, V: the numbers of steps, rows and columns.
+        constants: the constants of the kernels that multiply.
     """
 
     G: int
@@ -84,7 +84,7 @@ class Sizes:
         return triton.cdiv(self.V, self.constants["VALUES"])
 
     def options(self, name: str) -> dict[str, Any]:
-        """Return the constants of a kernel, and its warps."""
+        """Return the constants of a kernel and its number of warps."""
         warps = WARPS[name][self.constants["STATES"] > 64]
         return {**self.constants, "num_warps": warps, "num_stages": 1}
 
@@ -95,7 +95,7 @@ def levels(steps: int) -> int:
 
 
 def launch_tables(gates: Tensor, steps: int | None = None) -> Tensor:
-    """Write products of gates `(outer, H, T)` of each chunk, `(G, chunks, rows, steps)`."""
+    """Write the tables `(G, chunks, rows, steps)` of products of gates `(outer, H, T)`."""
     steps = STEPS if steps is None else steps
     outer, H, T = gates.shape
     chunks, rows = triton.cdiv(T, steps), 2 * (levels(steps) + 1)
@@ -110,7 +110,7 @@ def launch_tables(gates: Tensor, steps: int | None = None) -> Tensor:
 def launch_states(
     keys: Tensor, values: Tensor, tables: Tensor, start: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Compute the states before all chunks, and the last; or the gradients in those after them.
+    """Compute the states before all chunks and the last one, or gradients in those after them.
 
     Args:
         keys, values (outer, H, T, n), (outer, H, T, V): k and v; or q and the gradient in y.
@@ -189,9 +189,10 @@ def launch_pull(
     to_last: Tensor | None,
     pairs: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Compute the gradients in gates, keys, queries, values and start; as `gated_gradients`.
+    """Compute the gradients in gates, keys, queries, values and start, as `gated_gradients` does.
 
-    With `pairs`, steps 2t and 2t + 1 are one of two keys and two queries, whose second gate is 1.
+    With `pairs`, steps 2t and 2t + 1 are one step with two keys and two queries; the second gate
+    is 1.
     """
     sizes = Sizes.of(keys, values)
     begin = None if to_last is None else to_last.contiguous()

@@ -1,4 +1,4 @@
-"""Launching of the elementwise scan's kernels: layouts, strides and a few configurations."""
+"""Launchers of the elementwise scan's kernels: layouts, strides and a few configurations."""
 
 import math
 import os
@@ -11,24 +11,24 @@ from torch import Tensor
 
 from linrec.kernels.scan_kernels import gather, tile, walk
 
-# Asked for before Triton is imported; kernels then run on the CPU, line by line.
+# Whether kernels run on the CPU, line by line. It must be set before Triton is imported.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-# Bytes of features that a thread loads at once, and threads of a warp, where a program walks.
+# In a walk: the bytes of features that a thread loads at once, and the threads of a warp.
 BYTES, LANES = 16, 32
 
-# Steps that a walk loads together, tiles of them that are under way (fewer where states are read
-# too), and its warps. Measured on an H200: of 16 configurations the fastest of large sizes.
+# Steps that a walk loads together as a tile, tiles under way (without and with states to read), and
+# its warps. Of 16 configurations measured on an H200, this is the fastest for large sizes.
 ROWS, STAGES, GRADIENT_STAGES, WARPS = 16, 4, 4, 1
 
-# Steps of a tile, and its warps: of many sequences, and of fewer than `FEW_TILES`.
+# Steps of a tile, and its warps: for many sequences, and for fewer than `FEW_TILES`.
 TILE, TILE_WARPS, LONG_TILE, LONG_WARPS, FEW_TILES = 1024, 4, 4096, 8, 264
 
-# Time is split where there are fewer programs than this, into chunks of so many steps or more.
-# (It is read twice then: 64 programs alone were faster than 512 of a split one.)
+# Time is split if there are fewer programs than `FEW_PROGRAMS`, into chunks of at least
+# `SHORT_CHUNK` steps. (A split reads twice: 64 programs without it were faster than 512 with it.)
 FEW_PROGRAMS, SHORT_CHUNK = 64, 64
 
-# Places in a tile are numbers of 32 bits where they are below this.
+# Offsets in a tile have 32 bits if they are below this.
 FAR = 1 << 31
 
 
@@ -49,13 +49,13 @@ def launch(
 
     Args:
         decay, drive, state: as for `elementwise_scan`.
-        reverse: whether the last step is the first.
+        reverse: whether to scan from the last step to the first.
         shift: whether to multiply by the conjugate of the decay of the step before.
-        before, first: the states and the first state of the scan that this one is the gradient of;
-            the gradient in its decays is then returned too.
+        before, first: the states and the first state of another scan, whose gradient this one is;
+            the gradient in that scan's decays is then returned too.
         way: "walk", "tile" or "split". None: chosen by the layout and the sizes.
         states: the memory for the result, laid out like the rest. None: new memory.
-        products: whether decays are products of decays, which may have left the range (a walk).
+        products: whether decays are products of decays, which may have overflowed (a walk).
     """
     B, T, F = drive.shape
     if states is None:
@@ -77,8 +77,8 @@ def launch(
     stages = STAGES if before is None else GRADIENT_STAGES
     state, first = (None if each is None else each.contiguous() for each in (state, first))
     if way != "tile":
-        # Threads share a tile as its features lie in memory: if one tensor's do not, threads would
-        # have to exchange what they read in every step.
+        # Threads share a tile by the features' order in memory. If one tensor has another order,
+        # threads would have to exchange numbers in every step.
         decay, drive = side_by_side(decay), side_by_side(drive)
         before = None if before is None else side_by_side(before)
     a, b, x = parts(decay), parts(drive), parts(states)
@@ -109,7 +109,7 @@ def launch(
     }  # fmt: skip
     programs, chunks = B * ceil_div(F, width), 1
     if way == "split" or (way is None and programs < FEW_PROGRAMS):
-        # Two walks over a chunk and one over the chunks are shortest at √(2 T) of them.
+        # Two walks over a chunk and one over the chunks are shortest with √(2 T) chunks.
         chunks = max(FEW_PROGRAMS // programs, math.isqrt(2 * T))
         chunks = max(min(chunks, T // SHORT_CHUNK), 1)
     size = ROWS * ceil_div(ceil_div(T, chunks), ROWS)
@@ -145,7 +145,7 @@ def side_by_side(tensor: Tensor) -> Tensor:
 
 
 def parts(tensor: Tensor) -> tuple[Tensor, list[int]]:
-    """Return a tensor of real numbers and the strides in them, of a complex one its pairs."""
+    """Return a tensor as real numbers, complex ones as pairs, and its strides in these."""
     if not tensor.is_complex():
         return tensor, list(tensor.stride())
     pairs = torch.view_as_real(tensor.resolve_conj())
@@ -153,7 +153,7 @@ def parts(tensor: Tensor) -> tuple[Tensor, list[int]]:
 
 
 def call(kernel: Any, programs: int, *given: Any, **options: Any) -> None:
-    """Launch a kernel; all programs are on the first axis, which alone has room for 2³¹ of them."""
+    """Launch a kernel with all programs on the first axis, the only one with room for 2³¹."""
     device = given[0].device
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):

@@ -2,27 +2,28 @@
 
 Imported only where Triton is installed. Three kernels, of few fixed configurations:
 
-- `walk`: a program owns some features of one sequence and goes through its steps. Nothing is a
-  product of decays, so that nothing overflows that the recurrence itself does not. A tile holds all
-  of its steps in each thread (a warp is as wide as the tile), and tiles to come are loaded ahead.
-- `tile`: a program owns one sequence of one feature, whose steps lie side by side in memory, and
-  scans a tile of them at a time, the state in a register from tile to tile.
-- `gather`: what a chunk of steps does to the state before it. For few long sequences: then a walk
-  over the chunks, then one over the steps of all chunks. The order of sums is fixed.
+- `walk`: a program owns some features of one sequence and goes through its steps. It multiplies no
+  decays together, so it overflows only where the recurrence itself does. Each thread has all steps
+  of its features in a tile (a warp is as wide as the tile), and later tiles are loaded ahead.
+- `tile`: a program owns one feature of one sequence, with the steps side by side in memory. It
+  scans a tile of steps at a time, with the state in a register from tile to tile.
+- `gather`: the effect of a chunk of steps on the state before it. For few long sequences, it is
+  followed by a walk over the chunks and a walk over the steps of all chunks. The order of sums is
+  fixed.
 
-Steps are numbered in the order of the scan, s = t or T - 1 - t. A scan that is `SHIFT`ed multiplies
-by the decay of the step before, and so starts from nothing: the sensitivities
+Steps are numbered in the order of the scan, s = t or T - 1 - t. A scan with `SHIFT` multiplies by
+the decay of the step before, and so starts from nothing. The sensitivities
 
     λ_t = g_t + a*_{t+1} λ_{t+1}        ga_t = λ_t x*_{t-1}
 
-are such a scan, of conjugated decays against the direction of the first, and `GRADIENT` has it
-write ga on the way. Offsets are of 64 bits, and masked lanes load the identity, a = 1 and b = 0.
-Complex numbers are pairs of real ones.
+are a shifted scan of conjugated decays, against the direction of the first; with `GRADIENT` it also
+writes ga. Offsets have 64 bits, and masked lanes load the identity, a = 1 and b = 0. Complex
+numbers are pairs of real ones.
 
 References:
     Blelloch 1990, Prefix sums and their applications, section 1.4.
     Merrill and Garland 2016, Single-pass parallel prefix scan with decoupled look-back (section 2
-    has the three passes that are used here, since what look-back sums depends on timing).
+    has the three passes used here; the order of look-back's sums depends on timing).
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
@@ -34,7 +35,7 @@ import triton.language as tl
 
 @triton.jit
 def load(pointer, mask, other: tl.constexpr, COMPLEX: tl.constexpr, SUM: tl.constexpr):
-    """Load numbers in the precision of sums; the imaginary part is 0 of real ones."""
+    """Load numbers in the precision of sums; real ones have an imaginary part of 0."""
     real = tl.load(pointer, mask=mask, other=other).to(SUM)
     imaginary = tl.zeros_like(real)
     if COMPLEX:
@@ -65,7 +66,7 @@ def store(pointer, real, imaginary, mask, COMPLEX: tl.constexpr):
 
 @triton.jit
 def times(ar, ai, br, bi, COMPLEX: tl.constexpr):
-    """Multiply."""
+    """Multiply two numbers."""
     real = ar * br
     imaginary = ai
     if COMPLEX:
@@ -90,8 +91,8 @@ def after_real(a, b, c, d):
 def row_of(tile, row, i: tl.constexpr, BITS: tl.constexpr):
     """Return row i of a tile, bit for bit.
 
-    (Which register holds a row is known when the kernel is compiled, so that this costs nothing:
-    compilers leave out a sum with 0 of integers, but not of floating-point numbers.)
+    (This costs nothing: the register of a row is known when the kernel is compiled, and compilers
+    leave out a sum with 0 of integers, though not of floating-point numbers.)
     """
     bits = tl.where(row == i, tile.to(BITS, bitcast=True), 0)
     return tl.sum(bits, 0).to(tile.dtype, bitcast=True)
@@ -99,7 +100,7 @@ def row_of(tile, row, i: tl.constexpr, BITS: tl.constexpr):
 
 @triton.jit
 def load_row(pointer, own, row, COMPLEX: tl.constexpr, SUM: tl.constexpr, BITS: tl.constexpr):
-    """Load numbers of one step as the first row of a tile, which has the threads of its columns."""
+    """Load one step's numbers as the first row of a tile, in the threads of the tile's columns."""
     r, i = load(pointer[None, :] + 0 * row, own[None, :] & (row == 0), 0.0, COMPLEX, SUM)
     return row_of(r, row, 0, BITS), row_of(i, row, 0, BITS)
 
@@ -117,10 +118,10 @@ def walk(
 ):  # fmt: skip
     """Go through the steps of some features of one chunk of one sequence.
 
-    Tiles of `ROWS` steps are loaded whole, those of `STAGES` under way together: stores between
-    loads would have each wait for the one before. What a thread does for each step but for the
-    sum itself is what it costs, so that places within a tile are numbers of `OFFSET`, the same for
-    all tiles. (Beyond the end decays are 0 and not 1: nothing comes after.)
+    Tiles of `ROWS` steps are loaded whole, with `STAGES` of them under way together: with stores
+    between loads, each load would wait for the one before. The cost of a step is everything but
+    the sum itself, so offsets within a tile have dtype `OFFSET` and are the same for all tiles.
+    (Beyond the end, decays are 0, not 1: nothing follows.)
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(F, WIDTH)
     f = (program % across).to(tl.int32) * WIDTH + tl.arange(0, WIDTH)
@@ -153,7 +154,7 @@ def walk(
         a = decay + batch * decay_batch + (t - way * SHIFT) * decay_time
         b = drive + batch * drive_batch + t * drive_time
         there = here
-        if SHIFT:  # (rows are known when the kernel is compiled: this asks about one of them)
+        if SHIFT:  # (rows are known when the kernel is compiled: only one has this test)
             there = here & ((row > 0) | (row + s > 0))
         ar, ai = load(a + of_decay, there, 0.0, COMPLEX, SUM)
         br, bi = load(b + of_drive, here, 0.0, COMPLEX, SUM)
@@ -164,7 +165,7 @@ def walk(
             pr, pi = times(
                 row_of(ar, row, i, BITS), row_of(ai, row, i, BITS), xr, xi, COMPLEX
             )  # fmt: skip
-            if PRODUCTS:  # those that left the range are NaN times nothing
+            if PRODUCTS:  # products that overflowed, times 0, are NaN
                 nothing = (xr == 0) & (xi == 0)
                 pr, pi = tl.where(nothing, 0.0, pr), tl.where(nothing, 0.0, pi)
             xr, xi = pr + row_of(br, row, i, BITS), pi + row_of(bi, row, i, BITS)
@@ -177,7 +178,7 @@ def walk(
             pr, pi = load(p + of_before, inner, 0.0, COMPLEX, SUM)
             qr, qi = times(yr, yi, pr, -pi, COMPLEX)
             store(to_decay + out + of_states, qr, qi, here, COMPLEX)
-    if GRADIENT:  # of the last step, before which the first state was
+    if GRADIENT:  # the last step, which follows the first state
         if begin + steps == T:
             end = T - 1
             if REVERSE:
@@ -197,10 +198,10 @@ def gather(
     CONJUGATE: tl.constexpr, REVERSE: tl.constexpr, SHIFT: tl.constexpr, SUM: tl.constexpr,
     BITS: tl.constexpr, OFFSET: tl.constexpr,
 ):  # fmt: skip
-    """Find the product of a chunk's decays, and the state that it leaves where there was none.
+    """Compute the product of a chunk's decays, and its last state from a zero state.
 
-    Chunks are whole, in tiles of `ROWS` steps. A decay of 0 makes the product 0, even where it has
-    left the range before.
+    Chunks consist of whole tiles of `ROWS` steps. A decay of 0 makes the product 0, even if it has
+    overflowed before.
     """
     program, across = tl.program_id(0).to(tl.int64), tl.cdiv(F, WIDTH)
     f = (program % across).to(tl.int32) * WIDTH + tl.arange(0, WIDTH)
@@ -277,7 +278,7 @@ def tile(
         else:
             ar, br = tl.associative_scan((ar, br), 0, after_real)
         yr, yi = times(ar, ai, xr, xi, COMPLEX)
-        nothing = (xr == 0) & (xi == 0)  # times which products that left the range are NaN
+        nothing = (xr == 0) & (xi == 0)  # overflowed products times 0 are NaN
         yr, yi = tl.where(nothing, 0.0, yr) + br, tl.where(nothing, 0.0, yi) + bi
         out = batch * states_batch + t * states_time + f * states_feature
         store(states + out, yr, yi, own, COMPLEX)
@@ -288,7 +289,7 @@ def tile(
             zr, zi = load(place, own & (s + lane + 1 == T), 0.0, COMPLEX, SUM)
             qr, qi = times(yr, yi, pr + zr, -(pi + zi), COMPLEX)
             store(to_decay + out, qr, qi, own, COMPLEX)
-        # The last of the tile; masked lanes beyond the end carry it on.
+        # The last state of the tile; masked lanes beyond the end carry it on.
         last = lane == STEPS - 1
         xr = tl.sum(tl.where(last, yr, 0.0), 0, keep_dims=True)
         xi = tl.sum(tl.where(last, yi, 0.0), 0, keep_dims=True)

@@ -1,10 +1,11 @@
-"""Tile products in Triton kernels, of given numbers and of sums in float32.
+"""Products of tiles in Triton kernels, of given numbers and of sums in float32.
 
 Imported only where Triton is installed.
 
 Products of numbers in bfloat16 are exact in float32. A factor that was computed in float32 is cut
-into `PARTS` numbers of bfloat16, whose rounding errs by 2^-8 at most: 2 of them err by 2^-16 of a
-term, 3 by 2^-24, as float32's own rounding does. Other dtypes multiply in `PRECISION`.
+into `PARTS` numbers of bfloat16, each rounded with an error of at most 2^-8. Two parts have an
+error of 2^-16 of a term, three have 2^-24, like float32's own rounding. Other dtypes multiply in
+`PRECISION`.
 
 Reference:
     Ootomo and Yokota 2022, Recovering single precision accuracy from Tensor Cores, section 3.
@@ -48,7 +49,7 @@ def given_rows(base, system, t, columns, T, C, PARTS: tl.constexpr):
 
 @triton.jit
 def dot_halves(left, right, sums, PRECISION: tl.constexpr):
-    """Add a product of numbers in bfloat16; "ieee" is for the interpreter, which has no other."""
+    """Add a product of numbers in bfloat16; "ieee" is the interpreter's only precision."""
     if PRECISION == "ieee":
         return tl.dot(
             left.to(tl.float32), right.to(tl.float32), sums, input_precision=PRECISION

@@ -1,4 +1,4 @@
-"""Values written as Python code that makes them, for pasting."""
+"""Python code that recreates a value, for pasting into a program."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ IMPORTS = "import torch\nimport linrec\nimport linrec.testing\nfrom torch import
 
 
 def written(value: Any) -> str:
-    """Write a value as code: tensors with all their digits, recurrences, structures, the rest.
+    """Write a value as code: recurrences, structures, tensors with all their digits, and others.
 
     Example:
         >>> import linrec
@@ -50,13 +50,13 @@ def written(value: Any) -> str:
 
 
 def named(value: object) -> str:
-    """The name of a value's class: linrec's own as users know them, others as they are."""
+    """Return the name of a value's class; linrec's classes have their public names."""
     known = type(value).__module__.partition(".")[0] == "linrec"
     return f"linrec.{type(value).__name__}" if known else type(value).__name__
 
 
 def written_tensor(tensor: Tensor) -> str:
-    """Write a tensor; an empty one by its shape."""
+    """Write a tensor as code; an empty one by its shape."""
     if not tensor.numel():
         return f"torch.zeros({tuple(tensor.shape)}, dtype={tensor.dtype})"
     values = tensor.detach().cpu().resolve_conj().resolve_neg().tolist()
@@ -64,7 +64,7 @@ def written_tensor(tensor: Tensor) -> str:
 
 
 def imports_of(*values: object) -> str:
-    """Write the imports that the code of these values needs."""
+    """Write the imports that the code of some values needs."""
     inner = [value.A if isinstance(value, LinearRecurrence) else value for value in values]
     foreign = {type(value) for value in inner if dataclasses.is_dataclass(value)}
     lines = sorted(

@@ -68,7 +68,7 @@ class Case:
     def allowed(
         self, executor: Executor, *, gradient_of: "Case | None" = None, blind: bool = False
     ) -> Result:
-        """Return how far an executor may be from the truth, which is rounded once or run in a loop.
+        """Return the allowed error of an executor, plus the truth's, by one rounding or a loop.
 
         Args:
             executor: the executor.
@@ -78,7 +78,7 @@ class Case:
         bound, eps = self.bounds.of(executor, blind=blind), torch.finfo(torch.float64).eps
         if gradient_of is not None:
             bound = self.bounds.of_gradient(executor, gradient_of.bounds)
-        # (If a case is not run exactly, the reference is a loop in at least this precision.)
+        # (The reference of a case too large to run exactly is a loop in at least this precision.)
         loop = self.bounds.of(Recurrent())
         share = float(np.finfo(np.longdouble).eps) / torch.finfo(self.bounds.dtype).eps
         return Result(
@@ -89,7 +89,7 @@ class Case:
         )
 
     def run(self, executor: Executor) -> Result:
-        """Run it; once for all properties."""
+        """Run an executor on the case, once for all properties."""
         if executor not in self.results:
             self.results[executor] = run(
                 self.recurrence,
@@ -102,12 +102,12 @@ class Case:
 
     @cached_property
     def results(self) -> dict[Executor, Result]:
-        """Results by executor."""
+        """The results by executor."""
         return {}
 
     @cached_property
     def singly(self) -> tuple[list[Tensor], Tensor | None]:
-        """Outputs of every step by itself, and the state after them, without lengths."""
+        """The outputs and the last state of a loop of single steps, without lengths."""
         outputs, state, recurrence = [], self.initial_state, self.recurrence
         for t in range(self.steps):
             output, state = step(recurrence.at(t), self.inputs[..., t, :], state)
@@ -115,11 +115,11 @@ class Case:
         return outputs, state
 
     def with_inputs(self, inputs: Tensor) -> "Case":
-        """The same case with other inputs."""
+        """Return the case with other inputs."""
         return replace(self, inputs=inputs)
 
     def variant(self, name: str, make: Callable[[], "Case"]) -> "Case":
-        """Make a case from this one, once for all executors: its truth and bounds are kept."""
+        """Make a case from this one, once for all executors, to keep its truth and bounds."""
         return (
             self.variants[name] if name in self.variants else self.variants.setdefault(name, make())
         )
@@ -138,18 +138,18 @@ class Case:
 
     @cached_property
     def whole(self) -> "Case":
-        """The same case where every sequence has all steps."""
+        """The case without lengths: every sequence has all steps."""
         return self if self.lengths is None else replace(self, lengths=None)
 
     @cached_property
     def at_rest(self) -> "Case":
-        """The same case from a zero state, every sequence of all steps."""
+        """The case without lengths, from a zero state."""
         if self.lengths is None and self.initial_state is None:
             return self
         return replace(self, lengths=None, initial_state=None)
 
     def part(self, steps: slice) -> "Case":
-        """Some of the steps, from the same initial state."""
+        """Return the case with some of its steps, from the same initial state."""
         recurrence, start = self.recurrence, steps.start or 0
         if recurrence.time_varying:
             recurrence = of_steps(recurrence, start, steps.stop)
@@ -159,7 +159,7 @@ class Case:
     def small(self) -> "Case":
         """The first sequence's first three steps, in double precision, for derivatives.
 
-        Beyond a thousand, functions are too curved for differences to approximate derivatives.
+        Where states grow beyond a thousand, functions are too curved for differences.
         """
         one = self.part(slice(0, min(self.steps, 3)))
         recurrence, inputs, state = first_of_batch(one)
@@ -169,7 +169,7 @@ class Case:
 
 
 def of_steps(recurrence: LinearRecurrence, start: int, stop: int) -> LinearRecurrence:
-    """Take some steps of a time-varying recurrence; a matrix of one step stands for all."""
+    """Take some steps of a time-varying recurrence; a matrix with one step stands for all."""
 
     def take(leaf: Tensor, core: int) -> Tensor:
         whole = (..., slice(start, stop), *[slice(None)] * core)

@@ -35,7 +35,7 @@ from linrec.testing.strategies import (
     transitions,
 )
 
-# Properties tried on large cases: others would take long, and fail on small ones too.
+# Properties tried on large cases. The others would take long, and errors show on small cases too.
 LARGE_TOO = (
     "agreement",
     "last step",
@@ -83,10 +83,10 @@ PROPERTIES: dict[str, Property] = {
     "vmap": derivatives.vectorized,
 }
 
-# Bounds of more states over hundreds of steps take seconds; large cases have both at less cost.
+# The most states over hundreds of steps: with more, bounds take seconds. Large cases cover those.
 FEW_STATES = 8
 
-# Differences run a case some hundred times; one case in this many tries them.
+# Properties that run a case some hundred times, and are tried on one case in `SELDOM`.
 DEAR = ("first derivatives", "second derivatives", "forward mode")
 SELDOM = 5
 
@@ -123,12 +123,12 @@ def check_executor(
     docs/verifying.md for all properties, and `error_bound` for the allowed errors.
 
     Args:
-        executor: the executor. One of your own has to keep the bound that holds for any order of
-            additions and multiplications.
-        steps: draws the number of steps. None: up to 24, in one case of four up to 300, and large
-            cases besides. An executor that cuts time in pieces of thousands should be given lengths
-            of several pieces.
-        batch: draws the number of sequences, besides the axes of the system. None: one or two.
+        executor: the executor. Your own executors must keep the bound for additions and
+            multiplications in any order.
+        steps: draws the number of steps. None: up to 24, in one case in four up to 300, and large
+            cases as well. For an executor that cuts time into pieces of thousands of steps, give
+            lengths of several pieces.
+        batch: draws the number of sequences, in addition to the system's axes. None: one or two.
         sizes: draws the number of states. None: up to 5, in some cases 8, 16 or 40; one case in
             eight has an engineering system (`engineering_systems`). If none of the three is given,
             one case in six is large: up to 4,096 steps, 140 states, or 300 sequences,
@@ -188,7 +188,7 @@ def check_recurrence(
         recurrence: the system.
         executors: the executors to compare; those that cannot run it are left out.
         steps: draws the number of steps; by default up to 24.
-        batch: draws the number of sequences, besides the axes of the system. None: one or two.
+        batch: draws the number of sequences, in addition to the system's axes. None: one or two.
         examples: the number of cases to try.
         random_seed: the seed of the search.
 
@@ -300,7 +300,7 @@ def check_case(
 
 
 def hold(name: str, property: Property, executor: Executor, case: Case) -> tuple[float, int]:
-    """Check a property; return the largest share of its bound used, and the comparisons."""
+    """Check a property; return the largest share used of its bound, and the comparison count."""
     worst, compared = 0.0, 0
     try:
         for comparison in property(case, executor):
@@ -329,8 +329,8 @@ def search(
 ) -> Report:
     """Try cases on every executor and property; shrink a failure, and continue without it.
 
-    After the first cases comes one of each large extent, with the properties for large cases, so
-    that errors of large cases are found early.
+    One case of each large extent follows the first few cases, so that errors of large cases are
+    found early. It is tried with the properties for large cases.
     """
     listed = executors if isinstance(executors, Iterable) else [executors]
     executors = [an_executor(each) for each in listed]

@@ -16,18 +16,18 @@ from linrec.testing.values import WIDE
 
 Comparisons = Iterator[Comparison]
 
-# Differences of this step: the function's curvature and its rounding errors weigh alike.
+# The step of differences: the curvature of functions and their rounding errors weigh alike.
 STEP = 1e-6
 
-# Where states may grow beyond this, differences tell little.
+# Differences say little where states may grow beyond this.
 TAME = 1e3
 
-# Up to so many numbers, each is moved by itself.
+# The most numbers of a case for differences, which move each number by itself.
 FEW = 256
 
 
 def gradient_of_inputs(case: Case, executor: Executor) -> Comparisons:
-    """The gradient in the inputs is the adjoint recurrence, run backwards in time."""
+    """Compare the gradient in the inputs with the adjoint recurrence, run backwards in time."""
     batch = case.at_rest.truth.outputs.shape[:-2]
     inputs = case.inputs.expand(*batch, -1, -1).detach().clone().requires_grad_()
     outputs = case.at_rest.with_inputs(inputs).run(executor).outputs
@@ -40,7 +40,7 @@ def gradient_of_inputs(case: Case, executor: Executor) -> Comparisons:
 
 
 def gradient_of_state(case: Case, executor: Executor) -> Comparisons:
-    """The gradient in the initial state: ⟨∇⟨y, v⟩, d⟩ = ⟨y(d), v⟩, y(d) being what d becomes."""
+    """Check the gradient in the initial state: ⟨∇⟨y, v⟩, d⟩ = ⟨y(d), v⟩, with y(d) started at d."""
     state = like(case.at_rest.truth.final_state.to(case.inputs.dtype)).requires_grad_()
     silence = torch.zeros_like(case.inputs)
     silent = case.variant("silent", lambda: Case(case.recurrence, silence, state.detach()))
@@ -49,7 +49,7 @@ def gradient_of_state(case: Case, executor: Executor) -> Comparisons:
     found = gradient(outputs, v, state)
     left = (found.conj().to(WIDE) * state.detach().to(WIDE)).sum()
     products = v.conj().to(WIDE) * silent.truth.outputs.to(WIDE)
-    # The gradient sums over steps and outputs; of each state what its share of y(d) has.
+    # The gradient is a sum over steps and outputs, each as large as the state's share of y(d).
     terms = 2 * (case.steps + 1) * (v.shape[-1] + 1) * eps(v)
     sizes = silent.bounds.largest().outputs
     allowed = (v.abs() * (2 * silent.allowed(executor).outputs + terms * sizes)).sum()
@@ -57,7 +57,7 @@ def gradient_of_state(case: Case, executor: Executor) -> Comparisons:
 
 
 def gradient_of_final_state(case: Case, executor: Executor) -> Comparisons:
-    """The gradient of ⟨x_T, w⟩ in the inputs is the adjoint of the states, fed w at the end."""
+    """Compare the gradient of ⟨x_T, w⟩ in the inputs with the adjoint system, fed w at the end."""
     rest, one = case.at_rest, case.recurrence
     w = like(rest.truth.final_state.to(case.inputs.dtype))
     if not case.steps:
@@ -70,13 +70,13 @@ def gradient_of_final_state(case: Case, executor: Executor) -> Comparisons:
             steps, own = case.steps if one.time_varying else -1, leaf.shape[leaf.ndim - core :]
             return leaf.expand(*leaf.shape[: -core - 1], steps, *own) if leaf.ndim > core else leaf
 
-        # (C or D may have been all that had as many matrices as there are steps.)
+        # (C or D may have been the only ones with a matrix for each step.)
         states = one.rebuilt(one.A, one.B, None, None).map_batched(every_step)
         last = torch.zeros(*w.shape[:-1], case.steps - 1, w.shape[-1], dtype=w.dtype)
         return Case(adjoint(states), torch.cat([w.unsqueeze(-2), last], -2))
 
     adjoints = case.variant("from the final state", back)
-    # States at the end are reached by powers, whatever the executor does for the outputs.
+    # The last state is computed by powers, however the executor computes the outputs.
     ways = (executor, AssociativeScan())
     limits = [adjoints.allowed(each, gradient_of=rest).outputs for each in ways]
     allowed = torch.maximum(*limits).flip(-2)
@@ -85,7 +85,7 @@ def gradient_of_final_state(case: Case, executor: Executor) -> Comparisons:
 
 
 def first_differences(case: Case, executor: Executor) -> Comparisons:
-    """First derivatives, in everything, agree with differences (`gradcheck`)."""
+    """Compare first derivatives in all tensors with differences (`gradcheck`)."""
     small = case.small
     if not is_tame(small):
         return
@@ -96,7 +96,7 @@ def first_differences(case: Case, executor: Executor) -> Comparisons:
 
 
 def one_at_a_time(case: Case, executor: Executor) -> Comparisons:
-    """The gradient in one tensor is the same whether the others need one or not."""
+    """Check that the gradient in one tensor does not depend on whether others need one."""
     function, leaves = everything(case, executor), leaves_of(case)
     outcome = function(*leaves)
     towards = [like(each.detach()) for each in outcome]
@@ -115,10 +115,10 @@ def one_at_a_time(case: Case, executor: Executor) -> Comparisons:
 
 
 def rounding_of_gradients(case: Case, executor: Executor) -> float:
-    """How far a gradient may be off.
+    """Return the largest allowed error of a gradient.
 
-    It is a sum over steps of adjoint states times states (of the gradient in A): it errs by the
-    error of one times the size of the other, and by a rounding for each product.
+    The gradient in A is a sum over steps of adjoint states times states. Its error is the error
+    of one times the size of the other, plus a rounding of each product.
     """
     back = case.variant("adjoint", lambda: adjoint_of(case))
     terms = case.steps + 1
@@ -130,22 +130,22 @@ def rounding_of_gradients(case: Case, executor: Executor) -> float:
 
 
 def second_differences(case: Case, executor: Executor) -> Comparisons:
-    """Second derivatives, in everything, agree with differences (`gradgradcheck`)."""
+    """Compare second derivatives in all tensors with differences (`gradgradcheck`)."""
     small = case.small
     if not is_tame(small):
         return
     rounding = rounding_of_gradients(small, executor)
     sizes = size(small) * size(small.variant("adjoint", lambda: adjoint_of(small)))
-    # The gradients differentiated are those of fixed outputs, so that a case is always the same.
+    # Gradients towards fixed outputs are differentiated, so that a case is always the same.
     towards = [like(each).requires_grad_() for each in small.run(executor)]
     check = partial(gradgradcheck, everything(small, executor), leaves_of(small), towards)
-    # Which gradients may be left out was seen with the first derivatives.
+    # Undefined gradients were checked with the first derivatives.
     check = partial(check, check_undefined_grad=False)
     yield by_differences("second derivatives", check, small, rounding, sizes)
 
 
 def everything(case: Case, executor: Executor) -> Callable[..., tuple[Tensor, ...]]:
-    """Outputs and final state as a function of matrices, inputs and initial state."""
+    """Return a function from matrices, inputs and initial state to outputs and final state."""
     names = case.recurrence.leaves()
 
     def function(*given: Tensor) -> tuple[Tensor, ...]:
@@ -163,7 +163,7 @@ def leaves_of(case: Case) -> list[Tensor]:
 
 
 def adjoint_of(case: Case) -> Case:
-    """The adjoint recurrence, from the end: fed where the outputs are, and the final state."""
+    """Return the adjoint recurrence, fed normal numbers as inputs and as initial state."""
     outputs, final_state = (like(each.to(case.inputs.dtype)) for each in case.truth)
     return Case(adjoint(case.recurrence), outputs.flip(-2), final_state)
 
@@ -171,20 +171,20 @@ def adjoint_of(case: Case) -> Case:
 def by_differences(
     what: str, check: Callable[..., bool], case: Case, rounding: float, size: float
 ) -> Comparison:
-    """Let torch compare derivatives with differences, complex ones too, on a small case.
+    """Let torch compare derivatives with differences on a small case, real or complex.
 
     Args:
-        what: what is compared.
-        check: torch's comparison, but for its tolerances.
+        what: a description of the comparison.
+        check: torch's comparison, without its tolerances.
         case: the case.
-        rounding: how far a value of the function may be off.
-        size: how large its values may be.
+        rounding: the largest error of a value of the function.
+        size: the largest value.
     """
-    # A difference errs by the rounding of values over the step, and the step squared times a
-    # third derivative: products of up to T matrices have T³ of those, as large as the values.
+    # The error of a difference is the rounding of values over the step, plus the step squared
+    # times third derivatives: a product of up to T matrices has T³, as large as the values.
     numbers = sum(each.numel() for each in leaves_of(case))
     limit = rounding * numbers / STEP + STEP**2 * (case.steps + 2) ** 3 * size
-    # Sums whose order depends on where in memory the numbers lie differ from run to run.
+    # Sums whose order depends on the place of numbers in memory differ from run to run.
     options = {"eps": STEP, "atol": 4 * limit, "rtol": 1e-5, "nondet_tol": 2 * rounding}
     try:
         check(**options, fast_mode=True)
@@ -195,7 +195,7 @@ def by_differences(
 
 
 def forward_mode(case: Case, executor: Executor) -> Comparisons:
-    """Forward and backward derivatives agree: ⟨J d, v⟩ = ⟨d, J* v⟩."""
+    """Check that forward and backward derivatives agree: ⟨J d, v⟩ = ⟨d, J* v⟩."""
     small = case.small
     if not is_tame(small):
         return
@@ -220,7 +220,7 @@ def forward_mode(case: Case, executor: Executor) -> Comparisons:
 
 
 def vectorized(case: Case, executor: Executor) -> Comparisons:
-    """`vmap` over sequences and over systems gives what one at a time gives."""
+    """Compare `vmap` over sequences and over systems with one call at a time."""
     whole = case.whole
     if not case.inputs.numel():
         return
@@ -244,24 +244,24 @@ def vectorized(case: Case, executor: Executor) -> Comparisons:
 
 
 def largest(allowed: Result) -> float:
-    """The largest number of outputs and final state."""
+    """Return the largest number of outputs and final state."""
     return float(torch.cat([each.flatten() for each in allowed]).max())
 
 
 def size(case: Case) -> float:
-    """How large any number on the way, or any output, can be, and one."""
+    """Bound the size of all intermediate results and outputs, plus one."""
     return max(float(case.bounds.most.max()), largest(case.bounds.largest())) + 1
 
 
 def is_tame(case: Case) -> bool:
-    """Whether differences can tell a derivative, and are few enough."""
+    """Return whether a case is small and tame enough for differences."""
     numbers = sum(leaf.numel() for leaf in case.recurrence.leaves().values())
     small = 0 < case.steps and numbers + case.inputs.numel() <= FEW
     return small and size(case) <= TAME + 1
 
 
 def gradient(outputs: Tensor, v: Tensor, given: Tensor) -> Tensor:
-    """The gradient of Re⟨outputs, v⟩ in a tensor; zeros where it has no influence."""
+    """Return the gradient of Re⟨outputs, v⟩ in a tensor; zeros where it has no influence."""
     if not (outputs.numel() and outputs.requires_grad):
         return torch.zeros_like(given)
     (found,) = torch.autograd.grad(outputs, given, v, allow_unused=True)
@@ -269,5 +269,5 @@ def gradient(outputs: Tensor, v: Tensor, given: Tensor) -> Tensor:
 
 
 def eps(tensor: Tensor) -> float:
-    """The distance from one to the next larger number of a tensor's kind."""
+    """Return the distance from one to the next larger number of a tensor's dtype."""
     return torch.finfo(tensor.dtype).eps

@@ -1,7 +1,7 @@
-"""Checks of a device: the kit, every dtype, layers, training, graphs, and no waiting.
+"""Checks of a device: the test kit, every dtype, layers, training, graphs, and no waiting.
 
-The same checks are `pytest -m gpu` and the first part of `linrec bench --device cuda --all`; they
-also run with the CPU as the device, which shows that the checks themselves are right.
+`pytest -m gpu` and the first part of `linrec bench --device cuda --all` run these checks. They also
+run with the CPU as the device, which shows that the checks themselves are right.
 """
 
 import importlib
@@ -41,10 +41,10 @@ EXECUTORS = (Recurrent(), Toeplitz(), FFTConvolution(), AssociativeScan(), Chunk
 HALVES = (torch.float16, torch.bfloat16)
 DTYPES = (*HALVES, torch.float32, torch.float64, torch.complex64, torch.complex128)
 
-# Numbers of a tensor beyond which offsets of 32 bits are too short.
+# From this many numbers on, a tensor's offsets do not fit in 32 bits.
 MANY = 1 << 31
 
-# Layers of both packages, by name: linrec knows nothing of lmu, and it need not be installed.
+# Layers of both packages, by name: linrec does not import lmu, which need not be installed.
 LAYERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("linrec.nn:MinGRU", {"input_size": 3, "hidden_size": 4}),
     ("linrec.nn:LRU", {"width": 3, "states": 5}),
@@ -64,11 +64,11 @@ LAYERS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 class Check(NamedTuple):
-    """A check by its name; `hold(device)` raises where it fails.
+    """A check with its name; `hold` raises if it fails.
 
     Attributes:
-        name: what is checked.
-        hold: checks it on a device, with as many examples and steps as it is given.
+        name: a description of the check.
+        hold: runs the check on a device, with some effort.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Check(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How much is tried.
+    """The effort of the checks.
 
     Attributes:
-        examples: cases of the kit for each executor.
-        steps: of sequences, where a case has one length.
-        backend: of torch.compile.
+        examples: the number of cases of the kit for each executor.
+        steps: the length of sequences, in checks of one length.
+        backend: the backend of torch.compile.
     """
 
     examples: int
@@ -93,7 +93,7 @@ FULL, SMALL = Effort(12, 150, "inductor"), Effort(1, 12, "eager")
 
 
 def checks() -> Iterator[Check]:
-    """List all checks, the quickest to show something wrong first."""
+    """List all checks; the first show faults soonest."""
     for dtype in DTYPES:
         for executor in EXECUTORS:
             name = f"{type(executor).__name__}, {str(dtype).removeprefix('torch.')}"
@@ -146,7 +146,7 @@ def systems(dtype: torch.dtype, steps: int) -> Iterator[LinearRecurrence]:
 
 
 def agrees(executor: Executor, dtype: torch.dtype, device: str, effort: Effort) -> None:
-    """Outputs, final states and gradients are the exact ones, within the executor's bound."""
+    """Compare outputs, final states and gradients with the exact ones, by the executor's bound."""
     there = OnDevice(executor, device)
     for recurrence in systems(dtype, effort.steps):
         if executor.why_not(recurrence, effort.steps) is not None:
@@ -159,20 +159,20 @@ def agrees(executor: Executor, dtype: torch.dtype, device: str, effort: Effort) 
 
 
 def passes_the_kit(executor: Executor, device: str, effort: Effort) -> None:
-    """Cases that are drawn keep every promise there is."""
+    """Search for cases in which an executor breaks a promise on the device."""
     steps = st.integers(0, effort.steps) if effort.steps < 100 else None  # None: large cases too
     check_executor(OnDevice(executor, device), steps=steps, examples=effort.examples)
 
 
 def scans(dtype: torch.dtype, device: str, effort: Effort) -> None:
-    """The elementwise scan and its gradients are the loop's, in all layouts and ways."""
+    """Compare the elementwise scan and its gradients with the loop, in all layouts and ways."""
     half, wide = dtype in HALVES, double(dtype)
     unit = torch.finfo(torch.float32 if half else dtype).eps / 2
     last = torch.finfo(dtype).eps if half else 0.0
     for B, T, F in ((2, effort.steps, 70), (3, 4 * effort.steps, 1), (1, 9 * effort.steps, 3)):
         decay, drive = (draw(B, T, F, dtype=dtype, seed=seed) / 2 for seed in (1, 2))
         state = draw(B, F, dtype=dtype, seed=3)
-        # (2 T + 2) roundings of what is summed, three times as many of complex products.
+        # 2 T + 2 roundings of each term, three times as many with complex products.
         roundings = (3 if dtype.is_complex else 1) * (2 * T + 2) * unit
         for reverse, turned in product((False, True), repeat=2):
             exact = [each.to(wide) for each in (decay, drive, state)]
@@ -186,7 +186,7 @@ def scans(dtype: torch.dtype, device: str, effort: Effort) -> None:
             close("states", elementwise_scan(a, b, state.to(device), reverse), truth, allowed)
             if half:
                 continue
-            # (b is the gradient as well.)
+            # (b also serves as the gradient.)
             found = elementwise_gradients(a, state.to(device), x, b, reverse)
             own = exact[0], exact[2], truth.to(dtype).to(wide), exact[1], reverse
             for name, got, right in zip(OF, found, elementwise_gradients(*own), strict=True):
@@ -198,7 +198,7 @@ OF = ("decay", "drive", "state")
 
 
 def multiplies_chunks(device: str, effort: Effort) -> None:
-    """Products of chunks are right to 22 bits of each factor, and scans of matrices to rounding."""
+    """Check products of chunks, to 22 bits of each factor, and scans of matrices, to rounding."""
     for R, K, n, N in ((5 * effort.steps, 16, 32, 512), (effort.steps, 33, 70, 130)):
         given = [draw(*shape, dtype=torch.float32) for shape in ((R, K), (R, n), (K + n, N))]
         inputs, before, block = (each.double() for each in given)
@@ -226,12 +226,12 @@ def multiplies_chunks(device: str, effort: Effort) -> None:
 
 
 def chunks_agree(dtype: torch.dtype, device: str, effort: Effort) -> None:
-    """Chunks of gates and delta rules are right, and their gradients."""
+    """Check chunks of gates and of delta rules, and their gradients."""
     runs_chunks(device, dtype)
 
 
 def scans_many(device: str, effort: Effort) -> None:
-    """Offsets of more than 31 bits reach where they should."""
+    """Check the scan of a tensor whose offsets need more than 31 bits."""
     if torch.device(device).type != "cuda" or torch.cuda.mem_get_info(device)[0] < 8 * MANY:
         return
     features = MANY // (1 << 14) + 128
@@ -249,7 +249,7 @@ def double(dtype: torch.dtype) -> torch.dtype:
 
 
 def close(what: str, got: Tensor, expected: Tensor, allowed: Tensor) -> None:
-    """Refuse numbers that are farther from the truth than is allowed."""
+    """Raise an error if numbers differ from the truth by more than is allowed."""
     error = (got.to("cpu", expected.dtype) - expected).abs()
     if not bool((error <= allowed).all()):
         used = float((error / allowed.clamp(min=torch.finfo(torch.float64).tiny)).max())
@@ -257,7 +257,7 @@ def close(what: str, got: Tensor, expected: Tensor, allowed: Tensor) -> None:
 
 
 def layer_agrees(name: str, options: dict[str, Any], device: str, effort: Effort) -> None:
-    """A layer gives the CPU's outputs, states and gradients, in double precision."""
+    """Compare a layer's outputs, states and gradients with the CPU's, in double precision."""
     module, _, kind = name.partition(":")
     torch.manual_seed(0)
     made = getattr(importlib.import_module(module), kind)(**options).double()
@@ -295,7 +295,7 @@ def memory(order: int = 6) -> LinearRecurrence:
 
 
 def trains(device: str, effort: Effort) -> None:
-    """Three steps of Adam give the CPU's parameters, of a trained and of a frozen memory."""
+    """Compare parameters after three steps of Adam with the CPU's; memories trained and frozen."""
     inputs, targets = draw(5, effort.steps, 1), draw(5, 6, seed=1)
     found = []
     for place in ("cpu", device):
@@ -316,11 +316,11 @@ def trains(device: str, effort: Effort) -> None:
 
 
 def waits_for_nothing(device: str, effort: Effort) -> None:
-    """Calls with a plan, modules and steps never wait for the device."""
+    """Check that calls with a plan, modules and steps never wait for the device."""
     recurrence, lengths = memory().to(device), torch.tensor([effort.steps, 3])
     inputs = draw(2, effort.steps, 1, dtype=torch.float32).to(device)
     layer = Recurrence(recurrence)
-    layer(inputs)  # (what is frozen is prepared)
+    layer(inputs)  # (prepare the frozen tensors)
     layer.final(inputs)
     for executor in EXECUTORS:
         plan = executor.prepare(recurrence, effort.steps)
@@ -338,7 +338,7 @@ def waits_for_nothing(device: str, effort: Effort) -> None:
 
 
 def keeps_all_digits(device: str, effort: Effort) -> None:
-    """Products of linrec keep their digits where the program allows others fewer."""
+    """Check that linrec's products keep their digits where the program allows TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
@@ -349,7 +349,7 @@ def keeps_all_digits(device: str, effort: Effort) -> None:
 
 
 def compiles(device: str, effort: Effort) -> None:
-    """Compiled graphs give the results of eager runs, with gradients."""
+    """Compare results and gradients of compiled graphs with eager runs."""
     layer = Recurrence(memory(), trainable=["A"]).to(device)
     inputs = draw(2, effort.steps, 1, dtype=torch.float32).to(device)
     gates = inputs.sigmoid().expand(-1, -1, 6).contiguous()
@@ -372,7 +372,7 @@ def compiles(device: str, effort: Effort) -> None:
 
 
 def captures(device: str, effort: Effort) -> None:
-    """A captured step gives the results of a plain one, and follows the state."""
+    """Check that a captured step gives the results of a plain one, also after changes of state."""
     samples = draw(7, 4, 1, dtype=torch.float32).to(device)
     for system in (memory().to(device), replace(memory(), C=draw(2, 6).float()).to(device)):
         plain, captured = (Stream(system, streams=4) for _ in range(2))

@@ -8,7 +8,7 @@ from torch import Tensor
 from linrec.kernels.delta import delta_chunks, plain_delta
 from linrec.kernels.gated import gated_chunks, plain_gated
 
-# Sequences, heads, steps, rows and columns, and whether there is feedback.
+# Sequences, heads, steps, rows, columns, and whether there is feedback.
 SIZES = ((2, 3, 70, 64, 64, False), (1, 2, 70, 24, 100, False), (1, 2, 70, 64, 33, True))
 NAMES = ("outputs", "last state", *(f"gradient in {name}" for name in "akqvlrx"))
 
@@ -16,8 +16,8 @@ NAMES = ("outputs", "last state", *(f"gradient in {name}" for name in "akqvlrx")
 def runs_chunks(device: str, dtype: torch.dtype) -> None:
     """Compare values and gradients with the loop in double precision, within its roundings.
 
-    A term is rounded once for each gate, and once for each sum at each step that feeds it back;
-    factors have 22 bits. Numbers in half precision are rounded once more where they are stored.
+    A term is rounded once for each gate, and at each step that feeds it back once for each sum;
+    factors have 22 bits. Half-precision numbers are rounded once more when they are stored.
     """
     for outer, inner, T, N, V, low in SIZES:
         drawn = torch.Generator().manual_seed(T + N)
@@ -53,7 +53,7 @@ def runs_chunks(device: str, dtype: torch.dtype) -> None:
 
 
 def run_and_pull(act: Any, given: list[Tensor], tangents: list[Tensor]) -> list[Tensor]:
-    """Return y and the last x, and pull tangents of them back."""
+    """Return y, the last x, and the gradients for given tangents of both."""
     leaves = [each.detach().requires_grad_() for each in given]
     found = act(*leaves)[:2]
     pulled = torch.autograd.grad(found, leaves, tangents)

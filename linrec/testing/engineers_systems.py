@@ -1,4 +1,4 @@
-"""A hypothesis strategy of systems from engineering: filters, and matrices far from normal."""
+"""A Hypothesis strategy for engineering systems: filters, and matrices far from normal."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +19,13 @@ Matrices = tuple[Any, Any, Any, Any]
 
 
 def around(A: np.ndarray, random: Random) -> Matrices:
-    """Give a matrix a random input and output."""
+    """Add a random input and output to a matrix."""
     n = len(A)
     return A, random.standard_normal((n, 1)), random.standard_normal((1, n)), np.zeros((1, 1))
 
 
 def filtering(kind: str, *between: float) -> Callable[[int, float, Random], Matrices]:
-    """Design one of scipy's filters, as a companion matrix."""
+    """Return a function that designs one of scipy's filters, as a companion matrix."""
 
     def design(order: int, cutoff: float, random: Random) -> Matrices:
         from scipy import signal  # (it takes a second to load)
@@ -37,7 +37,7 @@ def filtering(kind: str, *between: float) -> Callable[[int, float, Random], Matr
 
 
 def random_companion(order: int, cutoff: float, random: Random) -> Matrices:
-    """A companion matrix of poles within 0.99, most of them complex."""
+    """Draw a companion matrix with poles within 0.99, most of them complex."""
     from scipy import linalg
 
     modulus = random.uniform(0.5, 0.99, order // 2)
@@ -47,25 +47,25 @@ def random_companion(order: int, cutoff: float, random: Random) -> Matrices:
 
 
 def cascade(order: int, cutoff: float, random: Random) -> Matrices:
-    """Equal first-order stages one after another, whose powers grow before they decay."""
+    """Chain equal first-order stages, whose powers grow before they decay."""
     sign = random.choice((-1, 1))
     chain = np.diag(np.full(order, 0.95)) + sign * np.diag(np.full(order - 1, 0.8), -1)
     return chain, np.eye(order, 1), np.eye(1, order, order - 1), np.zeros((1, 1))
 
 
 def sliding_window(order: int, cutoff: float, random: Random) -> Matrices:
-    """A Legendre memory."""
+    """Make a Legendre memory."""
     return around(legendre(torch.eye(order, dtype=torch.float64)).numpy(), random)
 
 
 def jordan_block(order: int, cutoff: float, random: Random) -> Matrices:
-    """A chain of integrators."""
+    """Make a chain of integrators."""
     order = min(order, 4)  # powers grow like the steps to the order
     return around(np.eye(order) + np.eye(order, k=1), random)
 
 
 def large_norm(order: int, cutoff: float, random: Random) -> Matrices:
-    """Of norm 50, with eigenvalues within 0.9 in orthogonal coordinates."""
+    """Draw a matrix of norm 50: a triangular one, with eigenvalues within 0.9, rotated."""
     order = min(order, 5)
     turn = np.linalg.qr(random.standard_normal((order, order)))[0]
     above = np.triu(random.standard_normal((order, order)), 1) * np.eye(order, k=1)
@@ -74,7 +74,7 @@ def large_norm(order: int, cutoff: float, random: Random) -> Matrices:
 
 
 def orthogonal(order: int, cutoff: float, random: Random) -> Matrices:
-    """A rotation or reflection."""
+    """Draw a rotation or reflection."""
     return around(np.linalg.qr(random.standard_normal((order, order)))[0], random)
 
 
@@ -103,8 +103,8 @@ def engineering_systems(
 
     Filters of scipy (Butterworth, Chebyshev of both kinds, elliptic, Bessel) of orders 2 to 8 with
     cutoffs from 0.005 to 0.45, random companion matrices, cascades, Legendre memories, Jordan
-    blocks at 1, matrices of norm 50 and radius 0.9, orthogonal ones. All are designed in double
-    precision and cast.
+    blocks at 1, matrices of norm 50 and radius 0.9, and orthogonal matrices. All are designed in
+    double precision and cast.
 
     Args:
         families: draws names of `linrec.testing.engineers_systems.FAMILIES`.
@@ -134,20 +134,20 @@ def engineering_systems(
 
 
 def is_companion(A: torch.Tensor) -> bool:
-    """Whether all rows but the first move the states on."""
+    """Return whether all rows but the first only shift the states."""
     return torch.equal(A[1:], torch.eye(*A.shape, dtype=A.dtype)[:-1])
 
 
 def everyday(
     systems: st.SearchStrategy[LinearRecurrence], dtype: torch.dtype | None = None
 ) -> st.SearchStrategy[LinearRecurrence]:
-    """Draw an engineering system in one case of eight, and one of these otherwise.
+    """Draw an engineering system in one case in eight, otherwise one of the given systems.
 
     Args:
-        systems: the others.
-        dtype: the dtype of all of them. None: several.
+        systems: draws the given systems.
+        dtype: the dtype of all systems. None: several.
     """
-    if dtype is not None and torch.finfo(dtype).bits < 32:  # filters do not survive half precision
+    if dtype is not None and torch.finfo(dtype).bits < 32:  # filters fail in half precision
         return systems
     drawn = engineering_systems() if dtype is None else engineering_systems(dtypes=st.just(dtype))
     return st.sampled_from((systems,) * 7 + (drawn,)).flatmap(lambda chosen: chosen)

@@ -1,4 +1,4 @@
-"""The two forms of a module, all steps at once and one by one, and how exact they can be."""
+"""The two forms of a module, all steps at once and step by step, and their rounding errors."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from linrec._tensors.dtypes import double_dtype
 
-MANY = 1000  # from this many numbers on, fewer ways are tried
+MANY = 1000  # tensors with this many numbers are tried in fewer ways
 
 State = Any  # a tensor, or tuples, lists and dicts of tensors; None before the first step
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A module with inputs for it.
+    """A module with its inputs.
 
     Attributes:
         module: the module, in evaluation mode.
         inputs (batch, time, features): its inputs.
-        is_widened: whether the module is a copy in double precision, which it need not support.
+        is_widened: whether the module is a copy in double precision, which need not run.
     """
 
     module: nn.Module
@@ -37,12 +37,12 @@ class Trial:
 
     @cached_property
     def allowed(self) -> float:
-        """How far two ways to compute the same outputs may lie apart."""
+        """The allowed difference between two ways to compute the same outputs."""
         return sensitivity(self.module, self.inputs)
 
     @cached_property
     def training(self) -> nn.Module | None:
-        """A copy of the module in training mode, or None if it is random in a way of its own."""
+        """A copy of the module in training mode; None if it is random other than by dropout."""
         training = without_dropout(self.module)
         with torch.no_grad():
             torch.manual_seed(0)
@@ -69,7 +69,7 @@ def steps(module: nn.Module, inputs: Tensor, state: State = None) -> tuple[Tenso
 
 
 def without_dropout(module: nn.Module) -> nn.Module:
-    """Copy a module into training mode, without dropout, and batch statistics as they stand."""
+    """Copy a module into training mode, without dropout and with fixed batch statistics."""
     training = copy.deepcopy(module).train()
     for part in training.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd):
@@ -82,7 +82,7 @@ def without_dropout(module: nn.Module) -> nn.Module:
 
 
 def sensitivity(module: nn.Module, inputs: Tensor) -> float:
-    """How far outputs and states move under rounding errors, times how many there may be."""
+    """Estimate how far rounding errors move outputs and states."""
 
     def run(own: Mapping[str, Tensor], inputs: Tensor) -> list[Tensor]:
         return [everything(torch.func.functional_call(module, dict(own), (inputs,)))]
@@ -96,10 +96,10 @@ def movement(
     module: nn.Module,
     inputs: Tensor,
 ) -> list[float]:
-    """How far each tensor of a function moves with a module's numbers and inputs, each rounded.
+    """Measure how far a function's results move when a module's numbers and inputs are rounded.
 
-    The moves are random, eight times (three for large tensors); the result is the largest movement
-    times the roundings along the longest path.
+    The rounding errors are random, drawn eight times (three for large tensors); the result is the
+    largest movement times the roundings along the longest path.
     """
     generator, eps = torch.Generator().manual_seed(0), torch.finfo(dtype_of(module)).eps
 
@@ -121,19 +121,19 @@ def movement(
 
 
 def size_of(tensor: Tensor) -> float:
-    """The largest absolute value; 0 of no numbers."""
+    """Return the largest absolute value, 0 for an empty tensor."""
     return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
 
 
 def everything(outcome: State) -> Tensor:
-    """Put all numbers of outputs and states side by side."""
+    """Join all numbers of outputs and states into one vector."""
     parts = [tensor.flatten() for tensor in tensors_of(outcome)]
     dtype = torch.complex128 if any(part.is_complex() for part in parts) else torch.float64
     return torch.cat([part.to(dtype) for part in parts])
 
 
 def operations(module: nn.Module, inputs: Tensor) -> int:
-    """Count the roundings along the longest path: the steps, and the widest sum."""
+    """Count the roundings along the longest path: the steps and the widest sum."""
     widths = [max(tensor.shape, default=1) for tensor in module.state_dict().values()]
     return inputs.shape[1] + max(widths, default=1) + 8
 
@@ -150,7 +150,7 @@ def tensors_of(state: State) -> list[Tensor]:
 
 
 def map_state(change: Callable[[Tensor], Tensor], state: State) -> State:
-    """Make a state of the same form with every tensor changed."""
+    """Make a state of the same form with a function applied to every tensor."""
     if isinstance(state, Tensor):
         return change(state)
     if isinstance(state, dict):  # in the order of `tensors_of`
@@ -162,13 +162,13 @@ def map_state(change: Callable[[Tensor], Tensor], state: State) -> State:
 
 
 def with_tensors(state: State, tensors: list[Tensor]) -> State:
-    """Make a state of the same form of other tensors, as `tensors_of` lists them."""
+    """Make a state of the same form from other tensors, in the order of `tensors_of`."""
     remaining = iter(tensors)
     return map_state(lambda _: next(remaining), state)
 
 
 def is_number(tensor: Tensor) -> bool:
-    """Whether a tensor has derivatives: counts and masks have none."""
+    """Return whether a tensor has derivatives, which counts and masks do not."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
@@ -182,7 +182,7 @@ def in_double(module: nn.Module) -> nn.Module:
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
-    """The dtype of a module's numbers."""
+    """Return the dtype of a module's numbers."""
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.is_floating_point() or tensor.is_complex():
             return tensor.dtype
@@ -202,13 +202,13 @@ def like_double(tensor: Tensor, seed: int) -> Tensor:
 
 
 def gradient(total: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
-    """The gradient of a sum; None where a leaf has no influence."""
+    """Return the gradient of a sum; None where a leaf has no influence."""
     if not total.requires_grad:
         return [None] * len(leaves)
     return list(torch.autograd.grad(total, leaves, allow_unused=True))
 
 
 def fill_zeros(found: list[Tensor | None], leaves: list[Tensor]) -> list[Tensor]:
-    """Write zeros where there is no gradient."""
+    """Replace missing gradients by zeros."""
     pairs = zip(found, leaves, strict=True)
     return [torch.zeros_like(leaf) if each is None else each for each, leaf in pairs]

@@ -1,4 +1,4 @@
-"""Large cases, on which executors can fail that are right on small ones."""
+"""Large cases, for executors that fail only on these."""
 
 from typing import NamedTuple
 
@@ -18,13 +18,13 @@ WIDTHS = st.sampled_from((2, 2, 9))  # of inputs and of outputs
 
 
 class Extent(NamedTuple):
-    """How large a case is.
+    """The size of a case.
 
     Attributes:
         steps: draws T.
         sizes: draws n.
         batch: draws the number of sequences.
-        scale: how large inputs are.
+        scale: the size of inputs.
         is_varying: whether each step has a matrix of its own.
     """
 
@@ -35,9 +35,9 @@ class Extent(NamedTuple):
     is_varying: bool = False
 
 
-# The most telling come first, because a short search tries only those. Sizes are taken in turn, so
-# that each kind comes once before any comes again: few, some and many, powers of two of steps and
-# states, and one step more. (Joined runs have one step less, and most powers again.)
+# The most revealing extents come first, because a short search tries only those. Each kind of size
+# comes once before any comes again: few, some and many; powers of two of steps and states; one step
+# more. (Joined runs have one step less, and most of the powers again.)
 EXTENTS: tuple[Extent, ...] = (
     Extent(between(1100, 2500)),
     Extent(between(5, 40), sizes=between(17, 31), batch=between(4, 8)),
@@ -74,8 +74,8 @@ EXTENTS: tuple[Extent, ...] = (
 def large_cases(draw: st.DrawFn, extent: Extent) -> Case:
     """Draw a large case: normal numbers, and matrices whose powers stay small.
 
-    The row and column sums of |A| are at most one, so that one pass finds a bound, for the adjoint
-    too: permutations, diagonals that forget slowly, contractions.
+    A is a permutation, a diagonal that forgets slowly, or a contraction. The row and column sums of
+    |A| are at most one, so that one pass finds a bound, for the adjoint too.
     """
     steps, n, batch = draw(extent.steps), draw(extent.sizes), draw(extent.batch)
     dtype, seed = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 2**31 - 1))
@@ -99,7 +99,7 @@ def large_cases(draw: st.DrawFn, extent: Extent) -> Case:
 
 
 def transition(kind: str, n: int, dtype: torch.dtype, seed: int) -> Structure:
-    """Make a transition of n states whose memory is long, or not."""
+    """Make a transition of n states, with long memory or not."""
     numbers = normal((n, n), double_dtype(dtype), seed)
     if kind == "diagonal":
         sizes = 1 - torch.logspace(-5, 0, n + 1, dtype=torch.float64)[:n]

@@ -1,4 +1,4 @@
-"""Kinds of square matrices that give executors trouble, made from arbitrary ones."""
+"""Kinds of square matrices that are hard for executors, made from arbitrary ones."""
 
 from collections.abc import Callable
 
@@ -9,61 +9,61 @@ from linrec import memories
 
 
 def shrink(matrices: Tensor, size: float) -> Tensor:
-    """Shrink matrices whose largest absolute row sum is beyond `size` to it."""
+    """Scale matrices down to a largest absolute row sum of at most `size`."""
     norm = matrices.abs().sum(-1).amax(-1)
     return matrices * (size / norm.clamp(min=size))[..., None, None]
 
 
 def stable(matrices: Tensor) -> Tensor:
-    """Contractions."""
+    """Make contractions."""
     return shrink(matrices, 0.9)
 
 
 def unstable(matrices: Tensor) -> Tensor:
-    """Powers grow, by at most a quarter a step."""
+    """Make matrices whose powers grow, by at most a quarter a step."""
     return shrink(matrices, 1.25)
 
 
 def identity(matrices: Tensor) -> Tensor:
-    """What goes in is added up."""
+    """Make identities: states are sums of their inputs."""
     return torch.eye(matrices.shape[-1], dtype=matrices.dtype).expand_as(matrices).clone()
 
 
 def marginal(matrices: Tensor) -> Tensor:
-    """Rotations and reflections: the size of the state never changes."""
+    """Make rotations and reflections: the size of the state never changes."""
     return torch.linalg.qr(matrices + 2 * identity(matrices)).Q
 
 
 def shift(matrices: Tensor) -> Tensor:
-    """A permutation: states move on in a circle."""
+    """Make cyclic permutations: states move on in a circle."""
     return identity(matrices).roll(1, -1)
 
 
 def nilpotent(matrices: Tensor) -> Tensor:
-    """Strictly upper triangular: the n-th power is zero."""
+    """Make strictly upper triangular matrices, whose n-th power is zero."""
     return matrices.triu(1)
 
 
 def jordan(matrices: Tensor) -> Tensor:
-    """One eigenvalue, one eigenvector: there is no diagonal form."""
+    """Make matrices with one eigenvalue and one eigenvector, which have no diagonal form."""
     eigenvalue = matrices[..., :1, :1]
     eigenvalue = eigenvalue / eigenvalue.abs().clamp(min=1.0)
     return eigenvalue * identity(matrices) + torch.ones_like(matrices).triu(1).tril(1)
 
 
 def singular(matrices: Tensor) -> Tensor:
-    """Of rank one at most."""
+    """Make matrices of rank at most one."""
     return shrink(matrices[..., :, :1] * matrices[..., :1, :], 0.9)
 
 
 def badly_scaled(matrices: Tensor) -> Tensor:
-    """States in units that differ by powers of 1,024, by the fifth at most."""
+    """Put states in units that differ by powers of 1,024, by the fifth at most."""
     units = 1024.0 ** -(torch.arange(matrices.shape[-1], dtype=matrices.real.dtype) % 6)
     return stable(matrices) * units[:, None] / units
 
 
 def legendre(matrices: Tensor) -> Tensor:
-    """The memory of a sliding window (Voelker et al. 2019), far from normal at high order."""
+    """Make memories of a sliding window (Voelker et al. 2019), far from normal at high order."""
     n = matrices.shape[-1]
     A = memories.legendre(n, 4.0 * n).A.to_dense()
     return torch.linalg.matrix_exp(A).to(matrices.dtype).expand_as(matrices).clone()

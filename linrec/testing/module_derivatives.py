@@ -1,4 +1,4 @@
-"""Properties of a module's derivatives: from form to form, and against differences."""
+"""Properties of a module's derivatives: both forms compared, and with differences."""
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -39,12 +39,12 @@ STEP = 1e-6  # of differences in double precision
 
 
 class Start(NamedTuple):
-    """The tensors that a call is differentiated in.
+    """The tensors that a call is differentiated with respect to.
 
     Attributes:
-        inputs (batch, time, features): what is fed.
-        state: the state before, as the module takes it.
-        leaves: the inputs, the state's numbers, and the parameters that are trained.
+        inputs (batch, time, features): the inputs.
+        state: the state before the first step, as the module takes it.
+        leaves: the inputs, the state's tensors, and the trained parameters.
     """
 
     inputs: Tensor
@@ -53,9 +53,9 @@ class Start(NamedTuple):
 
 
 def gradients(trial: Trial) -> Comparisons:
-    """Both forms have the same gradient in inputs, initial state and every parameter.
+    """Compare both forms' gradients in inputs, initial state and every parameter.
 
-    They have it in training mode too, where gradients are used.
+    They are compared in training mode too, where gradients are used.
     """
     if not is_differentiable(trial):
         return
@@ -90,7 +90,7 @@ def gradients(trial: Trial) -> Comparisons:
 
 
 def differentiate_groups(module: nn.Module, start: Start) -> list[Tensor]:
-    """Differentiate `forward` in one group of leaves at a time, where no other needs a gradient."""
+    """Differentiate `forward` in one group of leaves at a time; the others need no gradient."""
     found: list[Tensor] = []
     for first, last in groups_of(start).values():
         wanted = start.leaves[first:last]
@@ -107,13 +107,13 @@ def differentiate_groups(module: nn.Module, start: Start) -> list[Tensor]:
 
 
 def groups_of(start: Start) -> dict[str, tuple[int, int]]:
-    """Say where among the leaves each group begins and ends."""
+    """Return the begin and end of each group among the leaves."""
     own = sum(each.requires_grad for each in tensors_of(start.state))
     return dict(zip(GROUPS, pairwise((0, 1, 1 + own, len(start.leaves))), strict=True))
 
 
 def differentiate_training(trial: Trial) -> Iterator[tuple[str, list[Tensor]]]:
-    """Differentiate the forms as they are in training mode; of many inputs `forward` alone."""
+    """Differentiate both forms in training mode; with many inputs `forward` alone."""
     if trial.training is None:
         return
     start = start_later(trial.training, trial.inputs)
@@ -123,10 +123,10 @@ def differentiate_training(trial: Trial) -> Iterator[tuple[str, list[Tensor]]]:
 
 
 def differences(trial: Trial) -> Comparisons:
-    """Along any line the gradient is what differences give: ⟨∇, d⟩, in double precision.
+    """Compare the gradient along a line, ⟨∇, d⟩, with differences in double precision.
 
-    Of inputs, of the initial state and of the parameters, each group by itself. Where the module
-    has a kink within the step nothing can be said: what fails has to fail at another place too.
+    Inputs, initial state and parameters are moved one group at a time. A difference across a kink
+    of the module says nothing, so a failure counts only if it repeats at another place.
     """
     if not is_differentiable(trial):
         return
@@ -135,8 +135,8 @@ def differences(trial: Trial) -> Comparisons:
         starts = [start_later(module, like_double(trial.inputs, seed)) for seed in range(2)]
         sums = [[drawn_sum(form, module, start) for _, form in FORMS] for start in starts]
     except (RuntimeError, TypeError, ValueError):
-        return  # it cannot be run in double precision
-    # Numbers are moved in place below: all gradients are taken before.
+        return  # the module cannot run in double precision
+    # All gradients are computed first, because numbers are moved in place below.
     found = [
         [fill_zeros(gradient(each, start.leaves), start.leaves) for each in both]
         for start, both in zip(starts, sums, strict=True)
@@ -159,9 +159,9 @@ class Slope(NamedTuple):
     """A derivative along a line.
 
     Attributes:
-        along: what the gradient gives.
-        difference: what a difference gives.
-        allowed: how far they may lie apart.
+        along: the derivative by the gradient.
+        difference: the derivative by a difference.
+        allowed: the allowed distance between them.
     """
 
     along: float
@@ -178,7 +178,7 @@ def slopes(form: Caller, module: nn.Module, start: Start, found: list[Tensor]) -
     """Compare a gradient with differences, along one line for each group of leaves."""
     with torch.no_grad():
         outcome = everything(form(module, start.inputs, start.state))
-    # The rounding of the values, over the step.
+    # The rounding error of the values, divided by the step.
     values = float((outcome.abs() * like(outcome).abs()).sum()) + size_of(outcome)
     rounding = operations(module, start.inputs) * torch.finfo(torch.float64).eps * values / STEP
     slopes = {}
@@ -200,13 +200,13 @@ def slopes(form: Caller, module: nn.Module, start: Start, found: list[Tensor]) -
         near, far = ((at(h) - at(-h)) / (2 * h) for h in (STEP, 4 * STEP))
         products = zip(found[first:last], lines, strict=True)
         along = sum(float((g.conj() * line).real.sum()) for g, line in products)
-        # What curves shows in the longer step.
+        # A longer step shows the curvature.
         slopes[group] = Slope(along, near, 4 * abs(near - far) + rounding + 1e-9 * abs(near))
     return slopes
 
 
 def second_derivatives(trial: Trial) -> Comparisons:
-    """Both forms have the same second derivatives, where there are any."""
+    """Compare the second derivatives of both forms, where there are any."""
     if not is_differentiable(trial):
         return
     module, given = trial.module, start_later(trial.module, trial.inputs)
@@ -231,7 +231,7 @@ def second_derivatives(trial: Trial) -> Comparisons:
 
 
 def vmap(trial: Trial) -> Comparisons:
-    """`vmap` over sequences gives a module's results for each, where torch can map it."""
+    """Compare `vmap` over sequences with calls on each, where torch can map the module."""
     other = 1 - trial.inputs
     both = torch.stack([trial.inputs, other])
     try:
@@ -244,7 +244,7 @@ def vmap(trial: Trial) -> Comparisons:
 
 
 def batched_gradients(trial: Trial) -> Comparisons:
-    """Several gradients at once, of a graph used before, are those one by one, where torch can."""
+    """Compare gradients batched, on a graph used before, with single ones, where torch can."""
     if not is_differentiable(trial):
         return
     start = start_later(trial.module, trial.inputs)
@@ -276,7 +276,7 @@ def batched_gradients(trial: Trial) -> Comparisons:
 
 
 def is_differentiable(trial: Trial) -> bool:
-    """Whether torch computes any of the two forms: what others compute has no gradients."""
+    """Return whether torch computes either form; other libraries' results have no gradients."""
     inputs = trial.inputs.detach().clone().requires_grad_()
     return any(
         each.requires_grad
@@ -286,14 +286,14 @@ def is_differentiable(trial: Trial) -> bool:
 
 
 def start_later(module: nn.Module, inputs: Tensor) -> Start:
-    """Prepare to differentiate a call that goes on from the state after other inputs."""
+    """Prepare to differentiate a call that continues from the state after other inputs."""
     with torch.no_grad():
         _, state = whole(module, like(inputs))
     return leaves_of(inputs, state, [each for each in module.parameters() if each.requires_grad])
 
 
 def leaves_of(inputs: Tensor, state: State, parameters: list[Tensor]) -> Start:
-    """List what there are derivatives in; inputs and state become leaves of their own."""
+    """List the leaves to differentiate in; inputs and state become leaves themselves."""
     inputs = inputs.detach().clone().requires_grad_()
     own = [
         each.detach().clone().requires_grad_(is_number(each) and each.numel() > 0)
@@ -306,7 +306,7 @@ def leaves_of(inputs: Tensor, state: State, parameters: list[Tensor]) -> Start:
 def moved_leaves(
     own: Mapping[str, Tensor], names: list[str], inputs: Tensor, state: State
 ) -> tuple[dict[str, Tensor], Start]:
-    """Copy a module's tensors, trained ones as leaves, and its arguments."""
+    """Copy a module's tensors and its arguments; trained ones become leaves."""
     moved = [own[name].clone().requires_grad_() for name in names]
     return dict(own) | dict(zip(names, moved, strict=True)), leaves_of(inputs, state, moved)
 
@@ -314,19 +314,19 @@ def moved_leaves(
 def call(
     module: nn.Module, named: Mapping[str, Tensor], inputs: Tensor, state: State
 ) -> tuple[Tensor, State]:
-    """Call a module with other numbers."""
+    """Call a module with other parameters and buffers."""
     given = (inputs,) if state is None else (inputs, state)
     return torch.func.functional_call(module, dict(named), given)
 
 
 def drawn_sum(form: Caller, module: nn.Module, start: Start) -> Tensor:
-    """Sum all numbers of outputs and final state, each weighted by a number of its own."""
+    """Sum all numbers of outputs and final state, each with its own weight."""
     outcome = everything(form(module, start.inputs, start.state))
     return (outcome * like(outcome.detach()).conj()).real.sum()
 
 
 def second(outputs: Tensor, given: list[Tensor]) -> Tensor | None:
-    """Differentiate the gradient of a weighted sum, towards fixed numbers; None if constant."""
+    """Differentiate the gradient of a weighted sum, with fixed weights; None if constant."""
     if not outputs.requires_grad:
         return None
     v = like(outputs.detach())
@@ -340,7 +340,7 @@ def second(outputs: Tensor, given: list[Tensor]) -> Tensor | None:
 
 
 def unlike(left: Tensor | None, right: Tensor | None) -> Tensor:
-    """The largest number of the one gradient that there is; zero where there is none, or both."""
+    """Return the largest number of a gradient whose counterpart is None; else zero."""
     if left is not None and right is not None:
         return torch.zeros(())
     sizes = [size_of(each) for each in (left, right) if each is not None]

@@ -1,4 +1,4 @@
-"""Memory of a module's results: whether writing into one of them changes anything else."""
+"""Memory of a module's results: writing into one must change nothing else."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +13,10 @@ Comparisons = Iterator[Comparison]
 
 
 def own_memory(trial: Trial) -> Comparisons:
-    """Outputs and state have memory of their own: in-place operations on one reach nothing else.
+    """Check that outputs and state have their own memory: writing into one changes nothing else.
 
-    Nothing else is the other of the two, inputs, the state before, and the module; nor does a
-    later call write into them.
+    "Nothing else" means the other of the two, the inputs, the state before, and the module. A
+    later call must not write into them either.
     """
     module, inputs = trial.module, trial.inputs.clone()
     step: Any = module.step
@@ -41,7 +41,7 @@ def own_memory(trial: Trial) -> Comparisons:
 
 
 def changes(written: str, groups: dict[str, list[Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Add 1 to each tensor of a group, and take it back; list what changed in the others."""
+    """Add 1 to each tensor of a group and subtract it again; list the changes in the others."""
     watched = [(name, each) for name, group in groups.items() if name != written for each in group]
     kept = [each.clone() for _, each in watched]
     for tensor in groups[written]:
@@ -51,7 +51,7 @@ def changes(written: str, groups: dict[str, list[Tensor]]) -> Iterator[tuple[str
         try:
             tensor.add_(1)
         except RuntimeError:
-            continue  # it stands for more numbers than it has, and nothing can be written
+            continue  # an expanded tensor, which cannot be written into
         moved = [
             (name, (now - copy).detach())
             for (name, now), copy in zip(watched, kept, strict=True)

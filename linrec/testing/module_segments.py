@@ -1,4 +1,4 @@
-"""Properties of a module that cuts sequences: where `lengths` end them, and `resets` begin anew."""
+"""Properties of a module that cuts sequences, by `lengths` that end them or by `resets`."""
 
 import inspect
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from linrec.testing.module_values import same_states
 
 Comparisons = Iterator[Comparison]
 
-FEW = 16  # of so many sequences at most, each is tried and differentiated alone
+FEW = 16  # the most sequences that are each tried and differentiated alone
 
 
 def padding(trial: Trial) -> Comparisons:
-    """Nothing past a sequence's length reaches its outputs or its state, and none leaves both."""
+    """Check that nothing past a sequence's length, even of 0, reaches its outputs or state."""
     if not takes(trial, "lengths"):
         return
     # The first sequence ends in the middle, the second goes on to the end, the third has one step.
@@ -51,7 +51,7 @@ def padding(trial: Trial) -> Comparisons:
 
 
 def padding_after_a_state(trial: Trial) -> Comparisons:
-    """Padded sequences go on from a state each, one of no steps among them: it keeps its own."""
+    """Check padded sequences that continue from states; one without steps keeps its own."""
     if len(trial.inputs) > FEW:
         return
     ends = [(0, trial.steps, trial.steps // 2)[row % 3] for row in range(len(trial.inputs))]
@@ -72,7 +72,7 @@ def padding_after_a_state(trial: Trial) -> Comparisons:
 
 
 def resets(trial: Trial) -> Comparisons:
-    """A reset belongs to its sequence: earlier inputs move not a bit of the steps after it."""
+    """Check resets: earlier inputs of a sequence change no bit of the steps after its reset."""
     if not takes(trial, "resets") or not trial.steps:
         return
     fresh, state = whole(trial.module, trial.inputs)
@@ -107,7 +107,7 @@ def resets(trial: Trial) -> Comparisons:
 
 
 def resets_of_padded(trial: Trial) -> Comparisons:
-    """Padded sequences that are reset end with the last of their own steps."""
+    """Check that padded sequences with resets end with the last of their own steps."""
     cut, marks = halves_of(trial)
     end = (cut + trial.steps) // 2
     past = (torch.arange(trial.steps) >= end).unsqueeze(-1)
@@ -121,18 +121,18 @@ def resets_of_padded(trial: Trial) -> Comparisons:
 
 
 def takes(trial: Trial, name: str) -> bool:
-    """Whether a module's `forward` has an argument of this name."""
+    """Return whether a module's `forward` has an argument of this name."""
     return name in inspect.signature(trial.module.forward).parameters
 
 
 def halves_of(trial: Trial) -> tuple[int, Tensor]:
-    """Cut sequences in the middle: the step, and marks of a reset before it."""
+    """Return the middle step of the sequences, and marks of a reset before it."""
     cut = trial.steps // 2
     return cut, (torch.arange(trial.steps) == cut).expand(trial.inputs.shape[:2])
 
 
 def gradients_of_segments(trial: Trial, limit: float) -> Comparisons:
-    """The gradient in inputs that are reset in the middle is that of both halves alone."""
+    """Compare gradients in inputs that are reset in the middle with both halves' alone."""
     if not takes(trial, "resets") or trial.steps < 2:
         return
     cut, marks = halves_of(trial)
@@ -148,7 +148,7 @@ def gradients_of_segments(trial: Trial, limit: float) -> Comparisons:
 
 
 def gradients_of_padded(trial: Trial, limit: float) -> Comparisons:
-    """The gradient in padded inputs is that of each sequence alone, and zero past its end."""
+    """Compare gradients in padded inputs with each sequence's alone, and zero past its end."""
     if not takes(trial, "lengths") or len(trial.inputs) > FEW:
         return
     ends = [(trial.steps, max(trial.steps // 2, 1))[row % 2] for row in range(len(trial.inputs))]
@@ -170,7 +170,7 @@ def gradients_of_padded(trial: Trial, limit: float) -> Comparisons:
 
 
 def side_by_side(alone: list[Tensor], together: Tensor) -> Tensor:
-    """Join the states of single sequences along the axis that is longer in that of all."""
+    """Join the states of single sequences along the axis that is longer in the joint state."""
     shapes = zip(alone[0].shape, together.shape, strict=True)
     longer = [axis for axis, (one, all_of_them) in enumerate(shapes) if one != all_of_them]
     return torch.cat(alone, longer[0]) if longer else alone[0]

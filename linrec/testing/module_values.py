@@ -25,7 +25,7 @@ Comparisons = Iterator[Comparison]
 
 
 def streaming(trial: Trial) -> Comparisons:
-    """Step by step gives what all steps at once give."""
+    """Compare single steps with all steps at once."""
     outputs, state = whole(trial.module, trial.inputs)
     single, after = steps(trial.module, trial.inputs)
     yield Comparison("outputs of single steps", single, outputs, trial.allowed)
@@ -37,7 +37,7 @@ def streaming(trial: Trial) -> Comparisons:
 
 
 def not_a_number(trial: Trial) -> Comparisons:
-    """Where single steps give no number, after an input of NaN or infinity, one call gives none."""
+    """Check that after NaN or infinity one call gives numbers only where single steps do."""
     at = torch.arange(trial.steps).unsqueeze(-1) == trial.steps // 2
     for what in (torch.nan, torch.inf):
         spoiled = torch.where(at, what, trial.inputs)
@@ -55,11 +55,11 @@ def not_a_number(trial: Trial) -> Comparisons:
 
 
 def continuation(trial: Trial) -> Comparisons:
-    """Two calls joined by the state are one call.
+    """Compare two calls joined by the state with one call.
 
-    Half of the steps are one of the cuts; of a power of two one less than half is another, so that
-    one part has one step less, and the other one step more, than a power of two. One step more
-    than a power of two is cut into that power and one.
+    One cut is in the middle. A power of two steps is also cut one step before the middle, so that
+    the parts have one step less and one step more than a power of two. One step more than a power
+    of two is cut into that power and one.
     """
     outputs, state = whole(trial.module, trial.inputs)
     half = trial.steps // 2
@@ -77,7 +77,7 @@ def continuation(trial: Trial) -> Comparisons:
 
 
 def spread_out(state: State) -> State:
-    """Copy a state into memory in which another number follows each of its own."""
+    """Copy a state into memory with another number after each of its own."""
     if isinstance(state, Tensor):
         return torch.stack([state, torch.ones_like(state)], -1)[..., 0]
     if isinstance(state, dict):
@@ -89,7 +89,7 @@ def spread_out(state: State) -> State:
 
 
 def no_steps(trial: Trial) -> Comparisons:
-    """A call on no steps changes nothing, and on no sequences gives none, where a module can."""
+    """Check calls without steps, which change nothing, and without sequences, if accepted."""
     outputs, state = whole(trial.module, trial.inputs)
     yield from no_sequences(trial, outputs)
     nothing = trial.inputs[:, :0]
@@ -97,7 +97,7 @@ def no_steps(trial: Trial) -> Comparisons:
         try:
             none, after = whole(trial.module, nothing, before)
         except (RuntimeError, ValueError, TypeError):
-            return  # refused, which is no wrong answer
+            return  # refused, which is not wrong
         wanted = (len(nothing), 0, *outputs.shape[2:])
         yield Comparison("outputs of no steps", none, outputs.new_zeros(wanted), 0.0)
         got, later = whole(trial.module, trial.inputs, after)
@@ -107,7 +107,7 @@ def no_steps(trial: Trial) -> Comparisons:
 
 
 def no_sequences(trial: Trial, outputs: Tensor) -> Comparisons:
-    """Outputs of no sequences have the shape of outputs of some, in both forms."""
+    """Check the shapes of outputs without sequences, in both forms."""
     for form, name in ((whole, "forward"), (steps, "step")):
         try:
             none, _ = form(trial.module, trial.inputs[:0])
@@ -117,7 +117,7 @@ def no_sequences(trial: Trial, outputs: Tensor) -> Comparisons:
 
 
 def untouched(trial: Trial) -> Comparisons:
-    """A call leaves its inputs, the caller's state and the module as they were."""
+    """Check that a call leaves its inputs, the caller's state and the module unchanged."""
     module, inputs = trial.module, trial.inputs.clone()
     outputs, state = whole(module, inputs)
     kept = [each.clone() for each in tensors_of(state)]
@@ -133,13 +133,13 @@ def untouched(trial: Trial) -> Comparisons:
         if not torch.equal(now, tensor):
             yield Comparison(f"`{name}` of the module", now.double(), tensor.double(), 0.0)
     again, _ = whole(module, inputs)
-    # (What a module keeps between calls would move it under rounding errors, too.)
+    # (Not `trial.allowed`, which a module that keeps something between calls would widen.)
     eps = torch.finfo(inputs.dtype).eps * operations(module, inputs)
     yield Comparison("outputs of a second call", again, outputs, eps * size_of(outputs))
 
 
 def training_mode(trial: Trial) -> Comparisons:
-    """In training mode a module is the same function, once its randomness is turned off."""
+    """Check that a module is the same function in training mode, with its randomness off."""
     training = trial.training
     if training is None:
         return
@@ -152,9 +152,9 @@ def training_mode(trial: Trial) -> Comparisons:
 
 
 def recording(trial: Trial) -> Comparisons:
-    """The function is the same, in both forms, whether gradients are recorded or not.
+    """Check that both forms are the same function with and without recording of gradients.
 
-    It is where torch promises that none will be (`torch.inference_mode`), too.
+    `torch.inference_mode` is tried too.
     """
     with torch.no_grad():
         expected, end = whole(trial.module, trial.inputs)
@@ -172,12 +172,12 @@ def recording(trial: Trial) -> Comparisons:
 
 
 def precision(trial: Trial) -> Comparisons:
-    """A module in double precision rounds nothing to single: so close, it is a straight line.
+    """Check that a module in double precision rounds nothing to single.
 
-    f(u + h d) + f(u - h d) - 2 f(u) is h² f'' and rounding errors; what bends it shows 4,096 times
-    as large in a step 64 times as long, which numbers rounded to single precision do not. Where
-    there is a kink within the step nothing can be said: what fails has to fail at two places. What
-    is rounded more coarsely has derivatives other than its differences.
+    Over a small step a function is nearly a straight line: f(u + h d) + f(u - h d) - 2 f(u) is
+    h² f'' plus rounding errors. With a step 64 times as long, curvature is 4,096 times as large;
+    rounding to single precision is not. A kink within the step says nothing, so a failure counts
+    only at two places. Coarser rounding fails the comparison of gradients with differences.
     """
     double = torch.finfo(dtype_of(trial.module)).eps == torch.finfo(torch.float64).eps
     if not double or trial.is_widened:
@@ -199,7 +199,7 @@ def precision(trial: Trial) -> Comparisons:
 
 
 def causality(trial: Trial) -> Comparisons:
-    """Later inputs change nothing before them."""
+    """Check that later inputs change no earlier outputs."""
     cut = trial.steps // 2
     changed = torch.cat([trial.inputs[:, :cut], 1 - trial.inputs[:, cut:]], 1)
     allowed = trial.allowed + sensitivity(trial.module, changed)
@@ -208,7 +208,7 @@ def causality(trial: Trial) -> Comparisons:
 
 
 def independence(trial: Trial) -> Comparisons:
-    """A sequence comes out the same whatever stands beside it."""
+    """Check that a sequence's results do not depend on the other sequences."""
     alone, _ = whole(trial.module, trial.inputs)
     beside = torch.cat([trial.inputs, 1 - trial.inputs])
     allowed = trial.allowed + sensitivity(trial.module, beside)

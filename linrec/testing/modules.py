@@ -22,10 +22,10 @@ Strategy = st.SearchStrategy
 between = st.integers
 FEW_STEPS, FEW_SEQUENCES = between(1, 12), between(1, 3)
 
-# Numbers of steps and sequences, and sizes of inputs, at which modules fail that are right on short
-# sequences: modules that cut time in pieces, count in powers of two, or clamp large numbers. Each
-# kind of size comes once before any comes again; joined calls also have powers of two. The most
-# telling come first, because a short search tries only those.
+# Numbers of steps and sequences, and sizes of inputs, for modules that are right on short sequences
+# only, because they cut time into pieces, count in powers of two, or clamp large numbers. Each kind
+# of size comes once before any comes again; joined calls also have powers of two. The most
+# revealing come first, because a short search tries only those.
 # Errors over many steps add up, so these are tried in double precision if the module can run in it.
 LARGE: tuple[tuple[Strategy[int], Strategy[int], float], ...] = (
     (between(40, 100), between(4, 8), 1.0),
@@ -80,8 +80,8 @@ def check_module(
         inputs (batch, time, features): the only inputs to try. None: inputs are searched for. If
             their dtype is not the module's, a copy of the module in double precision is checked.
         steps: draws the number of steps in the search. None: mostly 1 to 12; one example in three
-            is longer, up to 2,200 steps, has up to 256 sequences, or numbers of 10⁵. A module that
-            cuts time in longer pieces should be given lengths of several pieces.
+            is larger, with up to 2,200 steps, 256 sequences, or numbers of 10⁵. For a module that
+            cuts time into longer pieces, give lengths of several pieces.
         batch: draws the number of sequences. None: mostly 1 to 3, as above.
         without: properties that are not checked, such as "differences" if a gradient is not meant
             to be the function's own (straight-through, truncated).
@@ -137,7 +137,7 @@ def search_module(
     report, was_training = Report(), module.training
     wide = wider(module, size)
     names = [name for name in PROPERTIES if name not in without]
-    column = cast(Executor, module)  # what the report's table calls its column
+    column = cast(Executor, module)  # the name of the table's column
 
     latest: list[Trial] = []
 
@@ -194,7 +194,7 @@ def search_module(
 
 
 def wider(module: nn.Module, features: int) -> nn.Module:
-    """Copy a module into double precision, where errors over many steps stay small, if it runs."""
+    """Copy a module into double precision, where errors of many steps stay small, if it runs."""
     try:
         wide = in_double(module).eval()
         with torch.no_grad():
@@ -205,7 +205,7 @@ def wider(module: nn.Module, features: int) -> nn.Module:
 
 
 def maybe_silent(drawn: st.SearchStrategy[Tensor]) -> st.SearchStrategy[Tensor]:
-    """Draw inputs and put zeros into the second half of one in four."""
+    """Draw inputs; in one case in four, replace the second half by zeros."""
 
     def cut(inputs: Tensor, silent: bool) -> Tensor:
         early = torch.arange(inputs.shape[1]).unsqueeze(-1) < inputs.shape[1] // 2
@@ -222,7 +222,7 @@ def large_inputs(
     features: int,
     dtype: torch.dtype,
 ) -> st.SearchStrategy[Tensor]:
-    """Draw normal inputs of some extent and size."""
+    """Draw normal inputs with a number of steps, a number of sequences and a scale."""
     shapes = st.tuples(batch, steps, st.integers(0, 2**31 - 1))
     return shapes.map(lambda each: scale * normal((*each[:2], features), dtype, each[2]))
 
@@ -268,7 +268,7 @@ PROPERTIES: dict[str, Callable[[Trial], Comparisons]] = {
     )
 }
 
-# Properties tried on wide inputs too, and on very long ones; others fail on small ones too.
+# Properties tried on wide and on very long inputs too. Errors of the others show on small inputs.
 WIDE_TOO = (
     "streaming",
     "continuation",
@@ -283,14 +283,14 @@ LONG = 300
 
 
 def known_names(names: Collection[str]) -> None:
-    """Check the names of properties."""
+    """Check that properties with these names exist."""
     for name in names:
         if name not in PROPERTIES:
             raise ValueError(f"`{name}` is no property: expected some of {', '.join(PROPERTIES)}.")
 
 
 def features(module: nn.Module, input_size: int | None) -> int:
-    """Check that a module can be checked; return its number of input features."""
+    """Check that an argument is a module with `step`; return its number of input features."""
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"`module` is {module!r}: expected an `nn.Module`, made. Wrap a function in one."

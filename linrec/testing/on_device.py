@@ -12,7 +12,7 @@ from linrec.run import final, run
 from linrec.systems import LinearRecurrence
 
 # Kernels multiply factors of 22 bits (linrec.kernels.chunk_kernels), in up to four products of 16
-# terms or more: 8 roundings more in each, beside 16 or more of the sum.
+# or more terms: each adds 8 roundings to the sum's 16 or more.
 SLACK = 3.0
 
 
@@ -20,8 +20,8 @@ SLACK = 3.0
 class OnDevice(Executor):
     """An executor that runs another one on a device, moving calls there and results back.
 
-    It promises what the other executor does, including gradients: the kit checks it against the
-    same bounds, or three times these on CUDA (whose kernels have products of 22 bits).
+    It makes the promises of the other executor, including gradients. The kit checks it against the
+    same bounds, or three times the bounds on CUDA (whose kernels have products of 22 bits).
 
     Args:
         inner: the other executor.
@@ -46,7 +46,7 @@ class OnDevice(Executor):
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
-        """Run all steps on the device, prepared there."""
+        """Prepare and run all steps on the device."""
         back = inputs.device
         found = run(*self.moved(recurrence, inputs, state), executor=self.inner)
         return Result(found.outputs.to(back), found.final_state.to(back))
@@ -69,7 +69,7 @@ class OnDevice(Executor):
 
 
 def inner_of(executor: Executor) -> tuple[Executor, float]:
-    """Return the executor that does the work, and by how much its bound is wider on the device."""
+    """Return the executor that does the work, and the factor of its bound on the device."""
     if not isinstance(executor, OnDevice):
         return executor, 1.0
     return executor.inner, SLACK if torch.device(executor.device).type == "cuda" else 1.0

@@ -16,7 +16,7 @@ Comparisons = Iterator[Comparison]
 
 
 def apply(case: Case, executor: Executor) -> Comparisons:
-    """`apply` multiplies by the matrix that `to_dense` writes out."""
+    """Compare `apply` with the matrix of `to_dense`."""
     A, dense, sizes, unit = parts(case)
     states = like(dense[..., 0])
     expected = (dense.to(wide(A)) @ states.to(wide(A)).unsqueeze(-1)).squeeze(-1)
@@ -26,7 +26,7 @@ def apply(case: Case, executor: Executor) -> Comparisons:
 
 
 def compose(case: Case, executor: Executor) -> Comparisons:
-    """`compose` multiplies matrices, of its own kind and of others."""
+    """Compare `compose` with matrix products, with structures of its own kind and of others."""
     A, dense, sizes, unit = parts(case)
     yield product("A A", A, A, dense, sizes, unit)
     other = Dense(like(dense))
@@ -37,18 +37,18 @@ def compose(case: Case, executor: Executor) -> Comparisons:
 def product(
     what: str, A: Structure, E: Structure, dense: Tensor, sizes: Tensor, unit: float
 ) -> Comparison:
-    """Compare A.compose(E) with the product of the matrices."""
+    """Compare A.compose(E) with the product of both matrices."""
     left, right = (each.to_dense().to(wide(A)) for each in (A, E))
     bounds = (stored_magnitude(each).double() for each in (A, E))
     n = A.state_size
     got = A.compose(E).to_dense()
-    # Composed, then written out: factors of up to n columns are multiplied twice.
+    # Factors of up to n columns are multiplied twice: in `compose` and in `to_dense`.
     allowed = 4 * unit * (2 * n + 3) * (next(bounds) @ next(bounds))
     return Comparison(what, got, left @ right, allowed + lost(A))
 
 
 def adjoint(case: Case, executor: Executor) -> Comparisons:
-    """`adjoint` is the conjugate transpose, and its own inverse."""
+    """Compare `adjoint` with the conjugate transpose, and twice the adjoint with the matrix."""
     A, dense, sizes, unit = parts(case)
     allowed = 2 * unit * (A.state_size + 3) * sizes
     yield Comparison("A*", A.adjoint().to_dense(), dense.mH, allowed.mT)
@@ -56,7 +56,7 @@ def adjoint(case: Case, executor: Executor) -> Comparisons:
 
 
 def shape(case: Case, executor: Executor) -> Comparisons:
-    """`state_size` and the batch axes agree with the matrix; indexing takes matrices."""
+    """Check `state_size`, the batch axes and indexing against the matrix."""
     A, dense, sizes, unit = parts(case)
     expected = (*A.batch_shape, A.state_size, A.state_size)
     yield same("shape of the matrix", tuple(dense.shape), expected)
@@ -66,7 +66,7 @@ def shape(case: Case, executor: Executor) -> Comparisons:
 
 
 def capabilities(case: Case, executor: Executor) -> Comparisons:
-    """A structure's capabilities are true of its matrix."""
+    """Check a structure's capabilities against its matrix."""
     A, dense, sizes, unit = parts(case)
     allowed = 2 * unit * (A.state_size + 3) * sizes
     diagonal, low_rank = A.as_diagonal(), A.as_diagonal_plus_low_rank()
@@ -90,18 +90,18 @@ PROPERTIES: dict[str, Callable[[Case, Executor], Comparisons]] = {
 
 
 def parts(case: Case) -> tuple[Structure, Tensor, Tensor, float]:
-    """The structure, its matrix, the sizes that are added in it, and the unit roundoff."""
+    """Return the structure, its matrix, the magnitudes summed in it, and the unit roundoff."""
     A = case.recurrence.A
     unit = torch.finfo(A.dtype).eps * (2**1.5 if A.dtype.is_complex else 1) / 2
     return A, A.to_dense(), stored_magnitude(A).double(), unit
 
 
 def lost(A: Structure) -> float:
-    """What sums of products lose where they are too small to be normal, as in float16 many are."""
+    """Bound what sums of products lose to subnormal numbers, which are frequent in float16."""
     limits = torch.finfo(A.dtype)
     return limits.tiny * limits.eps * (2 * A.state_size + 3)
 
 
 def wide(A: Structure) -> torch.dtype:
-    """Double precision, real or complex."""
+    """Return the double-precision dtype, real or complex."""
     return double_dtype(A.dtype)

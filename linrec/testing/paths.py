@@ -1,24 +1,24 @@
-"""Paths of executors: the roundings between a step and the states that it reaches."""
+"""Paths of executors: the number of roundings between a step's inputs and a later state."""
 
 from typing import NamedTuple
 
 from linrec.executors import AssociativeScan, Chunked, Executor, Plan
 from linrec.systems import LinearRecurrence
 
-# Graphs that leave the number of steps open are scanned in groups of 2 to this power, and in a
-# loop from one to the next.
+# Graphs with an open number of steps are scanned in groups of 2 to this power steps, with a loop
+# over the groups.
 GROUP = 5
 
 
 class Path(NamedTuple):
     """The path of a step's inputs to a state, k steps later.
 
-    It is rounded `fixed + each k` times, in products with powers of A that were computed in double
-    precision and then cast.
+    It has `fixed + each k` roundings, in products with powers of A computed in double precision
+    and then cast.
 
     Attributes:
         span: the largest power; None: any.
-        fixed, each: how often it is rounded.
+        fixed, each: the numbers of roundings.
     """
 
     span: int | None
@@ -27,13 +27,13 @@ class Path(NamedTuple):
 
 
 def path_of(executor: Executor, recurrence: LinearRecurrence, plan: Plan) -> Path | None:
-    """Count the roundings of an executor with a plan; None: as many as in any order.
+    """Count the roundings of an executor with a plan; None for a bound in any order.
 
-    A product with a matrix of n columns rounds n times, adding to it once more, and its matrix was
-    rounded once. A scan has two of these in each round, one up and one down (and again within and
-    between groups, in a graph). In chunks of L steps an input meets one on its way to the chunk's
-    last state and one to the output; between them two for each pairing of chunks, and one for each
-    chunk of a loop over them; or, where chunks are taken in groups, two for each level of these.
+    A product with a matrix of n columns rounds n times, and an addition to it once more; its matrix
+    was rounded once. A scan has two products in each round, one up and one down (in a graph, both
+    within and between groups). In chunks of L steps, an input passes one product on its way to the
+    chunk's last state and one to the output. Between them are two for each pairing of chunks and
+    one for each chunk of a loop over them; or two for each level, if chunks are taken in groups.
     """
     one, steps = recurrence.per_copy(), plan.length
     n, m = one.A.state_size, one.input_size

@@ -1,4 +1,4 @@
-"""The plain loop over the states, in some precision and order of summation."""
+"""The plain loop over the states, in a given precision and order of summation."""
 
 from collections.abc import Callable
 
@@ -19,14 +19,14 @@ def run_states(
     dtype: torch.dtype,
     order: Order | None = None,
 ) -> Tensor:
-    """Run the states step by step in some precision, the initial one first.
+    """Compute the states step by step in a given precision, the initial state first.
 
     Args:
         recurrence: the system.
         inputs (*batch, time, m): u.
         state (*batch, n): the state before the first step.
         dtype: the precision.
-        order: how the products of a row are summed.
+        order: sums the products of a row. None: a matrix product.
 
     Returns:
         The states, `(*batch, time + 1, n)`.
@@ -47,7 +47,7 @@ def run_states(
 
 
 def from_the_left(products: Tensor) -> Tensor:
-    """Sum along the last axis, one after the other."""
+    """Sum along the last axis, from its start."""
     total = products[..., 0]
     for each in products.unbind(-1)[1:]:
         total = total + each
@@ -55,7 +55,7 @@ def from_the_left(products: Tensor) -> Tensor:
 
 
 def from_the_right(products: Tensor) -> Tensor:
-    """Sum along the last axis from its end."""
+    """Sum along the last axis, from its end."""
     return from_the_left(products.flip(-1))
 
 
@@ -66,14 +66,14 @@ def goes_astray(
     exact: Tensor,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Say from when on a loop's errors are larger than the states have been until then.
+    """Mark the steps from the first at which a loop's error exceeds all states so far.
 
-    Of a filter whose poles rounding moves over the circle, a loop computes some other filter's
-    states: nothing can be promised of it. That shows in loops of different orders of summation.
+    If rounding moves a filter's poles across the unit circle, a loop computes the states of another
+    filter, and nothing can be promised. Loops with different orders of summation show this.
 
     Args:
-        recurrence, inputs, state: as of `run_states`.
-        exact (*batch, time + 1, n): the states.
+        recurrence, inputs, state: as for `run_states`.
+        exact (*batch, time + 1, n): the exact states.
         dtype: the precision of the loop.
 
     Returns:
@@ -90,7 +90,7 @@ def goes_astray(
 def dtypes_of(
     recurrence: LinearRecurrence, inputs: Tensor, initial_state: Tensor | None
 ) -> tuple[torch.dtype, torch.dtype]:
-    """Find the dtype of a call's computation, and the dtype of its outputs."""
+    """Return the dtypes of a call's computation and of its outputs."""
     narrow = common_dtype(*recurrence.leaves().values(), inputs)
     dtype = common_dtype(inputs.new_empty(0, dtype=accumulation_dtype(narrow)), initial_state)
     return dtype, narrow if accumulation_dtype(narrow) == dtype else dtype

@@ -12,7 +12,7 @@ from linrec._tensors.shapes import broadcast_shapes
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
 
-# So many terms are computed at once, which a cache has room for.
+# The number of terms computed at once: they fit in a cache.
 AT_HAND = 1 << 17
 
 
@@ -22,8 +22,8 @@ class Magnitudes:
 
     Attributes:
         A (*batch, time or 1, n, n): |A| as it is stored: |d| + |U||V*| of a low-rank structure.
-        B, C, D (*batch, time or 1, rows, columns): |B|, |C|, |D|; None: the identity, or nothing.
-        products: |A_t … A_{s+1}| for 0 ≤ s ≤ t, latest t only, `(*batch, t + 1, n, n)` by s.
+        B, C, D (*batch, time or 1, rows, columns): |B|, |C|, |D|; None: the identity; for D, zero.
+        products: makes |A_t … A_{s+1}| for 0 ≤ s ≤ t of a given t, `(*batch, t + 1, n, n)` by s.
         outputs: |C A^k| for k from T down to 0, `(*batch, T + 1, p, n)`; None where A varies.
         time_varying: whether the matrices change from step to step.
         steps: T.
@@ -40,11 +40,11 @@ class Magnitudes:
 
     @cached_property
     def side_by_side(self) -> Tensor:
-        """|A^T| … |A⁰| beside each other, `(*batch, n, (T + 1) n)`."""
+        """|A^T| … |A⁰| side by side, `(*batch, n, (T + 1) n)`."""
         return self.products(self.steps).movedim(-3, -2).flatten(-2)
 
     def arrived(self, sources: Tensor, t: int) -> Tensor:
-        """Σ_s |A_t … A_{s+1}| w_s for `sources (*batch, T + 1, n, k)`, to `(*batch, n, k)`."""
+        """Sum |A_t … A_{s+1}| w_s over s for `sources (*batch, T + 1, n, k)`: `(*batch, n, k)`."""
         until = sources[..., : t + 1, :, :]
         if self.time_varying:
             return (self.products(t) @ until).sum(-3)
@@ -52,25 +52,25 @@ class Magnitudes:
         return self.side_by_side[..., -stacked.shape[-2] :] @ stacked
 
     def reached(self, sources: Tensor) -> Tensor:
-        """As `arrived`, for every t, in the shape of the sources."""
+        """Compute `arrived` for every t, in the shape of the sources."""
         if self.time_varying:
             rows = [self.arrived(sources, t) for t in range(sources.shape[-3])]
             return torch.stack(torch.broadcast_tensors(*rows), -3)
         return over_lags(self.products(sources.shape[-3] - 1), sources, torch.sum)
 
     def convolved(self, kernel: Tensor, vectors: Tensor) -> Tensor:
-        """Σ_{s ≤ t} K_{t-s} v_s, `(*batch, time, p, 1)`, for `kernel (*batch, time, p, m)`."""
+        """Sum K_{t-s} v_s over s ≤ t: `(*batch, time, p, 1)`, for `kernel (*batch, time, p, m)`."""
         return over_lags(kernel.flip(-3), vectors, torch.sum)
 
     def split(self, vectors: Tensor, span: int | None = None, read: Tensor | None = None) -> Tensor:
-        """The largest that vectors get if the way from a step to another is cut into three parts.
+        """Maximise products of three factors, over all cuts of the steps between two states.
 
         max over r ≤ s ≤ q ≤ t of |A_t … A_{q+1}| |A_q … A_{s+1}| |A_s … A_{r+1}| v_r.
 
         Args:
             vectors (*batch, steps, n, k): v.
-            span: how long the latter two parts can be, each. None: as long as there are steps.
-            read: |C A^k| for k from steps - 1 or more down to 0, for the first part's |A^k|.
+            span: the most steps of each of the two factors on the right. None: all.
+            read: |C A^k| for k from steps - 1 or more down to 0; the first factor, not |A^k|.
         """
         for longest, last in ((span, None), (span, None), (None, read)):
             steps = vectors.shape[-3]
@@ -93,18 +93,17 @@ def over_lags(
     reduce: Callable[[Tensor, int], Tensor],
     span: int | None = None,
 ) -> Tensor:
-    """Sum P_{t-s} v_s over s ≤ t, or take the largest, for every t.
+    """Reduce P_{t-s} v_s over s ≤ t to the sum or the largest, for every t.
 
-    One product has the terms of many lags for all s. Each lag's row is then moved by its lag, so
-    that terms of the same t lie in one column: rows that are written with k more zeros than they
-    are read with begin k later each time.
+    One product computes the terms of many lags for all s. Each lag's row is then shifted by its
+    lag, so that terms of the same t lie in one column: rows that are written with k more zeros
+    than they are read start k later each time.
 
     Args:
-        latest_first (*batch, steps or more, p, n): P, of the longest lag first; no number of it is
-            negative, nor of v.
-        vectors (*batch, steps, n, k): v.
+        latest_first (*batch, steps or more, p, n): P, the longest lag first; not negative.
+        vectors (*batch, steps, n, k): v, not negative.
         reduce: `torch.sum` or `torch.amax`.
-        span: the longest lag. None: as long as there are steps.
+        span: the longest lag. None: no limit.
     """
     steps, k = vectors.shape[-3], vectors.shape[-1]
     lags = steps if span is None else min(span + 1, steps)
@@ -131,7 +130,7 @@ def over_lags(
     return combined.unflatten(-1, (steps, k)).movedim(-2, -3)
 
 
-# How two terms become one, of what reduces many.
+# For each reduction of many terms, the operation that combines two.
 COMBINED = {torch.sum: torch.add, torch.amax: torch.maximum}
 
 
@@ -151,7 +150,7 @@ def magnitudes(recurrence: LinearRecurrence, steps: int) -> Magnitudes:
 
 
 def output_products(exact: Tensor, C: Tensor | None, steps: int) -> Tensor | None:
-    """Compute |C A^k| for k = steps … 0, so that what C cancels does not count."""
+    """Compute |C A^k| for k = steps … 0, in which C may cancel parts of A^k."""
     if C is None:
         return None
     dtype = torch.promote_types(C.dtype, exact.dtype)
@@ -164,15 +163,15 @@ def output_products(exact: Tensor, C: Tensor | None, steps: int) -> Tensor | Non
 
 
 def stored_magnitude(A: Structure) -> Tensor:
-    """Write out |A|, of a sum the absolute values of its parts: they may cancel in A itself."""
+    """Write out |A|; for a sum, add the absolute values of its parts, which may cancel in A."""
     bound = A.magnitude()
     return everywhere(A.to_dense().detach().abs()) if bound is None else bound.detach()
 
 
 def everywhere(matrices: Tensor) -> Tensor:
-    """The largest entry of each matrix in all its places.
+    """Fill each matrix with its largest entry.
 
-    For a structure that has no `magnitude`: a transform, say, spreads errors over all entries.
+    For a structure without `magnitude`: a transform, for example, spreads errors over all entries.
     """
     return matrices.amax((-2, -1), keepdim=True).expand_as(matrices)
 
@@ -190,8 +189,8 @@ def all_products(
 ) -> Callable[[int], Tensor]:
     """Prepare |A_t … A_{s+1}| for every s ≤ t.
 
-    A sum of parts that cancel keeps its parts in its first few powers: products of up to n steps
-    are bounded by those of the parts where these differ from the whole.
+    If A is a sum of parts that cancel, its first few powers still have the parts: products of up
+    to n steps are bounded by products of the parts' magnitudes.
     """
     n = exact.shape[-1]
     parted = n if bool((stored > exact.abs() * (1 + 1e-9)).any()) else 0
@@ -209,7 +208,7 @@ def all_products(
 
 
 def spread(products: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
-    """Let every entry of a product be as large as its largest; no step at all is exact."""
+    """Set every entry of a product to its largest; the product of no steps stays exact."""
 
     def by_step(t: int) -> Tensor:
         rows = products(t)

@@ -1,4 +1,4 @@
-"""The exact reference: the recurrence by its definition, independent of the executors' code."""
+"""The exact reference: a recurrence run by its definition, without the executors' code."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from linrec._tensors.dtypes import double_dtype
 from linrec.executors import Result
 from linrec.systems import LinearRecurrence
 
-# Rational numbers grow by some hundred digits per step; beyond this many products, no exact loop.
+# The most products of an exact loop: rational numbers grow by about a hundred digits per step.
 EXACT = 1 << 18
 
 
@@ -39,8 +39,8 @@ def exact_reference(
     Floating-point numbers are fractions whose denominator is a power of two. So are their sums and
     products, which Python's integers hold at any length. Every sequence of every batch, and every
     copy, is run by itself, on dense matrices. If that would take more than about a second
-    (T² n (n + m) B multiplications beyond 2.6e5), and for numbers that are not finite, a loop over
-    numpy's widest numbers replaces it.
+    (T² n (n + m) B multiplications beyond 2.6e5), or if numbers are not finite, a loop over numpy's
+    widest numbers replaces it.
 
     Args:
         recurrence: the system.
@@ -97,7 +97,7 @@ def exact_reference(
 
 
 def common_batch(recurrence: LinearRecurrence, inputs: Tensor, *others: Tensor | None) -> Any:
-    """Broadcast the batch axes of a system, inputs, state `(*batch, n)` and lengths `(*batch)`."""
+    """Find the batch axes of a system, inputs, state `(*batch, n)` and lengths `(*batch)`."""
     state, lengths = others
     shapes = [recurrence.batch_shape, inputs.shape[:-2]]
     shapes += [] if state is None else [state.shape[:-1]]
@@ -106,11 +106,11 @@ def common_batch(recurrence: LinearRecurrence, inputs: Tensor, *others: Tensor |
 
 
 def written_out(recurrence: LinearRecurrence, batch: tuple[int, ...], steps: int) -> Matrices:
-    """Write dense matrices out for every sequence and step."""
+    """Write out dense matrices for every sequence and step."""
     n = recurrence.A.state_size
     p = recurrence.output_size // recurrence.copies
     m = recurrence.input_size // recurrence.copies
-    # A product of low-rank factors in half precision would round.
+    # In half precision, the product of low-rank factors would be rounded.
     A = recurrence.A.to(double_dtype(recurrence.A.dtype)).to_dense()
     given = (A, recurrence.B, recurrence.C, recurrence.D)
     absent = (None, np.eye(n), np.eye(n), np.zeros((p, m)))
@@ -153,10 +153,10 @@ def wide_loop(
 
 
 def rational_loop(system: Matrices, u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Run one sequence in whole numbers over a power of two.
+    """Run one sequence exactly, in fractions over a power of two.
 
-    A complex number a + bi is the real matrix [[a, -b], [b, a]]: complex systems of n states are
-    real ones of 2n.
+    A complex number a + bi is the real matrix [[a, -b], [b, a]], so a complex system of n states is
+    a real one of 2n.
     """
     is_complex = any(np.iscomplexobj(array) for array in (*system, u, x))
     if is_complex:
@@ -179,7 +179,7 @@ def rational_loop(system: Matrices, u: np.ndarray, x: np.ndarray) -> tuple[np.nd
 
 
 def real_matrices(matrices: np.ndarray) -> np.ndarray:
-    """Write complex matrices as real ones of twice the size; one for all steps stays one."""
+    """Write complex matrices as real ones of twice the size; a matrix for all steps stays one."""
     step = matrices[:1] if len(matrices) and not matrices.strides[0] else matrices
     real, imaginary = np.real(step), np.imag(step)
     doubled = np.block([[real, -imaginary], [imaginary, real]])
@@ -188,14 +188,14 @@ def real_matrices(matrices: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Dyadic:
-    """Whole numbers over one power of two: `whole / 2^scale`."""
+    """Fractions with one power of two as denominator: `whole / 2^scale`."""
 
     whole: np.ndarray
     scale: int
 
     @classmethod
     def of(cls, floats: np.ndarray) -> "Dyadic":
-        """Convert floating-point numbers, exactly."""
+        """Convert floating-point numbers exactly."""
         ratios = [value.as_integer_ratio() for value in floats.ravel().tolist()]
         scale = max((bottom.bit_length() - 1 for _, bottom in ratios), default=0)
         whole = np.empty(len(ratios), object)
@@ -211,12 +211,12 @@ class Dyadic:
         return Dyadic(mine + theirs, scale)
 
     def rounded(self) -> np.ndarray:
-        """Round each number once, to double precision."""
+        """Round each number once to double precision."""
         return np.array([nearest(Fraction(whole, 1 << self.scale)) for whole in self.whole], float)
 
 
 def nearest(exact: Fraction) -> float:
-    """Round to the nearest double; beyond the largest, to an infinity."""
+    """Round to the nearest double, or to infinity beyond the largest."""
     try:
         return float(exact)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""The report of a check: shares of the bounds used, and failures."""
+"""The report of a check: the shares of the bounds that were used, and the failures."""
 
 import math
 from collections.abc import Sequence
@@ -51,13 +51,13 @@ def program(property: str, executor: object, case: Case) -> str:
 
 
 def program_of_module(inputs: Tensor) -> str:
-    """Write inputs as a program that checks a module on them; the module is its user's."""
+    """Write inputs as a program that checks a module on them; the user fills in the module."""
     call = f"linrec.testing.check_module(module, inputs={written(inputs)})"
     return f"{IMPORTS}\n{MODULE_TO_BE_MADE}{call}\n"
 
 
 def optional(case: Case) -> dict[str, Tensor]:
-    """List the optional parts that a case has."""
+    """Collect the optional arguments that a case has."""
     given = {"initial_state": case.initial_state, "lengths": case.lengths}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -111,16 +111,16 @@ class Report:
 
     @property
     def executors(self) -> list[Executor]:
-        """The executors, in the order in which they were met."""
+        """The executors, in the order of their first check."""
         return list(dict.fromkeys(executor for _, executor in self.shares))
 
     @property
     def properties(self) -> list[str]:
-        """The properties, in the order in which they were met."""
+        """The properties, in the order of their first check."""
         return list(dict.fromkeys(name for name, _ in self.shares))
 
     def cell(self, property: str, executor: Executor) -> str:
-        """One cell of the table: a share in per cent, "fails", "none", or nothing."""
+        """Return a cell of the table: a share in per cent, "fails", "none", or nothing."""
         share = self.shares.get((property, executor))
         if share is None:
             return ""
@@ -142,7 +142,7 @@ class Report:
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Lay a table out in columns."""
+    """Align the columns of a table."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
@@ -168,7 +168,7 @@ def share(comparison: Comparison) -> float:
 
 
 def reason(comparison: Comparison) -> str:
-    """Say where a comparison fails worst, and by how much."""
+    """Describe the worst failure of a comparison: its place and size."""
     what, got, expected, allowed = comparison
     got = got.detach()
     if got.shape != broadcast_shapes(got.shape, expected.shape):

@@ -1,4 +1,4 @@
-"""How large the numbers of a run are: what error bounds are made of."""
+"""The magnitudes of a run's numbers, the terms of its error bounds."""
 
 from functools import cached_property
 
@@ -15,10 +15,10 @@ from linrec.testing.products import Magnitudes, magnitudes
 
 
 class RunSizes:
-    """The sizes of one call: of its matrices and their products, its inputs and its states.
+    """The magnitudes of one call: its matrices and their products, its inputs and its states.
 
-    They are kept in double precision: sequences of states are `(*batch, time + 1, n, 1)`, columns,
-    the initial state first. Copies are a batch axis. Arguments are as of `error_bound`.
+    All are in double precision. Sequences of states are columns, `(*batch, time + 1, n, 1)`, the
+    initial state first. Copies are a batch axis. Arguments are as for `error_bound`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RunSizes:
 
     @property
     def roundings(self) -> int:
-        """How many roundings one step, or one product of matrices, takes."""
+        """The number of roundings of one step, or of one product of matrices."""
         return self.n + self.m + 3
 
     @property
@@ -95,7 +95,7 @@ class RunSizes:
 
     @cached_property
     def sources(self) -> Tensor:
-        """The initial state, and what inputs add in every step."""
+        """The initial state, and the inputs' contribution to every step."""
         return torch.cat([self.start, self.drive], -3)
 
     @cached_property
@@ -105,7 +105,7 @@ class RunSizes:
 
     @cached_property
     def most(self) -> Tensor:
-        """The largest intermediate results where all ways are cut at the same steps."""
+        """The largest intermediate results, of products over all cuts of the steps."""
         return self.system.split(self.sizes)
 
     @cached_property
@@ -116,12 +116,12 @@ class RunSizes:
 
     @cached_property
     def underflow(self) -> Tensor:
-        """Bound the loss in subnormal numbers of a product, infinite where some may overflow."""
+        """Bound the loss of a product in subnormal numbers; infinite where some may overflow."""
         limits = torch.finfo(self.dtype)
         made = [self.system.products(self.steps)]
         if (
             not self.system.time_varying
-        ):  # of a kernel, one number that overflows can spoil all steps
+        ):  # an overflow in one number of a kernel can spoil all steps
             made += [self.kernel]
             made += [] if self.system.C is None else [self.system.C @ each for each in made]
         spoiled = any(bool((each > limits.max / 4).any()) for each in made)
@@ -161,8 +161,8 @@ class RunSizes:
         return self.finish(self.sizes_of_outputs, self.sizes.squeeze(-1))
 
     def finish(self, outputs: Tensor, states: Tensor) -> Result:
-        """Put copies side by side, and take each sequence's own last state."""
-        # What is not a number is no promise either.
+        """Join the copies, and take each sequence's own last state."""
+        # A bound of NaN promises nothing, like an infinite one.
         outputs, states = (each.nan_to_num(torch.inf, torch.inf) for each in (outputs, states))
         if self.copies > 1:
             outputs, states = (each.movedim(-3, -2).flatten(-2) for each in (outputs, states))

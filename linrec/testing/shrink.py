@@ -1,4 +1,4 @@
-"""A search by hypothesis that shrinks the first failure for a while and returns it."""
+"""A search by Hypothesis that shrinks the first failure for a while and returns it."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -10,11 +10,11 @@ from hypothesis.errors import Flaky
 
 from linrec.testing.report import Disagreement
 
-# After this many attempts to make a failing example smaller, the smallest so far is taken.
+# The most attempts to make a failing example smaller; then the smallest so far is taken.
 ATTEMPTS = 300
 
-# Number of examples drawn at once: after ten, hypothesis tries five variants of each, mostly with
-# the same sizes, before it draws another.
+# The number of examples drawn at once: after ten, Hypothesis tries five variants of each, mostly
+# with the same sizes, before it draws another.
 AT_ONCE = 10
 
 QUIET = settings(
@@ -32,7 +32,7 @@ Key = TypeVar("Key")
 
 
 class Enough(BaseException):
-    """Shrinking took long enough. (A `BaseException`: hypothesis catches the others.)"""
+    """The end of shrinking. (A `BaseException`, because Hypothesis catches all others.)"""
 
 
 def smallest_failure(
@@ -45,7 +45,7 @@ def smallest_failure(
     *,
     simplest: bool = True,
 ) -> tuple[Key, Disagreement] | None:
-    """Try examples on every key; after the first failure only its key, on ever smaller examples.
+    """Try examples on every key; after a failure try only its key, on ever smaller examples.
 
     Args:
         drawn: the strategy that draws examples.
@@ -54,7 +54,7 @@ def smallest_failure(
         examples: the number of examples to try.
         random_seed: the seed of the search.
         progress: called after each example that passed.
-        simplest: whether the first is the simplest there is, which is the same for all seeds.
+        simplest: whether the simplest example, which is the same for all seeds, comes first.
 
     Returns:
         The key that failed and its smallest disagreement; None if nothing failed.
@@ -97,11 +97,11 @@ def draw(
     *,
     simplest: bool,
 ) -> None:
-    """Let hypothesis draw a number of examples, and shrink the first that fails."""
+    """Let Hypothesis draw examples, and shrink the first that fails."""
     passed_over = itertools.count(1 if simplest else 0)
 
     def tried(example: Any) -> None:
-        if next(passed_over):  # (hypothesis begins with the simplest)
+        if next(passed_over):  # (Hypothesis begins with the simplest)
             once(example)
 
     options = settings(QUIET, max_examples=examples if simplest else examples + 1)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: structures, recurrences and their inputs.
+"""Hypothesis strategies for structures, recurrences and their inputs.
 
 Simple values come first, so that a failure shrinks to them: few states, few steps, whole numbers.
 """
@@ -25,19 +25,19 @@ DTYPES = (torch.float64, torch.float32, torch.complex128, torch.complex64)
 FORMS = (Dense, Diagonal, BlockDiagonal, Companion, DiagonalPlusLowRank)
 BATCHES = ((), (), (2,), (1,), (2, 1), (3, 2))
 
-# Most systems are small; some have as many states as practical memories.
+# Most systems are small; some are as large as practical memories.
 SIZES = st.sampled_from((1, 2, 3, 4, 5) * 5 + (8, 16, 40))
 
-# Most sequences are short; `MANY_STEPS` is for executors that cut time in pieces of some size.
+# Most sequences are short; `MANY_STEPS` is for executors that cut time into pieces.
 STEPS = st.one_of(st.integers(0, 7), st.integers(0, 24))
 MANY_STEPS = st.one_of(STEPS, STEPS, st.integers(0, 300))
 
-# Larger tensors are random; drawing each number by itself would take too long.
+# Larger tensors are normal: drawing each number by itself would take too long.
 FEW = 24
 
 
 def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
-    """Draw tensors of a shape: one number throughout, few simple ones each, or normal ones.
+    """Draw tensors of a shape: with one number throughout, a few simple numbers, or normal numbers.
 
     Args:
         shape: their shape.
@@ -55,13 +55,13 @@ def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
         ...     assert drawn.shape == (2, 3)
         >>> test_shape()
     """
-    # A failure shrinks to fewer choices first: one number throughout is one choice for any shape,
-    # as the seed of normal numbers is, so that shapes can shrink without more of them.
+    # A failure shrinks to fewer choices first. One number throughout is one choice for any shape,
+    # and so is a seed of normal numbers: shapes can shrink without more choices.
     same = st.sampled_from((1.0, 2.0, -0.5)).map(lambda x: torch.full(shape, x, dtype=dtype))
     random = st.integers(0, 2**31 - 1).map(lambda seed: normal(shape, dtype, seed))
     if int(np.prod(shape)) > FEW:
         return st.one_of(same, random, random)
-    # Numbers whose products could be too small to be normal would only test the underflow.
+    # Numbers whose products could be subnormal would only test the underflow.
     numbers = st.one_of(
         st.integers(-3, 3).map(float),
         st.floats(-2, 2).map(lambda x: x if abs(x) > 1e-3 else 0.0),
@@ -77,7 +77,7 @@ def normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
 
 
 def from_parts(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """Make a tensor, complex from real and imaginary parts."""
+    """Make a tensor; a complex one from real and imaginary parts."""
     whole = array[0] + 1j * array[1] if dtype.is_complex else array
     return torch.as_tensor(whole).to(dtype)
 
@@ -97,7 +97,7 @@ def structures(
     arbitrary.
 
     Args:
-        sizes: the number of states (blocks make it a multiple).
+        sizes: the number of states (rounded to a multiple of the number of blocks).
         dtypes: real and complex dtypes.
         batch_shapes: the batch axes.
 
@@ -119,7 +119,7 @@ def structures(
     if form is Diagonal:
         return Diagonal(draw(decays((*batch, n), dtype)))
     if form is Companion:
-        # Coefficients that sum to less than 1 belong to a stable matrix, others mostly not.
+        # Coefficients with a sum below 1 belong to a stable matrix, others mostly do not.
         scale = draw(st.sampled_from((1 / n, 1.0)))
         return Companion(scale * draw(decays((*batch, n), dtype)), draw(st.booleans()))
     if form is BlockDiagonal:
@@ -139,12 +139,12 @@ def transitions(
     dtypes: st.SearchStrategy[torch.dtype] = st.sampled_from(DTYPES),  # noqa: B008  # as above
     batch_shapes: st.SearchStrategy[tuple[int, ...]] = st.sampled_from(BATCHES),  # noqa: B008
 ) -> Structure | Varying:
-    """Draw an A: a structure for all steps, or a `Varying` with one for each.
+    """Draw an A: a structure for all steps, or a `Varying` with one for each step.
 
     Args:
         sizes: as in `structures`.
         dtypes: as in `structures`.
-        batch_shapes: the batch axes; a `Varying` one has an axis of time after them.
+        batch_shapes: the batch axes; a `Varying` has an axis of time after them.
 
     Returns:
         A strategy.
@@ -166,7 +166,7 @@ def transitions(
 
 @st.composite
 def decays(draw: st.DrawFn, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Draw diagonals: some of their entries 0, 1 or just beyond."""
+    """Draw diagonals with some entries of 0, 1 or just beyond."""
     values = draw(tensors(shape, dtype))
     most = draw(st.sampled_from((0.9, 1.0, 1.25)))
     return torch.where(values.abs() > most, values.sgn() * most, values)
@@ -174,7 +174,7 @@ def decays(draw: st.DrawFn, shape: tuple[int, ...], dtype: torch.dtype) -> Tenso
 
 @st.composite
 def matrices(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int) -> Tensor:
-    """Draw square matrices of one kind of trouble."""
+    """Draw square matrices of one of the hard kinds."""
     kind = draw(st.sampled_from(list(KINDS)))
     wide = accumulation_dtype(dtype)  # torch factorises nothing in half precision
     made = KINDS[kind](draw(tensors((*batch, n, n), wide)))
@@ -191,7 +191,7 @@ def recurrences(
 ) -> LinearRecurrence:
     """Draw a recurrence: a transition with or without B, C and D, copies, and batch axes.
 
-    In a time-varying one, either A varies or some of B, C and D.
+    In a time-varying recurrence, either A varies or some of B, C and D.
 
     Args:
         transitions: the strategy that draws A.
@@ -214,7 +214,7 @@ def recurrences(
     m, p = (draw(few) if draw(st.booleans()) else None for _ in range(2))
     low_rank = A.as_diagonal_plus_low_rank() if time_varying else None
     rank = 0 if low_rank is None else low_rank[1].shape[-1]
-    tied = rank > 0 and draw(st.booleans())  # U is B, as of a delta rule
+    tied = rank > 0 and draw(st.booleans())  # U is B, as in a delta rule
     m = rank if tied else m
     shapes = {
         "B": None if m is None else (n, m),
@@ -252,7 +252,7 @@ def inputs_for(
     Args:
         recurrence: the recurrence; a time-varying one determines the number of steps.
         lengths: the number of steps otherwise.
-        sequences: the number of sequences, besides the axes of the system. None: one or two.
+        sequences: the number of sequences, in addition to the system's axes. None: one or two.
 
     Returns:
         A strategy.
@@ -282,7 +282,7 @@ def initial_states_for(
 
     Args:
         recurrence: the recurrence.
-        batch: the batch axes of the state. None: those of the recurrence.
+        batch: the batch axes of the state. None: the batch axes of the recurrence.
 
     Returns:
         A strategy.

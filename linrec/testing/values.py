@@ -1,4 +1,4 @@
-"""Properties of outputs and states, of any executor."""
+"""Properties of the outputs and states of any executor."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,12 +14,12 @@ from linrec.testing.case import Case, Comparison
 
 Comparisons = Iterator[Comparison]
 
-STEPS = Recurrent()  # what single steps do, as far as error bounds are concerned
-WIDE = torch.complex128  # the numbers in which products are summed
+STEPS = Recurrent()  # single steps have this executor's error bounds
+WIDE = torch.complex128  # the dtype in which products are summed
 
 
 def agreement(case: Case, executor: Executor) -> Comparisons:
-    """Outputs and final state agree with the definition, in the promised dtype."""
+    """Compare outputs and final state with the definition, and check their dtypes."""
     got, allowed = case.whole.run(executor), case.whole.allowed(executor)
     truth = case.whole.truth
     yield Comparison("outputs", got.outputs, truth.outputs, allowed.outputs)
@@ -30,7 +30,7 @@ def agreement(case: Case, executor: Executor) -> Comparisons:
 
 
 def last_step(case: Case, executor: Executor) -> Comparisons:
-    """`final` is the end of `run`."""
+    """Compare `final` with the end of `run`."""
     got = final(case.recurrence, case.inputs, case.initial_state, executor=executor)
     truth, allowed = case.whole.truth, case.whole.allowed(executor)
     yield Comparison("final state", got.final_state, truth.final_state, allowed.final_state)
@@ -40,7 +40,7 @@ def last_step(case: Case, executor: Executor) -> Comparisons:
 
 
 def streaming(case: Case, executor: Executor) -> Comparisons:
-    """Step by step gives what all steps at once give."""
+    """Compare single steps with all steps at once."""
     got, (outputs, state) = case.whole.run(executor), case.singly
     truth, allowed = case.whole.truth, case.whole.allowed(executor)
     singly = case.whole.allowed(STEPS)
@@ -58,10 +58,10 @@ def streaming(case: Case, executor: Executor) -> Comparisons:
 
 
 def continuation(case: Case, executor: Executor) -> Comparisons:
-    """Two runs joined by the state are one run, wherever its numbers lie in memory.
+    """Compare two runs joined by the state, in any memory layout, with one run.
 
-    A power of two steps is cut into one less and one more than half of it, and one step more than
-    a power of two into that power and one.
+    A power of two steps is cut into one less and one more than half of it; one step more than a
+    power of two is cut into that power and one.
     """
     half, steps = case.steps // 2, case.steps
     cut = half - 1 if half > 1 and steps.bit_count() == 1 else steps // 3
@@ -71,7 +71,7 @@ def continuation(case: Case, executor: Executor) -> Comparisons:
     apart = torch.stack([before.final_state, torch.ones_like(before.final_state)], -1)[..., 0]
     rest = replace(case.part(slice(cut, case.steps)), initial_state=apart)
     after, error = rest.run(executor), first.allowed(executor)
-    # Bounds are those from the exact state, once for all executors: to first order the same.
+    # Bounds start from the exact state, once for all executors; to first order they are the same.
     exact = first.truth.final_state.to(before.final_state.dtype)
     second = case.variant("second part", lambda: replace(rest, initial_state=exact))
     carried = second.bounds.carried(error.final_state)
@@ -84,7 +84,7 @@ def continuation(case: Case, executor: Executor) -> Comparisons:
 
 
 def padding(case: Case, executor: Executor) -> Comparisons:
-    """Nothing past a sequence's length reaches its outputs or state, not even NaN."""
+    """Check that nothing past a sequence's length reaches its outputs or state, not even NaN."""
     if case.lengths is None:
         return
     past = torch.arange(case.steps) >= case.lengths.unsqueeze(-1)
@@ -102,7 +102,7 @@ def padding(case: Case, executor: Executor) -> Comparisons:
 
 
 def linearity(case: Case, executor: Executor) -> Comparisons:
-    """The sum of two inputs gives the sum of their outputs, and twice the input twice as much."""
+    """Check that a sum of inputs gives the sum of outputs, and twice the input twice the output."""
     rest, outputs = case.at_rest, case.at_rest.run(executor).outputs
     allowed = rest.bounds.of(executor).outputs
     even = torch.arange(case.steps).unsqueeze(-1) % 2 == 0
@@ -110,7 +110,7 @@ def linearity(case: Case, executor: Executor) -> Comparisons:
         rest.with_inputs(torch.where(mask, case.inputs, 0)).run(executor).outputs
         for mask in (even, ~even)
     ]
-    # Parts that cancel are rounded to the dtype of outputs where they are larger than their sum.
+    # Parts that cancel are rounded to the dtype of outputs while larger than their sum.
     last = torch.finfo(outputs.dtype).eps * (parts[0].abs() + parts[1].abs()).to(allowed.dtype)
     limit = 4 * allowed + last
     yield Comparison("outputs of even and odd steps", parts[0] + parts[1], outputs, limit)
@@ -119,7 +119,7 @@ def linearity(case: Case, executor: Executor) -> Comparisons:
 
 
 def time_invariance(case: Case, executor: Executor) -> Comparisons:
-    """What begins three steps later ends three steps later."""
+    """Check that a delay of the inputs by three steps delays the outputs by three steps."""
     if case.recurrence.time_varying:
         return
     rest, inputs = case.at_rest, case.inputs
@@ -136,7 +136,7 @@ def time_invariance(case: Case, executor: Executor) -> Comparisons:
 
 
 def causality(case: Case, executor: Executor) -> Comparisons:
-    """Inputs from the middle on, sixteen times as large, change nothing before."""
+    """Check that inputs sixteen times as large from the middle on change nothing before it."""
     middle = case.steps // 2
     before = torch.arange(case.steps).unsqueeze(-1) < middle
     changed = torch.where(before, case.inputs, 16 * case.inputs + 1)
@@ -152,7 +152,7 @@ def causality(case: Case, executor: Executor) -> Comparisons:
 
 
 def independence(case: Case, executor: Executor) -> Comparisons:
-    """A sequence comes out the same beside others that are not finite, and they stay so."""
+    """Check that NaN and infinities stay in their sequences, and are not lost there."""
     truth, allowed = case.whole.truth, case.whole.allowed(executor)
     inputs = case.inputs.expand(*truth.outputs.shape[:-1], -1)
     spoiled = [torch.full_like(inputs, number) for number in (torch.nan, torch.inf)]
@@ -161,7 +161,7 @@ def independence(case: Case, executor: Executor) -> Comparisons:
     yield Comparison(
         "final state beside NaN", got.final_state[0], truth.final_state, allowed.final_state
     )
-    # (Zeros of a matrix times NaN are 0 where they are not stored: the loop tells what is lost.)
+    # (A zero of a matrix times NaN is 0 if it is not stored: the loop shows which numbers remain.)
     made = case.whole.with_inputs(torch.stack(spoiled))
     lost = case.variant("not a number", lambda: made).run(STEPS)
     for mine, theirs in zip((each[1:] for each in got), lost, strict=True):
@@ -170,7 +170,7 @@ def independence(case: Case, executor: Executor) -> Comparisons:
 
 
 def recording(case: Case, executor: Executor) -> Comparisons:
-    """Results are the same while gradients are recorded, and where none can be."""
+    """Check results with and without recording of gradients, and in inference mode."""
     whole, allowed = case.whole, case.whole.allowed(executor)
     modes = {
         "while gradients are recorded": torch.enable_grad(),
@@ -187,13 +187,13 @@ def recording(case: Case, executor: Executor) -> Comparisons:
 
 
 def resets(case: Case, executor: Executor) -> Comparisons:
-    """The last step before a reset, and the initial state, move not a bit of the steps after it."""
+    """Check that the last step before a reset and the initial state change no bit after it."""
     for cut in sorted({0, case.steps // 2}) if case.steps else ():
         yield from reset_at(cut, case, executor)
 
 
 def reset_at(cut: int, case: Case, executor: Executor) -> Comparisons:
-    """The last step before the reset at step `cut`, and the initial state, are forgotten."""
+    """Check that a reset at step `cut` forgets the last step before it and the initial state."""
     marks = torch.arange(case.steps) == cut
     if executor.why_not(with_resets(case.recurrence, marks), case.steps) is not None:
         return
@@ -205,7 +205,7 @@ def reset_at(cut: int, case: Case, executor: Executor) -> Comparisons:
         run(case.recurrence, inputs, before, resets=marks, executor=executor)
         for inputs, before in ((case.inputs, state), (changed, other))
     ]
-    # (What is infinite before a reset times zero is none.)
+    # (An infinite state times zero at the reset is NaN.)
     if not all(part.isfinite().all() for result in results for part in result):
         return
     mine, theirs = results
@@ -217,7 +217,7 @@ def reset_at(cut: int, case: Case, executor: Executor) -> Comparisons:
 
 
 def adjoint_identity(case: Case, executor: Executor) -> Comparisons:
-    """⟨S u, v⟩ = ⟨u, S* v⟩, S* being the adjoint recurrence run backwards in time."""
+    """Check ⟨S u, v⟩ = ⟨u, S* v⟩, with S* the adjoint recurrence, run backwards in time."""
     rest = case.at_rest
     outputs = rest.run(executor).outputs
     back = case.backwards
@@ -235,17 +235,17 @@ def adjoint_identity(case: Case, executor: Executor) -> Comparisons:
 
 
 def plans(case: Case, executor: Executor) -> Comparisons:
-    """A plan gives, again and again, the results of a call without one.
+    """Check that a plan repeatedly gives the results of a call without one.
 
-    Another recurrence it refuses, or holds nothing of the first and gives the other's own results.
-    A recurrence whose numbers are changed in place is another.
+    With another recurrence, a plan must raise an error; if it holds nothing of the first, it may
+    give the other's results instead. A recurrence changed in place counts as another.
     """
     whole = case.whole
     if not case.inputs.numel():
         return
     plan = executor.prepare(case.recurrence, case.steps)
     call, expected = (case.recurrence, case.inputs, case.initial_state), whole.truth
-    # A plan says which executor is to follow it.
+    # A plan says which executor uses it.
     allowed = whole.allowed(plan.executor)
     for _ in range(2):
         got = run(*call, executor=executor, plan=plan)
@@ -270,15 +270,15 @@ def plans(case: Case, executor: Executor) -> Comparisons:
 
 
 def alike(mine: Result, theirs: Result) -> bool:
-    """Whether two results are the same, NaN included."""
+    """Return whether two results are the same, NaN included."""
     pairs = zip(mine, theirs, strict=True)
     return all(torch.allclose(*pair, rtol=0, atol=0, equal_nan=True) for pair in pairs)
 
 
 def untouched(case: Case, executor: Executor) -> Comparisons:
-    """A run leaves its inputs, the caller's state and the system as they were.
+    """Check that a run leaves its inputs, the caller's state and the system unchanged.
 
-    Writing into its results changes none of them, and the results survive another run unchanged.
+    Writing into the results must not change any of these, nor another run the results.
     """
     given = {"the inputs": case.inputs, "the initial state": case.initial_state}
     given |= {f"leaf {name}": leaf for name, leaf in case.recurrence.leaves().items()}
@@ -307,6 +307,6 @@ def untouched(case: Case, executor: Executor) -> Comparisons:
 
 
 def same(what: str, got: object, expected: object) -> Comparison:
-    """Compare two things that are no numbers."""
+    """Compare two objects that are not numbers."""
     text = f"{what} ({got}, expected {expected})" if got != expected else what
     return Comparison(text, torch.tensor(float(got != expected)), torch.zeros(()), 0.0)

@@ -1,4 +1,4 @@
-"""Memory as it is asked for, counted tensor by tensor: the same on a busy machine."""
+"""Requested memory, counted tensor by tensor, so that a busy machine gives the same counts."""
 
 import weakref
 from collections.abc import Callable

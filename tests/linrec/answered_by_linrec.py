@@ -1,4 +1,4 @@
-"""A pytest plugin: scipy.signal's functions, answered by linrec while scipy's tests ask for them.
+"""A pytest plugin that replaces functions of scipy.signal by linrec's while scipy's tests run.
 
 `pytest -p tests.linrec.answered_by_linrec --pyargs scipy.signal.tests.test_dltisys` runs them, the
 executor named in LINREC_EXECUTOR. What is thin about it: arrays become tensors and back, and what

@@ -1,4 +1,4 @@
-"""Exponentials with a proof: by ball arithmetic (python-flint's arb), to as many bits as it takes.
+"""Exponentials with proven bounds, by ball arithmetic (python-flint's arb) of sufficient precision.
 
 `exponential` returns the nearest doubles to entries whose error is bounded by arb itself, and
 `after_one_rounding` how far these move if each entry of A changes by one unit roundoff.

@@ -1,4 +1,4 @@
-"""Compile the kernels for a card that need not be there, as far as its machine code.
+"""Compilation of the kernels to the machine code of a GPU that need not be present.
 
 `python -m tests.linrec.compiled_kernels` compiles all of them for compute capability 9.0 (an H100):
 the interpreter, in which they run in tests, knows no registers, shared memory or layouts.

@@ -1,4 +1,4 @@
-"""Bugs that users of other libraries met, and what of ours does the same: the table of the docs.
+"""Bugs reported by users of other libraries, and linrec's counterparts: the table of the docs.
 
 `python -m tests.linrec.corpus` looks for each with the searches of `linrec verify`, and prints the
 rows of docs/verifying.md with the seconds of one core that it took.

@@ -1,4 +1,4 @@
-"""Bugs that people really make, to be planted one by one: each must be found, by its property."""
+"""Realistic bugs to plant one by one: each must be found, by its property."""
 
 # Functions are replaced by others of any signature, which is the point.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false

@@ -1,4 +1,4 @@
-"""How what was exported is judged: as a share of the bound of its form."""
+"""The errors of exported programs, as shares of the bounds of their forms."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Filters, the definition that they are compared with, and how far two computations may differ."""
+"""Filters, their reference by definition, and the allowed difference of two computations."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Layers, and each of them written once more: a plain loop over the equations of its paper.
+"""Layers, each with a second implementation: a plain loop over the equations of its paper.
 
 A loop is given the layer's parameters by name, and inputs `(batch, time, input_size)`; it starts
 from nothing, and knows nothing of linrec.

@@ -1,4 +1,4 @@
-"""Every model of docs/models.md once more: a plain loop over the equations of its paper.
+"""A second implementation of each model of docs/models.md: a loop over its paper's equations.
 
 A loop is given the tensors of the page by their names there, and knows nothing of linrec.
 """

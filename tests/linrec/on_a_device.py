@@ -1,4 +1,4 @@
-"""What runs on a device has to do there: the CPU's numbers, and no waiting.
+"""Checks of calls on a device: they must give the CPU's numbers and never wait.
 
 `python -m tests.linrec.on_a_device simulated` simulates a device (see `simulated_device.py`),
 `... without-double` one that has no double precision, `... fake` takes fake tensors of it (they are

@@ -1,4 +1,4 @@
-"""Modules whose results share memory: with each other, with what they were given, or with them."""
+"""Modules whose results share memory with each other, with the arguments, or with the module."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A device that there is not: memory of the CPU that says it is on another one, with its numbers.
+"""A simulated device: CPU memory, numbers included, that claims to be on another device.
 
 Fake tensors have no numbers, so that nothing that looks at numbers runs with them. Here everything
 runs as on a device; whatever would wait for one can be made an error, and double precision too.

@@ -1,4 +1,4 @@
-"""Executors beside the loop, on filters and other systems whose powers grow before they decay."""
+"""Executors compared with the loop, on filters and other systems whose powers grow, then decay."""
 
 # Of scipy's overloads those that return two arrays are meant.
 # pyright: reportOptionalIterable=false, reportAssignmentType=false, reportGeneralTypeIssues=false

@@ -1,4 +1,4 @@
-"""Every executor gives what the definition gives: outputs, final state, last step, one step."""
+"""Every executor agrees with the definition: outputs, final state, last step, one step."""
 
 # Wrong arguments are passed on purpose, and matrices known to be there are used as such.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false

@@ -1,4 +1,4 @@
-"""Functions of autograd that are left out where nothing asks for derivatives."""
+"""Autograd functions, which are skipped when no derivatives are needed."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Gradients of many cotangents at once: each as that of its own cotangent alone."""
+"""Gradients of many cotangents at once: each equals the gradient of its cotangent alone."""
 
 import pytest
 import torch

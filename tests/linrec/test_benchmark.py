@@ -1,4 +1,4 @@
-"""The benchmark: what it measures, keeps, draws and writes; never how long anything takes."""
+"""The benchmark: its measurements, files, charts and tables, but never the times themselves."""
 
 import dataclasses
 import importlib

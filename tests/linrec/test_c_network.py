@@ -1,4 +1,4 @@
-"""The step of whole modules in C: compiled without a warning, it is the step in torch."""
+"""The step of whole modules in C: it compiles without a warning and equals the step in torch."""
 
 from collections.abc import Callable
 from pathlib import Path

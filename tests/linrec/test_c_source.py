@@ -1,4 +1,4 @@
-"""The step in C: compiled without a warning, it is the step in torch."""
+"""The step in C: it compiles without a warning and equals the step in torch."""
 
 import shutil
 import subprocess

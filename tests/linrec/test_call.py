@@ -1,4 +1,4 @@
-"""The door of all calls: each combination of arguments on a small system, within its bound."""
+"""The entry point of calls: each combination of arguments on a small system, within its bound."""
 
 import itertools
 

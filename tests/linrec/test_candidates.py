@@ -1,4 +1,4 @@
-"""Executors of a user's among those to choose from."""
+"""User-defined executors among `Auto`'s candidates."""
 
 import dataclasses
 

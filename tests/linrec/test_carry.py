@@ -1,4 +1,4 @@
-"""How the state is carried from chunk to chunk: in pairs and a loop, and in groups on devices."""
+"""The carry of the state from chunk to chunk: in pairs and a loop, or in groups on devices."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Certificates: no error is above its bound, and bounds are close to the errors."""
+"""Certificates: no error exceeds its bound, and bounds are close to the errors."""
 
 import math
 import sys

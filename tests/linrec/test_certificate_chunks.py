@@ -1,4 +1,4 @@
-"""Certificates of runs that are taken in chunks hold, and are as close."""
+"""Certificates of runs in chunks hold, and are as tight."""
 
 from dataclasses import replace
 from typing import Any

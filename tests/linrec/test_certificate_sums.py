@@ -1,4 +1,4 @@
-"""Sums of products with constant matrices are within their bounds, in as many cuts as there are."""
+"""Sums of products with constant matrices stay within their bounds, however they are cut."""
 
 from collections.abc import Callable
 from dataclasses import replace

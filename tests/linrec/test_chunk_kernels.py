@@ -1,4 +1,4 @@
-"""Kernels of chunks, run by Triton's interpreter, against torch's products and a loop."""
+"""Kernels of chunks, run by Triton's interpreter, compared with torch's products and a loop."""
 
 import itertools
 import os

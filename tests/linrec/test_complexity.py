@@ -1,4 +1,4 @@
-"""How work grows with the shape: operations, rounds and memory are counted, nothing is timed."""
+"""The growth of work with the shape: operations, rounds and memory are counted, not timed."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Coordinates in which powers stay small, against rational arithmetic."""
+"""Coordinates in which powers stay small, compared with rational arithmetic."""
 
 # Of scipy's overloads those that return two arrays are meant.
 # pyright: reportOptionalIterable=false

@@ -1,4 +1,4 @@
-"""Similarity transforms and balanced realisations, against python-control's theory and runs."""
+"""Similarity transforms and balanced realisations, against scipy's Gramians and runs."""
 
 # Of scipy's overloads those that return two arrays are meant; some arguments are wrong on purpose.
 # pyright: reportOptionalIterable=false, reportCallIssue=false, reportArgumentType=false

@@ -1,4 +1,4 @@
-"""What is easily forgotten: empty systems, lists of tensors, broadcast time, odd structures."""
+"""Corner cases: empty systems, lists of tensors, broadcast time, odd structures."""
 
 import itertools
 from collections.abc import Mapping

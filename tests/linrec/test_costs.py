@@ -1,4 +1,4 @@
-"""What executors are asked to estimate, and operations beside those that torch counts."""
+"""The cost estimates of executors, compared with the operations that torch counts."""
 
 import math
 

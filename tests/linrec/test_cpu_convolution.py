@@ -1,4 +1,4 @@
-"""Convolutions in loops that Numba compiles: transforms, both adjoints, sizes, threads, layouts."""
+"""Convolutions in Numba's loops: transforms, both adjoints, sizes, threads, layouts."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""Half-precision scans in loops that Numba compiles: bit by bit those that convert all numbers."""
+"""Half-precision scans in Numba's loops: bit for bit the scans of converted numbers."""
 
 import pytest
 import torch

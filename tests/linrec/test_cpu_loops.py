@@ -1,4 +1,4 @@
-"""The loops that Numba compiles: bit by bit those of torch, in any layout and any thread."""
+"""Scans in Numba's loops: bit for bit torch's, in any layout and any number of threads."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A step as a CUDA graph, on the CPU: what stands for a graph runs again, in the same places."""
+"""A step as a CUDA graph, on the CPU: a stand-in for the graph replays it in the same memory."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""The kit finds deliberate bugs: planted one by one, each by the property that is meant to."""
+"""The kit finds deliberate bugs, planted one by one, each by the intended property."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Kernels of chunks with feedback, run by Triton's interpreter, against the loop in double."""
+"""Kernels of chunks with feedback, run by Triton's interpreter, against the loop in float64."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What has to hold on a device (`pytest -m gpu`), tried here with the CPU as the device."""
+"""The checks of a device (`pytest -m gpu`), run here with the CPU as the device."""
 
 import pytest
 import torch

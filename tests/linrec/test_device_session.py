@@ -1,4 +1,4 @@
-"""What is measured on a device: parts in a time, each kept by itself, and the page's tables."""
+"""Measurements of a device: parts within a time limit, saved separately, and the page's tables."""
 
 import importlib
 import json

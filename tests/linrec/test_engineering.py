@@ -1,4 +1,4 @@
-"""Systems that engineers have: bounds hold there for every executor, and say something."""
+"""Engineering systems: every executor's bounds hold, and are tight enough to be useful."""
 
 import os
 import statistics

@@ -1,4 +1,4 @@
-"""Gradients keep their digits where the program allows products of fewer."""
+"""Gradients keep their digits where the program allows less precise products."""
 
 from collections.abc import Iterator
 

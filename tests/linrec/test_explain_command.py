@@ -1,4 +1,4 @@
-"""`linrec explain`, typed: what it refuses."""
+"""The command `linrec explain`: the arguments that it refuses."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exponentials of matrices and their integrals, against certified ones: in every unit of time."""
+"""Matrix exponentials and their integrals, against certified ones, in every unit of time."""
 
 # Matrices known to be there are used as such, and scipy's annotations are too wide.
 # pyright: reportOperatorIssue=false, reportOptionalIterable=false, reportArgumentType=false

@@ -1,4 +1,4 @@
-"""What is exported gives the same as what it was exported from, at other sizes."""
+"""Exported programs give the results of their originals, also at other sizes."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""`linrec export`, typed: what it writes and what it refuses."""
+"""The command `linrec export`: the files that it writes and the arguments that it refuses."""
 
 import io
 import sys

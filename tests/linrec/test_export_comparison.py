@@ -1,4 +1,4 @@
-"""What an exported file is compared with, and that one of something else is not written."""
+"""The comparison of an exported file with its original; a file that differs is not written."""
 
 from pathlib import Path
 

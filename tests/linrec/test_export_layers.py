@@ -1,4 +1,4 @@
-"""Every layer as a model of ONNX: in each form that it has, in real numbers, the same outputs."""
+"""Every layer as an ONNX model: the same outputs in each of its forms, in real numbers."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Closed loops answer as python-control's do."""
+"""Closed loops respond like python-control's."""
 
 # The third party's results are of types that it does not declare.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false

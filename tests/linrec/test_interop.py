@@ -1,4 +1,4 @@
-"""Systems of scipy.signal and python-control answer, sample by sample, as what is made of them."""
+"""Systems from scipy.signal and python-control respond like the originals, sample by sample."""
 
 import importlib
 import itertools

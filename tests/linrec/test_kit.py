@@ -1,4 +1,4 @@
-"""The kit itself: its reference against two others, its bounds, its strategies, its programs."""
+"""The test kit: its reference against two others, its bounds, its strategies, its programs."""
 
 # Wrong arguments are passed on purpose.
 # pyright: reportArgumentType=false

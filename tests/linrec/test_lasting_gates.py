@@ -1,4 +1,4 @@
-"""Gates that are the same at all steps, as of retention: in chunks, as if given at every step."""
+"""Gates that are the same at all steps, as in retention: chunks agree with gates for every step."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Layers of `linrec.nn`: against the equations of their papers, torch's, and from form to form."""
+"""Layers of `linrec.nn`, against their papers' equations and torch's layers, in both forms."""
 
 import copy
 import itertools

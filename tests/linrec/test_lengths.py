@@ -1,4 +1,4 @@
-"""Padded sequences: what stands past a sequence's end reaches nothing."""
+"""Padded sequences: nothing past a sequence's end has an effect."""
 
 # Wrong arguments are passed on purpose, and matrices known to be there are used as such.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false

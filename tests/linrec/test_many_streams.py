@@ -1,4 +1,4 @@
-"""Many streams at once: they join and leave, and do not know of each other."""
+"""Many streams at once: they join and leave without affecting each other."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Named memories against what they are named after, and against their symbolic derivations."""
+"""Named memories, against the functions they are named after and their symbolic derivations."""
 
 # Wrong arguments are passed on purpose.
 # pyright: reportArgumentType=false, reportOptionalMemberAccess=false

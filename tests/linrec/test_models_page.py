@@ -1,4 +1,4 @@
-"""docs/models.md is true: each model there is what a plain loop over its equations gives."""
+"""docs/models.md is correct: each of its models agrees with a plain loop over its equations."""
 
 import functools
 import re

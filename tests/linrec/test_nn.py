@@ -1,4 +1,4 @@
-"""The module: what it owns, what it trains, and how it lives with the rest of torch."""
+"""`linrec.nn.Recurrence`: its parameters and buffers, its training, and its use with torch."""
 
 # Wrong arguments are passed on purpose, and matrices known to be there are used as such.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false

@@ -1,4 +1,4 @@
-"""Numpy arrays and tensors of every kind: taken as what they show, or refused in a sentence."""
+"""Numpy arrays and tensors of every kind: used as they appear, or refused with a clear message."""
 
 import warnings
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Gradients forward in time are those of backpropagation."""
+"""Gradients computed forward in time equal those of backpropagation."""
 
 from typing import Any, cast
 

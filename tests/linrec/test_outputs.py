@@ -1,4 +1,4 @@
-"""Outputs alone, where others want them."""
+"""Outputs alone, for callers that expect a single tensor."""
 
 import pytest
 import torch

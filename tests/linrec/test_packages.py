@@ -1,4 +1,4 @@
-"""Packages of AOTInductor compute what they were compiled from, from Python and from C++."""
+"""AOTInductor packages give their originals' results, from Python and from C++."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Packed sequences go in and come out of modules: each is what it is alone."""
+"""Packed sequences in modules: each gives the results that it gives alone."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""`linrec.lengths` against a loop over the sequences, one at a time."""
+"""`linrec.lengths`, compared with a loop over single sequences."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Other libraries are timed in processes of their own, or the reason is given why not."""
+"""Other libraries are timed in their own processes, or a reason is given."""
 
 import sys
 

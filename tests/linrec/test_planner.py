@@ -1,4 +1,4 @@
-"""Which executor is chosen, what is said about it, and what the machine is taken for."""
+"""The choice of an executor, its explanation, and the assumed rates of the machine."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Plans: kept by callers, followed by Auto, refused where they do not fit."""
+"""Plans: kept by callers, used by `Auto`, and refused if they do not fit."""
 
 import pytest
 import torch

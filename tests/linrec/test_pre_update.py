@@ -1,4 +1,4 @@
-"""Systems read before each step: run as they are, and written as ours, against the plain loop."""
+"""Systems read before each step, run directly and rewritten in linrec's form, against a loop."""
 
 # The third party's results are of types that it does not declare.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false

@@ -1,4 +1,4 @@
-"""The promises of docs/verifying.md, on cases that hypothesis draws from a fixed seed."""
+"""The promises of docs/verifying.md, on cases that Hypothesis draws from a fixed seed."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Recurrences of whole numbers: within bounds that some inputs attain, and the same in C."""
+"""Recurrences in integers: within bounds that some inputs attain, and the same in C."""
 
 import subprocess
 from pathlib import Path

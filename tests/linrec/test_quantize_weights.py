@@ -1,4 +1,4 @@
-"""Recurrences with weights of 8 bits and states in float16: within bounds, in Python and in C."""
+"""Recurrences with 8-bit weights and states in float16: within bounds, in Python and in C."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Complex systems read in real numbers give the real parts, and no more, with every executor."""
+"""Complex systems with real outputs give exactly the real parts, with every executor."""
 
 # Matrices known to be there are used as such.
 # pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false

@@ -1,4 +1,4 @@
-"""Recurrences that are timed alone: what they are timed beside computes the same."""
+"""The timed recurrences: the alternatives that they are compared with compute the same."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Choices that were measured to take more than twice as long as the best, and are made no more."""
+"""Choices that once took more than twice as long as the best, and must not be made again."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Resets: nothing before one reaches anything after it, and each segment is a sequence."""
+"""Resets: nothing before a reset affects the steps after it; each segment is its own sequence."""
 
 # Wrong arguments are passed on purpose.
 # pyright: reportArgumentType=false

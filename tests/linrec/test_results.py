@@ -1,4 +1,4 @@
-"""What `run`, `final` and `step` hand back: memory of its own, and gradients that are tensors."""
+"""The results of `run`, `final` and `step` have their own memory, and tensors as gradients."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Memory that is kept for later results: it is used again, and no result is ever written over."""
+"""Memory kept for later results: it is reused, and no result is ever overwritten."""
 
 import gc
 import sys

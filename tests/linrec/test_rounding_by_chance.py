@@ -1,4 +1,4 @@
-"""States in float16 rounded by chance: right on average, in Python and in C, within the bound."""
+"""States in float16 with stochastic rounding: right on average and within bounds, also in C."""
 
 import subprocess
 from pathlib import Path

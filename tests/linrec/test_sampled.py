@@ -1,4 +1,4 @@
-"""Steps of unequal length: repeated ones share an exponential, and modules take them."""
+"""Steps of unequal length: equal ones share an exponential, and modules accept them."""
 
 import copy
 import importlib

@@ -1,4 +1,4 @@
-"""Modules that are run piece by piece between resets: each segment is a sequence of its own."""
+"""Modules run segment by segment between resets: each segment is its own sequence."""
 
 import importlib
 import inspect

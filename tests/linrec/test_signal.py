@@ -1,4 +1,4 @@
-"""Filters answer as scipy's do: outputs, delays, axes, dtypes; and are differentiable."""
+"""Filters agree with scipy's in outputs, delays, axes and dtypes, and are differentiable."""
 
 # Wrong arguments are passed on purpose, and pairs known to be pairs used as such.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false

@@ -1,4 +1,4 @@
-"""The delays that filters start from are scipy's, and steady where they are to be."""
+"""The initial delays of filters are scipy's, and give steady outputs where they should."""
 
 import importlib
 from typing import Any

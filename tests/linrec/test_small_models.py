@@ -1,4 +1,4 @@
-"""The small models of the benchmark: plain torch code that computes what ours do."""
+"""The small models of the benchmark: the plain torch code agrees with linrec's layers."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A stream gives what one run gives, however its samples are cut, and keeps to itself."""
+"""A stream gives the results of one run, however its samples are cut, and owns its memory."""
 
 import copy
 import os

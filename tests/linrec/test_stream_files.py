@@ -1,4 +1,4 @@
-"""States in files: whole or not there, and of no other system."""
+"""States in files: each is complete or absent, and refused for another system."""
 
 import json
 import os

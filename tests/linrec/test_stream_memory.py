@@ -1,4 +1,4 @@
-"""What a stream holds does not grow with time, counted and not timed."""
+"""The memory of a stream, which does not grow with time."""
 
 import gc
 import os

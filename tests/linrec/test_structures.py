@@ -1,4 +1,4 @@
-"""Five operations of every structure, against the dense matrix that it stands for."""
+"""The five operations of every structure, compared with its dense matrix."""
 
 # Wrong arguments are passed on purpose, and matrices known to be there are used as such.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false

@@ -1,4 +1,4 @@
-"""What a process has set as its defaults changes nothing, and shapes are known without values."""
+"""Process-wide defaults change nothing, and shapes are known without values."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Symbolic systems bound to numbers and tensors, trained, drawn, and kept harmless."""
+"""Symbolic systems bound to numbers and tensors, trained, drawn, and safe from code in names."""
 
 # Wrong arguments are passed on purpose, and sympy's annotations are narrower than what it does.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false

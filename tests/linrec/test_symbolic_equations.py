@@ -1,4 +1,4 @@
-"""Derived systems against their equations, put step by step into each other in exact arithmetic."""
+"""Derived systems, against their equations substituted step by step in exact arithmetic."""
 
 # Wrong arguments are passed on purpose, and sympy's annotations are narrower than what it does.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false

@@ -1,4 +1,4 @@
-"""Formulas of high order in free symbols end, or are refused with what to do instead."""
+"""Formulas of high order in free symbols finish, or are refused with an alternative."""
 
 # sympy's annotations are narrower than what it does.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false

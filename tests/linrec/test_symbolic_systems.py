@@ -1,4 +1,4 @@
-"""What symbolic systems say of themselves, against numbers, scipy and other formulas."""
+"""Properties of symbolic systems, against numbers, scipy and other formulas."""
 
 # Wrong arguments are passed on purpose, and sympy's annotations are narrower than what it does.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false

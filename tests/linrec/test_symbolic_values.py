@@ -1,4 +1,4 @@
-"""Values of symbols: what they were declared to be, how large they are, which symbol is meant."""
+"""Values of symbols: their declared assumptions, their sizes, and the choice of the symbol."""
 
 # Wrong arguments are passed on purpose, and sympy's annotations are narrower than what it does.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false

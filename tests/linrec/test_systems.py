@@ -1,4 +1,4 @@
-"""Writing systems down: what is taken, what is refused, and with which words."""
+"""Construction of systems: accepted and refused arguments, and the error messages."""
 
 # Wrong arguments are passed on purpose, and matrices known to be there are used as such.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false

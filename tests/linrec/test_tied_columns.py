@@ -1,4 +1,4 @@
-"""One tensor for U and B of a delta rule: two matrices a chunk, and the same gradient."""
+"""One tensor as both U and B of a delta rule: two matrices a chunk, and the same gradient."""
 
 import warnings
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Products in tiles: equal to the product at once, and differentiable in every way torch knows."""
+"""Products in tiles: equal to the whole product, and differentiable in all of torch's ways."""
 
 import dataclasses
 import os

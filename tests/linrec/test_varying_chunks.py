@@ -1,4 +1,4 @@
-"""Varying systems in chunks: against the exact recurrence, the definition in a loop, and itself."""
+"""Varying systems in chunks, against the exact recurrence, a loop, and other chunks."""
 
 import itertools
 import warnings

@@ -1,4 +1,4 @@
-"""Filters that change from step to step, whose products of matrices cancel as their powers do."""
+"""Filters that change from step to step, whose matrix products cancel like powers."""
 
 # Of scipy's overloads those that return two arrays are meant.
 # pyright: reportOptionalIterable=false, reportCallIssue=false

@@ -1,4 +1,4 @@
-"""`linrec verify`, typed: tables, exit statuses, programs that show a failure again, refusals."""
+"""The command `linrec verify`: tables, exit statuses, programs to reproduce failures, refusals."""
 
 import sys
 from pathlib import Path

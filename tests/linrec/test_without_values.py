@@ -1,4 +1,4 @@
-"""The meta device and fake tensors: shapes come out where there are no numbers."""
+"""The meta device and fake tensors: shapes without numbers."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Modules whose numbers are right and whose derivatives are not, each one line of a right one."""
+"""Modules with right results but wrong derivatives, each one line away from a right module."""
 
 # pyright: reportIncompatibleMethodOverride=false
 

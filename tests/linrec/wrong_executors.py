@@ -1,4 +1,4 @@
-"""Executors that are right on small cases, or in their outputs alone."""
+"""Executors that are right only on small cases, or only in their outputs."""
 
 from dataclasses import dataclass, field
 

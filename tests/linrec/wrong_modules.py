@@ -1,4 +1,4 @@
-"""Modules that are wrong in ways that people have met, each in one line of a right one."""
+"""Modules with realistic bugs, each one line away from a right module."""
 
 # The state that a module keeps between calls is any attribute.
 # pyright: reportIncompatibleMethodOverride=false

@@ -1,4 +1,4 @@
-"""Bounds on the errors of executors: of the loop, of the others, and of long and steady runs."""
+"""Error bounds of executors: the loop, the others, and long and steady runs."""
 
 from linrec.testing.bounds.error_bound import Bounds as Bounds
 from linrec.testing.bounds.error_bound import an_executor as an_executor

@@ -1,4 +1,4 @@
-"""How far an executor may be from the truth: a bound from the system and its inputs alone."""
+"""The error bound of an executor, from the system and its inputs alone."""
 
 from functools import cached_property
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from linrec.testing.on_device import inner_of
 from linrec.testing.paths import Path, path_of
 from linrec.testing.products import stored_magnitude
 
-# Beyond so many steps the products of all pairs of them are too many, but for so many numbers in
-# all; and powers of more numbers are not written out.
+# The most steps whose pairs all have a product; of longer runs, the most numbers in all such
+# products, and the most numbers in powers that are written out.
 LONG, FEW_NUMBERS, MOST_NUMBERS = 512, 1 << 26, 1 << 22
 
 
@@ -39,14 +39,14 @@ def error_bound(
         with transforms       u log2(N) ‖h‖ ‖u‖, for every step, and the error of the kernel
 
     where G_k is the largest product of four parts |A^a||A^b||A^c||A^d||B| with a + b + c + d = k,
-    and c_k counts roundings. Kernels that are computed in double precision and then cast count
-    with its unit roundoff. docs/numerics.md derives all of it. Valid to first order in u.
+    and c_k counts roundings. Kernels computed in double precision and then cast count with the unit
+    roundoff of double precision. docs/numerics.md has the derivation. Valid to first order in u.
 
     Args:
         recurrence: the system.
         inputs (*batch, time, m): u.
-        executor: the executor whose error is bounded. One that is not linrec's is taken to
-            multiply and add in some order, without transforms.
+        executor: the executor whose error is bounded. Others than linrec's are assumed to multiply
+            and add in some order, without transforms.
         initial_state (*batch, n): the state before the first step. None: zeros.
         lengths (*batch): the steps of each sequence; None: all.
 
@@ -55,7 +55,7 @@ def error_bound(
         where intermediate products overflow. It takes T² n² multiplications.
 
     Raises:
-        TypeError: no executor.
+        TypeError: the argument is not an executor.
 
     Example:
         >>> import torch, linrec, linrec.testing
@@ -72,9 +72,9 @@ def error_bound(
 
 
 class Bounds:
-    """The bounds of one call for any executor; arguments as of `error_bound`.
+    """The bounds of one call for any executor; arguments as for `error_bound`.
 
-    An executor is asked for its plan, which says in which coordinates it runs.
+    The plan of an executor says in which coordinates it runs.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Bounds:
         self.moved: list[tuple[Coordinates, MovedBounds]] = []
 
     def of(self, executor: Executor, *, blind: bool = False) -> Result:
-        """Bound outputs and final state; for `Auto`, of every executor it may choose.
+        """Bound outputs and final state; for `Auto`, over every executor it may choose.
 
         Args:
             executor: the executor.
-            blind: whether it may have seen no values when it prepared, and so have stayed in the
-                recurrence's own coordinates.
+            blind: whether it may have prepared without values, and so kept the recurrence's own
+                coordinates.
         """
         inner, slack = inner_of(executor)
         if inner is not executor:
@@ -110,7 +110,7 @@ class Bounds:
         return self.known[executor, blind]
 
     def of_gradient(self, executor: Executor, forward: "Bounds") -> Result:
-        """Bound the gradient of a run, which is this one in the dual coordinates of that."""
+        """Bound the gradient of another run: this run, in the dual of the other's coordinates."""
         inner, slack = inner_of(executor)
         if inner is not executor:
             return Result(*(slack * each for each in self.of_gradient(inner, forward)))
@@ -123,13 +123,13 @@ class Bounds:
         return self.own.finish(outputs, states)
 
     def of_way(self, way: "Way") -> tuple[Tensor, Tensor]:
-        """Bound outputs and states of a way to run."""
+        """Bound the outputs and states of one way to run."""
         kind, coordinates, path = way
         bounds = self.own if coordinates is None else self.in_coordinates(coordinates)
         return bounds.of_kind(kind, path)
 
     def in_coordinates(self, coordinates: Coordinates) -> MovedBounds:
-        """The bounds in some coordinates; executors of one system mostly have the same."""
+        """Return the bounds in some coordinates, which executors of one system mostly share."""
         for known, bounds in self.moved:
             if torch.equal(known.matrix, coordinates.matrix) and torch.equal(
                 known.basis.to_dense(), coordinates.basis.to_dense()
@@ -150,7 +150,7 @@ class Bounds:
 
     @property
     def most(self) -> Tensor:
-        """How large intermediate results can get."""
+        """The largest possible intermediate results."""
         return self.own.most
 
     def carried(self, error: Tensor) -> Result:
@@ -163,7 +163,7 @@ class Bounds:
 
 
 def kind_of_bounds(recurrence: LinearRecurrence, steps: int) -> type[ErrorBounds]:
-    """Choose how to bound: of long runs by |A|^k where it does not grow, else by |A^k|."""
+    """Choose the kind of bound: for long runs by |A|^k where that does not grow, else by |A^k|."""
     if steps <= LONG:
         return ErrorBounds
     systems, n = recurrence.batch_shape.numel(), recurrence.A.state_size
@@ -175,12 +175,12 @@ def kind_of_bounds(recurrence: LinearRecurrence, steps: int) -> type[ErrorBounds
 
 
 class Way(NamedTuple):
-    """How an executor runs a recurrence, as far as its error is concerned.
+    """The way an executor runs a recurrence, as far as it matters for its error.
 
     Attributes:
-        kind: its class, if it has a bound of its own; `Executor`: it may work in any order.
-        coordinates: those of its plan.
-        path: how often it rounds. None: as often as in any order.
+        kind: the executor's class, if it has its own bound; `Executor`: it may work in any order.
+        coordinates: the coordinates of its plan.
+        path: the number of its roundings. None: the bound for any order.
     """
 
     kind: type[Executor]
@@ -191,20 +191,20 @@ class Way(NamedTuple):
 def choices(
     executor: Executor, recurrence: LinearRecurrence, steps: int, batch: torch.Size
 ) -> set[Executor]:
-    """List the executors that may run a recurrence: the candidates of `Auto`, or itself."""
+    """List the executors that may run a recurrence: `Auto`'s candidates, or the executor itself."""
     return executor.choices(recurrence, steps, batch) if isinstance(executor, Auto) else {executor}
 
 
 def ways(
     executor: Executor, recurrence: LinearRecurrence, steps: int, batch: torch.Size
 ) -> list[Way]:
-    """List the kinds of executor, and the coordinates, in which a recurrence may be run."""
+    """List the ways in which a recurrence may be run: kinds of executor, coordinates and paths."""
     each = choices(executor, recurrence, steps, batch)
     return list(dict.fromkeys(way_of(one, recurrence, steps) for one in each))
 
 
 def way_of(executor: Executor, recurrence: LinearRecurrence, steps: int) -> Way:
-    """Find the kind of an executor, the coordinates of its plan, and how far its powers go."""
+    """Find the kind of an executor, the coordinates of its plan, and its path."""
     kind = kind_of(executor)
     steady = not recurrence.time_varying and recurrence.A.as_diagonal() is None
     nothing = not steps or not recurrence.batch_shape.numel()
@@ -217,7 +217,7 @@ def way_of(executor: Executor, recurrence: LinearRecurrence, steps: int) -> Way:
 
 
 def an_executor(given: object) -> Executor:
-    """Check that something is an executor, and not its class or its name."""
+    """Check that an argument is an executor, not its class or its name."""
     if isinstance(given, Executor):
         return given
     raise TypeError(
@@ -226,6 +226,6 @@ def an_executor(given: object) -> Executor:
 
 
 def kind_of(executor: Executor) -> type[Executor]:
-    """Return the class whose bound an executor keeps; `Executor` stands for any order."""
+    """Return the class whose bound an executor keeps; `Executor` means any order."""
     known = (Recurrent, Toeplitz, FFTConvolution)
     return next((kind for kind in known if isinstance(executor, kind)), Executor)

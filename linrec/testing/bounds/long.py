@@ -13,14 +13,14 @@ from linrec.testing.products import Magnitudes, magnitudes
 class LongBounds(ErrorBounds):
     """The bounds of `ErrorBounds` with |A_t| … |A_{s+1}| in place of |A_t … A_{s+1}|.
 
-    A product of absolute values is no smaller than the absolute value of a product, however it is
-    cut, so that one recurrence of absolute values,
+    A product of absolute values is at least the absolute value of the product, however it is cut.
+    So one recurrence of absolute values,
 
         X_t = |A_t| X_{t-1} + |B_t| |u_t|,
 
     bounds all states and all intermediate results, G included: X_t ≥ |A|^{t-r} X_r. It takes T n²
-    multiplications. Where powers of |A| grow and those of A do not, it says little: what is drawn
-    to be run over many steps has row sums of |A| of at most one.
+    multiplications. It says little where powers of |A| grow and powers of A do not; large cases
+    are drawn with row sums of |A| of at most one.
     """
 
     def prepared(self) -> Magnitudes:
@@ -36,23 +36,23 @@ class LongBounds(ErrorBounds):
         return torch.stack(torch.broadcast_tensors(*rows), -3)
 
     def arrived(self, local: Tensor, before: Tensor, t: int) -> Tensor:
-        """As there, from step to step."""
+        """Propagate the errors as `ErrorBounds` does, from step to step."""
         now = self.system.A[..., min(t, self.system.A.shape[-3]) - 1, :, :]
         return now @ before + local[..., t, :, :]
 
     @cached_property
     def sizes(self) -> Tensor:
-        """As there."""
+        """See `ErrorBounds`."""
         return self.travelled(self.sources)
 
     @cached_property
     def most(self) -> Tensor:
-        """As there: X_t itself."""
+        """The largest intermediate results: X_t itself."""
         return self.sizes
 
     @cached_property
     def forced(self) -> Tensor:
-        """Bound the states that inputs alone reach."""
+        """Bound the states from the inputs alone."""
         return self.travelled(torch.cat([torch.zeros_like(self.start), self.drive], -3))
 
     @cached_property
@@ -60,14 +60,14 @@ class LongBounds(ErrorBounds):
         """None: products are not written out."""
 
     def free_motion(self, path: Path | None, read: Tensor | None = None) -> Tensor:
-        """As there."""
+        """See `ErrorBounds`."""
         free = self.travelled(torch.cat([self.start, torch.zeros_like(self.drive)], -3))
         return self.weights(path)[:, None, None] * free
 
     def convolved(
         self, weights: Tensor | None, span: int | None = None, read: Tensor | None = None
     ) -> Tensor:
-        """As there; weights grow, and the last stands for all."""
+        """Convolve as `ErrorBounds` does; weights grow, so the last one is used for all."""
         if weights is None:
             return self.forced
         return torch.cat([weights.new_zeros(1), weights])[:, None, None] * self.forced
@@ -86,17 +86,17 @@ class LongBounds(ErrorBounds):
 
     @cached_property
     def lost(self) -> Tensor:
-        """As there."""
+        """See `ErrorBounds`."""
         return torch.finfo(self.dtype).tiny * self.roundings * self.ones
 
     @cached_property
     def ones(self) -> Tensor:
-        """The states that ones in every state and step lead to."""
+        """The states reached from ones in every state and step."""
         return self.travelled(torch.ones_like(self.sources))
 
     @cached_property
     def underflow(self) -> Tensor:
-        """As there."""
+        """See `ErrorBounds`."""
         limit = torch.finfo(self.dtype).max / 4
         spoiled = bool((torch.maximum(self.ones, self.sizes) > limit).any())
         return torch.full_like(self.lost, torch.inf) if spoiled else self.lost

@@ -1,4 +1,4 @@
-"""Error bounds of a loop over the steps, which rounds each state as it goes."""
+"""Error bounds of a loop over the steps, which rounds each state."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from linrec.testing.run_sizes import RunSizes
 
 
 class LoopErrors(NamedTuple):
-    """What rounding does in a loop; all `(*batch, time + 1, n, 1)`.
+    """The errors of a loop by rounding; all `(*batch, time + 1, n, 1)`.
 
     Attributes:
-        states: how far the states are off.
-        sizes: how large they are, with their errors.
-        outputs: what the errors of the states do to the outputs, without those of reading them,
+        states: the errors of the states.
+        sizes: the sizes of the states, with their errors.
+        outputs: the outputs' errors from the errors of the states, without the readout's own,
             `(*batch, time, p, 1)`. None: there is no C.
     """
 
@@ -27,10 +27,10 @@ class LoopErrors(NamedTuple):
 
 
 def loop_errors(run: RunSizes) -> LoopErrors:
-    """Bound one rounding error in each step, carried on by the exact system.
+    """Bound the rounding errors of all steps, each carried on by the exact system.
 
-    It is made of the states as they were computed, which differ from the exact ones by the
-    errors of the steps before.
+    The rounding error of a step depends on the computed states, which differ from the exact ones
+    by the errors of earlier steps.
     """
     local, states = rounding_of_steps(run, None)
     sizes = run.states.expand_as(states).cummax(-3).values
@@ -54,7 +54,7 @@ def loop_errors(run: RunSizes) -> LoopErrors:
 
 
 def rounding_of_steps(run: RunSizes, most: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Bound the rounding of each step, and its effect so far; no state is off by `most`."""
+    """Bound each step's rounding, and the states' errors so far, which are at most `most`."""
     unit = run.unit * step_roundings(run).unsqueeze(-1)  # (*batch, time or 1, n, 1)
     limit = torch.finfo(run.dtype).max / 4
     exact = (run.system.A @ run.states[..., :-1, :, :] + run.drive).unbind(-3)
@@ -71,7 +71,7 @@ def rounding_of_steps(run: RunSizes, most: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def read_errors(run: RunSizes, local: Tensor, states: Tensor) -> Tensor:
-    """Σ_r |C A^{t-r}| times the errors of step r; where it varies |C| times the states'."""
+    """Sum |C A^{t-r}| times the errors of step r; if A varies, |C| times the states' errors."""
     assert run.system.C is not None
     read = run.output_products
     if read is None:
@@ -80,10 +80,10 @@ def read_errors(run: RunSizes, local: Tensor, states: Tensor) -> Tensor:
 
 
 def step_roundings(run: RunSizes) -> Tensor:
-    """How many roundings each state takes in a step, `(*batch, time or 1, n)`.
+    """Count the roundings of each state in a step, `(*batch, time or 1, n)`.
 
-    As many as its row of [A B] has entries, and one; none where that is a single one whose
-    products are exact. Of structures that are not applied row by row, the most.
+    They are one more than the entries in its row of [A B], or none if there is at most one entry
+    and its products are exact. Structures that are not applied row by row count the most.
     """
     A, B = run.system.A, run.system.B
     if run.kind not in (Dense, Diagonal, BlockDiagonal, Companion):

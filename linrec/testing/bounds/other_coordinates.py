@@ -1,4 +1,4 @@
-"""Error bounds of executors whose plans change the coordinates of the states."""
+"""Error bounds of executors with plans that change the coordinates of the states."""
 
 import numpy as np
 import torch
@@ -10,29 +10,29 @@ from linrec.executors import Executor
 from linrec.testing.bounds.own_coordinates import ErrorBounds
 from linrec.testing.paths import Path
 
-# The first steps of an impulse response, which executors compute in the system's own coordinates.
+# Executors compute this many first steps of an impulse response in the system's own coordinates.
 FIRST_STEPS = 8
 
-# An inverse that is worse than so many times what rounding explains is a bug, and not allowed for.
+# The allowed error of an inverse, in multiples of its rounding errors; a larger one is a bug.
 STAGES = 64
 
 
 class MovedBounds:
     """The bounds of a system that is run in coordinates z of its states, x = T z.
 
-    Three errors add up. Run in its new coordinates, the system has the bounds of `ErrorBounds`
-    there, which |C T| and |T| bring back. It is not quite the same system: with W for the inverse
-    of T as it is stored,
+    Three errors add up. First, the system run in its new coordinates has the bounds of
+    `ErrorBounds` there, which |C T| and |T| transform back. Second, it is not quite the same
+    system: with W for the inverse of T as it is stored,
 
         |A' - T⁻¹ A T| ≤ u |A'|    |B' - T⁻¹ B| ≤ u |B'| + (u n |W| + |W - T⁻¹|) |B|
 
-    (A' is rounded once), and C' = C T and the initial state likewise; such a difference is a
-    source of errors at each step, carried on by the exact system. And the first steps of the
-    impulse response are those of a loop in double precision in the old coordinates.
+    (A' is rounded once), and C' = C T and the initial state differ similarly; each difference is a
+    source of errors at each step, carried on by the exact system. Third, the first steps of the
+    impulse response come from a loop in double precision in the old coordinates.
 
     Args:
         own: the bounds in the recurrence's own coordinates.
-        coordinates: those of the plan, of one copy.
+        coordinates: the coordinates of the plan, for one copy.
     """
 
     def __init__(self, own: ErrorBounds, coordinates: Coordinates) -> None:
@@ -71,7 +71,7 @@ class MovedBounds:
         return self.by_way[kind, path]
 
     def between(self) -> Tensor:
-        """How far apart the states of the two systems are, `(*batch, time + 1, n, 1)`."""
+        """Bound the difference between the two systems' states, `(*batch, time + 1, n, 1)`."""
         system, own, inner = self.inner.system, self.own, self.inner
         A = self.unit * system.A
         if not self.rounded_once:
@@ -87,7 +87,7 @@ class MovedBounds:
         return self.double_unit * self.n * (matrix @ vectors)
 
     def read(self, states: Tensor) -> Tensor:
-        """Bound the readout by C' = C T, its own error, and the first steps."""
+        """Bound the errors of the readout by C' = C T, of C' itself, and of the first steps."""
         inner, own = self.inner, self.own
         C = inner.system.C
         assert C is not None
@@ -128,7 +128,7 @@ class MovedBounds:
 
 
 def carry_states(bounds: ErrorBounds, sources: Tensor) -> Tensor:
-    """Carry sources of errors on by the exact system, step by step."""
+    """Propagate sources of errors through the exact system, step by step."""
     states = [sources[..., 0, :, :]]
     for t in range(1, sources.shape[-3]):
         states.append(bounds.arrived(sources, states[-1], t))
@@ -136,7 +136,7 @@ def carry_states(bounds: ErrorBounds, sources: Tensor) -> Tensor:
 
 
 def dual(coordinates: Coordinates) -> Coordinates:
-    """The coordinates of the gradient, which the adjoint system has: T^{-*}."""
+    """Return the coordinates of the gradient and of the adjoint system, T^{-*}."""
     original = coordinates.original.mH
     return Coordinates(
         coordinates.inverse.adjoint(),
@@ -147,10 +147,10 @@ def dual(coordinates: Coordinates) -> Coordinates:
 
 
 def inverse_error(coordinates: Coordinates, unit: float) -> tuple[Tensor, bool]:
-    """Bound |W - T⁻¹|, `(*batch, n, n)`, and say whether T⁻¹ A T was rounded once.
+    """Bound |W - T⁻¹|, `(*batch, n, n)`, and return whether T⁻¹ A T was rounded once.
 
-    Where T is small enough for it the difference is computed, in whole numbers; but no more is
-    allowed for than rounding explains.
+    If T is small enough, the difference is computed, in whole numbers; but the bound never exceeds
+    what rounding explains.
     """
     T, W = coordinates.basis.to_dense(), coordinates.inverse.to_dense()
     n = T.shape[-1]
@@ -160,7 +160,7 @@ def inverse_error(coordinates: Coordinates, unit: float) -> tuple[Tensor, bool]:
     size = blocks.shape[-1] * (2 if T.is_complex() else 1)
     if systems * size**3 > EXACT_PRODUCTS:
         return explained, False
-    # (Of a block-diagonal system the whole matrix is inverted: its blocks are few and small.)
+    # (The whole matrix of a block-diagonal system is inverted: its blocks are few and small.)
     found = torch.zeros_like(explained)
     pairs = zip(
         T.reshape(-1, n, n).numpy(force=True), W.reshape(-1, n, n).numpy(force=True), strict=True

@@ -1,4 +1,4 @@
-"""Error bounds of the ways to run a recurrence in its own coordinates."""
+"""Error bounds of executors that run a recurrence in its own coordinates."""
 
 import math
 from functools import cached_property
@@ -13,26 +13,26 @@ from linrec.testing.run_sizes import RunSizes
 
 
 class ErrorBounds(RunSizes):
-    """The bounds of one call for any kind of executor; arguments as of `error_bound`."""
+    """The bounds of one call for any kind of executor; arguments as for `error_bound`."""
 
     @cached_property
     def by_way(self) -> dict[tuple[type[Executor], Path | None], tuple[Tensor, Tensor]]:
-        """The bounds that were computed already."""
+        """The bounds computed so far."""
         return {}
 
     def of_kind(self, kind: type[Executor], path: Path | None = None) -> tuple[Tensor, Tensor]:
         """Bound outputs `(*batch, time, p)` and states `(*batch, time + 1, n)`.
 
         Args:
-            kind: the class of the executor; `Executor` of one that works in any order.
-            path: how often it rounds. None: as often as in any order.
+            kind: the class of the executor; `Executor` if it may work in any order.
+            path: the number of its roundings. None: the bound for any order.
         """
         if (kind, path) not in self.by_way:
             self.by_way[kind, path] = self.computed(kind, path)
         return self.by_way[kind, path]
 
     def computed(self, kind: type[Executor], path: Path | None) -> tuple[Tensor, Tensor]:
-        """Compute what `of_kind` remembers."""
+        """Compute the bounds of `of_kind`, which keeps them."""
         if kind is Recurrent:
             states, sizes, carried = loop_errors(self)
             outputs = self.read(states, sizes, carried)
@@ -56,9 +56,9 @@ class ErrorBounds(RunSizes):
         return outputs, states.squeeze(-1)
 
     def read_in_parts(self, once: bool, path: Path | None) -> Tensor | None:
-        """Bound the output errors of state errors, where C cancels growing powers of A.
+        """Bound the outputs' errors from the states' errors, where C cancels growing powers of A.
 
-        The way from an error to an output is exact, C A^k, so that |C A^k| carries it.
+        An error reaches an output through the exact C A^k, so |C A^k| bounds its effect.
         """
         read = self.output_products
         if read is None or self.system.C is None:
@@ -68,11 +68,11 @@ class ErrorBounds(RunSizes):
         return (errors + self.system.C @ self.underflow)[..., 1:, :, :]
 
     def of_own_ends(self) -> Tensor:
-        """A sequence's own end is found by powers of A, or is read off all states."""
+        """Bound a state at a sequence's own end, found by powers of A or taken from all states."""
         return self.in_order(None) + self.free_motion(None) + self.underflow
 
     def in_order(self, path: Path | None, read: Tensor | None = None) -> Tensor:
-        """Products of A and sums of up to T m terms; without a path in any order."""
+        """Bound products of A and sums of up to T m terms; without a path, in any order."""
         if path is not None:
             return self.convolved(self.weights(path)[:-1], path.span, read)
         each = self.convolved(2 * self.counts()[1:] * self.roundings * self.unit, None, read)
@@ -81,7 +81,7 @@ class ErrorBounds(RunSizes):
         return each + terms[:, None, None] * sums
 
     def weights(self, path: Path | None) -> Tensor:
-        """How much is lost on a way over 0 … T steps."""
+        """Bound the relative errors of products over 0 … T steps."""
         products = 2 * self.roundings * (self.counts() + 1)
         if path is None:
             return self.unit * products
@@ -89,14 +89,14 @@ class ErrorBounds(RunSizes):
         return self.unit * rounded + self.double_unit * products
 
     def one_product(self, read: Tensor | None = None) -> Tensor:
-        """A kernel from double precision, and one sum of up to T m products."""
+        """Bound a kernel from double precision, and one sum of up to T m products."""
         weights = 2 * self.counts()[1:] * self.roundings * self.double_unit
         terms = (self.counts() * self.m + 3) * self.unit
         sums = self.convolved(None, read=read)
         return self.convolved(weights, read=read) + terms[:, None, None] * sums
 
     def free_motion(self, path: Path | None, read: Tensor | None = None) -> Tensor:
-        """What becomes of the initial state, through powers of A; as it is read."""
+        """Bound the errors of the initial state's contribution, through powers of A."""
         if not self.start.any():
             return self.start.new_zeros(1) if read is not None else self.start
         span = None if path is None else path.span
@@ -105,15 +105,15 @@ class ErrorBounds(RunSizes):
         return self.weights(path)[:, None, None] * most
 
     def any_order_varying(self) -> Tensor:
-        """As `in_order`; where there are no kernels, all sources share their products."""
+        """Bound as `in_order`, without kernels: all sources share their products."""
         return self.weights(None)[:, None, None] * self.most
 
     def convolved(
         self, weights: Tensor | None, span: int | None = None, read: Tensor | None = None
     ) -> Tensor:
-        """Σ_s w_{t-s} G_{t-s} |u_s|; without weights, Σ_s |A^{t-s} B| |u_s|.
+        """Sum w_{t-s} G_{t-s} |u_s| over s; without weights, |A^{t-s} B| |u_s|.
 
-        Where |C A^k| is given to read by, it is in place of the last |A^k|.
+        `read`, if given, is |C A^k| in place of the last |A^k|.
         """
         kernel = self.kernel
         if weights is not None and self.steps:
@@ -128,7 +128,7 @@ class ErrorBounds(RunSizes):
         return torch.cat([nothing.expand(*sums.shape[:-3], -1, -1, -1), sums], -3)
 
     def transforms(self, C: Tensor | None, D: Tensor | None) -> Tensor:
-        """The error of transforming kernel and inputs there and their product back.
+        """Bound the errors of transforming kernel and inputs, and their product back.
 
         Each transform of N < 4T numbers errs by 7 u log2(N) in the 2-norm, the product by 3 u.
         """
@@ -146,12 +146,12 @@ class ErrorBounds(RunSizes):
     def read(
         self, states: Tensor, sizes: Tensor | None = None, carried: Tensor | None = None
     ) -> Tensor:
-        """Bound the outputs that are read from states of given bounds.
+        """Bound the errors of outputs that are read from states with given errors.
 
         Args:
-            states (*batch, time + 1, n, 1): how far the states are off.
-            sizes: how large they are. None: as large as they could be.
-            carried: what their errors do to the outputs. None: |C| times as much.
+            states (*batch, time + 1, n, 1): the errors of the states.
+            sizes: the sizes of the states. None: the largest possible.
+            carried: the outputs' errors from the errors of the states. None: |C| times these.
         """
         C, D = self.system.C, self.system.D
         errors, own = states[..., 1:, :, :], self.sizes if sizes is None else sizes

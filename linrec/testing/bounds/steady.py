@@ -1,4 +1,4 @@
-"""Error bounds of long runs of a system whose |A|^k grows though A^k does not."""
+"""Error bounds of long runs of systems whose |A|^k grows although A^k does not."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from torch import Tensor
 from linrec.testing.bounds.own_coordinates import ErrorBounds
 from linrec.testing.products import Magnitudes, magnitudes
 
-# Products of four powers are bounded for ranges of k at once, each of which ends so much later.
+# Products of four powers are bounded for ranges of k; this is a range's end over its begin.
 RANGE = 1.25
 
-# So many rates of decay are tried, none faster than this one, of a step's logarithm.
+# The number of rates of decay to try, and the fastest, as the logarithm of a step's factor.
 RATES, FASTEST = 8, -30.0
 
 
 class SteadyBounds(ErrorBounds):
-    """The bounds of `ErrorBounds` at a cost that grows with the steps alone, of a steady system."""
+    """The bounds of `ErrorBounds` for a steady system, at a cost linear in the steps."""
 
     def prepared(self) -> Magnitudes:
         """Write out the system and its powers."""
@@ -27,16 +27,16 @@ class SteadyBounds(ErrorBounds):
 
 @dataclass(frozen=True, eq=False)
 class SteadyMagnitudes(Magnitudes):
-    """Magnitudes whose sums are taken over powers alone, and not over all pairs of steps.
+    """Magnitudes whose sums run over powers alone, not over all pairs of steps.
 
-    With the largest of what has come so far in its place, w_s ≤ W_t for s ≤ t, a sum of products is
-    the product of a sum,
+    With the largest term so far, W_t ≥ w_s for s ≤ t, a sum of products is bounded by the product
+    of a sum,
 
         Σ_s |A^{t-s}| w_s  ≤  (Σ_{k ≤ t} |A^k|) W_t
 
-    And of four parts that take k steps together, |A^a||A^b||A^c| v_d, one takes k/4 or more. With M
-    for the largest |A^i| up to k, entry by entry, V for the largest v_i, and a prime for those from
-    k/4 on, their product is at most the largest of M'MMV, MM'MV, MMM'V and MMMV'; and norms bound
+    And of four parts that cover k steps together, |A^a||A^b||A^c| v_d, one covers k/4 or more. Let
+    M be the largest |A^i| up to k, entry by entry, V the largest v_i, and let a prime mean i from
+    k/4 on. Then the product is at most the largest of M'MMV, MM'MV, MMM'V and MMMV'. Norms bound
     it too.
     """
 
@@ -51,14 +51,14 @@ class SteadyMagnitudes(Magnitudes):
         return self.powers.cumsum(-3)
 
     def arrived(self, sources: Tensor, t: int) -> Tensor:
-        """As there; the first source is carried by itself, since it may be the largest by far."""
+        """Bound the sum; the first source is propagated by itself: it may be the largest by far."""
         free = self.powers[..., t, :, :] @ sources[..., 0, :, :]
         if not t:
             return free
         return free + self.sums[..., t - 1, :, :] @ sources[..., 1 : t + 1, :, :].amax(-3)
 
     def reached(self, sources: Tensor) -> Tensor:
-        """As there."""
+        """See `Magnitudes`."""
         count = sources.shape[-3]
         free = self.powers[..., :count, :, :] @ sources[..., :1, :, :]
         if count == 1:
@@ -67,7 +67,7 @@ class SteadyMagnitudes(Magnitudes):
         return free + torch.cat([torch.zeros_like(forced[..., :1, :, :]), forced], -3)
 
     def convolved(self, kernel: Tensor, vectors: Tensor) -> Tensor:
-        """As there."""
+        """See `Magnitudes`."""
         sums = kernel[..., : vectors.shape[-3], :, :].cumsum(-3)
         return sums @ vectors.cummax(-3).values
 
@@ -78,16 +78,16 @@ class SteadyMagnitudes(Magnitudes):
         return (rows * columns).sqrt()
 
     def split(self, vectors: Tensor, span: int | None = None, read: Tensor | None = None) -> Tensor:
-        """As there."""
+        """See `Magnitudes`."""
         last = self.powers if read is None else read.flip(-3)
         return torch.minimum(
             self.split_in_ranges(vectors, span, last), self.split_by_norm(vectors, span, last)
         )
 
     def split_by_norm(self, vectors: Tensor, span: int | None, last: Tensor) -> Tensor:
-        """Bound the parts by ‖|A^k|‖ ≤ c r^k, of the rows of the last one likewise.
+        """Bound the parts by ‖|A^k|‖ ≤ c r^k, and so the rows of the last one.
 
-        Then |A^a||A^b||A^c| v_d is at most c_row c² r^(k-d) ‖v_d‖. Of several r the best is taken,
+        Then |A^a||A^b||A^c| v_d is at most c_row c² r^(k-d) ‖v_d‖. The best of several r is taken,
         each the smallest from some k on.
         """
         count = vectors.shape[-3]
@@ -134,7 +134,7 @@ class SteadyMagnitudes(Magnitudes):
 
 
 def ranges(count: int) -> Iterator[tuple[int, int]]:
-    """Cut 0 … count - 1 into ranges, from and up to; each ends a quarter later than it begins."""
+    """Cut 0 … count - 1 into ranges (start, end), each ending a quarter later than it starts."""
     start = 0
     while start < count:
         end = min(max(int(RANGE * start), start + 1), count)
