@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from linrec._tensors.known_values import is_seen
 from linrec.systems import LinearRecurrence
 
 
@@ -59,8 +61,11 @@ class FixedSign(nn.Module):
         """Return the parameter."""
         return self.sign * rho.exp()
 
-    def right_inverse(self, value: Tensor) -> Tensor:
+    def right_inverse(self, value: Tensor | float) -> Tensor:
         """Return ρ."""
+        value = torch.as_tensor(value)
+        sign = "positive" if self.sign > 0 else "negative"
+        refuse_outside(value, self.sign * value > 0, f"{sign}, and not zero")
         return (self.sign * value).log()
 
 
@@ -75,6 +80,19 @@ class Interval(nn.Module):
         """Return the parameter."""
         return self.lower + (self.upper - self.lower) * rho.sigmoid()
 
-    def right_inverse(self, value: Tensor) -> Tensor:
+    def right_inverse(self, value: Tensor | float) -> Tensor:
         """Return ρ."""
+        value = torch.as_tensor(value)
+        inside = (value > self.lower) & (value < self.upper)
+        refuse_outside(value, inside, f"between {self.lower:g} and {self.upper:g}")
         return ((value - self.lower) / (self.upper - self.lower)).logit()
+
+
+def refuse_outside(value: Tensor, inside: Tensor, expected: str) -> None:
+    """Refuse a value of a parameter that its constraint cannot reach."""
+    wrong = ~(inside & value.isfinite())
+    if is_seen(wrong):
+        raise ValueError(
+            f"The parameter is assigned {value[wrong][0].item()}: expected it to be {expected}, "
+            "and finite."
+        )

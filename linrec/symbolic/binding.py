@@ -15,6 +15,7 @@ from torch import Tensor
 
 from linrec._tensors.arguments import as_tensor
 from linrec._tensors.dtypes import common_dtype
+from linrec._tensors.known_values import is_seen
 from linrec._tensors.shapes import broadcast
 from linrec.constraints import BoundParameters
 from linrec.structures import BlockDiagonal, Dense, Diagonal, Structure
@@ -50,10 +51,21 @@ class Numerical:
         if self.time_varying:
             inputs = [value.unsqueeze(-1) for value in inputs]
             inputs.append(torch.arange(steps or 0, dtype=torch.float64))
-        entries = self.computed(inputs) if inputs else self.constants
+        entries = self.computed_in_range(inputs) if inputs else self.constants
         A, *rest = (None if place is None else put_entries(entries, place) for place in self.places)
         assert A is not None and self.places[0] is not None
         return structure(A, self.places[0].ndim), *rest  # type: ignore[return-value]  # three
+
+    def computed_in_range(self, inputs: list[Tensor]) -> Tensor:
+        """Compute the distinct entries, as complex numbers where real ones are out of range.
+
+        Of √a at a = -4, torch's real functions make NaN.
+        """
+        entries = self.computed(inputs)
+        if any(each.is_complex() for each in inputs) or not is_seen(entries.isnan(), wait=False):
+            return entries
+        wide = self.computed([each.to(torch.complex128) for each in inputs])
+        return entries if is_seen(wide.isnan()) else wide
 
     def computed(self, inputs: list[Tensor]) -> Tensor:
         """Compute the distinct entries, `(*batch, entries)`."""

@@ -193,7 +193,11 @@ def pure_definitions(
         times = [s for form in forms for s in form if s.function == left.func]
         past = any(signal.function in unknowns for signal in own if signal.function != left.func)
         if len(times) == 1 and (past or len(forms) == 1):
-            found[left] = right
+            # The unknown may be on the right side too: y = k y + r has y = r / (1 - k).
+            right = sympy.expand(right)
+            share = right.coeff(left)
+            if sympy.simplify(1 - share) != 0:
+                found[left] = (right - sympy.expand(share * left)) / (1 - share) if share else right
     return found
 
 

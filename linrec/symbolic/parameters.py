@@ -293,7 +293,11 @@ def starting_values(
     values = {name: as_tensor(name, value) for name, value in as_values(symbols, given).items()}
     for symbol in symbols:
         keeper, value = constraint(symbol), values[symbol.name]
-        if keeper is not None and not bool(keeper.right_inverse(value).isfinite().all()):
+        try:
+            reached = keeper is None or bool(keeper.right_inverse(value).isfinite().all())
+        except ValueError:
+            reached = False
+        if not reached:
             raise ValueError(
                 f"`{symbol.name}` starts at {value.tolist()}: expected it to be "
                 f"{describe(symbol)}, and not on the border."

@@ -18,6 +18,22 @@ from torch import Tensor
 # Up to this size, double precision represents all integers exactly.
 EXACT = 2**53
 
+
+def from_below(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Give a function sympy's values beyond 1, where its complex values jump.
+
+    There sympy continues asin, acos and atanh from below the real axis, and torch from above.
+    """
+
+    def on_the_cut(z: Tensor) -> Tensor:
+        value = function(z)
+        if not z.is_complex():
+            return value
+        return torch.where((z.imag == 0) & (z.real > 1), value.conj(), value)
+
+    return on_the_cut
+
+
 FUNCTIONS: dict[type[sympy.Basic], Callable[..., Any]] = {
     sympy.exp: torch.exp,
     sympy.log: torch.log,
@@ -27,12 +43,12 @@ FUNCTIONS: dict[type[sympy.Basic], Callable[..., Any]] = {
     sympy.sinh: torch.sinh,
     sympy.cosh: torch.cosh,
     sympy.tanh: torch.tanh,
-    sympy.asin: torch.asin,
-    sympy.acos: torch.acos,
+    sympy.asin: from_below(torch.asin),
+    sympy.acos: from_below(torch.acos),
     sympy.atan: torch.atan,
     sympy.asinh: torch.asinh,
     sympy.acosh: torch.acosh,
-    sympy.atanh: torch.atanh,
+    sympy.atanh: from_below(torch.atanh),
     sympy.erf: torch.erf,
     sympy.Abs: torch.abs,
     sympy.sign: torch.sgn,

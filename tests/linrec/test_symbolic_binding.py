@@ -5,6 +5,7 @@
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false
 
 import copy
+import math
 import pickle
 import sys
 from collections.abc import Callable
@@ -340,3 +341,23 @@ def test_the_commands_take_a_symbolic_system_bound_to_numbers(
         Path("drawing.png").unlink()
     refused = run(app, ["plot", "written_down.py:discrete", "--output", "drawing.nothing"])
     assert refused.exit_code == 2 and [path.name for path in tmp_path.glob("*draw*")] == []
+
+
+def test_parameters_can_be_assigned_within_their_range() -> None:
+    a, zeta = sympy.Symbol("a", positive=True), Bounded("zeta", 0, 1)
+    start = {"a": 1.0, "zeta": 0.5}
+
+    def make() -> linrec.nn.Recurrence:
+        family = LinearRecurrence([[zeta]], [[a]])
+        return linrec.nn.Recurrence(family, trainable=["a", "zeta"], parameters=start)
+
+    for name, value in (("a", torch.tensor(2.0)), ("a", 2.0), ("zeta", 0.25)):
+        module = make()
+        setattr(module, name, value)
+        assert getattr(module, name).item() == pytest.approx(float(value))
+    for name, value in (("a", -3.0), ("a", 0.0), ("zeta", 1.5), ("zeta", 1.0), ("a", math.inf)):
+        for kind in (float, torch.tensor):
+            module = make()
+            with pytest.raises(ValueError, match=f"assigned {value}: expected it to be"):
+                setattr(module, name, kind(value))
+            assert getattr(module, name).item() == pytest.approx(start[name])

@@ -118,3 +118,29 @@ def test_composition_of_complex_systems() -> None:
     behind, beside = symbolic.series(first, second), symbolic.parallel(first, second)
     assert sympy.simplify(behind.transfer_function(s) - H * G) == 0
     assert sympy.simplify(beside.transfer_function(s) - H - G) == 0
+
+
+OUT_OF_RANGE = [(sympy.sqrt, -4.0), (sympy.log, -4.0), (sympy.cbrt, -8.0)] + [
+    (function, value)
+    for function in (sympy.asin, sympy.acos, sympy.acosh, sympy.atanh)
+    for value in (-2.0, 2.0, -0.5, 0.5)
+]
+
+
+@pytest.mark.parametrize(("function", "value"), OUT_OF_RANGE)
+@pytest.mark.parametrize("kind", [float, complex, torch.tensor])
+def test_formulas_that_are_complex_at_a_real_value(function, value: float, kind) -> None:
+    a = sympy.Symbol("a")
+    system = symbolic.LinearRecurrence([[function(a) / 9]])
+    got = complex(system.bind(a=kind(value)).A.to_dense().item())
+    assert got == pytest.approx(complex((function(a) / 9).subs(a, value)), rel=1e-6, abs=1e-12)
+
+
+def test_complex_formulas_of_a_batch_keep_gradients() -> None:
+    """d √a / da = 1 / (2 √a), of which the part of the negative entry is imaginary."""
+    a = torch.tensor([-4.0, 9.0], dtype=torch.float64, requires_grad=True)
+    system = symbolic.LinearRecurrence([[sympy.sqrt(sympy.Symbol("a"))]]).bind(a=a)
+    found = system.A.to_dense().flatten()
+    torch.testing.assert_close(found.detach(), torch.tensor([2j, 3.0], dtype=torch.complex128))
+    (found.real + found.imag).sum().backward()
+    torch.testing.assert_close(a.grad, torch.tensor([-0.25, 1 / 6], dtype=torch.float64))

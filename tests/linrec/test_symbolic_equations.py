@@ -317,3 +317,42 @@ def test_refused_equations_are_told_why(name: str) -> None:
     equations, options, message = REFUSED[name]
     with pytest.raises((ValueError, TypeError), match=message):
         from_equations(equations, **options)
+
+
+A, C = sympy.symbols("a c", real=True)
+ON_BOTH_SIDES = {
+    "alone": (lambda x, y, u, t: [sympy.Eq(y(t), A * y(t) + u(t))], None),
+    "discrete": (
+        lambda x, y, u, t: [
+            sympy.Eq(x(t), A * x(t - 1) + u(t)),
+            sympy.Eq(y(t), C * x(t) - y(t) / 2),
+        ],
+        2 * C / 3,
+    ),
+    "continuous": (
+        lambda x, y, u, t: [
+            sympy.Eq(x(t).diff(t), -A * x(t) + u(t)),
+            sympy.Eq(y(t), C * (x(t) - y(t))),
+        ],
+        C / (1 + C),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ON_BOTH_SIDES)
+def test_an_unknown_on_both_sides(name: str) -> None:
+    t = sympy.Symbol("t", real=True)
+    x, y, u = sympy.symbols("x y u", cls=sympy.Function)
+    equations, gain = ON_BOTH_SIDES[name]
+    system = symbolic.from_equations(equations(x, y, u, t), outputs=[y(t)])
+    if gain is None:
+        assert sympy.simplify(system.D[0, 0] - 1 / (1 - A)) == 0
+    else:
+        assert sympy.simplify(system.C[0, 0] - gain) == 0
+
+
+def test_an_equation_that_does_not_say_what_its_unknown_is() -> None:
+    t = sympy.Symbol("t", real=True)
+    y, u = sympy.symbols("y u", cls=sympy.Function)
+    with pytest.raises(ValueError):
+        symbolic.from_equations(sympy.Eq(y(t), y(t) + u(t)))
