@@ -13,6 +13,7 @@ from torch import Tensor
 from linrec._tensors.annotated import matrix_rank, solve, split
 from linrec._tensors.arguments import check_kind, holds_tensor, is_computed, to_tensor
 from linrec._tensors.dtypes import accumulation_dtype, double_dtype
+from linrec._tensors.full_precision import full_precision
 from linrec._tensors.known_values import is_seen
 from linrec._tensors.shapes import broadcast, show
 from linrec.structures import Dense, Diagonal, Structure
@@ -56,13 +57,14 @@ def series(first: System, second: System) -> System:
         )
     A_1, B_1, C_1, D_1 = matrices(first)
     A_2, B_2, C_2, D_2 = matrices(second)
-    through = B_2 @ C_1
     acts_at_once = isinstance(first, LinearRecurrence)
-    corner = through @ A_1 if acts_at_once else through
-    driven = B_2 @ D_1 + through @ B_1 if acts_at_once else B_2 @ D_1
-    A = blocks([[A_1, None], [corner, A_2]])
-    B = blocks([[B_1], [driven]])
-    return rebuild(first, second, Dense(A), B, blocks([[D_2 @ C_1, C_2]]), D_2 @ D_1)
+    with full_precision(A_1):
+        through = B_2 @ C_1
+        corner = through @ A_1 if acts_at_once else through
+        driven = B_2 @ D_1 + through @ B_1 if acts_at_once else B_2 @ D_1
+        A = blocks([[A_1, None], [corner, A_2]])
+        B = blocks([[B_1], [driven]])
+        return rebuild(first, second, Dense(A), B, blocks([[D_2 @ C_1, C_2]]), D_2 @ D_1)
 
 
 def parallel(first: System, second: System) -> System:
@@ -155,18 +157,21 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
             "as the other has inputs. Give one a B or a C that makes them meet."
         )
     at_once = isinstance(first, LinearRecurrence)
-    H_1, E_1 = (C_1 @ A_1, C_1 @ B_1 + D_1) if at_once else (C_1, D_1)
-    H_2, E_2 = (C_2 @ A_2, C_2 @ B_2 + D_2) if at_once else (C_2, D_2)
-    # Each as a function of x₁, x₂ and r.
-    loop, identity = around(E_2, E_1, sign)
-    u = solve_loop(loop, [sign * E_2 @ H_1, sign * H_2, identity])
-    y = [H_1 + E_1 @ u[0], E_1 @ u[1], E_1 @ u[2]]
-    A = blocks([[A_1 + B_1 @ u[0], B_1 @ u[1]], [B_2 @ y[0], A_2 + B_2 @ y[1]]])
-    B = blocks([[B_1 @ u[2]], [B_2 @ y[2]]])
-    if at_once:
-        loop, _ = around(D_1, D_2, sign)
-        y = solve_loop(loop, [C_1, sign * D_1 @ C_2, D_1])
-    return rebuild(first, other, Dense(A), B, blocks([y[:2]]), None if first.D is None else y[2])
+    with full_precision(A_1):
+        H_1, E_1 = (C_1 @ A_1, C_1 @ B_1 + D_1) if at_once else (C_1, D_1)
+        H_2, E_2 = (C_2 @ A_2, C_2 @ B_2 + D_2) if at_once else (C_2, D_2)
+        # Each as a function of x₁, x₂ and r.
+        loop, identity = around(E_2, E_1, sign)
+        u = solve_loop(loop, [sign * E_2 @ H_1, sign * H_2, identity])
+        y = [H_1 + E_1 @ u[0], E_1 @ u[1], E_1 @ u[2]]
+        A = blocks([[A_1 + B_1 @ u[0], B_1 @ u[1]], [B_2 @ y[0], A_2 + B_2 @ y[1]]])
+        B = blocks([[B_1 @ u[2]], [B_2 @ y[2]]])
+        if at_once:
+            loop, _ = around(D_1, D_2, sign)
+            y = solve_loop(loop, [C_1, sign * D_1 @ C_2, D_1])
+        return rebuild(
+            first, other, Dense(A), B, blocks([y[:2]]), None if first.D is None else y[2]
+        )
 
 
 def align(first: System, second: System) -> tuple[System, System]:

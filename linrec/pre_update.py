@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from linrec._call.arguments import check_inputs, zero_padded_matrices
 from linrec._tensors.dtypes import accumulation_dtype, common_dtype
+from linrec._tensors.full_precision import full_precision
 from linrec._tensors.shapes import broadcast_shapes
 from linrec.composition import matrices
 from linrec.executors import Executor, Result
@@ -197,7 +198,8 @@ def to_pre_update(
     A = recurrence.A
     if recurrence.time_varying:
         A = Varying(A if A.batch_shape else A[None])
-    return A, B, C @ written, C @ B + D
+    with full_precision(written):
+        return A, B, C @ written, C @ B + D
 
 
 def one_step_early(system: LinearRecurrence) -> Tensor | None:

@@ -216,3 +216,24 @@ def test_systems_that_do_not_fit_are_refused() -> None:
         linrec.feedback(first, system(linrec.StateSpace, 2, 1, 2, False))
     with pytest.raises(TypeError, match="`second` is of type str"):
         linrec.feedback(first, "unity")
+
+
+@kinds
+def test_autocast_changes_no_composition(kind: type) -> None:
+    first, second = (system(kind, 3, 2, 2, True, seed=seed).to(torch.float32) for seed in (0, 5))
+    parts = normal(3).float(), normal(3, 2).float(), normal(3, 2, seed=1).float()
+    spread = kind(linrec.DiagonalPlusLowRank(*parts), first.B, first.C)
+    for compose in (linrec.series, linrec.parallel, linrec.feedback):
+        for other in (second, spread):
+            expected = compose(first, other)
+            with torch.autocast("cpu", torch.bfloat16):
+                found = compose(first, other)
+            for mine, theirs in zip(found.tensors(), expected.tensors(), strict=True):
+                assert mine.dtype == torch.float32 and torch.equal(mine, theirs)
+
+
+def test_a_pole_keeps_its_digits_under_autocast() -> None:
+    tank = linrec.StateSpace([[0.0]], [[1.0]], [[1.001]])
+    with torch.autocast("cpu", torch.bfloat16):
+        pole = float(linrec.feedback(tank, 2.0).A.to_dense())
+    assert abs(pole + 2.002) < 4 * torch.finfo(torch.float32).eps * 2.002
