@@ -3,6 +3,7 @@
 # The third party's results are of types that it does not declare.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
+from fractions import Fraction
 from typing import Any
 
 import control
@@ -237,3 +238,57 @@ def test_a_pole_keeps_its_digits_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         pole = float(linrec.feedback(tank, 2.0).A.to_dense())
     assert abs(pole + 2.002) < 4 * torch.finfo(torch.float32).eps * 2.002
+
+
+def gains(values: torch.Tensor) -> linrec.StateSpace:
+    """Make a system whose outputs hold its inputs times a matrix, beside states."""
+    identity = torch.eye(len(values), dtype=values.dtype)
+    return linrec.StateSpace(-identity, identity, identity, values)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(torch.float16, 3e4), (torch.float32, 1e9), (torch.float32, 1e30), (torch.float64, 1e200)],
+)
+def test_large_gains_beside_small_ones_are_no_singular_loop(
+    dtype: torch.dtype, size: float
+) -> None:
+    D = torch.tensor([[size, 2.0], [0.0, 0.5]], dtype=dtype)
+    found = linrec.feedback(gains(D)).D
+    assert found is not None
+    (a, b), (_, d) = [[Fraction(float(each)) for each in row] for row in D]
+    inverse = [[1 / (1 + a), -b / ((1 + a) * (1 + d))], [Fraction(0), 1 / (1 + d)]]
+    right = [[a / (1 + a), b / ((1 + a) * (1 + d))], [Fraction(0), d / (1 + d)]]
+    inverse, right = (
+        torch.tensor([[float(each) for each in row] for row in matrix], dtype=torch.float64)
+        for matrix in (inverse, right)
+    )
+    # D (I + D)⁻¹ is a product of an inverse with an error of eps, or of a spacing near zero.
+    limits = torch.finfo(dtype)
+    spacing = limits.smallest_normal * limits.eps
+    allowed = D.double().abs() @ (8 * limits.eps * inverse.abs() + spacing)
+    assert ((found.double() - right).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_singular_loops_of_any_scale_are_refused(dtype: torch.dtype) -> None:
+    for scale in (1.0, 128.0, 2.0**13):
+        # I + D = [[2, 4s], [1/s, 2]]
+        D = torch.tensor([[1.0, 4 * scale], [1 / scale, 1.0]], dtype=dtype)
+        with pytest.raises(ValueError, match="no solution"):
+            linrec.feedback(gains(D))
+        with pytest.raises(ValueError, match="no solution"):
+            linrec.feedback(gains(torch.eye(2, dtype=dtype)), torch.stack([D * 0, D]))
+    near = torch.diag(torch.tensor([torch.finfo(torch.float64).eps / 2 - 1, 1.0]).double())
+    with pytest.raises(ValueError, match="no solution"):
+        linrec.feedback(gains(near))
+
+
+@kinds
+@pytest.mark.parametrize("gain", [float("nan"), float("inf")])
+def test_gains_that_are_not_finite_are_refused(kind: type, gain: float) -> None:
+    first = kind([[0.5]], [[1.0]], [[1.0]], [[1.0]])
+    with pytest.raises(ValueError, match=r"holds NaN or an infinity: expected finite numbers"):
+        linrec.feedback(first, gain)
+    with pytest.raises(ValueError, match=r"holds NaN or an infinity: expected finite numbers"):
+        linrec.feedback(first, sign=gain)
