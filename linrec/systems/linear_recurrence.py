@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from linrec._tensors.arguments import check_cast
 from linrec._tensors.autograd import is_already
 from linrec.structures import Structure, matvec
 from linrec.structures.base import make_unchecked
@@ -145,9 +146,16 @@ class LinearRecurrence(FourMatrices):
         return self.rebuilt(structure, *(leaves.get(name) for name in "BCD"))
 
     def to(self, target: torch.dtype | torch.device | str) -> "LinearRecurrence":
-        """Cast or move every tensor."""
+        """Cast or move every tensor.
+
+        Raises:
+            TypeError: a dtype that is neither floating-point nor complex.
+            ValueError: a real dtype for a complex recurrence. For more digits type
+                `.to(torch.complex128)`.
+        """
         if is_already(target, self.tensors()):
             return self
+        check_cast(self.dtype, target)
         move = once(lambda leaf, _: leaf.to(target))
         return self.with_leaves({name: move(leaf, 0) for name, leaf in self.leaves().items()})
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._tensors.arguments import check_cast
 from linrec.structures import Structure
 from linrec.structures.base import make_unchecked
 from linrec.systems.four_matrices import (
@@ -72,6 +73,13 @@ class StateSpace(FourMatrices):
         batch_axes(self.A, *self.matrices())
 
     def to(self, target: torch.dtype | torch.device | str) -> "StateSpace":
-        """Cast or move every tensor."""
+        """Cast or move every tensor.
+
+        Raises:
+            TypeError: a dtype that is neither floating-point nor complex.
+            ValueError: a real dtype for a complex system. For more digits type
+                `.to(torch.complex128)`.
+        """
+        check_cast(self.dtype, target)
         B, C, D = (None if matrix is None else matrix.to(target) for matrix in self.matrices())
         return make_unchecked(StateSpace, A=self.A.to(target), B=B, C=C, D=D)
