@@ -263,7 +263,7 @@ def solve_loop(loop: Tensor, added: Tensor, parts: list[Tensor]) -> list[Tensor]
 
 
 def equilibrate(sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Find powers of two by which rows and columns of sizes have entries of at most about 1.
+    """Find powers of two that scale rows and columns of sizes to a largest entry of about 1.
 
     References:
         Ruiz 2001, A scaling algorithm to equilibrate both rows and columns norms in matrices.
