@@ -145,11 +145,12 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
 
     Args:
         system: a time-invariant recurrence or a StateSpace.
-        basis (n, n): T, whose columns are the new basis vectors.
+        basis (n, n): T, whose columns are the new basis vectors; real or complex.
 
     Returns:
-        The system in the new coordinates, dense, in the dtype of the system. If C was None it
-        becomes T, so that outputs remain the states in the old coordinates.
+        The system in the new coordinates, dense, in the dtype of the system, or the complex dtype
+        of its precision if T is complex. If C was None it becomes T, so that outputs remain the
+        states in the old coordinates.
 
     Raises:
         ValueError: T has another shape or is singular, or the system varies with time.
@@ -169,8 +170,11 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
     """
     check_invariant(system, "similarity_transform")
     n = system.A.state_size
-    dtype = double_dtype(system.dtype)
-    T = as_tensor("basis", basis, torch.float64).detach().to(dtype)
+    T = as_tensor("basis", basis, torch.float64).detach()
+    # (With promote_types, complex64 makes a real dtype complex and keeps its precision.)
+    least = torch.complex64 if T.is_complex() else system.dtype
+    dtype = torch.promote_types(system.dtype, least)
+    T = T.to(double_dtype(dtype))
     if T.shape != (n, n):
         raise ValueError(
             f"`basis` has shape {show(T.shape)}: expected ({n}, {n}), a column a state."
@@ -180,7 +184,7 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
         raise ValueError("`basis` is singular: expected linearly independent columns.")
     dense = system.A.to_dense().detach().to(T.dtype)
     coordinates = from_arrays(dense, T.numpy(force=True)[None], inverse.numpy(force=True)[None])
-    return coordinates.transform(system).to(system.dtype)
+    return coordinates.transform(system).to(dtype)
 
 
 def contracting_coordinates(recurrence: LinearRecurrence, length: int) -> Coordinates:

@@ -5,12 +5,15 @@
 # pyright: reportOptionalOperand=false, reportOptionalMemberAccess=false
 # pyright: reportOptionalSubscript=false
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from scipy import linalg, signal
 
 import linrec
+from linrec.coordinates import similarity_transform
 from linrec.interop import from_scipy
 
 
@@ -194,3 +197,30 @@ def test_numbers_that_are_not_finite_are_refused(bad):
     ):
         with pytest.raises(ValueError, match="`A` holds NaN or an infinity"):
             verb()
+
+
+@pytest.mark.parametrize("kind", [linrec.LinearRecurrence, linrec.StateSpace])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_complex_basis_gives_a_complex_system(kind: Any, dtype: torch.dtype) -> None:
+    A = torch.tensor([[0.5, -0.25], [0.25, 0.5]], dtype=dtype)
+    B, C, D = torch.tensor([[1.0], [2.0]]), torch.tensor([[4.0, 1.0]]), torch.ones(1, 1)
+    system = kind(A, *(each.to(dtype) for each in (B, C, D)))
+    # Columns are eigenvectors of A, and T⁻¹ = T* / 2.
+    basis = torch.tensor([[1, 1j], [1j, 1]], dtype=torch.complex128)
+    moved = similarity_transform(system, basis)
+    assert moved.dtype == torch.promote_types(dtype, torch.complex64)
+    right = {
+        "A": [[0.5 - 0.25j, 0], [0, 0.5 + 0.25j]],
+        "B": [[0.5 - 1j], [1 - 0.5j]],
+        "C": [[4 + 1j, 1 + 4j]],
+        "D": [[1]],
+    }
+    for name, values in right.items():
+        found = moved.A.to_dense() if name == "A" else getattr(moved, name)
+        assert torch.equal(found, torch.tensor(values, dtype=moved.dtype))
+    plain = kind(A, system.B)
+    assert torch.equal(similarity_transform(plain, basis).C, basis.to(moved.dtype))
+    again = similarity_transform(system, torch.linalg.eig(A.double())[1])
+    assert torch.allclose(again.A.to_dense().diag().abs(), A.new_tensor(0.3125).sqrt())
+    back = similarity_transform(moved, torch.linalg.inv(basis))
+    assert torch.equal(back.A.to_dense(), A.to(moved.dtype))
