@@ -155,8 +155,8 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
     Raises:
         ValueError: T has another shape or is singular, or the system varies with time.
 
-    Numerical error: up to n = 64, T⁻¹ A T is computed with as many digits as needed and rounded
-    once; beyond that the error is eps·‖T⁻¹‖‖A‖‖T‖.
+    Numerical error: up to n = 64 (complex: 40), T⁻¹ A T of numbers of any size is computed with as
+    many digits as needed and rounded once; beyond that the error is eps·‖T⁻¹‖‖A‖‖T‖.
 
     Example:
         >>> import linrec
