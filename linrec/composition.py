@@ -21,6 +21,9 @@ from linrec.systems import LinearRecurrence, StateSpace
 
 System = TypeVar("System", LinearRecurrence, StateSpace)
 
+# Each halves the logarithms of what rows and columns are too large by.
+EQUILIBRATIONS = 8
+
 
 def series(first: System, second: System) -> System:
     """Feed the outputs of one system to another: u → first → second → y.
@@ -57,9 +60,9 @@ def series(first: System, second: System) -> System:
         )
     A_1, B_1, C_1, D_1 = matrices(first)
     A_2, B_2, C_2, D_2 = matrices(second)
+    acts_at_once = isinstance(first, LinearRecurrence)
     with full_precision(A_1):
         through = B_2 @ C_1
-        acts_at_once = isinstance(first, LinearRecurrence)
         corner = through @ A_1 if acts_at_once else through
         driven = B_2 @ D_1 + through @ B_1 if acts_at_once else B_2 @ D_1
         A = blocks([[A_1, None], [corner, A_2]])
@@ -128,8 +131,8 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
         inputs and outputs of `first`.
 
     Raises:
-        ValueError: the systems do not fit each other, or the loop is algebraic without a solution:
-            I - s E₂ E₁ or I - s D₁ D₂ is singular.
+        ValueError: the systems do not fit each other, the gain around the loop is not finite, or
+            the loop is algebraic without a solution: I - s E₂ E₁ or I - s D₁ D₂ is singular.
         TypeError: the systems are of different kinds.
 
     Example:
@@ -156,31 +159,22 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
             f"{D_2.shape[-1]} and {D_2.shape[-2]} (of one copy): expected as many outputs of each "
             "as the other has inputs. Give one a B or a C that makes them meet."
         )
-    with full_precision(A_1):
-        return close_loop(first, other, (A_1, B_1, C_1, D_1), (A_2, B_2, C_2, D_2), sign)
-
-
-Matrices = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def close_loop(
-    first: System, other: System, forth: Matrices, back: Matrices, sign: float
-) -> System:
-    """Close a loop of two systems, given their matrices; see `feedback`."""
-    (A_1, B_1, C_1, D_1), (A_2, B_2, C_2, D_2) = forth, back
     at_once = isinstance(first, LinearRecurrence)
-    H_1, E_1 = (C_1 @ A_1, C_1 @ B_1 + D_1) if at_once else (C_1, D_1)
-    H_2, E_2 = (C_2 @ A_2, C_2 @ B_2 + D_2) if at_once else (C_2, D_2)
-    # Each as a function of x₁, x₂ and r.
-    loop, identity = around(E_2, E_1, sign)
-    u = solve_loop(loop, [sign * E_2 @ H_1, sign * H_2, identity])
-    y = [H_1 + E_1 @ u[0], E_1 @ u[1], E_1 @ u[2]]
-    A = blocks([[A_1 + B_1 @ u[0], B_1 @ u[1]], [B_2 @ y[0], A_2 + B_2 @ y[1]]])
-    B = blocks([[B_1 @ u[2]], [B_2 @ y[2]]])
-    if at_once:
-        loop, _ = around(D_1, D_2, sign)
-        y = solve_loop(loop, [C_1, sign * D_1 @ C_2, D_1])
-    return rebuild(first, other, Dense(A), B, blocks([y[:2]]), None if first.D is None else y[2])
+    with full_precision(A_1):
+        H_1, E_1 = (C_1 @ A_1, C_1 @ B_1 + D_1) if at_once else (C_1, D_1)
+        H_2, E_2 = (C_2 @ A_2, C_2 @ B_2 + D_2) if at_once else (C_2, D_2)
+        # Each as a function of x₁, x₂ and r.
+        loop, added, identity = around(E_2, E_1, sign)
+        u = solve_loop(loop, added, [sign * E_2 @ H_1, sign * H_2, identity.to(E_1.dtype)])
+        y = [H_1 + E_1 @ u[0], E_1 @ u[1], E_1 @ u[2]]
+        A = blocks([[A_1 + B_1 @ u[0], B_1 @ u[1]], [B_2 @ y[0], A_2 + B_2 @ y[1]]])
+        B = blocks([[B_1 @ u[2]], [B_2 @ y[2]]])
+        if at_once:
+            loop, added, _ = around(D_1, D_2, sign)
+            y = solve_loop(loop, added, [C_1, sign * D_1 @ C_2, D_1])
+        return rebuild(
+            first, other, Dense(A), B, blocks([y[:2]]), None if first.D is None else y[2]
+        )
 
 
 def align(first: System, second: System) -> tuple[System, System]:
@@ -231,22 +225,34 @@ def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Ten
     return first, matrix
 
 
-def around(back: Tensor, forth: Tensor, sign: float) -> tuple[Tensor, Tensor]:
-    """Compute I - s (back)(forth) of a loop of gains, and the identity."""
-    identity = torch.eye(back.shape[-2], dtype=back.dtype, device=back.device)
-    return identity - sign * back @ forth, identity
+def around(back: Tensor, forth: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute I - s (back)(forth) of a loop of gains, what its entries add up, and the identity."""
+    dtype = accumulation_dtype(back.dtype)  # a half may not hold the product of two
+    identity = torch.eye(back.shape[-2], dtype=dtype, device=back.device)
+    back, forth = back.to(dtype), forth.to(dtype)
+    loop = identity - sign * back @ forth
+    added = identity.abs() + abs(sign) * back.detach().abs() @ forth.detach().abs()
+    return loop, added, identity
 
 
-def solve_loop(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
-    """Solve a loop of gains for each part; refuse a loop without a solution."""
+def solve_loop(loop: Tensor, added: Tensor, parts: list[Tensor]) -> list[Tensor]:
+    """Solve a loop of gains for each part; refuse a loop without a solution.
+
+    Large gains beside small ones are no reason to refuse: singularity is judged after rows and
+    columns are scaled so that rounding errors of all entries, which are as large as what was
+    `added` for them, are alike.
+    """
     whole = blocks([parts])
-    narrow, dtype = whole.dtype, accumulation_dtype(whole.dtype)
-    loop, whole = loop.to(dtype), whole.to(dtype)
-    if is_seen(~loop.isfinite()):
+    narrow = parts[0].dtype
+    whole = whole.to(loop.dtype)
+    seen = loop.detach()
+    if is_seen(~seen.isfinite()):
         raise ValueError(
-            "The gains around the loop are not finite: expected finite matrices and a finite gain."
+            "The gain around the loop, sign·D₂D₁ (of recurrences: with C B added to D), holds NaN "
+            "or an infinity: expected finite numbers in `first`, `second` and `sign`."
         )
-    if is_seen(matrix_rank(equilibrate(loop.detach())) < loop.shape[-1]):
+    rows, columns = equilibrate(added)
+    if is_seen(matrix_rank(seen * rows * columns) < loop.shape[-1]):
         raise ValueError(
             "The loop is algebraic and has no solution: each step's input depends on itself, and "
             "I - sign·D₂D₁ (of recurrences: with C B added to D) is singular to working precision. "
@@ -256,15 +262,18 @@ def solve_loop(loop: Tensor, parts: list[Tensor]) -> list[Tensor]:
     return list(split(solve(loop, whole).to(narrow), widths, -1))
 
 
-def equilibrate(matrix: Tensor) -> Tensor:
-    """Divide rows and columns by their largest entries.
+def equilibrate(sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Find powers of two that scale rows and columns of sizes to a largest entry of about 1.
 
-    A rank is judged relative to the largest entry, and loops of very different gains share none.
+    References:
+        Ruiz 2001, A scaling algorithm to equilibrate both rows and columns norms in matrices.
     """
-    for axis in (-1, -2):
-        largest = matrix.abs().amax(axis, keepdim=True)
-        matrix = matrix / torch.where(largest > 0, largest, 1)
-    return matrix
+    rows, columns = torch.ones_like(sizes[..., :1]), torch.ones_like(sizes[..., :1, :])
+    for _ in range(EQUILIBRATIONS):
+        scaled = sizes * rows * columns
+        rows = rows * torch.exp2(-(scaled.amax(-1, keepdim=True).log2() / 2).round())
+        columns = columns * torch.exp2(-(scaled.amax(-2, keepdim=True).log2() / 2).round())
+    return rows, columns
 
 
 def matrices(system: LinearRecurrence | StateSpace) -> tuple[Tensor, Tensor, Tensor, Tensor]:

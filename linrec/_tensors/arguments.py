@@ -85,6 +85,24 @@ def check_kind(name: str, tensor: Tensor) -> Tensor:
     )
 
 
+def check_cast(dtype: torch.dtype, target: torch.dtype | torch.device | str) -> None:
+    """Refuse to cast numbers of a dtype to one that does not hold them; devices are not checked."""
+    if not isinstance(target, torch.dtype) or target is dtype:
+        return
+    if target not in COMPUTED:
+        raise TypeError(
+            f"`to` got {target}: expected a floating-point or complex dtype of 16 bits (a part, if "
+            "complex: 32) or more, or a device."
+        )
+    if dtype.is_complex and not target.is_complex:
+        wide = torch.complex128 if target is torch.float64 else torch.complex64
+        raise ValueError(
+            f"`to` got {target}, which would drop the imaginary parts of {dtype}: expected a "
+            f"complex dtype. Type `.to({wide})`, or first write the system in real numbers, "
+            "`linrec.real_part(system)`."
+        )
+
+
 def holds_tensor(value: object) -> bool:
     """Whether there is a tensor or an array somewhere in nested lists."""
     if is_sequence(value):

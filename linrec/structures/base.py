@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.annotated import is_tuple, unflatten
+from linrec._tensors.arguments import check_cast
 from linrec._tensors.autograd import is_already
 from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.open_sizes import is_open
@@ -230,9 +231,16 @@ class Structure(ABC):
         return getattr(self, next(iter(self.core_axes))).device
 
     def to(self, target: torch.dtype | torch.device | str) -> Self:
-        """Cast or move every tensor."""
+        """Cast or move every tensor.
+
+        Raises:
+            TypeError: a dtype that is neither floating-point nor complex.
+            ValueError: a real dtype for a complex structure. For more digits type
+                `.to(torch.complex128)`.
+        """
         if is_already(target, self.leaves().values()):
             return self
+        check_cast(self.dtype, target)
         return self.map(lambda tensor, _: tensor.to(target))
 
     def __getitem__(self, index: Any) -> Self:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from linrec._tensors.annotated import unflatten
 from linrec._tensors.arguments import as_tensor
+from linrec._tensors.full_precision import full_precision
 from linrec._tensors.open_sizes import is_open
 from linrec._tensors.shapes import check_axes, show
 from linrec.structures.base import OwnStructure, Structure, same_dtype
@@ -67,7 +68,8 @@ class BlockDiagonal(OwnStructure):
             and earlier.blocks.shape[-3:] == self.blocks.shape[-3:]
         ):
             later, earlier_blocks = same_dtype(self.blocks, earlier.blocks)
-            return BlockDiagonal(later @ earlier_blocks)
+            with full_precision(later):
+                return BlockDiagonal(later @ earlier_blocks)
         return Dense(self.to_dense()).compose(earlier)
 
     def adjoint(self) -> "BlockDiagonal":

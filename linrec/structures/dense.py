@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from linrec._tensors.arguments import as_tensor
+from linrec._tensors.full_precision import full_precision
 from linrec._tensors.shapes import check_axes, show
 from linrec.structures.base import OwnStructure, Structure, matvec, same_dtype
 
@@ -54,7 +55,8 @@ class Dense(OwnStructure):
     def compose(self, earlier: Structure) -> "Dense":
         """Multiply the matrices: this one after `earlier`."""
         later, earlier_matrix = same_dtype(self.matrix, earlier.to_dense())
-        return self.rebuilt(matrix=later @ earlier_matrix)
+        with full_precision(later):
+            return self.rebuilt(matrix=later @ earlier_matrix)
 
     def adjoint(self) -> "Dense":
         """Transpose and conjugate."""

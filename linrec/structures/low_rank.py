@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.arguments import as_tensor
+from linrec._tensors.full_precision import full_precision
 from linrec._tensors.shapes import broadcast, broadcast_shapes, check_axes, show
 from linrec.structures.base import OwnStructure, Structure, matvec, same_dtype
 from linrec.structures.dense import Dense
@@ -86,7 +87,8 @@ class DiagonalPlusLowRank(OwnStructure):
         dtype = torch.promote_types(self.dtype, earlier.dtype)
         later, (diagonal, left, right) = self.to(dtype), (part.to(dtype) for part in other)
         after = later.diagonal.unsqueeze(-1) * left
-        after = after + later.left @ (later.right.mH @ left)
+        with full_precision(left):
+            after = after + later.left @ (later.right.mH @ left)
         before = diagonal.conj().unsqueeze(-1) * later.right
         batch = broadcast_shapes(later.batch_shape, earlier.batch_shape)
         return DiagonalPlusLowRank(
@@ -110,4 +112,5 @@ class DiagonalPlusLowRank(OwnStructure):
     def to_dense(self) -> Tensor:
         """Write the matrix out, `(*batch, n, n)`."""
         left, right = same_dtype(self.left, self.right.mH)
-        return torch.diag_embed(self.diagonal) + left @ right
+        with full_precision(left):
+            return torch.diag_embed(self.diagonal) + left @ right

@@ -12,8 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from linrec._tensors.arguments import check_cast
 from linrec._tensors.autograd import is_already
-from linrec._tensors.dtypes import check_cast
 from linrec.structures import Structure, matvec
 from linrec.structures.base import make_unchecked
 from linrec.systems.four_matrices import (
@@ -149,7 +149,9 @@ class LinearRecurrence(FourMatrices):
         """Cast or move every tensor.
 
         Raises:
-            ValueError: whole numbers, or real ones of a complex system.
+            TypeError: a dtype that is neither floating-point nor complex.
+            ValueError: a real dtype for a complex recurrence. For more digits type
+                `.to(torch.complex128)`.
         """
         if is_already(target, self.tensors()):
             return self

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linrec._tensors.dtypes import check_cast
+from linrec._tensors.arguments import check_cast
 from linrec.structures import Structure
 from linrec.structures.base import make_unchecked
 from linrec.systems.four_matrices import (
@@ -76,7 +76,9 @@ class StateSpace(FourMatrices):
         """Cast or move every tensor.
 
         Raises:
-            ValueError: whole numbers, or real ones of a complex system.
+            TypeError: a dtype that is neither floating-point nor complex.
+            ValueError: a real dtype for a complex system. For more digits type
+                `.to(torch.complex128)`.
         """
         check_cast(self.dtype, target)
         B, C, D = (None if matrix is None else matrix.to(target) for matrix in self.matrices())

@@ -5,12 +5,16 @@
 # pyright: reportOptionalOperand=false, reportOptionalMemberAccess=false
 # pyright: reportOptionalSubscript=false
 
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from scipy import linalg, signal
 
 import linrec
+from linrec.coordinates import similarity_transform
 from linrec.interop import from_scipy
 from tests.cases import normal
 
@@ -197,17 +201,83 @@ def test_numbers_that_are_not_finite_are_refused(bad):
             verb()
 
 
+@pytest.mark.parametrize("kind", [linrec.LinearRecurrence, linrec.StateSpace])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_complex_basis_gives_a_complex_system(dtype: torch.dtype) -> None:
-    """In the coordinates of its eigenvectors a rotation is diagonal; outputs stay the same."""
-    A = torch.tensor([[0.9, -0.2], [0.2, 0.9]], dtype=dtype)
-    system = linrec.LinearRecurrence(A, normal(2, 1).to(dtype), normal(1, 2).to(dtype))
-    eigenvalues, basis = torch.linalg.eig(A)
-    made = linrec.similarity_transform(system, basis)
-    assert made.dtype == torch.promote_types(dtype, torch.complex64)
-    torch.testing.assert_close(made.A.to_dense(), torch.diag(eigenvalues), rtol=0, atol=1e-6)
-    inputs = normal(9, 1).to(dtype)
-    outputs = linrec.run(made, inputs.to(made.dtype)).outputs
-    expected = linrec.run(system, inputs).outputs
-    torch.testing.assert_close(outputs.real, expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(outputs.imag, torch.zeros_like(expected), rtol=0, atol=1e-6)
+def test_a_complex_basis_gives_a_complex_system(kind: Any, dtype: torch.dtype) -> None:
+    A = torch.tensor([[0.5, -0.25], [0.25, 0.5]], dtype=dtype)
+    B, C, D = torch.tensor([[1.0], [2.0]]), torch.tensor([[4.0, 1.0]]), torch.ones(1, 1)
+    system = kind(A, *(each.to(dtype) for each in (B, C, D)))
+    # Columns are eigenvectors of A, and T⁻¹ = T* / 2.
+    basis = torch.tensor([[1, 1j], [1j, 1]], dtype=torch.complex128)
+    moved = similarity_transform(system, basis)
+    assert moved.dtype == torch.promote_types(dtype, torch.complex64)
+    right = {
+        "A": [[0.5 - 0.25j, 0], [0, 0.5 + 0.25j]],
+        "B": [[0.5 - 1j], [1 - 0.5j]],
+        "C": [[4 + 1j, 1 + 4j]],
+        "D": [[1]],
+    }
+    for name, values in right.items():
+        found = moved.A.to_dense() if name == "A" else getattr(moved, name)
+        assert torch.equal(found, torch.tensor(values, dtype=moved.dtype))
+    plain = kind(A, system.B)
+    assert torch.equal(similarity_transform(plain, basis).C, basis.to(moved.dtype))
+    again = similarity_transform(system, torch.linalg.eig(A.double())[1])
+    assert torch.allclose(again.A.to_dense().diag().abs(), A.new_tensor(0.3125).sqrt())
+    back = similarity_transform(moved, torch.linalg.inv(basis))
+    assert torch.equal(back.A.to_dense(), A.to(moved.dtype))
+
+
+A_BASIS = np.array([[1.0, 2.0, 0.5], [0.25, -1.0, 3.0], [1.0, 1.5, -0.75]])
+
+
+def transformed_exactly(A: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Compute T⁻¹ A T in fractions, by Gauss-Jordan elimination, each entry rounded once."""
+    n = len(A)
+    exact = [[Fraction(float(each)) for each in row] for row in T]
+    moved = [[Fraction(float(each)) for each in row] for row in A]
+    columns = range(n)
+    moved = [[sum(row[k] * exact[k][j] for k in columns) for j in columns] for row in moved]
+    rows = [left + right for left, right in zip(exact, moved, strict=True)]
+    for column in columns:
+        pivot = next(row for row in range(column, n) if rows[row][column])
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        rows[column] = [each / rows[column][column] for each in rows[column]]
+        for other in set(columns) - {column}:
+            factor = rows[other][column]
+            rows[other] = [a - factor * b for a, b in zip(rows[other], rows[column], strict=True)]
+    return np.array([[float(each) for each in row[n:]] for row in rows])
+
+
+@pytest.mark.parametrize("kind", [linrec.LinearRecurrence, linrec.StateSpace])
+@pytest.mark.parametrize(
+    ("size", "above", "below"),
+    [
+        (1.0, [1.0, 1e-60, 1.0], [1.0, 1.0, 1.0]),
+        (1.0, [1.0, 1.0, 1.0], [1e-100, 1.0, 1e30]),
+        (1.0, [1e-70, 1e-76, 1e80], [1.0, 1e40, 1e-60]),
+        (1e-75, [1.0, 1.0, 2.0], [1.0, 1.0, 1.0]),
+        (1e-150, [1e-70, 1.0, 1e70], [1.0, 1.0, 1.0]),
+        (1e-300, [1.0, 1.0, 2.0], [1.0, 1.0, 1.0]),
+        (1e200, [1e-90, 1.0, 1.0], [1e-200, 1e-200, 1e-200]),
+        (1e300, [1.0, 1.0, 2.0], [1e290, 1e290, 1e290]),
+    ],
+)
+def test_numbers_of_any_size_are_transformed_with_all_digits(
+    kind: Any, size: float, above: list[float], below: list[float]
+) -> None:
+    A = size * np.array([[0.5, 0.25, -0.125], [0.125, 0.3, 0.7], [0.1, -0.2, 0.4]])
+    for matrix in (A_BASIS, np.eye(3)):
+        T = np.array(below)[:, None] * matrix * np.array(above)
+        system = kind(torch.tensor(A), torch.zeros(3, 1).double())
+        found = similarity_transform(system, torch.tensor(T)).A.to_dense().numpy()
+        assert (found == transformed_exactly(A, T)).all()
+
+
+def test_tiny_inputs_and_huge_outputs_are_balanced_with_all_digits() -> None:
+    system = butterworth(3, 0.2)
+    assert system.B is not None and system.C is not None
+    scaled = linrec.LinearRecurrence(system.A, system.B * 2.0**-500, system.C * 2.0**500)
+    balanced, plain = (linrec.balanced_realization(each) for each in (scaled, system))
+    assert torch.equal(balanced.singular_values, plain.singular_values)
+    assert torch.equal(balanced.system.A.to_dense(), plain.system.A.to_dense())

@@ -3,6 +3,7 @@
 # The third party's results are of types that it does not declare.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
+from fractions import Fraction
 from typing import Any
 
 import control
@@ -218,66 +219,76 @@ def test_systems_that_do_not_fit_are_refused() -> None:
         linrec.feedback(first, "unity")
 
 
-LOOPS = (1e7, 1e9, 1e-9)
+@kinds
+def test_autocast_changes_no_composition(kind: type) -> None:
+    first, second = (system(kind, 3, 2, 2, True, seed=seed).to(torch.float32) for seed in (0, 5))
+    parts = normal(3).float(), normal(3, 2).float(), normal(3, 2, seed=1).float()
+    spread = kind(linrec.DiagonalPlusLowRank(*parts), first.B, first.C)
+    for compose in (linrec.series, linrec.parallel, linrec.feedback):
+        for other in (second, spread):
+            expected = compose(first, other)
+            with torch.autocast("cpu", torch.bfloat16):
+                found = compose(first, other)
+            for mine, theirs in zip(found.tensors(), expected.tensors(), strict=True):
+                assert mine.dtype == torch.float32 and torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("gain", LOOPS)
-def test_loops_of_very_different_gains(gain: float, dtype: torch.dtype) -> None:
-    """Two channels that share nothing: each closes as it does alone, D = g / (1 + g)."""
-    eye = torch.eye(2, dtype=dtype)
-    both = linrec.StateSpace(-eye, eye, eye, torch.diag(torch.tensor([gain, 0.0], dtype=dtype)))
-    D = linrec.feedback(both).D
-    assert D is not None
-    torch.testing.assert_close(D.diagonal(), torch.tensor([gain / (1 + gain), 0.0], dtype=dtype))
-
-
-@pytest.mark.parametrize("gain", [1.0, 1e7, 1e9])
-def test_singular_loops_are_refused_in_any_units(gain: float) -> None:
-    """I + D = [[g, g], [1, 1]], or with g in a column, has rank one."""
-    eye = torch.eye(2)
-    for rows in ([[gain, gain], [1.0, 1.0]], [[gain, 1.0], [gain, 1.0]]):
-        system = linrec.StateSpace(-eye, eye, eye, torch.tensor(rows) - eye)
-        with pytest.raises(ValueError, match="singular to working precision"):
-            linrec.feedback(system)
-
-
-@pytest.mark.parametrize("gain", [float("nan"), float("inf")])
-def test_gains_that_are_not_finite_are_refused(gain: float) -> None:
-    with pytest.raises(ValueError, match="not finite"):
-        linrec.feedback(linrec.StateSpace([[-1.0]], [[1.0]], [[1.0]], [[1.0]]), gain)
-
-
-SYSTEMS = (
-    linrec.LinearRecurrence(normal(3, 3, seed=1), normal(3, 2, seed=2), normal(2, 3, seed=3)),
-    linrec.LinearRecurrence(normal(2, 2, seed=4), normal(2, 2, seed=5), normal(2, 2, seed=6)),
-)
-UNDER_AUTOCAST = {
-    "series": lambda a, b: linrec.series(a, b).tensors(),
-    "parallel": lambda a, b: linrec.parallel(a, b).tensors(),
-    "feedback": lambda a, b: linrec.feedback(a, b).tensors(),
-    "gain": lambda a, b: linrec.feedback(a, 0.5).tensors(),
-    "to_pre_update": lambda a, b: [each for each in to_pre_update(a) if torch.is_tensor(each)],
-    "from_pre_update": lambda a, b: from_pre_update(a.A, a.B, a.C, torch.ones(2, 2)).tensors(),
-    "similarity": lambda a, b: linrec.similarity_transform(a, normal(3, 3, seed=7)).tensors(),
-    "balanced": lambda a, b: linrec.balanced_realization(shrink(a)).system.tensors(),
-    "adjoint": lambda a, b: linrec.adjoint(a).tensors(),
-    "response": lambda a, b: [linrec.frequency_response(a, torch.tensor([0.1, 1.0]))],
-}
-
-
-def shrink(system: linrec.LinearRecurrence) -> linrec.LinearRecurrence:
-    return linrec.LinearRecurrence(0.1 * system.A.to_dense(), system.B, system.C)
-
-
-@pytest.mark.parametrize("name", UNDER_AUTOCAST)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_systems_are_computed_in_full_precision_under_autocast(
-    name: str, dtype: torch.dtype
-) -> None:
-    pair = [each.to(dtype) for each in SYSTEMS]
-    plain = UNDER_AUTOCAST[name](*pair)
+def test_a_pole_keeps_its_digits_under_autocast() -> None:
+    tank = linrec.StateSpace([[0.0]], [[1.0]], [[1.001]])
     with torch.autocast("cpu", torch.bfloat16):
-        cast = UNDER_AUTOCAST[name](*pair)
-    for mine, right in zip(cast, plain, strict=True):
-        assert mine.dtype == right.dtype and torch.equal(mine, right)
+        pole = float(linrec.feedback(tank, 2.0).A.to_dense())
+    assert abs(pole + 2.002) < 4 * torch.finfo(torch.float32).eps * 2.002
+
+
+def gains(values: torch.Tensor) -> linrec.StateSpace:
+    """Make a system whose outputs hold its inputs times a matrix, beside states."""
+    identity = torch.eye(len(values), dtype=values.dtype)
+    return linrec.StateSpace(-identity, identity, identity, values)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(torch.float16, 3e4), (torch.float32, 1e9), (torch.float32, 1e30), (torch.float64, 1e200)],
+)
+def test_large_gains_beside_small_ones_are_no_singular_loop(
+    dtype: torch.dtype, size: float
+) -> None:
+    D = torch.tensor([[size, 2.0], [0.0, 0.5]], dtype=dtype)
+    found = linrec.feedback(gains(D)).D
+    assert found is not None
+    (a, b), (_, d) = [[Fraction(float(each)) for each in row] for row in D]
+    inverse = [[1 / (1 + a), -b / ((1 + a) * (1 + d))], [Fraction(0), 1 / (1 + d)]]
+    right = [[a / (1 + a), b / ((1 + a) * (1 + d))], [Fraction(0), d / (1 + d)]]
+    inverse, right = (
+        torch.tensor([[float(each) for each in row] for row in matrix], dtype=torch.float64)
+        for matrix in (inverse, right)
+    )
+    # D (I + D)⁻¹ is a product of an inverse with an error of eps, or of a spacing near zero.
+    limits = torch.finfo(dtype)
+    spacing = limits.smallest_normal * limits.eps
+    allowed = D.double().abs() @ (8 * limits.eps * inverse.abs() + spacing)
+    assert ((found.double() - right).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_singular_loops_of_any_scale_are_refused(dtype: torch.dtype) -> None:
+    for scale in (1.0, 128.0, 2.0**13):
+        # I + D = [[2, 4s], [1/s, 2]]
+        D = torch.tensor([[1.0, 4 * scale], [1 / scale, 1.0]], dtype=dtype)
+        with pytest.raises(ValueError, match="no solution"):
+            linrec.feedback(gains(D))
+        with pytest.raises(ValueError, match="no solution"):
+            linrec.feedback(gains(torch.eye(2, dtype=dtype)), torch.stack([D * 0, D]))
+    near = torch.diag(torch.tensor([torch.finfo(torch.float64).eps / 2 - 1, 1.0]).double())
+    with pytest.raises(ValueError, match="no solution"):
+        linrec.feedback(gains(near))
+
+
+@kinds
+@pytest.mark.parametrize("gain", [float("nan"), float("inf")])
+def test_gains_that_are_not_finite_are_refused(kind: type, gain: float) -> None:
+    first = kind([[0.5]], [[1.0]], [[1.0]], [[1.0]])
+    with pytest.raises(ValueError, match=r"holds NaN or an infinity: expected finite numbers"):
+        linrec.feedback(first, gain)
+    with pytest.raises(ValueError, match=r"holds NaN or an infinity: expected finite numbers"):
+        linrec.feedback(first, sign=gain)

@@ -215,3 +215,16 @@ def test_a_d_with_an_axis_of_its_own(axis: str, steps: int) -> None:
     y_allowed = y_allowed + 4 * EPS * through.squeeze(-1).abs()
     assert_within(result.outputs, expected, y_allowed)
     assert_within(result.final_state, x.expand(*expected.shape[:-2], 2), x_allowed)
+
+
+def test_autocast_changes_no_matrix() -> None:
+    parts = normal(3).float(), normal(3, 2).float(), normal(3, 2, seed=1).float()
+    B, C = normal(3, 1).float(), normal(1, 3, seed=2).float()
+    recurrence = linrec.LinearRecurrence(linrec.DiagonalPlusLowRank(*parts), B, C)
+    expected = to_pre_update(recurrence)[1:]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = to_pre_update(recurrence)[1:]
+        kept = from_pre_update(recurrence.A, B, C).A.to_dense()
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == torch.float32 and torch.equal(mine, theirs)
+    assert torch.equal(kept, from_pre_update(recurrence.A, B, C).A.to_dense())

@@ -381,3 +381,18 @@ def test_false_claims_are_found(monkeypatch: pytest.MonkeyPatch, capability: str
     monkeypatch.setattr(linrec.Diagonal, capability, lambda self: wrong)
     with pytest.raises(Disagreement, match="capabilities"):
         check_case(linrec.LinearRecurrence(A), inputs, **options)
+
+
+def test_autocast_changes_no_product_of_structures() -> None:
+    parts = normal(4).float(), normal(4, 1).float(), normal(4, 1, seed=1).float()
+    low_rank = linrec.DiagonalPlusLowRank(*parts)
+    for A in (
+        low_rank,
+        linrec.Dense(normal(4, 4).float()),
+        linrec.BlockDiagonal(normal(2, 2, 2).float()),
+    ):
+        expected, written = A.compose(A).to_dense(), A.to_dense()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = A.compose(A).to_dense()
+            assert torch.equal(A.to_dense(), written)
+        assert found.dtype == torch.float32 and torch.equal(found, expected)

@@ -6,6 +6,7 @@
 
 import copy
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,13 +296,21 @@ def test_leaves_rebuild_every_recurrence() -> None:
 
 
 @pytest.mark.parametrize("kind", [linrec.LinearRecurrence, linrec.StateSpace])
-def test_dtypes_that_cannot_hold_a_system_are_refused(kind) -> None:
-    real = kind([[-0.5]], [[0.5]])
-    for dtype in (torch.int64, torch.bool, torch.float8_e5m2):
-        with pytest.raises(ValueError, match=f"of torch.float32 cannot be of {dtype}"):
-            real.to(dtype)
-    turning = kind(linrec.Diagonal(torch.tensor([0.5j])), torch.ones(1, 1))
-    with pytest.raises(ValueError, match=r"expected torch\.complex128, say"):
-        turning.to(torch.float64)
+def test_casts_that_would_lose_numbers_are_refused(kind: Any) -> None:
+    A = linrec.Diagonal(torch.tensor([0.5j]))
+    turning, real = kind(A, torch.ones(1, 1)), kind([[0.5]], [[1.0]])
+    for dtype in (torch.int64, torch.int32, torch.bool, torch.float8_e5m2):
+        for each in (real, turning, A):
+            with pytest.raises(TypeError, match=r"`to` got torch\..*: expected a floating-point"):
+                each.to(dtype)
+    for dtype, instead in (
+        (torch.float64, "torch.complex128"),
+        (torch.float32, "torch.complex64"),
+        (torch.bfloat16, "torch.complex64"),
+    ):
+        for each in (turning, A):
+            with pytest.raises(ValueError, match=rf"Type `\.to\({instead}\)`"):
+                each.to(dtype)
     assert turning.to(torch.complex128).A.to_dense().item() == 0.5j
-    assert real.to(torch.complex64).A.to_dense().item() == -0.5
+    assert real.to(torch.complex64).dtype == torch.complex64
+    assert real.to(torch.float16).to("cpu").dtype == torch.float16
