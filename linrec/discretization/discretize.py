@@ -206,10 +206,10 @@ def repeated_steps(system: StateSpace, steps: Tensor) -> tuple[Tensor, Tensor] |
     """Find the distinct lengths among repeated steps, and the index of each step among them.
 
     A clock gives few different lengths to very many steps, and each length costs an exponential.
-    None where fewer than half of these would be saved, where the steps need a gradient, and where
-    their values cannot be read.
+    None where fewer than half of these would be saved, where there are no steps, where the steps
+    need a gradient, and where their values cannot be read.
     """
-    if system.batch_shape or steps.requires_grad or not at_hand(steps):
+    if system.batch_shape or steps.requires_grad or not steps.numel() or not at_hand(steps):
         return None
     # (NaN, where a sequence has ended, is not equal to itself; no step is negative.)
     few, places = unique_places(steps.nan_to_num(nan=-1.0))
