@@ -79,7 +79,7 @@ def discretize(
         alpha: for "gbt", the weight α: 0 is forward Euler, 1 backward Euler, 0.5 bilinear.
         prewarp_frequency: for "bilinear", the angular frequency, in radians per unit of time, at
             which the frequency response (of the matrices read as scipy reads them) is kept: from
-            0, which warps nothing, to less than π/dt.
+            0, which warps nothing, to less than π/dt. A tensor has one for each entry of `dt`.
 
     Returns:
         The recurrence, in the dtype of the system. A diagonal A stays diagonal.
@@ -118,13 +118,11 @@ def discretize(
     dtype, steps = system.dtype, check_step(dt, system, dt_per)
     weight = implicitness(method, alpha, prewarp_frequency)
     varying = steps.ndim > 0 and dt_per in (None, "step")
+    if prewarp_frequency is not None:  # (first: steps are repeated where their frequency is too)
+        steps = prewarp_steps(steps, prewarp_frequency)
     if varying and (repeated := repeated_steps(system, steps)) is not None:
         few, places = repeated
-        warp = prewarp_frequency
-        made = discretize(system, few, method, dt_per="step", alpha=alpha, prewarp_frequency=warp)
-        return at_places(made, places)
-    if prewarp_frequency is not None:
-        steps = prewarp_steps(steps, prewarp_frequency)
+        return at_places(discretize(system, few, method, dt_per="step", alpha=alpha), places)
     system = in_steps(system, steps, "step" if varying else dt_per)
     # The methods measure states in units in which no entry of A is needlessly large. (Forward Euler
     # only takes sums, for which units make no difference.)
