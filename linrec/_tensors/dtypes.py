@@ -33,20 +33,3 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 def double_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which kernels and powers are computed: double precision, cast last."""
     return torch.complex128 if dtype.is_complex else torch.float64
-
-
-def check_cast(dtype: torch.dtype, target: torch.dtype | torch.device | str) -> None:
-    """Refuse a dtype that cannot hold the numbers of a system of another dtype."""
-    if not isinstance(target, torch.dtype):
-        return
-    if target not in COMPUTED:
-        raise ValueError(
-            f"The system of {dtype} cannot be of {target}: expected one of "
-            f"{', '.join(map(str, COMPUTED))}."
-        )
-    if dtype.is_complex and not target.is_complex:
-        wide = torch.promote_types(target, torch.complex64)
-        raise ValueError(
-            f"The system of {dtype} cannot be of {target}, which has no imaginary part: expected "
-            f"{wide}, say. `linrec.real_part` makes a real system of a complex one."
-        )

@@ -79,7 +79,7 @@ def discretize(
         alpha: for "gbt", the weight α: 0 is forward Euler, 1 backward Euler, 0.5 bilinear.
         prewarp_frequency: for "bilinear", the angular frequency, in radians per unit of time, at
             which the frequency response (of the matrices read as scipy reads them) is kept: from
-            0, which warps nothing, to less than π/dt.
+            0, which warps nothing, to less than π/dt. A tensor has one for each entry of `dt`.
 
     Returns:
         The recurrence, in the dtype of the system. A diagonal A stays diagonal.
@@ -118,14 +118,11 @@ def discretize(
     dtype, steps = system.dtype, check_step(dt, system, dt_per)
     weight = implicitness(method, alpha, prewarp_frequency)
     varying = steps.ndim > 0 and dt_per in (None, "step")
-    warp = prewarp_frequency
-    alike = varying and not (isinstance(warp, Tensor) and warp.ndim)  # one frequency for all steps
-    if alike and (repeated := repeated_steps(system, steps)) is not None:
-        few, places = repeated
-        made = discretize(system, few, method, dt_per="step", alpha=alpha, prewarp_frequency=warp)
-        return at_places(made, places)
-    if prewarp_frequency is not None:
+    if prewarp_frequency is not None:  # (first: steps are repeated where their frequency is too)
         steps = prewarp_steps(steps, prewarp_frequency)
+    if varying and (repeated := repeated_steps(system, steps)) is not None:
+        few, places = repeated
+        return at_places(discretize(system, few, method, dt_per="step", alpha=alpha), places)
     system = in_steps(system, steps, "step" if varying else dt_per)
     # The methods measure states in units in which no entry of A is needlessly large. (Forward Euler
     # only takes sums, for which units make no difference.)
@@ -207,8 +204,8 @@ def repeated_steps(system: StateSpace, steps: Tensor) -> tuple[Tensor, Tensor] |
     """Find the distinct lengths among repeated steps, and the index of each step among them.
 
     A clock gives few different lengths to very many steps, and each length costs an exponential.
-    None where fewer than half of these would be saved, where the steps need a gradient, and where
-    their values cannot be read.
+    None where fewer than half of these would be saved, where there are no steps, where the steps
+    need a gradient, and where their values cannot be read.
     """
     if system.batch_shape or steps.requires_grad or not steps.numel() or not at_hand(steps):
         return None

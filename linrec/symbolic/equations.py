@@ -12,7 +12,7 @@ from sympy.logic.boolalg import BooleanAtom
 from linrec.symbolic import differences, differentials
 from linrec.symbolic.matrices import as_expression
 from linrec.symbolic.recurrence import LinearRecurrence
-from linrec.symbolic.signals import LinearForm, find_time, linear_form
+from linrec.symbolic.signals import LinearForm, find_time, linear_form, read_signal
 from linrec.symbolic.state_space import StateSpace
 
 Equations = sympy.Eq | Sequence[sympy.Eq] | Mapping[sympy.Expr, sympy.Expr]
@@ -69,7 +69,7 @@ def from_equations(
     forms = [difference_form(left, right, time) for left, right in pairs]
     check_determined(forms, unknowns, given)
 
-    definitions = pure_definitions(pairs, forms, unknowns)
+    definitions = pure_definitions(pairs, forms, unknowns, time)
     kept = [form for form, (left, _) in zip(forms, pairs, strict=True) if left not in definitions]
     remaining = [x for x in unknowns if x not in {left.func for left in definitions}]
     if wanted is None:
@@ -167,12 +167,17 @@ def check_determined(
     unknowns: Sequence[UndefinedFunction],
     inputs: Sequence[UndefinedFunction],
 ) -> None:
-    """Refuse too many or too few equations, and systems without inputs."""
+    """Refuse too many or too few equations, unknowns that cancel, and systems without inputs."""
     if len(forms) != len(unknowns):
         raise ValueError(
             f"There are {len(forms)} equations for {', '.join(map(str, unknowns))}: expected as "
             "many as unknowns. Functions on no left side are inputs; or name them, `inputs=[u(t)]`."
         )
+    for unknown in unknowns:
+        if not any(signal.function == unknown for form in forms for signal in form):
+            raise ValueError(
+                f"`{unknown}` cancels out of the equations: expected one that determines it."
+            )
     if not inputs:
         raise ValueError(
             "The equations have no input: expected a function that is given. Add one, `+ u(t)`, "
@@ -184,6 +189,7 @@ def pure_definitions(
     pairs: Sequence[tuple[sympy.Expr, sympy.Expr]],
     forms: Sequence[LinearForm],
     unknowns: Sequence[UndefinedFunction],
+    time: sympy.Symbol,
 ) -> dict[AppliedUndef, sympy.Expr]:
     """Find the unknowns that an equation defines and that occur nowhere else, y(t) = c x(t)."""
     found = {}
@@ -193,11 +199,11 @@ def pure_definitions(
         times = [s for form in forms for s in form if s.function == left.func]
         past = any(signal.function in unknowns for signal in own if signal.function != left.func)
         if len(times) == 1 and (past or len(forms) == 1):
-            # The unknown may be on the right side too: y = k y + r has y = r / (1 - k).
-            right = sympy.expand(right)
-            share = right.coeff(left)
-            if sympy.simplify(1 - share) != 0:
-                found[left] = (right - sympy.expand(share * left)) / (1 - share) if share else right
+            if not right.has(left.func):
+                found[left] = right
+            elif (unknown := read_signal(left, time)) in own:
+                rest = sympy.Add(*[c * s.at(time) for s, c in own.items() if s != unknown])
+                found[left] = -rest / own[unknown]  # (as in y(t) = c x(t) - y(t)/2)
     return found
 
 

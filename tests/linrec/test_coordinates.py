@@ -16,7 +16,6 @@ from scipy import linalg, signal
 import linrec
 from linrec.coordinates import similarity_transform
 from linrec.interop import from_scipy
-from tests.cases import normal
 
 
 @pytest.fixture(autouse=True)

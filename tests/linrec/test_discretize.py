@@ -231,6 +231,25 @@ def test_prewarping_keeps_the_response_at_its_frequency() -> None:
     assert not torch.allclose(unwarped.A.to_dense(), made.A.to_dense())
 
 
+@pytest.mark.parametrize("shape", [(12,), (3, 12)])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_frequency_for_each_step(shape: tuple[int, ...], repeated: bool) -> None:
+    """Each step as scipy's own, of 2 tan(ω dt / 2) / ω, also where steps or frequencies repeat."""
+    A, B = np.array([[0.0, 1.0], [-4.0, -0.1]]), np.array([[0.0], [1.0]])
+    system = StateSpace(A, B)
+    few = torch.linspace(0.1, 0.2, 2 if repeated else 12, dtype=torch.float64)
+    dt = few.repeat_interleave(12 // len(few)).expand(shape)
+    omega = torch.arange(1.0, 4.0, dtype=torch.float64).repeat(4)
+    for frequency in (omega, omega.view(-1, 1, 1)):
+        got = discretize(system, dt, "bilinear", dt_per="step", prewarp_frequency=frequency)
+        warped = (2 * torch.tan(frequency * dt / 2) / frequency).numpy()
+        assert got.A.batch_shape == warped.shape
+        for place in np.ndindex(warped.shape):
+            made = scipy.signal.cont2discrete((A, B, A, 0 * B), warped[place], "bilinear")
+            np.testing.assert_allclose(got.A.to_dense()[place], made[0], rtol=1e-12)
+            np.testing.assert_allclose(got.B[place], made[1], rtol=1e-12)
+
+
 @pytest.mark.parametrize("C", [None, normal(2, 6, seed=2)])
 @pytest.mark.parametrize("method", METHODS)
 def test_float32_is_computed_in_float64(method: str, C: Tensor | None) -> None:
@@ -373,14 +392,3 @@ def test_no_steps(shape: tuple[int, ...], method: str) -> None:
     dt = torch.zeros(len(inputs), shape[-1])
     assert module(inputs[:0], dt=dt[:0]).outputs.shape == (0, shape[-1], 1)
     assert module(inputs[:, :0], dt=dt[:, :0]).outputs.shape == (len(inputs), 0, 1)
-
-
-@pytest.mark.parametrize("steps", [torch.full((10,), 0.1), torch.linspace(0.1, 0.11, 10)])
-def test_a_frequency_for_each_step(steps: Tensor) -> None:
-    """Also where steps repeat, whose matrices are otherwise computed once."""
-    swing = linrec.StateSpace([[0.0, 1.0], [-4.0, -0.1]], [[0.0], [1.0]], [[1.0, 0.0]])
-    frequencies = torch.linspace(1, 10, 10)
-    made = linrec.discretize(swing, steps, "bilinear", prewarp_frequency=frequencies)
-    for t, (dt, frequency) in enumerate(zip(steps.tolist(), frequencies.tolist(), strict=True)):
-        alone = linrec.discretize(swing, dt, "bilinear", prewarp_frequency=frequency)
-        torch.testing.assert_close(made.A.to_dense()[t], alone.A.to_dense())

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import linrec
-from linrec.interop import from_pre_update, to_control, to_pre_update
+from linrec.interop import to_control
 from tests.cases import contraction, normal
 
 FREQUENCIES, EPS = np.linspace(0.1, 3.0, 7), np.finfo(float).eps

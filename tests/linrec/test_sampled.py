@@ -50,6 +50,17 @@ def test_repeated_steps_are_those_steps(method, shape, different, diagonal, monk
         )
 
 
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 5)])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_steps(method: str, shape: tuple[int, ...]) -> None:
+    dt = torch.zeros(shape, dtype=torch.float64)
+    recurrence = linrec.discretize(OSCILLATOR, dt, method, dt_per="step")
+    assert recurrence.time_varying and recurrence.A.to_dense().shape == (*shape, 2, 2)
+    outputs, last = linrec.run(recurrence, torch.zeros(*shape, 1, dtype=torch.float64))
+    assert outputs.shape == (*shape, 1) and last.shape == (*shape[:-1], 2)
+    assert SampledSystem(OSCILLATOR, method=method)(outputs, dt=dt).outputs.shape == (*shape, 1)
+
+
 def test_each_different_step_costs_one_exponential(monkeypatch) -> None:
     """Counted, and the gradient of the system is that of all steps."""
     taken = []

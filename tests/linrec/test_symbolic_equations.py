@@ -247,6 +247,28 @@ def test_inputs_come_by_name_or_as_they_are_given() -> None:
     assert from_equations(implicit, inputs=[u]).A == sympy.Matrix([[a]])
 
 
+STEP, RATE = Eq(x(t), a * x(t - 1) + u(t)), Eq(x(t).diff(t), u(t) - a * x(t))
+
+
+@pytest.mark.parametrize("outputs", [None, [y(t)]])
+@pytest.mark.parametrize(
+    "equations, gain, through",
+    [
+        (Eq(y(t), a * y(t) + u(t)), 0, 1 / (1 - a)),
+        ([STEP, Eq(y(t), c * x(t) - y(t) / 2)], 2 * c / 3, 0),
+        ([RATE, Eq(y(t), c * x(t) - y(t) / 2)], 2 * c / 3, 0),
+        ([RATE, Eq(y(t), c * x(t) - d * (y(t) - u(t)))], c / (1 + d), d / (1 + d)),
+    ],
+)
+def test_an_output_on_both_sides_is_solved_for(
+    equations: Any, gain: Any, through: Any, outputs: Any
+) -> None:
+    """Solved by hand: y (1 - f) = c x + d u gives y = (c x + d u)/(1 - f)."""
+    system = from_equations(equations, outputs=outputs)
+    assert system.C.shape == system.D.shape == (1, 1)
+    assert sympy.simplify(system.C[0] - gain) == 0 == sympy.simplify(system.D[0] - through)
+
+
 n = sympy.Symbol("n")
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "square": (Eq(x(t), a * x(t - 1) ** 2 + u(t)), {}, r"`a\*x\(t - 1\)\*\*2` is not linear"),
@@ -292,6 +314,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "cannot be solved for the highest derivatives",
     ),
+    "cancelled": (Eq(y(t), y(t) + u(t)), {}, "`y` cancels out of the equations"),
+    "cancelled output": ([RATE, Eq(y(t), y(t) + x(t))], {}, "`y` cancels out of the equations"),
     "state on both sides": ({x(t): a * x(t) + u(t)}, {}, "is on both sides"),
     "improper": (Eq(x(t).diff(t), -x(t) + u(t).diff(t, 2)), {}, "derivative 1 of the inputs u"),
     "integral": (
@@ -317,42 +341,3 @@ def test_refused_equations_are_told_why(name: str) -> None:
     equations, options, message = REFUSED[name]
     with pytest.raises((ValueError, TypeError), match=message):
         from_equations(equations, **options)
-
-
-A, C = sympy.symbols("a c", real=True)
-ON_BOTH_SIDES = {
-    "alone": (lambda x, y, u, t: [sympy.Eq(y(t), A * y(t) + u(t))], None),
-    "discrete": (
-        lambda x, y, u, t: [
-            sympy.Eq(x(t), A * x(t - 1) + u(t)),
-            sympy.Eq(y(t), C * x(t) - y(t) / 2),
-        ],
-        2 * C / 3,
-    ),
-    "continuous": (
-        lambda x, y, u, t: [
-            sympy.Eq(x(t).diff(t), -A * x(t) + u(t)),
-            sympy.Eq(y(t), C * (x(t) - y(t))),
-        ],
-        C / (1 + C),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ON_BOTH_SIDES)
-def test_an_unknown_on_both_sides(name: str) -> None:
-    t = sympy.Symbol("t", real=True)
-    x, y, u = sympy.symbols("x y u", cls=sympy.Function)
-    equations, gain = ON_BOTH_SIDES[name]
-    system = symbolic.from_equations(equations(x, y, u, t), outputs=[y(t)])
-    if gain is None:
-        assert sympy.simplify(system.D[0, 0] - 1 / (1 - A)) == 0
-    else:
-        assert sympy.simplify(system.C[0, 0] - gain) == 0
-
-
-def test_an_equation_that_does_not_say_what_its_unknown_is() -> None:
-    t = sympy.Symbol("t", real=True)
-    y, u = sympy.symbols("y u", cls=sympy.Function)
-    with pytest.raises(ValueError):
-        symbolic.from_equations(sympy.Eq(y(t), y(t) + u(t)))
