@@ -52,6 +52,7 @@ class Folder(PyTorchModelHubMixin):
             "format": "pt",
             "complex": json.dumps(complexes),
             "frozen": json.dumps([n for n, p in self.module.named_parameters() if frozen(p)]),
+            "shared": json.dumps(shared_names(self.module)),
             "config": digest_of_config(self.config),
         }
         write(save_directory / WEIGHTS, seal_tensors(state, metadata))
@@ -177,6 +178,8 @@ def load_weights(module: nn.Module, path: Path, config: Mapping[str, Any]) -> No
         module.load_state_dict(state, assign=True)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name not in still)
+        for names in json.loads(metadata.get("shared", "[]")):
+            share(module, names)
     except OSError:
         raise
     except Exception as error:  # readers of damaged files may fail in any way
@@ -184,6 +187,25 @@ def load_weights(module: nn.Module, path: Path, config: Mapping[str, Any]) -> No
             f"`{path}` cannot be read ({error}): expected the weights that `save_pretrained` "
             "wrote. Take another copy of the folder."
         ) from None
+
+
+def shared_names(module: nn.Module) -> list[list[str]]:
+    """List the names of parameters that have several, as in a stack of one layer twice."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [each for each in names.values() if len(each) > 1]
+
+
+def share(module: nn.Module, names: list[str]) -> None:
+    """Make one parameter of several."""
+    first, *others = names
+    parameter = module.get_parameter(first)
+    for name in others:
+        if module.get_parameter(name).shape != parameter.shape:
+            raise ValueError(f"`{name}` has another shape than `{first}`, which it is to be")
+        owner, _, leaf = name.rpartition(".")
+        setattr(module.get_submodule(owner), leaf, parameter)
 
 
 def frozen(parameter: Tensor) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import linrec
 import lmu
 from lmu.experiments import EXPERIMENTS
 from lmu.experiments.data import Dataset
@@ -74,3 +75,31 @@ def test_what_is_read_is_what_was_written(name: str, tmp_path: Path) -> None:
         {n for n, p in each.named_parameters() if p.requires_grad} for each in (network, again)
     ]
     assert trained[0] == trained[1]
+
+
+def one_layer_twice() -> linrec.nn.Stack:
+    layer = linrec.nn.MinGRU(3, 3)
+    return linrec.nn.Stack([layer, layer])
+
+
+def one_weight_twice() -> linrec.nn.Stack:
+    first, second = linrec.nn.MinGRU(3, 3), linrec.nn.MinGRU(3, 3)
+    second.projection.weight = first.projection.weight
+    return linrec.nn.Stack([first, second])
+
+
+@pytest.mark.parametrize("make", [one_layer_twice, one_weight_twice])
+def test_shared_weights_stay_shared(make: Callable[[], linrec.nn.Stack], tmp_path: Path) -> None:
+    """As many parameters, and the same after training."""
+    torch.manual_seed(0)
+    mine, inputs = make(), torch.randn(2, 5, 3)
+    mine.save_pretrained(tmp_path)
+    again = linrec.nn.Stack.from_pretrained(tmp_path)
+    for module in (mine, again):
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            module(inputs).outputs.square().sum().backward()
+            optimizer.step()
+    assert len(list(again.parameters())) == len(list(mine.parameters()))
+    assert torch.equal(again(inputs).outputs, mine(inputs).outputs)
