@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.annotated import eigvals, lu_factor_ex
-from linrec._tensors.arguments import as_tensor
+from linrec._tensors.arguments import as_tensor, check_whole
 from linrec._tensors.devices import has_double
 from linrec._tensors.dtypes import double_dtype
 from linrec.coordinates import take_powers
@@ -41,6 +41,7 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
         Chilkuri and Eliasmith 2021, eq. 23 (there H, for C = I and D = 0).
     """
     check_invariant(recurrence, "impulse_response")
+    check_whole("length", length)
     if length < 0:
         raise ValueError(f"`length` is {length}: expected 0 or more steps.")
     one = LinearRecurrence(recurrence.A, recurrence.B, recurrence.C, recurrence.D)

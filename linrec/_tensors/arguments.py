@@ -1,5 +1,7 @@
 """Conversion of arguments to tensors, with error messages for anything that is not numbers."""
 
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor
 
@@ -121,3 +123,9 @@ def check_tensor(name: str, value: object) -> Tensor:
     raise TypeError(
         f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor. Pass `{instead}`."
     )
+
+
+def check_whole(name: str, value: object) -> None:
+    """Refuse a value that is no whole number, of Python or numpy."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"`{name}` is {value!r}: expected a whole number.")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from linrec._tensors.annotated import tensor_of
-from linrec._tensors.arguments import as_tensor, holds_tensor
+from linrec._tensors.arguments import as_tensor, check_whole, holds_tensor
 from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.known_values import is_seen
 from linrec._tensors.shapes import show
@@ -106,6 +106,7 @@ def of_one_length(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
 
 def check_signal(x: Tensor, axis: int) -> None:
     """Check that there is an axis of time."""
+    check_whole("axis", axis)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(
             f"`x` has shape {show(x.shape)} and `axis` is {axis}: expected an axis of time, one of "

@@ -213,6 +213,11 @@ def test_what_cannot_be_composed_or_has_no_response() -> None:
             ask()
     with pytest.raises(ValueError, match="`length` is -1"):
         linrec.impulse_response(still, -1)
+    for length in (3.0, None, "3", True):
+        for ask in (linrec.impulse_response, linrec.step_response):
+            with pytest.raises(TypeError, match=f"`length` is {length!r}: expected a whole number"):
+                ask(still, length)  # type: ignore[arg-type]  # tested
+    assert linrec.step_response(still, np.int64(3)).flatten().tolist() == [1.0, 1.5, 1.75]
     with pytest.raises(ValueError, match="a vector of real angular frequencies"):
         linrec.frequency_response(still, torch.ones(1, 1))
 

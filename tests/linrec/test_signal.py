@@ -302,6 +302,15 @@ def test_refuses_what_are_no_numbers() -> None:
             lfilter([1.0], [1.0, 0.5], given)
         with pytest.raises(TypeError, match=message):
             sosfilt([[1.0, 0.0, 0.0, 1.0, 0.5, 0.0]], given)
+    for axis in (None, 1.0, "time"):
+        for call in (lambda axis: lfilter([1.0], [1.0, 0.5], torch.ones(2, 3), axis), sections):
+            with pytest.raises(TypeError, match=f"`axis` is {axis!r}: expected a whole number"):
+                call(axis)
+    assert sections(np.int64(1)).equal(sections(1))
+
+
+def sections(axis: Any) -> torch.Tensor:
+    return sosfilt([[1.0, 0.0, 0.0, 1.0, 0.5, 0.0]], torch.ones(2, 3), axis)
 
 
 def quantized(*shape: int) -> torch.Tensor:
