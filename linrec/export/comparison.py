@@ -81,7 +81,7 @@ class ExportReport:
 
 
 def compare(
-    content: bytes,
+    content: bytes | str,
     target: LinearRecurrence | nn.Module,
     form: Form | str,
     format: Format | str,
@@ -95,7 +95,8 @@ def compare(
     It is run with other numbers of sequences and steps than it was traced with.
 
     Args:
-        content: the content of the file, from `linrec.export.exported` with unchanged weights.
+        content: the content of the file, from `linrec.export.exported` with unchanged weights; in C
+            also the text that `linrec.export.to_c` returns.
         target: the recurrence or module that was exported.
         form: its form.
         format: its format. ONNX needs onnxruntime, C a compiler called `cc`.
@@ -120,6 +121,13 @@ def compare(
         True
     """
     form, format, module = Form(form), Format(format), as_module(target)
+    if isinstance(content, str) and format is Format.C:
+        content = content.encode()
+    if not isinstance(content, bytes):
+        raise TypeError(
+            f"`content` is of type {type(content).__name__}: expected bytes in the format "
+            f"`{format}`, as `linrec.export.exported` returns them."
+        )
     training = module.training
     module.eval()
     try:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import linrec
 import lmu
 from linrec.commands import app
-from linrec.export import Format, comparison, exported, to_program
+from linrec.export import Format, comparison, exported, to_c, to_program
 from linrec.export import compare as compare_export
 from tests.linrec.exported import single
 from tests.linrec.test_c_source import needs_compiler
@@ -33,6 +33,17 @@ def test_what_was_exported_is_within_its_bound(form: str, format: str) -> None:
     other = linrec.LinearRecurrence(swing.A.to_dense() * (1 + 1e-4), swing.B, swing.C)
     wrong = compare_export(content, other, form, format, length=50)
     assert wrong.share is not None and wrong.share > 1
+
+
+@needs_compiler
+def test_the_text_of_a_header_is_compared_as_its_file_is() -> None:
+    text = to_c(swing)
+    assert compare_export(text, swing, "step", "c") == compare_export(
+        exported(swing, "step", "c"), swing, "step", "c"
+    )
+    for content, format in ((text, "torch"), (None, "c")):
+        with pytest.raises(TypeError, match=r"`content` is of type .*: expected bytes"):
+            compare_export(content, swing, "step", format)  # type: ignore[arg-type]  # tested
 
 
 @needs_compiler
