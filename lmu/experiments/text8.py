@@ -18,7 +18,7 @@ gate, and a vector for each pair of letters beside that of each letter: pairs ar
 their parameters take no time. They were chosen from some fifteen shapes in 2 epochs of seed 0.
 `lmu-pairs`, `lstm-pairs` and `gru-pairs` are `lmu`, an LSTM and a GRU with the same vectors.
 
-`lstm-residual` are two LSTMs with skip connections and the same vectors, the best of six shapes in
+`lstm-residual` are two LSTMs with skip connections and the same vectors, the best of four shapes in
 2 epochs of seed 0, at the rate of the other LSTMs.
 
 `gated-min-gru` are two minGRUs with a gate around each, the lower one wider, and vectors of pairs
