@@ -129,7 +129,7 @@ LAYERS = {
            < experiments.imdb experiments.imdb_pretrained experiments.iwslt15 experiments.pairs
            experiments.selective_copy experiments.spoken_digits experiments.text8
            < experiments.lost_samples experiments.characters experiments.scaling < experiments
-        7  experiments.speedup.cases experiments.speedup.cuda_graph
+        7  experiments.speedup.cases
            < experiments.speedup.timing < experiments.speedup.chart < experiments.speedup
         8  experiments.tables.page experiments.tables.results
            experiments.tables.speedups < experiments.tables
@@ -162,6 +162,7 @@ PUBLIC = (
     "linrec.nn.packed",
     "linrec.nn.segments",
     "linrec.reporting",
+    "linrec.stream.cuda_graph",
     "linrec.symbolic",
 )
 ACROSS = {"linrec": (), "lmu": PUBLIC}

@@ -1,6 +1,7 @@
 """A step as a CUDA graph, which is recorded once and launched for each sample."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from linrec.stream.frozen_copy import Held
 
 # Runs before a graph is recorded, in which libraries do their one-time setup.
 WARM_UP = 3
+
+Found = TypeVar("Found")
 
 
 def why_not(held: Held) -> str | None:
@@ -21,19 +24,26 @@ def why_not(held: Held) -> str | None:
     return None
 
 
-def record(device: torch.device, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+def record(
+    device: torch.device | str, work: Callable[[], Found], *, threads: bool = False
+) -> tuple[Found, Callable[[], object]]:
     """Record the work that a function launches on a GPU.
 
     Args:
         device: the GPU.
-        work: reads and writes tensors that stay at the same addresses.
+        work: reads and writes tensors that stay at the same addresses, and never waits for the GPU.
+        threads: whether other threads launch work too, as those of a backward pass do; then what
+            may not be recorded is refused in all threads. False: in this one alone, so that others
+            may go on with work of their own.
 
     Returns:
-        The tensor that `work` returned, and a function that recomputes it in place.
+        What `work` returned, and a function that recomputes it in place. Random numbers are drawn
+        anew each time.
 
     References:
         PyTorch documentation, CUDA semantics, "CUDA Graphs" (on running the work before).
     """
+    refused = "global" if threads else "thread_local"
     with torch.cuda.device(device):
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
@@ -42,7 +52,7 @@ def record(device: torch.device, work: Callable[[], Tensor]) -> tuple[Tensor, Ca
                 work()
         torch.cuda.current_stream().wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, capture_error_mode=refused):
             found = work()
 
     def replay() -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from linrec.stream.cuda_graph import WARM_UP, record
 from lmu.commands import app
 from lmu.experiments.speedup import CASES, Case, Speedups, Timing, Way, measure, over_length
 from lmu.experiments.speedup import timing as timing_module
 from lmu.experiments.speedup.cases import PSMNIST
 from lmu.experiments.speedup.chart import chart
-from lmu.experiments.speedup.cuda_graph import WARM_UP, record
 from lmu.experiments.tables import read_measured, speedup_tables
 
 SIZES = {
@@ -138,7 +138,12 @@ def test_the_speed_ups_that_came_with_the_library() -> None:
 def test_steps_are_recorded_as_graphs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = []
     monkeypatch.setattr(timing_module, "graphs_of", lambda case, device: GRAPHS_OF_LENGTHS)
-    monkeypatch.setattr(timing_module, "record", lambda step, device: recorded.append(step) or step)
+
+    def record(device: str, step: object, threads: bool) -> tuple[None, object]:
+        recorded.append(step)
+        return None, step
+
+    monkeypatch.setattr(timing_module, "record", record)
     timings = measure(tiny(over_length(12)), turns=2, seconds=0.0)
     ways = [Way.ORIGINAL, Way.STEPPED, Way.PARALLEL, *GRAPHS_OF_LENGTHS.values()]
     assert [t.way for t in timings] == ways and len(recorded) == 2
@@ -146,7 +151,7 @@ def test_steps_are_recorded_as_graphs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_graph_that_cannot_be_recorded_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(step: object, device: str) -> None:
+    def refuse(device: str, step: object, threads: bool) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(timing_module, "graphs_of", lambda case, device: GRAPHS_OF_LENGTHS)
@@ -176,7 +181,7 @@ def test_a_graph_takes_the_same_steps(way: Way) -> None:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         if recorded:
-            step = record(step, "cuda")
+            _, step = record("cuda", step, threads=True)
         for _ in range(10 if recorded else 10 + WARM_UP):
             step()
         found.append([p.detach().clone() for p in task.network.parameters()])

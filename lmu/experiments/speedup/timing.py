@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
+from linrec.stream.cuda_graph import record
 from lmu.experiments.record import hardware, versions
 from lmu.experiments.speedup.cases import GRAPHS, Case, Way
-from lmu.experiments.speedup.cuda_graph import record
 from lmu.experiments.training import flush_subnormals
 from lmu.files import parse_json
 from lmu.files.entries import COUNT, TEXT, TEXTS, Kind, check_entries, is_number
@@ -170,7 +170,7 @@ def measure(case: Case, turns: int = 3, seconds: float = 5.0, device: str = "cpu
         torch.manual_seed(0)
         task = case.tasks[way](case).to(device)
         try:
-            ways[graph] = record(task.training_step(recorded=True), device)
+            _, ways[graph] = record(device, task.training_step(recorded=True), threads=True)
         except RuntimeError as error:
             warnings.warn(f"`{case.name}`: no {graph}: {error}", stacklevel=2)
         else:
