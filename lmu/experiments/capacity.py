@@ -3,7 +3,8 @@
 The task is the one of the 2019 paper, as far as it is known: a signal of up to 10 cycles per
 window has to be recalled at five delays across the window. The memory has order 100, and the
 readout is the closed form of equation 3. There are no epochs; `--epochs` trains the readout from
-there.
+there. `samples` is the plain way to keep a signal in 100 numbers: a hundred samples at
+regular intervals, and a polynomial through the eight nearest.
 """
 
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 
 from lmu.experiments.data import Dataset, delay_steps, delayed_noise
 from lmu.experiments.experiment import LEGENDRE, Budget, Experiment, Folder, TrainingSetup
-from lmu.experiments.models import DelayReader, Network
+from lmu.experiments.models import DelayReader, KeptSamples, Network
 from lmu.experiments.training import NRMSE, Recipe, predictions
 
 ORDER = 100
@@ -30,6 +31,12 @@ def reader(data: Dataset) -> DelayReader:
     """Build the memory for the window of the signals, which are two windows long."""
     theta = data.test.inputs.shape[-2] // 2
     return DelayReader(order=ORDER, theta=theta, delays=delay_steps(theta))
+
+
+def samples(data: Dataset) -> KeptSamples:
+    """Build the memory of samples for the window of the signals."""
+    theta = data.test.inputs.shape[-2] // 2
+    return KeptSamples(kept=ORDER, theta=theta, delays=delay_steps(theta))
 
 
 def score_delays(network: Network, data: Dataset) -> dict[str, float]:
@@ -61,10 +68,8 @@ CAPACITY = Experiment(
     baselines=(),
     data=generate_noise,
     models={
-        "lmu": {
-            Budget.FULL: TrainingSetup(reader, RECIPE),
-            Budget.QUICK: TrainingSetup(reader, RECIPE),
-        },
+        "lmu": {each: TrainingSetup(reader, RECIPE) for each in Budget},
+        "samples": {each: TrainingSetup(samples, RECIPE) for each in Budget},
     },
     examine=score_delays,
 )

@@ -1,15 +1,17 @@
 """Delays: the signals are what they are said to be, and a memory gives them back untrained."""
 
+from bisect import bisect_right
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.interpolate import BarycentricInterpolator
 
 from linrec import Auto, Chunked, Executor, FFTConvolution, Recurrent, Toeplitz
 from lmu.experiments import EXPERIMENTS, Budget, Run, evaluate
 from lmu.experiments.data import delay_steps, delayed_noise
-from lmu.experiments.models import DelayReader
+from lmu.experiments.models import DelayReader, KeptSamples
 from lmu.experiments.training import NRMSE
 
 QUICK = EXPERIMENTS["capacity"]
@@ -57,6 +59,50 @@ def test_ten_cycles_need_more_than_ten_polynomials(order: int, least: float, mos
     reader = DelayReader(order=order, theta=1_000, delays=delay_steps(1_000))
     with torch.no_grad():
         assert least < NRMSE.score([(reader(data.test.inputs), data.test.targets)]) < most
+
+
+@pytest.mark.parametrize("points", [2, 3, 4, 8])
+@pytest.mark.parametrize("theta", [40, 97, 300])
+def test_kept_samples_are_those_of_a_buffer(points: int, theta: int) -> None:
+    """Compared with a loop over a buffer, and scipy's polynomials through the nearest samples."""
+    signal = torch.randn(3 * theta, generator=torch.Generator().manual_seed(0)).double()
+    delays = [0, 1, theta // 3, theta - 1]
+    memory = KeptSamples(kept=12, theta=theta, delays=delays, points=points)
+    with torch.no_grad():
+        found = memory(signal[None, :, None])[0].double()
+    buffer = [(-step * memory.spacing, 0.0) for step in range(12, 0, -1)]
+    for now in range(3 * theta):
+        if now % memory.spacing == 0:
+            buffer = [*buffer[1:], (now, signal[now].item())]
+        known = dict([*buffer, (now, signal[now].item())])
+        for place, delay in enumerate(delays):
+            at = now - delay
+            times = sorted(known)
+            before = bisect_right(times, at) - 1
+            start = min(before - (points // 2 - 1), len(times) - points)
+            nodes = times[start : start + points]
+            polynomial = BarycentricInterpolator(nodes, [known[each] for each in nodes])
+            expected = float(polynomial(at)) if at not in nodes else known[at]
+            assert start >= 0 and found[now, place] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_kept_samples_are_refused_where_they_do_not_reach() -> None:
+    with pytest.raises(ValueError, match="expected 0 to 99"):
+        KeptSamples(kept=12, theta=100, delays=[100])
+    with pytest.raises(ValueError, match="expected 1 to 11, of 12 samples"):
+        KeptSamples(kept=12, theta=100, delays=[0], points=12)
+
+
+def test_as_many_samples_recall_noise_better_than_the_memory() -> None:
+    data = delayed_noise(theta=1_000)
+    reader = DelayReader(order=100, theta=1_000, delays=delay_steps(1_000))
+    samples = KeptSamples(kept=100, theta=1_000, delays=delay_steps(1_000))
+    with torch.no_grad():
+        errors = [
+            NRMSE.score([(network(data.test.inputs), data.test.targets)])
+            for network in (reader, samples)
+        ]
+    assert errors[1] < errors[0] / 4
 
 
 def test_the_experiment_runs_without_epochs_and_streams(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from lmu.experiments.models.baselines import Pixels as Pixels
 from lmu.experiments.models.beam_search import BeamSearch as BeamSearch
 from lmu.experiments.models.deep_classifier import DeepClassifier as DeepClassifier
 from lmu.experiments.models.delays import DelayReader as DelayReader
+from lmu.experiments.models.delays import KeptSamples as KeptSamples
 from lmu.experiments.models.frozen_memory import SequenceClassifier as SequenceClassifier
 from lmu.experiments.models.frozen_memory import SeriesPredictor as SeriesPredictor
 from lmu.experiments.models.language_model import LanguageModel as LanguageModel
