@@ -206,7 +206,7 @@ def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Ten
     if isinstance(gain, Tensor):
         matrix = check_kind("second", gain)
     else:
-        matrix = to_tensor("second", gain, wide)
+        matrix = to_tensor("second", gain, wide, first.device)
     plain = isinstance(gain, Number) or not holds_tensor(gain) or not is_computed(matrix)
     if isinstance(first, LinearRecurrence) and first.time_varying:
         first = first.over_time()

@@ -63,7 +63,7 @@ class FixedSign(nn.Module):
 
     def right_inverse(self, value: Tensor | float) -> Tensor:
         """Return ρ."""
-        value = torch.as_tensor(value)
+        value = value if isinstance(value, Tensor) else torch.tensor(value)
         sign = "positive" if self.sign > 0 else "negative"
         refuse_outside(value, self.sign * value > 0, f"{sign}, and not zero")
         return (self.sign * value).log()
@@ -82,7 +82,7 @@ class Interval(nn.Module):
 
     def right_inverse(self, value: Tensor | float) -> Tensor:
         """Return ρ."""
-        value = torch.as_tensor(value)
+        value = value if isinstance(value, Tensor) else torch.tensor(value)
         inside = (value > self.lower) & (value < self.upper)
         refuse_outside(value, inside, f"between {self.lower:g} and {self.upper:g}")
         return ((value - self.lower) / (self.upper - self.lower)).logit()

@@ -283,10 +283,10 @@ def write(system: LinearRecurrence | StateSpace, verb: str) -> list[np.ndarray]:
         )
     dtype = double_dtype(system.dtype)
     A = system.A.to(dtype).to_dense()  # cast first: the product of two halves does not fit a half
-    identity = torch.eye(A.shape[-1])
+    identity = torch.eye(A.shape[-1], device="cpu")
     B = identity if system.B is None else system.B
     C = identity if system.C is None else system.C
-    D = torch.zeros(C.shape[0], B.shape[1]) if system.D is None else system.D
+    D = torch.zeros(C.shape[0], B.shape[1], device="cpu") if system.D is None else system.D
     copies = system.copies if isinstance(system, LinearRecurrence) else 1
     arrays = [matrix.to(dtype).numpy(force=True) for matrix in (A, B, C, D)]
     return [np.asarray(linalg.block_diag(*[array] * copies)) for array in arrays]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from linrec._tensors.annotated import matrix_exp
-from linrec._tensors.arguments import as_tensor
+from linrec._tensors.arguments import as_tensor, device_of
 from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.shapes import broadcast
 from linrec.structures import Diagonal
@@ -172,7 +172,8 @@ def fourier(harmonics: int, theta: Number) -> StateSpace:
     """
     (rate,) = tensors(rate=1 / positive("theta", theta))
     whole("harmonics", harmonics, 0)
-    weights = torch.tensor([1.0] + [2**0.5, 0.0] * harmonics, dtype=torch.float64)
+    of_frequencies = [1.0] + [2**0.5, 0.0] * harmonics
+    weights = torch.tensor(of_frequencies, dtype=torch.float64, device=rate.device)
     A = -2 * weights[:, None] * weights
     for cosine in range(1, 2 * harmonics, 2):  # frequency k = (cosine + 1) / 2
         A[cosine, cosine + 1] -= torch.pi * (cosine + 1)
@@ -264,7 +265,8 @@ def tensors(**values: Number) -> list[Tensor]:
     """Convert numbers and tensors to tensors of one dtype and shape."""
     given = [as_tensor(name, value) for name, value in values.items() if isinstance(value, Tensor)]
     dtype = common_dtype(*given) if given else torch.get_default_dtype()
-    taken = [torch.as_tensor(value, dtype=dtype) for value in values.values()]
+    device = device_of(*given)
+    taken = [as_tensor(name, each, dtype, device).to(dtype) for name, each in values.items()]
     shape = broadcast(**{n: value.shape for n, value in zip(values, taken, strict=True)})
     return [value.expand(shape) for value in taken]
 

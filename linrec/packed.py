@@ -84,7 +84,7 @@ def run_packed(
     for size in unique(sizes):
         of_size = (sizes == size).nonzero().squeeze(-1)
         longest = int(lengths[of_size].max())
-        steps = torch.arange(longest)
+        steps = torch.arange(longest, device=lengths.device)
         own = steps < lengths[of_size].unsqueeze(-1)
         index = torch.where(own, starts[of_size].unsqueeze(-1) + steps, 0).to(inputs.device)
         result = run(

@@ -201,7 +201,7 @@ def sample(A: Structure, count: int) -> Structure:
     batch = A.batch_shape
     if batch.numel() <= count:
         return A
-    chosen = torch.linspace(0, batch.numel() - 1, count, dtype=torch.float64).long()
+    chosen = torch.linspace(0, batch.numel() - 1, count, dtype=torch.float64, device="cpu").long()
     index = torch.unravel_index(chosen, batch)
     return A.map(lambda leaf, core: leaf.expand(*batch, *leaf.shape[leaf.ndim - core :])[index])
 

@@ -104,7 +104,7 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
         Oppenheim and Schafer 2010, Discrete-Time Signal Processing, chapter 5.
     """
     check_invariant(system, "frequency_response")
-    frequencies = as_tensor("frequencies", frequencies, torch.float64)
+    frequencies = as_tensor("frequencies", frequencies, torch.float64, system.device)
     if frequencies.ndim != 1 or frequencies.is_complex():
         raise ValueError(
             f"`frequencies` has shape {tuple(frequencies.shape)} and dtype {frequencies.dtype}: "

@@ -37,7 +37,9 @@ def decoder(order: int, fractions: Tensor | Sequence[float]) -> Tensor:
     """
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"`order` is {order!r}: expected a whole number of 1 or more.")
-    r = torch.as_tensor(fractions, dtype=torch.float64)
+    # (torch.as_tensor would move a tensor to the default device.)
+    given = isinstance(fractions, Tensor)
+    r = fractions.double() if given else torch.as_tensor(fractions, dtype=torch.float64)
     if r.ndim != 1 or bool(((r < 0) | (r > 1)).any()):
         raise ValueError(f"`fractions` is {fractions}: expected a vector of numbers from 0 to 1.")
     # Bonnet's recursion, (i+1) P_{i+1} = (2i+1) z P_i - i P_{i-1}: stable within [-1, 1].

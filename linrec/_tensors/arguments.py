@@ -11,31 +11,40 @@ from linrec._tensors.numpy_arrays import from_numpy, is_like_numpy, torch_takes
 from linrec._tensors.shapes import show
 
 
-def as_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
+def as_tensor(
+    name: str,
+    value: object,
+    least: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
     """Convert a tensor, a numpy array, a number or nested lists to a tensor of numbers.
 
-    Plain and whole numbers are read in the default dtype, or in `least` if that is wider.
+    Plain and whole numbers are read in the default dtype, or in `least` if that is wider. What is
+    no tensor goes to `device`; None: numbers to the default device, arrays to the CPU.
     """
     if isinstance(value, Tensor):
         return check_kind(name, value)
-    tensor = to_tensor(name, value, least)
+    tensor = to_tensor(name, value, least, device)
     if tensor.dtype in COMPUTED:
         return check_kind(name, tensor)
     return tensor.to(least or torch.get_default_dtype())
 
 
-def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Tensor:
-    """Convert anything that holds numbers, whole numbers included.
-
-    Plain numbers are read in the default dtype, or in `least` if that is wider.
-    """
+def to_tensor(
+    name: str,
+    value: object,
+    least: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Convert anything that holds numbers, whole numbers included; arguments as of `as_tensor`."""
     if isinstance(value, Tensor):
         return value
     if is_sequence(value) and holds_tensor(value):
         # torch.as_tensor would cut the gradients of tensors inside lists, and does not take every
         # numpy array. Plain numbers in the lists keep all their digits.
-        held = [to_tensor(name, part) for part in value if holds_tensor(part)]
-        parts = [to_tensor(name, part, common_dtype(*held)) for part in value]
+        device = device_of(*value) or device
+        held = [to_tensor(name, part, None, device) for part in value if holds_tensor(part)]
+        parts = [to_tensor(name, part, common_dtype(*held), device) for part in value]
         dtype, shapes = common_dtype(*parts), [show(part.shape) for part in parts]
         if len(set(shapes)) > 1:
             raise TypeError(
@@ -44,10 +53,12 @@ def to_tensor(name: str, value: object, least: torch.dtype | None = None) -> Ten
         return torch.stack([part.to(dtype) for part in parts])
     try:
         if is_like_numpy(value):
-            return from_numpy(value)
-        tensor = torch.as_tensor(value)
+            return from_numpy(value).to(device or "cpu")
+        tensor = torch.as_tensor(value, device=device)
         wider = tensor.dtype if least is None else torch.promote_types(tensor.dtype, least)
-        return tensor if wider == tensor.dtype else torch.as_tensor(value, dtype=wider)
+        if wider == tensor.dtype:
+            return tensor
+        return torch.as_tensor(value, dtype=wider, device=device)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(
             f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor, a numpy "
@@ -103,6 +114,15 @@ def check_cast(dtype: torch.dtype, target: torch.dtype | torch.device | str) -> 
             f"complex dtype. Type `.to({wide})`, or first write the system in real numbers, "
             "`linrec.real_part(system)`."
         )
+
+
+def device_of(*given: object) -> torch.device | None:
+    """Find the device of the first tensor, in nested lists too; None: there is none."""
+    for each in given:
+        device = device_of(*each) if is_sequence(each) else getattr(each, "device", None)
+        if isinstance(device, torch.device):
+            return device
+    return None
 
 
 def holds_tensor(value: object) -> bool:

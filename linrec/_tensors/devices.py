@@ -1,6 +1,8 @@
 """Capabilities of the types of device."""
 
-from typing import Protocol, Self, TypeVar
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, Protocol, Self, TypeVar
 
 import torch
 
@@ -30,6 +32,8 @@ class Movable(Protocol):
 
 
 Value = TypeVar("Value", bound=Movable)
+Found = TypeVar("Found")
+Given = ParamSpec("Given")
 
 
 def has_double(device: torch.device) -> bool:
@@ -44,6 +48,19 @@ def in_double(value: Value) -> Value:
     if not has_double(value.device):
         value = value.to("cpu")
     return value.to(double_dtype(value.dtype))
+
+
+def on_cpu(function: Callable[Given, Found]) -> Callable[Given, Found]:
+    """Decorate a function to make tensors on the CPU, whichever device is torch's default."""
+
+    @wraps(function)
+    def called(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        if torch.get_default_device().type == "cpu":  # (a mode would slow every operation down)
+            return function(*args, **kwargs)
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return called
 
 
 def is_launched(device: str) -> bool:

@@ -193,8 +193,10 @@ def compare(
 
 def ends_of(call: PreparedCall, states: Enclosure) -> Tensor:
     """Return the steps of each sequence, `(*batch, 1, 1)`."""
-    ends = torch.full((), call.steps) if call.lengths is None else call.lengths
-    return ends.to(states.high.device).expand(states.high.shape[:-2])[..., None, None]
+    device = states.high.device
+    whole = torch.full((), call.steps, device=device)
+    ends = whole if call.lengths is None else call.lengths.to(device)
+    return ends.expand(states.high.shape[:-2])[..., None, None]
 
 
 def end_of_chunks(

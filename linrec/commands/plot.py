@@ -61,7 +61,7 @@ def draw_responses(recurrence: LinearRecurrence, length: int, title: str) -> Any
     from matplotlib.figure import Figure
 
     recurrence = recurrence.to("cpu")
-    frequencies = torch.linspace(0, torch.pi, 400, dtype=torch.float64)
+    frequencies = torch.linspace(0, torch.pi, 400, dtype=torch.float64, device="cpu")
     response = frequency_response(recurrence, frequencies)
     labels = list(label_lines(recurrence))
     figure = Figure(figsize=(13, 7), layout="constrained")

@@ -170,7 +170,7 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
     """
     check_invariant(system, "similarity_transform")
     n = system.A.state_size
-    T = as_tensor("basis", basis, torch.float64).detach()
+    T = as_tensor("basis", basis, torch.float64, system.device).detach()
     # (With promote_types, complex64 makes a real dtype complex and keeps its precision.)
     least = torch.complex64 if T.is_complex() else system.dtype
     dtype = torch.promote_types(system.dtype, least)
@@ -252,7 +252,7 @@ def as_structures(A: Structure, blocks: Tensor, found: Contraction) -> Coordinat
     """Shape arrays as the structure whose coordinates they are."""
     kind = Dense if A.as_block_diagonal() is None else BlockDiagonal
     basis, inverse, matrix = (
-        torch.tensor(each).to(blocks.device).reshape(blocks.shape) for each in found
+        torch.tensor(each, device=blocks.device).reshape(blocks.shape) for each in found
     )
     return Coordinates(kind(basis), kind(inverse), matrix, blocks.detach())
 

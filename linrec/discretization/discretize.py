@@ -150,11 +150,9 @@ def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Te
     """Convert the step to double precision on the device of the system."""
     if dt_per not in (None, *STEPS_PER):
         raise ValueError(f"`dt_per` is {dt_per!r}: expected one of {', '.join(STEPS_PER)}.")
-    steps = as_tensor("dt", dt, torch.float64)
+    steps = as_tensor("dt", dt, torch.float64, "cpu")  # (numbers are checked without waiting)
     if steps.is_complex():
         raise TypeError(f"`dt` has dtype {steps.dtype}: expected a real number.")
-    if isinstance(dt, int | float):
-        steps = torch.tensor(dt, dtype=torch.float64, device="cpu")  # (no default device)
     check_axes_of_steps(steps, system, dt_per)
     wrong = (steps <= 0) | steps.isinf()
     if steps.ndim == 0 or dt_per in ("system", "state"):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from linrec._tensors.devices import on_cpu
 from linrec.export.c_halves import to_c_halves
 from linrec.export.c_integers import to_c_integers
 from linrec.export.c_network import network_to_c
@@ -13,6 +14,7 @@ from linrec.export.quantize_weights import HalfRecurrence
 from linrec.systems import LinearRecurrence
 
 
+@on_cpu
 def to_c(
     target: LinearRecurrence | nn.Module | QuantizedRecurrence | HalfRecurrence,
     name: str | None = None,

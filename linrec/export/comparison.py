@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from linrec._tensors.devices import on_cpu
 from linrec._tensors.dtypes import double_dtype
 from linrec.executors import Executor, FFTConvolution, Recurrent, Toeplitz
 from linrec.export.c_source import real_dtype
@@ -80,6 +81,7 @@ class ExportReport:
         )
 
 
+@on_cpu
 def compare(
     content: bytes | str,
     target: LinearRecurrence | nn.Module,

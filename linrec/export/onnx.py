@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from linrec._tensors.devices import on_cpu
 from linrec.export.forms import Form, as_module, dtype_of
 from linrec.export.program import as_form, trace_form
 from linrec.systems import LinearRecurrence
@@ -18,6 +19,7 @@ from linrec.systems import LinearRecurrence
 NEEDED = ("onnx", "onnxscript")
 
 
+@on_cpu
 def to_onnx(
     target: LinearRecurrence | nn.Module,
     form: Form | str = Form.SCAN,

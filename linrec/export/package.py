@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from linrec._tensors.devices import on_cpu
 from linrec.export.forms import Form
 from linrec.export.program import as_form, trace_form
 from linrec.systems import LinearRecurrence
@@ -16,6 +17,7 @@ from linrec.systems import LinearRecurrence
 SETTINGS = {"inplace_buffers": False}
 
 
+@on_cpu
 def to_package(
     target: LinearRecurrence | nn.Module,
     form: Form | str = Form.SCAN,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
+from linrec._tensors.devices import on_cpu
 from linrec.export.forms import (
     Example,
     Form,
@@ -144,6 +145,7 @@ def as_form(form: Form | str) -> Form:
         ) from None
 
 
+@on_cpu
 def to_program(
     target: LinearRecurrence | nn.Module,
     form: Form | str = Form.SCAN,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._tensors.devices import on_cpu
 from linrec.export.rounded import (
     Reached,
     RoundedRecurrence,
@@ -71,6 +72,7 @@ def product(vectors: Tensor, matrix: Tensor) -> Tensor:
     return (vectors.double() @ matrix.double().mT).to(torch.int64)
 
 
+@on_cpu
 def quantize(
     recurrence: LinearRecurrence,
     *,

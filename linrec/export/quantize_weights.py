@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linrec._tensors.devices import on_cpu
 from linrec.export.rounded import (
     Reached,
     RoundedRecurrence,
@@ -79,6 +80,7 @@ def round_by_chance(numbers: Tensor) -> Tensor:
     return torch.where(ordinary, lucky, single).to(torch.float16)
 
 
+@on_cpu
 def quantize_weights(
     recurrence: LinearRecurrence,
     *,

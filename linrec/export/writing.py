@@ -5,6 +5,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from linrec._tensors.devices import on_cpu
 from linrec.export.c import find_recurrence, to_c
 from linrec.export.forms import Form
 from linrec.export.onnx import to_onnx
@@ -39,6 +40,7 @@ class States(StrEnum):
     FLOAT16 = "float16"
 
 
+@on_cpu
 def exported(
     target: LinearRecurrence | nn.Module,
     form: Form | str,

@@ -214,11 +214,11 @@ def find_states(layer: RecurrentLayer) -> dict[str, Tensor]:
     Parameters that move no state (they only affect outputs) are left out.
     """
     parameters = {name: each for name, each in layer.named_parameters() if each.requires_grad}
-    parts, generator = Parts(layer), torch.Generator().manual_seed(0)
+    parts, generator = Parts(layer), torch.Generator("cpu").manual_seed(0)
     first = next(iter(parameters.values()), torch.zeros(1))
 
     def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(first)
+        return torch.randn(*shape, generator=generator, device="cpu").to(first)
 
     places = {name: torch.full_like(each, -1).long() for name, each in parameters.items()}
     for _ in range(PROBES):

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from linrec._tensors.arguments import as_tensor
 from linrec._tensors.known_values import has_values, may_keep
 from linrec.discretization import discretize
 from linrec.executors import Executor, Result
@@ -99,7 +100,7 @@ class TimedRecurrence(Pretrained, TakesPacked):
         """
         if dt is None:
             return step(self.recurrence_of(None), input, state)
-        now = torch.as_tensor(dt, dtype=torch.float64)
+        now = as_tensor("dt", dt, torch.float64, "cpu").to(torch.float64)
         return step(self.recurrence_of(now.unsqueeze(-1)).at(0), input, state)
 
 

@@ -13,7 +13,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from linrec._tensors.arguments import as_tensor
+from linrec._tensors.arguments import as_tensor, device_of
 from linrec._tensors.dtypes import common_dtype
 from linrec._tensors.known_values import is_seen
 from linrec._tensors.shapes import broadcast
@@ -47,11 +47,12 @@ class Numerical:
 
     def evaluate(self, values: Mapping[str, Any], steps: int | None = None) -> Evaluated:
         """Compute A, B, C and D in double precision; with an axis of time where they vary."""
-        inputs = [in_double(name, value) for name, value in values.items()]
+        device = device_of(*values.values()) or torch.get_default_device()
+        inputs = [in_double(name, value, device) for name, value in values.items()]
         if self.time_varying:
             inputs = [value.unsqueeze(-1) for value in inputs]
-            inputs.append(torch.arange(steps or 0, dtype=torch.float64))
-        entries = self.computed_in_range(inputs) if inputs else self.constants
+            inputs.append(torch.arange(steps or 0, dtype=torch.float64, device=device))
+        entries = self.computed_in_range(inputs) if inputs else self.constants.to(device)
         A, *rest = (None if place is None else put_entries(entries, place) for place in self.places)
         assert A is not None and self.places[0] is not None
         return structure(A, self.places[0].ndim), *rest  # type: ignore[return-value]  # three
@@ -112,7 +113,7 @@ def numerical(
     return Numerical(
         names,
         lower(names, dynamic),
-        torch.tensor(constants, dtype=dtype),
+        torch.tensor(constants, dtype=dtype, device="cpu"),
         tuple(None if array is None else indices(array, distinct) for array in shaped),
         clock is not None,
     )
@@ -148,7 +149,7 @@ def indices(nested: Any, distinct: Mapping[sympy.Expr, int]) -> Tensor:
     def replaced(part: Any) -> Any:
         return [replaced(each) for each in part] if isinstance(part, list) else distinct[part]
 
-    return torch.tensor(replaced(nested))
+    return torch.tensor(replaced(nested), device="cpu")
 
 
 def structure(entries: Tensor, axes: int) -> Structure:

@@ -14,7 +14,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from linrec._tensors.arguments import as_tensor, holds_tensor
+from linrec._tensors.arguments import as_tensor, device_of, holds_tensor
 from linrec._tensors.dtypes import double_dtype
 from linrec._tensors.known_values import is_seen
 from linrec.constraints import FixedSign, Interval
@@ -209,17 +209,17 @@ def as_float(name: str, value: sympy.Basic) -> float | complex:
     return taken if isinstance(taken, complex) else float(taken)
 
 
-def in_double(name: str, value: object) -> Tensor:
-    """Convert a number or a tensor to a tensor in double precision."""
+def in_double(name: str, value: object, device: torch.device | str | None = None) -> Tensor:
+    """Convert a number or a tensor to a tensor in double precision; numbers go to a device."""
     value = as_number(name, value)
     if isinstance(value, int | float | complex):
         dtype = torch.complex128 if isinstance(value, complex) else torch.float64
-        return torch.tensor(value, dtype=dtype)
+        return torch.tensor(value, dtype=dtype, device=device)
     if not holds_tensor(value):  # otherwise numbers would be rounded to torch's default dtype
         array = np.asarray(value)
         if array.dtype.kind in "iufc":
             value = array.astype(complex if array.dtype.kind == "c" else float)
-    tensor = as_tensor(name, value)
+    tensor = as_tensor(name, value, device=device)
     return tensor.to(double_dtype(tensor.dtype))
 
 
@@ -229,7 +229,7 @@ def check_value(symbol: sympy.Symbol, value: object) -> Any:
     Values that cannot be read, inside `vmap` and `torch.compile`, are not checked.
     """
     value = as_number(symbol.name, value)
-    tensor = in_double(symbol.name, value)
+    tensor = in_double(symbol.name, value, "cpu")
     wrong = contradictions(symbol, tensor.detach())
     if not is_seen(wrong):
         return value
@@ -290,7 +290,9 @@ def starting_values(
     symbols: tuple[sympy.Symbol, ...], given: Mapping[Any, object]
 ) -> dict[str, Tensor]:
     """Convert the initial values of training to tensors; refuse values on a bound."""
-    values = {name: as_tensor(name, value) for name, value in as_values(symbols, given).items()}
+    known = as_values(symbols, given)
+    device = device_of(*known.values())
+    values = {name: as_tensor(name, each, device=device) for name, each in known.items()}
     for symbol in symbols:
         keeper, value = constraint(symbol), values[symbol.name]
         try:

@@ -4,11 +4,12 @@
 # (A, B, C and D are variables.)
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Size, Tensor
 
-from linrec._tensors.arguments import as_tensor, holds_tensor, to_tensor
+from linrec._tensors.arguments import as_tensor, device_of, holds_tensor, to_tensor
 from linrec._tensors.dtypes import COMPUTED, common_dtype
 from linrec._tensors.shapes import broadcast, show
 from linrec.structures import Dense, Structure
@@ -66,26 +67,34 @@ class FourMatrices:
         return found
 
 
-def precision(**given: object) -> torch.dtype | None:
-    """Find the real dtype for nested lists given beside tensors and arrays.
+class ListOptions(NamedTuple):
+    """The options of `as_tensor` for nested lists: dtype and device of the tensors beside them."""
 
-    None where there are no lists; modules check this each time.
-    """
+    least: torch.dtype | None = None
+    device: torch.device | str | None = None
+
+
+DEFAULTS = ListOptions()
+
+
+def options_for_lists(**given: object) -> ListOptions:
+    """Choose the options for nested lists among A, B, C and D; modules ask each time."""
     # (Before torch 2.12 Dynamo traces no union of types in `isinstance`.)
     if not any(isinstance(each, (list, tuple)) for each in given.values()):
-        return None
+        return DEFAULTS
     dtype = torch.get_default_dtype()
     for name, each in given.items():
         if isinstance(each, Structure) or holds_tensor(each):
             other = each.dtype if isinstance(each, Structure) else to_tensor(name, each).dtype
             if other in COMPUTED:
                 dtype = torch.promote_types(dtype, other.to_real())
-    return dtype
+    arrays = "cpu" if any(map(holds_tensor, given.values())) else None
+    return ListOptions(dtype, device_of(*given.values()) or arrays)
 
 
-def as_structure(A: Structure | Tensor | object, least: torch.dtype | None = None) -> Structure:
+def as_structure(A: Structure | Tensor | object, options: ListOptions = DEFAULTS) -> Structure:
     """Return a structure unchanged, and anything else as a dense matrix."""
-    return A if isinstance(A, Structure) else Dense(as_tensor("A", A, least))
+    return A if isinstance(A, Structure) else Dense(as_tensor("A", A, *options))
 
 
 def batch_axes(A: Structure, B: Tensor | None, C: Tensor | None, D: Tensor | None) -> Size:
@@ -101,11 +110,11 @@ def batch_axes(A: Structure, B: Tensor | None, C: Tensor | None, D: Tensor | Non
 
 
 def check_matrices(
-    A: Structure, B: object, C: object, D: object, least: torch.dtype | None
+    A: Structure, B: object, C: object, D: object, options: ListOptions
 ) -> list[Tensor | None]:
     """Convert B, C and D, and check that they fit n states and each other."""
     B, C, D = (
-        None if value is None else convert_matrix(name, value, least)
+        None if value is None else convert_matrix(name, value, options)
         for name, value in (("B", B), ("C", C), ("D", D))
     )
     n = A.state_size
@@ -136,9 +145,9 @@ def check_matrices(
     return [B, C, D]
 
 
-def convert_matrix(name: str, value: object, least: torch.dtype | None) -> Tensor:
+def convert_matrix(name: str, value: object, options: ListOptions) -> Tensor:
     """Convert one of B, C and D; refuse vectors, which could be a row or a column."""
-    matrix = as_tensor(name, value, least)
+    matrix = as_tensor(name, value, *options)
     if matrix.ndim < 2:
         axis = {"B": f"{name}[:, None]", "C": f"{name}[None, :]"}.get(name, "[[d]]")
         axis = axis if matrix.ndim else f"[[{name.lower()}]]"

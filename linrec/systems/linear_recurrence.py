@@ -21,7 +21,7 @@ from linrec.systems.four_matrices import (
     as_structure,
     batch_axes,
     check_matrices,
-    precision,
+    options_for_lists,
 )
 from linrec.systems.varying import Varying
 
@@ -78,8 +78,8 @@ class LinearRecurrence(FourMatrices):
     ) -> None:
         if isinstance(A, Varying):
             A, time_varying = A.A, True
-        least = precision(A=A, B=B, C=C, D=D)
-        structure = as_structure(A, least)
+        options = options_for_lists(A=A, B=B, C=C, D=D)
+        structure = as_structure(A, options)
         if not isinstance(time_varying, bool):
             raise TypeError(
                 f"`time_varying` is {time_varying!r}: expected True or False. (Time is the last "
@@ -88,7 +88,7 @@ class LinearRecurrence(FourMatrices):
         if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
             raise ValueError(f"`copies` is {copies!r}: expected a whole number of 1 or more.")
         object.__setattr__(self, "A", structure)
-        for name, matrix in zip("BCD", check_matrices(structure, B, C, D, least), strict=True):
+        for name, matrix in zip("BCD", check_matrices(structure, B, C, D, options), strict=True):
             object.__setattr__(self, name, matrix)
         object.__setattr__(self, "time_varying", time_varying)
         object.__setattr__(self, "copies", copies)

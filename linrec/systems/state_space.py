@@ -16,7 +16,7 @@ from linrec.systems.four_matrices import (
     as_structure,
     batch_axes,
     check_matrices,
-    precision,
+    options_for_lists,
 )
 from linrec.systems.varying import Varying
 
@@ -63,12 +63,12 @@ class StateSpace(FourMatrices):
                 "`A` is Varying: expected a time-invariant system in continuous time. For steps "
                 "of different lengths pass `discretize(system, dt)` a `dt (*batch, time)`."
             )
-        least = precision(A=A, B=B, C=C, D=D)
-        structure = as_structure(A, least)
+        options = options_for_lists(A=A, B=B, C=C, D=D)
+        structure = as_structure(A, options)
         if B is None:
             B = torch.eye(structure.state_size, dtype=structure.dtype, device=structure.device)
         object.__setattr__(self, "A", structure)
-        for name, matrix in zip("BCD", check_matrices(structure, B, C, D, least), strict=True):
+        for name, matrix in zip("BCD", check_matrices(structure, B, C, D, options), strict=True):
             object.__setattr__(self, name, matrix)
         batch_axes(self.A, *self.matrices())
 

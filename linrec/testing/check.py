@@ -7,6 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from linrec._tensors.devices import on_cpu
 from linrec.executors import (
     AssociativeScan,
     Chunked,
@@ -108,6 +109,7 @@ def cases(
     return Case(recurrence, inputs, state, draw(lengths(inputs)))
 
 
+@on_cpu
 def check_executor(
     executor: Executor,
     *,
@@ -173,6 +175,7 @@ def drawn_for(
     return drawn, EXTENTS[: math.ceil(examples / 6)] if free else ()
 
 
+@on_cpu
 def check_recurrence(
     recurrence: LinearRecurrence,
     *,
@@ -215,6 +218,7 @@ def check_recurrence(
     return found.raise_first()
 
 
+@on_cpu
 def check_structure(
     structure: Structure | Varying | st.SearchStrategy[Structure | Varying],
     *,
@@ -258,6 +262,7 @@ def check_structure(
     return report.raise_first()
 
 
+@on_cpu
 def check_case(
     recurrence: LinearRecurrence,
     inputs: Tensor,

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from linrec._tensors.devices import on_cpu
 from linrec.structures import Companion, Structure
 from linrec.systems import LinearRecurrence
 from linrec.testing.matrices import legendre
@@ -94,6 +95,7 @@ FAMILIES: dict[str, Callable[[int, float, Random], Matrices]] = {
 
 
 @st.composite
+@on_cpu
 def engineering_systems(
     draw: st.DrawFn,
     families: st.SearchStrategy[str] = st.sampled_from(list(FAMILIES)),  # noqa: B008  # strategies are constants

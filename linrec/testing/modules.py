@@ -7,6 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from linrec._tensors.devices import on_cpu
 from linrec.executors import Executor
 from linrec.nn.checks import declared_input_size
 from linrec.testing import module_derivatives, module_memory, module_segments, module_values
@@ -45,6 +46,7 @@ LARGE: tuple[tuple[Strategy[int], Strategy[int], float], ...] = (
 )
 
 
+@on_cpu
 def check_module(
     module: nn.Module,
     input_size: int | None = None,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
+from linrec._tensors.devices import on_cpu
 from linrec._tensors.dtypes import accumulation_dtype
 from linrec.structures import (
     BlockDiagonal,
@@ -57,7 +58,9 @@ def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
     """
     # A failure shrinks to fewer choices first. One number throughout is one choice for any shape,
     # and so is a seed of normal numbers: shapes can shrink without more choices.
-    same = st.sampled_from((1.0, 2.0, -0.5)).map(lambda x: torch.full(shape, x, dtype=dtype))
+    same = st.sampled_from((1.0, 2.0, -0.5)).map(
+        lambda x: torch.full(shape, x, dtype=dtype, device="cpu")
+    )
     random = st.integers(0, 2**31 - 1).map(lambda seed: normal(shape, dtype, seed))
     if int(np.prod(shape)) > FEW:
         return st.one_of(same, random, random)
@@ -73,16 +76,18 @@ def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
 
 def normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
     """Draw normal numbers."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=dtype, device="cpu")
 
 
 def from_parts(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     """Make a tensor; a complex one from real and imaginary parts."""
     whole = array[0] + 1j * array[1] if dtype.is_complex else array
-    return torch.as_tensor(whole).to(dtype)
+    return torch.as_tensor(whole, device="cpu").to(dtype)
 
 
 @st.composite
+@on_cpu
 def structures(
     draw: st.DrawFn,
     *,
@@ -132,6 +137,7 @@ def structures(
 
 
 @st.composite
+@on_cpu
 def transitions(
     draw: st.DrawFn,
     *,
@@ -185,6 +191,7 @@ def matrices(draw: st.DrawFn, batch: tuple[int, ...], dtype: torch.dtype, n: int
 
 
 @st.composite
+@on_cpu
 def recurrences(
     draw: st.DrawFn,
     transitions: st.SearchStrategy[Structure | Varying] = transitions(),  # noqa: B008  # as above
@@ -325,4 +332,4 @@ def lengths(draw: st.DrawFn, inputs: Tensor) -> Tensor | None:
     if not draw(st.booleans()):
         return None
     own = arrays(np.int64, tuple(inputs.shape[:-2]), elements=st.integers(0, inputs.shape[-2]))
-    return torch.as_tensor(draw(own))
+    return torch.as_tensor(draw(own), device="cpu")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ class Tiles:
 
     def spans(self) -> list[slice]:
         """Cut time."""
-        ends = torch.tensor(self.lengths).cumsum(0).tolist()
+        ends = list(accumulate(self.lengths))
         return [slice(end - own, end) for end, own in zip(ends, self.lengths, strict=True)]
 
     def run(self, u: Tensor, x: Tensor, *system: Tensor) -> tuple[Tensor, Tensor, Tensor]:
