@@ -69,8 +69,8 @@ LAYERS = {
            < certificate.chunks certificate.enclosure < certificate.certify < certificate
            stream.prepared stream.numbering < stream.frozen_copy < stream.cuda_graph stream.saved
            < stream.stream < stream
-        8  testing.products testing.matrices testing.reference testing.as_code testing.paths
-           testing.plain_loops testing.on_device
+        8  testing.modes testing.products testing.matrices testing.reference testing.as_code
+           testing.paths testing.plain_loops testing.on_device
            < testing.run_sizes testing.strategies testing.engineers_systems
            < testing.bounds.loop < testing.bounds.own_coordinates
            < testing.bounds.long testing.bounds.steady

@@ -7,7 +7,6 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from linrec._tensors.devices import on_cpu
 from linrec.executors import (
     AssociativeScan,
     Chunked,
@@ -24,6 +23,7 @@ from linrec.testing.bounds import an_executor
 from linrec.testing.case import Case, Comparison
 from linrec.testing.engineers_systems import everyday
 from linrec.testing.large import EXTENTS, Extent, large_cases
+from linrec.testing.modes import in_own_modes
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure
 from linrec.testing.strategies import (
@@ -109,7 +109,7 @@ def cases(
     return Case(recurrence, inputs, state, draw(lengths(inputs)))
 
 
-@on_cpu
+@in_own_modes
 def check_executor(
     executor: Executor,
     *,
@@ -175,7 +175,7 @@ def drawn_for(
     return drawn, EXTENTS[: math.ceil(examples / 6)] if free else ()
 
 
-@on_cpu
+@in_own_modes
 def check_recurrence(
     recurrence: LinearRecurrence,
     *,
@@ -218,7 +218,7 @@ def check_recurrence(
     return found.raise_first()
 
 
-@on_cpu
+@in_own_modes
 def check_structure(
     structure: Structure | Varying | st.SearchStrategy[Structure | Varying],
     *,
@@ -262,7 +262,7 @@ def check_structure(
     return report.raise_first()
 
 
-@on_cpu
+@in_own_modes
 def check_case(
     recurrence: LinearRecurrence,
     inputs: Tensor,

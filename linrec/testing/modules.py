@@ -7,12 +7,12 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from linrec._tensors.devices import on_cpu
 from linrec.executors import Executor
 from linrec.nn.checks import declared_input_size
 from linrec.testing import module_derivatives, module_memory, module_segments, module_values
 from linrec.testing.case import Comparison
 from linrec.testing.forms import Trial, dtype_of, in_double, whole
+from linrec.testing.modes import in_own_modes
 from linrec.testing.report import Disagreement, Report, reason, share
 from linrec.testing.shrink import smallest_failure
 from linrec.testing.strategies import normal, tensors
@@ -46,7 +46,7 @@ LARGE: tuple[tuple[Strategy[int], Strategy[int], float], ...] = (
 )
 
 
-@on_cpu
+@in_own_modes
 def check_module(
     module: nn.Module,
     input_size: int | None = None,

@@ -160,11 +160,18 @@ def share(comparison: Comparison) -> float:
     wide = torch.promote_types(got.dtype, torch.promote_types(expected.dtype, torch.float64))
     got, expected = got.detach().to(wide), expected.detach().to(wide)
     difference = (got - expected).abs()
-    limit = torch.as_tensor(allowed).expand_as(difference)
+    limit = as_limit(allowed).expand_as(difference)
     same = (got == expected) | (got.isnan() & expected.isnan())
     shares = torch.where(same, 0, difference / limit)
     shares = torch.where(limit.isfinite(), shares.nan_to_num(nan=math.inf, posinf=math.inf), 0)
     return float(shares.max()) if shares.numel() else 0.0
+
+
+def as_limit(allowed: Tensor | float) -> Tensor:
+    """Convert a bound to a tensor; a number in double precision, whatever the default dtype."""
+    if isinstance(allowed, Tensor):
+        return allowed
+    return torch.tensor(allowed, dtype=torch.float64, device="cpu")
 
 
 def reason(comparison: Comparison) -> str:
@@ -174,7 +181,7 @@ def reason(comparison: Comparison) -> str:
     if got.shape != broadcast_shapes(got.shape, expected.shape):
         return f"{what} of shape {tuple(got.shape)}, expected {tuple(expected.shape)}."
     expected = expected.detach().broadcast_to(got.shape)
-    limit = torch.as_tensor(allowed).broadcast_to(got.shape)
+    limit = as_limit(allowed).broadcast_to(got.shape)
     over = ((got - expected).abs() / limit).nan_to_num(nan=math.inf)
     place = torch.unravel_index(over.argmax(), got.shape) if got.ndim else ()
     index = tuple(int(axis) for axis in place)

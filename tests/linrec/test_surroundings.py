@@ -1,13 +1,19 @@
 """Process-wide defaults change nothing, and shapes are known without values."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
 import linrec
+from linrec import testing
 from tests.cases import EXECUTORS, SYSTEMS, TRANSITIONS, VARYING, data
 
 SINGLE = {torch.float64: torch.float32, torch.complex128: torch.complex64}
 STEPS = 100
+MEMORY = linrec.LinearRecurrence(linrec.Diagonal(torch.tensor([0.5])), torch.ones(1, 1))
+LAYER = linrec.nn.MinGRU(1, 3)
 CASES = [
     ("dense", "ABCD"),
     ("dense complex", "AB"),
@@ -111,3 +117,30 @@ def test_shapes_of_discretised_systems_without_values(method: str, structure: ty
     for name, leaf in expected.leaves().items():
         assert got.leaves()[name].shape == leaf.shape
         assert got.leaves()[name].device.type == "meta"
+
+
+CHECKS: dict[str, Callable[[], object]] = {
+    "recurrence": lambda: testing.check_recurrence(MEMORY, examples=3),
+    "module": lambda: testing.check_module(LAYER, examples=3),
+    "structure": lambda: testing.check_structure(MEMORY.A, examples=3),
+    "executor": lambda: testing.check_executor(linrec.Chunked(), examples=3),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_kit_records_gradients_in_any_mode(check: str, mode: Callable[[], Any]) -> None:
+    with mode():
+        assert CHECKS[check]() is not None
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_bounds_of_the_kit_are_never_rounded(check: str, dtype: torch.dtype) -> None:
+    """In float16 a number such as 1e-15 is zero."""
+    torch.set_default_dtype(dtype)
+    try:
+        assert CHECKS[check]() is not None
+    finally:
+        torch.set_default_dtype(torch.float32)
