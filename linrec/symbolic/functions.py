@@ -105,17 +105,21 @@ def eigenvalues(A: sympy.MatrixBase, *, formulas: bool = True) -> list[sympy.Exp
     precise = exact(A)
     if precise != A:
         return [to_float(each) for each in eigenvalues(precise, formulas=formulas)]
-    variable, found = sympy.Dummy("lambda"), dict[sympy.Poly, int]()
+    variable, found = sympy.Dummy("lambda"), dict[sympy.Expr, int]()
     for part in sympy.Matrix(A).strongly_connected_components():  # the blocks of a triangular form
         block = sympy.Matrix(A).extract(part, part)
         for factor, multiplicity in factors(characteristic_polynomial(block, variable)):
-            found[factor] = found.get(factor, 0) + multiplicity
-    return [
-        root
-        for factor, multiplicity in found.items()
-        for root in roots(sympy.Poly(factor, variable), formulas)
-        for _ in range(multiplicity)
-    ]
+            # (Equal factors of two blocks may differ in the symbols of their coefficients' domain.)
+            for root in roots(sympy.Poly(factor, variable), formulas):
+                same = (known for known in found if is_same(known, root))
+                known = next(same, root)
+                found[known] = found.get(known, 0) + multiplicity
+    return [root for root, multiplicity in found.items() for _ in range(multiplicity)]
+
+
+def is_same(first: sympy.Expr, second: sympy.Expr) -> bool:
+    """Whether two roots are seen to be equal."""
+    return first == second or sympy.expand(first - second) == 0
 
 
 def factors(polynomial: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
