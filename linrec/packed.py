@@ -62,7 +62,7 @@ def run_packed(
             f"{show(recurrence.batch_shape)}: expected one row of inputs, (total, m), and one "
             "system. Call once for each system of a bank."
         )
-    if recurrence.steps not in (None, 1, len(inputs)):
+    if recurrence.steps not in (None, len(inputs)):
         raise ValueError(
             f"The recurrence has {recurrence.steps} steps and `inputs` {len(inputs)}: expected as "
             "many."
@@ -113,7 +113,8 @@ def at_steps(recurrence: LinearRecurrence, index: Tensor) -> LinearRecurrence:
         return recurrence
 
     def take(leaf: Tensor, core: int) -> Tensor:
-        return leaf if leaf.shape[-core - 1] == 1 else leaf[index]
+        same = recurrence.steps != 1 and leaf.shape[-core - 1] == 1  # for all steps
+        return leaf if same else leaf[index]
 
     return recurrence.map_batched(take)
 

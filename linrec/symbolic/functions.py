@@ -13,16 +13,27 @@ Matrices, section 1.2.2). No eigenvectors are needed, so it covers defective mat
 # pyright: reportReturnType=false
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import sympy
 from sympy.polys.polyerrors import DomainError
 
-from linrec.symbolic.matrices import Matrix, block_size, exact, is_real, tidy, to_float
+from linrec.symbolic.matrices import Matrix, as_fraction, block_size, exact, is_real, tidy, to_float
 from linrec.symbolic.polynomials import NoClosedForm, characteristic_polynomial
 
 # Longer polynomials are not factored.
 LONGEST_FACTORED = 300
+
+# Eigenvalues of a matrix of floating-point numbers that differ by less, relative to their size,
+# are taken as equal. For two that differ by δ, divided differences lose eps / δ of their digits,
+# and one double eigenvalue at their mean is off by δ² / 8 f''.
+CLOSE = 1e-6
+
+# Rounding moves eigenvalues at least this much, relative to the largest of them.
+ROUNDED = 1e-13
+
+# Points at which two roots are compared, and their digits.
+POINTS, DIGITS = 3, 30
 
 
 class Analytic(Protocol):
@@ -118,8 +129,45 @@ def eigenvalues(A: sympy.MatrixBase, *, formulas: bool = True) -> list[sympy.Exp
 
 
 def is_same(first: sympy.Expr, second: sympy.Expr) -> bool:
-    """Whether two roots are seen to be equal."""
-    return first == second or sympy.expand(first - second) == 0
+    """Whether two roots are equal, as written or at a few points (√(3 - 2√2) is √2 - 1)."""
+    if first == second:
+        return True
+    difference = sympy.Add(first, -second)
+    symbols = sorted(first.free_symbols | second.free_symbols, key=str)
+    for point in range(POINTS):
+        values: Any = {each: some_value(each, place, point) for place, each in enumerate(symbols)}
+        found = sympy.N(difference.subs(values), DIGITS, maxn=4 * DIGITS)
+        size = abs(sympy.N(first.subs(values), DIGITS))
+        if not found.is_number or not abs(found) <= 10.0 ** (-DIGITS // 2) * (1 + size):
+            return False
+    return True
+
+
+def some_value(symbol: Any, place: int, point: int) -> Any:
+    """Choose a value that satisfies the assumptions on a symbol."""
+    primes = [sympy.prime(5 + 3 * place + point), sympy.prime(11 + 2 * place + 7 * point)]
+    size: Any = primes[0] if symbol.is_integer else sympy.Rational(*primes)
+    if symbol.is_negative or (symbol.is_real and not symbol.is_nonnegative and point % 2):
+        return -size
+    return size if symbol.is_real else size + sympy.I * sympy.Rational(point + 1, primes[1])
+
+
+def merge_close(nodes: list[sympy.Expr]) -> list[sympy.Expr]:
+    """Replace eigenvalues that rounding may have moved apart by their mean, next to each other."""
+    left = {place: complex(node) for place, node in enumerate(nodes) if node.is_number}
+    merged = [node for node in nodes if not node.is_number]
+    least = ROUNDED * max(map(abs, left.values()), default=0.0)
+    while left:
+        place, value = next(iter(left.items()))
+        near = [i for i, x in left.items() if abs(x - value) <= max(least, CLOSE * abs(value))]
+        mean = nodes[place]
+        if any(nodes[i] != mean for i in near):
+            whole = complex(sympy.N(sympy.Add(*(nodes[i] for i in near)) / len(near), DIGITS))
+            imaginary = whole.imag if abs(whole.imag) > least else 0.0
+            mean = as_fraction(whole.real) + sympy.I * as_fraction(imaginary)
+        merged += [mean] * len(near)
+        left = {i: x for i, x in left.items() if i not in near}
+    return merged
 
 
 def factors(polynomial: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
@@ -178,12 +226,13 @@ def roots(factor: sympy.Poly, formulas: bool) -> list[sympy.Expr]:
     )
 
 
-def function_of_matrix(function: Analytic, A: Matrix) -> Matrix:
+def function_of_matrix(function: Analytic, A: Matrix, *, rounded: bool = False) -> Matrix:
     """Compute f(A) in closed form.
 
     Args:
         function: f.
         A: a square matrix.
+        rounded: whether it stands for floating-point numbers, whose eigenvalues may be moved apart.
 
     Returns:
         f(A), simplified.
@@ -193,12 +242,13 @@ def function_of_matrix(function: Analytic, A: Matrix) -> Matrix:
     """
     precise = exact(A)
     if precise != A:  # in floating point, equal eigenvalues would not be found equal
-        return Matrix(function_of_matrix(function, precise).applyfunc(to_float))
+        return Matrix(function_of_matrix(function, precise, rounded=True).applyfunc(to_float))
     n, size = A.rows, block_size(A)
     if size < n:  # blocks are independent
         blocks = [A[i : i + size, i : i + size] for i in range(0, n, size)]
-        return Matrix(sympy.diag(*[function_of_matrix(function, Matrix(each)) for each in blocks]))
-    nodes = eigenvalues(A)
+        found = (function_of_matrix(function, Matrix(each), rounded=rounded) for each in blocks)
+        return Matrix(sympy.diag(*found))
+    nodes = merge_close(eigenvalues(A)) if rounded else eigenvalues(A)
     if n == 2 and is_pair(*nodes):
         return function_of_pair(function, A, nodes[0])
     total, product = sympy.zeros(n, n), sympy.eye(n)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Number
+from typing import Any
 
 import sympy
 from sympy.core.function import AppliedUndef
@@ -122,10 +123,19 @@ def is_zero(expression: sympy.Expr) -> bool:
 
 
 def exact(matrix: sympy.MatrixBase) -> Matrix:
-    """Convert floating-point numbers to the fractions that they represent."""
-    return Matrix(
-        matrix.xreplace({each: sympy.Rational(each) for each in matrix.atoms(sympy.Float)})
-    )
+    """Convert floating-point numbers to fractions; doubles as the decimals that they stand for."""
+    return Matrix(matrix.xreplace({each: as_fraction(each) for each in matrix.atoms(sympy.Float)}))
+
+
+def as_fraction(number: Any) -> Any:
+    """Convert a double to its shortest decimal, 0.1 to 1/10, and longer numbers exactly.
+
+    The fraction of 55 bits that 0.1 is would stay in all formulas, and poles that are equal as
+    decimals would differ by roundings.
+    """
+    if isinstance(number, float) or number == float(number):
+        return sympy.Rational(repr(float(number)))
+    return sympy.Rational(number)
 
 
 def to_float(expression: sympy.Expr) -> sympy.Expr:

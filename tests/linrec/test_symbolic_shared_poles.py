@@ -2,8 +2,10 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import sympy
+from scipy import linalg, signal
 
 from linrec import symbolic
 
@@ -40,3 +42,44 @@ def test_poles_that_two_systems_share_are_one_pole(shared: str) -> None:
     found = both.poles()
     assert len(found) == both.A.rows
     assert [each for each, _ in itertools.groupby(found)] == list(dict.fromkeys(found))
+
+
+ROOT = sympy.sqrt(2)
+NUMBERS = {
+    "decimals": ([0.1, 0.3], [0.1]),
+    "decimals and a sum": ([0.1, 0.3], [0.1 + 0.2]),
+    "three": ([0.3, 0.2], [0.3, 0.1 + 0.2]),
+    "zeros": ([0.0, 0.5], [0.0]),
+    "pairs": ([0.1 + 0.2j, 0.1 - 0.2j], [0.1 + 0.2j, 0.1 - 0.2j]),
+    "a radical": ([sympy.Rational(1, 2), ROOT / 2], [ROOT / 2]),
+    "radicals": ([ROOT - 1, sympy.Rational(1, 3)], [sympy.sqrt(3 - 2 * ROOT)]),
+}
+
+
+@pytest.mark.parametrize("poles", NUMBERS)
+def test_numbers_that_are_equal_but_for_roundings_are_one_pole(poles: str) -> None:
+    """Their formulas had differences of nearly equal terms, divided by roundings, or by zero."""
+    first, second = NUMBERS[poles]
+    both = symbolic.series(
+        symbolic.LinearRecurrence.from_zpk([0] * len(first), first, 1),
+        symbolic.LinearRecurrence.from_zpk([0] * len(second), second, 1),
+    )
+    formula = both.impulse_response(LATER)
+    denominator = np.poly([complex(each) for each in (*first, *second)])
+    expected = signal.lfilter([1.0], denominator, [1.0] + [0.0] * 11)
+    found = [complex(sympy.N(formula.subs(LATER, step))) for step in range(12)]
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("poles", [each for each in NUMBERS if each != "zeros"])
+def test_shared_poles_in_continuous_time(poles: str) -> None:
+    first, second = ([-each for each in some] for some in NUMBERS[poles])
+    both = symbolic.series(
+        symbolic.StateSpace.from_zpk([], first, 1), symbolic.StateSpace.from_zpk([], second, 1)
+    )
+    time = sympy.Symbol("s", positive=True)
+    formula = both.impulse_response(time)
+    A, B, C = (np.array(each.tolist(), dtype=float) for each in (both.A, both.B, both.C))
+    for at in (0.25, 1.0, 4.0):
+        expected = (C @ linalg.expm(A * at) @ B).item()
+        assert abs(complex(sympy.N(formula.subs(time, at))) - expected) < 1e-11
