@@ -138,7 +138,9 @@ def is_same(first: sympy.Expr, second: sympy.Expr) -> bool:
         values: Any = {each: some_value(each, place, point) for place, each in enumerate(symbols)}
         found = sympy.N(difference.subs(values), DIGITS, maxn=4 * DIGITS)
         size = abs(sympy.N(first.subs(values), DIGITS))
-        if not found.is_number or not abs(found) <= 10.0 ** (-DIGITS // 2) * (1 + size):
+        if not (found.is_number and found.is_finite and size.is_number and size.is_finite):
+            return False
+        if abs(found) > 10.0 ** (-2 * DIGITS) * (1 + size):  # (of a zero, 120 digits are zeros)
             return False
     return True
 
@@ -147,8 +149,7 @@ def some_value(symbol: Any, place: int, point: int) -> Any:
     """Choose a value that satisfies the assumptions on a symbol."""
     primes = [sympy.prime(5 + 3 * place + point), sympy.prime(11 + 2 * place + 7 * point)]
     size: Any = primes[0] if symbol.is_integer else sympy.Rational(*primes)
-    if symbol.is_negative or (symbol.is_real and not symbol.is_nonnegative and point % 2):
-        return -size
+    size = -size if symbol.is_negative or (not symbol.is_nonnegative and point % 2) else size
     return size if symbol.is_real else size + sympy.I * sympy.Rational(point + 1, primes[1])
 
 

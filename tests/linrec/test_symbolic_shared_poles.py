@@ -8,6 +8,7 @@ import sympy
 from scipy import linalg, signal
 
 from linrec import symbolic
+from linrec.symbolic.functions import is_same
 
 z = sympy.Symbol("z")
 p, q, c, w = sympy.symbols("p q c w")
@@ -42,6 +43,29 @@ def test_poles_that_two_systems_share_are_one_pole(shared: str) -> None:
     found = both.poles()
     assert len(found) == both.A.rows
     assert [each for each, _ in itertools.groupby(found)] == list(dict.fromkeys(found))
+
+
+def test_poles_that_are_nearly_equal_are_two() -> None:
+    """Exact numbers and symbols are not merged, however close they are."""
+    near = sympy.Rational(1, 2) + sympy.Rational(1, 10**40)
+    x, y = sympy.symbols("x y", positive=True)
+    for first, second in (
+        (sympy.Rational(1, 2), near),
+        (x, x + near - sympy.Rational(1, 2)),
+        (x, y),
+    ):
+        system = symbolic.LinearRecurrence([[first, 1], [0, second]])
+        assert len(set(system.poles())) == 2
+
+
+def test_roots_that_are_written_differently_are_one() -> None:
+    x = sympy.Symbol("x", positive=True)
+    y, f = sympy.Symbol("y"), sympy.Function("f")(sympy.Symbol("t"))
+    assert is_same(sympy.sqrt(x**2 * 2), x * sympy.sqrt(2))
+    assert is_same(sympy.exp(-y), 1 / sympy.exp(y))
+    assert is_same((y + 1) ** 2, y**2 + 2 * y + 1)
+    assert not is_same(sympy.sqrt(y**2), y)  # at some complex y only
+    assert not is_same(f, f + 1) and not is_same(1 / y, -1 / y) and not is_same(sympy.zoo, y)
 
 
 ROOT = sympy.sqrt(2)
