@@ -12,6 +12,7 @@ from torch import Tensor
 
 from linrec._tensors.annotated import matrix_rank, solve, split
 from linrec._tensors.arguments import check_kind, holds_tensor, is_computed, to_tensor
+from linrec._tensors.devices import has_double
 from linrec._tensors.dtypes import accumulation_dtype, double_dtype
 from linrec._tensors.full_precision import full_precision
 from linrec._tensors.known_values import is_seen
@@ -206,7 +207,7 @@ def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Ten
     if isinstance(gain, Tensor):
         matrix = check_kind("second", gain)
     else:
-        matrix = to_tensor("second", gain, wide, first.device)
+        matrix = to_tensor("second", gain, wide, "cpu")
     plain = isinstance(gain, Number) or not holds_tensor(gain) or not is_computed(matrix)
     if isinstance(first, LinearRecurrence) and first.time_varying:
         first = first.over_time()
@@ -252,7 +253,10 @@ def solve_loop(loop: Tensor, added: Tensor, parts: list[Tensor]) -> list[Tensor]
             "or an infinity: expected finite numbers in `first`, `second` and `sign`."
         )
     rows, columns = equilibrate(added)
-    if is_seen(matrix_rank(seen * rows * columns) < loop.shape[-1]):
+    scaled = seen * rows * columns
+    if not has_double(scaled.device):  # (torch's ranks need it)
+        scaled = scaled.cpu()
+    if is_seen(matrix_rank(scaled) < loop.shape[-1]):
         raise ValueError(
             "The loop is algebraic and has no solution: each step's input depends on itself, and "
             "I - sign·D₂D₁ (of recurrences: with C B added to D) is singular to working precision. "

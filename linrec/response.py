@@ -104,13 +104,14 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
         Oppenheim and Schafer 2010, Discrete-Time Signal Processing, chapter 5.
     """
     check_invariant(system, "frequency_response")
-    frequencies = as_tensor("frequencies", frequencies, torch.float64, system.device)
+    device = system.device if has_double(system.device) else torch.device("cpu")
+    frequencies = as_tensor("frequencies", frequencies, torch.float64, device)
     if frequencies.ndim != 1 or frequencies.is_complex():
         raise ValueError(
             f"`frequencies` has shape {tuple(frequencies.shape)} and dtype {frequencies.dtype}: "
             "expected a vector of real angular frequencies. Pass `torch.linspace(0, 3.14, 100)`."
         )
-    if not has_double(system.device):
+    if device != system.device:
         frequencies = frequencies.to("cpu")
         return frequency_response(system.to("cpu"), frequencies).to(system.device)
     A = system.A.to_dense().to(torch.complex128).unsqueeze(-3)

@@ -54,11 +54,12 @@ def to_tensor(
     try:
         if is_like_numpy(value):
             return from_numpy(value).to(device or "cpu")
-        tensor = torch.as_tensor(value, device=device)
+        made = None if device is None else "cpu"  # (moved when it has its dtype)
+        tensor = torch.as_tensor(value, device=made)
         wider = tensor.dtype if least is None else torch.promote_types(tensor.dtype, least)
-        if wider == tensor.dtype:
-            return tensor
-        return torch.as_tensor(value, dtype=wider, device=device)
+        if wider != tensor.dtype:
+            tensor = torch.as_tensor(value, dtype=wider, device=made)
+        return tensor if device is None else tensor.to(device)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(
             f"`{name}` is of type {type(value).__name__}: expected a torch.Tensor, a numpy "

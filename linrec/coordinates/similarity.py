@@ -170,7 +170,7 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
     """
     check_invariant(system, "similarity_transform")
     n = system.A.state_size
-    T = as_tensor("basis", basis, torch.float64, system.device).detach()
+    T = as_tensor("basis", basis, torch.float64, "cpu").detach()
     # (With promote_types, complex64 makes a real dtype complex and keeps its precision.)
     least = torch.complex64 if T.is_complex() else system.dtype
     dtype = torch.promote_types(system.dtype, least)

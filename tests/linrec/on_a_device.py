@@ -178,6 +178,16 @@ def resets(place: Place) -> Found:
         return named("", linrec.run(linrec.with_resets(recurrence, marks), inputs, state))
 
 
+def listed(place: Place) -> Found:
+    """Use numbers and lists beside a system on the device, without its double precision."""
+    recurrence = place.put(SYSTEMS["ABC"](TRANSITIONS["dense"]()))
+    gains: Any = [[0.1], [0.2]]
+    frequencies: Any = [0.1, 0.2]
+    closed = linrec.feedback(recurrence, gains)
+    response = linrec.frequency_response(recurrence, frequencies)
+    return named("closed ", closed.tensors()) | {"response": response}
+
+
 def scanned(width: int, place: Place) -> Found:
     """Scan elementwise, forwards and back."""
     decay = place.to(draw(2, STEPS, width).sigmoid()).requires_grad_()
@@ -234,6 +244,7 @@ def cases() -> Iterator[tuple[str, Callable[[Place], Found]]]:
         yield f"layer {name}", lambda p, m=make: layer_of(m, p)
     for name, make_layer in LMU_LAYERS.items():
         yield f"layer {name}", lambda p, m=make_layer: layer_of(m, p)
+    yield "lists", listed
     yield "resets", resets
     yield "benchmark", benchmarked
     for width in (3, 20_000):
