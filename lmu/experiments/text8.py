@@ -25,7 +25,7 @@ each LSTM, and vectors of pairs with the two letters before: the best of twenty-
 `gated-min-gru` are two minGRUs with a gate around each, the lower one wider, and vectors of pairs
 of a letter with each of the three before it. It has as many parameters as `lstm-pairs`. Its shape
 is one of some twenty-five that were tried in 2 epochs of seed 0. `gated-min-gru-deep` are four,
-narrower between and wider inside: the best of ten further shapes, and slower.
+narrower between and wider inside: the best of fourteen further shapes, and slower.
 """
 
 import math
