@@ -28,11 +28,9 @@ def part(recurrence: linrec.LinearRecurrence, steps: slice) -> linrec.LinearRecu
     """Take steps of a time-varying system, of each matrix that has more than one."""
     if not recurrence.time_varying:
         return recurrence
-    time = -1
 
     def cut(leaf: Tensor, core: int) -> Tensor:
-        axis = leaf.ndim - core + time
-        whole = axis >= 0 and leaf.shape[axis] == recurrence.steps
+        whole = leaf.ndim > core and leaf.shape[-core - 1] == recurrence.steps
         return leaf[steps] if whole else leaf
 
     return recurrence.map_batched(cut)

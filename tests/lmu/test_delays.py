@@ -89,8 +89,9 @@ def test_kept_samples_are_those_of_a_buffer(points: int, theta: int) -> None:
 def test_kept_samples_are_refused_where_they_do_not_reach() -> None:
     with pytest.raises(ValueError, match="expected 0 to 99"):
         KeptSamples(kept=12, theta=100, delays=[100])
-    with pytest.raises(ValueError, match="expected 1 to 11, of 12 samples"):
-        KeptSamples(kept=12, theta=100, delays=[0], points=12)
+    for points in (1, 12):
+        with pytest.raises(ValueError, match="expected 2 to 11, of 12 samples"):
+            KeptSamples(kept=12, theta=100, delays=[0], points=points)
 
 
 def test_as_many_samples_recall_noise_better_than_the_memory() -> None:

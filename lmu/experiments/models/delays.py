@@ -71,7 +71,7 @@ class KeptSamples(Network):
         kept: how many samples are kept.
         theta: the length of the window, in steps.
         delays: k, in steps, from 0 to below theta.
-        points: how many samples are interpolated.
+        points: how many samples are interpolated, 2 or more.
 
     Raises:
         ValueError: a delay outside of the window, or fewer samples kept than interpolated.
@@ -85,8 +85,8 @@ class KeptSamples(Network):
 
     def __init__(self, *, kept: int, theta: int, delays: Sequence[int], points: int = 8) -> None:
         super().__init__()
-        if not 1 <= points < kept:
-            raise ValueError(f"`points` is {points}: expected 1 to {kept - 1}, of {kept} samples.")
+        if not 2 <= points < kept:
+            raise ValueError(f"`points` is {points}: expected 2 to {kept - 1}, of {kept} samples.")
         if any(not 0 <= delay < theta for delay in delays):
             raise ValueError(f"`delays` is {list(delays)}: expected 0 to {theta - 1}.")
         self.delays, self.points = tuple(delays), points
