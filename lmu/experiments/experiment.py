@@ -48,15 +48,17 @@ class Budget(StrEnum):
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Another experiment, whose model is trained first, with the same seed and budget.
+    """A model of another experiment, which is trained first, with the same seed and budget.
 
     Args:
         experiment: the other experiment.
         hand_over: copies what its network has learned into the network that is trained next.
+        model: which of the other experiment's models; None is its first.
     """
 
     experiment: "Experiment"
     hand_over: Callable[[Network, Network], None]
+    model: str | None = None
 
 
 @dataclass(frozen=True)

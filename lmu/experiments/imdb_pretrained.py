@@ -3,8 +3,10 @@
 A language model with small windows (as in the experiment `text8`, but of words) predicts the next
 word of the unlabelled reviews. Then all its layers are mixed with learned weights (Peters et al.
 2018), a memory of order 1 sums them up to the end of the review, and one score is read from it;
-everything is trained further. `scratch` is the same network without pretraining, and `bag-of-words`
-is naive Bayes on the same words of the same reviews, trained further as a logistic regression.
+everything is trained further. `lstm` has LSTMs in place of the layers with windows, and is
+pretrained in the same way. `scratch` is the network with windows, without pretraining, and
+`bag-of-words` is naive Bayes on the same words of the same reviews, trained further as a logistic
+regression.
 
 The paper's model has 34 million parameters and was pretrained on Amazon reviews. Sizes, learning
 rates and epochs here are our choice. The score depends most on how much of a review is read: the
@@ -15,6 +17,7 @@ others are one unknown word, while as inputs they remain words of their own. `ng
 word follows which.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -54,7 +57,7 @@ from lmu.experiments.texts import (
     warmup_then_cosine,
 )
 from lmu.experiments.training import ACCURACY, Metric, Recipe
-from lmu.layers import ScalarMix, Stack, memory_blocks
+from lmu.layers import LSTM, Residual, ScalarMix, Stack, memory_blocks
 from lmu.memory import LegendreMemory
 
 WORDS = {Budget.QUICK: 30_000, Budget.FULL: 30_000}  # words that can be read
@@ -143,14 +146,23 @@ def language_model(budget: Budget, data: Dataset) -> LanguageModel:
     return LanguageModel(Words(len(data.vocabulary), width), blocks, dropout=0.1, said=SAID[budget])
 
 
+def lstm_language_model(budget: Budget, data: Dataset) -> LanguageModel:
+    """Build the language model of a budget with LSTMs, one for each of the other's layers."""
+    width, thetas, _ = SIZES[budget]
+    blocks = Stack(Residual(LSTM(width, width), dropout=0.1) for _ in thetas)
+    return LanguageModel(Words(len(data.vocabulary), width), blocks, dropout=0.1, said=SAID[budget])
+
+
 def count_pairs(budget: Budget, data: Dataset) -> NGrams:
     """Count how often each word that can be predicted follows each word that can be read."""
     return NGrams(len(data.vocabulary), 2, *data.train, said=SAID[budget])
 
 
-def classifier(budget: Budget, data: Dataset) -> TextClassifier:
+def classifier(
+    model: Callable[[Budget, Dataset], LanguageModel], budget: Budget, data: Dataset
+) -> TextClassifier:
     """Build the network that mixes all layers of a language model, with learned weights."""
-    return read_all_layers(language_model(budget, data), float(LONGEST[budget]))
+    return read_all_layers(model(budget, data), float(LONGEST[budget]))
 
 
 def bag(data: Dataset) -> BagOfWords:
@@ -227,6 +239,9 @@ IMDB_LANGUAGE = Experiment(
     data=load_unlabelled,
     models={
         "lmu": {b: TrainingSetup(partial(language_model, b), language_recipe(b)) for b in Budget},
+        "lstm": {
+            b: TrainingSetup(partial(lstm_language_model, b), language_recipe(b)) for b in Budget
+        },
         "ngrams": {b: TrainingSetup(partial(count_pairs, b), without_training(b)) for b in Budget},
     },
 )
@@ -243,18 +258,24 @@ IMDB_PRETRAINED = Experiment(
     ),
     data=load_reviews,
     models={
-        "lmu": {
+        name: {
             b: TrainingSetup(
-                partial(classifier, b), classifier_recipe(b), Pretraining(IMDB_LANGUAGE, hand_over)
+                partial(classifier, model, b),
+                classifier_recipe(b),
+                Pretraining(IMDB_LANGUAGE, hand_over, name),
             )
             for b in Budget
-        },
+        }
+        for name, model in (("lmu", language_model), ("lstm", lstm_language_model))
+    }
+    | {
         "scratch": {
             Budget.QUICK: TrainingSetup(
-                partial(classifier, Budget.QUICK), classifier_recipe(Budget.QUICK, 2e-3)
+                partial(classifier, language_model, Budget.QUICK),
+                classifier_recipe(Budget.QUICK, 2e-3),
             ),
             Budget.FULL: TrainingSetup(
-                partial(classifier, Budget.FULL), classifier_recipe(Budget.FULL)
+                partial(classifier, language_model, Budget.FULL), classifier_recipe(Budget.FULL)
             ),
         },
         "bag-of-words": dict.fromkeys(Budget, TrainingSetup(bag, binary_recipe(0.003, 4))),

@@ -91,6 +91,7 @@ class Run:
             self.before = Run(
                 self.pretraining.experiment,
                 self.folder.path / "pretraining",
+                model=self.pretraining.model,
                 budget=budget,
                 seed=seed,
                 data_folder=data_folder,
