@@ -13,6 +13,7 @@ from torch import Tensor
 
 from linrec._tensors.annotated import unique_places
 from linrec._tensors.arguments import as_tensor
+from linrec._tensors.autograd import records_gradient
 from linrec._tensors.devices import has_double
 from linrec._tensors.dtypes import double_dtype
 from linrec._tensors.known_values import at_hand, is_seen
@@ -123,6 +124,9 @@ def discretize(
     if varying and (repeated := repeated_steps(system, steps)) is not None:
         few, places = repeated
         return at_places(discretize(system, few, method, dt_per="step", alpha=alpha), places)
+    ended = None
+    if varying and records_gradient(steps, *system.tensors()):
+        steps, ended = fill_padding(steps)
     system = in_steps(system, steps, "step" if varying else dt_per)
     # The methods measure states in units in which no entry of A is needlessly large. (Forward Euler
     # only takes sums, for which units make no difference.)
@@ -143,7 +147,7 @@ def discretize(
         # Implicit methods change C; the others keep it, None included.
         C = system.C if C is inner.C or C is None else C / units.unsqueeze(-2)
     recurrence = LinearRecurrence(A, B, C, D, time_varying=varying)
-    return recurrence.to(dtype)
+    return (recurrence if ended is None else mark_padding(recurrence, ended)).to(dtype)
 
 
 def check_step(dt: float | Tensor, system: StateSpace, dt_per: str | None) -> Tensor:
@@ -223,6 +227,28 @@ def at_places(recurrence: LinearRecurrence, places: Tensor) -> LinearRecurrence:
         return leaf.expand(*places.shape, *leaf.shape[-core:])  # one step stands for all
 
     return recurrence.map_batched(take)
+
+
+def fill_padding(steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Give steps past a sequence's end the shortest length, and return where they are.
+
+    A gradient that passes through NaN is NaN, even if nothing depends on the number: 0·NaN. And a
+    longer step could overflow.
+    """
+    ended = steps.isnan()
+    shortest = steps.detach().nan_to_num(nan=torch.inf).amin() if steps.numel() else 1.0
+    return torch.where(ended, shortest, steps), ended
+
+
+def mark_padding(recurrence: LinearRecurrence, ended: Tensor) -> LinearRecurrence:
+    """Put NaN into the matrices of steps past a sequence's end, as `ended (*batch, time)` says."""
+
+    def mark(leaf: Tensor, core: int) -> Tensor:
+        if leaf.shape[-core - 1] == 1 < ended.shape[-1]:
+            return leaf  # the same at all steps
+        return torch.where(ended[(..., *[None] * core)], torch.nan, leaf)
+
+    return recurrence.map_batched(mark)
 
 
 def prewarp_steps(steps: Tensor, frequency: float | Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from linrec._tensors.arguments import as_tensor
 from linrec._tensors.known_values import has_values, may_keep
 from linrec.discretization import discretize
 from linrec.executors import Executor, Result
-from linrec.lengths import expand_lengths, last_step
+from linrec.lengths import expand_lengths, last_step, length_mask
 from linrec.nn.packed import TakesPacked
 from linrec.nn.plans import PlanCache
 from linrec.nn.pretrained import Pretrained
@@ -47,8 +47,8 @@ class TimedRecurrence(Pretrained, TakesPacked):
                 outputs are then.
             initial_state (*batch, n): the state before the first step. None: zeros.
             lengths (*batch): the steps of each right-padded sequence.
-            dt (*batch, time): the length of each step; it may be NaN past a sequence's end. None:
-                the length that the module was made for.
+            dt (*batch, time): the length of each step; past a sequence's end it may be anything.
+                None: the length that the module was made for.
             resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:
@@ -57,7 +57,7 @@ class TimedRecurrence(Pretrained, TakesPacked):
         """
         if resets is not None:
             return run_segments(self, inputs, initial_state, lengths, resets, dt=dt)
-        recurrence = self.recurrence_of(dt)
+        recurrence = self.recurrence_of(ignore_padding(dt, inputs, lengths))
         if dt is None:
             return self.plans.run(recurrence, inputs, initial_state, lengths)
         executor = self.plans.executor
@@ -79,7 +79,7 @@ class TimedRecurrence(Pretrained, TakesPacked):
         if resets is not None:
             outputs, state = self(inputs, initial_state, lengths, dt, resets)
             return Result(last_step(outputs, expand_lengths(lengths, outputs)), state)
-        recurrence = self.recurrence_of(dt)
+        recurrence = self.recurrence_of(ignore_padding(dt, inputs, lengths))
         if dt is None:
             return self.plans.final(recurrence, inputs, initial_state, lengths)
         executor = self.plans.executor
@@ -102,6 +102,19 @@ class TimedRecurrence(Pretrained, TakesPacked):
             return step(self.recurrence_of(None), input, state)
         now = as_tensor("dt", dt, torch.float64, "cpu").to(torch.float64)
         return step(self.recurrence_of(now.unsqueeze(-1)).at(0), input, state)
+
+
+def ignore_padding(dt: Tensor | None, inputs: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Put NaN, which `discretize` takes for padding, in place of lengths past a sequence's end."""
+    if dt is None or lengths is None:
+        return dt
+    dt = as_tensor("dt", dt, torch.float64, inputs.device)
+    lengths = expand_lengths(lengths, inputs)
+    if dt.ndim <= lengths.ndim:  # lengths of several sequences, up to the end of the longest
+        axes = range(lengths.ndim - dt.ndim + 1)
+        lengths = lengths.amax(tuple(axes)) if lengths.numel() else lengths.new_zeros(())
+    own = length_mask(lengths.to(dt.device), inputs.shape[-2])
+    return torch.where(own, dt, torch.nan)
 
 
 class SampledSystem(TimedRecurrence):

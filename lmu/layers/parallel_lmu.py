@@ -123,7 +123,8 @@ class ParallelLMU(Layer):
             lengths (*batch): the steps of each right-padded sequence; padding has no effect, and
                 outputs there are zero.
             dt (*batch, time): the length of each step, in the unit of `theta`, for samples that
-                are not evenly spaced; differentiable. None: 1 for all.
+                are not evenly spaced; differentiable, and ignored past a sequence's end. None: 1
+                for all.
             resets (*batch, time): True where the state before a step is forgotten. None: nowhere.
 
         Returns:

@@ -2,18 +2,21 @@
 
 import copy
 import importlib
+import math
 from typing import Any, cast
 
 import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import linrec
 import lmu
 from linrec.discretization import methods
 from linrec.nn import SampledSystem
 from linrec.testing import check_module
+from lmu.experiments.lost_samples import Timed
 
 module_of_discretize = importlib.import_module("linrec.discretization.discretize")
 METHODS = ("zoh", "foh", "bilinear", "euler", "backward_diff", "impulse")
@@ -129,6 +132,37 @@ def test_steps_are_all_steps(shape: tuple[int, ...]) -> None:
     assert not padded.outputs[..., 5:, :].any()
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("padding", [math.nan, 0.0, -1.0, math.inf, 1e9])
+@pytest.mark.parametrize("shared", [False, True])
+def test_padding_has_no_steps(method: str, padding: float, shared: bool) -> None:
+    """Whatever stands past the end of a sequence, outputs and gradients are those without it."""
+    unstable = linrec.StateSpace([[0.8, 0.3], [0.0, -2.0]], torch.ones(2, 1)).to(torch.float64)
+    lengths = torch.tensor([4, 0, 2])
+    dt = drawn_steps(6, different=4) if shared else drawn_steps(3, 6, different=12)
+    ended = torch.arange(6) >= (lengths.amax() if shared else lengths[:, None])
+    padded = torch.where(ended, padding, dt).requires_grad_()
+    inputs = torch.randn(3, 6, 1, dtype=torch.float64)
+    module = SampledSystem(unstable, method=method, trainable=["A", "B"])
+    together = module(inputs, lengths=lengths, dt=padded)
+    last = module.final(inputs, lengths=lengths, dt=padded)
+    (together.outputs.square().sum() + together.final_state.sum()).backward()
+    gradients = [each.grad for each in module.parameters()]
+
+    module.zero_grad()
+    alone = dt.clone().requires_grad_()
+    loss = torch.zeros((), dtype=torch.float64)
+    for row, length in enumerate(lengths.tolist()):
+        own = alone[:length] if shared else alone[row, :length]
+        outputs, state = module(inputs[row, :length], dt=own)
+        loss = loss + outputs.square().sum() + state.sum()
+        torch.testing.assert_close(together.outputs[row, :length], outputs)
+        torch.testing.assert_close(last.final_state[row], state)
+    loss.backward()
+    torch.testing.assert_close(padded.grad, alone.grad)
+    torch.testing.assert_close(gradients, [each.grad for each in module.parameters()])
+
+
 def test_the_gradient_in_each_step() -> None:
     module = SampledSystem(OSCILLATOR, trainable=["A", "B"])
     dt = drawn_steps(5, different=2).requires_grad_()
@@ -223,3 +257,22 @@ def test_the_memory_takes_steps_of_any_length(
     trained = dt.double().requires_grad_()
     layer(inputs, dt=trained).outputs.sum().backward()
     assert trained.grad is not None and trained.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("trainable_theta", [False, True])
+def test_packed_samples_with_their_times(trainable_theta: bool, doubles: None) -> None:
+    """A `PackedSequence` of samples and the times between them, padded with zeros inside."""
+    memory = lmu.ParallelLMU(1, 4, channels=1, order=3, theta=9.0, trainable_theta=trainable_theta)
+    layer = Timed(memory)
+    generator = torch.Generator().manual_seed(2)
+    alone = [torch.rand(steps, 2, generator=generator) + 0.5 for steps in (3, 7, 1)]
+    packed = layer(pack_sequence(alone, enforce_sorted=False)).outputs
+    together, lengths = pad_packed_sequence(packed, batch_first=True)
+    together.sum().backward()
+    got = [each.grad for each in layer.parameters()]
+    layer.zero_grad()
+    for row, length, sequence in zip(together, lengths, alone, strict=True):
+        outputs = layer(sequence).outputs
+        outputs.sum().backward()
+        torch.testing.assert_close(row[:length], outputs, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got, [each.grad for each in layer.parameters()])
