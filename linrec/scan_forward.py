@@ -86,7 +86,8 @@ def blocks_of(steps: int, width: int, device: str = "cpu") -> int:
     """
     if device != "cpu":
         return max(min(math.isqrt(2 * steps), steps // 4), 1)
-    blocks = 1 if width >= WIDE_STEP else min(steps // SHORT_BLOCK, WIDE_BLOCKS // width)
+    most = WIDE_BLOCKS // max(width, 1)  # (a width of 0: no sequences)
+    blocks = 1 if width >= WIDE_STEP else min(steps // SHORT_BLOCK, most)
     return max(blocks, 1)
 
 

@@ -26,6 +26,7 @@ SYSTEMS: dict[str, linrec.LinearRecurrence] = {
     "ABC": linrec.LinearRecurrence(A, B, C),
     "AB, D": linrec.LinearRecurrence(A, B, D=D[:2]),
     "ABCD": linrec.LinearRecurrence(A, B, C, D),
+    "diagonal": linrec.LinearRecurrence(linrec.Diagonal(A[0])),
     "copies": linrec.LinearRecurrence(A, B, C, D, copies=2),
     "copies of states": linrec.LinearRecurrence(A, copies=3),
     "a system each": linrec.LinearRecurrence(numbers(3, 2, 2), B, C),
@@ -104,6 +105,18 @@ def test_one_step_and_none(name: str) -> None:
             none = verb(one, torch.zeros(0, 4, system.input_size))
             assert none.outputs.shape == (*shape, system.output_size)
             assert none.final_state.shape == (0, system.state_size)
+        assert linrec.nn.Recurrence(one)(torch.zeros(0, 4, one.input_size)).outputs.shape[0] == 0
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_choice_without_sequences(name: str) -> None:
+    """Costs are estimated of empty batches too, with and without a gradient, of any length."""
+    system = SYSTEMS[name]
+    lengths = [system.steps] if system.time_varying else [1, 4, 5000]
+    for steps, gradient in itertools.product(lengths, (False, True)):
+        batch = (0, *system.batch_shape[: len(system.batch_shape) - system.time_varying])
+        chosen = linrec.Auto().select(system, steps, batch, gradient=gradient)
+        assert isinstance(chosen, linrec.Executor)
 
 
 def test_a_step_of_one_sequence_whose_matrix_is_trained() -> None:
