@@ -137,35 +137,47 @@ def differentiate_halves(
     """
     pieces = (features + width - 1) // width
     states = np.empty((BLOCK + 1, width), np.float32)
+    decays, sums = np.empty((BLOCK, width), np.float32), np.empty((BLOCK, width), np.float32)
     later = np.empty(width, np.float32)
     for piece in range(begin, end):
         n, left = piece // pieces, piece % pieces * width
         size = min(width, features - left)
         later[:] = 0
         for block in range((steps - 1) // BLOCK, -1, -1):
+            # Memory is read and written upwards, as processors read ahead; only the rows of this
+            # block, which are in the cache, are traversed against the direction of time.
             first = block * BLOCK
+            length = min(BLOCK, steps - first)
+            i = n * a_at[0] + first * a_at[1] + left
+            j = n * b_at[0] + first * b_at[1] + left
+            k = n * g_at[0] + first * g_at[1] + left
             for f in range(size):
                 states[0, f] = marks[block, n, left + f]
-            for step in range(min(BLOCK, steps - first)):
-                i = n * a_at[0] + (first + step) * a_at[1] + left
-                j = n * b_at[0] + (first + step) * b_at[1] + left
-                decay, drive = a[i : i + size], b[j : j + size]
+            for step in range(length):
+                decay, drive, gradient = a[i : i + size], b[j : j + size], g[k : k + size]
                 before, now = states[step], states[step + 1]
+                factor, total = decays[step], sums[step]
                 for f in range(size):
-                    now[f] = widen(decay, f) * before[f] + widen(drive, f)
-            for step in range(min(BLOCK, steps - first) - 1, -1, -1):
-                i = n * a_at[0] + (first + step) * a_at[1] + left
-                j = n * g_at[0] + (first + step) * g_at[1] + left
-                k, before = n * to_at[0] + (first + step) * to_at[1] + left, states[step]
-                decay, gradient = a[i : i + size], g[j : j + size]
+                    factor[f] = widen(decay, f)
+                for f in range(size):
+                    now[f] = factor[f] * before[f] + widen(drive, f)
+                for f in range(size):
+                    total[f] = widen(gradient, f)
+                i, j, k = i + a_at[1], j + b_at[1], k + g_at[1]
+            for step in range(length - 1, -1, -1):
+                before, factor, total = states[step], decays[step], sums[step]
+                for f in range(size):
+                    total[f] += later[f]
+                    later[f] = factor[f] * total[f]
+                    before[f] *= total[f]
+            k = n * to_at[0] + first * to_at[1] + left
+            for step in range(length):
+                product, total = states[step], sums[step]
                 of_decay, of_drive = to_a[k : k + size], to_b[k : k + size]
                 for f in range(size):
-                    later[f] = widen(gradient, f) + later[f]
+                    narrow(of_drive, f, total[f])
                 for f in range(size):
-                    narrow(of_drive, f, later[f])
-                for f in range(size):
-                    narrow(of_decay, f, later[f] * before[f])
-                for f in range(size):
-                    later[f] = widen(decay, f) * later[f]
+                    narrow(of_decay, f, product[f])
+                k += to_at[1]
         for f in range(size):
             to_state[n, left + f] = later[f]

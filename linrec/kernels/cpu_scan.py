@@ -5,7 +5,9 @@ once, in the order of the scan. Products and sums are rounded separately, since 
 only on request: the states equal those of the plain loop bit for bit.
 
 - A loop over rows needs the features of a step side by side in memory and takes them as vectors;
-  the decays of a step may be one number.
+  the decays of a step may be one number. Where a step lies below the one before it in memory, its
+  features are traversed downwards too: a processor reads ahead along one direction, but not along
+  rows that are read upwards and follow one another downwards.
 - A loop over lanes takes any strides. A lane is one feature of one sequence; a few are run
   together, since each step waits for the one before it.
 
@@ -44,6 +46,7 @@ def compile_loop(function: Any) -> Any:
 def scan_rows(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin, end):
     """Write the states `x` from decays, drives and state, by rows of at most `width` features."""
     pieces = (features + width - 1) // width
+    repeated = np.empty(width, x.dtype)
     for piece in range(begin, end):
         n, left = piece // pieces, piece % pieces * width
         size = min(width, features - left)
@@ -54,12 +57,15 @@ def scan_rows(a, a_at, b, b_at, s, s_at, x, x_at, steps, features, width, begin,
             drive, now = b[j : j + size], x[k : k + size]
             if a_at[3]:
                 decay = a[i : i + size]
+            else:
+                repeated[:] = a[i]
+                decay = repeated[:size]
+            if x_at[2] > 0:
                 for f in range(size):
                     now[f] = decay[f] * before[f] + drive[f]
             else:
-                one = a[i]
-                for f in range(size):
-                    now[f] = one * before[f] + drive[f]
+                for f in range(size - 1, -1, -1):
+                    now[f] = decay[f] * before[f] + drive[f]
             before = now
             i, j, k = i + a_at[2], j + b_at[2], k + x_at[2]
 
@@ -90,6 +96,7 @@ def gradient_rows(
 ):
     """Write the gradients in drives and decays by rows, given those in the states `x`."""
     pieces = (features + width - 1) // width
+    later, repeated = np.empty(width, x.dtype), np.empty(width, x.dtype)
     for piece in range(begin, end):
         n, left = piece // pieces, piece % pieces * width
         size, last = min(width, features - left), steps - 1
@@ -98,26 +105,29 @@ def gradient_rows(
         k = x_at[0] + n * x_at[1] + last * x_at[2] + left
         m = to_at[0] + n * to_at[1] + last * to_at[2] + left
         first = s_at[0] + n * s_at[1] + left
+        later[:] = 0
         for step in range(last, -1, -1):
-            gradient, now, product = g[j : j + size], to_b[m : m + size], to_a[m : m + size]
-            if step == last:
-                now[:] = gradient
-            else:
-                later = to_b[m + to_at[2] : m + to_at[2] + size]
-                if a_at[3]:
-                    decay = a[i : i + size]
-                    for f in range(size):
-                        now[f] = gradient[f] + np.conj(decay[f]) * later[f]
-                else:
-                    one = np.conj(a[i])
-                    for f in range(size):
-                        now[f] = gradient[f] + one * later[f]
-                i -= a_at[2]
             k -= x_at[2]
             before = x[k : k + size] if step else s[first : first + size]
-            for f in range(size):
-                product[f] = now[f] * np.conj(before[f])
-            j, m = j - g_at[2], m - to_at[2]
+            gradient, now, product = g[j : j + size], to_b[m : m + size], to_a[m : m + size]
+            if a_at[3]:
+                decay = a[i : i + size]
+            else:
+                repeated[:] = a[i]
+                decay = repeated[:size]
+            if to_at[2] > 0:  # (the steps go downwards)
+                for f in range(size - 1, -1, -1):
+                    value = gradient[f] + later[f]
+                    now[f] = value
+                    product[f] = value * np.conj(before[f])
+                    later[f] = np.conj(decay[f]) * value
+            else:
+                for f in range(size):
+                    value = gradient[f] + later[f]
+                    now[f] = value
+                    product[f] = value * np.conj(before[f])
+                    later[f] = np.conj(decay[f]) * value
+            i, j, m = i - a_at[2], j - g_at[2], m - to_at[2]
 
 
 @compile_loop
