@@ -195,13 +195,13 @@ def hand_over(pretrained: Network, network: Network) -> None:
         network.reader.get_submodule(name).load_state_dict(learned)
 
 
-def language_recipe(budget: Budget) -> Recipe:
+def language_recipe(budget: Budget, quick_rate: float = 4e-3) -> Recipe:
     """Train the language model."""
     quick = budget is Budget.QUICK
     return Recipe(
         loss=padded_loss,
         metric=NATS_PER_WORD,
-        optimizer=partial(torch.optim.Adam, lr=4e-3 if quick else 2e-3, fused=True),
+        optimizer=partial(torch.optim.Adam, lr=quick_rate if quick else 2e-3, fused=True),
         batch_size=32 if quick else 64,
         epochs=1 if quick else 3,
         schedule=warmup_then_cosine,
@@ -240,7 +240,8 @@ IMDB_LANGUAGE = Experiment(
     models={
         "lmu": {b: TrainingSetup(partial(language_model, b), language_recipe(b)) for b in Budget},
         "lstm": {
-            b: TrainingSetup(partial(lstm_language_model, b), language_recipe(b)) for b in Budget
+            b: TrainingSetup(partial(lstm_language_model, b), language_recipe(b, 8e-3))
+            for b in Budget
         },
         "ngrams": {b: TrainingSetup(partial(count_pairs, b), without_training(b)) for b in Budget},
     },
