@@ -7,6 +7,8 @@ gradients. Systems made from plain numbers have torch's default dtype.
 # pyright: reportUnnecessaryIsInstance=false
 # (Callers without types are checked too.)
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -266,7 +268,10 @@ def tensors(**values: Number) -> list[Tensor]:
     given = [as_tensor(name, value) for name, value in values.items() if isinstance(value, Tensor)]
     dtype = common_dtype(*given) if given else torch.get_default_dtype()
     device = device_of(*given)
-    taken = [as_tensor(name, each, dtype, device).to(dtype) for name, each in values.items()]
+    taken = [as_tensor(name, each, dtype, device) for name, each in values.items()]
+    if any(each.is_complex() for each in taken):
+        dtype = torch.promote_types(dtype, torch.complex64)
+    taken = [each.to(dtype) for each in taken]
     shape = broadcast(**{n: value.shape for n, value in zip(values, taken, strict=True)})
     return [value.expand(shape) for value in taken]
 
@@ -278,7 +283,11 @@ def rows(matrix: list[list[Tensor]]) -> Tensor:
 
 def positive(name: str, value: Number) -> Number:
     """Refuse a number that is not positive; tensors are not checked."""
-    if not isinstance(value, Tensor) and not value > 0:
+    if isinstance(value, Tensor):
+        return value
+    if not isinstance(value, Real):
+        return as_tensor(name, value, torch.get_default_dtype())  # (or refuse it by its name)
+    if not value > 0:
         raise ValueError(f"`{name}` is {value}: expected a positive number.")
     return value
 

@@ -23,7 +23,7 @@ from linrec.executors import Executor, Result
 from linrec.lengths import check_lengths, length_mask
 from linrec.planner import Auto
 from linrec.run import run
-from linrec.structures import Structure, matvec
+from linrec.structures import DiagonalPlusLowRank, Structure, matvec
 from linrec.systems import LinearRecurrence, Varying
 
 Matrix = Tensor | object
@@ -137,7 +137,8 @@ def from_pre_update(
         D (*batch, p, m): how inputs are added to the outputs. None: they are not.
 
     Returns:
-        The recurrence of n + min(p, n) states, dense. It starts from x[0] with
+        The recurrence of n + min(p, n) states, dense, or diagonal plus low rank where A is of
+        low rank besides a diagonal. It starts from x[0] with
         `initial_state = torch.nn.functional.pad(x0, (0, min(p, n)))`, and the first n numbers of
         its final state are x[T].
 
@@ -162,13 +163,38 @@ def from_pre_update(
     late = held_back.shape[-2]
     batch = broadcast_shapes(transition.shape[:-2], held_back.shape[:-2])
     parts = (transition.expand(*batch, -1, -1), held_back.expand(*batch, -1, -1))
-    extended = pad(torch.cat(parts, -2), (0, late))
+    extended: Tensor | Structure = pad(torch.cat(parts, -2), (0, late))
+    thin = system.A.as_diagonal_plus_low_rank()
+    if thin is not None and thin[1].shape[-1]:  # writing A out would round its sums
+        extended = extended_low_rank(*thin, held_back)
     return LinearRecurrence(
         extended,
         pad(driven, (0, 0, 0, late)),
         pad(reading, (n, 0)),
         system.D,
         time_varying=system.time_varying,
+    )
+
+
+def extended_low_rank(
+    diagonal: Tensor, left: Tensor, right: Tensor, held_back: Tensor
+) -> DiagonalPlusLowRank:
+    """Extend a matrix diag(d) + U V* by rows E and by columns of zeros, without computing it.
+
+    [[A, 0], [E, 0]] = diag(d, 0) + [[U, 0], [0, I]] [[V*, 0], [E, 0]]
+    """
+    late = held_back.shape[-2]
+    identity = torch.eye(late, dtype=held_back.dtype, device=held_back.device)
+    corner = pad(identity, (0, 0, diagonal.shape[-1], 0))
+    batch = broadcast_shapes(left.shape[:-2], held_back.shape[:-2])
+    lefts = pad(left, (0, 0, 0, late)), corner
+    rights = (pad(each, (0, 0, 0, late)) for each in (right, held_back.mH))
+    return DiagonalPlusLowRank(
+        pad(diagonal, (0, late)),
+        *(
+            torch.cat([each.expand(*batch, -1, -1) for each in pair], -1)
+            for pair in (lefts, rights)
+        ),
     )
 
 

@@ -40,6 +40,12 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
     References:
         Chilkuri and Eliasmith 2021, eq. 23 (there H, for C = I and D = 0).
     """
+    response = response_in_double(recurrence, length)
+    return response.to(recurrence.dtype).to(recurrence.device)
+
+
+def response_in_double(recurrence: LinearRecurrence, length: int) -> Tensor:
+    """Compute an impulse response, still in double precision."""
     check_invariant(recurrence, "impulse_response")
     check_whole("length", length)
     if length < 0:
@@ -51,7 +57,7 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
         return impulse_kernel(system, state_kernel(system, steps, powers), one)
 
     kernel, _, _ = take_powers(one, steps, kernel_of)
-    return kernel[..., :length, :, :].mT.to(recurrence.dtype).to(recurrence.device)
+    return kernel[..., :length, :, :].mT
 
 
 def step_response(recurrence: LinearRecurrence, length: int) -> Tensor:
@@ -62,7 +68,7 @@ def step_response(recurrence: LinearRecurrence, length: int) -> Tensor:
         length: the number of steps.
 
     Returns:
-        The response, `(*batch, length, p, m)`.
+        The response, `(*batch, length, p, m)`, summed in double precision and cast last.
 
     Raises:
         ValueError: the recurrence is time-varying, or the length is negative.
@@ -73,7 +79,8 @@ def step_response(recurrence: LinearRecurrence, length: int) -> Tensor:
         >>> linrec.step_response(average, 3).squeeze()
         tensor([0.5000, 0.7500, 0.8750])
     """
-    return impulse_response(recurrence, length).cumsum(-3)
+    response = response_in_double(recurrence, length).cumsum(-3)
+    return response.to(recurrence.dtype).to(recurrence.device)
 
 
 def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tensor) -> Tensor:
@@ -114,7 +121,7 @@ def frequency_response(system: LinearRecurrence | StateSpace, frequencies: Tenso
     if device != system.device:
         frequencies = frequencies.to("cpu")
         return frequency_response(system.to("cpu"), frequencies).to(system.device)
-    A = system.A.to_dense().to(torch.complex128).unsqueeze(-3)
+    A = system.A.to(torch.complex128).to_dense().unsqueeze(-3)
     identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     B = (identity if system.B is None else system.B.to(A.dtype)).unsqueeze(-3)
     omega = frequencies.to(A.device, torch.float64)[:, None, None]
@@ -162,7 +169,7 @@ def poles(system: LinearRecurrence | StateSpace) -> Tensor:
     if diagonal is not None:
         values = diagonal.to(torch.complex128)
     else:
-        values = eigvals(system.A.to_dense().to(double_dtype(system.dtype)))
+        values = eigvals(system.A.to(double_dtype(system.dtype)).to_dense())
     order = values.abs().argsort(dim=-1, descending=True)
     values = values.gather(-1, order)
     double = system.dtype in (torch.float64, torch.complex128)

@@ -280,7 +280,8 @@ class LMUCell(Pretrained, nn.Module):
 
         The memory is accumulated, as in runs in parallel, in float32 at least.
         """
-        recurrence, dtype = self.memory.recurrence, torch.promote_types(self.dtype, torch.float32)
+        recurrence = self.memory.recurrence_of(None)
+        dtype = torch.promote_types(self.dtype, torch.float32)
         e_h, e_m = self.hidden_to_memory, self.memory_to_memory
         assert recurrence.B is not None
         return StepWeights(

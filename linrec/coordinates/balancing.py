@@ -75,7 +75,7 @@ def balanced_realization(system: System) -> BalancedRealization[System]:
         1987, Computation of system balancing transformations (the square-root method).
     """
     check_invariant(system, "balanced_realization")
-    leaves = [system.A.to_dense(), system.B, system.C]
+    leaves = [*system.A.leaves().values(), system.B, system.C]
     if not has_values(*(leaf for leaf in leaves if leaf is not None)):
         raise ValueError(
             "`balanced_realization` looks at values, which cannot be seen here: expected a call "
@@ -96,7 +96,7 @@ def balanced_realization(system: System) -> BalancedRealization[System]:
 
 def matrices(system: LinearRecurrence | StateSpace, dtype: torch.dtype) -> list[Tensor]:
     """Write A, B and C out in double precision, with common batch axes and without gradients."""
-    A = system.A.to_dense().detach().to(dtype)
+    A = system.A.to(dtype).to_dense().detach()
     identity = torch.eye(A.shape[-1], dtype=dtype, device=A.device)
     given = [A, *(identity if each is None else each.detach() for each in (system.B, system.C))]
     batch = broadcast_shapes(*(each.shape[:-2] for each in given))

@@ -182,7 +182,7 @@ def similarity_transform(system: System, basis: Tensor | object) -> System:
     inverse, failed = inv_ex(T)
     if failed or not inverse.isfinite().all():
         raise ValueError("`basis` is singular: expected linearly independent columns.")
-    dense = system.A.to_dense().detach().to(T.dtype)
+    dense = system.A.to(T.dtype).to_dense().detach()
     coordinates = from_arrays(dense, T.numpy(force=True)[None], inverse.numpy(force=True)[None])
     return coordinates.transform(system).to(dtype)
 

@@ -1,5 +1,8 @@
 """`to_c`, the one function that writes C99 for every kind of target."""
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +14,7 @@ from linrec.export.c_source import real_dtype, recurrence_to_c
 from linrec.export.forms import dtype_of
 from linrec.export.quantize import QuantizedRecurrence
 from linrec.export.quantize_weights import HalfRecurrence
+from linrec.stream.frozen_copy import is_recurrence
 from linrec.systems import LinearRecurrence
 
 
@@ -99,5 +103,7 @@ def to_c(
 
 def find_recurrence(target: object) -> LinearRecurrence | None:
     """Return the recurrence if a target is nothing but a recurrence, else None."""
-    found = target if isinstance(target, LinearRecurrence) else getattr(target, "recurrence", None)
-    return found if isinstance(found, LinearRecurrence) else None
+    if isinstance(target, nn.Module) and is_recurrence(target):
+        with torch.no_grad():
+            return cast(Callable[[], LinearRecurrence], target.as_recurrence)()
+    return target if isinstance(target, LinearRecurrence) else None

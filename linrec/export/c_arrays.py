@@ -92,10 +92,12 @@ class Program:
         """Write a tensor down as a constant."""
         name, kind = f"c{len(self.constants)}", self.type_of(value.dtype)
         value = value.detach().cpu()
+        if not value.numel():  # nothing reads it, and C has no arrays of no numbers
+            return Array(name, torch.arange(0).reshape(value.shape), value.dtype)
         numbers = value.to(self.dtype) if value.is_floating_point() else value
         written = [self.number(x, value.dtype) for x in np.ravel(numbers.numpy()).tolist()]
         self.constants.append(
-            f"static const {kind} {name}[{max(len(written), 1)}] = {write_list(written or ['0'])};"
+            f"static const {kind} {name}[{len(written)}] = {write_list(written)};"
         )
         return Array(name, torch.arange(value.numel()).reshape(value.shape), value.dtype)
 

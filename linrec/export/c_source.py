@@ -30,7 +30,7 @@ BEGINNING = """
 #define {guard}_OUTPUTS {outputs}
 
 typedef struct {{
-    {type} state[{guard}_STATES];{fields}
+    {type} state[{room}];{fields}
 }} {name}_t;
 
 static inline void {name}_init({name}_t *self)
@@ -171,7 +171,9 @@ def write_header(comment: str, step: str, name: str, *, includes: str, **values:
     """
     page = comment + BEGINNING + step + "\n#endif\n"
     includes = f"\n{includes}" if includes else ""
-    values = {"fields": "", "start": "", **values}
+    # (C has no arrays of no numbers.)
+    room = f"{name.upper()}_STATES" if values["states"] else "1"
+    values = {"fields": "", "start": "", "room": room, **values}
     return page.format(name=name, guard=name.upper(), includes=includes, **values)
 
 
@@ -237,7 +239,9 @@ def row_loop(rows: int, terms: str, target: str, type_: str, ending: str, plain:
 def matrices_of(recurrence: LinearRecurrence, dtype: torch.dtype) -> dict[str, Matrix]:
     """List the matrices of the step, as real numbers of a dtype."""
     parts, n = recurrence.A.as_diagonal_plus_low_rank(), recurrence.A.state_size
-    dense = recurrence.A.to_dense()
+    # (Widened first: a sum of two small numbers may not fit their dtype.)
+    wide = torch.promote_types(recurrence.dtype, torch.float64)
+    dense = recurrence.A.to(wide).to_dense()
     found: dict[str, Tensor | None] = {"A": dense}
     if parts is not None and parts[1].shape[-1]:
         diagonal, left, right = parts

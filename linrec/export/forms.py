@@ -16,10 +16,12 @@ from linrec.export.layers import (
     constant_recurrence,
     in_real_numbers,
     recurrent_layers,
+    with_equal_steps,
 )
 from linrec.export.wrappers import Sequences, Step, StepLoop, Steps, in_order
 from linrec.nn import PlanCache, Recurrence, RecurrentLayer
 from linrec.nn.checks import declared_input_size
+from linrec.nn.sampled import TimedRecurrence
 from linrec.systems import LinearRecurrence
 
 
@@ -170,6 +172,9 @@ def running(example: Example, form: Form, length: int) -> Iterator[None]:
         with ExitStack() as stack:
             for layer in recurrent_layers(example.module):
                 stack.enter_context(in_real_numbers(layer))
+            for part in list(example.module.modules()):
+                if isinstance(part, TimedRecurrence):
+                    stack.enter_context(with_equal_steps(part))
             for module, kernel in convolved.items():
                 if isinstance(module, RecurrentLayer):
                     put(module, "executor", Convolution(kernel, way_of(form)))

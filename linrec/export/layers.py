@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from linrec.executors import Executor, Plan, Result
 from linrec.export.kernels import Kernel, Way
 from linrec.nn import Recurrence, RecurrentLayer
+from linrec.nn.sampled import TimedRecurrence
 from linrec.real_part import real_part
 from linrec.systems import LinearRecurrence
 
@@ -69,6 +70,26 @@ def with_constant(
 ) -> tuple[LinearRecurrence, Tensor]:
     """Return the constant recurrence and its inputs."""
     return constant.recurrence, made(inputs)[1]
+
+
+@contextmanager
+def with_equal_steps(module: TimedRecurrence) -> Iterator[None]:
+    """Make the recurrence of a module's equal steps a constant within a context.
+
+    A trained window is discretised in each call, by an operation that only this library has.
+    """
+    with torch.no_grad():
+        module.constant = Recurrence(module.recurrence_of(None))
+    held, made = module.constant, module.recurrence_of
+
+    def recurrence_of(dt: Tensor | None) -> LinearRecurrence:
+        return held.recurrence if dt is None else made(dt)
+
+    module.recurrence_of = recurrence_of  # type: ignore[method-assign]  # of this one, for a while
+    try:
+        yield
+    finally:
+        del module.recurrence_of, module.constant
 
 
 @dataclass(frozen=True, eq=False)

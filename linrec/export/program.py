@@ -107,11 +107,11 @@ def drop_unused(program: ExportedProgram) -> None:
 
 def open_axes(example: Example, longest: int | None) -> tuple[dict[int, Dim], ...]:
     """Make the batch axis dynamic, and the time axis up to the longest sequence."""
-    batch, axes = Dim("batch"), []
+    batch, axes = Dim("batch", min=1), []
     for place, _ in enumerate(example.arguments):
         own = {0: batch}
         if place == 0 and example.time is not None:
-            own[example.time] = Dim("time", max=longest)
+            own[example.time] = Dim("time", min=1, max=longest)
         axes.append(own)
     return tuple(axes)
 

@@ -140,6 +140,6 @@ def linear(target: LinearRecurrence | nn.Module) -> LinearRecurrence:
         return found
     raise ValueError(
         f"Whole weights are written for a recurrence, and `{type(target).__name__}` is more than "
-        "one: expected a `LinearRecurrence`, or a module with a `recurrence`, such as "
-        "`lmu.LegendreMemory`. Type the weights `float`."
+        "one: expected a `LinearRecurrence`, or a module that is nothing else, such as "
+        "`linrec.nn.Recurrence` and `lmu.LegendreMemory`. Type the weights `float`."
     )

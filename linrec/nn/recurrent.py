@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec._tensors.dtypes import accumulation_dtype
+from linrec._tensors.shapes import broadcast
 from linrec.executors import Executor, Result
 from linrec.lengths import expand_lengths, last_step, zero_padding
 from linrec.nn.checks import check_size, check_step, check_steps
@@ -154,7 +155,7 @@ class RecurrentLayer(Layer):
         check_step(self, input)
         recurrence, drive = self.recurrence(input.unsqueeze(-2))
         heads = drive.ndim - input.ndim - 1
-        start = self.unpacked("state", state, recurrence, drive)
+        start = self.unpacked("state", state, input.shape[:-1], recurrence, drive)
         read, end = step(recurrence, drive.squeeze(-2), start)
         read = real(read.flatten(read.ndim - 1 - heads)).to(input.dtype)
         return Result(self.read_out(read, input), pack(end, heads))
@@ -180,17 +181,28 @@ class RecurrentLayer(Layer):
         if resets is not None:
             resets = check_resets(resets, inputs)[(..., *[None] * heads, slice(None))]
             recurrence = with_resets(recurrence, resets)
-        start = self.unpacked("initial_state", state, recurrence, drive)
+        start = self.unpacked("initial_state", state, inputs.shape[:-2], recurrence, drive)
         ends = None if lengths is None else lengths[(..., *[None] * heads)]
         return inputs, lengths, heads, (recurrence, drive, start, ends)
 
     def unpacked(
-        self, name: str, state: Tensor | None, recurrence: LinearRecurrence, drive: Tensor
+        self,
+        name: str,
+        state: Tensor | None,
+        batch: torch.Size,
+        recurrence: LinearRecurrence,
+        drive: Tensor,
     ) -> Tensor | None:
-        """Convert the layer's state to the state of its recurrence, or batch of recurrences."""
+        """Convert the layer's state to the state of its recurrence, or batch of recurrences.
+
+        A state with fewer batch axes than the inputs is the state of all their sequences.
+        """
         if state is None:
             return None
         check_size(name, state, self.state_size)
+        if state.ndim <= len(batch):
+            shape = (*broadcast(inputs=batch, **{name: state.shape[:-1]}), self.state_size)
+            state = state.expand(shape)
         if recurrence.dtype.is_complex:
             state = complex_of(state.unflatten(-1, (-1, 2)))
         heads = drive.shape[state.ndim - 1 : -2]

@@ -1,5 +1,6 @@
 """Sequences with resets, run piece by piece from one reset to the next."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -39,7 +40,7 @@ def run_segments(
     steps = inputs.shape[-2]
     resets = check_resets(resets, inputs).expand(inputs.shape[:-1])
     lengths = expand_lengths(lengths, inputs)
-    anew = resets.reshape(-1, steps).any(0)
+    anew = resets.reshape(math.prod(resets.shape[:-1]), steps).any(0)
     cuts = [0, *(step for step in anew.nonzero().flatten().tolist() if step), steps]
     outputs, state = [], initial_state
     for start, stop in pairwise(cuts):

@@ -112,6 +112,8 @@ class Case:
         for t in range(self.steps):
             output, state = step(recurrence.at(t), self.inputs[..., t, :], state)
             outputs.append(output)
+        if state is not None:  # without steps, one state of all sequences is still one
+            state = state.expand(self.truth.final_state.shape)
         return outputs, state
 
     def with_inputs(self, inputs: Tensor) -> "Case":

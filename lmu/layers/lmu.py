@@ -14,7 +14,7 @@ from linrec.nn import Layer
 from linrec.nn.checks import check_steps
 from linrec.nn.segments import run_segments
 from lmu.cell import LMUCell
-from lmu.hidden_module import HiddenCall, States, is_cell
+from lmu.hidden_module import HiddenCall, NoModule, States, is_cell
 from lmu.layers.padding import last_own_step, own_steps, without_padding
 
 
@@ -135,8 +135,11 @@ class LMU(LMUCell, Layer):
                 omit_zero_state(initial_state, memory),
                 lengths,
             )
+            memories = memories.to(self.dtype)
             if self.why_hidden_steps() is not None:
                 outputs, states = self.run_hidden_steps(hidden, memories, inputs, states, mask)
+            elif isinstance(hidden, NoModule):
+                outputs, _ = hidden.step(memories, inputs, ())
             else:
                 # One axis of rows, as in `step`: a module may name the axis that it works on.
                 rows = memories.flatten(0, 1), inputs.flatten(0, 1)
@@ -175,7 +178,7 @@ class LMU(LMUCell, Layer):
             self.recurrence(), self.drive(inputs), omit_zero_state(initial_state, memory), lengths
         )
         own = None if lengths is None else lengths.unsqueeze(-1) > 0
-        hidden = self.make_hidden_call(padded=own is not None)
+        hidden, last = self.make_hidden_call(padded=own is not None), last.to(self.dtype)
         outputs, _ = hidden.step(last, last_own_step(inputs, lengths), (), own)
         if own is not None:
             outputs = torch.where(own, outputs, 0)
@@ -219,12 +222,15 @@ class LMU(LMUCell, Layer):
 
     def recurrence(self) -> LinearRecurrence:
         """Make the memory's recurrence, with e_m in it: m_t = (Ā + B̄ e_m) m_{t-1} + B̄ u_t."""
-        alone = self.memory.recurrence
+        alone = self.memory.recurrence_of(None)
         if self.memory_to_memory is None:
             return alone
         assert alone.B is not None
+        # (In float32 at least, as in `step_weights`: the sum of two halves would lose e_m.)
+        alone = alone.to(torch.promote_types(alone.dtype, torch.float32))
+        assert alone.B is not None
         A, B = (torch.block_diag(*[M] * self.channels) for M in (alone.A.to_dense(), alone.B))
-        return LinearRecurrence(A + B @ self.memory_to_memory.weight, B)
+        return LinearRecurrence(A + B @ self.memory_to_memory.weight.to(B.dtype), B)
 
     def prepare_call(
         self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import linrec
 import lmu
-from linrec.export import to_c
+from linrec.export import Form, to_c
+from linrec.export.writing import exported
 from lmu.experiments.models import LayerClassifier, SequenceClassifier, SeriesPredictor
 from tests.linrec.layers import LAYERS
 from tests.linrec.test_c_source import needs_compiler, run_in_c
@@ -143,6 +144,48 @@ class Constant(nn.Module):
 @needs_compiler
 def test_what_is_not_used_is_no_error_of_the_compiler(tmp_path: Path) -> None:
     check(Constant(), 3, tmp_path)
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", [lmu.layers.Encoder, lmu.layers.FeedForward])
+def test_modules_without_a_state(make: Callable[[int, int], nn.Module], tmp_path: Path) -> None:
+    """C has no arrays of no numbers."""
+    torch.manual_seed(0)
+    check(make(3, 5), 3, tmp_path)
+
+
+class Squashed(linrec.nn.Recurrence):
+    """A recurrence whose outputs are squashed: a subclass with a step of its own."""
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> linrec.Result:
+        """Run one step."""
+        outputs, after = super().step(input, state)
+        return linrec.Result(torch.tanh(outputs), after)
+
+
+class Around(nn.Module):
+    """The same as a module that holds a recurrence under the name `recurrence`."""
+
+    def __init__(self, recurrence: linrec.LinearRecurrence) -> None:
+        super().__init__()
+        self.recurrence = recurrence
+        self.input_size, self.state_size = recurrence.input_size, recurrence.state_size
+
+    def step(self, input: Tensor, state: Tensor | None = None) -> linrec.Result:
+        """Run one step."""
+        outputs, after = linrec.step(self.recurrence, input, state)
+        return linrec.Result(torch.tanh(outputs), after)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", [Squashed, Around])
+def test_a_step_around_a_recurrence_is_written_too(
+    kind: Callable[[linrec.LinearRecurrence], nn.Module], tmp_path: Path
+) -> None:
+    growing = linrec.LinearRecurrence([[0.5, 0.1], [0.0, 0.9]], [[3.0], [1.0]])
+    check(kind(growing.to(torch.float64)), 1, tmp_path)
+    with pytest.raises(ValueError, match="is more than one"):
+        exported(kind(growing), Form.STEP, "c", weights="int8", length=10)
 
 
 def test_what_cannot_be_written_is_refused_by_name() -> None:

@@ -33,7 +33,7 @@ int main(void)
         if (fwrite(output, sizeof output, 1, stdout) != 1)
             return 1;
     }
-    return fwrite(memory.state, sizeof memory.state, 1, stdout) == 1 ? 0 : 1;
+    return fwrite(memory.state, sizeof *memory.state, MEMORY_STATES, stdout) != MEMORY_STATES;
 }
 """
 

@@ -112,7 +112,7 @@ def test_one_step_and_none(name: str) -> None:
 def test_a_choice_without_sequences(name: str) -> None:
     """Costs are estimated of empty batches too, with and without a gradient, of any length."""
     system = SYSTEMS[name]
-    lengths = [system.steps] if system.time_varying else [1, 4, 5000]
+    lengths = [STEPS] if system.time_varying else [1, 4, 5000]
     for steps, gradient in itertools.product(lengths, (False, True)):
         batch = (0, *system.batch_shape[: len(system.batch_shape) - system.time_varying])
         chosen = linrec.Auto().select(system, steps, batch, gradient=gradient)

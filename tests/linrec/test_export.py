@@ -61,6 +61,11 @@ def test_torchs_programs_compute_it_at_other_sizes(form: Form) -> None:
 MODULES = {
     "memory and layers": lambda: lmu.ParallelLMU(3, 5, channels=2, order=4, theta=8),
     "gates": lambda: linrec.nn.MinGRU(3, 4),
+    "trained window": lambda: lmu.LegendreMemory(3, 4, 8.0, trainable_theta=True),
+    "sampled": lambda: linrec.nn.SampledSystem(
+        linrec.StateSpace(-torch.rand(2, 2), torch.randn(2, 3)), trainable=["A"]
+    ),
+    "unit without a module": lambda: lmu.LMU(3, 2, 4, 8, trainable_theta=True),
     "unit of 2019": lambda: lmu.LMU(
         3, channels=2, order=4, theta=8, hidden=nn.RNNCell(8, 5), hidden_to_memory=True
     ),
@@ -71,11 +76,20 @@ MODULES = {
 # What can be had of which module; all else is refused by a sentence that names what can.
 ABLE = {
     "memory and layers": set(Form),
+    "trained window": set(Form),
+    "sampled": set(Form),
+    "unit without a module": set(Form),
     "gates": {Form.STEP, Form.SCAN},
     "unit of 2019": {Form.STEP, Form.SCAN},  # a loop over its step
     "linear unit": set(Form),
 }
-SOME = [("unit of 2019", Form.SCAN), ("memory and layers", Form.CONV), ("gates", Form.FFT)]
+SOME = [
+    ("trained window", Form.SCAN),
+    ("unit without a module", Form.CONV),
+    ("unit of 2019", Form.SCAN),
+    ("memory and layers", Form.CONV),
+    ("gates", Form.FFT),
+]
 PAIRS = [(name, form) for name in MODULES for form in Form]
 
 

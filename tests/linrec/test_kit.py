@@ -146,6 +146,13 @@ FORMS = (
 )
 
 
+def test_one_state_of_all_sequences_without_steps_is_no_false_alarm() -> None:
+    swing = linrec.LinearRecurrence([[1.9, -0.91], [1.0, 0.0]], [[1.0], [0.0]], [[0.0, 1.0]])
+    none, state = torch.zeros(2, 0, 1, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    for name in PROPERTIES:
+        check_case(swing, none, initial_state=state, executor=linrec.Recurrent(), property=name)
+
+
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_structure_is_drawn(form: type, varying: bool) -> None:

@@ -78,6 +78,21 @@ def test_any_batch_axes_states_lengths_and_the_last_step(name: str, batch: tuple
     torch.testing.assert_close(last, outputs.gather(-2, index).squeeze(-2))
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_one_state_for_all_sequences(name: str) -> None:
+    layer = layer_of(name).double()
+    inputs = torch.randn(2, 3, 5, layer.input_size, dtype=torch.float64)
+    for axes in ((), (3,), (2, 1)):
+        state = torch.randn(*axes, layer.state_size, dtype=torch.float64)
+        each = state.expand(2, 3, -1)
+        torch.testing.assert_close(layer(inputs, state), layer(inputs, each))
+        torch.testing.assert_close(layer.final(inputs, state), layer.final(inputs, each))
+        first = inputs[..., 0, :]
+        torch.testing.assert_close(layer.step(first, state), layer.step(first, each))
+    with pytest.raises(ValueError, match="initial_state"):
+        layer(inputs, state.new_zeros(4, layer.state_size))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["MinGRU", "MinLSTM, no bias"])
 @pytest.mark.sampled(2)

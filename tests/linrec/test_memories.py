@@ -168,3 +168,20 @@ def test_windows_of_a_batch_are_a_batch_of_systems_and_keep_their_gradients() ->
     system.B.sum().backward()
     # Σ B_i / θ, of which the derivative is -Σ B_i / θ²: 1 - 3 + 5.
     assert torch.allclose(windows.grad, -3 / windows.detach() ** 2)
+
+
+def test_complex_numbers_beside_real_ones() -> None:
+    average = memories.moving_average(0.5 + 0.5j)
+    assert average.A.to_dense().item() == 0.5 + 0.5j and average.B.item() == 0.5 - 0.5j
+    turning = memories.second_order_filter(1.0, 0.0, 0.0, -0.5j, double(0.0))
+    assert turning.dtype == torch.complex128
+    assert linrec.impulse_response(turning, 2).flatten()[1].item() == 0.5j
+
+
+@pytest.mark.parametrize("make", [memories.leaky_integrator, lambda tau: memories.legendre(2, tau)])
+def test_lists_and_arrays_make_batches(make: Any) -> None:
+    expected = make(torch.tensor([2.0, 3.0])).A.to_dense()
+    for given in ([2.0, 3.0], np.array([2.0, 3.0], dtype=np.float32)):
+        assert torch.equal(make(given).A.to_dense(), expected)
+    with pytest.raises(TypeError, match="is of type str"):
+        make("2")

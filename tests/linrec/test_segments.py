@@ -152,6 +152,14 @@ def below(kind: type) -> set[Any]:
     return {found for own in kind.__subclasses__() for found in (own, *below(own))}
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_no_steps_have_no_resets(name: str) -> None:
+    module, none = made(name), torch.zeros(2, 0, dtype=torch.bool)
+    state = drawn(2, module.state_size)
+    outputs, end = module(drawn(2, 0, INPUTS), state, resets=none)
+    assert outputs.shape[:2] == (2, 0) and torch.equal(end.double(), state)
+
+
 @pytest.mark.parametrize("name", ["memory", "parallel", "sampled"])
 def test_steps_of_unequal_length_start_anew_too(name: str) -> None:
     module, x = made(name), drawn(2, STEPS, INPUTS)

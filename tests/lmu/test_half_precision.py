@@ -1,5 +1,6 @@
 """Layers in half precision: states in float32, and runs in pieces and in steps as in one."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -99,3 +100,32 @@ def test_highways_under_autocast(dtype: torch.dtype) -> None:
     torch.testing.assert_close(outputs, expected, rtol=0, atol=tolerance)
     torch.testing.assert_close(last, outputs[:, -1], rtol=0, atol=tolerance)
     torch.testing.assert_close(first, outputs[:, 0], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_memory_keeps_what_it_is_told_of_itself(dtype: torch.dtype, channels: int) -> None:
+    """A + B e_m has more digits than half precision: both forms are near the same weights' sums.
+
+    B is 5e-4 beside an A of 0.9995.
+    """
+    torch.manual_seed(0)
+    unit = lmu.LMU(1, channels, order=1, theta=2000, memory_to_memory=True)
+    nn.init.constant_(unit.memory_to_memory.weight, -0.4)  # type: ignore[union-attr]  # there is one
+    nn.init.ones_(unit.input_to_memory.weight)  # type: ignore[union-attr]  # likewise
+    half = unit.to(dtype).eval()
+    wide = copy.deepcopy(half).double()  # the same weights
+    inputs = torch.ones(1, 3000, 1, dtype=dtype)
+    with torch.no_grad():
+        expected = wide(inputs.double()).outputs
+        outputs, last = half(inputs)
+        final = half.final(inputs)
+        stepped, state = run_in_steps(half, inputs)
+    # The memory is summed in float32, over 3,000 steps of some four roundings; outputs are rounded.
+    off = 3000 * 4 * 2.0**-24 + torch.finfo(dtype).eps / 2
+    for got in (outputs, stepped):
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.double(), expected, rtol=off, atol=off)
+    torch.testing.assert_close(final.outputs, outputs[:, -1])
+    for each in (last, final.final_state, state):
+        torch.testing.assert_close(each.double(), expected[:, -1], rtol=off, atol=off)
