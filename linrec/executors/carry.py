@@ -92,7 +92,8 @@ def carry_states(
     length = rows.shape[-1] // inputs.shape[-1]
     if is_open(inputs.shape[-2]):
         return carry_open(recurrence, plan, rows, inputs, state)
-    whole, rest = divmod(inputs.shape[-2], length)
+    # (No `divmod`, which torch.compile does not trace.)
+    whole, rest = inputs.shape[-2] // length, inputs.shape[-2] % length
     drive = matvec(plan["last"].unsqueeze(-3).mT, rows[..., :whole, :])
     start = drive.new_zeros(*drive.shape[:-2], drive.shape[-1]) if state is None else state
     if "groups" in plan.tensors:

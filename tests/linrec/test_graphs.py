@@ -173,6 +173,7 @@ def test_lengths_and_gradients_in_an_open_graph(transition: str, executor: str) 
     module = linrec.nn.Recurrence(recurrence, trainable="A", executor=EXECUTORS[executor])
     counter = fresh_counter("aot_eager")
     compiled = torch.compile(module, backend=counter, dynamic=True, fullgraph=True)
+    graphs = []  # (the loop over a dense system's steps has a graph of its own)
     for length, batch in ((40, 2), (9, 3), (70, 7)):
         inputs, state = data(recurrence, length, batch)
         lengths = torch.arange(batch) + length - batch
@@ -184,7 +185,8 @@ def test_lengths_and_gradients_in_an_open_graph(transition: str, executor: str) 
             found.append([outputs, last, *torch.autograd.grad(loss, [given, *module.parameters()])])
         for mine, theirs in zip(*found, strict=True):
             torch.testing.assert_close(mine, theirs)
-    assert counter.frame_count == 1
+        graphs.append(counter.frame_count)
+    assert len(set(graphs)) == 1
 
 
 @pytest.mark.parametrize("executor", [linrec.Auto(), linrec.Chunked(), linrec.Recurrent()])
