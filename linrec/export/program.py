@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
+from linrec._tensors.arguments import check_whole
 from linrec._tensors.devices import on_cpu
 from linrec.export.forms import (
     Example,
@@ -39,6 +40,8 @@ def trace_form(
             f"The form `{form}` needs a length: its kernel is a constant, of so many steps. Say "
             "how long sequences may be (`length=…`, `--length …`)."
         )
+    if length is not None:
+        check_whole("length", length)
     if length is not None and length < 2:
         raise ValueError(f"`length` is {length}: expected 2 steps or more.")
     module = as_module(target)

@@ -256,7 +256,7 @@ def running_sums(
     """Add up steps `(*batch, time, size)` from each reset on; return all sums, and the last."""
     start = added.new_zeros(*added.shape[:-2], added.shape[-1]) if earlier is None else earlier
     if not added.shape[-2]:
-        return added, start
+        return added, start.expand(*added.shape[:-2], -1)
     if resets is None:
         sums = added.cumsum(-2) + start.unsqueeze(-2)
         return sums, sums[..., -1, :]

@@ -136,6 +136,8 @@ def test_blocks_of_a_scan_join_to_the_whole() -> None:
 
 
 def test_what_a_form_cannot_do_is_refused_by_a_sentence() -> None:
+    with pytest.raises(TypeError, match=r"`length` is 2\.5: expected a whole number"):
+        to_onnx(linrec.nn.MinGRU(3, 4), "scan", length=2.5)  # type: ignore[arg-type]  # on purpose
     average = linrec.LinearRecurrence([[0.5]], [[0.5]])
     spinning = linrec.LinearRecurrence(linrec.Diagonal(torch.tensor([0.5 + 0.5j])))
     refusals = [

@@ -158,6 +158,8 @@ def test_no_steps_have_no_resets(name: str) -> None:
     state = drawn(2, module.state_size)
     outputs, end = module(drawn(2, 0, INPUTS), state, resets=none)
     assert outputs.shape[:2] == (2, 0) and torch.equal(end.double(), state)
+    _, end = module(drawn(2, 0, INPUTS), state[0])  # one state for both
+    assert torch.equal(end.double(), state[:1].expand(2, -1))
 
 
 @pytest.mark.parametrize("name", ["memory", "parallel", "sampled"])
