@@ -48,6 +48,7 @@ from lmu.layers import LMU, LSTM, Stack
 FREE_RUN = "samples of a free run"  # until its error reaches that of the mean
 WINDOW = 250  # samples in a training window on the quick budget
 QUICK_RATE = 3e-3  # learning rate on the quick budget, chosen on the validation series
+LSTM_RATE = 3e-3  # the LSTM's on the full budget, likewise
 
 
 def generate_series(seed: int, folder: Folder, budget: Budget) -> Dataset:
@@ -139,7 +140,7 @@ MACKEY_GLASS = Experiment(
         }
         for name, network, full in (
             ("lmu-2019", lmu_2019, RECIPE_2019),
-            ("lstm", lstm, RECIPE),
+            ("lstm", lstm, RECIPE.with_learning_rate(LSTM_RATE)),
             ("hybrid", hybrid, RECIPE_2019),
         )
     }
