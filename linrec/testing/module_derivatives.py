@@ -151,7 +151,8 @@ def differences(trial: Trial) -> Comparisons:
             if best is not None:
                 along, difference, allowed = best
                 text = f"derivative in the {group} of `{name}`"
-                got, expected = torch.tensor(along), torch.tensor(difference)
+                # (In float32 two nearly equal numbers could be rounded to different ones.)
+                got, expected = torch.tensor([along, difference], dtype=torch.float64)
                 yield Comparison(text, got, expected, allowed)
 
 

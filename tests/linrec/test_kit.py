@@ -35,7 +35,9 @@ from linrec.testing import (
 from linrec.testing.as_code import IMPORTS, written
 from linrec.testing.case import Case, Comparison
 from linrec.testing.check import PROPERTIES, cases
+from linrec.testing.forms import Trial
 from linrec.testing.matrices import KINDS
+from linrec.testing.module_derivatives import differences
 from linrec.testing.report import share
 from linrec.testing.values import agreement
 from tests.linrec.deliberate_bugs import BUGS, Distorted
@@ -336,3 +338,11 @@ def test_differences_that_do_not_match_are_told_as_numbers() -> None:
 def test_what_is_not_finite_differs_from_all_but_its_like(got, expected, used) -> None:
     comparison = Comparison("a number", torch.tensor([got]), torch.tensor([expected]), 2.0)
     assert share(comparison) == used
+
+
+def test_differences_are_compared_in_double_precision() -> None:
+    """Rounded to float32, nearly equal numbers may differ by more than their bound."""
+    torch.manual_seed(0)
+    trial = Trial(linrec.nn.MinGRU(1, 3).double(), torch.ones(1, 2, 1, dtype=torch.float64))
+    compared = list(differences(trial))
+    assert compared and all(each.got.dtype == torch.float64 for each in compared)
