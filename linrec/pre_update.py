@@ -188,14 +188,11 @@ def extended_low_rank(
     corner = pad(identity, (0, 0, diagonal.shape[-1], 0))
     batch = broadcast_shapes(left.shape[:-2], held_back.shape[:-2])
     lefts = pad(left, (0, 0, 0, late)), corner
-    rights = (pad(each, (0, 0, 0, late)) for each in (right, held_back.mH))
-    return DiagonalPlusLowRank(
-        pad(diagonal, (0, late)),
-        *(
-            torch.cat([each.expand(*batch, -1, -1) for each in pair], -1)
-            for pair in (lefts, rights)
-        ),
+    rights = pad(right, (0, 0, 0, late)), pad(held_back.mH, (0, 0, 0, late))
+    left, right = (
+        torch.cat([each.expand(*batch, -1, -1) for each in pair], -1) for pair in (lefts, rights)
     )
+    return DiagonalPlusLowRank(pad(diagonal, (0, late)), left, right)
 
 
 def to_pre_update(

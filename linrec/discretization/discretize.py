@@ -230,14 +230,12 @@ def at_places(recurrence: LinearRecurrence, places: Tensor) -> LinearRecurrence:
 
 
 def fill_padding(steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Give steps past a sequence's end the shortest length, and return where they are.
+    """Give steps past a sequence's end the length 0, and return where they are.
 
-    A gradient that passes through NaN is NaN, even if nothing depends on the number: 0·NaN. And a
-    longer step could overflow.
+    A gradient that passes through NaN is NaN, even if nothing depends on the number: 0·NaN.
     """
     ended = steps.isnan()
-    shortest = steps.detach().nan_to_num(nan=torch.inf).amin() if steps.numel() else 1.0
-    return torch.where(ended, shortest, steps), ended
+    return torch.where(ended, 0.0, steps), ended
 
 
 def mark_padding(recurrence: LinearRecurrence, ended: Tensor) -> LinearRecurrence:

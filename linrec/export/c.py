@@ -1,8 +1,5 @@
 """`to_c`, the one function that writes C99 for every kind of target."""
 
-from collections.abc import Callable
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +11,7 @@ from linrec.export.c_source import real_dtype, recurrence_to_c
 from linrec.export.forms import dtype_of
 from linrec.export.quantize import QuantizedRecurrence
 from linrec.export.quantize_weights import HalfRecurrence
-from linrec.stream.frozen_copy import is_recurrence
+from linrec.stream.frozen_copy import is_recurrence, recurrence_of
 from linrec.systems import LinearRecurrence
 
 
@@ -104,6 +101,5 @@ def to_c(
 def find_recurrence(target: object) -> LinearRecurrence | None:
     """Return the recurrence if a target is nothing but a recurrence, else None."""
     if isinstance(target, nn.Module) and is_recurrence(target):
-        with torch.no_grad():
-            return cast(Callable[[], LinearRecurrence], target.as_recurrence)()
+        return recurrence_of(target)
     return target if isinstance(target, LinearRecurrence) else None

@@ -100,8 +100,7 @@ class Kernel:
             transformed = torch.fft.rfft(rows.unsqueeze(-3), n=points)
             outputs = torch.fft.irfft((transformed * spectrum).sum(-2), n=points)
             outputs = outputs[..., :steps]
-        outputs = outputs.unflatten(0, (-1, self.copies)).permute(0, 2, 4, 1, 3)
-        outputs = outputs.contiguous().flatten(-2)
+        outputs = outputs.unflatten(0, (-1, self.copies)).permute(0, 2, 4, 1, 3).flatten(-2)
         return outputs.reshape(*batch, *heads, steps, self.copies * p)
 
     def last_state(self, inputs: Tensor) -> Tensor:

@@ -110,11 +110,11 @@ def drop_unused(program: ExportedProgram) -> None:
 
 def open_axes(example: Example, longest: int | None) -> tuple[dict[int, Dim], ...]:
     """Make the batch axis dynamic, and the time axis up to the longest sequence."""
-    batch, axes = Dim("batch", min=1), []
+    batch, axes = Dim("batch"), []
     for place, _ in enumerate(example.arguments):
         own = {0: batch}
         if place == 0 and example.time is not None:
-            own[example.time] = Dim("time", min=1, max=longest)
+            own[example.time] = Dim("time", max=longest)
         axes.append(own)
     return tuple(axes)
 

@@ -109,6 +109,8 @@ def ignore_padding(dt: Tensor | None, inputs: Tensor, lengths: Tensor | None) ->
     if dt is None or lengths is None:
         return dt
     dt = as_tensor("dt", dt, torch.float64, inputs.device)
+    if dt.shape[-1:] != inputs.shape[-2:-1]:
+        return dt  # (not one for each step, which is refused later, with what was expected)
     lengths = expand_lengths(lengths, inputs)
     if dt.ndim <= lengths.ndim:  # lengths of several sequences, up to the end of the longest
         axes = range(lengths.ndim - dt.ndim + 1)

@@ -242,8 +242,7 @@ def hold(system: object, executor: Executor | None) -> Held:
     that recurrence, and its weights are not read again.
     """
     if isinstance(system, nn.Module) and is_recurrence(system):
-        with torch.no_grad():
-            recurrence = cast(Callable[[], LinearRecurrence], system.as_recurrence)()
+        recurrence = recurrence_of(system)
         own = getattr(system, "plans", None)
         own = own.executor if isinstance(own, PlanCache) else Auto()
         return HeldRecurrence(recurrence, executor or own)
@@ -274,6 +273,12 @@ def is_recurrence(module: nn.Module) -> bool:
         name in vars(module) or getattr(type(module), name, None) is not getattr(whole, name, None)
         for name in ("forward", "step", "__call__")
     )
+
+
+def recurrence_of(module: nn.Module) -> LinearRecurrence:
+    """Make the recurrence that a module is, without gradients."""
+    with torch.no_grad():
+        return cast(Callable[[], LinearRecurrence], module.as_recurrence)()
 
 
 class Frozen:
@@ -311,7 +316,7 @@ class Frozen:
 
 def freeze(module: nn.Module) -> None:
     """Replace the recurrence inside a module by a frozen one, permanently."""
-    recurrence = cast(Callable[[], LinearRecurrence], module.as_recurrence)()
+    recurrence = recurrence_of(module)
     plans = getattr(module, "plans", None)
     frozen = Frozen(recurrence, plans.executor if isinstance(plans, PlanCache) else Auto())
     vars(module).update(step=frozen.step, forward=frozen.forward)

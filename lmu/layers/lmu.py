@@ -139,6 +139,7 @@ class LMU(LMUCell, Layer):
             if self.why_hidden_steps() is not None:
                 outputs, states = self.run_hidden_steps(hidden, memories, inputs, states, mask)
             elif isinstance(hidden, NoModule):
+                # (Memories in rows and back would tie an exported graph to its number of steps.)
                 outputs, _ = hidden.step(memories, inputs, ())
             else:
                 # One axis of rows, as in `step`: a module may name the axis that it works on.

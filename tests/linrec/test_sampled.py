@@ -163,6 +163,15 @@ def test_padding_has_no_steps(method: str, padding: float, shared: bool) -> None
     torch.testing.assert_close(gradients, [each.grad for each in module.parameters()])
 
 
+def test_sequences_without_steps_have_no_gradient() -> None:
+    module, none = SampledSystem(OSCILLATOR, trainable=["A"]), torch.tensor([0, 0])
+    dt = torch.full((2, 5), torch.nan, dtype=torch.float64, requires_grad=True)
+    outputs, state = module(torch.ones(2, 5, 1, dtype=torch.float64), lengths=none, dt=dt)
+    (outputs.sum() + state.sum()).backward()
+    for each in (dt, *module.parameters()):
+        assert each.grad is not None and not each.grad.any()
+
+
 def test_the_gradient_in_each_step() -> None:
     module = SampledSystem(OSCILLATOR, trainable=["A", "B"])
     dt = drawn_steps(5, different=2).requires_grad_()
@@ -210,6 +219,13 @@ def test_what_is_refused() -> None:
         SampledSystem(OSCILLATOR, trainable=["E"])
     with pytest.raises(ValueError, match="positive step"):
         SampledSystem(OSCILLATOR, dt=0.0)
+    module, inputs = SampledSystem(OSCILLATOR), torch.zeros(2, 5, 1, dtype=torch.float64)
+    for lengths in (None, torch.tensor([3, 5])):
+        with pytest.raises(ValueError, match="`dt` is one number"):
+            module(inputs, lengths=lengths, dt=torch.tensor(0.5))
+        for shape in ((1,), (2, 1), (4,)):
+            with pytest.raises(ValueError, match="has 5 steps"):
+                module(inputs, lengths=lengths, dt=torch.ones(shape))
 
 
 @pytest.fixture
