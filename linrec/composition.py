@@ -18,7 +18,7 @@ from linrec._tensors.full_precision import full_precision
 from linrec._tensors.known_values import is_seen
 from linrec._tensors.shapes import broadcast, show
 from linrec.structures import Dense, Diagonal, Structure
-from linrec.systems import LinearRecurrence, StateSpace
+from linrec.systems import LinearRecurrence, StateSpace, require_system
 
 System = TypeVar("System", LinearRecurrence, StateSpace)
 
@@ -180,6 +180,8 @@ def feedback(first: System, second: System | Tensor | float = 1.0, sign: float =
 
 def align(first: System, second: System) -> tuple[System, System]:
     """Give two systems a common dtype and, if one varies, both a time axis; refuse other pairs."""
+    require_system(first, "first")
+    require_system(second, "second")
     if type(first) is not type(second):
         raise TypeError(
             f"`first` is a {type(first).__name__} and `second` a {type(second).__name__}: expected "
@@ -203,6 +205,7 @@ def with_gain(first: System, gain: Tensor | float | object) -> tuple[System, Ten
 
     Plain numbers are read in double precision and leave the system's dtype unchanged.
     """
+    require_system(first, "first")
     wide = double_dtype(first.dtype)
     if isinstance(gain, Tensor):
         matrix = check_kind("second", gain)

@@ -269,11 +269,6 @@ def read(system: Any, *, discrete: bool) -> LinearRecurrence | StateSpace:
 
 def write(system: LinearRecurrence | StateSpace, verb: str) -> list[np.ndarray]:
     """Write A, B, C and D out in double precision, copies as blocks; refuse batches."""
-    if not isinstance(system, LinearRecurrence | StateSpace):
-        raise TypeError(
-            f"`system` is of type {type(system).__name__}: expected a LinearRecurrence or a "
-            f"StateSpace of linrec. Of a module pass its value, `{verb}(module.recurrence)`."
-        )
     check_invariant(system, verb)
     if system.batch_shape:
         raise ValueError(

@@ -10,7 +10,7 @@ from linrec._tensors.shapes import check_axes, show
 from linrec.executors import Executor, Result
 from linrec.planner import Auto
 from linrec.run import run
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, require_recurrence
 
 
 def run_packed(
@@ -54,6 +54,7 @@ def run_packed(
         >>> outputs.flatten(), ends.flatten()
         (tensor([1., 2., 1., 2., 3.]), tensor([2., 3.]))
     """
+    require_recurrence(recurrence)
     check_axes("inputs", check_tensor("inputs", inputs), 2, "(total, m)")
     starts, lengths = check_offsets(offsets, inputs)
     if inputs.ndim > 2 or recurrence.batch_shape:

@@ -24,7 +24,7 @@ from linrec.lengths import check_lengths, length_mask
 from linrec.planner import Auto
 from linrec.run import run
 from linrec.structures import DiagonalPlusLowRank, Structure, matvec
-from linrec.systems import LinearRecurrence, Varying
+from linrec.systems import LinearRecurrence, Varying, require_recurrence
 
 Matrix = Tensor | object
 
@@ -217,6 +217,7 @@ def to_pre_update(
     References:
         Kailath 1980, Linear Systems, chapter 2.
     """
+    require_recurrence(recurrence)
     written, B, C, D = matrices(recurrence)
     A = recurrence.A
     if recurrence.time_varying:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linrec.structures import BlockDiagonal, Dense, Structure
-from linrec.systems import LinearRecurrence, StateSpace
+from linrec.systems import LinearRecurrence, StateSpace, require_system
 
 System = TypeVar("System", LinearRecurrence, StateSpace)
 
@@ -42,6 +42,7 @@ def real_part(system: System) -> System:
         Gu, Gupta, Goel and Ré 2022, On the Parameterization and Initialization of Diagonal State
         Space Models, section 3.3.
     """
+    require_system(system)
     if not system.dtype.is_complex:
         return system
     n = system.A.state_size

@@ -10,7 +10,7 @@ from linrec._tensors.arguments import to_tensor
 from linrec._tensors.known_values import is_seen
 from linrec._tensors.shapes import broadcast, show
 from linrec.structures import BlockDiagonal, Dense, Diagonal, DiagonalPlusLowRank, Structure
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, require_recurrence
 
 
 def with_resets(recurrence: LinearRecurrence, resets: Tensor) -> LinearRecurrence:
@@ -43,10 +43,7 @@ def with_resets(recurrence: LinearRecurrence, resets: Tensor) -> LinearRecurrenc
         >>> linrec.run(linrec.with_resets(count, resets), torch.ones(4, 1)).outputs.flatten()
         tensor([1., 2., 1., 2.])
     """
-    if not isinstance(recurrence, LinearRecurrence):
-        raise TypeError(
-            f"`recurrence` is of type {type(recurrence).__name__}: expected a LinearRecurrence."
-        )
+    require_recurrence(recurrence)
     resets = check_resets(resets).to(recurrence.device)
     check_steps(resets, recurrence.steps)
     timed = recurrence.over_time()

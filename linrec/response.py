@@ -13,7 +13,7 @@ from linrec.coordinates import take_powers
 from linrec.discretization.methods import divide
 from linrec.powers import Powers, impulse_kernel, state_kernel
 from linrec.structures import Structure
-from linrec.systems import LinearRecurrence, StateSpace, check_invariant
+from linrec.systems import LinearRecurrence, StateSpace, check_invariant, require_recurrence
 
 
 def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
@@ -46,6 +46,7 @@ def impulse_response(recurrence: LinearRecurrence, length: int) -> Tensor:
 
 def response_in_double(recurrence: LinearRecurrence, length: int) -> Tensor:
     """Compute an impulse response, still in double precision."""
+    require_recurrence(recurrence)
     check_invariant(recurrence, "impulse_response")
     check_whole("length", length)
     if length < 0:
@@ -196,6 +197,7 @@ def adjoint(recurrence: LinearRecurrence) -> LinearRecurrence:
         >>> linrec.adjoint(linrec.LinearRecurrence(A=[[0.5]], B=[[2.0]])).C
         tensor([[2.]])
     """
+    require_recurrence(recurrence)
     structure: Structure = recurrence.A.adjoint()
     B, C, D = (
         None if matrix is None else matrix.mH

@@ -33,7 +33,7 @@ LAYERS = {
            < structures.block structures.companion structures.diagonal structures.low_rank
            < structures
         2  systems.four_matrices < systems.varying < systems.linear_recurrence systems.state_space
-           < systems.time_invariant < systems
+           < systems.checks < systems
            < discretization.exponential < discretization.methods < discretization.discretize
            < discretization composition real_part log_weights resets
         3  loops coordinates.whole_numbers < powers coordinates.contraction

@@ -32,7 +32,7 @@ from linrec.lengths import (
     zero_padding,
 )
 from linrec.powers import free_response, power_each
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, require_recurrence
 
 
 @dataclass(eq=False, slots=True)  # (frozen ones take three times as long to make)
@@ -301,11 +301,7 @@ def prepare_call(
         core: the axes of the inputs that are no batch axes: 2, or 1 of one step.
         halves: whether a system and inputs in half precision stay so, with only the sums wider.
     """
-    if not isinstance(recurrence, LinearRecurrence):
-        raise TypeError(
-            f"`recurrence` is of type {type(recurrence).__name__}: expected a LinearRecurrence. "
-            "Of a StateSpace, pass `discretize(system, dt)`; of a module, call the module."
-        )
+    require_recurrence(recurrence)
     if lengths is None and not torch.compiler.is_compiling():
         if needs_no_change(recurrence, inputs, state, core):
             dtype = inputs.dtype

@@ -20,7 +20,7 @@ from linrec._tensors.shapes import show
 from linrec.coordinates.contraction import Contraction, contract, exactly
 from linrec.powers import Powers, blocks_of
 from linrec.structures import BlockDiagonal, Dense, Structure
-from linrec.systems import LinearRecurrence, StateSpace, check_invariant
+from linrec.systems import LinearRecurrence, StateSpace, check_invariant, require_recurrence
 
 System = TypeVar("System", LinearRecurrence, StateSpace)
 Made = TypeVar("Made")
@@ -215,6 +215,7 @@ def contracting_coordinates(recurrence: LinearRecurrence, length: int) -> Coordi
     References:
         Mullis and Roberts 1976, Synthesis of minimum roundoff noise fixed point digital filters.
     """
+    require_recurrence(recurrence)
     check_invariant(recurrence, "contracting_coordinates")
     if not has_values(*recurrence.A.leaves().values()):
         raise ValueError(

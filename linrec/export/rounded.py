@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from linrec.executors import Result
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, require_recurrence
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +140,7 @@ def check(
     recurrence: LinearRecurrence, steps: int, largest_input: float, weights: torch.dtype
 ) -> int:
     """Check that a recurrence can be rounded, and return the number of levels of each sign."""
+    require_recurrence(recurrence)
     kinds = {
         "varies with time": recurrence.time_varying,
         "is a batch of systems": bool(recurrence.batch_shape),

@@ -15,7 +15,7 @@ from linrec.planner.costs import estimates_of
 from linrec.planner.explain import Explanation, explain_selection
 from linrec.planner.rates import Rates, rates_of
 from linrec.planner.selection import CANDIDATES, Criteria, Problem
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, require_recurrence
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ class Auto(Executor):
         gradient: bool,
     ) -> Problem:
         """Describe a recurrence and its workload as a problem of selection."""
+        require_recurrence(recurrence)
         if recurrence.steps not in (None, length):
             raise ValueError(
                 f"`length` is {length}, but the recurrence is time-varying and has matrices for "

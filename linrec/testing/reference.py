@@ -11,7 +11,7 @@ from torch import Tensor
 
 from linrec._tensors.dtypes import double_dtype
 from linrec.executors import Result
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, require_recurrence
 
 # The most products of an exact loop: rational numbers grow by about a hundred digits per step.
 EXACT = 1 << 18
@@ -60,6 +60,7 @@ def exact_reference(
         >>> linrec.testing.exact_reference(average, torch.ones(2, 1)).final_state
         tensor([0.7500], dtype=torch.float64)
     """
+    require_recurrence(recurrence)
     steps, copies = inputs.shape[-2], recurrence.copies
     batch = common_batch(recurrence, inputs, initial_state, lengths)
     n, m, p = (

@@ -9,7 +9,7 @@ from torch import Tensor
 from linrec.coordinates import Coordinates
 from linrec.executors import Executor, FFTConvolution, Recurrent, Result, Toeplitz
 from linrec.planner import Auto
-from linrec.systems import LinearRecurrence
+from linrec.systems import LinearRecurrence, require_recurrence
 from linrec.testing.bounds.long import LongBounds
 from linrec.testing.bounds.other_coordinates import MovedBounds, dual
 from linrec.testing.bounds.own_coordinates import ErrorBounds
@@ -84,6 +84,7 @@ class Bounds:
         initial_state: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> None:
+        require_recurrence(recurrence)
         kind = kind_of_bounds(recurrence, inputs.shape[-2])
         self.own = kind(recurrence, inputs, initial_state, lengths)
         self.known: dict[tuple[Executor, bool], Result] = {}
