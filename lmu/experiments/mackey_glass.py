@@ -47,8 +47,8 @@ from lmu.layers import LMU, LSTM, Stack
 
 FREE_RUN = "samples of a free run"  # until its error reaches that of the mean
 WINDOW = 250  # samples in a training window on the quick budget
-QUICK_RATE = 3e-3  # learning rate on the quick budget, chosen on the validation series
-LSTM_RATE = 3e-3  # the LSTM's on the full budget; at 1e-2, tried last, it is better still
+# Learning rates of 3,200 steps, each the best of four or more on the validation series of seed 0.
+RATE, RATE_2019 = 1e-2, 3e-3
 
 
 def generate_series(seed: int, folder: Folder, budget: Budget) -> Dataset:
@@ -71,13 +71,14 @@ def parallel_lmu(data: Dataset) -> SeriesPredictor:
 RECIPE = Recipe(
     loss=torch.nn.functional.mse_loss,
     metric=NRMSE,
-    optimizer=partial(torch.optim.Adam, lr=1e-3, fused=True),
+    optimizer=partial(torch.optim.Adam, lr=RATE, fused=True),
     batch_size=1,
     epochs=100,
 )
+QUICK = replace(RECIPE, batch_size=4, epochs=20)
 OURS = {
     Budget.FULL: TrainingSetup(parallel_lmu, RECIPE),
-    Budget.QUICK: TrainingSetup(parallel_lmu, replace(RECIPE, batch_size=4, epochs=20)),
+    Budget.QUICK: TrainingSetup(parallel_lmu, QUICK),
 }
 
 
@@ -106,8 +107,7 @@ def polynomial(data: Dataset) -> DelayPolynomial:
     return DelayPolynomial(list(range(0, 48, 4)), 3).fit(*data.train)
 
 
-RECIPE_2019 = replace(RECIPE, batch_size=32, epochs=500)
-QUICK_2019 = replace(RECIPE, batch_size=4, epochs=20).with_learning_rate(QUICK_RATE)
+RECIPE_2019 = replace(RECIPE, batch_size=32, epochs=500).with_learning_rate(1e-3)
 
 
 def examine(network: Network, data: Dataset) -> Mapping[str, float]:
@@ -136,12 +136,12 @@ MACKEY_GLASS = Experiment(
     | {
         name: {
             Budget.FULL: TrainingSetup(network, full),
-            Budget.QUICK: TrainingSetup(network, QUICK_2019),
+            Budget.QUICK: TrainingSetup(network, quick),
         }
-        for name, network, full in (
-            ("lmu-2019", lmu_2019, RECIPE_2019),
-            ("lstm", lstm, RECIPE.with_learning_rate(LSTM_RATE)),
-            ("hybrid", hybrid, RECIPE_2019),
+        for name, network, full, quick in (
+            ("lmu-2019", lmu_2019, RECIPE_2019, QUICK.with_learning_rate(RATE_2019)),
+            ("lstm", lstm, RECIPE, QUICK),
+            ("hybrid", hybrid, RECIPE_2019, QUICK.with_learning_rate(RATE_2019)),
         )
     }
     | {
