@@ -195,13 +195,13 @@ def hand_over(pretrained: Network, network: Network) -> None:
         network.reader.get_submodule(name).load_state_dict(learned)
 
 
-def language_recipe(budget: Budget, quick_rate: float = 4e-3) -> Recipe:
+def language_recipe(budget: Budget) -> Recipe:
     """Train the language model."""
     quick = budget is Budget.QUICK
     return Recipe(
         loss=padded_loss,
         metric=NATS_PER_WORD,
-        optimizer=partial(torch.optim.Adam, lr=quick_rate if quick else 2e-3, fused=True),
+        optimizer=partial(torch.optim.Adam, lr=8e-3 if quick else 2e-3, fused=True),
         batch_size=32 if quick else 64,
         epochs=1 if quick else 3,
         schedule=warmup_then_cosine,
@@ -214,13 +214,13 @@ def without_training(budget: Budget) -> Recipe:
     return replace(language_recipe(budget), epochs=0)
 
 
-def classifier_recipe(budget: Budget, learning_rate: float = 1e-3) -> Recipe:
+def classifier_recipe(budget: Budget, quick_rate: float) -> Recipe:
     """Train the classifier."""
     quick = budget is Budget.QUICK
     return Recipe(
         loss=binary_loss,
         metric=ACCURACY,
-        optimizer=partial(torch.optim.Adam, lr=learning_rate, fused=True),
+        optimizer=partial(torch.optim.Adam, lr=quick_rate if quick else 1e-3, fused=True),
         batch_size=32,
         bucket_by=count_words,
         epochs=3 if quick else 4,
@@ -240,8 +240,7 @@ IMDB_LANGUAGE = Experiment(
     models={
         "lmu": {b: TrainingSetup(partial(language_model, b), language_recipe(b)) for b in Budget},
         "lstm": {
-            b: TrainingSetup(partial(lstm_language_model, b), language_recipe(b, 8e-3))
-            for b in Budget
+            b: TrainingSetup(partial(lstm_language_model, b), language_recipe(b)) for b in Budget
         },
         "ngrams": {b: TrainingSetup(partial(count_pairs, b), without_training(b)) for b in Budget},
     },
@@ -262,22 +261,20 @@ IMDB_PRETRAINED = Experiment(
         name: {
             b: TrainingSetup(
                 partial(classifier, model, b),
-                classifier_recipe(b),
+                classifier_recipe(b, rate),
                 Pretraining(IMDB_LANGUAGE, hand_over, name),
             )
             for b in Budget
         }
-        for name, model in (("lmu", language_model), ("lstm", lstm_language_model))
+        for name, model, rate in (
+            ("lmu", language_model, 2e-3),
+            ("lstm", lstm_language_model, 4e-3),
+        )
     }
     | {
         "scratch": {
-            Budget.QUICK: TrainingSetup(
-                partial(classifier, language_model, Budget.QUICK),
-                classifier_recipe(Budget.QUICK, 2e-3),
-            ),
-            Budget.FULL: TrainingSetup(
-                partial(classifier, language_model, Budget.FULL), classifier_recipe(Budget.FULL)
-            ),
+            b: TrainingSetup(partial(classifier, language_model, b), classifier_recipe(b, 2e-3))
+            for b in Budget
         },
         "bag-of-words": dict.fromkeys(Budget, TrainingSetup(bag, binary_recipe(0.003, 4))),
     },
