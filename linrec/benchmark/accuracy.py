@@ -127,8 +127,8 @@ def measure_accuracy(
         largest: the largest order of a Legendre memory.
 
     Yields:
-        The family, the dtype, the executor, the loop's error and the executor's error; both are the
-        largest error of a sequence relative to its largest output.
+        The family, the dtype, the executor, the largest errors of the loop and of the executor,
+        relative to the largest output, and the ratio of the two.
     """
     inputs = np.random.default_rng(1).standard_normal((STEPS, 1))
     for family, matrices in systems(orders, cutoffs, largest):

@@ -21,12 +21,12 @@ Ways = dict[str, Callable[[], object]]
 
 @dataclass(frozen=True)
 class Trial:
-    """One case, a row of the table.
+    """A timed case: several functions, each a row of the table.
 
     Attributes:
         name: a description of the case.
         floor: a description of its floor.
-        make: makes the functions to time, including "floor", on the given device or the CPU.
+        make: makes the functions to time, with "floor" if there is one, on a device or the CPU.
         targets: the target times as multiples of another way's time: `{"run": ("floor", 1.5)}`;
             None for ways that are compared without a target.
         numbers: the number of output numbers.

@@ -10,7 +10,7 @@ Rows = list[dict[str, Any]]
 
 
 def draw_roofline(rows: Rows, rates: dict[str, float]) -> bytes:
-    """Draw the roofline: outputs a second over operations per output, under the machine's limits.
+    """Draw the roofline: outputs a second over operations per byte, under the machine's limits.
 
     Outputs cannot be written faster than memory is filled, nor computed faster than the processor
     computes: the roof is the lesser of the two rates.

@@ -110,7 +110,7 @@ def measure_steps(device: str, seconds: float, order: int = 256) -> Iterator[dic
 
 
 def chosen_on(device: str) -> Iterator[dict[str, str]]:
-    """Yield the executor chosen for each shape of the cases."""
+    """Yield the executor chosen for three shapes of the cases."""
     for order, steps, batch in ((32, 1024, 2048), (468, 784, 100), (64, 65536, 4)):
         memory = legendre(order, steps / 2, device=device)
         chosen = Auto().select(memory, steps, (batch,), prepared=True)

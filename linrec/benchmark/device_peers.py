@@ -187,7 +187,7 @@ ways = {"training": training}
     ),
 )
 
-# Of the CPU's peers, the only one in plain torch, which runs on any device.
+# The CPU's peer in plain torch that runs on any device (associative_scan is compiled above).
 PLAIN = tuple(each for each in PEERS if each.name == "logcumsumexp scan")
 
 DEVICE_FIELD = Field(

@@ -99,7 +99,7 @@ def peers(given: Settings) -> Iterator[Row]:
     )
 
 
-# The parts in order, each with its seconds of eight minutes.
+# The parts in order, each with its share of the time: seconds of a run of about eight minutes.
 PARTS: dict[str, tuple[Callable[[Settings], Iterable[Row]], float]] = {
     "checks": (check, 120),
     "floors": (floors, 20),

@@ -165,7 +165,7 @@ def differentiated(u, gradient):
     with tf.GradientTape() as tape:
         tape.watch(u)
         states = layer(u)
-    # The states are returned, as a loss needs them: what is not is left out of the graph.
+    # The states are returned too, as a loss needs them: TensorFlow leaves out unused results.
     return states, tape.gradient(states, u, output_gradients=gradient)
 def wait_for(results):  # `numpy()` copies: one number of each is enough
     for each in tf.nest.flatten(results):

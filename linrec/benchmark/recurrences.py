@@ -200,7 +200,7 @@ def measure_recurrences(seconds: float, quick: bool = False) -> Iterator[dict[st
     """Time every model in turn with its loop and chunk forms, forward and with all gradients.
 
     Args:
-        seconds: how long they take turns, for each model and size.
+        seconds: how long they take turns, for each model and size, forward and with gradients.
         quick: whether each takes only one turn, and long sequences are left out.
 
     Returns:

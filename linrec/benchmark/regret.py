@@ -76,7 +76,7 @@ class Regret:
     """Times of all executors over shapes, and of the one that `Auto` chose.
 
     Attributes:
-        rows: for each shape its name, the workload, and seconds by executor.
+        rows: for each shape its name, the chosen executor, and seconds and costs by executor.
     """
 
     rows: list[dict[str, object]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Regret:
         return found
 
     def summary(self) -> dict[str, float]:
-        """Return the geometric mean and the 95th percentile."""
+        """Summarise the ratios: their number, geometric mean, 95th percentile and largest."""
         ratios = torch.tensor(self.ratios(), dtype=torch.float64)
         return {
             "shapes": len(ratios),
@@ -104,7 +104,7 @@ class Regret:
 def measure(
     count: int, auto: Auto | None = None, seed: int = 0, device: str = "cpu"
 ) -> Iterator[dict[str, object]]:
-    """Time all executors with a chance, shape by shape, with plans made in advance.
+    """Time the executors that may be fastest, shape by shape, with plans where nothing is trained.
 
     Yields:
         A row for `Regret`.

@@ -17,7 +17,7 @@ from linrec.reporting import write
 
 RESULTS = "device.json"
 
-# The least seconds for which a part is started, and the seconds after its limit until it is killed.
+# A part starts only if this many seconds are left; it is killed this long after its limit.
 LEAST, GRACE = 5.0, 15.0
 
 # The number of characters kept from the output of a failed process.

@@ -168,7 +168,7 @@ def measure_small_models(seconds: float, quick: bool = False) -> Iterator[dict[s
     """Time small models and their plain forms in turn.
 
     Args:
-        seconds: how long the forms take turns, for each number of steps.
+        seconds: how long the forms take turns, for each model, number of steps and kind of call.
         quick: whether to take fewer turns.
 
     Returns:

@@ -17,8 +17,8 @@ from torch import Tensor
 from linrec.kernels import versions_of_loops
 from linrec.reporting import processor
 
-# The seconds of a turn, in which short calls are timed in a row, as in a loop; and the seconds
-# from which a call is timed singly.
+# Calls shorter than LONG seconds are timed in a row, as in a loop, for a turn of TURN seconds;
+# longer ones singly.
 TURN, LONG = 0.002, 0.01
 
 # On a GPU, the calls queued together, and the bytes overwritten before each.
@@ -36,8 +36,8 @@ def medians(
 ) -> dict[str, float]:
     """Time several functions in turn, so that disturbances affect all of them.
 
-    Each is first called once without timing. Results are freed outside the timed part, so each
-    result is newly allocated.
+    Each is first called once without timing. On a CPU, and where a GPU's clock is used, results are
+    freed outside the timed part.
 
     Args:
         ways: the functions, by name.

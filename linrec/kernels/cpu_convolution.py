@@ -9,11 +9,11 @@ Both have rounding errors of the larger one, so kernels and gradients are divide
 near their norms before they are combined.
 
 A block is two vectors of outputs: in its rows, the first vector holds the real parts and the second
-the imaginary parts. A long transform of n = n_1 n_2 numbers consists of n_2 short ones, of columns
-of n_1 numbers that are n_2 apart; a turn by e^(-2πi jk / n); and n_1 short ones, of the rows of the
-results (Cooley and Tukey 1965). So a short transform works in the nearest cache. The inverse swaps
-n_1 and n_2, so both directions have the frequencies in the order in which they are stored: f = j +
-n_2 i at place j n_1 + i.
+the imaginary parts. A long transform of n = n_1 n_2 numbers consists of n_1 short ones, of columns
+of n_2 numbers that are n_1 apart; products with e^(-2πi jk / n); and n_2 short ones, of the rows of
+the results (Cooley and Tukey 1965). So a short transform works in the nearest cache. The inverse
+swaps n_1 and n_2, and so reads the frequencies in the order in which the transform writes them:
+f = j + n_2 i is at place j n_1 + i.
 
 A few blocks share a buffer of T rows. Numbers are copied between it and the memory of outputs or
 gradients in the order of that memory. (Copied block by block, each row would wait for a line of
@@ -201,7 +201,7 @@ def correlate(kernels, signals, at, apart, steps, scales, sums, plan, room, few,
 
 @inlined
 def measure(signals, at, apart, steps, left, scales):
-    """Write powers of two near the norms of signals into `scales`, zeros in double precision."""
+    """Fill `scales` with powers of two near the norms of signals, or zeros in double precision."""
     for start in at:
         for step in range(steps):
             source = signals[start + step * apart + left :]

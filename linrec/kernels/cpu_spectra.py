@@ -200,7 +200,7 @@ def convolve_on_cpu(inputs: Tensor, spectrum: Tensor, outputs: Tensor, size: int
         size: n, the length of the transforms.
 
     Returns:
-        Whether it was done: not if kernels are not finite, since one would spoil its partner.
+        Whether it ran: it does not if a kernel is not finite, which would spoil its partner.
     """
     scales = sizes_of(spectrum)
     if not scales.isfinite().all():

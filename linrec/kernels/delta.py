@@ -107,7 +107,7 @@ def delta_gradients(
     to_outputs: Tensor,
     to_last: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Differentiate `delta_chunks`, whose results `states`, `fed` and `inverses` are.
+    """Compute the gradients of `delta_chunks` from its results `states`, `fed` and `inverses`.
 
     Args:
         gates, keys, queries, values, lefts, rights, start: the arguments of `delta_chunks`.

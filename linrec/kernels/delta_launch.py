@@ -25,7 +25,7 @@ COLUMNS, WARPS = 16, (4, 8)
 
 
 def steps_of_chunk() -> int:
-    """Return the steps of a chunk: half the rows of a gated chunk, since a step may be a pair."""
+    """Return the number of steps of a chunk: half a gated chunk's, as the gradient doubles them."""
     return gated_launch.STEPS // 2
 
 

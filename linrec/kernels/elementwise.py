@@ -61,7 +61,7 @@ def scan_now(decay: Tensor, drive: Tensor, state: Tensor, reverse: bool) -> Tens
 def elementwise_gradients(
     decay: Tensor, state: Tensor, states: Tensor, gradient: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Differentiate the scan by one against its direction, with the gradient in a on the way.
+    """Differentiate the scan by one in the opposite direction, which also gives the gradient in a.
 
         λ_t = g_t + a*_{t+1} λ_{t+1}        ga_t = λ_t x*_{t-1}        gx_{-1} = a*_0 λ_0
 

@@ -98,7 +98,7 @@ def gated_gradients(
     to_outputs: Tensor,
     to_last: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Differentiate `gated_chunks`, whose results `states` and `tables` are.
+    """Compute the gradients of `gated_chunks` from its results `states` and `tables`.
 
     Args:
         gates, keys, queries, values, start: the arguments of `gated_chunks`.

@@ -110,7 +110,7 @@ def launch_tables(gates: Tensor, steps: int | None = None) -> Tensor:
 def launch_states(
     keys: Tensor, values: Tensor, tables: Tensor, start: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Compute the states before all chunks and the last one, or gradients in those after them.
+    """Compute the states before all chunks and the last state, or the gradients in those after.
 
     Args:
         keys, values (outer, H, T, n), (outer, H, T, V): k and v; or q and the gradient in y.

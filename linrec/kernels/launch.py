@@ -51,7 +51,7 @@ def launch(
         decay, drive, state: as for `elementwise_scan`.
         reverse: whether to scan from the last step to the first.
         shift: whether to multiply by the conjugate of the decay of the step before.
-        before, first: the states and the first state of another scan, whose gradient this one is;
+        before, first: the states and the initial state of the scan that this one differentiates;
             the gradient in that scan's decays is then returned too.
         way: "walk", "tile" or "split". None: chosen by the layout and the sizes.
         states: the memory for the result, laid out like the rest. None: new memory.

@@ -17,8 +17,9 @@ the decay of the step before, and so starts from nothing. The sensitivities
     λ_t = g_t + a*_{t+1} λ_{t+1}        ga_t = λ_t x*_{t-1}
 
 are a shifted scan of conjugated decays, against the direction of the first; with `GRADIENT` it also
-writes ga. Offsets have 64 bits, and masked lanes load the identity, a = 1 and b = 0. Complex
-numbers are pairs of real ones.
+writes ga. Offsets have 64 bits, but those within a tile of `walk` and `gather` 32 where they fit.
+Masked lanes load b = 0, and in `tile` the identity a = 1, in the other two a = 0. Complex numbers
+are pairs of real ones.
 
 References:
     Blelloch 1990, Prefix sums and their applications, section 1.4.

@@ -68,7 +68,7 @@ class Case:
     def allowed(
         self, executor: Executor, *, gradient_of: "Case | None" = None, blind: bool = False
     ) -> Result:
-        """Return the allowed error of an executor, plus the truth's, by one rounding or a loop.
+        """Return the allowed error of an executor, plus the error of the reference.
 
         Args:
             executor: the executor.
@@ -159,10 +159,7 @@ class Case:
 
     @cached_property
     def small(self) -> "Case":
-        """The first sequence's first three steps, in double precision, for derivatives.
-
-        Where states grow beyond a thousand, functions are too curved for differences.
-        """
+        """The first sequence's first three steps, in double precision, for derivatives."""
         one = self.part(slice(0, min(self.steps, 3)))
         recurrence, inputs, state = first_of_batch(one)
         dtype = double_dtype(torch.promote_types(recurrence.dtype, inputs.dtype))

@@ -87,8 +87,8 @@ PROPERTIES: dict[str, Property] = {
 # The most states over hundreds of steps: with more, bounds take seconds. Large cases cover those.
 FEW_STATES = 8
 
-# Properties that run a case some hundred times, and are tried on one case in `SELDOM`.
-DEAR = ("first derivatives", "second derivatives", "forward mode")
+# Costly properties run a case some hundred times; one case in `SELDOM` is tried with them.
+COSTLY = ("first derivatives", "second derivatives", "forward mode")
 SELDOM = 5
 
 
@@ -127,14 +127,14 @@ def check_executor(
     Args:
         executor: the executor. Your own executors must keep the bound for additions and
             multiplications in any order.
-        steps: draws the number of steps. None: up to 24, in one case in four up to 300, and large
+        steps: draws the number of steps. None: up to 24, in some cases up to 300, and large
             cases as well. For an executor that cuts time into pieces of thousands of steps, give
             lengths of several pieces.
         batch: draws the number of sequences, in addition to the system's axes. None: one or two.
         sizes: draws the number of states. None: up to 5, in some cases 8, 16 or 40; one case in
             eight has an engineering system (`engineering_systems`). If none of the three is given,
-            one case in six is large: up to 4,096 steps, 140 states, or 300 sequences,
-            powers of two among them, and numbers of 10⁶.
+            one case in six, 29 in all, is large: up to 4,096 steps, 140 states, or 300
+            sequences, powers of two among them, and numbers of 10⁶.
         examples: the number of cases to try.
         random_seed: the seed of the search; the same seed tries the same cases in the same
             program. (Hypothesis also draws constants that it finds in loaded modules.)
@@ -351,7 +351,7 @@ def search(
             report.note(name, executor, *hold(name, properties[name], executor, case))
 
     def small(number: int) -> Pairs:
-        return [pair for pair in pairs if number % SELDOM == 1 or pair[0] not in DEAR]
+        return [pair for pair in pairs if number % SELDOM == 1 or pair[0] not in COSTLY]
 
     def wide(number: int) -> Pairs:
         return [pair for pair in pairs if pair[0] in LARGE_TOO]

@@ -220,7 +220,7 @@ def forward_mode(case: Case, executor: Executor) -> Comparisons:
 
 
 def vectorized(case: Case, executor: Executor) -> Comparisons:
-    """Compare `vmap` over sequences and over systems with one call at a time."""
+    """Compare `vmap` over sequences and over systems with the exact results."""
     whole = case.whole
     if not case.inputs.numel():
         return

@@ -23,7 +23,7 @@ class Trial:
     Attributes:
         module: the module, in evaluation mode.
         inputs (batch, time, features): its inputs.
-        is_widened: whether the module is a copy in double precision, which need not run.
+        is_widened: whether the module is a copy converted to double precision.
     """
 
     module: nn.Module

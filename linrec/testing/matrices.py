@@ -20,7 +20,7 @@ def stable(matrices: Tensor) -> Tensor:
 
 
 def unstable(matrices: Tensor) -> Tensor:
-    """Make matrices whose powers grow, by at most a quarter a step."""
+    """Make matrices whose powers may grow, by at most a quarter a step."""
     return shrink(matrices, 1.25)
 
 

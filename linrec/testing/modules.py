@@ -71,10 +71,10 @@ def check_module(
     differentiated twice, mapped by `torch.func.vmap`, or called without any step, that is checked
     too.
 
-    A module need not be linear, so no bound can be derived. Instead, the allowed error is the
-    movement of the outputs when every parameter, buffer and input moves by one rounding error, at
-    random, eight times, multiplied by the number of operations along the longest path (time and the
-    widest tensor together). That is an estimate, not a proof.
+    A module need not be linear, so no bound can be derived. Instead, every parameter, buffer and
+    input is moved by a random rounding error, eight times (three for large inputs). The allowed
+    error is the largest movement of outputs and states times the number of operations along the
+    longest path (time and the widest tensor together). That is an estimate, not a proof.
 
     Args:
         module: the module; it is put into evaluation mode, and back.
@@ -95,7 +95,7 @@ def check_module(
 
     Raises:
         Disagreement: the forms differ; the message says where, and has the inputs as code.
-        ValueError: the number of features is not known.
+        ValueError: the number of features is not known, or `without` names no property.
         TypeError: the argument is not a module, or has no `step`.
 
     Example:

@@ -5,8 +5,7 @@ from typing import NamedTuple
 from linrec.executors import AssociativeScan, Chunked, Executor, Plan
 from linrec.systems import LinearRecurrence
 
-# Graphs with an open number of steps are scanned in groups of 2 to this power steps, with a loop
-# over the groups.
+# In graphs that leave the number of steps open, groups of 2^GROUP steps are scanned in a loop.
 GROUP = 5
 
 

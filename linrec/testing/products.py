@@ -24,7 +24,8 @@ class Magnitudes:
         A (*batch, time or 1, n, n): |A| as it is stored: |d| + |U||V*| of a low-rank structure.
         B, C, D (*batch, time or 1, rows, columns): |B|, |C|, |D|; None: the identity; for D, zero.
         products: makes |A_t … A_{s+1}| for 0 ≤ s ≤ t of a given t, `(*batch, t + 1, n, n)` by s.
-        outputs: |C A^k| for k from T down to 0, `(*batch, T + 1, p, n)`; None where A varies.
+        outputs: computes |C A^k| for k from T down to 0, `(*batch, T + 1, p, n)`; None if there is
+            no C, or if a matrix varies.
         time_varying: whether the matrices change from step to step.
         steps: T.
     """
@@ -96,8 +97,8 @@ def over_lags(
     """Reduce P_{t-s} v_s over s ≤ t to the sum or the largest, for every t.
 
     One product computes the terms of many lags for all s. Each lag's row is then shifted by its
-    lag, so that terms of the same t lie in one column: rows that are written with k more zeros
-    than they are read start k later each time.
+    lag, so that terms of the same t lie in one column: the rows are padded, and read again with k
+    numbers fewer than they were written with, so that each starts k later than the one before.
 
     Args:
         latest_first (*batch, steps or more, p, n): P, the longest lag first; not negative.

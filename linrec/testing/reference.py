@@ -39,8 +39,8 @@ def exact_reference(
     Floating-point numbers are fractions whose denominator is a power of two. So are their sums and
     products, which Python's integers hold at any length. Every sequence of every batch, and every
     copy, is run by itself, on dense matrices. If that would take more than about a second
-    (T² n (n + m) B multiplications beyond 2.6e5), or if numbers are not finite, a loop over numpy's
-    widest numbers replaces it.
+    (T² (n + p)(n + m) B multiplications beyond 2.6e5), or if numbers are not finite, a loop over
+    numpy's widest numbers replaces it.
 
     Args:
         recurrence: the system.

@@ -97,9 +97,8 @@ def structures(
 ) -> Structure:
     """Draw a transition matrix in any structure.
 
-    Dense matrices, diagonals and blocks are stable, marginal (rotations, permutations), unstable,
-    nilpotent, defective (Jordan blocks), singular, badly scaled, not normal (Legendre) or
-    arbitrary.
+    Dense matrices and blocks are stable, marginal (identities, rotations, permutations), unstable,
+    nilpotent, defective (Jordan blocks), singular, badly scaled, or far from normal (Legendre).
 
     Args:
         sizes: the number of states (rounded to a multiple of the number of blocks).

@@ -58,7 +58,7 @@ def streaming(case: Case, executor: Executor) -> Comparisons:
 
 
 def continuation(case: Case, executor: Executor) -> Comparisons:
-    """Compare two runs joined by the state, in any memory layout, with one run.
+    """Compare one run with two, the second from the first's final state, copied with gaps.
 
     A power of two steps is cut into one less and one more than half of it; one step more than a
     power of two is cut into that power and one.
@@ -102,7 +102,7 @@ def padding(case: Case, executor: Executor) -> Comparisons:
 
 
 def linearity(case: Case, executor: Executor) -> Comparisons:
-    """Check that a sum of inputs gives the sum of outputs, and twice the input twice the output."""
+    """Check that a sum of inputs gives the sum of outputs, and -2 u gives -2 times the outputs."""
     rest, outputs = case.at_rest, case.at_rest.run(executor).outputs
     allowed = rest.bounds.of(executor).outputs
     even = torch.arange(case.steps).unsqueeze(-1) % 2 == 0
@@ -237,8 +237,8 @@ def adjoint_identity(case: Case, executor: Executor) -> Comparisons:
 def plans(case: Case, executor: Executor) -> Comparisons:
     """Check that a plan repeatedly gives the results of a call without one.
 
-    With another recurrence, a plan must raise an error; if it holds nothing of the first, it may
-    give the other's results instead. A recurrence changed in place counts as another.
+    With another recurrence, a plan must raise an error or give that recurrence's own results. A
+    recurrence whose numbers were changed in place counts as another.
     """
     whole = case.whole
     if not case.inputs.numel():

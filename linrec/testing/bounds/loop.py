@@ -12,7 +12,7 @@ from linrec.testing.run_sizes import RunSizes
 
 
 class LoopErrors(NamedTuple):
-    """The errors of a loop by rounding; all `(*batch, time + 1, n, 1)`.
+    """Bounds on the rounding errors of a loop; states and sizes `(*batch, time + 1, n, 1)`.
 
     Attributes:
         states: the errors of the states.
@@ -54,7 +54,7 @@ def loop_errors(run: RunSizes) -> LoopErrors:
 
 
 def rounding_of_steps(run: RunSizes, most: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Bound each step's rounding, and the states' errors so far, which are at most `most`."""
+    """Bound each step's rounding errors and the states' errors; `most` caps those carried on."""
     unit = run.unit * step_roundings(run).unsqueeze(-1)  # (*batch, time or 1, n, 1)
     limit = torch.finfo(run.dtype).max / 4
     exact = (run.system.A @ run.states[..., :-1, :, :] + run.drive).unbind(-3)
@@ -71,7 +71,7 @@ def rounding_of_steps(run: RunSizes, most: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def read_errors(run: RunSizes, local: Tensor, states: Tensor) -> Tensor:
-    """Sum |C A^{t-r}| times the errors of step r; if A varies, |C| times the states' errors."""
+    """Sum |C A^{t-r}| times the errors of step r; where not known, |C| times the states' errors."""
     assert run.system.C is not None
     read = run.output_products
     if read is None:

@@ -72,7 +72,7 @@ class ErrorBounds(RunSizes):
         return self.in_order(None) + self.free_motion(None) + self.underflow
 
     def in_order(self, path: Path | None, read: Tensor | None = None) -> Tensor:
-        """Bound products of A and sums of up to T m terms; without a path, in any order."""
+        """Bound products of A and sums of up to T (n + m) terms; without a path, in any order."""
         if path is not None:
             return self.convolved(self.weights(path)[:-1], path.span, read)
         each = self.convolved(2 * self.counts()[1:] * self.roundings * self.unit, None, read)
@@ -111,7 +111,7 @@ class ErrorBounds(RunSizes):
     def convolved(
         self, weights: Tensor | None, span: int | None = None, read: Tensor | None = None
     ) -> Tensor:
-        """Sum w_{t-s} G_{t-s} |u_s| over s; without weights, |A^{t-s} B| |u_s|.
+        """Sum w_{t-s} G_{t-s} |u_s| over s; without weights, |A^{t-s}| |B| |u_s|.
 
         `read`, if given, is |C A^k| in place of the last |A^k|.
         """

@@ -13,7 +13,7 @@ from linrec.testing.products import Magnitudes, magnitudes
 # Products of four powers are bounded for ranges of k; this is a range's end over its begin.
 RANGE = 1.25
 
-# The number of rates of decay to try, and the fastest, as the logarithm of a step's factor.
+# Fewer rates of decay than RATES are tried, none faster than FASTEST, the log of a step's factor.
 RATES, FASTEST = 8, -30.0
 
 
