@@ -224,17 +224,17 @@ def choice(device: str = "cpu") -> Ways:
     return {"choose": lambda: auto.select(recurrence, 784, (100,))}
 
 
-def training_step(device: str = "cpu") -> Ways:
-    """Make a whole training step of the paper's psMNIST network, on 100 images.
+def training_step(device: str = "cpu", batch: int = 100, steps: int = 784) -> Ways:
+    """Make a whole training step of the paper's psMNIST network, on images of `steps` pixels.
 
     It has a frozen memory of order 468, a layer of 346 on its last state, and ten classes.
     """
-    memory = Recurrence(legendre(468, 784.0, device=device))
+    memory = Recurrence(legendre(468, float(steps), device=device))
     readout = nn.Sequential(nn.Linear(468, 346), nn.ReLU(), nn.Linear(346, 10)).to(device)
     encoder, optimizer = nn.Linear(1, 1).to(device), torch.optim.Adam(readout.parameters())
     optimizer.add_param_group({"params": encoder.parameters()})
-    images = torch.rand(100, 784, 1, device=device)
-    labels = torch.randint(10, (100,), device=device)
+    images = torch.rand(batch, steps, 1, device=device)
+    labels = torch.randint(10, (batch,), device=device)
 
     def step() -> None:
         optimizer.zero_grad()

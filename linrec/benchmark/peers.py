@@ -23,11 +23,12 @@ def all_states_with_fft(*shape: int, device: str) -> Ways:
     return {name.removeprefix("FFT "): way for name, way in ways.items() if "FFT" in name}
 
 
-# The compared work as linrec does it; batch, steps and order or features make a shape.
+# The compared work as linrec does it. A shape is batch, steps, and order or features; that of a
+# training step has the peer's order, and ours is the paper's.
 OURS: dict[str, Callable[..., Ways]] = {
     "states": all_states_with_fft,
     "elementwise": lambda *shape, device: elementwise(*shape).make(device),
-    "training step": lambda *shape, device: training_step(device),
+    "training step": lambda batch, steps, order, device: training_step(device, batch, steps),
 }
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "states": ((2048, 1024, 32), (100, 784, 468), (4, 65536, 64)),

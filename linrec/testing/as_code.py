@@ -50,9 +50,15 @@ def written(value: Any) -> str:
 
 
 def named(value: object) -> str:
-    """Return the name of a value's class; linrec's classes have their public names."""
-    known = type(value).__module__.partition(".")[0] == "linrec"
-    return f"linrec.{type(value).__name__}" if known else type(value).__name__
+    """Return the name of a value's class; the classes of `linrec` with its name before them."""
+    name = type(value).__name__
+    return f"linrec.{name}" if is_public(type(value)) else name
+
+
+def is_public(kind: type) -> bool:
+    """Whether a class is one of `linrec` itself; those of the kit are imported by module."""
+    package, *inner = kind.__module__.split(".")
+    return package == "linrec" and inner[:1] != ["testing"]
 
 
 def written_tensor(tensor: Tensor) -> str:
@@ -70,6 +76,6 @@ def imports_of(*values: object) -> str:
     lines = sorted(
         f"from {each.__module__} import {each.__qualname__}\n"
         for each in foreign
-        if each.__module__.partition(".")[0] != "linrec"
+        if not is_public(each)
     )
     return IMPORTS + "".join(lines)

@@ -31,7 +31,7 @@ SIZES = st.sampled_from((1, 2, 3, 4, 5) * 5 + (8, 16, 40))
 
 # Most sequences are short; `MANY_STEPS` is for executors that cut time into pieces.
 STEPS = st.one_of(st.integers(0, 7), st.integers(0, 24))
-MANY_STEPS = st.one_of(STEPS, STEPS, st.integers(0, 300))
+MANY_STEPS = st.one_of(STEPS, st.integers(0, 300))
 
 # Larger tensors are normal: drawing each number by itself would take too long.
 FEW = 24
@@ -63,7 +63,7 @@ def tensors(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
     )
     random = st.integers(0, 2**31 - 1).map(lambda seed: normal(shape, dtype, seed))
     if int(np.prod(shape)) > FEW:
-        return st.one_of(same, random, random)
+        return st.one_of(same, random)
     # Numbers whose products could be subnormal would only test the underflow.
     numbers = st.one_of(
         st.integers(-3, 3).map(float),

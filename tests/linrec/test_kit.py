@@ -32,12 +32,13 @@ from linrec.testing import (
     structures,
     transitions,
 )
-from linrec.testing.as_code import IMPORTS, written
+from linrec.testing.as_code import IMPORTS, imports_of, written
 from linrec.testing.case import Case, Comparison
 from linrec.testing.check import PROPERTIES, cases
 from linrec.testing.forms import Trial
 from linrec.testing.matrices import KINDS
 from linrec.testing.module_derivatives import differences
+from linrec.testing.on_device import OnDevice
 from linrec.testing.report import share
 from linrec.testing.values import agreement
 from tests.linrec.deliberate_bugs import BUGS, Distorted
@@ -211,6 +212,9 @@ def test_executors_can_be_written_down_and_read_back() -> None:
     several = linrec.Auto(tolerance=1e-3, candidates=(linrec.Chunked(size=4),))
     for executor in (*EXECUTORS, several):
         assert eval(written(executor), names) == executor
+    there = OnDevice(linrec.Chunked(size=3), "cpu")  # of the kit: imported from its own module
+    exec(IMPORTS + imports_of(there), names)
+    assert eval(written(there), names) == there
     assert eval(written([torch.ones(1), (), ("a",)]), names) == [torch.ones(1), (), ("a",)]
 
 

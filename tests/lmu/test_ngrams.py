@@ -77,6 +77,6 @@ def test_what_cannot_be_counted_is_refused() -> None:
 def test_networks_around_different_layers_are_equally_large() -> None:
     for budget in Budget:
         sizes = [
-            count_parameters(network(make, budget, Dataset.empty())) for make in LAYERS.values()
+            count_parameters(network(make, budget, Dataset.empty())) for make, _ in LAYERS.values()
         ]
         assert max(sizes) <= 1.01 * min(sizes)
