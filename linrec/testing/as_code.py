@@ -56,7 +56,7 @@ def named(value: object) -> str:
 
 
 def is_public(kind: type) -> bool:
-    """Whether a class is one of `linrec` itself; those of the kit are imported by module."""
+    """Whether a class is written with `linrec` before its name; the kit's are imported."""
     package, *inner = kind.__module__.split(".")
     return package == "linrec" and inner[:1] != ["testing"]
 
