@@ -99,7 +99,7 @@ def classifier(make: Callable[[], Layer], data: Dataset) -> Network:
 
 
 # Networks, and their learning rates: each is the best of three or more on the quick budget, on the
-# validation recordings.
+# validation recordings; only the spiking network was tried at a single rate.
 NETWORKS: dict[str, tuple[Callable[[Dataset], Network], float]] = {
     "lmuformer": (lmuformer, 1e-3),
     "spiking-lmuformer": (spiking_lmuformer, 3e-3),
