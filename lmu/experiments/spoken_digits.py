@@ -99,10 +99,10 @@ def classifier(make: Callable[[], Layer], data: Dataset) -> Network:
 
 
 # Networks, and their learning rates: each is the best of three or more on the quick budget, on the
-# validation recordings; only the spiking network was tried at a single rate.
+# validation recordings.
 NETWORKS: dict[str, tuple[Callable[[Dataset], Network], float]] = {
     "lmuformer": (lmuformer, 1e-3),
-    "spiking-lmuformer": (spiking_lmuformer, 3e-3),
+    "spiking-lmuformer": (spiking_lmuformer, 1e-2),
     "lmu": (partial(classifier, memory), 1e-2),
     "lstm": (partial(classifier, lambda: LSTM(BANDS, LSTM_WIDTH)), 1e-2),
     "mean": (partial(classifier, lambda: MeanOfSteps(BANDS)), 0.3),
