@@ -4,7 +4,7 @@ from linrec.systems.linear_recurrence import LinearRecurrence
 from linrec.systems.state_space import StateSpace
 
 OF_OTHERS = (
-    "of a module, call it or pass its `recurrence`; of matrices, `LinearRecurrence(A, B, C, D)`."
+    "Of a module, call it or pass its `recurrence`; of matrices, `LinearRecurrence(A, B, C, D)`."
 )
 
 
@@ -13,7 +13,7 @@ def require_recurrence(recurrence: object, name: str = "recurrence") -> None:
     if not isinstance(recurrence, LinearRecurrence):
         raise TypeError(
             f"`{name}` is of type {type(recurrence).__name__}: expected a LinearRecurrence. Of a "
-            f"StateSpace, pass `discretize(system, dt)`; {OF_OTHERS}"
+            f"StateSpace, pass `discretize(system, dt)`. {OF_OTHERS}"
         )
 
 
@@ -22,7 +22,7 @@ def require_system(system: object, name: str = "system") -> None:
     if not isinstance(system, LinearRecurrence | StateSpace):
         raise TypeError(
             f"`{name}` is of type {type(system).__name__}: expected a LinearRecurrence or a "
-            f"StateSpace. O{OF_OTHERS[1:]}"
+            f"StateSpace. {OF_OTHERS}"
         )
 
 

@@ -105,7 +105,7 @@ def of_mackey_glass(theta: float = 50.0) -> ParallelLMU:
     return ParallelLMU(1, 140, 1, 20, theta)
 
 
-def prediction(budget: Budget, learning_rate: float = 3e-2) -> Recipe:
+def prediction(budget: Budget, learning_rate: float) -> Recipe:
     """Train by Adam on batches of 8 windows, for 5 or 40 epochs."""
     return Recipe(
         loss=nn.functional.mse_loss,
@@ -152,7 +152,7 @@ MACKEY_GLASS_LOST = Experiment(
     }
     | {
         "polynomial": {
-            budget: TrainingSetup(polynomial, replace(prediction(budget), epochs=0))
+            budget: TrainingSetup(polynomial, replace(prediction(budget, 3e-2), epochs=0))
             for budget in Budget
         }
     },
