@@ -11,16 +11,28 @@ from typing import Any
 
 import torch
 
-from linrec.benchmark.cases import Ways, all_states, elementwise, training_step
+from linrec.benchmark.cases import (
+    Ways,
+    all_states,
+    elementwise,
+    in_kept_memory,
+    rounds,
+    training_step,
+)
 from linrec.benchmark.timing import medians
 
 Shape = tuple[int, ...]
 
 
 def all_states_with_fft(*shape: int, device: str) -> Ways:
-    """Make all states with the FFT allowed; peers use it too, and have its errors."""
-    ways = all_states(*shape, most=1.0, fft=True).make(device)
-    return {name.removeprefix("FFT "): way for name, way in ways.items() if "FFT" in name}
+    """Make all states with the FFT allowed; peers use it too, and have its errors.
+
+    On a CPU, also in kept memory (`reuse_memory`).
+    """
+    made = all_states(*shape, most=1.0, fft=True).make(device)
+    ways = {name: made[f"FFT {name}"] for name in ("forward", "with gradient")}
+    kept = {f"{name}, kept": in_kept_memory(way) for name, way in ways.items()}
+    return ways | kept if device == "cpu" else ways
 
 
 # The compared work as linrec does it. A shape is batch, steps, and order or features; that of a
@@ -289,7 +301,7 @@ def measure_peers(
 
     Yields:
         Rows with the peer, the shape, the precision, the work, and the seconds of both, or the
-        reason why there are none.
+        reason why there are none; also our seconds in kept memory, or None.
     """
     field = field or Field(PEERS, SHAPES, OURS)
     for peer in field.peers:
@@ -303,13 +315,15 @@ def measure_peers(
         for shape in field.shapes[peer.work]:
             theirs, versions = time_peer(python, peer, shape, limit, device, dtype)
             with default_dtype(getattr(torch, dtype)):
-                made = field.ours[peer.work](*shape, device=device)
-                ours = medians(made, seconds, 3, fresh=False, device=device)
+                ours: dict[str, float] = {}
+                for some in rounds(field.ours[peer.work](*shape, device=device)):
+                    ours |= medians(some, seconds, 3, fresh=False, device=device)
             for way, taken in theirs.items():
                 row = {"peer": peer.name, "work": peer.work, "shape": shape, "way": way}
                 row["dtype"] = dtype
                 told = {"reason": taken} if isinstance(taken, str) else {"seconds": taken}
-                yield row | told | {"ours": ours.get(way), "versions": versions}
+                mine = {"ours": ours.get(way), "ours, kept": ours.get(f"{way}, kept")}
+                yield row | told | mine | {"versions": versions}
 
 
 @contextmanager

@@ -28,17 +28,23 @@ def of_cases(rows: Rows) -> Table:
 
 
 def of_peers(rows: Rows) -> Table:
-    """Tabulate the times of other libraries and of linrec."""
+    """Tabulate the times of other libraries and of linrec, also in kept memory if measured."""
+    in_kept_memory = any(row.get("ours, kept") for row in rows)
+    measured = ["ours", "ours, kept"] if in_kept_memory else ["ours"]
     cells = []
     for row in rows:
         shape = " × ".join(f"{size:,}" for size in row.get("shape", ()))
         told = [row["peer"], shape, row.get("dtype", "float32"), row.get("way", "")]
         if "seconds" not in row:
-            cells.append([*told, row["reason"], "", ""])
+            cells.append([*told, row["reason"], *([""] * 2 * len(measured))])
             continue
-        ours, ratio = row["ours"], row["seconds"] / row["ours"]
-        cells.append([*told, duration(row["seconds"]), duration(ours), f"{ratio:.3g}×"])
+        told.append(duration(row["seconds"]))
+        for ours in (row.get(name) for name in measured):
+            told += [duration(ours), f"{row['seconds'] / ours:.3g}×"] if ours else ["", ""]
+        cells.append(told)
     columns = ["library", "shape", "precision", "what", "its time", "ours", "its time over ours"]
+    if in_kept_memory:
+        columns += ["ours in kept memory", "its time over that"]
     ran = "; ".join(dict.fromkeys(row["versions"] for row in rows if row.get("versions")))
     return Table(f"Other libraries ({ran})" if ran else "Other libraries", columns, cells)
 

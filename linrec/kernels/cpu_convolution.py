@@ -34,7 +34,7 @@ import numpy as np
 
 from linrec.kernels.cpu_scan import compile_loop
 from linrec.kernels.cpu_transforms import inlined, plus, read, times, transform, write
-from linrec.kernels.cpu_vectors import spread, width
+from linrec.kernels.cpu_vectors import load, spread, store, width
 
 # The smallest scale: the reciprocal of a smaller one would exceed float32's range.
 SMALLEST = 2.0**-126
@@ -86,15 +86,23 @@ def transform_columns(given, across, steps, a, b, middle, plan):
 
 
 @inlined
+def multiply(source, start, scales, target, place):
+    """Write the products of scales and the numbers of `source` from `start` on."""
+    size = len(scales)
+    whole = size - size % width(target)
+    for f in range(0, whole, width(target)):
+        store(target, place + f, load(source, start + f) * load(scales, f))
+    for f in range(whole, size):
+        target[place + f] = source[start + f] * scales[f]
+
+
+@inlined
 def copy_to(given, across, signals, start, apart, steps, scales):
     """Copy scaled steps of signals into a buffer, padded with zeros to a width."""
-    size = len(scales)
     for step in range(steps):
-        target, source = given[step * across : (step + 1) * across], signals[start + step * apart :]
-        for f in range(size):
-            target[f] = source[f] * scales[f]
-        for f in range(size, across):
-            target[f] = 0
+        multiply(signals, start + step * apart, scales, given, step * across)
+        for f in range(len(scales), across):
+            given[step * across + f] = 0
 
 
 @inlined
@@ -104,6 +112,37 @@ def share_room(room, plan):
     short, n = max(plan[0], plan[1]) * row, plan[0] * plan[1] * row
     a, b = room[:short], room[short : 2 * short]
     return a, b, room[2 * short : 2 * short + n], room[2 * short + n :]
+
+
+@compile_loop
+def arrange_kernels(spectra, factors, half, mirrored, kernels, begin, end):
+    """Arrange the spectra of some blocks of kernels for the loops, in pairs H_a + i H_b.
+
+    The mirror image of a pair is H*_a + i H*_b.
+
+    Args:
+        spectra (m, p, frequencies, 2): the half spectra of real kernels.
+        factors (p): numbers to multiply the kernels by.
+        half (n), mirrored (n): the order of frequencies (`Order`).
+        kernels (blocks, m, 2 width n): the result, zeros before the call.
+        begin, end: the range of blocks.
+    """
+    lanes = kernels.shape[2] // (2 * len(half))
+    for block in range(begin, end):
+        first = 2 * lanes * block
+        second, end_ = first + lanes, min(first + 2 * lanes, len(factors))
+        for channel in range(len(spectra)):
+            target, source = kernels[block, channel], spectra[channel]
+            for place in range(len(half)):
+                f, start = half[place], 2 * lanes * place
+                for a in range(first, min(second, end_)):
+                    real, imaginary = source[a, f, 0] * factors[a], source[a, f, 1] * factors[a]
+                    target[start + a - first] = real
+                    target[start + a - first + lanes] = -imaginary if mirrored[place] else imaginary
+                for b in range(second, end_):
+                    real, imaginary = source[b, f, 0] * factors[b], source[b, f, 1] * factors[b]
+                    target[start + b - second] += imaginary if mirrored[place] else -imaginary
+                    target[start + b - second + lanes] += real
 
 
 @compile_loop
@@ -151,10 +190,8 @@ def convolve(inputs, kernels, signals, at, apart, steps, scales, plan, room, few
                             write(found, place, swap(read(done, j * row)))
             some = scales[left * row : right * row]
             for step in range(steps):
-                target = signals[at[sequence] + step * apart + left * row :]
-                source = found[step * across :]
-                for f in range(len(some)):
-                    target[f] = source[f] * some[f]
+                start = at[sequence] + step * apart + left * row
+                multiply(found, step * across, some, signals, start)
 
 
 @compile_loop

@@ -160,6 +160,24 @@ def test_a_signal_errs_by_roundings_of_its_own(scale: float, monkeypatch) -> Non
     assert (errors <= 2 * roundings(100, torch.float32) * inputs.norm() * norms).all()
 
 
+@pytest.mark.parametrize("exponent", [-149, -127, -126, 0, 125, 126, 127])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_kernels_of_any_norm_are_divided_exactly(exponent: int, channels: int) -> None:
+    """By a power of two whose reciprocal is no subnormal number, and arranged in pairs."""
+    spectra = torch.randn(channels, 40, 1, dtype=torch.complex64).sgn()
+    spectra[0, :, 0] = torch.complex(*(torch.full((40,), each * 2.0**exponent) for each in (1, 0)))
+    spectra[1:] *= 2.0**exponent
+    scales = cpu_spectra.sizes_of(spectra)
+    assert (scales.frexp()[0] == 0.5).all()
+    assert ((1 / scales) >= torch.finfo(torch.float32).tiny).all()
+    found = torch.from_numpy(cpu_spectra.lay_out_kernels(spectra, scales, 1))
+    found = found.unflatten(-1, (2, 16)).permute(1, 0, 3, 2).flatten(1, 2)  # a pair's real, imag
+    exact = torch.nn.functional.pad(spectra / scales.unsqueeze(-1), (0, 0, 0, 24)).squeeze(-1)
+    first, second = exact.unflatten(1, (2, 2, 16)).unbind(2)
+    pairs = torch.view_as_real(first + 1j * second)
+    assert torch.equal(found, pairs.flatten(1, 2))
+
+
 def test_the_default_device_is_nothing_to_them() -> None:
     product, inputs, kernels, gradient = draw((2, 1, 1, 44, 30), torch.float64)
     spectrum = torch.fft.rfft(kernels, fast_length(87))
