@@ -17,6 +17,7 @@ from linrec.executors.changed_values import Record
 from linrec.executors.workload import Estimates
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
+from linrec.systems.checks import require_recurrence
 
 
 class Result(NamedTuple):
@@ -182,6 +183,7 @@ class Executor(Estimates, ABC):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute kernels and powers, which depend only on the system."""
+        require_recurrence(recurrence)
         return Plan(self, recurrence, length)
 
     def loses_digits(self, recurrence: LinearRecurrence) -> bool:

@@ -28,6 +28,7 @@ from linrec.kernels.chunks import chunk_product, multiplies, multiply_now
 from linrec.powers import Powers, impulse_kernel, krylov, state_kernel
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
+from linrec.systems.checks import require_recurrence
 
 # This many numbers of outputs are written at a time, from at least this many chunks.
 CACHE, FEW_ROWS = 1 << 20, 256
@@ -87,6 +88,7 @@ class Chunked(Executor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute a chunk's block, the map to its last state, and A^L."""
+        require_recurrence(recurrence)
         if recurrence.time_varying:
             return Plan(self, recurrence, length)
         chunk = self.chunk(recurrence, length)

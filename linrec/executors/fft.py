@@ -24,6 +24,7 @@ from linrec.executors.tiled_bilinear import BilinearOp, Tile, multiply, tiles
 from linrec.kernels import convolutions_for, convolves
 from linrec.kernels.cpu_loops import MANY
 from linrec.systems import LinearRecurrence
+from linrec.systems.checks import require_recurrence
 
 # The transforms are limited by memory, not arithmetic. `CACHE` numbers of transformed inputs, and
 # four times as many outputs, are held at a time. Products with the spectrum are transformed back in
@@ -68,6 +69,7 @@ class FFTConvolution(KernelExecutor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the kernel of the last state, and the spectrum of the impulse response."""
+        require_recurrence(recurrence)
         dtype, size = accumulation_dtype(recurrence.dtype), fast_length(2 * length - 1)
 
         def compute(*of_system: Any) -> Prepared:

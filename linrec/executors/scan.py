@@ -22,6 +22,7 @@ from linrec.powers import Powers, sample
 from linrec.scan import scan_states
 from linrec.structures import Structure
 from linrec.systems import LinearRecurrence
+from linrec.systems.checks import require_recurrence
 
 # Where a graph leaves the number of steps open, groups of 2 to this power are scanned.
 OPEN_LEVELS = 5
@@ -57,6 +58,7 @@ class AssociativeScan(Executor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Square the matrix of a time-invariant system, once for each level of pairs."""
+        require_recurrence(recurrence)
         if recurrence.A.as_diagonal() is not None:
             return Plan(self, recurrence, length)
         if recurrence.time_varying:

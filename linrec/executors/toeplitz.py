@@ -21,6 +21,7 @@ from linrec.executors.prepare import Prepared, prepare
 from linrec.powers import Powers
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
+from linrec.systems.checks import require_recurrence
 
 # Toeplitz matrices are written out in pieces of about this many numbers.
 PIECE = 1 << 22
@@ -56,6 +57,7 @@ class Toeplitz(KernelExecutor):
 
     def prepare(self, recurrence: LinearRecurrence, length: int) -> Plan:
         """Compute the impulse response, and the last row of the matrix for the states."""
+        require_recurrence(recurrence)
         return prepare(self, recurrence, length, partial(kernels_and_matrix, length=length))
 
     def execute(

@@ -88,7 +88,7 @@ def lay_out_signals(spectra: Tensor, size: int) -> Any:
 
 
 def lay_out_kernels(spectra: Tensor, scales: Tensor, size: int) -> Any:
-    """Divide half spectra of kernels by scales, and arrange them for the loops in pairs H_a + i H_b.
+    """Divide half spectra of kernels by scales, and arrange them in pairs H_a + i H_b.
 
     Args:
         spectra (m, p, frequencies): frequencies up to half of n.

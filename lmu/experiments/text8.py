@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from linrec.nn import FeedForward, Gated, MinGRU, Residual, Stack, residual_blocks
+from linrec.nn.blocks import Pointwise
 from lmu.experiments.data import Dataset, text8
 from lmu.experiments.data.text8 import LETTERS
 from lmu.experiments.experiment import (
@@ -136,14 +137,23 @@ def residual_lstm(width: int, depth: int, data: Dataset, pairs: int = 0) -> Lang
     return LanguageModel(letters(width, pairs), blocks)
 
 
-def lstm_blocks(width: int, depth: int, inner: int, data: Dataset, pairs: int = 0) -> LanguageModel:
-    """Build residual blocks: each an LSTM and a feed-forward layer of `inner` units."""
-    blocks = (
-        Residual(layer)
-        for _ in range(depth)
-        for layer in (LSTM(width, width), FeedForward(width, inner))
-    )
-    return LanguageModel(letters(width, pairs), Stack(blocks))
+class Projection(Pointwise):
+    """A linear map of each step, y_t = W x_t + b."""
+
+    def __init__(self, input_size: int, output_size: int) -> None:
+        super().__init__(input_size, output_size)
+        self.linear = torch.nn.Linear(input_size, output_size)
+
+    def apply_to(self, inputs: Tensor) -> Tensor:
+        """Compute y of steps, each by itself."""
+        return self.linear(inputs)
+
+
+def wide_lstm(width: int, units: int, inner: int, data: Dataset, pairs: int = 0) -> LanguageModel:
+    """Build one LSTM of more units than a step has numbers, and a feed-forward layer after it."""
+    widened = Stack([LSTM(width, units), Projection(units, width)])
+    blocks = Stack([Residual(widened), Residual(FeedForward(width, inner))])
+    return LanguageModel(letters(width, pairs), blocks)
 
 
 def gru(hidden_size: int, data: Dataset, pairs: int = 0) -> LanguageModel:
@@ -226,12 +236,12 @@ TEXT8 = Experiment(
                 partial(residual_lstm, 144, 2, pairs=1), recipe(8e-3, Budget.QUICK)
             ),
         },
-        "lstm-blocks": {
+        "lstm-wide": {
             Budget.FULL: TrainingSetup(
-                partial(lstm_blocks, 300, 2, 450, pairs=2), recipe(2e-3, Budget.FULL)
+                partial(wide_lstm, 176, 576, 880, pairs=2), recipe(2e-3, Budget.FULL)
             ),
             Budget.QUICK: TrainingSetup(
-                partial(lstm_blocks, 112, 2, 168, pairs=2), recipe(8e-3, Budget.QUICK)
+                partial(wide_lstm, 64, 232, 320, pairs=2), recipe(8e-3, Budget.QUICK)
             ),
         },
         "gru-pairs": {

@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,15 @@ RECURRENCE = linrec.LinearRecurrence(A=[[0.5]], B=[[1.0]])
 SYSTEM = linrec.StateSpace(A=[[-1.0]], B=[[1.0]])
 INPUTS = torch.ones(3, 1)
 
+EXECUTORS = (
+    linrec.Recurrent(),
+    linrec.FFTConvolution(),
+    linrec.Toeplitz(),
+    linrec.AssociativeScan(),
+    linrec.Chunked(),
+    linrec.Auto(),
+)
+
 # Functions of a recurrence; of a StateSpace they would take Λ for e^Λ.
 OF_RECURRENCES: dict[str, Callable[[Any], object]] = {
     "run": lambda value: linrec.run(value, INPUTS),
@@ -28,6 +38,7 @@ OF_RECURRENCES: dict[str, Callable[[Any], object]] = {
     "certify": lambda value: linrec.certify(value, INPUTS),
     "explain": lambda value: linrec.explain(value, 3),
     "select": lambda value: linrec.Auto().select(value, 3),
+    **{f"{each}.prepare": partial(each.prepare, length=3) for each in EXECUTORS},
     "impulse_response": lambda value: linrec.impulse_response(value, 3),
     "step_response": lambda value: linrec.step_response(value, 3),
     "adjoint": linrec.adjoint,
