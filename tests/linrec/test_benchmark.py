@@ -97,6 +97,7 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     assert all(row["seconds"] > 0 for row in [*kept["cases"], *kept["crossover"]])
     assert len(kept["regret"]["rows"]) == kept["regret"]["summary"]["shapes"] == 2
     assert kept["peers"][0]["peer"] == "tiny" and kept["peers"][0]["ours"] > 0
+    assert kept["peers"][0]["ours, kept"] > 0
     assert [row["dtype"] for row in kept["peers"]] == ["float32", "float64"]
 
     page = tmp_path / "page.md"
@@ -107,6 +108,7 @@ def test_everything_is_measured_kept_drawn_and_written(tmp_path: Path) -> None:
     run("--page", page, "--output", out)
     once = page.read_text()
     assert once.startswith("# Speed\n") and once.endswith("\nafter\n") and "between" in once
+    assert "| ours in kept memory | its time over that |" in once
     assert "| case | what | time |" in once and "★" in once and "Measured on" in once
     assert "**≤ 1e-09**" in once  # what misses its target is in bold
     run("--page", page, "--output", out)
