@@ -19,8 +19,9 @@ their parameters take no time. They were chosen from some fifteen shapes in 2 ep
 `lmu-pairs`, `lstm-pairs` and `gru-pairs` are `lmu`, an LSTM and a GRU with the same vectors.
 
 `lstm-residual` are two LSTMs with skip connections and the same vectors, the best of four shapes in
-2 epochs of seed 0, at the rate of the other LSTMs. `lstm-blocks` have a feed-forward layer after
-each LSTM, and vectors of pairs with the two letters before: the best of twenty-one shapes.
+2 epochs of seed 0, at the rate of the other LSTMs. `lstm-wide` is one LSTM of more units than a
+step has numbers, with a feed-forward layer after it and vectors of pairs with the two letters
+before: the best of fifty-seven shapes.
 
 `gated-min-gru` are two minGRUs with a gate around each, the lower one wider, and vectors of pairs
 of a letter with each of the three before it. It has as many parameters as `lstm-pairs`. Its shape
