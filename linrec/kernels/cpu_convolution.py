@@ -130,16 +130,16 @@ def arrange_kernels(spectra, factors, half, mirrored, kernels, begin, end):
     lanes = kernels.shape[2] // (2 * len(half))
     for block in range(begin, end):
         first = 2 * lanes * block
-        second, end_ = first + lanes, min(first + 2 * lanes, len(factors))
+        second, last = first + lanes, min(first + 2 * lanes, len(factors))
         for channel in range(len(spectra)):
             target, source = kernels[block, channel], spectra[channel]
             for place in range(len(half)):
                 f, start = half[place], 2 * lanes * place
-                for a in range(first, min(second, end_)):
+                for a in range(first, min(second, last)):
                     real, imaginary = source[a, f, 0] * factors[a], source[a, f, 1] * factors[a]
                     target[start + a - first] = real
                     target[start + a - first + lanes] = -imaginary if mirrored[place] else imaginary
-                for b in range(second, end_):
+                for b in range(second, last):
                     real, imaginary = source[b, f, 0] * factors[b], source[b, f, 1] * factors[b]
                     target[start + b - second] += imaginary if mirrored[place] else -imaginary
                     target[start + b - second + lanes] += real
