@@ -64,7 +64,7 @@ LAYERS = {
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
            nn.online nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
-           certificate.exact < certificate.norm certificate.real < certificate.ways
+           certificate.exact < certificate.norm certificate.real < certificate.propagation
            certificate.sums
            < certificate.chunks certificate.enclosure < certificate.certify < certificate
            stream.prepared stream.numbering < stream.frozen_copy < stream.cuda_graph stream.saved

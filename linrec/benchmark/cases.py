@@ -20,7 +20,7 @@ Ways = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
-class Trial:
+class Case:
     """A timed case: several functions, each a row of the table.
 
     Attributes:
@@ -91,7 +91,7 @@ def rounds(ways: Ways) -> list[Ways]:
 
 def all_states(
     batch: int, steps: int, order: int, copies: int = 1, *, most: float, fft: bool = False
-) -> Trial:
+) -> Case:
     """Make a case: all states of a frozen memory, and gradients in its inputs and the memory.
 
     On a CPU, also in kept memory (`reuse_memory`).
@@ -142,7 +142,7 @@ def all_states(
     }
     if fft:
         targets |= {way: (f"FFT {way}", None) for way in ("forward", "with gradient", "trained")}
-    return Trial(
+    return Case(
         f"all states: {batch} × {steps:,}, order {order}{channels}",
         "filling the outputs",
         make,
@@ -153,7 +153,7 @@ def all_states(
     )
 
 
-def elementwise(batch: int, steps: int, features: int) -> Trial:
+def elementwise(batch: int, steps: int, features: int) -> Case:
     """Make a case: the elementwise scan and its gradients."""
 
     def make(device: str = "cpu") -> Ways:
@@ -166,7 +166,7 @@ def elementwise(batch: int, steps: int, features: int) -> Trial:
             "with gradient": lambda: backward(linear_scan(*trained), trained, gradient),
         }
 
-    return Trial(
+    return Case(
         f"elementwise scan: {batch} × {steps:,} × {features}",
         "torch.addcmul of the same size",
         make,
@@ -266,17 +266,17 @@ CASES = (
     elementwise(16, 1024, 512),
     elementwise(64, 512, 256),
     elementwise(1, 65536, 64),
-    Trial("one output of 256 states: 32 × 4,096", "filling all states", one_output),
-    Trial(
+    Case("one output of 256 states: 32 × 4,096", "filling all states", one_output),
+    Case(
         "last state: 100 × 784, order 468",
         "the one product that it takes",
         last_step,
         {"final": ("floor", 1.3)},
         operations=2.0 * 100 * 784 * 468,
     ),
-    Trial("one step: order 256", "one product with A", one_step, {"step": ("floor", 3.0)}),
-    Trial("psMNIST: 100 × 784, order 468, hidden 346", "–", training_step),
-    Trial("kernel of order 468, 784 steps, float64", "–", preparation),
-    Trial("choice of an executor", "–", choice),
-    Trial("ever longer sequences: 4, order 64", "–", lambda *on: per_step(LENGTHS, *on)),
+    Case("one step: order 256", "one product with A", one_step, {"step": ("floor", 3.0)}),
+    Case("psMNIST: 100 × 784, order 468, hidden 346", "–", training_step),
+    Case("kernel of order 468, 784 steps, float64", "–", preparation),
+    Case("choice of an executor", "–", choice),
+    Case("ever longer sequences: 4, order 64", "–", lambda *on: per_step(LENGTHS, *on)),
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from linrec.benchmark.cases import CASES, Trial, Ways, all_states, elementwise, legendre
+from linrec.benchmark.cases import CASES, Case, Ways, all_states, elementwise, legendre
 from linrec.benchmark.timing import medians
 from linrec.nn import Recurrence
 from linrec.planner import Auto
@@ -26,7 +26,7 @@ STATE_AIMS = {"forward": ("fill", 0.8)}  # up to 64 states
 WIDE_AIMS = {"forward": ("tf32", 0.2)}  # beyond: 60 % of a third of TF32's rate
 
 
-def measure_cases(device: str, seconds: float, cases: tuple[Trial, ...] = CASES) -> Iterator[dict]:
+def measure_cases(device: str, seconds: float, cases: tuple[Case, ...] = CASES) -> Iterator[dict]:
     """Time every case on a device.
 
     Args:
@@ -57,7 +57,7 @@ def measure_cases(device: str, seconds: float, cases: tuple[Trial, ...] = CASES)
             )
 
 
-def bounds_of(case: Trial, way: str) -> dict[str, Any]:
+def bounds_of(case: Case, way: str) -> dict[str, Any]:
     """Return the bytes and the operations of a way, and its target as a share of a floor."""
     scan = case.name.startswith("elementwise")
     each = (SCANS if scan else STATES).get(way)

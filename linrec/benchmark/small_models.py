@@ -25,7 +25,7 @@ from linrec.nn import S4D, MinGRU, Recurrence
 BATCH, STEPS = 8, (64, 256)
 ORDER, WIDTH = 16, 32
 
-Way = Callable[[Tensor], Tensor]
+Form = Callable[[Tensor], Tensor]
 
 
 class SmallModel(NamedTuple):
@@ -39,7 +39,7 @@ class SmallModel(NamedTuple):
 
     make: Callable[[], nn.Module]
     inputs: int
-    plain: Mapping[str, Callable[[Any, int], Way]]
+    plain: Mapping[str, Callable[[Any, int], Form]]
 
 
 def matrices_of(layer: Recurrence) -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ def matrices_of(layer: Recurrence) -> tuple[Tensor, Tensor]:
     return system.A.to_dense(), system.B
 
 
-def memory_in_a_loop(layer: Recurrence, steps: int) -> Way:
+def memory_in_a_loop(layer: Recurrence, steps: int) -> Form:
     """Step a dense system, x_t = A x_{t-1} + B u_t."""
 
     def run(inputs: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def memory_in_a_loop(layer: Recurrence, steps: int) -> Way:
     return run
 
 
-def memory_by_transform(layer: Recurrence, steps: int) -> Way:
+def memory_by_transform(layer: Recurrence, steps: int) -> Form:
     """Convolve with the kernel A^k B, which is computed once."""
     with torch.no_grad():
         A, B = matrices_of(layer)
@@ -79,7 +79,7 @@ def memory_by_transform(layer: Recurrence, steps: int) -> Way:
     return run
 
 
-def gru_in_a_loop(layer: MinGRU, steps: int) -> Way:
+def gru_in_a_loop(layer: MinGRU, steps: int) -> Form:
     """Step a minGRU, h_t = (1 - z_t) h_{t-1} + z_t g(h̃_t)."""
 
     def run(inputs: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def gru_in_a_loop(layer: MinGRU, steps: int) -> Way:
     return run
 
 
-def gru_in_logarithms(layer: MinGRU, steps: int) -> Way:
+def gru_in_logarithms(layer: MinGRU, steps: int) -> Form:
     """Sum a minGRU in logarithms, as in its paper."""
 
     def run(inputs: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def gru_in_logarithms(layer: MinGRU, steps: int) -> Way:
     return run
 
 
-def s4d_by_transform(layer: S4D, steps: int) -> Way:
+def s4d_by_transform(layer: S4D, steps: int) -> Form:
     """Convolve with the kernel of S4D, 2 Re Σ_n C_n (e^(Λ_n Δ) - 1) / Λ_n e^(Λ_n Δ k)."""
 
     def run(inputs: Tensor) -> Tensor:
@@ -144,24 +144,24 @@ MODELS: dict[str, SmallModel] = {
 }
 
 
-def ways_of(model: SmallModel, steps: int) -> tuple[nn.Module, dict[str, Way]]:
+def forms_of(model: SmallModel, steps: int) -> tuple[nn.Module, dict[str, Form]]:
     """Make a layer and all its forms, linrec's first."""
     layer = model.make()
-    ways: dict[str, Way] = {"ours": lambda inputs: layer(inputs)[0]}
-    return layer, ways | {name: make(layer, steps) for name, make in model.plain.items()}
+    forms: dict[str, Form] = {"ours": lambda inputs: layer(inputs)[0]}
+    return layer, forms | {name: make(layer, steps) for name, make in model.plain.items()}
 
 
-def forward(way: Way, inputs: Tensor) -> None:
+def forward(form: Form, inputs: Tensor) -> None:
     """Compute only the outputs."""
     with torch.no_grad():
-        way(inputs)
+        form(inputs)
 
 
-def train(way: Way, layer: nn.Module, inputs: Tensor, weights: Tensor) -> None:
+def train(form: Form, layer: nn.Module, inputs: Tensor, weights: Tensor) -> None:
     """Compute the outputs and the gradients in inputs and parameters."""
     layer.zero_grad()
     inputs.grad = None
-    (weights * way(inputs)).sum().backward()
+    (weights * form(inputs)).sum().backward()
 
 
 def measure_small_models(seconds: float, quick: bool = False) -> Iterator[dict[str, Any]]:
@@ -177,12 +177,12 @@ def measure_small_models(seconds: float, quick: bool = False) -> Iterator[dict[s
     torch.manual_seed(0)
     for name, model in MODELS.items():
         for steps in STEPS:
-            layer, ways = ways_of(model, steps)
+            layer, forms = forms_of(model, steps)
             inputs = torch.randn(BATCH, steps, model.inputs, requires_grad=True)
-            weights = torch.randn_like(ways["ours"](inputs))
-            once = {form: partial(forward, way, inputs) for form, way in ways.items()}
+            weights = torch.randn_like(forms["ours"](inputs))
+            once = {which: partial(forward, form, inputs) for which, form in forms.items()}
             whole = {
-                form: partial(train, way, layer, inputs, weights) for form, way in ways.items()
+                which: partial(train, form, layer, inputs, weights) for which, form in forms.items()
             }
             for what, calls in (("forward", once), ("training step", whole)):
                 taken = quickest(calls, seconds, 1 if quick else 3)

@@ -19,8 +19,8 @@ from linrec.certificate.exact import (
     Enclosure,
     product_in,
 )
+from linrec.certificate.propagation import Propagation, choose_propagation
 from linrec.certificate.real import RealSystem, real_system, whole
-from linrec.certificate.ways import Way, way_of
 from linrec.executors import Chunked, Executor, Result
 from linrec.planner import Auto
 from linrec.run import run
@@ -122,16 +122,17 @@ def certify(
         system = real_system(call)
         outputs, chunk = result if isinstance(result, Tensor) else result.outputs, chunk_of(call)
         double = outputs.dtype in (torch.float64, torch.complex128)
-        before, chunked, way = None, None, None
+        before, chunked, propagation = None, None, None
         for cuts in DOUBLE if double else SINGLE + DOUBLE:
-            if cuts.of_matrices != before or way is None:
+            if cuts.of_matrices != before or propagation is None:
                 multiplied = product_in(cuts.of_matrices)
                 chunked = in_chunks(system, chunk, multiplied, call.lengths is not None)
                 kept = system if chunked is None else chunked.states
-                before, way = cuts.of_matrices, way_of(kept, call.inputs.is_complex())
+                before = cuts.of_matrices
+                propagation = choose_propagation(kept, call.inputs.is_complex())
             if chunked is None and cuts == BETWEEN_CHUNKS:
                 continue
-            found = enclose(call, system, chunked, way, cuts)
+            found = enclose(call, system, chunked, propagation, cuts)
             certificate, tight = compare(call, *found, result)
             if tight:
                 break
@@ -152,15 +153,15 @@ def enclose(
     call: PreparedCall,
     system: RealSystem,
     chunked: ChunkedSystem | None,
-    way: Way,
+    propagation: Propagation,
     cuts: Cuts,
 ) -> tuple[Enclosure, Enclosure]:
     """Enclose outputs and the final state, `(*batch, 1, n)`."""
     if chunked is None:
-        states = enclose_states(system, way, cuts.of_states)
+        states = enclose_states(system, propagation, cuts.of_states)
         after = states.map(lambda each: each[..., 1:, :])
         return enclose_outputs(system, after, cuts.of_outputs), states.at(ends_of(call, states))
-    states = enclose_states(chunked.states, way, cuts.of_states)
+    states = enclose_states(chunked.states, propagation, cuts.of_states)
     chunks = chunked.outputs.inputs.shape[-2]
     before = states.map(lambda each: each[..., :chunks, :])
     outputs = enclose_outputs(chunked.outputs, before, cuts.of_outputs)

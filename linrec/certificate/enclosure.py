@@ -17,15 +17,15 @@ from linrec.certificate.exact import (
     product_in,
     rounded_product,
 )
+from linrec.certificate.propagation import Propagation
 from linrec.certificate.real import RealSystem
 from linrec.certificate.sums import Matrices, Term
-from linrec.certificate.ways import Way
 
 # Numbers that are worked on at a time, so that intermediate results stay in the cache.
 CACHED = 1 << 16
 
 
-def enclose_states(system: RealSystem, way: Way, cuts: int) -> Enclosure:
+def enclose_states(system: RealSystem, propagation: Propagation, cuts: int) -> Enclosure:
     """Enclose the initial state and the states of all steps, `(*batch, time + 1, n)`.
 
     The residuals r of any sequence x̂ that begins at the initial state determine its error e:
@@ -45,7 +45,7 @@ def enclose_states(system: RealSystem, way: Way, cuts: int) -> Enclosure:
     drive = system.inputs
     if system.B is not None:
         drive = multiply(system.B, system.inputs, system.by_step["B"])
-    states = torch.cat([start, way.solve(system.grouped(drive), start.squeeze(-2))], -2)
+    states = torch.cat([start, propagation.solve(system.grouped(drive), start.squeeze(-2))], -2)
     product = product_in(cuts)
     s, error = find_residuals(system, states, product, cuts)
     correction = zero.expand_as(states)
@@ -53,7 +53,7 @@ def enclose_states(system: RealSystem, way: Way, cuts: int) -> Enclosure:
     if product is not rounded_product:
         A, by_step = system.A, system.by_step["A"]
         first = zero if off is None else system.grouped(off[0].unsqueeze(-2))
-        correction = torch.cat([first, way.solve(s, first.squeeze(-2))], -2)
+        correction = torch.cat([first, propagation.solve(s, first.squeeze(-2))], -2)
         before, after = correction[..., :-1, :], correction[..., 1:, :]
         error = error + gamma(3) * (s.abs() + after.abs())
         moved = rounded_product(A, before, by_step)
@@ -63,11 +63,11 @@ def enclose_states(system: RealSystem, way: Way, cuts: int) -> Enclosure:
         if doubt is not None:
             error = error + doubtful(doubt, before, by_step)
     if off is None:
-        radius = torch.cat([zero, way.carry(s, error)], -2)
+        radius = torch.cat([zero, propagation.carry(s, error)], -2)
     else:  # one step more, that begins where the start may be
         low, doubt = (system.grouped(each.unsqueeze(-2)) for each in off)
         doubt = doubt + (low.abs() if product is rounded_product else 0.0)
-        radius = way.carry(torch.cat([zero, s], -2), torch.cat([doubt, error], -2))
+        radius = propagation.carry(torch.cat([zero, s], -2), torch.cat([doubt, error], -2))
     return Enclosure(states, correction, radius).map(system.together)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Executor, Recurrent, Result
-from linrec.export.kernels import Convolved, Kernel, Recorded, Way
+from linrec.export.kernels import Convolved, Kernel, Method, Recorded
 from linrec.export.layers import (
     Convolution,
     constant_recurrence,
@@ -177,9 +177,9 @@ def running(example: Example, form: Form, length: int) -> Iterator[None]:
                     stack.enter_context(with_equal_steps(part))
             for module, kernel in convolved.items():
                 if isinstance(module, RecurrentLayer):
-                    put(module, "executor", Convolution(kernel, way_of(form)))
+                    put(module, "executor", Convolution(kernel, method_of(form)))
                 else:
-                    put(module, "plans", Convolved(module.plans, kernel, way_of(form)))
+                    put(module, "plans", Convolved(module.plans, kernel, method_of(form)))
             for module in [] if form is Form.STEP else list(example.module.modules()):
                 if module in convolved:
                     continue  # it stays a loop
@@ -231,7 +231,7 @@ def kernels_of(example: Example, length: int) -> dict[nn.Module, Kernel]:
     return found
 
 
-def way_of(form: Form) -> Way:
+def method_of(form: Form) -> Method:
     """Return how a form convolves."""
     return "conv" if form is Form.CONV else "fft"
 

@@ -14,7 +14,7 @@ from linrec.response import impulse_response
 from linrec.structures import matvec
 from linrec.systems import LinearRecurrence
 
-Way = Literal["conv", "fft"]
+Method = Literal["conv", "fft"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Kernel:
             recurrence.copies,
         )
 
-    def convolved(self, inputs: Tensor, way: Way) -> Tensor:
+    def convolved(self, inputs: Tensor, method: Method) -> Tensor:
         """Convolve `inputs (*batch, *heads, time, copies·m)`, of no more steps than the kernel has.
 
         It is one convolution, padded in front, with a group for each head; or Fourier transforms
@@ -90,7 +90,7 @@ class Kernel:
         groups = math.prod(heads)
         rows = inputs.reshape(-1, groups, steps, self.copies, m).permute(0, 3, 1, 4, 2)
         rows, kernel = rows.flatten(0, 1), self.outputs.reshape(groups, p, m, length)
-        if way == "conv":
+        if method == "conv":
             padded = pad(rows.flatten(1, 2), (length - 1, 0))
             outputs = conv1d(padded, kernel.flatten(0, 1), groups=groups)
             outputs = outputs.unflatten(1, (groups, p))
@@ -143,12 +143,12 @@ class Convolved:
     Args:
         keeper: the module's own cache.
         kernel: the constant kernel of the recurrence that the module runs.
-        way: how it is convolved.
+        method: how it is convolved.
     """
 
-    def __init__(self, keeper: object, kernel: Kernel, way: Way) -> None:
+    def __init__(self, keeper: object, kernel: Kernel, method: Method) -> None:
         self.keeper, self.kernel = keeper, kernel
-        self.way: Way = way
+        self.method: Method = method
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.keeper, name)
@@ -162,7 +162,7 @@ class Convolved:
     ) -> Result:
         """Convolve, and return the state after the last step too."""
         self.check(initial_state, lengths)
-        return Result(self.kernel.convolved(inputs, self.way), self.kernel.last_state(inputs))
+        return Result(self.kernel.convolved(inputs, self.method), self.kernel.last_state(inputs))
 
     def final(
         self,
@@ -176,7 +176,7 @@ class Convolved:
         state = self.kernel.last_state(inputs)
         if recurrence.C is None and recurrence.D is None:
             return Result(state, state.clone())
-        return Result(self.kernel.convolved(inputs, self.way)[..., -1, :], state)
+        return Result(self.kernel.convolved(inputs, self.method)[..., -1, :], state)
 
     def check(self, initial_state: Tensor | None, lengths: Tensor | None) -> None:
         """Refuse initial states and lengths, which a convolution with a constant cannot use."""

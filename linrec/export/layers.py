@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from linrec.executors import Executor, Plan, Result
-from linrec.export.kernels import Kernel, Way
+from linrec.export.kernels import Kernel, Method
 from linrec.nn import Recurrence, RecurrentLayer
 from linrec.nn.sampled import TimedRecurrence
 from linrec.real_part import real_part
@@ -98,18 +98,18 @@ class Convolution(Executor):
 
     Args:
         kernel: the kernel of that recurrence.
-        way: how it is convolved.
+        method: how it is convolved.
     """
 
     kernel: Kernel
-    way: Way
+    method: Method
 
     def execute(
         self, recurrence: LinearRecurrence, plan: Plan, inputs: Tensor, state: Tensor | None
     ) -> Result:
         """Convolve, and return the state after the last step too."""
         side_by_side = beside(inputs, plan.copies)
-        outputs = self.kernel.convolved(side_by_side, self.way)
+        outputs = self.kernel.convolved(side_by_side, self.method)
         if plan.copies > 1:
             outputs = outputs.unflatten(-1, (plan.copies, -1)).movedim(-2, -3)
         return Result(outputs, self.final_state(recurrence, plan, inputs, state))

@@ -250,14 +250,14 @@ def recurrences(
 def inputs_for(
     draw: st.DrawFn,
     recurrence: LinearRecurrence,
-    lengths: st.SearchStrategy[int] = STEPS,
+    steps: st.SearchStrategy[int] = STEPS,
     sequences: st.SearchStrategy[int] | None = None,
 ) -> Tensor:
     """Draw inputs `(*batch, time, m)` for a recurrence, in its dtype, sometimes without steps.
 
     Args:
         recurrence: the recurrence; a time-varying one determines the number of steps.
-        lengths: the number of steps otherwise.
+        steps: the number of steps otherwise.
         sequences: the number of sequences, in addition to the system's axes. None: one or two.
 
     Returns:
@@ -273,11 +273,11 @@ def inputs_for(
         ...     assert linrec.run(average, inputs).outputs.abs().sum() <= inputs.abs().sum() + 1e-3
         >>> test_mean()
     """
-    steps = draw(lengths) if recurrence.steps is None else recurrence.steps
+    time = draw(steps) if recurrence.steps is None else recurrence.steps
     few = st.sampled_from(((), (), (2,), (1,)))
     beside = draw(few if sequences is None else sequences.map(lambda count: (count,)))
     batch = (*beside, *recurrence.batch_shape)
-    return draw(tensors((*batch, steps, recurrence.input_size), recurrence.dtype))
+    return draw(tensors((*batch, time, recurrence.input_size), recurrence.dtype))
 
 
 @st.composite

@@ -42,7 +42,7 @@ SMALL = (
     cases.all_states(2, 32, 4, most=1e9),
     cases.all_states(1, 16, 3, 2, most=1e-9),  # no time is so short: it misses its target
     cases.elementwise(2, 8, 3),
-    cases.Trial("a choice", "–", cases.choice),
+    cases.Case("a choice", "–", cases.choice),
 )
 TINY = Peer("tiny", "json", "pip install nothing", "states", "ways = {'forward': lambda: 1}")
 
@@ -261,7 +261,7 @@ def test_results_without_tables_are_not_written(found: dict, error: str, tmp_pat
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
-def test_targets_are_of_ways_that_there_are(case: cases.Trial) -> None:
+def test_targets_are_of_ways_that_there_are(case: cases.Case) -> None:
     names = set(nested(case.make.__code__.co_consts))
     for way, (base, most) in case.targets.items():
         assert most is None or most > 0

@@ -18,7 +18,7 @@ import linrec
 import lmu
 from linrec._call import prepare_call
 from linrec._tensors.dtypes import double_dtype
-from linrec.certificate import enclosure, sums, ways
+from linrec.certificate import enclosure, propagation, sums
 from linrec.certificate.real import real_system
 from linrec.testing import inputs_for, recurrences, structures
 from linrec.testing.reference import Dyadic, real_matrices
@@ -201,7 +201,7 @@ BREAKS = {
     "half the radius": (CERTIFY, "certain", lambda old: lambda bound: old(bound) / 2),
     "rests dropped": (sums.Matrices, "add_up", lambda old: lambda *a: no_rest(old(*a))),
     "losses of sums dropped": (enclosure, "add_up", lambda old: lambda *a: no_low(*old(*a))),
-    "nothing carried along": (ways, "accumulate", lambda _: lambda _, sizes: 1e-9 * sizes),
+    "nothing carried along": (propagation, "accumulate", lambda _: lambda _, sizes: 1e-9 * sizes),
 }
 
 
@@ -222,7 +222,7 @@ def test_a_broken_certificate_is_seen(name: str, monkeypatch: pytest.MonkeyPatch
 def remainders(recurrence: linrec.LinearRecurrence, inputs: Tensor, state: Tensor) -> list[float]:
     """Give the share that the error of x̂ + ê, not rounded to one number, uses of its bound."""
     system = real_system(prepare_call(recurrence, inputs, state, None))
-    states = enclosure.enclose_states(system, ways.way_of(system, False), 3)
+    states = enclosure.enclose_states(system, propagation.choose_propagation(system, False), 3)
     varying = recurrence.time_varying
     reader = linrec.LinearRecurrence(recurrence.A, recurrence.B, time_varying=varying)
     exactly, _ = exact_loop(reader, inputs, state)

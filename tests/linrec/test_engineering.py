@@ -84,21 +84,32 @@ LONG_RUN = 600
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.sampled(2)
 def test_bounds_of_long_runs_in_single_precision_say_something(family: str) -> None:
-    """They are finite, hold, and are 1e4 times the error at most in the median."""
+    """They are finite, hold, and are 2e4 times the error at most in the median.
+
+    That of `Auto` is the largest of the executors that it may choose, whichever it takes. So it is
+    compared with the largest error of the executors that promise as much.
+    """
     orders, cutoffs = FEW if FULL else ((6,), (0.05, 0.2) if "er" in family else (0.05,))
     given = torch.as_tensor(np.random.default_rng(1).standard_normal((LONG_RUN, 1))).float()
     ratios: dict[str, list[float]] = {}
     for recurrence, matrices in systems(family, orders, cutoffs, (torch.float32,)):
         exact = torch.as_tensor(exact_outputs(matrices, given.double().numpy()))
         size, bounds = float(exact.abs().max()), Bounds(recurrence, given)
-        for executor in EXECUTORS:
+        seen: list[tuple[float, float]] = []  # the bound and the error of each
+        for executor in EXECUTORS:  # `Auto` last
             bound = bounds.of(executor).outputs
             error = (linrec.run(recurrence, given, executor=executor).outputs - exact).abs()
             rounding = torch.finfo(torch.float64).eps * exact.abs()
             assert bool((error <= bound + rounding).all()), (executor, (error / bound).max())
             assert bool(bound.isfinite().all()), (executor, recurrence)
             least = torch.finfo(torch.float32).eps / 2 * size
-            ratio = float(bound.max()) / max(float(error.max()), least)
+            promised = float(bound.max())
+            seen.append((promised, float(error.max())))
+            if isinstance(executor, linrec.Auto):
+                largest = max(found for each, found in seen if each <= promised)
+            else:
+                largest = float(error.max())
+            ratio = promised / max(largest, least)
             ratios.setdefault(type(executor).__name__, []).append(ratio)
     for name, found in ratios.items():
         print(f"| {family} | {name} | {statistics.median(found):.2g} | {max(found):.2g} |")

@@ -12,14 +12,14 @@ def test_plain_forms_are_the_small_models(name: str, steps: int) -> None:
     """Outputs, and gradients in inputs and parameters, to single precision."""
     torch.manual_seed(0)
     model = small_models.MODELS[name]
-    layer, ways = small_models.ways_of(model, steps)
+    layer, forms = small_models.forms_of(model, steps)
     inputs = torch.randn(3, steps, model.inputs, requires_grad=True)
-    weights = torch.randn_like(ways["ours"](inputs))
+    weights = torch.randn_like(forms["ours"](inputs))
     found = {}
-    for form, way in ways.items():
-        small_models.train(way, layer, inputs, weights)
+    for which, form in forms.items():
+        small_models.train(form, layer, inputs, weights)
         gradients = [each.grad for each in (inputs, *layer.parameters())]
-        found[form] = [way(inputs), *gradients]
+        found[which] = [form(inputs), *gradients]
     assert len(found) > 1
     for form, tensors in found.items():
         for got, expected in zip(tensors, found["ours"], strict=True):

@@ -1,4 +1,4 @@
-"""Three ways to compute all states in double precision, and to propagate bounds on errors.
+"""Three methods to compute all states in double precision, and to propagate bounds on errors.
 
 The accuracy of the states is checked afterwards. Bounds are propagated in sums and products of
 non-negative numbers, whose rounding `INFLATED` covers.
@@ -21,8 +21,8 @@ from linrec.scan import linear_scan
 LEAST = 2.0**-990
 
 
-class Way(Protocol):
-    """A way to propagate states and bounds of a system from step to step."""
+class Propagation(Protocol):
+    """A method to compute states of a system and bounds on their errors, from step to step."""
 
     def solve(self, drive: Tensor, start: Tensor) -> Tensor:
         """Compute the states x_t = A x_{t-1} + b_t, `(*batch, k, time, b)`, in some precision.
@@ -43,8 +43,8 @@ class Way(Protocol):
         ...
 
 
-def way_of(system: RealSystem, is_complex: bool) -> Way:
-    """Choose the way for a system that was real or complex."""
+def choose_propagation(system: RealSystem, is_complex: bool) -> Propagation:
+    """Choose the method for a system that was real or complex."""
     if system.A.shape[-1] == (2 if is_complex else 1):
         return Elementwise.of(system, is_complex)
     if system.by_step["A"]:
