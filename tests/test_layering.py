@@ -62,7 +62,7 @@ LAYERS = {
            < nn.pretrained nn.segments < nn.layer nn.outputs nn.sampled < nn.checks
            < nn.recurrence nn.recurrent < nn.heads
            < nn.delta_net nn.ema nn.linear_attention nn.linoss nn.lru nn.min_rnn nn.s4d nn.s5
-           nn.online nn.selective_ssm nn.ssd nn.stack < nn.blocks < nn
+           nn.online nn.selective_ssm nn.ssd nn.stack nn.token_shift < nn.blocks < nn
            interop signal.arguments < signal.delays signal.filters < signal
            certificate.exact < certificate.norm certificate.real < certificate.propagation
            certificate.sums

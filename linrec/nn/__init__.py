@@ -29,6 +29,7 @@ from linrec.nn.sampled import SampledSystem as SampledSystem
 from linrec.nn.selective_ssm import SelectiveSSM as SelectiveSSM
 from linrec.nn.ssd import SSD as SSD
 from linrec.nn.stack import Stack as Stack
+from linrec.nn.token_shift import TokenShift as TokenShift
 
 __all__ = [
     "EMA",

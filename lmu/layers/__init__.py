@@ -6,6 +6,7 @@ from linrec.nn import Highway as Highway
 from linrec.nn import Layer as Layer
 from linrec.nn import Residual as Residual
 from linrec.nn import Stack as Stack
+from linrec.nn import TokenShift as TokenShift
 from lmu.layers.bidirectional import Bidirectional as Bidirectional
 from lmu.layers.blocks import Encoder as Encoder
 from lmu.layers.blocks import MemoryFeedForward as MemoryFeedForward

@@ -61,6 +61,7 @@ def test_torchs_programs_compute_it_at_other_sizes(form: Form) -> None:
 MODULES = {
     "memory and layers": lambda: lmu.ParallelLMU(3, 5, channels=2, order=4, theta=8),
     "gates": lambda: linrec.nn.MinGRU(3, 4),
+    "gates of two steps": lambda: linrec.nn.TokenShift(linrec.nn.MinGRU(3, 4)),
     "trained window": lambda: lmu.LegendreMemory(3, 4, 8.0, trainable_theta=True),
     "sampled": lambda: linrec.nn.SampledSystem(
         linrec.StateSpace(-torch.rand(2, 2), torch.randn(2, 3)), trainable=["A"]
@@ -80,6 +81,7 @@ ABLE = {
     "sampled": set(Form),
     "unit without a module": set(Form),
     "gates": {Form.STEP, Form.SCAN},
+    "gates of two steps": {Form.STEP, Form.SCAN},
     "unit of 2019": {Form.STEP, Form.SCAN},  # a loop over its step
     "linear unit": set(Form),
 }
@@ -89,6 +91,8 @@ SOME = [
     ("unit of 2019", Form.SCAN),
     ("memory and layers", Form.CONV),
     ("gates", Form.FFT),
+    ("gates of two steps", Form.STEP),
+    ("gates of two steps", Form.SCAN),
 ]
 PAIRS = [(name, form) for name in MODULES for form in Form]
 

@@ -65,6 +65,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: LSTM(INPUTS, 4, depth=2),
     "gru": lambda: GRU(INPUTS, 4, depth=2),
     "gates": lambda: linrec.nn.MinGRU(INPUTS, 4),
+    "gates of two steps": lambda: linrec.nn.TokenShift(linrec.nn.MinGRU(INPUTS, 4)),
     "convolution": lambda: lmu.layers.CausalConvolution(INPUTS, 5, 3),
     "no convolution": lambda: lmu.layers.CausalConvolution(INPUTS, 5, 1),
     "mix": lambda: lmu.layers.ScalarMix(lmu.layers.window_blocks(INPUTS, 1)),

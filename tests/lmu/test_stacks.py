@@ -21,6 +21,7 @@ from lmu.layers import (
     Residual,
     ScalarMix,
     Stack,
+    TokenShift,
     memory_blocks,
     window_blocks,
 )
@@ -39,6 +40,9 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "highway": lambda: Highway(lmu.ParallelLMU(WIDTH, WIDTH, 2, 4, 9.0)),
     "gated": lambda: Gated(MinGRU(WIDTH, 9)),
     "gated memory": lambda: Residual(Gated(lmu.ParallelLMU(WIDTH, 9, 2, 4, 9.0))),
+    "token shift": lambda: TokenShift(MinGRU(WIDTH, 9)),
+    "token shift of a stack": lambda: TokenShift(Stack([LSTM(WIDTH, 3), FeedForward(3, 9)])),
+    "gated token shift": lambda: Residual(Gated(TokenShift(MinGRU(WIDTH, 9)))),
     "highway feed-forward": lambda: Highway(FeedForward(WIDTH, 9)),
     "stack": lambda: Stack([LSTM(WIDTH, 3), lmu.ParallelLMU(3, 4, 1, 4, 9.0), LSTM(4, 2)]),
     "blocks": lambda: window_blocks(WIDTH, 2),
@@ -199,6 +203,16 @@ def test_gate_around_a_layer() -> None:
     gate = x @ made.gate.weight.T + made.gate.bias
     inner = gate / (1 + torch.exp(-gate)) * made.layer(x).outputs
     assert_close(made(x).outputs, inner @ made.outer.weight.T + made.outer.bias)
+
+
+def test_token_shift() -> None:
+    """y = f(z), z_t = (1 - s) x_t + s x_{t-1}; the state is the last x and that of f."""
+    made, x = layer("token shift"), inputs(2)
+    assert isinstance(made, TokenShift)
+    before = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)
+    outputs, end = made.layer((1 - made.share) * x + made.share * before)
+    assert_close(made(x).outputs, outputs)
+    assert_close(made(x).final_state, torch.cat([x[:, -1], end], -1))
 
 
 def test_deep_representation() -> None:
