@@ -38,7 +38,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from linrec.nn import FeedForward, Gated, MinGRU, Residual, Stack, residual_blocks
+from linrec.nn import FeedForward, Gated, MinGRU, Residual, Stack, TokenShift, residual_blocks
 from linrec.nn.blocks import Pointwise
 from lmu.experiments.data import Dataset, text8
 from lmu.experiments.data.text8 import LETTERS
@@ -163,10 +163,21 @@ def gru(hidden_size: int, data: Dataset, pairs: int = 0) -> LanguageModel:
     return LanguageModel(letters(hidden_size, pairs), GRU(hidden_size, hidden_size))
 
 
-def gated_min_gru(width: int, inner: Sequence[int], data: Dataset, pairs: int = 0) -> LanguageModel:
-    """Build residual blocks, each a minGRU of `inner` states with a gate around it."""
+def gated_min_gru(
+    width: int, inner: Sequence[int], data: Dataset, pairs: int = 0, shifted: bool = False
+) -> LanguageModel:
+    """Build residual blocks, each a minGRU of `inner` states with a gate around it.
+
+    Args:
+        width: the numbers in a step.
+        inner: the states of each minGRU.
+        data: not read.
+        pairs: as in `letters`.
+        shifted: whether each minGRU sees the step before as well.
+    """
     wide = (MinGRU(width, states, activation=torch.nn.Identity()) for states in inner)
-    return LanguageModel(letters(width, pairs), Stack(Residual(Gated(each)) for each in wide))
+    layers = (TokenShift(each) if shifted else each for each in wide)
+    return LanguageModel(letters(width, pairs), Stack(Residual(Gated(each)) for each in layers))
 
 
 def min_gru(width: int, depth: int, data: Dataset) -> LanguageModel:
@@ -260,11 +271,11 @@ TEXT8 = Experiment(
         },
         "gated-min-gru-deep": {
             Budget.FULL: TrainingSetup(
-                partial(gated_min_gru, 256, (704, 640, 512, 384), pairs=2),
+                partial(gated_min_gru, 256, (704, 640, 512, 384), pairs=2, shifted=True),
                 recipe(2e-3, Budget.FULL),
             ),
             Budget.QUICK: TrainingSetup(
-                partial(gated_min_gru, 80, (288, 256, 224, 160), pairs=2),
+                partial(gated_min_gru, 80, (288, 256, 224, 160), pairs=2, shifted=True),
                 recipe(8e-3, Budget.QUICK),
             ),
         },
