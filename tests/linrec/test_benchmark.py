@@ -369,6 +369,7 @@ def test_times_are_written_with_their_unit(seconds: float, written: str) -> None
     [
         ("performance.md", "performance", {"cases", "crossover", "regret", "peers"}),
         ("processors.md", "intel-xeon", {"cases", "crossover", "regret", "peers"}),
+        ("avx2.md", "amd-epyc-avx2", {"cases", "peers"}),
         ("numerics.md", "accuracy", {"accuracy"}),
         ("models.md", "models", {"models", "small models", "recurrences"}),
         ("streaming.md", "latency", {"latency"}),
