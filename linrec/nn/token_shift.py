@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from linrec._tensors.shapes import broadcast
 from linrec.executors import Result
 from linrec.lengths import expand_lengths, last_step, zero_padding
 from linrec.nn.checks import check_size, check_step, check_steps
@@ -15,11 +16,12 @@ class TokenShift(Layer):
 
         y = layer(z)        z_t = (1 - s) ∘ x_t + s ∘ x_{t-1}        x_{-1} = 0
 
-    The gates of a minGRU and of its kin see one step alone. Here they see two, for the price of one
-    product per number. The shares s are trained; initially they rise from 0 for the first feature
-    to 0.6 for the last, so that some features are of this step, and others of both.
+    The gates and candidates of a minGRU and of its kin see one step alone. Here they see two, for
+    the price of one product per number. The shares s are trained, without limits; initially they
+    rise from 0 for the first feature to 0.6 for the last, so that some features are of this step,
+    and others of both. (The share of a single feature begins at 0.)
 
-    The state is the last x, followed by the layer's own state.
+    The state is the last x, followed by the layer's own state. A reset forgets both.
 
     Args:
         layer: the layer, of any sizes.
@@ -72,7 +74,7 @@ class TokenShift(Layer):
         check_step(self, input)
         before, start = self.split_state("state", state, input)
         outputs, end = self.layer.step(self.mix(input, before), start)
-        return Result(outputs, torch.cat([as_state(input), end], -1))
+        return Result(outputs, torch.cat([as_state(input).expand(before.shape), end], -1))
 
     def mix_steps(
         self,
@@ -86,6 +88,7 @@ class TokenShift(Layer):
         lengths = expand_lengths(lengths, inputs)
         inputs = zero_padding(inputs, lengths)
         first, start = self.split_state("initial_state", initial_state, inputs[..., :0, :].sum(-2))
+        inputs = inputs.expand(*first.shape[:-1], *inputs.shape[-2:])
         before = torch.cat([first.to(inputs.dtype).unsqueeze(-2), inputs], -2)[..., :-1, :]
         if resets is not None:
             before = torch.where(check_resets(resets, inputs).unsqueeze(-1), 0, before)
@@ -98,12 +101,13 @@ class TokenShift(Layer):
     def split_state(
         self, name: str, state: Tensor | None, input: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Split a state into the last x, of the shape of one step's input, and the layer's own."""
+        """Split a state into the last x, one for each sequence of either, and the layer's own."""
         if state is None:
             return as_state(torch.zeros_like(input)), None
         check_size(name, state, self.state_size)
         before, own = state.split([self.input_size, self.layer.state_size], -1)
-        return as_state(before.to(input.dtype)).expand(input.shape), own
+        batch = broadcast(inputs=input.shape[:-1], **{name: state.shape[:-1]})
+        return as_state(before.to(input.dtype)).expand(*batch, self.input_size), own
 
 
 def as_state(inputs: Tensor) -> Tensor:

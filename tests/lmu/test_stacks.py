@@ -215,6 +215,23 @@ def test_token_shift() -> None:
     assert_close(made(x).final_state, torch.cat([x[:, -1], end], -1))
 
 
+def test_token_shift_of_states_with_other_batch_axes() -> None:
+    """A state with fewer or more batch axes than the inputs is broadcast, or refused by name."""
+    made, x = layer("token shift"), inputs(2)
+    one, more = state_of(made), state_of(made, 5, 2)
+    assert_close(made(x, one).outputs, made(x, one.expand(2, -1)).outputs)
+    expected = made(x.expand(5, *x.shape), more)
+    for form in (made, made.final):
+        assert_close(form(x, more).final_state, expected.final_state)
+    assert_close(made(x, more).outputs, expected.outputs)
+    assert_close(
+        made.step(x[:, 0], more).final_state, made.step(x[:, 0].expand(5, -1, -1), more).final_state
+    )
+    for form, given in ((made, x), (made.final, x), (made.step, x[:, 0])):
+        with pytest.raises(ValueError, match="state"):
+            form(given, state_of(made, 3))
+
+
 def test_deep_representation() -> None:
     made = layer("deep")
     assert isinstance(made, ScalarMix)
