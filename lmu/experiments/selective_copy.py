@@ -7,8 +7,6 @@ here an epoch is all of a fixed number. `full` drops most of the blanks at first
 length eight times, up to 4,096 steps: what was learned of short sequences is true of longer ones,
 and costs little. `quick` scatters the tokens over 512 steps from the start. `places` is what the
 place of each token alone says of its number in order.
-
-In `full` the LSTM has the best of three learning rates on the validation sequences of seed 0.
 """
 
 import math
@@ -38,8 +36,6 @@ from lmu.experiments.training.recipe import count_correct, percentage
 from lmu.layers import LSTM, ParallelLMU
 
 WIDTH, DEPTH = 64, 3
-RATE = 3e-3
-TUNED = {("lstm", Budget.FULL): 1e-2}  # other rates
 SIZES = {Budget.FULL: (4_096, 20_000), Budget.QUICK: (512, 12_000)}  # steps, sequences
 
 
@@ -105,13 +101,13 @@ def grow_sequences(inputs: Tensor, targets: Tensor, done: float) -> tuple[Tensor
     return drop_blanks(inputs[:taken], length, copied), targets[:taken]
 
 
-def recipe(budget: Budget, learning_rate: float) -> Recipe:
+def recipe(budget: Budget) -> Recipe:
     """Train by Adam; in `quick` on small batches: many steps do more than large ones."""
     quick = budget is Budget.QUICK
     return Recipe(
         loss=loss,
         metric=ACCURACY,
-        optimizer=partial(torch.optim.Adam, lr=learning_rate),
+        optimizer=partial(torch.optim.Adam, lr=3e-3),
         batch_size=8 if quick else 32,
         epochs=2 if quick else 16,
         schedule=warmup_then_cosine,
@@ -127,7 +123,7 @@ def places(data: Dataset) -> BagOfPlaces:
 
 def without_training(budget: Budget) -> Recipe:
     """Score it as it is."""
-    return replace(recipe(budget, RATE), epochs=0)
+    return replace(recipe(budget), epochs=0)
 
 
 MODELS: dict[str, Callable[[], Layer]] = {
@@ -148,12 +144,7 @@ SELECTIVE_COPY = Experiment(
     baselines=(PublishedResult("minLSTM (the paper)", 96.0, Provenance.CONFIRMED),),
     data=generate_sequences,
     models={
-        name: {
-            budget: TrainingSetup(
-                partial(network, make), recipe(budget, TUNED.get((name, budget), RATE))
-            )
-            for budget in Budget
-        }
+        name: {budget: TrainingSetup(partial(network, make), recipe(budget)) for budget in Budget}
         for name, make in MODELS.items()
     }
     | {"places": {each: TrainingSetup(places, without_training(each)) for each in Budget}},
