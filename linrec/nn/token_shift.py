@@ -8,6 +8,7 @@ from linrec.executors import Result
 from linrec.lengths import expand_lengths, last_step, zero_padding
 from linrec.nn.checks import check_size, check_step, check_steps
 from linrec.nn.layer import Layer, pass_resets
+from linrec.nn.recurrent import widen
 from linrec.resets import check_resets
 
 
@@ -74,7 +75,7 @@ class TokenShift(Layer):
         check_step(self, input)
         before, start = self.split_state("state", state, input)
         outputs, end = self.layer.step(self.mix(input, before), start)
-        return Result(outputs, torch.cat([as_state(input).expand(before.shape), end], -1))
+        return Result(outputs, torch.cat([widen(input).expand(before.shape), end], -1))
 
     def mix_steps(
         self,
@@ -92,7 +93,7 @@ class TokenShift(Layer):
         before = torch.cat([first.to(inputs.dtype).unsqueeze(-2), inputs], -2)[..., :-1, :]
         if resets is not None:
             before = torch.where(check_resets(resets, inputs).unsqueeze(-1), 0, before)
-        return self.mix(inputs, before), last_step(as_state(inputs), lengths, first), start
+        return self.mix(inputs, before), last_step(widen(inputs), lengths, first), start
 
     def mix(self, inputs: Tensor, before: Tensor) -> Tensor:
         """Compute z `(..., input_size)` from x_t and x_{t-1}."""
@@ -103,13 +104,8 @@ class TokenShift(Layer):
     ) -> tuple[Tensor, Tensor | None]:
         """Split a state into the last x, one for each sequence of either, and the layer's own."""
         if state is None:
-            return as_state(torch.zeros_like(input)), None
+            return widen(torch.zeros_like(input)), None
         check_size(name, state, self.state_size)
         before, own = state.split([self.input_size, self.layer.state_size], -1)
         batch = broadcast(inputs=input.shape[:-1], **{name: state.shape[:-1]})
-        return as_state(before.to(input.dtype)).expand(*batch, self.input_size), own
-
-
-def as_state(inputs: Tensor) -> Tensor:
-    """Return inputs as a state, which in half precision is in float32, as of all layers."""
-    return inputs.to(torch.promote_types(inputs.dtype, torch.float32))
+        return widen(before.to(input.dtype)).expand(*batch, self.input_size), own
